@@ -1,0 +1,1 @@
+//! Raw declarations of the part of libnbd that vmbackup uses.

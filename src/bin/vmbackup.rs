@@ -1,0 +1,2 @@
+//! vmbackup command
+fn main() {}

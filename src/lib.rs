@@ -1,0 +1,1 @@
+//! vmbackup library

@@ -1,0 +1,1 @@
+//! vmstream library

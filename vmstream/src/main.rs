@@ -1,0 +1,2 @@
+//! vmstream command
+fn main() {}
