@@ -1,1 +1,6 @@
-//! vmbackup library
+//! Native backup engine for KVM/libvirt.
+//!
+//! Layers, arrows point down: `cli` → `session` → `policy`, `engine` → `config`, `nbd`, `libvirt`, and the
+//! crate `vmstream` with `stream`, `chain` and `restore`.
+
+pub mod libvirt;

@@ -1,0 +1,142 @@
+//! One domain: state, definition, pause and resume, agent commands.
+
+use virt::domain::Domain as VirtDomain;
+use virt_sys as sys;
+
+use super::{ErrorKind, Host, LibvirtError};
+
+/// What a domain is doing, as far as a backup cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainState {
+    /// CPUs run (or are blocked on I/O, or idle).
+    Running,
+    /// The process lives, CPUs stand still: paused by somebody, or suspended to RAM.
+    Paused,
+    /// No process.
+    ShutOff,
+    /// No process: it ended by a crash, a kill or a failed start, not by a shutdown.
+    Crashed,
+    /// On its way to `ShutOff`.
+    ShuttingDown,
+    /// A state libvirt added later.
+    Unknown(u32),
+}
+
+impl DomainState {
+    /// True while a QEMU process has the disks open.
+    pub fn is_active(self) -> bool {
+        !matches!(self, Self::ShutOff | Self::Crashed)
+    }
+
+    /// Source: virDomainState and virDomainShutoffReason in `libvirt-domain.h`.
+    fn from_raw(state: u32, reason: u32) -> Self {
+        match state {
+            sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED | sys::VIR_DOMAIN_NOSTATE => Self::Running,
+            sys::VIR_DOMAIN_PAUSED | sys::VIR_DOMAIN_PMSUSPENDED => Self::Paused,
+            sys::VIR_DOMAIN_SHUTDOWN => Self::ShuttingDown,
+            sys::VIR_DOMAIN_CRASHED => Self::Crashed,
+            sys::VIR_DOMAIN_SHUTOFF => match reason {
+                sys::VIR_DOMAIN_SHUTOFF_CRASHED | sys::VIR_DOMAIN_SHUTOFF_FAILED => Self::Crashed,
+                _ => Self::ShutOff,
+            },
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// One domain, found again by its UUID at each call, so that it survives a restart of the daemon.
+#[derive(Clone)]
+pub struct Domain {
+    host: Host,
+    name: String,
+    uuid: String,
+}
+
+impl Domain {
+    pub(super) fn new(host: Host, name: String, uuid: String) -> Self {
+        Self { host, name, uuid }
+    }
+
+    /// The name libvirt knows it by, as it is.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The UUID, with hyphens.
+    pub fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    /// The daemon it lives on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(super) fn with<T>(
+        &self,
+        doing: &str,
+        call: impl Fn(&VirtDomain) -> Result<T, virt::error::Error>,
+    ) -> Result<T, LibvirtError> {
+        self.host.with(&format!("{doing} of domain {}", self.name), |connection| {
+            call(&connection.lookup_domain_by_uuid_string(&self.uuid)?)
+        })
+    }
+
+    pub(super) fn with_once<T>(
+        &self,
+        doing: &str,
+        call: impl Fn(&VirtDomain) -> Result<T, virt::error::Error>,
+    ) -> Result<T, LibvirtError> {
+        self.host.with_once(&format!("{doing} of domain {}", self.name), |connection| {
+            call(&connection.lookup_domain_by_uuid_string(&self.uuid)?)
+        })
+    }
+
+    /// What the domain is doing now.
+    pub fn state(&self) -> Result<DomainState, LibvirtError> {
+        self.with("tell the state", |domain| {
+            let (mut state, mut reason) = (0, 0);
+            // SAFETY: `domain` holds a reference for the whole call; both out-pointers are valid ints.
+            let ret = unsafe { sys::virDomainGetState(domain.as_ptr(), &mut state, &mut reason, 0) };
+            if ret < 0 {
+                return Err(virt::error::Error::last_error());
+            }
+            // Both are enums starting at 0: a negative value is one libvirt does not have.
+            let known = |value: i32| u32::try_from(value).unwrap_or(u32::MAX);
+            Ok(DomainState::from_raw(known(state), known(reason)))
+        })
+    }
+
+    /// The definition: of the running domain, or the persistent one (`inactive`).
+    pub fn xml(&self, inactive: bool) -> Result<String, LibvirtError> {
+        let flags = if inactive { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
+        self.with("read the definition", |domain| domain.xml_desc(flags))
+    }
+
+    /// Whether the host starts it at boot. A transient domain has no such flag.
+    pub fn autostart(&self) -> Result<bool, LibvirtError> {
+        self.with("read the autostart flag", VirtDomain::autostart)
+    }
+
+    /// Stops the CPUs.
+    pub fn pause(&self) -> Result<(), LibvirtError> {
+        self.with("pause the CPUs", VirtDomain::suspend)
+    }
+
+    /// Lets the CPUs run. A domain that already runs is no error.
+    pub fn resume(&self) -> Result<(), LibvirtError> {
+        match self.with("resume the CPUs", VirtDomain::resume) {
+            Err(e) if e.kind == ErrorKind::InvalidState && self.state()? == DomainState::Running => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Sends one JSON command to the guest agent and returns its JSON answer.
+    ///
+    /// `limit_seconds` is how long libvirt waits for the answer. On time-out the command may still be
+    /// carried out later in the guest.
+    pub fn agent_command(&self, json: &str, limit_seconds: i32) -> Result<String, LibvirtError> {
+        // Not repeated after a lost connection: the guest may have carried it out already.
+        self.with_once("ask the guest agent", |domain| domain.qemu_agent_command(json, limit_seconds, 0))
+    }
+}

@@ -1,0 +1,137 @@
+//! The daemon of one URI, and the connection to it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use virt::connect::Connect;
+
+use super::{Domain, ErrorKind, LibvirtError, event_loop};
+
+/// A daemon that does not answer for `KEEPALIVE_SECONDS` × `KEEPALIVE_COUNT` counts as gone.
+const KEEPALIVE_SECONDS: i32 = 5;
+const KEEPALIVE_COUNT: u32 = 4;
+
+/// How long a restarted daemon is waited for before a call gives up.
+const RECONNECT_LIMIT: Duration = Duration::from_secs(30);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// One libvirt daemon. Cheap to clone; all clones share one connection, renewed when it broke.
+#[derive(Clone)]
+pub struct Host {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    uri: String,
+    connection: Mutex<Arc<Connect>>,
+}
+
+impl Host {
+    /// Connects to the daemon behind `uri`, for example `qemu:///system`.
+    pub fn connect(uri: &str) -> Result<Self, LibvirtError> {
+        event_loop::start();
+        let connection = Mutex::new(Arc::new(open(uri)?));
+        Ok(Self { shared: Arc::new(Shared { uri: uri.to_owned(), connection }) })
+    }
+
+    /// The URI this host was connected with.
+    pub fn uri(&self) -> &str {
+        &self.shared.uri
+    }
+
+    /// Every domain, running or not, sorted by name.
+    pub fn domains(&self) -> Result<Vec<Domain>, LibvirtError> {
+        let mut domains = self.with("list its domains", |connection| {
+            let found = connection.list_all_domains(0)?;
+            found.iter().map(|d| Ok((d.name()?, d.uuid_string()?))).collect::<Result<Vec<_>, _>>()
+        })?;
+        domains.sort();
+        Ok(domains.into_iter().map(|(name, uuid)| Domain::new(self.clone(), name, uuid)).collect())
+    }
+
+    /// The domain with exactly this name.
+    pub fn domain(&self, name: &str) -> Result<Domain, LibvirtError> {
+        let uuid = self.with(&format!("find domain {name}"), |connection| {
+            connection.lookup_domain_by_name(name)?.uuid_string()
+        })?;
+        Ok(Domain::new(self.clone(), name.to_owned(), uuid))
+    }
+
+    /// The path of a storage volume, as `<source pool='…' volume='…'/>` names it.
+    pub fn volume_path(&self, pool: &str, volume: &str) -> Result<String, LibvirtError> {
+        self.with(&format!("find volume {volume} in pool {pool}"), |connection| {
+            connection.lookup_storage_pool_by_name(pool)?.lookup_storage_vol_by_name(volume)?.path()
+        })
+    }
+
+    /// The version of the *daemon* (not of the client library) as `major * 1_000_000 + minor * 1000 + micro`.
+    pub fn daemon_version(&self) -> Result<u32, LibvirtError> {
+        // virConnectGetLibVersion answers with the version of the library on the daemon's side.
+        self.with("tell its version", |connection| connection.lib_version())
+    }
+
+    /// Runs one call on the current connection. After a lost connection it reconnects and asks once more,
+    /// so `call` must be safe to repeat.
+    pub(super) fn with<T>(
+        &self,
+        doing: &str,
+        call: impl Fn(&Connect) -> Result<T, virt::error::Error>,
+    ) -> Result<T, LibvirtError> {
+        match self.with_once(doing, &call) {
+            Err(e) if e.is_connection_lost() => {
+                self.reconnect()?;
+                self.with_once(doing, &call)
+            }
+            other => other,
+        }
+    }
+
+    /// Runs one call that must not be repeated blindly. A lost connection is an error of its own kind:
+    /// the daemon may or may not have done what was asked.
+    pub(super) fn with_once<T>(
+        &self,
+        doing: &str,
+        call: impl Fn(&Connect) -> Result<T, virt::error::Error>,
+    ) -> Result<T, LibvirtError> {
+        let connection = Arc::clone(&self.lock());
+        call(&connection).map_err(|e| {
+            let mut error = LibvirtError::new(doing, &e);
+            // A broken socket shows as several error numbers; the connection itself knows best.
+            if !connection.is_alive().unwrap_or(false) {
+                error.kind = ErrorKind::ConnectionLost;
+            }
+            error
+        })
+    }
+
+    /// Opens a new connection if the old one is dead, waiting up to 30 s for a daemon that is being restarted.
+    pub fn reconnect(&self) -> Result<(), LibvirtError> {
+        let mut connection = self.lock();
+        if connection.is_alive().unwrap_or(false) {
+            return Ok(());
+        }
+        let deadline = Instant::now() + RECONNECT_LIMIT;
+        loop {
+            match open(&self.shared.uri) {
+                Ok(new) => {
+                    *connection = Arc::new(new);
+                    return Ok(());
+                }
+                Err(e) if Instant::now() >= deadline => return Err(e),
+                Err(_) => std::thread::sleep(RECONNECT_PAUSE),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Connect>> {
+        self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn open(uri: &str) -> Result<Connect, LibvirtError> {
+    let connection =
+        Connect::open(Some(uri)).map_err(|e| LibvirtError::new(format!("connect to {uri}"), &e))?;
+    // A driver without keepalive (test:///) says so here; calls then have no limit of their own.
+    let _ = connection.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
+    Ok(connection)
+}

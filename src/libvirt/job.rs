@@ -1,0 +1,81 @@
+//! Backup jobs of a domain.
+
+use virt_sys as sys;
+
+use super::checkpoint::{c_string, take_string};
+use super::{Domain, ErrorKind, LibvirtError};
+
+/// `VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN` is understood by daemons from this version on.
+const PRESERVE_SHUTDOWN_SINCE: u32 = 11_010_000;
+
+/// What libvirt tells about the scratch files of a running pull job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobStats {
+    /// Bytes the scratch files hold now.
+    pub scratch_used_bytes: u64,
+    /// Bytes they can grow to.
+    pub scratch_total_bytes: u64,
+}
+
+impl Domain {
+    /// Begins a pull-mode backup job and creates its checkpoint, atomically for all disks.
+    ///
+    /// Where the daemon can, the job keeps the domain's process when the guest shuts down meanwhile.
+    ///
+    /// # Errors
+    /// On [`ErrorKind::ConnectionLost`] the job may have begun. When the NBD export fails after the
+    /// transaction, libvirt keeps the checkpoint (its own comment in `qemu_backup.c`): delete it.
+    pub fn backup_begin(&self, backup_xml: &str, checkpoint_xml: &str) -> Result<(), LibvirtError> {
+        let preserve = self.host().daemon_version()? >= PRESERVE_SHUTDOWN_SINCE;
+        let flags = if preserve { sys::VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN } else { 0 };
+        let (backup, checkpoint) = (c_string(backup_xml), c_string(checkpoint_xml));
+        self.with_once("begin a backup job", |domain| {
+            // SAFETY: the domain reference and both strings outlive the call.
+            let ret = unsafe {
+                sys::virDomainBackupBegin(domain.as_ptr(), backup.as_ptr(), checkpoint.as_ptr(), flags)
+            };
+            if ret < 0 { Err(virt::error::Error::last_error()) } else { Ok(()) }
+        })
+    }
+
+    /// The XML of the running backup job, or `None` when there is none.
+    pub fn backup_xml(&self) -> Result<Option<String>, LibvirtError> {
+        let found = self.with("describe the backup job", |domain| {
+            // SAFETY: the domain reference is live; the string that comes back is ours to free.
+            unsafe { take_string(sys::virDomainBackupGetXMLDesc(domain.as_ptr(), 0)) }
+        });
+        match found {
+            Ok(xml) => Ok(Some(xml)),
+            // An inactive domain has no job either.
+            Err(e) if matches!(e.kind, ErrorKind::NoBackup | ErrorKind::InvalidState) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Ends the running backup job. For pull mode this is the normal end, which libvirt reports as completed.
+    pub fn abort_job(&self) -> Result<(), LibvirtError> {
+        self.with("end the backup job", |domain| {
+            // SAFETY: the domain reference is live.
+            let ret = unsafe { sys::virDomainAbortJob(domain.as_ptr()) };
+            if ret < 0 { Err(virt::error::Error::last_error()) } else { Ok(()) }
+        })
+    }
+
+    /// Scratch use of the running job. Zeros when libvirt does not tell.
+    pub fn job_stats(&self) -> Result<JobStats, LibvirtError> {
+        self.with("read the job statistics", |domain| {
+            let stats = domain.job_stats(0)?;
+            Ok(JobStats {
+                scratch_used_bytes: stats.disk_temp_used.unwrap_or(0),
+                scratch_total_bytes: stats.disk_temp_total.unwrap_or(0),
+            })
+        })
+    }
+}
+
+impl LibvirtError {
+    /// True when the domain is simply not there, or not running, any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.kind, ErrorKind::NoDomain | ErrorKind::InvalidState)
+    }
+}
