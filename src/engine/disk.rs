@@ -1,0 +1,280 @@
+//! The disks of a domain, and what a backup does with each of them.
+//!
+//! Lives here: reading `<disk>` elements of a domain's XML, choosing stream, raw image or skip, with the reason.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use roxmltree::{Document, Node};
+
+/// How the image behind a disk is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// Can hold dirty bitmaps, so it can be backed up incrementally.
+    Qcow2,
+    /// Plain bytes; no bitmaps.
+    Raw,
+}
+
+impl ImageFormat {
+    /// The name that libvirt, QEMU and the stream's `diskFormat` use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// Where the image is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageSource {
+    /// A file or block device on this host.
+    Path(PathBuf),
+    /// A volume of a libvirt storage pool, to be resolved to a path.
+    Volume {
+        /// Name of the pool.
+        pool: String,
+        /// Name of the volume in it.
+        volume: String,
+    },
+}
+
+/// A disk that a backup can read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Disk target, for example `vda`.
+    pub target: String,
+    /// Layout of the image.
+    pub format: ImageFormat,
+    /// Where the image is.
+    pub source: ImageSource,
+}
+
+/// Why a disk is not part of a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SkipReason {
+    /// `device='cdrom'` or `'floppy'`.
+    RemovableMedia(String),
+    /// `device='lun'`: the guest talks to the device itself, QEMU cannot take its snapshot.
+    PassedThrough,
+    /// A network disk (Ceph, iSCSI, NBD …), by protocol.
+    Network(String),
+    /// No `<source>`: an empty drive.
+    NoMedium,
+    /// An image format without a reader here.
+    Format(String),
+    /// Any other source type.
+    SourceType(String),
+    /// `<transient/>`: the guest's writes are thrown away when it stops.
+    Transient,
+    /// Excluded by the settings.
+    Excluded,
+    /// A raw disk; `incremental` tells whether this run could have copied it if asked.
+    Raw {
+        /// The run continues a chain; raw images are written with a full only.
+        incremental: bool,
+    },
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RemovableMedia(device) => write!(f, "removable media ({device})"),
+            Self::PassedThrough => write!(f, "passed through to the guest (device='lun'), QEMU cannot read it"),
+            Self::Network(protocol) => write!(f, "network disk ({protocol}), back it up where it is stored"),
+            Self::NoMedium => write!(f, "empty drive"),
+            Self::Format(format) => write!(f, "image format {format} is not supported (qcow2 and raw are)"),
+            Self::SourceType(kind) => write!(f, "source type '{kind}' is not supported"),
+            Self::Transient => write!(f, "transient disk, its changes are discarded at shutdown"),
+            Self::Excluded => write!(f, "excluded by VIRTNBD_EXCLUDE_DISKS or VIRTNBD_INCLUDE_DISKS"),
+            Self::Raw { incremental: false } => write!(
+                f,
+                "raw disk, not included: raw images have no dirty bitmaps; set BACKUP_RAW_DISKS=true to copy it \
+                 whole with each full backup, or convert it to qcow2"
+            ),
+            Self::Raw { incremental: true } => {
+                write!(f, "raw disk, not included in an incremental backup: it is copied with full backups only")
+            }
+        }
+    }
+}
+
+/// A disk that is left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Disk target.
+    pub target: String,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// All disks of one domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disks {
+    /// Those that can be read.
+    pub readable: Vec<Disk>,
+    /// Those that cannot.
+    pub skipped: Vec<Skipped>,
+}
+
+/// The domain's XML could not be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot read the domain XML that libvirt sent: {source}")]
+pub struct DomainXmlError {
+    source: roxmltree::Error,
+}
+
+/// What a domain's XML says that a backup needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DomainFacts {
+    /// Its disks.
+    pub disks: Disks,
+    /// Files the domain boots from, which belong to a backup: loader, NVRAM, kernel, initrd.
+    pub boot_files: Vec<PathBuf>,
+    /// The XML has a guest agent channel, and libvirt does not say that it is disconnected.
+    pub agent_channel: bool,
+    /// The security label that files made for this domain must carry, if one is fixed in the XML.
+    pub has_encrypted_disk: bool,
+}
+
+/// Reads a domain's XML.
+pub fn parse_domain(xml: &str) -> Result<DomainFacts, DomainXmlError> {
+    let document = Document::parse(xml).map_err(|source| DomainXmlError { source })?;
+    let root = document.root_element();
+    let mut facts = DomainFacts::default();
+    for disk in children(root, "devices").flat_map(|devices| children(devices, "disk")) {
+        let target = child(disk, "target").and_then(|t| t.attribute("dev")).unwrap_or_default().to_owned();
+        match classify(disk) {
+            Ok((format, source)) => facts.disks.readable.push(Disk { target, format, source }),
+            Err(reason) => facts.disks.skipped.push(Skipped { target, reason }),
+        }
+        facts.has_encrypted_disk |= disk.descendants().any(|n| n.has_tag_name("encryption"));
+    }
+    if let Some(os) = child(root, "os") {
+        let paths = ["loader", "nvram", "kernel", "initrd"].into_iter();
+        let found = paths.filter_map(|tag| child(os, tag)?.text().map(str::trim).map(PathBuf::from));
+        facts.boot_files = found.filter(|path| path.is_absolute()).collect();
+    }
+    facts.agent_channel = children(root, "devices").flat_map(|d| children(d, "channel")).any(|channel| {
+        child(channel, "target").is_some_and(|target| {
+            target.attribute("name") == Some("org.qemu.guest_agent.0")
+                && target.attribute("state") != Some("disconnected")
+        })
+    });
+    Ok(facts)
+}
+
+fn classify(disk: Node<'_, '_>) -> Result<(ImageFormat, ImageSource), SkipReason> {
+    match disk.attribute("device").unwrap_or("disk") {
+        "disk" => {}
+        "lun" => return Err(SkipReason::PassedThrough),
+        other => return Err(SkipReason::RemovableMedia(other.to_owned())),
+    }
+    if child(disk, "transient").is_some() {
+        return Err(SkipReason::Transient);
+    }
+    let kind = disk.attribute("type").unwrap_or("file");
+    let source = child(disk, "source");
+    let attribute = |name: &str| source.and_then(|s| s.attribute(name)).map(str::to_owned);
+    let source = match kind {
+        "file" => ImageSource::Path(attribute("file").ok_or(SkipReason::NoMedium)?.into()),
+        "block" => ImageSource::Path(attribute("dev").ok_or(SkipReason::NoMedium)?.into()),
+        "volume" => ImageSource::Volume {
+            pool: attribute("pool").ok_or(SkipReason::NoMedium)?,
+            volume: attribute("volume").ok_or(SkipReason::NoMedium)?,
+        },
+        "network" => return Err(SkipReason::Network(attribute("protocol").unwrap_or_default())),
+        other => return Err(SkipReason::SourceType(other.to_owned())),
+    };
+    // libvirt takes a disk without a driver type as raw (it does not probe, for safety).
+    match child(disk, "driver").and_then(|d| d.attribute("type")).unwrap_or("raw") {
+        "qcow2" => Ok((ImageFormat::Qcow2, source)),
+        "raw" => Ok((ImageFormat::Raw, source)),
+        other => Err(SkipReason::Format(other.to_owned())),
+    }
+}
+
+fn children<'a, 'i>(node: Node<'a, 'i>, tag: &'a str) -> impl Iterator<Item = Node<'a, 'i>> {
+    node.children().filter(move |n| n.has_tag_name(tag))
+}
+
+fn child<'a, 'i>(node: Node<'a, 'i>, tag: &str) -> Option<Node<'a, 'i>> {
+    node.children().find(|n| n.has_tag_name(tag))
+}
+
+impl Disks {
+    /// Moves the disks that the settings leave out to the skipped ones. An empty `include` means all.
+    pub fn select(&mut self, include: &[String], exclude: &[String]) {
+        let wanted = |disk: &Disk| {
+            (include.is_empty() || include.contains(&disk.target)) && !exclude.contains(&disk.target)
+        };
+        let all = std::mem::take(&mut self.readable);
+        let (kept, left_out): (Vec<_>, Vec<_>) = all.into_iter().partition(wanted);
+        self.readable = kept;
+        let reason = || SkipReason::Excluded;
+        self.skipped.extend(left_out.into_iter().map(|d| Skipped { target: d.target, reason: reason() }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk_xml(attributes: &str, body: &str) -> String {
+        format!("<domain><devices><disk {attributes}>{body}</disk></devices></domain>")
+    }
+
+    #[test]
+    fn each_kind_of_disk_is_read_or_skipped_with_its_reason() {
+        let file = "<source file='/i/a b.qcow2'/><target dev='vda'/>";
+        let qcow2 = "<driver name='qemu' type='qcow2'/>";
+        let path = |p: &str| ImageSource::Path(p.into());
+        let cases = [
+            ("qcow2 file", "type='file' device='disk'", format!("{qcow2}{file}"), Ok((ImageFormat::Qcow2, path("/i/a b.qcow2")))),
+            ("no driver is raw", "type='file'", file.into(), Ok((ImageFormat::Raw, path("/i/a b.qcow2")))),
+            ("block", "type='block'", format!("{qcow2}<source dev='/dev/vg/a'/><target dev='vda'/>"), Ok((ImageFormat::Qcow2, path("/dev/vg/a")))),
+            ("volume", "type='volume'", format!("{qcow2}<source pool='p' volume='v'/><target dev='vda'/>"), Ok((ImageFormat::Qcow2, ImageSource::Volume { pool: "p".into(), volume: "v".into() }))),
+            ("cdrom", "type='file' device='cdrom'", file.into(), Err(SkipReason::RemovableMedia("cdrom".into()))),
+            ("lun", "type='block' device='lun'", file.into(), Err(SkipReason::PassedThrough)),
+            ("network", "type='network'", "<source protocol='rbd' name='x'/><target dev='vda'/>".into(), Err(SkipReason::Network("rbd".into()))),
+            ("empty", "type='file'", "<target dev='vda'/>".into(), Err(SkipReason::NoMedium)),
+            ("transient", "type='file'", format!("{qcow2}{file}<transient/>"), Err(SkipReason::Transient)),
+            ("vmdk", "type='file'", format!("<driver type='vmdk'/>{file}"), Err(SkipReason::Format("vmdk".into()))),
+        ];
+        for (name, attributes, body, want) in cases {
+            let disks = parse_domain(&disk_xml(attributes, &body)).unwrap().disks;
+            match want {
+                Ok((format, source)) => {
+                    assert_eq!(disks.readable, [Disk { target: "vda".into(), format, source }], "{name}");
+                }
+                Err(reason) => assert_eq!(disks.skipped, [Skipped { target: "vda".into(), reason }], "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn finds_the_agent_channel_unless_it_is_disconnected() {
+        for (state, want) in [(" state='connected'", true), ("", true), (" state='disconnected'", false)] {
+            let xml = format!(
+                "<domain><devices><channel><target type='virtio' name='org.qemu.guest_agent.0'{state}/>\
+                 </channel></devices></domain>"
+            );
+            assert_eq!(parse_domain(&xml).unwrap().agent_channel, want, "{state}");
+        }
+    }
+
+    #[test]
+    fn settings_leave_disks_out() {
+        let disk = |t: &str| Disk { target: t.into(), format: ImageFormat::Qcow2, source: ImageSource::Path("/x".into()) };
+        let left = |include: &[&str], exclude: &[&str]| {
+            let mut disks = Disks { readable: vec![disk("vda"), disk("vdb"), disk("sda")], skipped: vec![] };
+            let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+            disks.select(&own(include), &own(exclude));
+            disks.readable.into_iter().map(|d| d.target).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&[], &[]), ["vda", "vdb", "sda"]);
+        assert_eq!(left(&["vda", "sda"], &[]), ["vda", "sda"]);
+        assert_eq!(left(&["vda", "sda"], &["sda"]), ["vda"]);
+    }
+}
