@@ -1,0 +1,60 @@
+//! Runs the programs under test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::Lab;
+use super::command::output_of;
+
+impl Lab {
+    /// A `vmbackup` command that reads the configuration of this lab; see [`Lab::instance_conf`].
+    pub fn vmbackup_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmbackup"));
+        command.arg("--config-dir").arg(self.config_dir());
+        command
+    }
+
+    /// Runs `vmbackup` to its end.
+    pub fn vmbackup(&self, arguments: &[&str]) -> Output {
+        output_of(self.vmbackup_command().args(arguments))
+    }
+
+    /// Runs `vmstream` to its end.
+    pub fn vmstream(&self, arguments: &[&str]) -> Output {
+        output_of(Command::new(vmstream_path()).args(arguments))
+    }
+
+    /// Where backups of the default configuration go.
+    pub fn backup_path(&self) -> PathBuf {
+        self.new_dir("backups")
+    }
+
+    /// Writes the configuration of the instance `default` in the shell syntax: `BACKUP_PATH` and these keys.
+    pub fn instance_conf(&self, keys: &[(&str, &str)]) -> PathBuf {
+        let mut text = String::new();
+        if !keys.iter().any(|(key, _)| *key == "BACKUP_PATH") {
+            text.push_str(&format!("BACKUP_PATH=\"{}/\"\n", self.backup_path().display()));
+        }
+        for (key, value) in keys {
+            text.push_str(&format!("{key}=\"{value}\"\n"));
+        }
+        let instance = self.config_dir().join("default");
+        fs::create_dir_all(&instance).expect("the configuration has a directory");
+        let file = instance.join("vmbackup.conf");
+        fs::write(&file, text).expect("the configuration can be written");
+        file
+    }
+
+    /// The folder that holds the instances: what `--config-dir` gets.
+    pub fn config_dir(&self) -> PathBuf {
+        self.new_dir("config")
+    }
+}
+
+/// The `vmstream` program that lies beside the `vmbackup` of this build.
+pub fn vmstream_path() -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_vmbackup")).with_file_name("vmstream");
+    assert!(path.exists(), "{} is missing: `cargo build -p vmstream` makes it", path.display());
+    path
+}

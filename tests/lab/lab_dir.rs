@@ -1,0 +1,127 @@
+//! One test's part of the lab: its directory, its VMs and their removal.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::command::{must, output_of, virsh};
+use super::daemon;
+use super::domain_xml::{DiskSpec, VmSpec};
+use super::prefix::{Prefix, is_stale};
+use super::vm::Vm;
+
+/// Owns every domain and file of one test. Dropping it removes them.
+///
+/// VMs it made do not borrow it, so keep it alive as long as they are used: `let lab = …` before `let vm = …`.
+#[derive(Debug)]
+pub struct Lab {
+    prefix: Prefix,
+    directory: PathBuf,
+}
+
+impl Lab {
+    /// Starts what is needed, removes what dead test processes left, and makes a directory.
+    ///
+    /// The directory is where QEMU's user can reach images: `LAB_DIR`, or libvirt's own images folder.
+    pub fn new(test_name: &str) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "the lab needs root: run the tests as root or with sudo"
+        );
+        daemon::start();
+        let base = PathBuf::from(std::env::var_os("LAB_DIR").unwrap_or("/var/lib/libvirt/images".into()));
+        remove_stale(&base);
+        let prefix = Prefix::next();
+        let plain: String =
+            test_name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let directory = base.join(format!("{}{plain}", prefix.as_str()));
+        fs::create_dir(&directory)
+            .unwrap_or_else(|error| panic!("Cannot create {}: {error}", directory.display()));
+        Self { prefix, directory }
+    }
+
+    /// The test's own directory.
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What begins the name of each domain of this test.
+    pub fn prefix(&self) -> &str {
+        self.prefix.as_str()
+    }
+
+    /// A new empty directory inside [`Lab::path`].
+    pub fn new_dir(&self, name: &str) -> PathBuf {
+        let directory = self.directory.join(name);
+        fs::create_dir_all(&directory)
+            .unwrap_or_else(|error| panic!("Cannot create {}: {error}", directory.display()));
+        directory
+    }
+
+    /// Makes a VM with these disks and starts it without letting its processor run.
+    pub fn paused_vm(&self, name: &str, disks: &[DiskSpec]) -> Vm {
+        let spec = disks.iter().cloned().fold(VmSpec::new(name), VmSpec::disk);
+        let vm = self.define(&spec);
+        vm.start_paused();
+        vm
+    }
+
+    /// Makes a VM and leaves it switched off.
+    pub fn define(&self, spec: &VmSpec) -> Vm {
+        let domain = format!("{}{}", self.prefix.as_str(), spec.name);
+        let plain: String =
+            spec.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        Vm::define(&domain, &self.directory.join(format!("vm-{plain}")), spec)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for domain in domains() {
+            if domain.starts_with(self.prefix.as_str()) {
+                remove_domain(&domain);
+            }
+        }
+        if std::thread::panicking() && std::env::var_os("LAB_KEEP").is_some_and(|value| value == "1") {
+            eprintln!("LAB_KEEP: files are kept in {}", self.directory.display());
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            eprintln!("Cannot remove {}: {error}", self.directory.display());
+        }
+    }
+}
+
+/// The names of all domains of the host, the lab's or not.
+pub fn domains() -> Vec<String> {
+    let list = output_of(&mut virsh(["list", "--all", "--name"]));
+    String::from_utf8_lossy(&list.stdout).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// Removes what test processes that no longer run have left.
+fn remove_stale(base: &Path) {
+    for domain in domains().iter().filter(|domain| is_stale(domain)) {
+        remove_domain(domain);
+    }
+    let entries =
+        fs::read_dir(base).unwrap_or_else(|error| panic!("Cannot list {}: {error}", base.display()));
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(is_stale) {
+            // Another test process may be removing it at the same time.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Removes a domain with all libvirt keeps about it. Best effort: it may be half gone already.
+fn remove_domain(domain: &str) {
+    output_of(&mut virsh(["destroy", domain]));
+    let metadata = ["--checkpoints-metadata", "--snapshots-metadata", "--managed-save"];
+    output_of(virsh(["undefine", domain, "--nvram", "--tpm"]).args(metadata));
+    let logs = Path::new("/var/log/libvirt/qemu");
+    for entry in fs::read_dir(logs).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(&format!("{domain}.log"))) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

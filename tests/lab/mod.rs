@@ -1,0 +1,38 @@
+//! The test lab: throw-away virtual machines on the real libvirt and QEMU of this machine.
+//!
+//! Lives here: VMs that never run guest code and are written through the monitor ([`Lab::paused_vm`]), one
+//! booted Linux guest with a real agent ([`Lab::booted_vm`]), a shadow of every disk, and the tools whose
+//! output the tests compare with ours (`virtnbdbackup`, `virtnbdrestore`, `qemu-img`).
+//! Must not live here: anything the programs under test use, or a stand-in for a tool that is missing.
+//!
+//! Use from an integration test with `mod lab;`. Needs root and what `scripts/install-deps.sh lab` installs;
+//! a missing tool fails the test. Helpers panic with the command and its output: a test has no better answer.
+//!
+//! Every domain and directory is named `vmbt-PID-N-…`. The lab touches nothing named otherwise, removes its
+//! own when it is dropped (also while a test panics), and removes those of test processes that died.
+//! With `LAB_KEEP=1` the files of a panicking test stay, and their path is printed.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "every test binary uses another part of the lab"
+)]
+
+mod binaries;
+mod command;
+mod daemon;
+mod domain_xml;
+mod lab_dir;
+mod monitor;
+mod prefix;
+mod random;
+mod shadow;
+mod vm;
+
+pub use command::{must, output_of, text};
+pub use domain_xml::{Bus, DiskFormat, DiskSpec, VmSpec};
+pub use lab_dir::Lab;
+pub use monitor::{DiskOp, MonitorError};
+pub use random::Random;
+pub use shadow::{Difference, Shadow};
+pub use vm::Vm;
