@@ -136,7 +136,9 @@ impl SpanMerger {
             }
             self.given_to = end;
             for cursor in &mut self.cursors {
-                cursor.extents.pop_front_if(|&mut (to, _)| to <= end);
+                if cursor.extents.front().is_some_and(|&(to, _)| to <= end) {
+                    cursor.extents.pop_front();
+                }
             }
         }
         spans

@@ -7,4 +7,6 @@ pub mod checksum;
 pub mod codec;
 pub mod frame;
 pub mod meta;
+pub mod output;
 pub mod trailer;
+pub mod writer;

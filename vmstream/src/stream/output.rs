@@ -1,0 +1,130 @@
+//! An output file written in large aligned blocks, past the page cache where the file system allows it.
+//!
+//! A backup writes gigabytes that nobody reads soon: through the page cache they would push out what the guests
+//! of the host need, and be slower. Must not live here: what the bytes mean (`writer`).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{Advice, Mode, OFlags};
+
+/// Direct I/O wants memory, offset and length to be multiples of the device's block; 4096 serves all.
+const ALIGNMENT: usize = 4096;
+
+/// Bytes per write.
+const BLOCK: usize = 4 << 20;
+
+/// A file under construction, written front to back. Its first bytes can be replaced at the end.
+pub struct Output {
+    file: File,
+    direct: bool,
+    buffer: Vec<u8>,
+    /// Index in `buffer` at which the aligned block starts.
+    base: usize,
+    filled: usize,
+    written: u64,
+}
+
+impl Output {
+    /// Creates `path`, replacing what is there.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o640);
+        let (fd, direct) = match rustix::fs::open(path, flags | OFlags::DIRECT, mode) {
+            Ok(fd) => (fd, true),
+            // tmpfs before Linux 6.6 and some network file systems have no direct I/O.
+            Err(rustix::io::Errno::INVAL) => (rustix::fs::open(path, flags, mode)?, false),
+            Err(e) => return Err(e.into()),
+        };
+        let buffer = vec![0; BLOCK + ALIGNMENT];
+        let base = buffer.as_ptr().align_offset(ALIGNMENT);
+        Ok(Self { file: fd.into(), direct, buffer, base, filled: 0, written: 0 })
+    }
+
+    /// Bytes taken so far.
+    pub fn len(&self) -> u64 {
+        self.written + self.filled as u64
+    }
+
+    /// True before the first byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends bytes.
+    pub fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let room = BLOCK - self.filled;
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            let start = self.base + self.filled;
+            self.buffer[start..start + now.len()].copy_from_slice(now);
+            self.filled += now.len();
+            bytes = later;
+            if self.filled == BLOCK {
+                self.write_block()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rest, puts `head` over the first bytes, and syncs everything to the disk.
+    pub fn finish(mut self, head: &[u8]) -> io::Result<File> {
+        if self.direct {
+            // The tail is no multiple of the block, and the head lies inside one.
+            self.stop_direct()?;
+        }
+        self.write_block()?;
+        self.file.write_all_at(head, 0)?;
+        self.file.sync_all()?;
+        // Advice only: a file system that ignores it does no harm.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        Ok(self.file)
+    }
+
+    fn write_block(&mut self) -> io::Result<()> {
+        let block = &self.buffer[self.base..self.base + self.filled];
+        match self.file.write_all_at(block, self.written) {
+            // Some file systems accept the flag at open and refuse the write.
+            Err(e) if self.direct && e.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                self.stop_direct()?;
+                self.file.write_all_at(&self.buffer[self.base..self.base + self.filled], self.written)?;
+            }
+            other => other?,
+        }
+        self.written += self.filled as u64;
+        self.filled = 0;
+        Ok(())
+    }
+
+    fn stop_direct(&mut self) -> io::Result<()> {
+        let flags = rustix::fs::fcntl_getfl(&self.file)?;
+        rustix::fs::fcntl_setfl(&self.file, flags.difference(OFlags::DIRECT))?;
+        self.direct = false;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_holds_what_was_appended_with_the_head_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        for total in [0, 1, 4095, 4096, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 777] {
+            let path = dir.path().join("out");
+            let mut want: Vec<u8> = (0..total).map(|i| (i % 251) as u8).collect();
+            let mut output = Output::create(&path).unwrap();
+            for piece in want.chunks(100_003) {
+                output.append(piece).unwrap();
+            }
+            assert_eq!(output.len(), total as u64);
+            let head = &b"head"[..total.min(4)];
+            output.finish(head).unwrap();
+            want[..head.len()].copy_from_slice(head);
+            assert!(std::fs::read(&path).unwrap() == want, "{total} bytes");
+        }
+    }
+}
