@@ -1,1 +1,4 @@
 //! vmbackup library
+#![deny(unsafe_code)]
+
+pub mod nbd;
