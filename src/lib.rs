@@ -2,5 +2,8 @@
 //!
 //! Layers, arrows point down: `cli` → `session` → `policy`, `engine` → `config`, `nbd`, `libvirt`, and the
 //! crate `vmstream` with `stream`, `chain` and `restore`.
+#![deny(unsafe_code)]
 
+pub mod engine;
 pub mod libvirt;
+pub mod nbd;

@@ -1,0 +1,160 @@
+//! The threads that compress: one set for all disks of all domains of a run.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use vmstream::stream::codec;
+
+use super::{Content, CopyError, DiskTask, FRAME_LEN, Piece, ToWriter};
+use crate::engine::budget::Permit;
+use crate::engine::cancel::{Cancel, StopReason};
+
+/// Spare buffers kept for the next reads. Fresh ones cost a page fault for every 4 KiB.
+const SPARE_BUFFERS: usize = 32;
+
+/// A frame that was read.
+struct Job {
+    lane: Lane,
+    target: String,
+    seq: u64,
+    start: u64,
+    plain: Vec<u8>,
+    permit: Permit,
+    cancel: Cancel,
+}
+
+/// Compression threads. They end when the last user is gone.
+pub struct Compressors {
+    jobs: Sender<Job>,
+    spare: Arc<Spare>,
+}
+
+/// Buffers that were used before.
+#[derive(Default)]
+struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    fn take(&self, len: usize) -> Vec<u8> {
+        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        buffer.resize(len, 0);
+        buffer
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+    }
+}
+
+/// The way of one disk's frames through the compressors to its writer.
+#[derive(Clone)]
+pub(super) struct Lane {
+    level: Option<u32>,
+    jobs: Sender<Job>,
+    pieces: Sender<ToWriter>,
+    spare: Arc<Spare>,
+}
+
+impl Compressors {
+    /// Starts `threads` threads.
+    pub fn start(threads: usize) -> Self {
+        let (jobs, queue) = bounded::<Job>(threads * 2);
+        let spare = Arc::new(Spare::default());
+        for i in 0..threads {
+            let queue = queue.clone();
+            let body = move || work(&queue);
+            // A machine that cannot start one thread more still has the others; with none, submitting fails.
+            let _ = thread::Builder::new().name(format!("compress-{i}")).spawn(body);
+        }
+        Self { jobs, spare }
+    }
+
+    /// A lane for one disk. `level` is the LZ4 level, `None` for no compression.
+    pub(super) fn lane(&self, level: Option<u32>, pieces: Sender<ToWriter>) -> Lane {
+        Lane { level, jobs: self.jobs.clone(), pieces, spare: Arc::clone(&self.spare) }
+    }
+}
+
+impl Lane {
+    /// A buffer to read into.
+    pub(super) fn buffer(&self, len: usize) -> Vec<u8> {
+        self.spare.take(len)
+    }
+
+    /// Hands a frame to the compressors.
+    pub(super) fn submit(
+        &self,
+        task: &DiskTask,
+        seq: u64,
+        start: u64,
+        plain: Vec<u8>,
+        permit: Permit,
+        cancel: &Cancel,
+    ) -> Result<(), CopyError> {
+        let (lane, target, cancel) = (self.clone(), task.target.clone(), cancel.clone());
+        let job = Job { lane, target, seq, start, plain, permit, cancel };
+        self.jobs.send(job).map_err(|_| CopyError::Stopped(StopReason::OtherFailure))
+    }
+}
+
+fn work(queue: &Receiver<Job>) {
+    for job in queue {
+        if job.cancel.stopped().is_some() {
+            continue;
+        }
+        let lane = job.lane.clone();
+        let sent = match frame(job) {
+            Ok(piece) => lane.pieces.send(ToWriter::Piece(piece)),
+            Err(error) => lane.pieces.send(ToWriter::Failed(error)),
+        };
+        // A writer that is gone has failed and said why.
+        drop(sent);
+    }
+}
+
+/// What the file will store of a frame: nothing but its length when all of it is zero.
+fn frame(job: Job) -> Result<Piece, CopyError> {
+    let Job { lane, target, seq, start, plain, permit, .. } = job;
+    let plain_len = plain.len() as u64;
+    let content = if is_zero(&plain) {
+        lane.spare.give(plain);
+        Content::Zero { len: plain_len }
+    } else if let Some(level) = lane.level {
+        let mut stored = Vec::with_capacity(plain.len() / 2);
+        codec::compress(&plain, level, &mut stored)
+            .map_err(|source| CopyError::Compress { target, at: start, source })?;
+        lane.spare.give(plain);
+        Content::Data { plain_len, stored }
+    } else {
+        Content::Data { plain_len, stored: plain }
+    };
+    debug_assert!(plain_len <= FRAME_LEN);
+    Ok(Piece { seq, start, content, permit })
+}
+
+/// True when every byte is zero. Stops at the first that is not.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    const STEP: usize = 4096;
+    static ZEROES: [u8; STEP] = [0; STEP];
+    // Comparing slices is memcmp: as fast as the memory.
+    bytes.chunks(STEP).all(|chunk| chunk == &ZEROES[..chunk.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_one_byte_that_is_not_zero() {
+        assert!(is_zero(&[]));
+        assert!(is_zero(&[0; 10_000]));
+        for at in [0, 4095, 4096, 9_999] {
+            let mut bytes = vec![0; 10_000];
+            bytes[at] = 1;
+            assert!(!is_zero(&bytes), "{at}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Why a disk could not be copied.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::engine::cancel::StopReason;
+use crate::engine::extent::ExtentError;
+use crate::nbd::NbdError;
+
+/// Why a disk could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The export could not be opened or read.
+    #[error("Cannot read disk {target}: {}", with_sources(source))]
+    Read {
+        /// Disk target.
+        target: String,
+        /// What NBD said.
+        source: Box<NbdError>,
+    },
+    /// The server's block status makes no sense.
+    #[error("Cannot tell what to read of disk {target}: {source}")]
+    Extents {
+        /// Disk target.
+        target: String,
+        /// What is wrong with it.
+        source: ExtentError,
+    },
+    /// A frame could not be compressed.
+    #[error("Cannot compress a frame of disk {target} at offset {at}: {source}")]
+    Compress {
+        /// Disk target.
+        target: String,
+        /// Offset on the disk.
+        at: u64,
+        /// What LZ4 said.
+        source: vmstream::stream::codec::CodecError,
+    },
+    /// The file in the target could not be written.
+    #[error("Cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An earlier stream of the chain could not be read.
+    #[error("Cannot tell where the chain holds data of disk {target}: {message}")]
+    Chain {
+        /// Disk target.
+        target: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Nothing moved for so long that nothing will.
+    #[error("Disk {target}: nothing was read for {seconds} s; QEMU or the target storage hangs")]
+    Stalled {
+        /// Disk target.
+        target: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// Somebody asked for a stop.
+    #[error("{0}")]
+    Stopped(#[from] StopReason),
+}
+
+impl CopyError {
+    /// True when the target ran out of space.
+    pub fn is_target_full(&self) -> bool {
+        matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull
+            || source.kind() == io::ErrorKind::QuotaExceeded)
+    }
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(&format!(": {source}"));
+        next = source.source();
+    }
+    text
+}
