@@ -5,5 +5,6 @@
 #![deny(unsafe_code)]
 
 pub mod engine;
+pub mod guest;
 pub mod libvirt;
 pub mod nbd;

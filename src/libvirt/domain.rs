@@ -139,4 +139,9 @@ impl Domain {
         // Not repeated after a lost connection: the guest may have carried it out already.
         self.with_once("ask the guest agent", |domain| domain.qemu_agent_command(json, limit_seconds, 0))
     }
+
+    /// Sends one JSON command to the QEMU monitor. libvirt marks the domain as tainted, so only repairs use it.
+    pub fn monitor_command(&self, json: &str) -> Result<String, LibvirtError> {
+        self.with_once("ask the QEMU monitor", |domain| domain.qemu_monitor_command(json, 0))
+    }
 }

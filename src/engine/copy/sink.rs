@@ -103,8 +103,7 @@ impl<'a> Sink<'a> {
         if self.task.earlier_streams.is_empty() {
             return writer.zero(start, len).map_err(|source| write_error(self.task, source));
         }
-        let coverage = zeroes.coverage(self.task)?;
-        let covered: Vec<_> = coverage.intersect(start..start + len).collect();
+        let covered: Vec<_> = zeroes.coverage(self.task)?.intersect(start..start + len).collect();
         for range in covered {
             zeroes.write(writer, range.start, range.end).map_err(|source| write_error(self.task, source))?;
         }
@@ -147,15 +146,15 @@ impl Zeroes {
         Self { level, coverage: None, stored: (0, Vec::new()) }
     }
 
-    fn coverage(&mut self, task: &DiskTask) -> Result<Coverage, CopyError> {
-        if self.coverage.is_none() {
-            let coverage = Coverage::of_streams(&task.earlier_streams).map_err(|e| CopyError::Chain {
+    fn coverage(&mut self, task: &DiskTask) -> Result<&Coverage, CopyError> {
+        let coverage = match self.coverage.take() {
+            Some(known) => known,
+            None => Coverage::of_streams(&task.earlier_streams).map_err(|e| CopyError::Chain {
                 target: task.target.clone(),
                 message: e.to_string(),
-            })?;
-            self.coverage = Some(coverage);
-        }
-        Ok(self.coverage.clone().unwrap_or_default())
+            })?,
+        };
+        Ok(self.coverage.insert(coverage))
     }
 
     fn write(&mut self, writer: &mut StreamWriter, start: u64, end: u64) -> io::Result<()> {

@@ -5,8 +5,22 @@
 
 pub mod checksum;
 pub mod codec;
+pub mod error;
 pub mod frame;
+pub mod frames;
 pub mod meta;
 pub mod output;
+pub mod piece;
+pub mod reader;
 pub mod trailer;
 pub mod writer;
+
+pub use checksum::Adler32;
+pub use codec::MAX_PIECE_LEN;
+pub use error::{Damage, Problem, StreamError, TrailerMismatch};
+pub use frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
+pub use frames::Frames;
+pub use meta::StreamMeta;
+pub use piece::{Coding, Frame, Piece, Stored};
+pub use reader::StreamFile;
+pub use trailer::TrailerEntry;

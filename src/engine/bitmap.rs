@@ -1,0 +1,43 @@
+//! Dirty bitmaps inside a running QEMU that no checkpoint accounts for.
+//!
+//! libvirt deletes a checkpoint's bitmaps all or not at all. Where one is missing the others stay behind, and a new
+//! bitmap of the same name cannot be made. Only then are they removed over the monitor, by name.
+
+use serde_json::{Value, json};
+
+use crate::libvirt::{Domain, LibvirtError};
+
+/// Removes every bitmap called `name` from the domain's images, and tells how many there were.
+pub(super) fn remove_live(domain: &Domain, name: &str) -> usize {
+    let nodes = nodes_with(domain, |bitmap| bitmap == name).unwrap_or_default();
+    let removed = nodes.iter().filter(|(node, bitmap)| {
+        let arguments = json!({ "node": node, "name": bitmap });
+        monitor(domain, &json!({ "execute": "block-dirty-bitmap-remove", "arguments": arguments })).is_ok()
+    });
+    removed.count()
+}
+
+/// `(node, bitmap)` for each bitmap whose name is wanted.
+fn nodes_with(
+    domain: &Domain,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, String)>, LibvirtError> {
+    let query = json!({ "execute": "query-named-block-nodes", "arguments": { "flat": true } });
+    let reply = monitor(domain, &query)?;
+    let nodes = reply["return"].as_array().cloned().unwrap_or_default();
+    let mut found = Vec::new();
+    for node in &nodes {
+        let Some(node_name) = node["node-name"].as_str() else { continue };
+        for bitmap in node["dirty-bitmaps"].as_array().into_iter().flatten() {
+            if let Some(name) = bitmap["name"].as_str().filter(|n| wanted(n)) {
+                found.push((node_name.to_owned(), name.to_owned()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn monitor(domain: &Domain, command: &Value) -> Result<Value, LibvirtError> {
+    let reply = domain.monitor_command(&command.to_string())?;
+    Ok(serde_json::from_str(&reply).unwrap_or(Value::Null))
+}

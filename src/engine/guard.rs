@@ -1,0 +1,189 @@
+//! The guard: a small process that outlives us for as long as it takes to set the guests free.
+//!
+//! When a backup program dies, however it dies, libvirt leaves things as they are: a frozen or paused guest, a job
+//! that copies every block the guest overwrites into a scratch file until the host's disk is full. The next nightly
+//! run comes too late. So before the first such step a guard is started and told, over a pipe, what we are about to
+//! own. It acts when the pipe breaks.
+//!
+//! ```text
+//! waiting ─ watch ─► watching ─ release ─► waiting
+//!    └──────── pipe closed ───────┴─► nothing owned: ends · something owned: thaw, resume, end job; ends
+//! ```
+//!
+//! It deletes no file and no checkpoint: the next run does, with the journal. Killing it kills that promise, so it has
+//! a name and a session of its own and ignores the signals that end us.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::Journal;
+use super::lock::VmLock;
+use super::recover;
+use crate::libvirt::Host;
+
+/// The first argument that makes the program a guard.
+pub const GUARD_ARGUMENT: &str = "--internal-guard";
+
+/// What the guard is called in process lists: not like us, or "kill everything called vmbackup" would kill it too.
+const GUARD_NAME: &str = "kvm-guest-guard";
+
+/// A backup-begin or a pause that was on its way when we died takes effect late: look that long.
+const WATCH_AFTER_DEATH: Duration = Duration::from_secs(5);
+
+/// How often to look.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+
+/// How long the lock of a journal may take before the guest is helped without it.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+
+/// A line from us to the guard.
+#[derive(Serialize, Deserialize)]
+enum Order {
+    /// From now on we may own this.
+    Watch { journal: Box<Journal>, file: PathBuf, lock: PathBuf },
+    /// Nothing of this run is owned any more.
+    Release { id: String },
+}
+
+/// The guard could not be started or does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot keep the guard process that sets guests free if this program dies: {source}")]
+pub struct GuardError {
+    source: io::Error,
+}
+
+/// Our end of the guard.
+pub struct Guard {
+    pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+    child: Mutex<Child>,
+}
+
+impl Guard {
+    /// Starts the guard of this process and waits until it is ready.
+    pub fn start(uri: &str) -> Result<Self, GuardError> {
+        let failed = |source| GuardError { source };
+        let mut child = Command::new("/proc/self/exe")
+            .arg0(GUARD_NAME)
+            .args([GUARD_ARGUMENT, uri])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(io::Error::other("it has no pipes")));
+        };
+        let guard =
+            Self { pipes: Mutex::new((orders, BufReader::new(answers))), child: Mutex::new(child) };
+        guard.await_answer().map_err(failed)?;
+        Ok(guard)
+    }
+
+    /// Tells the guard what we are about to own. Returns once it knows.
+    pub fn watch(&self, journal: &Journal, file: PathBuf, lock: PathBuf) -> Result<(), GuardError> {
+        self.order(&Order::Watch { journal: Box::new(journal.clone()), file, lock })
+    }
+
+    /// Tells the guard that nothing of this run is owned any more.
+    pub fn release(&self, id: &str) -> Result<(), GuardError> {
+        self.order(&Order::Release { id: id.to_owned() })
+    }
+
+    fn order(&self, order: &Order) -> Result<(), GuardError> {
+        let send = || {
+            let mut line = serde_json::to_vec(order)?;
+            line.push(b'\n');
+            self.pipes.lock().unwrap_or_else(PoisonError::into_inner).0.write_all(&line)?;
+            self.await_answer()
+        };
+        send().map_err(|source| GuardError { source })
+    }
+
+    fn await_answer(&self) -> io::Result<()> {
+        let mut line = String::new();
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner).1.read_line(&mut line)?;
+        if line == "ok\n" { Ok(()) } else { Err(io::Error::other("it ended")) }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Nothing is owned when a run ends in order, so there is nothing to wait for: it sees the closed pipe.
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.try_wait();
+    }
+}
+
+/// The guard's own main function. Returns when its work is done.
+pub fn run_guard(uri: &str) {
+    outlive_the_parent();
+    // Connected beforehand, so that no time is lost when it matters.
+    let host = Host::connect(uri).ok();
+    let mut watched: BTreeMap<String, (Journal, PathBuf, PathBuf)> = BTreeMap::new();
+    answer();
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        match serde_json::from_str(&line) {
+            Ok(Order::Watch { journal, file, lock }) => {
+                watched.insert(journal.id.clone(), (*journal, file, lock));
+            }
+            Ok(Order::Release { id }) => drop(watched.remove(&id)),
+            Err(_) => break,
+        }
+        answer();
+    }
+    let Some(host) = host.or_else(|| Host::connect(uri).ok()) else { return };
+    thread::scope(|scope| {
+        for (journal, file, lock) in watched.values() {
+            scope.spawn(|| set_free(journal, file, lock, &host));
+        }
+    });
+}
+
+fn answer() {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(b"ok\n").and_then(|()| out.flush());
+}
+
+/// A session of its own, and deaf to what ends a program in order.
+fn outlive_the_parent() {
+    let _ = rustix::process::setsid();
+    let _ = rustix::thread::set_name(c"kvm-guest-guard");
+    let ignored = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+        let _ = signal_hook::flag::register(signal, Arc::clone(&ignored));
+    }
+}
+
+/// Thaws, resumes, ends the job: each in its own thread, so that a silent agent delays nothing else.
+fn set_free(journal: &Journal, file: &std::path::Path, lock: &std::path::Path, host: &Host) {
+    // A run that starts now undoes the same; it takes the lock, and the journal is gone when it is done.
+    let held = VmLock::wait(lock, LOCK_LIMIT);
+    let still_ours = |current: Option<Journal>| current.is_some_and(|j| j.id == journal.id);
+    if held.is_ok() && Journal::read(file).is_ok_and(|current| !still_ours(current)) {
+        return;
+    }
+    let Ok(Some(domain)) = recover::find(journal, host) else { return };
+    let until = Instant::now() + WATCH_AFTER_DEATH;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !recover::release_guest(&domain, journal.stop).unwrap_or(false) && Instant::now() < until {
+                thread::sleep(LOOK_EVERY);
+            }
+        });
+        scope.spawn(|| {
+            while !recover::end_job(&domain, journal).unwrap_or(false) && Instant::now() < until {
+                thread::sleep(LOOK_EVERY);
+            }
+        });
+    });
+}

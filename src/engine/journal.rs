@@ -1,0 +1,222 @@
+//! What a backup is about to own, on disk before it owns it.
+//!
+//! Whoever finds the journal of a dead run (its guard, or the next run) undoes what the journal names, and only
+//! that. A checkpoint or a job that no journal names is somebody else's.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// How the guest is kept still around backup-begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stop {
+    /// Not at all, or not any more.
+    None,
+    /// Its CPUs were paused by us.
+    Paused,
+    /// Its file systems were frozen by us.
+    Frozen,
+}
+
+/// Files of the previous chain on their way to an archive folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveMove {
+    /// The archive folder.
+    pub to: PathBuf,
+    /// Names in the chain directory, moved in this order.
+    pub names: Vec<String>,
+}
+
+/// How far the run came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Writing files under partial names. Nothing of the chain was touched.
+    Copying {
+        /// Names in the chain directory, with their `.partial`.
+        partial: Vec<String>,
+    },
+    /// Renaming. The point exists once the marker file has its new content.
+    Publishing {
+        /// Moved away first.
+        archive: Option<ArchiveMove>,
+        /// Final names, renamed from their partial names after that.
+        files: Vec<String>,
+        /// The file renamed last: `.cpt`, or `vmconfig.copy.xml` of a copy.
+        marker: String,
+        /// Its new content.
+        marker_text: String,
+    },
+}
+
+/// The journal of one domain's backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    /// Identifies the run; also stands in the checkpoint's description.
+    pub id: String,
+    /// Process that wrote it.
+    pub pid: u32,
+    /// The daemon.
+    pub uri: String,
+    /// Name of the domain.
+    pub domain: String,
+    /// UUID of the domain: a domain of the same name made later is another one.
+    pub uuid: String,
+    /// Where the chain is.
+    pub chain_dir: PathBuf,
+    /// Socket of our backup job. The job is ours if its XML names it.
+    pub socket: PathBuf,
+    /// Scratch files of our backup job.
+    pub scratch: Vec<PathBuf>,
+    /// Checkpoint of this run, for a domain that runs.
+    pub checkpoint: Option<String>,
+    /// Images the checkpoint has bitmaps in.
+    pub images: Vec<PathBuf>,
+    /// How the guest is kept still.
+    pub stop: Stop,
+    /// How far the run came.
+    pub stage: Stage,
+}
+
+/// The journal could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot {doing} journal {}: {source}", path.display())]
+pub struct JournalError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl JournalError {
+    /// True when the file system with the journal is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// Where the journals of a backup path are kept.
+#[derive(Clone, Debug)]
+pub struct JournalDir {
+    dir: PathBuf,
+}
+
+impl JournalDir {
+    /// The folder below a backup path. Creates it.
+    pub fn open(backup_path: &Path) -> Result<Self, JournalError> {
+        let dir = backup_path.join("_state").join("journal");
+        fs::create_dir_all(&dir).map_err(|source| JournalError {
+            doing: "create the folder of",
+            path: dir.clone(),
+            source,
+        })?;
+        Ok(Self { dir })
+    }
+
+    /// The journal file of a domain, by the folder name its backups have.
+    pub fn file(&self, vm_folder: &str) -> PathBuf {
+        self.dir.join(format!("{vm_folder}.json"))
+    }
+
+    /// The lock file of a domain's journal. Whoever writes or undoes the journal holds it.
+    pub fn lock_file(&self, vm_folder: &str) -> PathBuf {
+        self.dir.join(format!("{vm_folder}.lock"))
+    }
+
+    /// Journals that were left behind, each with its folder name.
+    pub fn left_behind(&self) -> Result<Vec<String>, JournalError> {
+        let failed = |source| JournalError { doing: "list the folder of", path: self.dir.clone(), source };
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if let Some(folder) = name.to_str().and_then(|n| n.strip_suffix(".json")) {
+                folders.push(folder.to_owned());
+            }
+        }
+        folders.sort();
+        Ok(folders)
+    }
+}
+
+impl Journal {
+    /// Reads a journal. `None` when there is none. One that cannot be understood is an error, not nothing:
+    /// what it names would stay behind for ever.
+    pub fn read(path: &Path) -> Result<Option<Self>, JournalError> {
+        let failed = |source| JournalError { doing: "read", path: path.to_owned(), source };
+        match fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| failed(e.into())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    /// Writes the journal and syncs it, in one step as seen from outside.
+    pub fn write(&self, path: &Path) -> Result<(), JournalError> {
+        let write = || {
+            let new = path.with_extension("new");
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()?;
+            fs::rename(&new, path)?;
+            sync_parent(path)
+        };
+        write().map_err(|source| JournalError { doing: "write", path: path.to_owned(), source })
+    }
+
+    /// Removes a journal: nothing is owned any more.
+    pub fn remove(path: &Path) -> Result<(), JournalError> {
+        let remove = || {
+            fs::remove_file(path)?;
+            sync_parent(path)
+        };
+        remove().map_err(|source| JournalError { doing: "remove", path: path.to_owned(), source })
+    }
+}
+
+/// Makes renames and removals in the folder of `path` durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal() -> Journal {
+        Journal {
+            id: "1-2".into(),
+            pid: 1,
+            uri: "qemu:///system".into(),
+            domain: "web 1".into(),
+            uuid: "u".into(),
+            chain_dir: "/b/web_1/202611".into(),
+            socket: "/var/tmp/virtnbdbackup.1".into(),
+            scratch: vec![],
+            checkpoint: Some("virtnbdbackup.0".into()),
+            images: vec![],
+            stop: Stop::Paused,
+            stage: Stage::Copying { partial: vec!["vda.full.data.partial".into()] },
+        }
+    }
+
+    #[test]
+    fn is_read_back_as_written_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let journals = JournalDir::open(dir.path()).unwrap();
+        let path = journals.file("web_1");
+        assert_eq!(Journal::read(&path).unwrap(), None);
+        journal().write(&path).unwrap();
+        assert_eq!(Journal::read(&path).unwrap(), Some(journal()));
+        assert_eq!(journals.left_behind().unwrap(), ["web_1"]);
+        Journal::remove(&path).unwrap();
+        assert!(journals.left_behind().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_journal_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        fs::write(&path, "{").unwrap();
+        assert!(Journal::read(&path).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! `qemu-img` as a program: image facts, and bitmaps of images that nobody has open.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde::Deserialize;
+
+/// `qemu-img` failed or could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum QemuImgError {
+    /// Not installed, or not to be run.
+    #[error("Cannot run qemu-img: {source} (Debian and Ubuntu: package qemu-utils)")]
+    Run {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ended with an error.
+    #[error("qemu-img {what} failed for {}: {message}", image.display())]
+    Failed {
+        /// The subcommand.
+        what: &'static str,
+        /// The image.
+        image: PathBuf,
+        /// What it printed.
+        message: String,
+    },
+}
+
+/// What `qemu-img info` tells of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Its output, as it belongs into `DISK.IDENT.qcow.json`.
+    pub json: String,
+    /// Bytes of the virtual disk.
+    pub virtual_size: u64,
+    /// Bytes the file takes on the host.
+    pub actual_size: u64,
+    /// A qcow2 image of version 2 (compat 0.10), which cannot keep bitmaps.
+    pub is_qcow2_v2: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Info {
+    virtual_size: u64,
+    #[serde(default)]
+    actual_size: u64,
+    format_specific: Option<FormatSpecific>,
+}
+
+#[derive(Deserialize)]
+struct FormatSpecific {
+    #[serde(default)]
+    data: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Reads an image's facts; the image may be in use.
+pub fn info(image: &Path) -> Result<ImageInfo, QemuImgError> {
+    let output = run(&["info", "--output=json", "--force-share"], image, &[])?;
+    let json = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+    let parsed: Info = serde_json::from_str(&json).map_err(|e| QemuImgError::Failed {
+        what: "info",
+        image: image.to_owned(),
+        message: format!("its output is not understood: {e}"),
+    })?;
+    let compat = parsed.format_specific.and_then(|f| f.data.get("compat")?.as_str().map(str::to_owned));
+    Ok(ImageInfo {
+        json,
+        virtual_size: parsed.virtual_size,
+        actual_size: parsed.actual_size,
+        is_qcow2_v2: compat.as_deref() == Some("0.10"),
+    })
+}
+
+/// Removes a bitmap from an image that nobody has open.
+pub fn remove_bitmap(image: &Path, bitmap: &str) -> Result<(), QemuImgError> {
+    run(&["bitmap", "--remove", "-f", "qcow2"], image, &[bitmap]).map(drop)
+}
+
+fn run(before: &[&'static str], image: &Path, after: &[&str]) -> Result<Output, QemuImgError> {
+    let output = Command::new("qemu-img")
+        .args(before)
+        .arg(image)
+        .args(after)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| QemuImgError::Run { source })?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(QemuImgError::Failed { what: before[0], image: image.to_owned(), message })
+}

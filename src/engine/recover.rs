@@ -1,0 +1,213 @@
+//! Undoes what a journal names: the guest first, then the job, the checkpoint, the files.
+//!
+//! Used by a run that fails, by the guard of a run that died, and by the next run. Every step may be repeated;
+//! nothing that the journal does not name is touched.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::journal::{Journal, Stage, Stop};
+use super::qemu_img;
+use crate::guest::{Agent, FreezeStatus};
+use crate::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
+
+/// How long a guest is asked to thaw before we give up asking.
+const THAW_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often state is looked at while waiting for it to change.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long an ending job may take to be gone.
+const JOB_END_LIMIT: Duration = Duration::from_secs(30);
+
+/// What was undone, in words for the log, and what could not be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// What was done.
+    pub done: Vec<String>,
+    /// What could not be done; the journal must stay.
+    pub failed: Vec<String>,
+    /// The dead run had got so far that its point exists.
+    pub committed: bool,
+}
+
+impl Recovered {
+    fn note<E: std::fmt::Display>(&mut self, what: String, result: Result<bool, E>) {
+        match result {
+            Ok(true) => self.done.push(what),
+            Ok(false) => {}
+            Err(e) => self.failed.push(format!("{what}: {e}")),
+        }
+    }
+}
+
+/// Undoes everything that the journal names. The journal itself is the caller's to remove, once nothing failed.
+pub fn undo(journal: &Journal, host: &Host) -> Recovered {
+    let mut recovered = Recovered::default();
+    match find(journal, host) {
+        Ok(Some(domain)) => {
+            let name = &journal.domain;
+            recovered.note(format!("let the guest of {name} run on"), release_guest(&domain, journal.stop));
+            recovered.note(format!("ended the backup job of {name}"), end_job(&domain, journal));
+            undo_files(journal, &mut recovered);
+            if !recovered.committed {
+                drop_checkpoint(&domain, journal, &mut recovered);
+            }
+        }
+        // The domain was undefined meanwhile; its checkpoint went with it.
+        Ok(None) => undo_files(journal, &mut recovered),
+        Err(e) => recovered.failed.push(e.to_string()),
+    }
+    for scratch in journal.scratch.iter().chain([&journal.socket]) {
+        if recovered.failed.is_empty() {
+            recovered.note(format!("removed {}", scratch.display()), remove(scratch));
+        }
+    }
+    recovered
+}
+
+/// The domain a journal speaks of, unless it is gone.
+pub(super) fn find(journal: &Journal, host: &Host) -> Result<Option<Domain>, LibvirtError> {
+    match host.domain(&journal.domain) {
+        Ok(domain) if domain.uuid() == journal.uuid => Ok(Some(domain)),
+        // Another domain under the old name: renamed or defined anew. Look by UUID.
+        Ok(_) => Ok(host.domains()?.into_iter().find(|d| d.uuid() == journal.uuid)),
+        Err(e) if e.kind == ErrorKind::NoDomain => {
+            Ok(host.domains()?.into_iter().find(|d| d.uuid() == journal.uuid))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Thaws or resumes the guest. `Ok(false)` when there was nothing to do.
+pub(super) fn release_guest(domain: &Domain, stop: Stop) -> Result<bool, LibvirtError> {
+    match stop {
+        Stop::None => Ok(false),
+        Stop::Paused if domain.state()? == DomainState::Paused => domain.resume().map(|()| true),
+        Stop::Paused => Ok(false),
+        Stop::Frozen => Ok(thaw(domain, THAW_PATIENCE)),
+    }
+}
+
+/// Asks the guest to thaw until it confirms. False when it did not in time, or is not there any more.
+pub(super) fn thaw(domain: &Domain, patience: Duration) -> bool {
+    let agent = Agent::of(domain);
+    let deadline = Instant::now() + patience;
+    loop {
+        let _ = agent.thaw();
+        if matches!(agent.freeze_status(), Ok(FreezeStatus::Thawed)) {
+            return true;
+        }
+        let alive = domain.state().is_ok_and(DomainState::is_active);
+        if !alive || Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Ends the backup job if it is the journal's, and waits until it is gone. `Ok(false)` when there is none.
+pub(super) fn end_job(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtError> {
+    if !has_job(domain, journal)? {
+        return Ok(false);
+    }
+    let deadline = Instant::now() + JOB_END_LIMIT;
+    loop {
+        let ended = domain.abort_job();
+        if !has_job(domain, journal)? {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return ended.map(|()| false);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// True when the domain's backup job is the one that the journal names: its XML has our socket.
+pub(super) fn has_job(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtError> {
+    let socket = format!("socket='{}'", super::xml::escape(&journal.socket.to_string_lossy()));
+    Ok(domain.backup_xml()?.is_some_and(|xml| xml.contains(&socket)))
+}
+
+/// Deletes the checkpoint of the run, if the checkpoint of that name is the one the run made.
+fn drop_checkpoint(domain: &Domain, journal: &Journal, recovered: &mut Recovered) {
+    let Some(name) = &journal.checkpoint else { return };
+    let mark = super::xml::description(&journal.id);
+    let known = match domain.checkpoints() {
+        Ok(known) => known,
+        Err(e) => return recovered.failed.push(e.to_string()),
+    };
+    if known.iter().any(|c| &c.name == name && c.xml.contains(&mark)) {
+        let what = format!("deleted unfinished checkpoint {name}");
+        recovered.note(what, delete_checkpoint(domain, name, &journal.images).map(|()| true));
+    }
+}
+
+/// Deletes a checkpoint with its bitmaps, whatever state the domain is in.
+///
+/// libvirt refuses for a domain that is shut off, and when one of its bitmaps is missing: then the metadata goes,
+/// and the bitmaps are removed from the images that nobody has open.
+pub(super) fn delete_checkpoint(
+    domain: &Domain,
+    name: &str,
+    images: &[std::path::PathBuf],
+) -> Result<(), LibvirtError> {
+    if domain.state()?.is_active() {
+        match domain.delete_checkpoint(name, CheckpointDelete::WithBitmaps) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind == ErrorKind::NoCheckpoint => return Ok(()),
+            Err(e) if e.is_connection_lost() => return Err(e),
+            Err(_) => domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly)?,
+        }
+        super::bitmap::remove_live(domain, name);
+        return Ok(());
+    }
+    match domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly) {
+        Err(e) if e.kind != ErrorKind::NoCheckpoint => return Err(e),
+        _ => {}
+    }
+    for image in images {
+        // Fails where the bitmap was never written (QEMU was killed), which is as good.
+        let _ = qemu_img::remove_bitmap(image, name);
+    }
+    Ok(())
+}
+
+fn undo_files(journal: &Journal, recovered: &mut Recovered) {
+    let dir = &journal.chain_dir;
+    match &journal.stage {
+        Stage::Copying { partial } => remove_all(dir, partial, recovered),
+        Stage::Publishing { archive, files, marker, marker_text } => {
+            if let Some(archive) = archive {
+                for name in &archive.names {
+                    let moved = super::archive::move_one(dir, &archive.to, name);
+                    recovered.note(format!("moved {name} to {}", archive.to.display()), moved);
+                }
+            }
+            let new_marker = fs::read_to_string(dir.join(marker)).is_ok_and(|text| text == *marker_text);
+            recovered.committed = new_marker && recovered.failed.is_empty();
+            if !recovered.committed && recovered.failed.is_empty() {
+                remove_all(dir, files, recovered);
+            }
+            let partial: Vec<_> = files.iter().chain([marker]).map(|f| format!("{f}.partial")).collect();
+            remove_all(dir, &partial, recovered);
+        }
+    }
+}
+
+fn remove_all(dir: &Path, names: &[String], recovered: &mut Recovered) {
+    for name in names {
+        recovered.note(format!("removed unfinished {name}"), remove(&dir.join(name)));
+    }
+}
+
+fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}

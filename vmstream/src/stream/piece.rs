@@ -1,0 +1,105 @@
+//! Frames as a reader meets them, and the pieces that can be read on their own.
+
+use super::codec::MAX_PIECE_LEN;
+use super::error::{Problem, StreamError};
+use super::frame::FrameHeader;
+use std::ops::Range;
+
+/// Content bytes of one piece of an uncompressed frame: small enough for many threads, large enough to stream.
+const PLAIN_PIECE_LEN: u64 = 4 << 20;
+
+/// A `data` or `zero` frame. Its bounds were checked against disk and file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Counted from 0 after the meta frame.
+    pub index: u64,
+    /// Kind and disk range.
+    pub header: FrameHeader,
+    /// Offset of the payload in the file.
+    pub stored_at: u64,
+    /// How the payload is stored. `Plain` for `zero` frames, which have none.
+    pub stored: Stored,
+}
+
+/// How the payload of a data frame is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// As it is.
+    Plain,
+    /// As LZ4 frames, one after the other, each of [`MAX_PIECE_LEN`] content bytes except the last.
+    Lz4 {
+        /// Their stored lengths.
+        pieces: Vec<u64>,
+    },
+}
+
+/// How the bytes of a piece are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As they are.
+    Plain,
+    /// As one LZ4 frame.
+    Lz4,
+}
+
+/// A part of a data frame that is read and decoded at once: at most [`MAX_PIECE_LEN`] content bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The frame it belongs to.
+    pub frame: u64,
+    /// The range of the disk it holds.
+    pub disk: Range<u64>,
+    /// Offset in the file.
+    pub stored_at: u64,
+    /// Bytes in the file.
+    pub stored_len: u64,
+    /// How they are stored.
+    pub coding: Coding,
+}
+
+impl Piece {
+    pub(crate) fn damaged(&self, problem: Problem) -> StreamError {
+        StreamError::damaged(Some(self.frame), self.stored_at, Some(self.disk.clone()), problem)
+    }
+}
+
+impl Frame {
+    /// The range of the disk the frame describes.
+    pub fn disk(&self) -> Range<u64> {
+        // Cannot overflow: the walk that made this frame checked it against the disk's size.
+        self.header.start..self.header.start + self.header.len
+    }
+
+    /// Number of pieces. Only for data frames.
+    pub fn piece_count(&self) -> u64 {
+        match &self.stored {
+            Stored::Plain => self.header.len.div_ceil(PLAIN_PIECE_LEN),
+            Stored::Lz4 { pieces } => pieces.len() as u64,
+        }
+    }
+
+    /// The pieces of a data frame, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+        let mut stored_at = self.stored_at;
+        (0..self.piece_count()).map(move |number| {
+            let piece = self.piece(number, stored_at);
+            stored_at += piece.stored_len;
+            piece
+        })
+    }
+
+    /// Piece `number`, whose payload starts at `stored_at`. Lets a walk hold its place without a borrow.
+    pub(crate) fn piece(&self, number: u64, stored_at: u64) -> Piece {
+        let (plain_len, coding) = match &self.stored {
+            Stored::Plain => (PLAIN_PIECE_LEN, Coding::Plain),
+            Stored::Lz4 { .. } => (MAX_PIECE_LEN, Coding::Lz4),
+        };
+        let start = self.header.start + number * plain_len;
+        let end = self.disk().end.min(start + plain_len);
+        let stored_len = match &self.stored {
+            Stored::Plain => end - start,
+            Stored::Lz4 { pieces } => pieces[number as usize],
+        };
+        Piece { frame: self.index, disk: start..end, stored_at, stored_len, coding }
+    }
+}

@@ -1,0 +1,251 @@
+//! One stream file, read by position: meta first, trailer from the end, frames by their headers.
+//!
+//! Opening and walking read no payload. Nothing here trusts a length before it fits into the file and the disk.
+
+use super::codec::MAX_PIECE_LEN;
+use super::error::{Problem, StreamError, TrailerMismatch};
+use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
+use super::frames::Frames;
+use super::meta::{MAX_META_LEN, StreamMeta};
+use super::piece::{Coding, Piece};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+const HEADER: u64 = FRAME_HEADER_LEN as u64;
+const LINE_END: u64 = CRLF.len() as u64;
+
+/// An open stream file: its meta text was read, its frames were not yet.
+///
+/// Reads by position, so any number of threads may share it.
+#[derive(Debug)]
+pub struct StreamFile {
+    file: File,
+    file_len: u64,
+    meta: StreamMeta,
+    meta_len: u64,
+    trailer: Option<TrailerPlace>,
+}
+
+/// Where the trailer of a compressed stream lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TrailerPlace {
+    pub(crate) at: u64,
+    pub(crate) len: u64,
+}
+
+impl StreamFile {
+    /// Opens a stream and reads its meta text; for a compressed one, finds the trailer.
+    ///
+    /// # Errors
+    /// [`StreamError::Read`] when the file cannot be opened or read, [`StreamError::Damaged`] when it is no stream
+    /// or ends differently from one.
+    pub fn open(path: &Path) -> Result<Self, StreamError> {
+        let read_failed = |source| StreamError::Read { at: 0, len: HEADER, source };
+        let file = File::open(path).map_err(read_failed)?;
+        let about = file.metadata().map_err(read_failed)?;
+        if !about.is_file() {
+            return Err(read_failed(std::io::Error::from(std::io::ErrorKind::InvalidInput)));
+        }
+        Self::from_file(file, about.len())
+    }
+
+    fn from_file(file: File, file_len: u64) -> Result<Self, StreamError> {
+        let input = Positioned { file: &file, file_len };
+        let not_a_stream = |source| StreamError::damaged(None, 0, None, Problem::NotAStream { source });
+        if file_len < HEADER {
+            return Err(not_a_stream(None));
+        }
+        let bytes = input.array::<FRAME_HEADER_LEN>(0)?;
+        let header = FrameHeader::parse(&bytes).map_err(|source| not_a_stream(Some(source)))?;
+        if header.kind != FrameKind::Meta || header.start != 0 {
+            return Err(not_a_stream(None));
+        }
+        if header.len > MAX_META_LEN {
+            return Err(StreamError::damaged(None, 22, None, Problem::MetaTooLong { len: header.len }));
+        }
+        let mut json = vec![0; input.fits(HEADER, header.len + LINE_END)? as usize];
+        input.fill(HEADER, &mut json)?;
+        if !json.ends_with(CRLF) {
+            let problem = Problem::NoLineEnd { after: "the meta text" };
+            return Err(StreamError::damaged(None, HEADER + header.len, None, problem));
+        }
+        json.truncate(json.len() - CRLF.len());
+        let meta = StreamMeta::parse(&json)
+            .map_err(|problem| StreamError::damaged(None, HEADER, None, Problem::Meta(problem)))?;
+        let frames_at = HEADER + header.len + LINE_END;
+        let trailer = find_trailer(&input, &meta, frames_at)?;
+        Ok(Self { file, file_len, meta, meta_len: header.len, trailer })
+    }
+
+    /// What the stream says about itself.
+    pub fn meta(&self) -> &StreamMeta {
+        &self.meta
+    }
+
+    /// Bytes of the file when it was opened.
+    pub fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
+    /// True when payloads are LZ4 frames. Stands in the meta text, except where that says level 0.
+    pub fn is_compressed(&self) -> bool {
+        self.trailer.is_some()
+    }
+
+    /// Walks all frames from the first, reading headers and trailer only, in memory that does not grow.
+    ///
+    /// Ends after the first error. A walk that ends without one has checked: every header and line end, order and
+    /// bounds, the trailer against the frames, `dataSize`, and that the file ends where the stream does.
+    pub fn frames(&self) -> Frames<'_> {
+        Frames::new(self.input(), &self.meta, self.frames_at(), self.trailer)
+    }
+
+    /// Reads the content of one piece into `out`, which is cut or grown to the piece's length.
+    ///
+    /// `stored` is room for the stored form; its content means nothing before and after. Both are bounded by
+    /// [`MAX_PIECE_LEN`] and a little.
+    ///
+    /// # Errors
+    /// [`StreamError::Damaged`] with the piece's disk range when it does not decode; uncompressed content is
+    /// covered by the file's checksum alone.
+    pub fn read_piece(
+        &self,
+        piece: &Piece,
+        stored: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StreamError> {
+        let plain_len = piece.disk.end - piece.disk.start;
+        self.input().fits(piece.stored_at, piece.stored_len)?;
+        if plain_len > MAX_PIECE_LEN || piece.stored_len > max_stored_len(plain_len) {
+            let problem = TrailerMismatch::StoredLen { stored_len: piece.stored_len, plain_len };
+            return Err(piece.damaged(Problem::TrailerMismatch(problem)));
+        }
+        match piece.coding {
+            Coding::Plain => {
+                out.resize(plain_len as usize, 0);
+                self.input().fill(piece.stored_at, out)
+            }
+            Coding::Lz4 => {
+                stored.resize(piece.stored_len as usize, 0);
+                self.input().fill(piece.stored_at, stored)?;
+                super::codec::decompress(stored, plain_len as usize, out)
+                    .map_err(|problem| piece.damaged(Problem::Codec(problem)))
+            }
+        }
+    }
+
+    /// The file's bytes from its start to its end, for checksums.
+    pub fn bytes(&self) -> impl Read + '_ {
+        self.input().section(0, self.file_len)
+    }
+
+    fn frames_at(&self) -> u64 {
+        HEADER + self.meta_len + LINE_END
+    }
+
+    fn input(&self) -> Positioned<'_> {
+        Positioned { file: &self.file, file_len: self.file_len }
+    }
+}
+
+/// Bounds of what LZ4 makes of `plain_len` bytes: it shrinks by less than 256, and grows by little.
+pub(crate) fn stored_len_is_possible(stored_len: u64, plain_len: u64) -> bool {
+    stored_len >= plain_len / 256 && stored_len > 0 && stored_len <= max_stored_len(plain_len)
+}
+
+fn max_stored_len(plain_len: u64) -> u64 {
+    plain_len + plain_len / 64 + 4096
+}
+
+/// Looks for `… CR LF comp 0 LENGTH CR LF` at the end of the file.
+fn find_trailer(
+    input: &Positioned<'_>,
+    meta: &StreamMeta,
+    frames_at: u64,
+) -> Result<Option<TrailerPlace>, StreamError> {
+    let Some(level) = meta.compression else { return Ok(None) };
+    let missing = |at, problem| Err(StreamError::damaged(None, at, None, Problem::TrailerMismatch(problem)));
+    // The shortest end of a compressed stream: stop header, [], line end, comp header.
+    let Some(comp_at) =
+        input.file_len.checked_sub(HEADER).filter(|at| *at >= frames_at + HEADER + 2 + LINE_END)
+    else {
+        return if level == 0 { Ok(None) } else { missing(input.file_len, TrailerMismatch::Missing) };
+    };
+    let header = FrameHeader::parse(&input.array::<FRAME_HEADER_LEN>(comp_at)?);
+    let header = match header {
+        Ok(header) if header.kind == FrameKind::Comp => header,
+        // Python takes level 0 for "not compressed" in some places and not in others: the file decides.
+        _ if level == 0 => return Ok(None),
+        _ => return missing(comp_at, TrailerMismatch::Missing),
+    };
+    if header.start != 0 {
+        let problem = Problem::NotZero { kind: header.kind, start: header.start, len: 0 };
+        return Err(StreamError::damaged(None, comp_at, None, problem));
+    }
+    if &input.array::<{ CRLF.len() }>(comp_at - LINE_END)? != CRLF {
+        let problem = Problem::NoLineEnd { after: "the trailer" };
+        return Err(StreamError::damaged(None, comp_at - LINE_END, None, problem));
+    }
+    let room = comp_at - LINE_END - frames_at - HEADER;
+    if header.len > room {
+        let problem = Problem::CutOff { want: header.len, have: room };
+        return Err(StreamError::damaged(None, comp_at, None, problem));
+    }
+    Ok(Some(TrailerPlace { at: comp_at - LINE_END - header.len, len: header.len }))
+}
+
+/// Reads by position that cannot pass the end of the file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Positioned<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) file_len: u64,
+}
+
+impl<'a> Positioned<'a> {
+    /// `len` again, once it is sure that so many bytes follow `at`.
+    pub(crate) fn fits(&self, at: u64, len: u64) -> Result<u64, StreamError> {
+        let have = self.file_len.saturating_sub(at);
+        if len > have {
+            return Err(StreamError::damaged(None, at, None, Problem::CutOff { want: len, have }));
+        }
+        Ok(len)
+    }
+
+    pub(crate) fn fill(&self, at: u64, out: &mut [u8]) -> Result<(), StreamError> {
+        self.file.read_exact_at(out, at).map_err(|source| StreamError::Read {
+            at,
+            len: out.len() as u64,
+            source,
+        })
+    }
+
+    pub(crate) fn array<const N: usize>(&self, at: u64) -> Result<[u8; N], StreamError> {
+        self.fits(at, N as u64)?;
+        let mut bytes = [0; N];
+        self.fill(at, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn section(self, at: u64, len: u64) -> Section<'a> {
+        Section { input: self, at, end: at.saturating_add(len).min(self.file_len) }
+    }
+}
+
+/// A part of a file as `Read`, with its own position.
+#[derive(Debug)]
+pub(crate) struct Section<'a> {
+    input: Positioned<'a>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let len = out.len().min(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
+        let count = self.input.file.read_at(&mut out[..len], self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
