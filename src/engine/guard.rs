@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::Journal;
+use super::journal::{Journal, Stop};
 use super::lock::VmLock;
 use super::recover;
 use crate::libvirt::Host;
@@ -41,6 +41,9 @@ const WATCH_AFTER_DEATH: Duration = Duration::from_secs(5);
 
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
+
+/// When a freeze that was asked for before we died has happened at the latest, if the agent is quick.
+const LATE_FREEZE: Duration = Duration::from_secs(1);
 
 /// How long the lock of a journal may take before the guest is helped without it.
 const LOCK_LIMIT: Duration = Duration::from_secs(1);
@@ -178,6 +181,11 @@ fn set_free(journal: &Journal, file: &std::path::Path, lock: &std::path::Path, h
         scope.spawn(|| {
             while !recover::release_guest(&domain, journal.stop).unwrap_or(false) && Instant::now() < until {
                 thread::sleep(LOOK_EVERY);
+            }
+            if journal.stop == Stop::Frozen {
+                // The freeze itself may have been on its way: look once more.
+                thread::sleep(LATE_FREEZE);
+                let _ = recover::release_guest(&domain, journal.stop);
             }
         });
         scope.spawn(|| {
