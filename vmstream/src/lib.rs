@@ -1,7 +1,10 @@
 //! The virtnbdbackup-compatible backup set: its streams, its folder, and how to get disks back from it.
 //!
-//! Lives here: `stream` (the bytes of one file).
+//! Lives here: `stream` (the bytes of one file), `chain` (a folder of them),
+//! `restore` (from streams to a disk).
 //! Must not live here: libvirt, NBD, configuration, printing.
 #![forbid(unsafe_code)]
 
+pub mod chain;
+pub mod restore;
 pub mod stream;

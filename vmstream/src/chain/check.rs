@@ -1,0 +1,138 @@
+//! Holds the parts of a set against each other: nothing missing, nothing contradicting, times in order.
+
+use super::names::{CheckpointName, DiskTarget, PointId};
+use super::point::{Point, PointDisk, StreamEntry};
+use super::problem::SetProblem;
+use super::scan::Scan;
+use super::set::BackupSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Fills in the set's problems and the streams it misses.
+pub(super) fn check(set: &mut BackupSet, scan: &Scan) {
+    numbers(set);
+    empty_points(set);
+    traces(set, scan);
+    for disk in set.disks() {
+        holes(set, &disk);
+        times(set, &disk);
+    }
+    for (point, disk) in set.missing.clone() {
+        set.problems.push(SetProblem::StreamMissing { disk, point });
+    }
+    let mut found = Vec::new();
+    for point in &set.points {
+        for content in point.disks.values() {
+            if let PointDisk::Stream(entry) = content {
+                names(point, entry, &mut found);
+            }
+        }
+        if point.vmconfig.is_none() {
+            found.push(SetProblem::ConfigMissing { point: point.id });
+        }
+    }
+    set.problems.extend(found);
+}
+
+/// Checkpoints count from 0 without gaps. What comes after a gap has lost a parent.
+fn numbers(set: &mut BackupSet) {
+    let mut want = Some(CheckpointName::FIRST);
+    for point in &set.points {
+        let PointId::Checkpoint(found) = point.id else { continue };
+        if let Some(want) = want.filter(|want| *want != found) {
+            set.problems.push(SetProblem::Gap { found, want });
+            let disks = point.disks.keys().cloned();
+            set.missing.extend(disks.map(|disk| (point.id, disk)));
+        }
+        want = found.next();
+    }
+}
+
+/// A committed point without a single stream has lost those of every disk.
+fn empty_points(set: &mut BackupSet) {
+    let disks = set.disks();
+    let is_stream = |content: &PointDisk| matches!(content, PointDisk::Stream(_));
+    let any_streams = set.points.iter().any(|point| point.disks.values().any(is_stream));
+    for point in &set.points {
+        let chain = matches!(point.id, PointId::Checkpoint(_));
+        if chain && !point.disks.values().any(is_stream) && (any_streams || point.disks.is_empty()) {
+            set.problems.push(SetProblem::PointEmpty { point: point.id });
+            let streamed = |disk: &DiskTarget| !point.disks.contains_key(disk);
+            set.missing
+                .extend(disks.iter().filter(|disk| streamed(disk)).map(|disk| (point.id, disk.clone())));
+        }
+    }
+}
+
+/// A checksum or image description without its stream tells that the stream was there.
+fn traces(set: &mut BackupSet, scan: &Scan) {
+    let known = |id: PointId| set.points.iter().find(|point| point.id == id);
+    let first = set.points.iter().find(|point| matches!(point.id, PointId::Checkpoint(_)));
+    let mut missing = Vec::new();
+    for disk in &scan.full_traces {
+        if let Some(first) = first.filter(|first| !first.disks.contains_key(disk)) {
+            missing.push((first.id, disk.clone()));
+        }
+    }
+    for (id, disk) in &scan.traces {
+        if known(*id).is_some_and(|point| !point.disks.contains_key(disk)) {
+            missing.push((*id, disk.clone()));
+        }
+    }
+    set.missing.extend(missing);
+}
+
+/// An increment needs a stream of its disk at the point before it, back to one that stands alone.
+fn holes(set: &mut BackupSet, disk: &DiskTarget) {
+    let mut missing = Vec::new();
+    let mut before: Option<&Point> = None;
+    for point in set.points.iter().filter(|point| matches!(point.id, PointId::Checkpoint(_))) {
+        if let Some(PointDisk::Stream(entry)) = point.disks.get(disk) {
+            let needs_parent = entry.meta.as_ref().is_ok_and(|meta| meta.incremental);
+            match before {
+                Some(before) if needs_parent && !before.disks.contains_key(disk) => {
+                    missing.push((before.id, disk.clone()));
+                }
+                None if needs_parent => missing.push((point.id, disk.clone())),
+                _ => {}
+            }
+        }
+        before = Some(point);
+    }
+    set.missing.extend(missing);
+}
+
+/// Old readers sort a disk's streams by modification time, in whole seconds on most copies.
+fn times(set: &mut BackupSet, disk: &DiskTarget) {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let entries = set.points.iter().filter_map(|point| match point.disks.get(disk) {
+        Some(PointDisk::Stream(entry)) => Some(entry),
+        _ => None,
+    });
+    let mut found = Vec::new();
+    let mut before: Option<&StreamEntry> = None;
+    for entry in entries {
+        if let Some(before) = before.filter(|before| seconds(before.modified) >= seconds(entry.modified)) {
+            found.push(SetProblem::TimeOrder { earlier: before.path.clone(), later: entry.path.clone() });
+        }
+        before = Some(entry);
+    }
+    set.problems.extend(found);
+}
+
+/// A stream's meta text must tell the same as its name and place.
+fn names(point: &Point, entry: &StreamEntry, found: &mut Vec<SetProblem>) {
+    let Ok(meta) = &entry.meta else { return };
+    let mut expect = |field, is: &str, want: String| {
+        if is != want {
+            let path = entry.path.clone();
+            found.push(SetProblem::MetaMismatch { path, field, found: is.to_owned(), want });
+        }
+    };
+    expect("diskName", &meta.disk_name, entry.disk.to_string());
+    if let PointId::Checkpoint(name) = point.id {
+        expect("checkpointName", &meta.checkpoint_name, name.to_string());
+        if let Some(parent) = point.parent.filter(|_| meta.incremental) {
+            expect("parentCheckpoint", &meta.parent_checkpoint, parent.to_string());
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The backup set on disk as a model: names, the checkpoint list, restore points, coverage.
+//!
+//! Lives here: reading a folder and saying what is in it.
+//! Must not live here: what to do about it (policy), frame layout (`stream`), block maps (`restore`).
+
+mod check;
+pub mod coverage;
+pub mod cpt;
+mod diffs;
+pub mod names;
+pub mod point;
+pub mod problem;
+mod scan;
+pub mod set;
+
+pub use coverage::Coverage;
+pub use names::{CheckpointName, DiskTarget, NameError, PointId, SetFile, StreamKind};
+pub use point::{DiskContent, Point, PointDisk, RawImage, StreamEntry};
+pub use problem::{SetProblem, Severity};
+pub use set::{BackupSet, SetError};

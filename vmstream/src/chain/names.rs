@@ -1,0 +1,433 @@
+//! Every file name of a backup set, read and built in one place.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What every checkpoint of this format is called, before its number.
+const CHECKPOINT_PREFIX: &str = "virtnbdbackup.";
+
+/// A disk target such as `vda`: the name a domain gives a disk.
+///
+/// Never empty, without dots, slashes, blanks and control characters, so it is safe inside a file name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DiskTarget(String);
+
+/// A checkpoint of ours: `virtnbdbackup.N`. Sorted by N. Other names are foreign and cannot be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckpointName(u32);
+
+/// What identifies a restore point inside a folder; also the IDENT in the names of its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PointId {
+    /// A full or an increment.
+    Checkpoint(CheckpointName),
+    /// A difference, by its epoch seconds.
+    Diff(u64),
+    /// A copy. There is one per folder.
+    Copy,
+}
+
+/// Which run wrote a stream, as its name tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamKind {
+    /// `DISK.full.data`
+    Full,
+    /// `DISK.inc.CHECKPOINT.data`
+    Inc(CheckpointName),
+    /// `DISK.diff.EPOCH.data`
+    Diff(u64),
+    /// `DISK.copy.data`: a stream for a qcow2 disk, a raw image for a raw disk.
+    Copy,
+}
+
+/// A name that cannot be one of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not usable as a disk target.
+    #[error("{name:?} is no disk target: use the name the domain gives the disk, such as vda")]
+    DiskTarget {
+        /// What was given.
+        name: String,
+    },
+    /// Not `virtnbdbackup.N`.
+    #[error(
+        "{name:?} is no checkpoint of this format: those are called virtnbdbackup.0, virtnbdbackup.1 and on"
+    )]
+    Checkpoint {
+        /// What was given.
+        name: String,
+    },
+    /// No restore point can be called so.
+    #[error("{name:?} names no restore point: those are called virtnbdbackup.N, diff.EPOCH or copy")]
+    Point {
+        /// What was given.
+        name: String,
+    },
+}
+
+/// One file of a backup set, by its name alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetFile {
+    /// `….data`, or `….data.partial` while it is being written.
+    Stream {
+        /// Whose content.
+        disk: DiskTarget,
+        /// Of which run.
+        kind: StreamKind,
+        /// Not finished.
+        partial: bool,
+    },
+    /// `….data.chksum`
+    Checksum {
+        /// Of which disk's stream.
+        disk: DiskTarget,
+        /// Of which run.
+        kind: StreamKind,
+    },
+    /// `DOMAIN.cpt`
+    CheckpointList {
+        /// The domain's name.
+        domain: String,
+    },
+    /// `vmconfig.IDENT.xml`
+    VmConfig(PointId),
+    /// `DISK.IDENT.qcow.json`
+    QcowInfo {
+        /// Of which disk.
+        disk: DiskTarget,
+        /// Of which run.
+        point: PointId,
+    },
+    /// `autostart.IDENT`
+    Autostart(PointId),
+    /// `osinfo.IDENT`
+    OsInfo(PointId),
+    /// `bitlocker.recovery.key.VOL.IDENT`
+    BitlockerKey {
+        /// The volume.
+        volume: String,
+        /// Of which run.
+        point: PointId,
+    },
+    /// `backup.LEVEL.TIMESTAMP.log`
+    Log {
+        /// `full`, `inc`, `diff` or `copy`.
+        level: String,
+        /// As the writer put it.
+        timestamp: String,
+    },
+    /// `BASENAME.IDENT`: loader, nvram, kernel or initrd. A copy has no IDENT there, so its files are not seen as such.
+    BootFile {
+        /// The name of the file on the host.
+        base: String,
+        /// Of which run.
+        point: PointId,
+    },
+}
+
+impl DiskTarget {
+    /// The name itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DiskTarget {
+    type Err = NameError;
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        let bad = |c: char| matches!(c, '.' | '/') || c.is_whitespace() || c.is_control();
+        if name.is_empty() || name.len() > 64 || name.contains(bad) {
+            return Err(NameError::DiskTarget { name: name.to_owned() });
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl fmt::Display for DiskTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl CheckpointName {
+    /// The first of a chain: its full.
+    pub const FIRST: Self = Self(0);
+
+    /// `virtnbdbackup.number`
+    pub fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its place in the chain, from 0.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The name of the next one, `None` at the end of all numbers.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
+
+impl FromStr for CheckpointName {
+    type Err = NameError;
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        name.strip_prefix(CHECKPOINT_PREFIX)
+            .and_then(decimal)
+            .and_then(|number| u32::try_from(number).ok())
+            .map(Self)
+            .ok_or_else(|| NameError::Checkpoint { name: name.to_owned() })
+    }
+}
+
+impl fmt::Display for CheckpointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{CHECKPOINT_PREFIX}{}", self.0))
+    }
+}
+
+impl PointId {
+    /// The IDENT in file names.
+    pub fn ident(self) -> String {
+        match self {
+            Self::Checkpoint(name) => name.to_string(),
+            Self::Diff(epoch) => epoch.to_string(),
+            Self::Copy => "copy".to_owned(),
+        }
+    }
+
+    fn from_ident(ident: &str) -> Option<Self> {
+        match ident {
+            "copy" => Some(Self::Copy),
+            _ => ident.parse().ok().map(Self::Checkpoint).or_else(|| epoch(ident).map(Self::Diff)),
+        }
+    }
+
+    /// Cuts `.IDENT` off the end of a name.
+    fn split_off(name: &str) -> Option<(&str, Self)> {
+        let (head, last) = name.rsplit_once('.')?;
+        match head.rsplit_once('.') {
+            Some((base, prefix)) if CHECKPOINT_PREFIX.strip_suffix('.') == Some(prefix) => {
+                Some((base, Self::Checkpoint(format!("{prefix}.{last}").parse().ok()?)))
+            }
+            _ => Some((head, Self::from_ident(last)?)),
+        }
+    }
+}
+
+impl fmt::Display for PointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checkpoint(name) => name.fmt(f),
+            Self::Diff(epoch) => f.pad(&format!("diff.{epoch}")),
+            Self::Copy => f.pad("copy"),
+        }
+    }
+}
+
+impl FromStr for PointId {
+    type Err = NameError;
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        let plain = name.strip_prefix("diff.").unwrap_or(name);
+        Self::from_ident(plain).ok_or_else(|| NameError::Point { name: name.to_owned() })
+    }
+}
+
+impl StreamKind {
+    /// The part of a stream's name between the disk and `.data`.
+    fn infix(self) -> String {
+        match self {
+            Self::Full => "full".to_owned(),
+            Self::Inc(checkpoint) => format!("inc.{checkpoint}"),
+            Self::Diff(epoch) => format!("diff.{epoch}"),
+            Self::Copy => "copy".to_owned(),
+        }
+    }
+
+    fn from_infix(infix: &str) -> Option<Self> {
+        match infix.split_once('.') {
+            None if infix == "full" => Some(Self::Full),
+            None if infix == "copy" => Some(Self::Copy),
+            Some(("inc", checkpoint)) => checkpoint.parse().ok().map(Self::Inc),
+            Some(("diff", seconds)) => epoch(seconds).map(Self::Diff),
+            _ => None,
+        }
+    }
+
+    /// The finished stream's file name.
+    pub fn file_name(self, disk: &DiskTarget) -> String {
+        format!("{disk}.{}.data", self.infix())
+    }
+}
+
+impl SetFile {
+    /// Reads a name. `None` for files that are not part of the format.
+    pub fn parse(name: &str) -> Option<Self> {
+        if let Some(list) = name.strip_suffix(".cpt") {
+            return (!list.is_empty()).then(|| Self::CheckpointList { domain: list.to_owned() });
+        }
+        if let Some(stem) = name.strip_suffix(".data") {
+            return stream(stem).map(|(disk, kind)| Self::Stream { disk, kind, partial: false });
+        }
+        if let Some(stem) = name.strip_suffix(".data.partial") {
+            return stream(stem).map(|(disk, kind)| Self::Stream { disk, kind, partial: true });
+        }
+        if let Some(stem) = name.strip_suffix(".data.chksum") {
+            return stream(stem).map(|(disk, kind)| Self::Checksum { disk, kind });
+        }
+        if let Some(stem) = name.strip_suffix(".qcow.json") {
+            let (disk, ident) = stem.split_once('.')?;
+            return Some(Self::QcowInfo { disk: disk.parse().ok()?, point: PointId::from_ident(ident)? });
+        }
+        if let Some(ident) = name.strip_prefix("vmconfig.").and_then(|rest| rest.strip_suffix(".xml")) {
+            return PointId::from_ident(ident).map(Self::VmConfig);
+        }
+        if let Some(stem) = name.strip_prefix("backup.").and_then(|rest| rest.strip_suffix(".log")) {
+            let (level, timestamp) = stem.split_once('.')?;
+            return Some(Self::Log { level: level.to_owned(), timestamp: timestamp.to_owned() });
+        }
+        let (base, point) = PointId::split_off(name)?;
+        if let Some(volume) = base.strip_prefix("bitlocker.recovery.key.") {
+            return Some(Self::BitlockerKey { volume: volume.to_owned(), point });
+        }
+        match base {
+            "" => None,
+            "autostart" => Some(Self::Autostart(point)),
+            "osinfo" => Some(Self::OsInfo(point)),
+            _ if point == PointId::Copy => None,
+            _ => Some(Self::BootFile { base: base.to_owned(), point }),
+        }
+    }
+}
+
+impl fmt::Display for SetFile {
+    /// The file name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream { disk, kind, partial } => {
+                write!(f, "{}{}", kind.file_name(disk), if *partial { ".partial" } else { "" })
+            }
+            Self::Checksum { disk, kind } => write!(f, "{}.chksum", kind.file_name(disk)),
+            Self::CheckpointList { domain } => write!(f, "{domain}.cpt"),
+            Self::VmConfig(point) => write!(f, "vmconfig.{}.xml", point.ident()),
+            Self::QcowInfo { disk, point } => write!(f, "{disk}.{}.qcow.json", point.ident()),
+            Self::Autostart(point) => write!(f, "autostart.{}", point.ident()),
+            Self::OsInfo(point) => write!(f, "osinfo.{}", point.ident()),
+            Self::BitlockerKey { volume, point } => {
+                write!(f, "bitlocker.recovery.key.{volume}.{}", point.ident())
+            }
+            Self::Log { level, timestamp } => write!(f, "backup.{level}.{timestamp}.log"),
+            Self::BootFile { base, point } => write!(f, "{base}.{}", point.ident()),
+        }
+    }
+}
+
+fn stream(stem: &str) -> Option<(DiskTarget, StreamKind)> {
+    let (disk, infix) = stem.split_once('.')?;
+    Some((disk.parse().ok()?, StreamKind::from_infix(infix)?))
+}
+
+/// Digits without sign and without leading zeros, so that every number has one name.
+fn decimal(digits: &str) -> Option<u64> {
+    let canonical = digits == "0" || !digits.starts_with('0');
+    (canonical && digits.bytes().all(|digit| digit.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Seconds since 1970, from 2001 on: shorter numbers are version suffixes of other files.
+fn epoch(digits: &str) -> Option<u64> {
+    decimal(digits).filter(|seconds| *seconds >= 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    fn vda() -> DiskTarget {
+        "vda".parse().unwrap()
+    }
+
+    #[test]
+    fn every_name_is_read_and_built() {
+        let one = CheckpointName::new(1);
+        let at_one = PointId::Checkpoint(one);
+        let diff = PointId::Diff(1_795_377_788);
+        let kinds = [
+            ("vda.full.data", StreamKind::Full),
+            ("vda.inc.virtnbdbackup.1.data", StreamKind::Inc(one)),
+            ("vda.diff.1795377788.data", StreamKind::Diff(1_795_377_788)),
+            ("vda.copy.data", StreamKind::Copy),
+        ];
+        let mut cases = vec![
+            ("my.vm.cpt".to_owned(), SetFile::CheckpointList { domain: "my.vm".to_owned() }),
+            ("vmconfig.virtnbdbackup.1.xml".to_owned(), SetFile::VmConfig(at_one)),
+            ("vmconfig.1795377788.xml".to_owned(), SetFile::VmConfig(diff)),
+            ("vmconfig.copy.xml".to_owned(), SetFile::VmConfig(PointId::Copy)),
+            ("vda.virtnbdbackup.1.qcow.json".to_owned(), SetFile::QcowInfo { disk: vda(), point: at_one }),
+            ("vda.copy.qcow.json".to_owned(), SetFile::QcowInfo { disk: vda(), point: PointId::Copy }),
+            ("autostart.virtnbdbackup.1".to_owned(), SetFile::Autostart(at_one)),
+            ("osinfo.1795377788".to_owned(), SetFile::OsInfo(diff)),
+            (
+                "bitlocker.recovery.key.C:.virtnbdbackup.1".to_owned(),
+                SetFile::BitlockerKey { volume: "C:".to_owned(), point: at_one },
+            ),
+            (
+                "backup.inc.11222026200230.log".to_owned(),
+                SetFile::Log { level: "inc".to_owned(), timestamp: "11222026200230".to_owned() },
+            ),
+            (
+                "gold1_VARS.fd.virtnbdbackup.1".to_owned(),
+                SetFile::BootFile { base: "gold1_VARS.fd".to_owned(), point: at_one },
+            ),
+        ];
+        for (name, kind) in kinds {
+            let stream = |partial| SetFile::Stream { disk: vda(), kind, partial };
+            cases.push((name.to_owned(), stream(false)));
+            cases.push((format!("{name}.partial"), stream(true)));
+            cases.push((format!("{name}.chksum"), SetFile::Checksum { disk: vda(), kind }));
+        }
+        for (name, file) in cases {
+            assert_eq!(SetFile::parse(&name).as_ref(), Some(&file), "{name}");
+            assert_eq!(file.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn other_files_are_not_ours() {
+        for name in [
+            "",
+            ".cpt",
+            ".full-backup-month",
+            "vda.data",
+            ".full.data",
+            "vda.inc.data",
+            "vda.inc.virtnbdbackup.data",
+            "vda.inc.virtnbdbackup.01.data",
+            "vda.inc.other.1.data",
+            "vda.diff.x.data",
+            "a.b.full.data",
+            "chain-manifest.json",
+            "vmlinuz-6.1.0",
+            "checkpoints",
+            "vda.full.data.idx",
+            "vda.inc.virtnbdbackup.+1.data",
+            "vda.inc.virtnbdbackup.4294967296.data",
+            ".virtnbdbackup.1",
+            "notes.copy",
+        ] {
+            assert_eq!(SetFile::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn points_are_named_as_they_print() {
+        for id in [PointId::Checkpoint(CheckpointName::new(12)), PointId::Diff(1_795_377_788), PointId::Copy]
+        {
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(id.ident().parse(), Ok(id));
+        }
+        assert!("virtnbdbackup".parse::<PointId>().is_err());
+        assert!("vd a".parse::<DiskTarget>().is_err());
+        assert!("../vda".parse::<DiskTarget>().is_err());
+    }
+}

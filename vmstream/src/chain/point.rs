@@ -1,0 +1,108 @@
+//! A restore point and what its folder holds for each disk of it.
+
+use super::names::{CheckpointName, DiskTarget, PointId, StreamKind};
+use crate::stream::{StreamError, StreamMeta};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// One completed backup.
+#[derive(Debug)]
+pub struct Point {
+    /// Its name.
+    pub id: PointId,
+    /// The checkpoint it builds on: the one before it, or a difference's base. `None` for a full and a copy.
+    pub parent: Option<CheckpointName>,
+    /// What was stored for each disk. A disk may lack here: added later, removed, or lost (see the set's problems).
+    pub disks: BTreeMap<DiskTarget, PointDisk>,
+    /// The domain XML of that moment.
+    pub vmconfig: Option<PathBuf>,
+}
+
+/// What one run stored for one disk.
+#[derive(Debug)]
+pub enum PointDisk {
+    /// A sparse stream.
+    Stream(Box<StreamEntry>),
+    /// A plain image. In a chain it is taken with the full only, so later points have the old content.
+    Raw(RawImage),
+}
+
+/// A stream file, as far as its name, its attributes and its meta text tell.
+#[derive(Debug)]
+pub struct StreamEntry {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whose content.
+    pub disk: DiskTarget,
+    /// Which run, by its name.
+    pub kind: StreamKind,
+    /// Modification time: old readers order a chain by it.
+    pub modified: SystemTime,
+    /// Bytes of the file.
+    pub file_len: u64,
+    /// Its checksum file, where there is one.
+    pub checksum: Option<PathBuf>,
+    /// What it says about itself, or why that cannot be read.
+    pub meta: Result<StreamMeta, StreamError>,
+}
+
+/// A raw disk's plain copy: no meta text, no checksum.
+#[derive(Debug)]
+pub struct RawImage {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whose content.
+    pub disk: DiskTarget,
+    /// Modification time.
+    pub modified: SystemTime,
+    /// Bytes of the file and of the disk.
+    pub len: u64,
+}
+
+/// What makes up a disk at a point.
+#[derive(Debug)]
+pub enum DiskContent<'a> {
+    /// Streams to apply, oldest first.
+    Streams(Vec<&'a StreamEntry>),
+    /// A plain image, taken at that point (which may be an earlier one).
+    Raw {
+        /// The image.
+        image: &'a RawImage,
+        /// When it was taken.
+        taken: PointId,
+    },
+}
+
+impl StreamEntry {
+    /// True for a stream that only keeps the place of a disk that did not exist: no size, no data.
+    pub fn is_placeholder(&self) -> bool {
+        self.meta.as_ref().is_ok_and(|meta| meta.virtual_size == 0 && meta.data_size == 0)
+    }
+}
+
+impl PointDisk {
+    /// Where its bytes are.
+    pub fn path(&self) -> &std::path::Path {
+        match self {
+            Self::Stream(entry) => &entry.path,
+            Self::Raw(image) => &image.path,
+        }
+    }
+
+    /// Bytes of the file.
+    pub fn file_len(&self) -> u64 {
+        match self {
+            Self::Stream(entry) => entry.file_len,
+            Self::Raw(image) => image.len,
+        }
+    }
+
+    /// Modification time of the file.
+    pub fn modified(&self) -> SystemTime {
+        match self {
+            Self::Stream(entry) => entry.modified,
+            Self::Raw(image) => image.modified,
+        }
+    }
+}

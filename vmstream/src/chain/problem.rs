@@ -1,0 +1,111 @@
+//! What a look at a folder finds wrong, before any payload is read.
+
+use super::cpt::CptError;
+use super::names::{CheckpointName, DiskTarget, PointId};
+use std::path::PathBuf;
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Something that was there, or had to be, is gone or contradicts itself.
+    Damage,
+    /// All restore points are there; somebody should look.
+    Warning,
+}
+
+/// Something in a folder that a complete and quiet backup set does not have.
+#[derive(Debug, thiserror::Error)]
+pub enum SetProblem {
+    /// Streams of a chain without their list.
+    #[error(
+        "There is no checkpoint list (.cpt): points are taken from the streams' names; the next backup will refuse"
+    )]
+    ListMissing,
+    /// More than one list.
+    #[error("There are {} checkpoint lists; {} is used", paths.len(), paths[0].display())]
+    ManyLists {
+        /// All of them, never empty.
+        paths: Vec<PathBuf>,
+    },
+    /// A list that cannot be read.
+    #[error("{}: {source}; points are taken from the streams' names", path.display())]
+    ListDamaged {
+        /// The list.
+        path: PathBuf,
+        /// Why.
+        source: CptError,
+    },
+    /// Numbers are missing in the list.
+    #[error("The chain has {found} where {want} belongs")]
+    Gap {
+        /// What comes next in the list.
+        found: CheckpointName,
+        /// What should.
+        want: CheckpointName,
+    },
+    /// A stream that must exist does not.
+    #[error("Disk {disk} has no stream at {point}")]
+    StreamMissing {
+        /// The disk.
+        disk: DiskTarget,
+        /// The point.
+        point: PointId,
+    },
+    /// A point of the list of which no file is left.
+    #[error("Nothing is left of {point}")]
+    PointEmpty {
+        /// The point.
+        point: PointId,
+    },
+    /// A finished stream whose point was never committed.
+    #[error("{} belongs to no point of the checkpoint list: left over from a run that did not finish; old restore programs would apply it, the next backup should remove it", path.display())]
+    Leftover {
+        /// The stream.
+        path: PathBuf,
+    },
+    /// A stream that was never finished.
+    #[error("{} was never finished: a backup is running, or one broke off", path.display())]
+    Partial {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A stream whose meta text is about something else than its name.
+    #[error("{}: the stream says {field} {found:?}, its place needs {want:?}", path.display())]
+    MetaMismatch {
+        /// The stream.
+        path: PathBuf,
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        found: String,
+        /// What its place needs.
+        want: String,
+    },
+    /// A point without a domain XML.
+    #[error("{point} has no vmconfig: its disks can be restored, the domain's definition not")]
+    ConfigMissing {
+        /// The point.
+        point: PointId,
+    },
+    /// Modification times that old readers would misread.
+    #[error("{} is not newer by a whole second than {}: old restore programs, which sort by time, may apply them in the wrong order", later.display(), earlier.display())]
+    TimeOrder {
+        /// The stream that comes first.
+        earlier: PathBuf,
+        /// The one that must be newer.
+        later: PathBuf,
+    },
+}
+
+impl SetProblem {
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::ManyLists { .. }
+            | Self::Leftover { .. }
+            | Self::Partial { .. }
+            | Self::TimeOrder { .. } => Severity::Warning,
+            _ => Severity::Damage,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! One pass over a folder: which files of the format are there.
+
+use super::names::{DiskTarget, PointId, SetFile, StreamKind};
+use super::point::{PointDisk, RawImage, StreamEntry};
+use crate::stream::{Problem, StreamError, StreamFile};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a folder holds, sorted by what it is.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub(super) streams: BTreeMap<(StreamKind, DiskTarget), PointDisk>,
+    pub(super) partials: Vec<PathBuf>,
+    pub(super) lists: Vec<PathBuf>,
+    pub(super) vmconfigs: BTreeMap<PointId, PathBuf>,
+    /// Runs that left a trace of a disk beside its stream: checksum or image description.
+    pub(super) traces: BTreeSet<(PointId, DiskTarget)>,
+    /// Checksum files of fulls; which checkpoint that is, the list says.
+    pub(super) full_traces: BTreeSet<DiskTarget>,
+    /// Folders inside, for a hint when there is no set here.
+    pub(super) folders: Vec<PathBuf>,
+}
+
+impl Scan {
+    pub(super) fn of(dir: &Path) -> io::Result<Self> {
+        let mut scan = Self::default();
+        let mut checksums = BTreeMap::new();
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let path = entry.path();
+            let about = match std::fs::metadata(&path) {
+                Ok(about) => about,
+                // Renamed or removed while we look, or a link to nowhere: not there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if about.is_dir() {
+                scan.folders.push(path);
+            } else if let Some(file) = entry.file_name().to_str().and_then(SetFile::parse) {
+                if let SetFile::Checksum { disk, kind } = &file {
+                    checksums.insert((*kind, disk.clone()), path.clone());
+                }
+                names.push((file, path, about));
+            }
+        }
+        names.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
+        scan.folders.sort();
+        for (file, path, about) in names {
+            scan.take(file, path, &about, &mut checksums)?;
+        }
+        Ok(scan)
+    }
+
+    fn take(
+        &mut self,
+        file: SetFile,
+        path: PathBuf,
+        about: &std::fs::Metadata,
+        checksums: &mut BTreeMap<(StreamKind, DiskTarget), PathBuf>,
+    ) -> io::Result<()> {
+        match file {
+            SetFile::Stream { partial: true, .. } => self.partials.push(path),
+            SetFile::Stream { disk, kind, partial: false } => {
+                let key = (kind, disk);
+                let checksum = checksums.get(&key).cloned();
+                let content = describe(&key, path, about, checksum)?;
+                self.streams.insert(key, content);
+            }
+            SetFile::Checksum { disk, kind } => match kind {
+                StreamKind::Full => {
+                    self.full_traces.insert(disk);
+                }
+                StreamKind::Inc(name) => {
+                    self.traces.insert((PointId::Checkpoint(name), disk));
+                }
+                StreamKind::Diff(epoch) => {
+                    self.traces.insert((PointId::Diff(epoch), disk));
+                }
+                StreamKind::Copy => {
+                    self.traces.insert((PointId::Copy, disk));
+                }
+            },
+            SetFile::QcowInfo { disk, point } => {
+                self.traces.insert((point, disk));
+            }
+            SetFile::CheckpointList { .. } => self.lists.push(path),
+            SetFile::VmConfig(point) => {
+                self.vmconfigs.insert(point, path);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Reads a stream's meta text. A `copy` without checksum file that is no stream is a raw image.
+fn describe(
+    (kind, disk): &(StreamKind, DiskTarget),
+    path: PathBuf,
+    about: &std::fs::Metadata,
+    checksum: Option<PathBuf>,
+) -> io::Result<PointDisk> {
+    let modified = about.modified()?;
+    let disk = disk.clone();
+    let meta = StreamFile::open(&path).map(|stream| stream.meta().clone());
+    let no_stream = matches!(&meta, Err(StreamError::Damaged(damage)) if matches!(damage.problem, Problem::NotAStream { .. }));
+    if *kind == StreamKind::Copy && checksum.is_none() && no_stream {
+        return Ok(PointDisk::Raw(RawImage { path, disk, modified, len: about.len() }));
+    }
+    let kind = *kind;
+    let entry = StreamEntry { path, disk, kind, modified, file_len: about.len(), checksum, meta };
+    Ok(PointDisk::Stream(Box::new(entry)))
+}

@@ -1,0 +1,252 @@
+//! The block map of a disk at a point: for each byte, the newest stream that has it, or zero.
+//!
+//! Streams are in disk order, so one sweep over all of them at once gives the map in disk order, holding one frame
+//! per stream and nothing else. Headers only: no payload is read.
+
+use crate::stream::{Frame, FrameKind, Frames, Piece, StreamError, StreamFile};
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// One stream of a chain, open.
+#[derive(Debug)]
+pub struct Layer {
+    /// Where it is, for messages.
+    pub path: PathBuf,
+    /// The stream.
+    pub stream: StreamFile,
+}
+
+/// A stream of the chain could not be read as far as the map needs it.
+#[derive(Debug, thiserror::Error)]
+#[error("Stream {} cannot be used", path.display())]
+pub struct MapError {
+    /// The stream.
+    pub path: PathBuf,
+    /// Why.
+    pub source: StreamError,
+}
+
+/// Where the bytes of a segment come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// No stream has data there.
+    Zero,
+    /// A piece of a stream. It may hold more than the segment.
+    Piece {
+        /// Number of the layer, 0 is the oldest.
+        layer: usize,
+        /// The piece.
+        piece: Piece,
+    },
+}
+
+/// A range of the disk with one source. Neighbours may have the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The range. Never empty.
+    pub disk: Range<u64>,
+    /// Its source.
+    pub source: Source,
+}
+
+impl Layer {
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// [`MapError`] naming it.
+    pub fn open(path: PathBuf) -> Result<Self, MapError> {
+        match StreamFile::open(&path) {
+            Ok(stream) => Ok(Self { path, stream }),
+            Err(source) => Err(MapError { path, source }),
+        }
+    }
+
+    /// Keeps the place of a disk that did not exist; says nothing about sizes.
+    fn is_placeholder(&self) -> bool {
+        self.stream.meta().virtual_size == 0 && self.stream.meta().data_size == 0
+    }
+}
+
+/// Iterator over the segments of a disk, in order and without gaps, from 0 to its size.
+///
+/// - A data frame hides what older streams have there.
+/// - A zero frame of a stream that stands alone (`incremental` false) does so too; in an increment it means nothing.
+/// - A disk that shrank has lost what lay behind its end, also when it grew again.
+///
+/// After the last segment every stream was walked to its end, so a map that comes without error proves their form.
+#[derive(Debug)]
+pub struct BlockMap<'a> {
+    layers: &'a [Layer],
+    cursors: Vec<Cursor<'a>>,
+    size: u64,
+    at: u64,
+    done: bool,
+}
+
+impl<'a> BlockMap<'a> {
+    /// A map over layers, oldest first.
+    pub fn new(layers: &'a [Layer]) -> Self {
+        let size = disk_size(layers);
+        let mut limit = u64::MAX;
+        let mut cursors: Vec<_> = layers
+            .iter()
+            .rev()
+            .map(|layer| {
+                if !layer.is_placeholder() {
+                    limit = limit.min(layer.stream.meta().virtual_size);
+                }
+                Cursor::new(layer, limit)
+            })
+            .collect();
+        cursors.reverse();
+        Self { layers, cursors, size, at: 0, done: false }
+    }
+
+    /// Bytes of the disk: what its newest stream says.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How far the sweep has come.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    fn error(&self, layer: usize, source: StreamError) -> MapError {
+        MapError { path: self.layers[layer].path.clone(), source }
+    }
+
+    fn step(&mut self) -> Result<Segment, MapError> {
+        let at = self.at;
+        let mut end = self.size;
+        for number in (0..self.cursors.len()).rev() {
+            if let Err(source) = self.cursors[number].seek(at) {
+                return Err(self.error(number, source));
+            }
+            let Some(span) = &self.cursors[number].span else { continue };
+            if span.disk.start > at {
+                end = end.min(span.disk.start);
+                continue;
+            }
+            let end = end.min(span.disk.end);
+            let source = match &span.piece {
+                Some(piece) => Source::Piece { layer: number, piece: piece.clone() },
+                None => Source::Zero,
+            };
+            return Ok(Segment { disk: at..end, source });
+        }
+        Ok(Segment { disk: at..end, source: Source::Zero })
+    }
+
+    /// Walks what no segment needed, so that damage there is not passed over.
+    fn finish(&mut self) -> Result<(), MapError> {
+        for number in 0..self.cursors.len() {
+            if let Err(source) = self.cursors[number].drain() {
+                return Err(self.error(number, source));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a disk made of these layers.
+pub(crate) fn disk_size(layers: &[Layer]) -> u64 {
+    let newest = layers.iter().rev().find(|layer| !layer.is_placeholder());
+    newest.map_or(0, |layer| layer.stream.meta().virtual_size)
+}
+
+impl Iterator for BlockMap<'_> {
+    type Item = Result<Segment, MapError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        if self.at >= self.size {
+            self.done = true;
+            return self.finish().err().map(Err);
+        }
+        let step = self.step();
+        match &step {
+            Ok(segment) => self.at = segment.disk.end,
+            Err(_) => self.done = true,
+        }
+        Some(step)
+    }
+}
+
+/// A range that one layer decides: a piece of data, or zeros.
+#[derive(Debug)]
+struct Span {
+    disk: Range<u64>,
+    piece: Option<Piece>,
+}
+
+/// One layer's place in the sweep.
+#[derive(Debug)]
+struct Cursor<'a> {
+    frames: Frames<'a>,
+    zeros_count: bool,
+    limit: u64,
+    /// The data frame being cut into pieces: number and file offset of the next one.
+    frame: Option<(Frame, u64, u64)>,
+    span: Option<Span>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(layer: &'a Layer, limit: u64) -> Self {
+        let zeros_count = !layer.stream.meta().incremental;
+        Self { frames: layer.stream.frames(), zeros_count, limit, frame: None, span: None }
+    }
+
+    /// Moves to the first span that ends behind `at`.
+    fn seek(&mut self, at: u64) -> Result<(), StreamError> {
+        // The first span is fetched by the first seek: until then there is a frame walk that has not begun.
+        while self.span.as_ref().is_none_or(|span| span.disk.end <= at) {
+            match self.next_span()? {
+                Some(span) => self.span = Some(span),
+                None => {
+                    self.span = None;
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next_span(&mut self) -> Result<Option<Span>, StreamError> {
+        loop {
+            if let Some((frame, number, stored_at)) = &mut self.frame {
+                if *number < frame.piece_count() {
+                    let piece = frame.piece(*number, *stored_at);
+                    *number += 1;
+                    *stored_at += piece.stored_len;
+                    match self.cut(piece.disk.clone()) {
+                        Some(disk) => return Ok(Some(Span { disk, piece: Some(piece) })),
+                        None => continue,
+                    }
+                }
+                self.frame = None;
+            }
+            let Some(frame) = self.frames.next().transpose()? else { return Ok(None) };
+            if frame.header.kind == FrameKind::Data {
+                let stored_at = frame.stored_at;
+                self.frame = Some((frame, 0, stored_at));
+            } else if self.zeros_count {
+                if let Some(disk) = self.cut(frame.disk()) {
+                    return Ok(Some(Span { disk, piece: None }));
+                }
+            }
+        }
+    }
+
+    fn cut(&self, disk: Range<u64>) -> Option<Range<u64>> {
+        let end = disk.end.min(self.limit);
+        (disk.start < end).then_some(disk.start..end)
+    }
+
+    fn drain(&mut self) -> Result<(), StreamError> {
+        self.frame = None;
+        self.frames.try_for_each(|frame| frame.map(|_| ()))
+    }
+}

@@ -1,0 +1,93 @@
+//! The block map grouped by piece, so that each piece is read and decoded once, by any thread.
+
+use super::map::{BlockMap, Layer, MapError, Source};
+use crate::stream::Piece;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// One piece and the parts of it that newer streams do not hide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Number of the layer, 0 is the oldest.
+    pub layer: usize,
+    /// What to read.
+    pub piece: Piece,
+    /// Ranges of the disk to take from it: in order, not empty, inside the piece.
+    pub visible: Vec<Range<u64>>,
+}
+
+/// Iterator over the units of a disk. Holds at most one unfinished unit per layer.
+///
+/// Units write disjoint ranges, so their order means nothing.
+#[derive(Debug)]
+pub struct Units<'a> {
+    map: BlockMap<'a>,
+    open: Vec<Option<Unit>>,
+    ready: VecDeque<Unit>,
+    done: bool,
+}
+
+impl<'a> Units<'a> {
+    /// Units of the disk made of these layers, oldest first.
+    pub fn new(layers: &'a [Layer]) -> Self {
+        Self {
+            map: BlockMap::new(layers),
+            open: layers.iter().map(|_| None).collect(),
+            ready: VecDeque::new(),
+            done: false,
+        }
+    }
+
+    /// How far the sweep over the disk has come, of [`Units::size`].
+    pub fn at(&self) -> u64 {
+        self.map.at()
+    }
+
+    /// Bytes of the disk.
+    pub fn size(&self) -> u64 {
+        self.map.size()
+    }
+
+    /// Adds a range to its piece's unit; a unit of another piece of that layer is complete then.
+    fn add(&mut self, layer: usize, piece: Piece, range: Range<u64>) {
+        let open = &mut self.open[layer];
+        if let Some(unit) = open.as_mut().filter(|unit| unit.piece == piece) {
+            match unit.visible.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => unit.visible.push(range),
+            }
+            return;
+        }
+        self.ready.extend(open.replace(Unit { layer, piece, visible: vec![range] }));
+    }
+}
+
+impl Iterator for Units<'_> {
+    type Item = Result<Unit, MapError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(unit) = self.ready.pop_front() {
+                return Some(Ok(unit));
+            }
+            if self.done {
+                return None;
+            }
+            match self.map.next() {
+                Some(Ok(segment)) => {
+                    if let Source::Piece { layer, piece } = segment.source {
+                        self.add(layer, piece, segment.disk);
+                    }
+                }
+                Some(Err(error)) => {
+                    self.done = true;
+                    return Some(Err(error));
+                }
+                None => {
+                    self.done = true;
+                    self.ready.extend(self.open.iter_mut().filter_map(Option::take));
+                }
+            }
+        }
+    }
+}
