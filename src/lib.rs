@@ -1,1 +1,3 @@
 //! vmbackup library
+
+pub mod config;
