@@ -4,7 +4,9 @@
 //! crate `vmstream` with `stream`, `chain` and `restore`.
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod engine;
 pub mod guest;
 pub mod libvirt;
 pub mod nbd;
+pub mod policy;

@@ -1,0 +1,141 @@
+//! What there is to know about a configuration key, and the macro that turns one table into keys and settings.
+//!
+//! The table itself is in `table`: a new key is one entry there.
+
+use super::value::Value;
+
+/// One known key.
+#[derive(Debug)]
+pub struct Key {
+    /// Heading in the sample files.
+    pub section: &'static str,
+    /// Name in Bash files and in the environment; TOML also takes it in lower case.
+    pub name: &'static str,
+    /// Value when nobody sets the key, as it would be written.
+    pub default: &'static str,
+    /// Unit of the number, or empty.
+    pub unit: &'static str,
+    /// What the key does, for users, line by line.
+    pub doc: &'static [&'static str],
+    /// Where the key may be set, and how samples show it.
+    pub marks: Marks,
+    /// Whether an empty value says something.
+    pub empty_is_value: bool,
+    /// Whether the value is a comma list.
+    pub is_list: bool,
+    /// What is allowed, in words.
+    pub allowed: fn() -> String,
+    /// Says when an allowed value is not taken literally.
+    pub remark: fn(&str) -> Option<&'static str>,
+    /// Whether two texts mean the same.
+    pub same: fn(&str, &str) -> bool,
+}
+
+/// Where a key may be set, and how the samples show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// Taken from the environment when no file sets it.
+    pub env: bool,
+    /// Active in the samples; the others are commented out.
+    pub shipped: bool,
+}
+
+impl Marks {
+    pub(super) const PLAIN: Self = Self { env: false, shipped: false };
+    pub(super) const ENV: Self = Self { env: true, shipped: false };
+    pub(super) const SHIPPED: Self = Self { env: false, shipped: true };
+    pub(super) const ENV_SHIPPED: Self = Self { env: true, shipped: true };
+}
+
+impl Key {
+    pub(super) const fn new<T: Value>(
+        section: &'static str,
+        name: &'static str,
+        (default, unit): (&'static str, &'static str),
+        marks: Marks,
+        doc: &'static [&'static str],
+    ) -> Self {
+        let (empty_is_value, is_list) = (T::EMPTY_IS_VALUE, T::IS_LIST);
+        let (allowed, remark, same) = (T::allowed, T::remark, same::<T>);
+        Self { section, name, default, unit, doc, marks, empty_is_value, is_list, allowed, remark, same }
+    }
+
+    /// Finds a key by its upper-case name.
+    pub fn find(name: &str) -> Option<&'static Key> {
+        super::table::KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// The name as it is documented for TOML.
+    pub fn lower_name(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+
+    /// Whether a text counts as a value of this key, or as not setting it.
+    pub fn is_set_by(&self, text: &str) -> bool {
+        self.empty_is_value || !text.is_empty()
+    }
+
+    /// The words for a TOML boolean: some keys say `yes` and `no`, the others `true` and `false`.
+    pub fn switch_word(&self, on: bool) -> &'static str {
+        match (matches!(self.default, "yes" | "no"), on) {
+            (true, true) => "yes",
+            (true, false) => "no",
+            (false, true) => "true",
+            (false, false) => "false",
+        }
+    }
+}
+
+fn same<T: Value>(left: &str, right: &str) -> bool {
+    left == right || matches!((T::parse(left), T::parse(right)), (Some(left), Some(right)) if left == right)
+}
+
+/// Makes [`KEYS`](super::KEYS) and [`Settings`](super::Settings) of one table.
+///
+/// An entry: documentation for users, then `"NAME" field: Type = "default", "unit", MARKS;`.
+macro_rules! settings_table {
+    ($( section $title:literal { $(
+        $(#[doc = $doc:literal])+
+        $name:literal $field:ident: $type:ty = $default:literal, $unit:literal, $marks:ident;
+    )+ } )+) => {
+        /// All keys, in the order of the sample files.
+        pub static KEYS: &[Key] = &[$($(
+            Key::new::<$type>($title, $name, ($default, $unit), Marks::$marks, &[$($doc),+]),
+        )+)+];
+
+        /// All settings of one instance, checked. Its fields are the keys of the sample files.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Settings {
+            $($( $(#[doc = $doc])+ pub $field: $type, )+)+
+            /// Rotation policy of single domains, by their exact name.
+            pub vm_policies: BTreeMap<String, RotationPolicy>,
+            /// Patterns for names of domains that are not backed up, in the order written.
+            pub exclude_patterns: Vec<String>,
+            texts: BTreeMap<&'static str, String>,
+        }
+
+        impl Settings {
+            /// Reads every text into its type; what is not allowed is reported, all of it.
+            pub(super) fn from_texts(
+                texts: BTreeMap<&'static str, String>,
+                refuse: &mut dyn FnMut(&'static str, &str, String),
+            ) -> Option<Self> {
+                let mut refused = Refuse { texts: &texts, refuse };
+                $($( let $field = refused.read::<$type>($name, $default); )+)+
+                Some(Self {
+                    $($( $field: $field?, )+)+
+                    vm_policies: BTreeMap::new(),
+                    exclude_patterns: Vec::new(),
+                    texts,
+                })
+            }
+
+            /// The value of any known key as text, by its upper-case name.
+            pub fn text(&self, name: &str) -> Option<&str> {
+                self.texts.get(name).map(String::as_str)
+            }
+        }
+    };
+}
+
+pub(super) use settings_table;

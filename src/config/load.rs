@@ -1,0 +1,160 @@
+//! Loads one instance: finds its files, reads them, adds environment and defaults, checks every value.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::bash::{self, Variables};
+use super::error::{ConfigError, InvalidValue};
+use super::files::{instance_dir, read_if_present};
+use super::keys::Key;
+use super::merge::{MainFiles, differences, effective, merged};
+use super::place::Source;
+use super::stated::{EXCLUDE_PATTERNS, MAIN_CONF, Stated, VM_POLICY};
+use super::table::{KEYS, Settings};
+use super::toml_file;
+use super::value::{RotationPolicy, Value};
+
+/// `BACKUP_PATH` in the sample files: to be replaced.
+pub(super) const PLACEHOLDER: &str = "/path/to/backups/";
+const MAIN_TOML: &str = "vmbackup.toml";
+/// Read after the main file, in this order.
+const OTHER_CONF: [&str; 2] = ["vm_overrides.conf", "exclude_patterns.conf"];
+
+/// The configuration of one instance.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The instance directory, where further files of the instance lie.
+    pub dir: PathBuf,
+    /// All settings, checked.
+    pub settings: Settings,
+    /// What was read but deserves a look.
+    pub warnings: Vec<String>,
+    /// Where each value came from: by upper-case key, `VM_POLICY[name]` and `EXCLUDE_PATTERNS[number]`.
+    pub sources: BTreeMap<String, Source>,
+}
+
+/// Loads the instance `instance` of `config_dir`.
+///
+/// `environment` stands for the process environment: keys that allow it are taken from there when no file sets
+/// them, and files may refer to any of its variables. Nothing else is read, and nothing is run.
+///
+/// # Errors
+/// [`ConfigError`], always of the category "configuration". Values that are not allowed are reported together.
+pub fn load(
+    config_dir: &Path,
+    instance: &str,
+    environment: &BTreeMap<String, String>,
+) -> Result<Loaded, ConfigError> {
+    let dir = instance_dir(config_dir, instance)?;
+    let (conf_file, toml_file) = (dir.join(MAIN_CONF), dir.join(MAIN_TOML));
+    let conf_bytes = read_if_present(&conf_file)?;
+    let toml_bytes = read_if_present(&toml_file)?;
+    let (main_files, main_file) = match (&conf_bytes, &toml_bytes) {
+        (None, None) => return Err(ConfigError::NoMainFile { dir }),
+        (Some(_), Some(_)) => (MainFiles::Both, conf_file.clone()),
+        (Some(_), None) => (MainFiles::One, conf_file.clone()),
+        (None, Some(_)) => (MainFiles::One, toml_file.clone()),
+    };
+    let conf = read_bash_files(&dir, &conf_file, conf_bytes, environment)?;
+    let toml = match toml_bytes {
+        Some(bytes) => toml_file::read(&toml_file, &bytes)?,
+        None => Stated::default(),
+    };
+    let differences = differences(&conf, &toml, main_files, environment);
+    if !differences.is_empty() {
+        return Err(ConfigError::Disagree { dir, differences });
+    }
+    settle(dir, main_file, merged(conf, toml), environment)
+}
+
+fn read_bash_files(
+    dir: &Path,
+    main_file: &Path,
+    main_bytes: Option<Vec<u8>>,
+    environment: &BTreeMap<String, String>,
+) -> Result<Stated, ConfigError> {
+    let mut variables = Variables::new(environment, &[VM_POLICY]);
+    if let Some(bytes) = main_bytes {
+        bash::read(main_file, &bytes, &mut variables)?;
+    }
+    for name in OTHER_CONF {
+        let file = dir.join(name);
+        if let Some(bytes) = read_if_present(&file)? {
+            bash::read(&file, &bytes, &mut variables)?;
+        }
+    }
+    Stated::from_variables(variables)
+}
+
+/// Checks what the files say, and fills in the rest.
+fn settle(
+    dir: PathBuf,
+    main_file: PathBuf,
+    stated: Stated,
+    environment: &BTreeMap<String, String>,
+) -> Result<Loaded, ConfigError> {
+    let Stated { keys, vm_policies, exclude_patterns, mut warnings } = stated;
+    let (mut texts, mut sources) = (BTreeMap::new(), BTreeMap::new());
+    for key in KEYS {
+        let (text, source) = effective(key, keys.get(key.name), environment);
+        if let Some(remark) = (key.remark)(&text) {
+            warnings.push(format!("{source}: {}={text:?}: {remark}", key.name));
+        }
+        texts.insert(key.name, text);
+        sources.insert(key.name.to_owned(), source);
+    }
+    check_backup_path(&texts, &sources, main_file)?;
+
+    let mut problems = Vec::new();
+    let settings = Settings::from_texts(texts, &mut |name, value, allowed| {
+        let source_of_value = sources.get(name).cloned().unwrap_or(Source::Default);
+        problems.push(InvalidValue {
+            key: name.to_owned(),
+            value: value.to_owned(),
+            source_of_value,
+            allowed,
+        });
+    });
+    let mut policies = BTreeMap::new();
+    for (vm, policy) in vm_policies {
+        let key = format!("{VM_POLICY}[{vm}]");
+        let source = Source::File(policy.at);
+        sources.insert(key.clone(), source.clone());
+        match RotationPolicy::parse(&policy.text) {
+            Some(parsed) => {
+                policies.insert(vm, parsed);
+            }
+            None => {
+                let (value, allowed) = (policy.text, RotationPolicy::allowed());
+                problems.push(InvalidValue { key, value, source_of_value: source, allowed });
+            }
+        }
+    }
+    let Some(mut settings) = settings.filter(|_| problems.is_empty()) else {
+        return Err(ConfigError::InvalidValues { problems });
+    };
+    settings.vm_policies = policies;
+    for (number, pattern) in exclude_patterns.into_iter().enumerate() {
+        sources.insert(format!("{EXCLUDE_PATTERNS}[{number}]"), Source::File(pattern.at));
+        settings.exclude_patterns.push(pattern.text);
+    }
+    Ok(Loaded { dir, settings, warnings, sources })
+}
+
+fn check_backup_path(
+    texts: &BTreeMap<&'static str, String>,
+    sources: &BTreeMap<String, Source>,
+    main_file: PathBuf,
+) -> Result<(), ConfigError> {
+    const NAME: &str = "BACKUP_PATH";
+    let value = texts.get(NAME).cloned().unwrap_or_default();
+    if value.is_empty() {
+        return Err(ConfigError::BackupPathMissing { main_file });
+    }
+    let is_placeholder = Key::find(NAME).is_some_and(|key| (key.same)(&value, PLACEHOLDER));
+    if is_placeholder {
+        let source_of_value = sources.get(NAME).cloned().unwrap_or(Source::Default);
+        return Err(ConfigError::BackupPathPlaceholder { source_of_value, value });
+    }
+    Ok(())
+}

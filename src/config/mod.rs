@@ -1,0 +1,34 @@
+//! Configuration: the files of one instance, the environment and the defaults as one checked [`Settings`].
+//!
+//! Lives here: reading `vmbackup.conf` (Bash assignments) and `vmbackup.toml`, the table of keys, what values may be.
+//! Must not live here: whether directories exist (`host`), what a setting leads to (`policy`, `engine`), reading
+//! the process environment (the caller passes it).
+
+mod bash;
+mod error;
+mod files;
+mod keys;
+mod load;
+mod merge;
+mod nearest;
+mod place;
+mod sample;
+mod stated;
+mod table;
+mod toml_file;
+pub mod value;
+
+#[cfg(test)]
+mod load_tests;
+#[cfg(test)]
+mod sample_tests;
+#[cfg(test)]
+mod toml_tests;
+
+pub use bash::Construct;
+pub use error::{ConfigError, Difference, InvalidValue};
+pub use keys::{Key, Marks};
+pub use load::{Loaded, load};
+pub use place::{Place, Source};
+pub use sample::{Sample, render};
+pub use table::{KEYS, Settings};

@@ -1,0 +1,184 @@
+//! The table of keys: every setting with its type, default, unit and explanation.
+//!
+//! To add a key, add one entry here and write the sample files anew (see `sample`). Keys of type `Text` are
+//! known but not checked yet: the part that comes to use one gives it a type of its own.
+
+use std::collections::BTreeMap;
+
+use super::keys::{Key, Marks, settings_table};
+use super::value::{
+    CompressLevel, Directory, DiskTargets, Gibibytes, IoClass, LibvirtUri, LogLevel, Mebibytes, Niceness,
+    Number, Percent, RotationPolicy, Seconds, Switch, Text, Value,
+};
+
+settings_table! {
+section "Where backups go" {
+    /// Directory that holds all backups of this instance. Must be set. Keep it on one line, in quotes and
+    /// without variables: restore scripts look for that line.
+    "BACKUP_PATH" backup_path: Directory = "", "", ENV_SHIPPED;
+    /// A backup does not begin when less than this share of the target's file system would stay free.
+    "TARGET_RESERVE_PERCENT" target_reserve_percent: Percent = "20", "percent", PLAIN;
+    /// Never ask for more free space in the target than this, however large its file system is.
+    "TARGET_RESERVE_GIB" target_reserve: Gibibytes<0, 1048576> = "10", "GiB", PLAIN;
+}
+section "How backups run" {
+    /// Address of the libvirt daemon.
+    "LIBVIRT_URI" libvirt_uri: LibvirtUri = "qemu:///system", "", PLAIN;
+    /// How many virtual machines are backed up at the same time.
+    "PARALLEL_VMS" parallel_vms: Number<1, 64> = "2", "", PLAIN;
+    /// Compression of the saved data: 1 is fastest, 16 smallest. 0 does not switch compression off: it is
+    /// read as 1, with a warning.
+    "VIRTNBD_COMPRESS_LEVEL" compress_level: CompressLevel = "4", "", ENV;
+    /// Disks to leave out, in all virtual machines, by their target name: vda,vdb
+    "VIRTNBD_EXCLUDE_DISKS" exclude_disks: DiskTargets = "", "", ENV;
+    /// Save only these disks, in all virtual machines, by their target name. Empty means all.
+    "VIRTNBD_INCLUDE_DISKS" include_disks: DiskTargets = "", "", ENV;
+    /// Also save disks in raw format. They cannot keep a record of changes, so every backup reads them whole.
+    "BACKUP_RAW_DISKS" backup_raw_disks: Switch = "false", "", PLAIN;
+    /// How long a guest may take to freeze its file systems before the backup goes on without.
+    "FREEZE_TIMEOUT" freeze_timeout: Seconds<1, 600> = "10", "seconds", PLAIN;
+    /// Parallel readers of one disk; auto leaves the choice to the program.
+    "VIRTNBD_WORKERS" workers: Text = "auto", "", ENV;
+    /// Whether guests with an agent freeze their file systems for the moment of the snapshot.
+    "VIRTNBD_FSFREEZE" fsfreeze: Text = "true", "", ENV;
+    /// Freeze only these mount points, separated by commas. Empty means all.
+    "VIRTNBD_FSFREEZE_PATHS" fsfreeze_paths: Text = "", "", ENV;
+    /// Not used: there is no program to hand it to. Kept so that older files load.
+    "VIRTNBD_THRESHOLD" threshold: Text = "", "", PLAIN;
+    /// Format of the saved disks. Only stream is written.
+    "VIRTNBD_OUTPUT_FORMAT" output_format: Text = "stream", "", PLAIN;
+    /// Whether ranges that hold no data are skipped.
+    "VIRTNBD_SPARSE_DETECTION" sparse_detection: Text = "true", "", PLAIN;
+    /// How many times a failed backup is tried again.
+    "MAX_RETRIES" max_retries: Text = "3", "", SHIPPED;
+    /// Pause between two tries.
+    "RETRY_DELAY" retry_delay: Text = "30", "seconds", PLAIN;
+    /// Time a backup may take to show its first progress.
+    "BACKUP_STARTUP_GRACE" startup_grace: Text = "300", "seconds", PLAIN;
+    /// Time without progress after which a backup counts as stalled.
+    "BACKUP_STALL_THRESHOLD" stall_threshold: Text = "180", "seconds", PLAIN;
+    /// How often progress is looked at.
+    "BACKUP_CHECK_INTERVAL" check_interval: Text = "30", "seconds", PLAIN;
+    /// Also record a checksum of each copied file in the database.
+    "FILE_OPS_CHECKSUMS" file_ops_checksums: Text = "false", "", PLAIN;
+}
+section "Scratch space" {
+    /// Directory for data that a guest overwrites while its backup runs. Must exist and be writable.
+    "VIRTNBD_SCRATCH_DIR" scratch_dir: Directory = "/var/tmp", "", PLAIN;
+    /// Free space that a backup always leaves in the scratch directory, in any case.
+    "SCRATCH_RESERVE_MIB" scratch_reserve: Mebibytes<0, 1048576> = "1024", "MiB", PLAIN;
+    /// Share of the scratch directory's file system that a backup always leaves free. The larger one counts.
+    "SCRATCH_RESERVE_PERCENT" scratch_reserve_percent: Percent = "5", "percent", PLAIN;
+}
+section "Consideration for others" {
+    /// Priority of the process: -20 is served first, 19 last, 0 changes nothing.
+    "PROCESS_PRIORITY" process_priority: Niceness = "10", "", PLAIN;
+    /// Class of disk access. Real-time can starve everything else.
+    "IO_PRIORITY_CLASS" io_class: IoClass = "2", "", PLAIN;
+    /// Rank inside the class: 0 is served first, 7 last. The idle class has no ranks.
+    "IO_PRIORITY_LEVEL" io_level: Number<0, 7> = "5", "", PLAIN;
+}
+section "Rotation" {
+    /// When a new chain begins: daily, weekly, monthly, accumulate (never) or never (no backup at all).
+    "DEFAULT_ROTATION_POLICY" default_rotation_policy: Text = "monthly", "", PLAIN;
+    /// Older name of DEFAULT_ROTATION_POLICY. If set, it is the one that counts.
+    "BACKUP_ROTATION_POLICY" backup_rotation_policy: Text = "", "", PLAIN;
+    /// Restore points of an accumulating chain from which on a warning is given.
+    "ACCUMULATE_WARN_DEPTH" accumulate_warn_depth: Text = "100", "restore points", PLAIN;
+    /// Restore points at which an accumulating chain is archived and a new one begins.
+    "ACCUMULATE_HARD_LIMIT" accumulate_hard_limit: Text = "365", "restore points", PLAIN;
+    /// Day of the month on which a full backup is made.
+    "CHECKPOINT_FORCE_FULL_ON_DAY" force_full_on_day: Text = "1", "day of the month, 1 to 31", PLAIN;
+    /// Whether checkpoints are examined before a backup.
+    "CHECKPOINT_HEALTH_CHECK" checkpoint_health_check: Text = "yes", "", SHIPPED;
+    /// Checkpoints of one virtual machine from which on a warning is given.
+    "CHECKPOINT_MAX_DEPTH_WARN" checkpoint_max_depth_warn: Text = "10", "checkpoints", PLAIN;
+    /// Whether a failed incremental backup is made again as a full one.
+    "CHECKPOINT_RETRY_AUTO_TO_FULL" retry_auto_to_full: Text = "yes", "", PLAIN;
+    /// Incremental attempts before that.
+    "CHECKPOINT_MAX_RETRIES_AUTO" max_retries_auto: Text = "1", "", PLAIN;
+    /// When checkpoints are damaged: yes repairs and goes on, warn only reports, no fails.
+    "ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION" auto_recovery: Text = "yes", "", SHIPPED;
+}
+section "Retention" {
+    /// Periods kept of virtual machines that rotate daily.
+    "RETENTION_DAYS" retention_days: Text = "7", "days", ENV;
+    /// Periods kept of virtual machines that rotate weekly.
+    "RETENTION_WEEKS" retention_weeks: Text = "4", "weeks", ENV;
+    /// Periods kept of virtual machines that rotate monthly.
+    "RETENTION_MONTHS" retention_months: Text = "3", "months", ENV;
+    /// Whether periods left over from an earlier policy are deleted when they are old enough.
+    "RETENTION_ORPHAN_ENABLED" orphan_enabled: Text = "true", "", PLAIN;
+    /// Age from which on a left-over period is deleted.
+    "RETENTION_ORPHAN_MAX_AGE_DAYS" orphan_max_age: Text = "90", "days", PLAIN;
+    /// Age up to which a left-over period is never deleted. Must be below the other one.
+    "RETENTION_ORPHAN_MIN_AGE_DAYS" orphan_min_age: Text = "7", "days", PLAIN;
+    /// Only report which left-over periods would be deleted.
+    "RETENTION_ORPHAN_DRY_RUN" orphan_dry_run: Text = "false", "", PLAIN;
+    /// Periods without a replica: warn deletes them with a warning, block keeps them.
+    "RETENTION_REQUIRE_REPLICATION" require_replication: Text = "warn", "", PLAIN;
+    /// How long copies of the state directory are kept.
+    "STATE_BACKUP_KEEP_DAYS" state_backup_keep: Text = "90", "days", PLAIN;
+    /// How long log files are kept; 0 keeps them for ever.
+    "LOG_KEEP_DAYS" log_keep: Text = "30", "days", PLAIN;
+}
+section "Virtual machines that are shut off" {
+    /// Whether a virtual machine that is shut off and unchanged since its last backup is skipped.
+    "SKIP_OFFLINE_UNCHANGED_BACKUPS" skip_offline_unchanged: Text = "true", "", SHIPPED;
+    /// Changes of a disk file up to this long after the last backup do not count as changes.
+    "OFFLINE_CHANGE_DETECTION_THRESHOLD" offline_change_threshold: Text = "60", "seconds", SHIPPED;
+}
+section "Trimming guests before a backup" {
+    /// Whether guests with an agent are asked to give back unused blocks.
+    "ENABLE_FSTRIM" enable_fstrim: Text = "true", "", SHIPPED;
+    /// Smallest free range worth trimming, Linux guests only; 0 leaves it to the guest.
+    "FSTRIM_MINIMUM" fstrim_minimum: Text = "1048576", "bytes", SHIPPED;
+    /// Time a guest may take to trim.
+    "FSTRIM_TIMEOUT" fstrim_timeout: Text = "300", "seconds", SHIPPED;
+    /// The same for Windows guests.
+    "FSTRIM_WINDOWS_TIMEOUT" fstrim_windows_timeout: Text = "600", "seconds", SHIPPED;
+    /// File in this directory that lists virtual machines not to trim, one pattern a line.
+    "FSTRIM_EXCLUDE_FILE" fstrim_exclude_file: Text = "fstrim_exclude.conf", "", SHIPPED;
+}
+section "TPM and BitLocker" {
+    /// Whether the state of an emulated TPM is saved with its virtual machine.
+    "TPM_BACKUP_ENABLED" tpm_backup_enabled: Text = "yes", "", ENV;
+    /// How TPM state is saved. Only full is left; other words mean the same.
+    "TPM_BACKUP_METHOD" tpm_backup_method: Text = "full", "", ENV;
+    /// Where the emulated TPMs keep their state.
+    "SWTPM_STATE_DIR" swtpm_state_dir: Text = "/var/lib/libvirt/swtpm", "", ENV;
+    /// Time one copy of TPM state may take.
+    "TPM_BACKUP_TIMEOUT" tpm_backup_timeout: Text = "300", "seconds", ENV;
+    /// Whether Windows guests are asked for their BitLocker recovery keys.
+    "BITLOCKER_KEY_EXTRACTION" bitlocker_key_extraction: Text = "yes", "", ENV;
+    /// Time a guest may take to answer that.
+    "BITLOCKER_EXEC_TIMEOUT" bitlocker_exec_timeout: Text = "30", "seconds", ENV;
+}
+section "Replication" {
+    /// Local and cloud replication: simultaneous, local_first or cloud_first.
+    "REPLICATION_ORDER" replication_order: Text = "simultaneous", "", PLAIN;
+}
+section "Log" {
+    /// How much is logged; each level includes those before it: ERROR, WARN, INFO, DEBUG.
+    "LOG_LEVEL" log_level: LogLevel = "INFO", "", ENV_SHIPPED;
+    /// Directory of the log files. Empty means _state/logs inside BACKUP_PATH.
+    "LOG_DIR" log_dir: Text = "", "", PLAIN;
+}
+}
+
+/// Reads texts into types and passes on what is not allowed.
+struct Refuse<'a> {
+    texts: &'a BTreeMap<&'static str, String>,
+    refuse: &'a mut dyn FnMut(&'static str, &str, String),
+}
+
+impl Refuse<'_> {
+    fn read<T: Value>(&mut self, name: &'static str, default: &str) -> Option<T> {
+        let text = self.texts.get(name).map_or(default, String::as_str);
+        let value = T::parse(text);
+        if value.is_none() {
+            (self.refuse)(name, text, T::allowed());
+        }
+        value
+    }
+}

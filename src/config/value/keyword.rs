@@ -1,0 +1,95 @@
+//! Values that are one of a few words.
+
+use super::Value;
+
+/// How much is logged. Each level includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// And what deserves a look.
+    Warn,
+    /// And a few lines for each run.
+    Info,
+    /// And the details.
+    Debug,
+}
+
+impl Value for LogLevel {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_uppercase().as_str() {
+            "ERROR" => Some(Self::Error),
+            "WARN" | "WARNING" => Some(Self::Warn),
+            "INFO" => Some(Self::Info),
+            "DEBUG" => Some(Self::Debug),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "ERROR, WARN, INFO or DEBUG".to_owned()
+    }
+}
+
+/// Scheduling class of disk access, as `ionice -c` numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoClass {
+    /// Left as it is.
+    Inherited,
+    /// 1: before everybody else.
+    RealTime,
+    /// 2: shared by level.
+    BestEffort,
+    /// 3: only when nobody else wants the disk. Has no levels.
+    Idle,
+}
+
+impl Value for IoClass {
+    const EMPTY_IS_VALUE: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim() {
+            "" => Some(Self::Inherited),
+            "1" => Some(Self::RealTime),
+            "2" => Some(Self::BestEffort),
+            "3" => Some(Self::Idle),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "1 (real-time), 2 (best-effort), 3 (idle), or empty to leave it as it is".to_owned()
+    }
+}
+
+/// How long a chain of a domain goes on, or that the domain is not backed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotationPolicy {
+    /// A period for each day.
+    Daily,
+    /// A period for each ISO week.
+    Weekly,
+    /// A period for each month.
+    Monthly,
+    /// One period without end.
+    Accumulate,
+    /// No backup.
+    Never,
+}
+
+impl Value for RotationPolicy {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "daily" => Some(Self::Daily),
+            "weekly" => Some(Self::Weekly),
+            "monthly" => Some(Self::Monthly),
+            "accumulate" => Some(Self::Accumulate),
+            "never" => Some(Self::Never),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "daily, weekly, monthly, accumulate or never".to_owned()
+    }
+}

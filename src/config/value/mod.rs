@@ -1,0 +1,154 @@
+//! What the value of a key may be: one type per kind of value, each with its own check.
+//!
+//! Lives here: text to type, and the words that tell a user what is allowed.
+//! Must not live here: keys and their defaults (`keys`), whether a directory exists (the host checks that).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+mod keyword;
+mod quantity;
+
+pub use keyword::{IoClass, LogLevel, RotationPolicy};
+pub use quantity::{CompressLevel, Gibibytes, Mebibytes, Niceness, Number, Percent, Seconds};
+
+/// A type that a configuration value is read into.
+pub trait Value: Sized + PartialEq {
+    /// Whether an empty value says something. If not, it counts as not set.
+    const EMPTY_IS_VALUE: bool = false;
+    /// Whether the value is a comma list, which TOML may also write as an array.
+    const IS_LIST: bool = false;
+
+    /// Reads the text; `None` if it is not allowed.
+    fn parse(text: &str) -> Option<Self>;
+
+    /// What is allowed, to stand behind "allowed: ".
+    fn allowed() -> String;
+
+    /// Says when an allowed value is not taken literally.
+    fn remark(_text: &str) -> Option<&'static str> {
+        None
+    }
+}
+
+/// Any text. Keys of this type are checked by the part that uses them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl Value for Text {
+    fn parse(text: &str) -> Option<Self> {
+        Some(Self(text.to_owned()))
+    }
+
+    fn allowed() -> String {
+        "any text".to_owned()
+    }
+}
+
+/// A switch: `true` or `yes`, `false` or `no`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// Whether it is on.
+    pub on: bool,
+}
+
+impl Value for Switch {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" => Some(Self { on: true }),
+            "false" | "no" => Some(Self { on: false }),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "true (or yes), false (or no)".to_owned()
+    }
+}
+
+/// An absolute directory other than the root. Not checked for existence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// The directory.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Value for Directory {
+    fn parse(text: &str) -> Option<Self> {
+        let trimmed = text.trim_end_matches('/');
+        let usable = trimmed.starts_with('/') && !trimmed.chars().any(char::is_control);
+        usable.then(|| Self(PathBuf::from(trimmed)))
+    }
+
+    fn allowed() -> String {
+        "an absolute path other than /, without control characters".to_owned()
+    }
+}
+
+/// Disk targets such as `vda`, in the order written, each once. Empty means no choice was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskTargets(Vec<String>);
+
+impl DiskTargets {
+    /// The targets.
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl Value for DiskTargets {
+    const EMPTY_IS_VALUE: bool = true;
+    const IS_LIST: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut targets: Vec<String> = Vec::new();
+        for target in text.split(',').map(str::trim).filter(|target| !target.is_empty()) {
+            if !target.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+                return None;
+            }
+            if !targets.iter().any(|known| known == target) {
+                targets.push(target.to_owned());
+            }
+        }
+        Some(Self(targets))
+    }
+
+    fn allowed() -> String {
+        "disk targets such as vda,vdb, separated by commas".to_owned()
+    }
+}
+
+/// Address of a libvirt daemon. Only its shape is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibvirtUri(String);
+
+impl LibvirtUri {
+    /// The address as libvirt takes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LibvirtUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for LibvirtUri {
+    fn parse(text: &str) -> Option<Self> {
+        let (scheme, path) = text.split_once(':')?;
+        let scheme_ok = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        let path_ok = path.starts_with('/') && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+        (scheme_ok && path_ok).then(|| Self(text.to_owned()))
+    }
+
+    fn allowed() -> String {
+        "a libvirt address such as qemu:///system".to_owned()
+    }
+}
