@@ -4,9 +4,11 @@
 //! crate `vmstream` with `stream`, `chain` and `restore`.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod guest;
 pub mod libvirt;
 pub mod nbd;
 pub mod policy;
+pub mod session;

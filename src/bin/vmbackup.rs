@@ -1,2 +1,5 @@
-//! vmbackup command
-fn main() {}
+//! The command `vmbackup`.
+
+fn main() -> std::process::ExitCode {
+    vmbackup::cli::main()
+}

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use vmstream::chain::SetFile;
 
 /// The archive folder a chain in `dir` goes to today: `.archives/chain-YYYY-MM-DD`, with `.1`, `.2` … when taken.
-pub fn folder_for(dir: &Path, today: Date) -> PathBuf {
+pub(super) fn folder_for(dir: &Path, today: Date) -> PathBuf {
     let base = dir.join(".archives").join(format!("chain-{today}"));
     let numbered = (1_u32..).map(|n| base.with_file_name(format!("chain-{today}.{n}")));
     [base.clone()].into_iter().chain(numbered).find(|path| !path.exists()).unwrap_or(base)
@@ -17,7 +17,7 @@ pub fn folder_for(dir: &Path, today: Date) -> PathBuf {
 /// The entries of `dir` that belong to its chain or copy: everything of the format, and the folders beside it.
 ///
 /// Unfinished files stay: they belong to no chain.
-pub fn entries(dir: &Path) -> io::Result<Vec<String>> {
+pub(super) fn entries(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -26,7 +26,7 @@ pub fn entries(dir: &Path) -> io::Result<Vec<String>> {
             matches!(name.as_str(), "checkpoints" | "config" | "tpm-state")
         } else {
             let partial = name.ends_with(".partial");
-            !partial && (SetFile::parse(&name).is_some() || name == ".tpm-backup-marker")
+            !partial && (SetFile::parse(&name).is_some() || matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json"))
         };
         if belongs {
             names.push(name);
@@ -38,7 +38,7 @@ pub fn entries(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Moves one entry. `Ok(false)` when it was moved before.
-pub fn move_one(from: &Path, to: &Path, name: &str) -> io::Result<bool> {
+pub(super) fn move_one(from: &Path, to: &Path, name: &str) -> io::Result<bool> {
     if to.join(name).symlink_metadata().is_ok() || from.join(name).symlink_metadata().is_err() {
         return Ok(false);
     }

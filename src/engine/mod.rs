@@ -1,4 +1,4 @@
-//! One domain's backup: snapshot → extents → pipeline → commit.
+//! One domain's backup: observe → plan → journal → snapshot → extents → pipeline → commit.
 //!
 //! Must not live here: which level to take (`policy`), several domains, configuration, printing.
 
@@ -8,11 +8,241 @@ pub mod budget;
 pub mod cancel;
 pub mod copy;
 pub mod disk;
+mod error;
 pub mod extent;
+pub mod fail_point;
 pub mod guard;
+mod hold;
 pub mod journal;
+mod live;
 pub mod lock;
+mod observe;
+mod offline;
+mod owned;
+mod point;
+mod publish;
 pub mod qemu_img;
+mod qemu_nbd;
 pub mod recover;
+mod report;
+mod scratch;
+pub mod settings;
+pub mod space;
 pub mod watch;
 mod xml;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Zoned;
+
+pub use error::{BackupError, Trouble};
+pub use report::{DiskReport, Method, Report};
+
+use self::cancel::Cancel;
+use self::copy::Shared;
+use self::fail_point::FailPoints;
+use self::guard::Guard;
+use self::journal::{ArchiveMove, Journal, JournalDir};
+use self::lock::VmLock;
+use self::observe::Observed;
+use self::owned::Owned;
+use self::publish::PointFiles;
+use self::settings::EngineSettings;
+use self::watch::Watch;
+use crate::libvirt::{Domain, Host};
+use crate::policy::{self, Decision, Plan, Refusal};
+
+/// How long the guard of a run that has just died is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(15);
+
+/// One domain and where its backups go.
+#[derive(Clone)]
+pub struct VmTarget {
+    /// The domain.
+    pub domain: Domain,
+    /// Its folder below the backup path; also the name of its journal.
+    pub folder: String,
+    /// `BACKUP_PATH/VM`
+    pub vm_dir: PathBuf,
+    /// `BACKUP_PATH/VM/PERIOD`
+    pub chain_dir: PathBuf,
+}
+
+/// Everything that the backups of a run share.
+pub struct Engine {
+    /// The daemon.
+    pub host: Host,
+    /// Settings.
+    pub settings: EngineSettings,
+    /// Threads and memory.
+    pub shared: Shared,
+    /// The guard of this process.
+    pub guard: Guard,
+    /// Where journals are kept.
+    pub journals: JournalDir,
+    /// Places to die at, in tests.
+    pub fail_points: FailPoints,
+}
+
+/// What is decided for a domain, without doing it.
+#[derive(Debug)]
+pub struct Preview {
+    /// The decision.
+    pub plan: Plan,
+    /// An earlier run ended in the middle; its leftovers would be undone first.
+    pub leftovers: bool,
+    /// Disks that would be left out.
+    pub skipped: Vec<disk::Skipped>,
+}
+
+/// Decides what a domain would get, and touches nothing.
+pub fn preview(
+    vm: &VmTarget,
+    settings: &EngineSettings,
+    backup_path: &std::path::Path,
+) -> Result<Preview, BackupError> {
+    let observed = observe::observe(vm, settings)?;
+    let plan = policy::plan_backup(&observed.seen);
+    let incremental = matches!(plan.decision, Decision::Incremental { .. });
+    let mut skipped = observed.skipped;
+    if incremental || !settings.raw_disks {
+        skipped.extend(observe::skip_raw(&observed.disks, incremental));
+    }
+    let journal = backup_path.join("_state/journal").join(format!("{}.json", vm.folder));
+    Ok(Preview { plan, leftovers: journal.exists(), skipped })
+}
+
+impl Engine {
+    /// Backs up one domain.
+    ///
+    /// On an error nothing of the chain has changed, the guest runs as before, and what could not be undone yet is in
+    /// the journal for the next run.
+    pub fn backup(&self, vm: &VmTarget, watch: &dyn Watch, cancel: &Cancel) -> Result<Report, BackupError> {
+        let _lock = VmLock::wait(&self.journals.lock_file(&vm.folder), LOCK_PATIENCE)?;
+        let recovered = self.recover_locked(&vm.folder)?;
+        let observed = observe::observe(vm, &self.settings)?;
+        let plan = policy::plan_backup(&observed.seen);
+        let mut report = Report::new(plan.clone());
+        report.recovered = recovered;
+        match &plan.decision {
+            Decision::Skip => report.points = 1,
+            Decision::Refuse(Refusal::ForeignCheckpoints(names)) => {
+                let domain = vm.domain.name().to_owned();
+                return Err(BackupError::ForeignCheckpoints { domain, names: names.clone() });
+            }
+            Decision::Full { .. } | Decision::Incremental { .. } => {
+                self.prepare_target(vm, &observed, &plan)?;
+                let (observed, plan) = (&observed, &plan);
+                live::Live { engine: self, vm, observed, plan, watch, cancel }.run(&mut report)?;
+            }
+            Decision::Copy { .. } => {
+                self.prepare_target(vm, &observed, &plan)?;
+                let (observed, plan) = (&observed, &plan);
+                offline::Offline { engine: self, vm, observed, plan, watch, cancel }.run(&mut report)?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Undoes what a run that died left of the domain with this folder. Returns what was done.
+    pub fn recover(&self, folder: &str) -> Result<Vec<String>, BackupError> {
+        let _lock = VmLock::wait(&self.journals.lock_file(folder), LOCK_PATIENCE)?;
+        self.recover_locked(folder)
+    }
+
+    fn recover_locked(&self, folder: &str) -> Result<Vec<String>, BackupError> {
+        let file = self.journals.file(folder);
+        let Some(journal) = Journal::read(&file)? else { return Ok(vec![]) };
+        let recovered = recover::undo(&journal, &self.host);
+        if !recovered.failed.is_empty() {
+            return Err(BackupError::Recovery { domain: journal.domain, failed: recovered.failed });
+        }
+        Journal::remove(&file)?;
+        let mut done = recovered.done;
+        done.insert(0, format!("an earlier run (process {}) ended in the middle", journal.pid));
+        if recovered.committed {
+            done.push("its backup was complete and is kept".to_owned());
+        }
+        Ok(done)
+    }
+
+    /// Creates the chain directory and makes sure that there is room, before the guest is touched.
+    fn prepare_target(&self, vm: &VmTarget, observed: &Observed, plan: &Plan) -> Result<(), BackupError> {
+        let dir = &vm.chain_dir;
+        let failed = |doing, source| BackupError::File { doing, path: dir.clone(), source };
+        std::fs::create_dir_all(dir).map_err(|e| failed("create", e))?;
+        let space = space::of(dir).map_err(|e| failed("look at the free space of", e))?;
+        let data = self.forecast_data(vm, observed, plan)?;
+        let needed = data / 1000 * space::history_ratio_permille(observed.set.as_ref());
+        let reserve = self.settings.target_reserve.most(space.total_bytes);
+        if space.free_bytes >= needed.saturating_add(reserve) {
+            return Ok(());
+        }
+        Err(BackupError::TargetSpace {
+            dir: dir.clone(),
+            needed: space::human(needed),
+            reserve: space::human(reserve),
+            free: space::human(space.free_bytes),
+        })
+    }
+
+    /// Bytes of data that a backup will read: what is allocated, or what changed since the last checkpoint.
+    fn forecast_data(&self, vm: &VmTarget, observed: &Observed, plan: &Plan) -> Result<u64, BackupError> {
+        let allocated = |disk: &observe::ReadableDisk| disk.info.actual_size.min(disk.info.virtual_size);
+        let Decision::Incremental { parent, .. } = &plan.decision else {
+            return Ok(observed.disks.iter().map(allocated).sum());
+        };
+        let changed = vm.domain.checkpoint_sizes(&parent.to_string()).unwrap_or_default();
+        let of = |disk: &observe::ReadableDisk| {
+            let known = changed.iter().find(|(target, _)| *target == disk.target);
+            known.map_or(allocated(disk), |(_, bytes)| (*bytes).min(disk.info.virtual_size))
+        };
+        Ok(observed.disks.iter().filter(|d| d.format == disk::ImageFormat::Qcow2).map(of).sum())
+    }
+
+    /// Writes the journal and tells the guard.
+    fn own(&self, vm: &VmTarget, journal: Journal) -> Result<Owned<'_>, BackupError> {
+        let (file, lock) = (self.journals.file(&vm.folder), self.journals.lock_file(&vm.folder));
+        Owned::begin(journal, file, lock, &self.guard)
+    }
+
+    /// Publishes a complete point, the chain in its way going to the archive first.
+    fn publish(
+        &self,
+        vm: &VmTarget,
+        plan: &Plan,
+        files: &PointFiles,
+        owned: &mut Owned<'_>,
+        report: &mut Report,
+    ) -> Result<(), BackupError> {
+        self.fail_points.at("files-written");
+        let archive = match plan.decision {
+            Decision::Full { archive: true } | Decision::Copy { archive: true } => {
+                let dir = &vm.chain_dir;
+                let to = archive::folder_for(dir, Zoned::now().date());
+                let names = archive::entries(dir).map_err(|source| BackupError::File {
+                    doing: "list",
+                    path: dir.clone(),
+                    source,
+                })?;
+                Some(ArchiveMove { to, names })
+            }
+            _ => None,
+        };
+        owned.set_stage(files.stage(archive.clone()))?;
+        self.fail_points.at("publishing");
+        files.publish(archive.as_ref(), &|name| self.fail_points.at(name))?;
+        self.fail_points.at("published");
+        report.archived_to = archive.map(|a| a.to);
+        Ok(())
+    }
+
+    /// A name for one backup, unique on this host.
+    fn next_id(&self) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u32;
+        format!("{}-{nanos:08x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}

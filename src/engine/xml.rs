@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// How one disk takes part in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JobDisk {
+pub(super) enum JobDisk {
     /// Exported.
     Backup {
         /// Disk target; also the name of its export.
@@ -26,14 +26,14 @@ pub enum JobDisk {
 }
 
 /// The meta context of a disk's dirty bitmap, as QEMU names it.
-pub fn bitmap_context(target: &str) -> String {
+pub(super) fn bitmap_context(target: &str) -> String {
     format!("qemu:dirty-bitmap:backup-{target}")
 }
 
 /// `<domainbackup>` for pull mode over a unix socket.
 ///
 /// Source: libvirt `docs/formatbackup.rst`.
-pub fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[JobDisk]) -> String {
+pub(super) fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[JobDisk]) -> String {
     let mut xml = String::from("<domainbackup mode='pull'>\n");
     if let Some(parent) = parent {
         xml += &format!("  <incremental>{}</incremental>\n", escape(parent));
@@ -63,7 +63,7 @@ pub fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[JobDisk])
 }
 
 /// `<domaincheckpoint>`. The description carries the run's id, by which its owner knows it again.
-pub fn checkpoint(name: &str, run_id: &str, disks: &[JobDisk]) -> String {
+pub(super) fn checkpoint(name: &str, run_id: &str, disks: &[JobDisk]) -> String {
     let mut xml = format!(
         "<domaincheckpoint>\n  <name>{}</name>\n  {}\n  <disks>\n",
         escape(name),
@@ -80,12 +80,12 @@ pub fn checkpoint(name: &str, run_id: &str, disks: &[JobDisk]) -> String {
 }
 
 /// The description element of a run's checkpoint.
-pub fn description(run_id: &str) -> String {
+pub(super) fn description(run_id: &str) -> String {
     format!("<description>vmbackup {run_id}</description>")
 }
 
 /// Text as it may stand in an attribute or an element.
-pub fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -1,0 +1,51 @@
+//! Exit codes, the same numbers as vmbackup 0.5.4 and vmrestore.
+
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Everything that was asked was done.
+    Ok,
+    /// None of the kinds below.
+    General,
+    /// The configuration cannot be used.
+    Configuration,
+    /// Another run is at it.
+    Locked,
+    /// A path is missing, cannot be written, or is full.
+    Storage,
+    /// A VM was not found, or its backup failed.
+    Vm,
+    /// Another program failed.
+    Tool,
+    /// The arguments make no sense.
+    Usage,
+    /// Something that must be installed is not.
+    Dependency,
+    /// Ended by a signal.
+    Signal(i32),
+}
+
+impl Exit {
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::General => 1,
+            Self::Configuration => 2,
+            Self::Locked => 3,
+            Self::Storage => 4,
+            Self::Vm => 5,
+            Self::Tool => 6,
+            Self::Usage => 7,
+            Self::Dependency => 8,
+            Self::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

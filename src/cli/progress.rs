@@ -1,0 +1,137 @@
+//! Progress: bars on a terminal, log lines elsewhere.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::summary;
+use crate::engine::watch::Watch;
+use crate::session::{RunWatch, VmOutcome, VmResult};
+
+/// A log line for a disk at most this often, when there is no terminal to draw on.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// Draws, or writes lines.
+pub(super) struct Progress {
+    bars: Option<MultiProgress>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+        Self { bars }
+    }
+
+    /// Where log lines go, so that they do not tear the bars.
+    pub(super) fn bars(&self) -> Option<MultiProgress> {
+        self.bars.clone()
+    }
+}
+
+impl RunWatch for Progress {
+    fn vm_begin(&self, domain: &str) -> Box<dyn Watch> {
+        match &self.bars {
+            Some(bars) => Box::new(DiskBars {
+                domain: domain.to_owned(),
+                bars: bars.clone(),
+                disks: Mutex::default(),
+            }),
+            None => Box::new(DiskLines { domain: domain.to_owned(), disks: Mutex::default() }),
+        }
+    }
+
+    fn vm_end(&self, outcome: &VmOutcome) {
+        let vm = outcome.domain.as_str();
+        match &outcome.result {
+            VmResult::Done(report) => {
+                report.recovered.iter().for_each(|what| tracing::warn!(vm, "{what}"));
+                report.warnings.iter().for_each(|what| tracing::warn!(vm, "{what}"));
+                for skipped in &report.skipped {
+                    tracing::warn!(vm, disk = skipped.target, "left out: {}", skipped.reason);
+                }
+                tracing::info!(vm, "{}", summary::one_line(report, outcome.took));
+            }
+            VmResult::Failed(error) => tracing::error!(vm, "{error}"),
+            VmResult::NoFolder(error) => tracing::error!(vm, "{error}"),
+            VmResult::NotBegun => tracing::warn!(vm, "not begun: the run was asked to stop"),
+        }
+    }
+}
+
+struct DiskBars {
+    domain: String,
+    bars: MultiProgress,
+    disks: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl Watch for DiskBars {
+    fn disk_begin(&self, target: &str, size_bytes: u64) {
+        let style = "{prefix:24!} [{bar:24}] {percent:>3}% {bytes:>11} of {total_bytes:<11} {msg} {eta:>4} left";
+        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = self.bars.add(ProgressBar::new(size_bytes).with_style(style.progress_chars("=> ")));
+        bar.set_prefix(format!("{} {target}", self.domain));
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned(), bar);
+    }
+
+    fn disk_advance(&self, target: &str, position: u64, copied_bytes: u64) {
+        if let Some(bar) = self.disks.lock().unwrap_or_else(PoisonError::into_inner).get(target) {
+            bar.set_position(position);
+            if copied_bytes > 0 {
+                bar.set_message(format!("{}/s", crate::engine::space::human(bar.per_sec() as u64)));
+            }
+        }
+    }
+
+    fn disk_end(&self, target: &str) {
+        if let Some(bar) = self.disks.lock().unwrap_or_else(PoisonError::into_inner).remove(target) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+struct DiskLines {
+    domain: String,
+    disks: Mutex<HashMap<String, DiskLine>>,
+}
+
+struct DiskLine {
+    size_bytes: u64,
+    copied_bytes: u64,
+    begun: Instant,
+    last_line: Instant,
+}
+
+impl Watch for DiskLines {
+    fn disk_begin(&self, target: &str, size_bytes: u64) {
+        let now = Instant::now();
+        let line = DiskLine { size_bytes, copied_bytes: 0, begun: now, last_line: now };
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned(), line);
+    }
+
+    fn disk_advance(&self, target: &str, position: u64, copied_bytes: u64) {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(line) = disks.get_mut(target) else { return };
+        line.copied_bytes += copied_bytes;
+        if line.last_line.elapsed() < LINE_EVERY {
+            return;
+        }
+        line.last_line = Instant::now();
+        let percent = position * 100 / line.size_bytes.max(1);
+        let rate = line.copied_bytes as f64 / line.begun.elapsed().as_secs_f64().max(0.001);
+        let human = crate::engine::space::human;
+        tracing::info!(
+            vm = self.domain,
+            disk = target,
+            "{percent}% done, {} copied, {}/s",
+            human(line.copied_bytes),
+            human(rate as u64)
+        );
+    }
+
+    fn disk_end(&self, target: &str) {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
+    }
+}

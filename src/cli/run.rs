@@ -1,0 +1,153 @@
+//! The program `vmbackup`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use jiff::Zoned;
+
+use super::arguments::Arguments;
+use super::exit::Exit;
+use super::progress::Progress;
+use super::summary;
+use crate::config::{self, Loaded};
+use crate::engine::cancel::{Cancel, StopReason};
+use crate::engine::fail_point::FailPoints;
+use crate::engine::guard::{self, GUARD_ARGUMENT};
+use crate::engine::settings::{EngineSettings, Reserve};
+use crate::session::{Session, SessionError};
+
+/// Tests name a place to die at here.
+const FAIL_POINT_VARIABLE: &str = "VMBACKUP_FAIL_POINT";
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(GUARD_ARGUMENT) {
+        guard::run_guard(&words.next().unwrap_or_default());
+        return ExitCode::SUCCESS;
+    }
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage_error(&error),
+    };
+    if !arguments.run {
+        println!("vmbackup {}\n\nUsage: vmbackup --run [--vm NAME,NAME] [--dry-run]\n\nMore: vmbackup --help", env!("CARGO_PKG_VERSION"));
+        return Exit::Ok.into();
+    }
+    match run(&arguments) {
+        Ok(exit) => exit.into(),
+        Err((exit, message)) => {
+            eprintln!("Error: {message}");
+            exit.into()
+        }
+    }
+}
+
+fn usage_error(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        print!("{error}");
+        return Exit::Ok.into();
+    }
+    let text = error.to_string();
+    eprint!("Error: {}", text.strip_prefix("error: ").unwrap_or(&text));
+    Exit::Usage.into()
+}
+
+fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let loaded = config::load(&arguments.config_dir, &arguments.config_instance, &environment)
+        .map_err(|e| (Exit::Configuration, e.to_string()))?;
+    let progress = Progress::new();
+    super::progress::start_log(&loaded.settings, progress.bars());
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    // Backups are for root and the group of the backup path only.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
+    let fail_points = fail_points(&environment)?;
+    let settings = &loaded.settings;
+    let session = Session::open(
+        settings.libvirt_uri.as_str(),
+        settings.backup_path.as_ref(),
+        engine_settings(&loaded),
+        &arguments.vm,
+        Zoned::now().date(),
+    )
+    .map_err(session_error)?;
+    if arguments.dry_run {
+        let previews = session.preview();
+        if arguments.json {
+            println!("{:#}", summary::plan_json(&previews));
+        } else {
+            print!("{}", summary::plan_text(&previews));
+        }
+        return Ok(Exit::Ok);
+    }
+    let cancel = Cancel::default();
+    stop_on_signals(&cancel);
+    let outcomes = session
+        .run(settings.parallel_vms.get(), fail_points, &progress, &cancel)
+        .map_err(session_error)?;
+    if arguments.json {
+        println!("{:#}", summary::json(&outcomes));
+    } else {
+        print!("{}", summary::table(&outcomes));
+    }
+    Ok(summary::exit(&outcomes, &cancel))
+}
+
+fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, (Exit, String)> {
+    let Some(text) = environment.get(FAIL_POINT_VARIABLE) else { return Ok(FailPoints::default()) };
+    let unknown = || (Exit::Usage, format!("{FAIL_POINT_VARIABLE}={text} names no fail point"));
+    FailPoints::parse(text).ok_or_else(unknown)
+}
+
+fn session_error(error: SessionError) -> (Exit, String) {
+    let exit = match &error {
+        SessionError::NoBackupPath(_) | SessionError::NotADirectory(_) | SessionError::NotWritable { .. } => {
+            Exit::Storage
+        }
+        SessionError::Libvirt { .. } => Exit::Tool,
+        SessionError::UnknownVm { .. } => Exit::Vm,
+        SessionError::Engine(error) => summary::exit_of(error),
+    };
+    (exit, error.to_string())
+}
+
+fn engine_settings(loaded: &Loaded) -> EngineSettings {
+    let settings = &loaded.settings;
+    EngineSettings {
+        compression: Some(settings.compress_level.get()),
+        scratch_dir: settings.scratch_dir.as_ref().to_owned(),
+        scratch_reserve: Reserve {
+            bytes: settings.scratch_reserve.bytes(),
+            percent: settings.scratch_reserve_percent.get(),
+        },
+        target_reserve: Reserve {
+            bytes: settings.target_reserve.bytes(),
+            percent: settings.target_reserve_percent.get(),
+        },
+        freeze: settings.text("VIRTNBD_FSFREEZE") != Some("false"),
+        freeze_limit: Duration::from_secs(settings.freeze_timeout.get()),
+        raw_disks: settings.backup_raw_disks.is_on(),
+        include_disks: settings.include_disks.to_vec(),
+        exclude_disks: settings.exclude_disks.to_vec(),
+    }
+}
+
+/// The first signal stops the run in order; a second one ends the program at once, and the guard does the rest.
+fn stop_on_signals(cancel: &Cancel) {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    let cancel = cancel.clone();
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if cancel.stopped().is_some() {
+                std::process::exit(i32::from(Exit::Signal(signal).code()));
+            }
+            tracing::warn!("signal {signal}: stopping in order; once more ends at once");
+            cancel.stop(StopReason::Signal(signal));
+        }
+    });
+}

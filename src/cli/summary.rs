@@ -1,0 +1,221 @@
+//! What a run did, for people and for scripts.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::exit::Exit;
+use crate::engine::cancel::Cancel;
+use crate::engine::cancel::StopReason;
+use crate::engine::space::human;
+use crate::engine::{BackupError, Method, Preview, Report, Trouble};
+use crate::policy::{Decision, Refusal};
+use crate::session::{LayoutError, VmOutcome, VmResult};
+
+/// One line about a backup that ended well.
+pub(super) fn one_line(report: &Report, took: Duration) -> String {
+    let level = level(&report.plan.decision);
+    if report.plan.decision == Decision::Skip {
+        return format!("skipped: {}", report.plan.why);
+    }
+    let how = match report.method {
+        Some(Method::Agent) => format!("file systems frozen for {} ms", report.stopped.as_millis()),
+        Some(Method::Paused) => format!("paused for {} ms", report.stopped.as_millis()),
+        Some(Method::AlreadyPaused) => "was paused already".to_owned(),
+        Some(Method::Running) => "not held still".to_owned(),
+        Some(Method::Offline) | None => "shut off".to_owned(),
+    };
+    let archived = report.archived_to.as_ref();
+    let archived = archived.map_or(String::new(), |to| format!(", previous chain moved to {}", to.display()));
+    format!(
+        "{level} of {} disk(s) done in {:.2} s: {} written ({}; {how}){archived}",
+        report.disks.len(),
+        took.as_secs_f64(),
+        human(report.file_bytes()),
+        report.plan.why,
+    )
+}
+
+fn level(decision: &Decision) -> String {
+    match decision {
+        Decision::Skip => "skip".into(),
+        Decision::Full { .. } => "full".into(),
+        Decision::Incremental { name, .. } => format!("incremental {}", name.number()),
+        Decision::Copy { .. } => "copy".into(),
+        Decision::Refuse(_) => "refused".into(),
+    }
+}
+
+/// The table at the end of a run.
+pub(super) fn table(outcomes: &[VmOutcome]) -> String {
+    let mut rows = vec![["VM", "STATUS", "TYPE", "POINTS", "SIZE", "TIME", "REMARK"].map(str::to_owned)];
+    for outcome in outcomes {
+        rows.push(row(outcome));
+    }
+    let widths: Vec<usize> = (0..6).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line += &format!("{cell:width$}  ");
+        }
+        line += &row[6];
+        text += line.trim_end();
+        text.push('\n');
+    }
+    let count = |wanted: &str| outcomes.iter().filter(|o| status(o) == wanted).count();
+    text + &format!("{} backed up, {} skipped, {} failed\n", count("ok"), count("skipped"), count("FAILED"))
+}
+
+fn status(outcome: &VmOutcome) -> &'static str {
+    match &outcome.result {
+        VmResult::Done(report) if report.plan.decision == Decision::Skip => "skipped",
+        VmResult::Done(_) => "ok",
+        VmResult::Failed(_) | VmResult::NoFolder(_) | VmResult::NotBegun => "FAILED",
+    }
+}
+
+fn row(outcome: &VmOutcome) -> [String; 7] {
+    let time = format!("{:.1} s", outcome.took.as_secs_f64());
+    let status = status(outcome).to_owned();
+    let failed = |remark: String| {
+        let dash = || "-".to_owned();
+        [outcome.domain.clone(), status.clone(), dash(), dash(), dash(), time.clone(), remark]
+    };
+    match &outcome.result {
+        VmResult::Done(report) => {
+            let points = if report.points == 0 { "-".to_owned() } else { report.points.to_string() };
+            let mut remarks = vec![];
+            if !matches!(report.plan.decision, Decision::Incremental { .. }) {
+                remarks.push(report.plan.why.to_string());
+            }
+            if !report.skipped.is_empty() {
+                let left = report.skipped.iter().map(|s| s.target.as_str()).collect::<Vec<_>>();
+                remarks.push(format!("left out: {}", left.join(" ")));
+            }
+            if !report.warnings.is_empty() {
+                remarks.push(format!("{} warning(s)", report.warnings.len()));
+            }
+            let size = human(report.file_bytes());
+            let level = level(&report.plan.decision);
+            [outcome.domain.clone(), status, level, points, size, time, remarks.join("; ")]
+        }
+        VmResult::Failed(error) => failed(error.to_string()),
+        VmResult::NoFolder(error) => failed(error.to_string()),
+        VmResult::NotBegun => failed("not begun".to_owned()),
+    }
+}
+
+/// The same for scripts.
+pub(super) fn json(outcomes: &[VmOutcome]) -> Value {
+    let one = |outcome: &VmOutcome| {
+        let mut value = json!({
+            "vm": outcome.domain,
+            "status": status(outcome).to_lowercase(),
+            "seconds": outcome.took.as_secs_f64(),
+        });
+        match &outcome.result {
+            VmResult::Done(report) => {
+                value["report"] = serde_json::to_value(report).unwrap_or_default();
+                value["report"]["why"] = json!(report.plan.why.to_string());
+                let skipped = report.skipped.iter();
+                value["report"]["left_out"] = skipped
+                    .map(|s| json!({ "disk": s.target, "reason": s.reason.to_string() }))
+                    .collect();
+            }
+            VmResult::Failed(error) => value["error"] = json!(error.to_string()),
+            VmResult::NoFolder(error) => value["error"] = json!(error.to_string()),
+            VmResult::NotBegun => value["error"] = json!("not begun"),
+        }
+        value
+    };
+    json!({ "vms": outcomes.iter().map(one).collect::<Vec<_>>() })
+}
+
+/// How the program ends after a run.
+pub(super) fn exit(outcomes: &[VmOutcome], cancel: &Cancel) -> Exit {
+    if let Some(StopReason::Signal(number)) = cancel.stopped() {
+        return Exit::Signal(number);
+    }
+    let failed = outcomes.iter().filter_map(|o| match &o.result {
+        VmResult::Done(_) => None,
+        VmResult::Failed(error) => Some(exit_of(error)),
+        VmResult::NoFolder(_) | VmResult::NotBegun => Some(Exit::Vm),
+    });
+    let mut kinds: Vec<Exit> = failed.collect();
+    kinds.dedup();
+    match kinds.as_slice() {
+        [] => Exit::Ok,
+        [one] => *one,
+        _ => Exit::Vm,
+    }
+}
+
+/// The exit code for one error.
+pub(super) fn exit_of(error: &BackupError) -> Exit {
+    match error.trouble() {
+        Trouble::Storage => Exit::Storage,
+        Trouble::Domain => Exit::Vm,
+        Trouble::Tool => Exit::Tool,
+        Trouble::Locked => Exit::Locked,
+        Trouble::Signal(number) => Exit::Signal(number),
+    }
+}
+
+/// One domain of a dry run.
+pub(super) type PreviewRow = (String, Result<Preview, BackupError>, Option<LayoutError>);
+
+/// The plan of a run, for people.
+pub(super) fn plan_text(previews: &[PreviewRow]) -> String {
+    let mut text = String::from("[DRY-RUN] Nothing is changed. A run now would do this:\n");
+    for (vm, preview, no_folder) in previews {
+        let line = match (preview, no_folder) {
+            (_, Some(error)) => format!("cannot: {error}"),
+            (Err(error), None) => format!("cannot: {error}"),
+            (Ok(preview), None) => plan_line(vm, preview),
+        };
+        text += &format!("  {vm}: {line}\n");
+        if let Ok(preview) = preview {
+            for skipped in &preview.skipped {
+                text += &format!("      disk {} left out: {}\n", skipped.target, skipped.reason);
+            }
+        }
+    }
+    text
+}
+
+fn plan_line(vm: &str, preview: &Preview) -> String {
+    let plan = &preview.plan;
+    let mut line = match &plan.decision {
+        Decision::Refuse(Refusal::ForeignCheckpoints(names)) => {
+            let error = BackupError::ForeignCheckpoints { domain: vm.to_owned(), names: names.clone() };
+            format!("cannot: {error}")
+        }
+        Decision::Full { archive: true } | Decision::Copy { archive: true } => {
+            format!("{} ({}), what is there goes to the archive", level(&plan.decision), plan.why)
+        }
+        _ => format!("{} ({})", level(&plan.decision), plan.why),
+    };
+    if !plan.drop_checkpoints.is_empty() {
+        line += &format!(", {} checkpoint(s) no chain needs are deleted", plan.drop_checkpoints.len());
+    }
+    if preview.leftovers {
+        line += "; first, what an interrupted run left is undone";
+    }
+    line
+}
+
+/// The plan of a run, for scripts.
+pub(super) fn plan_json(previews: &[PreviewRow]) -> Value {
+    let one = |(vm, preview, no_folder): &PreviewRow| match (preview, no_folder) {
+        (_, Some(error)) => json!({ "vm": vm, "error": error.to_string() }),
+        (Err(error), None) => json!({ "vm": vm, "error": error.to_string() }),
+        (Ok(preview), None) => json!({
+            "vm": vm,
+            "plan": preview.plan,
+            "why": preview.plan.why.to_string(),
+            "leftovers": preview.leftovers,
+        }),
+    };
+    json!({ "dry_run": true, "vms": previews.iter().map(one).collect::<Vec<_>>() })
+}

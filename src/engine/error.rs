@@ -1,0 +1,184 @@
+//! Why a domain's backup failed, and what follows from it.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::cancel::StopReason;
+use super::copy::CopyError;
+use super::disk::DomainXmlError;
+use super::guard::GuardError;
+use super::journal::JournalError;
+use super::lock::LockError;
+use super::qemu_img::QemuImgError;
+use crate::libvirt::LibvirtError;
+
+/// Why a domain's backup failed. The text says what happened to what, why, and what helps.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A libvirt call failed.
+    #[error("{0}")]
+    Libvirt(#[from] LibvirtError),
+    /// The domain's XML makes no sense.
+    #[error("{0}")]
+    DomainXml(#[from] DomainXmlError),
+    /// A disk could not be copied.
+    #[error("{0}")]
+    Copy(#[from] CopyError),
+    /// The journal could not be kept.
+    #[error("{0}")]
+    Journal(#[from] JournalError),
+    /// No guard, no backup.
+    #[error("{0}")]
+    Guard(#[from] GuardError),
+    /// Another run has the domain.
+    #[error("{0}")]
+    Lock(#[from] LockError),
+    /// qemu-img is needed for what it tells of images.
+    #[error("{0}")]
+    QemuImg(#[from] QemuImgError),
+    /// Asked to stop.
+    #[error("{0}")]
+    Stopped(#[from] StopReason),
+    /// Checkpoints that are not ours.
+    #[error(
+        "Domain {domain} has checkpoints that this backup did not make: {}. They belong to another backup program or \
+         instance and are left alone. Look at them: virsh checkpoint-list '{domain}'; if nobody needs them: {}",
+        names.join(", "),
+        delete_commands(domain, names)
+    )]
+    ForeignCheckpoints {
+        /// The domain.
+        domain: String,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A job that is not ours.
+    #[error(
+        "Domain {domain} already has a job running (another backup, a migration or a block copy). Try again when it has ended; see: \
+         virsh domjobinfo '{domain}'"
+    )]
+    JobRunning {
+        /// The domain.
+        domain: String,
+    },
+    /// Nothing to back up.
+    #[error("Domain {domain} has no disk that can be backed up: {reasons}")]
+    NoDisks {
+        /// The domain.
+        domain: String,
+        /// Each disk and why not.
+        reasons: String,
+    },
+    /// An image that cannot keep bitmaps.
+    #[error(
+        "Disk {target} is a qcow2 image of version 2 (compat 0.10), which cannot keep dirty bitmaps. Shut the VM down and convert it: \
+         qemu-img amend -o compat=1.1 '{}'", image.display()
+    )]
+    OldQcow2 {
+        /// Disk target.
+        target: String,
+        /// The image.
+        image: PathBuf,
+    },
+    /// Too little space in the target.
+    #[error(
+        "Too little space in {}: about {needed} needed and {reserve} kept in reserve, {free} free. Free some space, or lower \
+         TARGET_RESERVE_PERCENT and TARGET_RESERVE_GIB", dir.display()
+    )]
+    TargetSpace {
+        /// Where the backup would go.
+        dir: PathBuf,
+        /// Forecast.
+        needed: String,
+        /// Reserve.
+        reserve: String,
+        /// What is there.
+        free: String,
+    },
+    /// Too little space for scratch files.
+    #[error(
+        "Too little space in scratch directory {}: {free} free, {reserve} kept in reserve. Free some space, or set \
+         VIRTNBD_SCRATCH_DIR to a larger file system", dir.display()
+    )]
+    ScratchSpace {
+        /// The directory.
+        dir: PathBuf,
+        /// Reserve.
+        reserve: String,
+        /// What is there.
+        free: String,
+    },
+    /// A directory could not be used.
+    #[error("Cannot {doing} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The domain stopped, started or lost its job meanwhile.
+    #[error("Domain {domain} changed while it was being backed up: {what}")]
+    Changed {
+        /// The domain.
+        domain: String,
+        /// What changed.
+        what: String,
+    },
+    /// Leftovers of a dead run could not be undone.
+    #[error("Domain {domain}: an earlier run ended in the middle, and what it left cannot be undone yet: {}", failed.join("; "))]
+    Recovery {
+        /// The domain.
+        domain: String,
+        /// What failed.
+        failed: Vec<String>,
+    },
+    /// qemu-nbd could not be started.
+    #[error("Cannot read the disks of a VM that is shut off: {message}")]
+    QemuNbd {
+        /// Why.
+        message: String,
+    },
+}
+
+fn delete_commands(domain: &str, names: &[String]) -> String {
+    let command = |name: &String| format!("virsh checkpoint-delete '{domain}' '{name}'");
+    names.iter().map(command).collect::<Vec<_>>().join("; ")
+}
+
+/// What kind of trouble it is. Exit codes follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Space, permissions, paths.
+    Storage,
+    /// The domain, its state, its job.
+    Domain,
+    /// Another program we need.
+    Tool,
+    /// Somebody else is at it.
+    Locked,
+    /// A signal ended the run.
+    Signal(i32),
+}
+
+impl BackupError {
+    /// What kind of trouble it is.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Stopped(StopReason::Signal(n)) | Self::Copy(CopyError::Stopped(StopReason::Signal(n))) => {
+                Trouble::Signal(*n)
+            }
+            Self::Copy(CopyError::Write { .. })
+            | Self::Journal(_)
+            | Self::TargetSpace { .. }
+            | Self::ScratchSpace { .. }
+            | Self::File { .. }
+            | Self::Stopped(StopReason::ScratchFull { .. })
+            | Self::Copy(CopyError::Stopped(StopReason::ScratchFull { .. })) => Trouble::Storage,
+            Self::QemuImg(_) | Self::QemuNbd { .. } | Self::Guard(_) => Trouble::Tool,
+            Self::Lock(_) => Trouble::Locked,
+            _ => Trouble::Domain,
+        }
+    }
+}

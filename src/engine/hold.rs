@@ -1,0 +1,122 @@
+//! Keeps the guest still for the moment of the snapshot: frozen by its agent, or paused.
+//!
+//! The snapshot is taken atomically at backup-begin, so this spans only that call.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::journal::Stop;
+use super::owned::Owned;
+use super::recover;
+use super::report::Method;
+use super::settings::EngineSettings;
+use super::BackupError;
+use crate::guest::Agent;
+use crate::libvirt::{Domain, DomainState};
+
+/// How long a guest is asked to thaw before the backup goes on; afterwards it is asked again, and the guard too.
+const THAW_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a snapshot was taken with.
+pub(super) struct Held {
+    pub(super) method: Method,
+    /// How long the guest stood still.
+    pub(super) stopped: Duration,
+    /// A freeze was asked for and not confirmed: it may still happen, so the guest is thawed again at the end.
+    pub(super) thaw_again: bool,
+}
+
+/// Keeps the guest still while `snapshot` runs. Whatever happens in it, the guest runs on afterwards.
+pub(super) fn still_during<T>(
+    domain: &Domain,
+    has_agent_channel: bool,
+    settings: &EngineSettings,
+    owned: &mut Owned<'_>,
+    warnings: &mut Vec<String>,
+    snapshot: impl FnOnce() -> Result<T, BackupError>,
+) -> Result<(T, Held), BackupError> {
+    if domain.state()? == DomainState::Paused {
+        let held = Held { method: Method::AlreadyPaused, stopped: Duration::ZERO, thaw_again: false };
+        return Ok((snapshot()?, held));
+    }
+    if settings.freeze && has_agent_channel && Agent::of(domain).answers() {
+        return frozen_during(domain, settings.freeze_limit, owned, warnings, snapshot);
+    }
+    paused_during(domain, owned, snapshot)
+}
+
+fn paused_during<T>(
+    domain: &Domain,
+    owned: &mut Owned<'_>,
+    snapshot: impl FnOnce() -> Result<T, BackupError>,
+) -> Result<(T, Held), BackupError> {
+    owned.set_stop(Stop::Paused)?;
+    let since = Instant::now();
+    domain.pause()?;
+    let taken = snapshot();
+    let resumed = domain.resume();
+    let stopped = since.elapsed();
+    resumed?;
+    owned.set_stop(Stop::None)?;
+    Ok((taken?, Held { method: Method::Paused, stopped, thaw_again: false }))
+}
+
+fn frozen_during<T>(
+    domain: &Domain,
+    limit: Duration,
+    owned: &mut Owned<'_>,
+    warnings: &mut Vec<String>,
+    snapshot: impl FnOnce() -> Result<T, BackupError>,
+) -> Result<(T, Held), BackupError> {
+    owned.set_stop(Stop::Frozen)?;
+    let since = Instant::now();
+    let frozen = Agent::of(domain).freeze(limit);
+    if let Err(error) = frozen {
+        let thawed = recover::thaw(domain, THAW_PATIENCE);
+        let stopped = since.elapsed();
+        warnings.push(format!(
+            "the guest could not be frozen ({error}); the backup is crash-consistent. Thawed: {}",
+            if thawed { "confirmed" } else { "not confirmed, tried again after the backup" }
+        ));
+        let held = Held { method: Method::Running, stopped, thaw_again: true };
+        return Ok((snapshot()?, held));
+    }
+    let left = limit.saturating_sub(since.elapsed());
+    let (taken, thawed_early) = thaw_if_late(domain, left, snapshot);
+    let thawed = recover::thaw(domain, THAW_PATIENCE);
+    let stopped = since.elapsed();
+    if thawed {
+        owned.set_stop(Stop::None)?;
+    } else {
+        warnings.push("the guest did not confirm that it is thawed; tried again after the backup".into());
+    }
+    let method = if thawed_early {
+        warnings.push(format!(
+            "the snapshot took longer than the guest may be frozen ({} s), so it was thawed before; the backup is \
+             crash-consistent",
+            limit.as_secs()
+        ));
+        Method::Running
+    } else {
+        Method::Agent
+    };
+    Ok((taken?, Held { method, stopped, thaw_again: !thawed }))
+}
+
+/// Runs `work`; thaws the guest if it takes longer than `limit`. Tells whether it did.
+fn thaw_if_late<T>(domain: &Domain, limit: Duration, work: impl FnOnce() -> T) -> (T, bool) {
+    let (finished, wait) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let timer = scope.spawn(move || {
+            let late = wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+            if late {
+                recover::thaw(domain, THAW_PATIENCE);
+            }
+            late
+        });
+        let done = work();
+        drop(finished);
+        (done, timer.join().unwrap_or(false))
+    })
+}

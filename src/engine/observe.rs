@@ -1,0 +1,242 @@
+//! Gathers everything a decision rests on, in one place, without touching anything.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use roxmltree::Document;
+use vmstream::chain::{BackupSet, CheckpointName, PointDisk, PointId, SetError, SetProblem, Severity};
+
+use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
+use super::offline;
+use super::qemu_img::{self, ImageInfo};
+use super::settings::EngineSettings;
+use super::{BackupError, VmTarget};
+use crate::libvirt::{CheckpointInfo, ErrorKind, LibvirtError};
+use crate::policy::{ChainSeen, CheckpointSeen, DiskSeen, OfflineSeen, Origin, Seen};
+
+/// A disk that can be read, with its image's facts.
+#[derive(Clone, Debug)]
+pub(super) struct ReadableDisk {
+    pub(super) target: String,
+    pub(super) format: ImageFormat,
+    pub(super) image: PathBuf,
+    pub(super) info: ImageInfo,
+}
+
+/// Everything that was seen of one domain.
+pub(super) struct Observed {
+    pub(super) seen: Seen,
+    pub(super) facts: DomainFacts,
+    /// The XML to restore the domain from.
+    pub(super) config_xml: String,
+    pub(super) disks: Vec<ReadableDisk>,
+    pub(super) skipped: Vec<Skipped>,
+    pub(super) set: Option<BackupSet>,
+}
+
+/// Looks at the domain, its checkpoints, its images and its chain directory.
+pub(super) fn observe(vm: &VmTarget, settings: &EngineSettings) -> Result<Observed, BackupError> {
+    let domain = &vm.domain;
+    let active = domain.state()?.is_active();
+    let live_xml = domain.xml(false)?;
+    let mut facts = disk::parse_domain(&live_xml)?;
+    facts.disks.select(&settings.include_disks, &settings.exclude_disks);
+    let skipped = std::mem::take(&mut facts.disks.skipped);
+    let config_xml = config_xml(vm, &facts, live_xml)?;
+    let disks = read_images(vm, std::mem::take(&mut facts.disks.readable))?;
+    let (set, chain) = chain_seen(&vm.chain_dir);
+    let known = domain.checkpoints()?;
+    let checkpoints = known.iter().map(|c| seen_checkpoint(c, vm, &chain)).collect::<Vec<_>>();
+    let last = chain.points.last().map(CheckpointName::to_string);
+    let ours = |c: &&CheckpointInfo| {
+        checkpoints.iter().any(|s| s.name == c.name && matches!(s.origin, Origin::Chain(_)))
+    };
+    let parent = known.iter().filter(ours).find(|c| Some(&c.name) == last.as_ref()).cloned();
+    let bitmap_fault = match &parent {
+        Some(parent) if active => bitmap_fault(domain.validate_checkpoint(parent))?,
+        _ => None,
+    };
+    let with_bitmap = parent.as_ref().map(|p| disks_with_bitmap(&p.xml)).unwrap_or_default();
+    let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
+    let seen_disks = streamed
+        .map(|d| DiskSeen {
+            target: d.target.clone(),
+            size: d.info.virtual_size,
+            has_bitmap: with_bitmap.contains(&d.target),
+            size_in_chain: size_in_chain(set.as_ref(), &d.target),
+        })
+        .collect();
+    let offline = if active || !offline::unchanged(&vm.chain_dir, &disks, &config_xml) {
+        OfflineSeen::Changed
+    } else {
+        OfflineSeen::Unchanged
+    };
+    let seen = Seen { active, chain, checkpoints, bitmap_fault, disks: seen_disks, offline };
+    Ok(Observed { seen, facts, config_xml, disks, skipped, set })
+}
+
+/// The persistent definition, unless the running domain has other disks: a restore must know those.
+fn config_xml(vm: &VmTarget, live: &DomainFacts, live_xml: String) -> Result<String, BackupError> {
+    let inactive_xml = vm.domain.xml(true)?;
+    let targets = |facts: &DomainFacts| {
+        let disks = &facts.disks;
+        let readable = disks.readable.iter().map(|d| d.target.clone());
+        readable.chain(disks.skipped.iter().map(|s| s.target.clone())).collect::<Vec<_>>()
+    };
+    let inactive = disk::parse_domain(&inactive_xml)?;
+    let mut wanted: Vec<_> = live.disks.readable.iter().map(|d| d.target.clone()).collect();
+    wanted.retain(|target| !targets(&inactive).contains(target));
+    Ok(if wanted.is_empty() { inactive_xml } else { live_xml })
+}
+
+/// Finds the image of each disk and asks `qemu-img` about it, all at once.
+fn read_images(vm: &VmTarget, disks: Vec<Disk>) -> Result<Vec<ReadableDisk>, BackupError> {
+    let read = |disk: Disk| {
+        let image = match disk.source {
+            ImageSource::Path(path) => path,
+            ImageSource::Volume { pool, volume } => vm.domain.host().volume_path(&pool, &volume)?.into(),
+        };
+        let info = qemu_img::info(&image)?;
+        if info.is_qcow2_v2 && disk.format == ImageFormat::Qcow2 {
+            return Err(BackupError::OldQcow2 { target: disk.target, image });
+        }
+        Ok(ReadableDisk { target: disk.target, format: disk.format, image, info })
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = disks.into_iter().map(|disk| scope.spawn(move || read(disk))).collect();
+        let joined = threads.into_iter().map(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.collect()
+    })
+}
+
+fn chain_seen(dir: &Path) -> (Option<BackupSet>, ChainSeen) {
+    let is_backup = |name: &String| name.ends_with(".data") || name.ends_with(".cpt");
+    let has_files = super::archive::entries(dir).is_ok_and(|names| names.iter().any(is_backup));
+    let nothing = ChainSeen { has_files, ..ChainSeen::default() };
+    let set = match BackupSet::open(dir) {
+        Ok(set) => set,
+        Err(SetError::Read { .. } | SetError::NotASet { .. }) => return (None, nothing),
+        Err(e) => return (None, ChainSeen { broken: Some(e.to_string()), ..nothing }),
+    };
+    let points: Vec<CheckpointName> = set
+        .points
+        .iter()
+        .filter_map(|p| match p.id {
+            PointId::Checkpoint(name) => Some(name),
+            PointId::Diff(_) | PointId::Copy => None,
+        })
+        .collect();
+    let is_copy = points.is_empty() && set.points.iter().any(|p| p.id == PointId::Copy);
+    let broken = chain_fault(&set, &points);
+    (Some(set), ChainSeen { points, has_files, is_copy, broken })
+}
+
+/// What makes a chain impossible to continue: a gap, or a stream of it that is missing or unreadable.
+fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<String> {
+    for (want, name) in (0_u32..).zip(points) {
+        if name.number() != want {
+            return Some(format!("restore point virtnbdbackup.{want} is missing"));
+        }
+    }
+    let unusable = |p: &&SetProblem| {
+        p.severity() == Severity::Damage
+            || matches!(p, SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ManyLists { .. })
+    };
+    let lost = set.problems.iter().find(unusable);
+    if let Some(problem) = lost {
+        return Some(problem.to_string());
+    }
+    let entries = set.points.iter().flat_map(|p| p.disks.values());
+    let mut streams = entries.filter_map(|d| match d {
+        PointDisk::Stream(entry) => Some(entry),
+        PointDisk::Raw(_) => None,
+    });
+    streams.find_map(|entry| {
+        entry.meta.as_ref().err().map(|e| format!("{} cannot be read: {e}", entry.path.display()))
+    })
+}
+
+fn size_in_chain(set: Option<&BackupSet>, target: &str) -> Option<u64> {
+    let points = set?.points.iter().rev();
+    let mut of_disk = points.filter_map(|p| p.disks.iter().find(|(name, _)| name.as_str() == target));
+    match of_disk.next()?.1 {
+        PointDisk::Stream(entry) => Some(entry.meta.as_ref().ok()?.virtual_size),
+        PointDisk::Raw(_) => None,
+    }
+}
+
+fn bitmap_fault(validated: Result<(), LibvirtError>) -> Result<Option<String>, BackupError> {
+    match validated {
+        Ok(()) => Ok(None),
+        Err(e) if e.kind == ErrorKind::CheckpointInconsistent => Ok(Some(e.message)),
+        // A daemon that cannot validate says so at backup-begin.
+        Err(e) if e.kind == ErrorKind::Unsupported => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whose a checkpoint is: the name is not enough, other programs use the same ones. The creation time that libvirt
+/// wrote into the XML we keep tells.
+fn seen_checkpoint(checkpoint: &CheckpointInfo, vm: &VmTarget, chain: &ChainSeen) -> CheckpointSeen {
+    let name = checkpoint.name.clone();
+    let Ok(own_name) = name.parse::<CheckpointName>() else {
+        return CheckpointSeen { name, origin: Origin::Foreign };
+    };
+    let born = creation_time(&checkpoint.xml);
+    let same = |path: PathBuf| {
+        fs::read_to_string(path).is_ok_and(|xml| born.is_some() && creation_time(&xml) == born)
+    };
+    let file = format!("checkpoints/{name}.xml");
+    let origin = if chain.points.contains(&own_name) && same(vm.chain_dir.join(&file)) {
+        Origin::Chain(own_name)
+    } else if older_chains(&vm.vm_dir).into_iter().any(|dir| same(dir.join(&file))) {
+        Origin::OlderChain
+    } else {
+        Origin::Foreign
+    };
+    CheckpointSeen { name, origin }
+}
+
+/// Every folder of a domain that may hold a chain: periods, archives, and the domain's folder itself.
+fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
+    let folders = |dir: &Path| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect::<Vec<_>>()
+    };
+    let mut dirs = vec![vm_dir.to_owned()];
+    dirs.extend(folders(vm_dir));
+    let archives: Vec<_> = dirs.iter().flat_map(|dir| folders(&dir.join(".archives"))).collect();
+    dirs.extend(archives);
+    dirs
+}
+
+/// `<creationTime>` of a checkpoint XML.
+fn creation_time(xml: &str) -> Option<String> {
+    let document = Document::parse(xml).ok()?;
+    let time = document.root_element().children().find(|n| n.has_tag_name("creationTime"))?;
+    time.text().map(|t| t.trim().to_owned())
+}
+
+/// The disks for which a checkpoint has a bitmap.
+fn disks_with_bitmap(xml: &str) -> Vec<String> {
+    let Ok(document) = Document::parse(xml) else { return vec![] };
+    let mut disks = BTreeMap::new();
+    for list in document.root_element().children().filter(|n| n.has_tag_name("disks")) {
+        for disk in list.children().filter(|n| n.has_tag_name("disk")) {
+            if let (Some(name), Some("bitmap")) = (disk.attribute("name"), disk.attribute("checkpoint")) {
+                disks.insert(name.to_owned(), ());
+            }
+        }
+    }
+    disks.into_keys().collect()
+}
+
+/// Raw disks that a run leaves out.
+pub(super) fn skip_raw(disks: &[ReadableDisk], incremental: bool) -> Vec<Skipped> {
+    let raw = disks.iter().filter(|d| d.format == ImageFormat::Raw);
+    raw.map(|d| Skipped { target: d.target.clone(), reason: SkipReason::Raw { incremental } }).collect()
+}

@@ -1,0 +1,248 @@
+//! A copy of every disk of a domain that is shut off.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use vmstream::chain::{PointId, SetFile, StreamKind};
+
+use super::cancel::{Cancel, StopReason};
+use super::copy::{self, CopyError, DiskTask, SinkPlan};
+use super::disk::ImageFormat;
+use super::journal::{Journal, Stage, Stop};
+use super::live::stream_file;
+use super::observe::{self, Observed, ReadableDisk};
+use super::owned::Owned;
+use super::point::{self, CopiedDisk, Origin};
+use super::publish::{self, PointFiles};
+use super::qemu_nbd::QemuNbd;
+use super::report::{Method, Report};
+use super::watch::Watch;
+use super::{BackupError, Engine, VmTarget};
+use crate::policy::Plan;
+
+/// The file that tells whether the images are as they were when the copy was taken.
+const STATE_FILE: &str = ".copy-state.json";
+
+/// The marker of a copy, published last.
+fn marker() -> String {
+    SetFile::VmConfig(PointId::Copy).to_string()
+}
+
+/// What tells one state of an image from another without reading it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ImageState {
+    size: u64,
+    inode: u64,
+    modified_seconds: i64,
+    modified_nanos: i64,
+}
+
+/// What a copy was taken of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct CopyState {
+    images: BTreeMap<String, ImageState>,
+    config_xml: String,
+}
+
+impl CopyState {
+    /// Includes the images that the given ones are backed by. `None` when one of them cannot be looked at.
+    fn of(disks: &[ReadableDisk], config_xml: &str) -> Option<Self> {
+        let mut images = BTreeMap::new();
+        for disk in disks {
+            for path in std::iter::once(disk.image.clone()).chain(backing_files(&disk.info.json)) {
+                let meta = fs::metadata(&path).ok()?;
+                let state = ImageState {
+                    size: meta.size(),
+                    inode: meta.ino(),
+                    modified_seconds: meta.mtime(),
+                    modified_nanos: meta.mtime_nsec(),
+                };
+                images.insert(path.to_string_lossy().into_owned(), state);
+            }
+        }
+        Some(Self { images, config_xml: config_xml.to_owned() })
+    }
+}
+
+/// The backing file that `qemu-img info` names, if any. What lies below it does not change while it is in use.
+fn backing_files(info_json: &str) -> Option<PathBuf> {
+    let info: serde_json::Value = serde_json::from_str(info_json).ok()?;
+    info["full-backing-filename"].as_str().map(PathBuf::from)
+}
+
+/// True when the folder holds a complete copy of exactly these images and this definition.
+pub(super) fn unchanged(chain_dir: &Path, disks: &[ReadableDisk], config_xml: &str) -> bool {
+    let read = || -> Option<CopyState> {
+        serde_json::from_slice(&fs::read(chain_dir.join(STATE_FILE)).ok()?).ok()
+    };
+    let complete = chain_dir.join(marker()).exists();
+    complete && read().is_some_and(|then| Some(then) == CopyState::of(disks, config_xml))
+}
+
+/// One offline backup on its way.
+pub(super) struct Offline<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) vm: &'a VmTarget,
+    pub(super) observed: &'a Observed,
+    pub(super) plan: &'a Plan,
+    pub(super) watch: &'a dyn Watch,
+    pub(super) cancel: &'a Cancel,
+}
+
+impl Offline<'_> {
+    /// Takes the copy. On any failure everything is as it was before.
+    pub(super) fn run(&self, report: &mut Report) -> Result<(), BackupError> {
+        report.skipped.clone_from(&self.observed.skipped);
+        let raw = self.engine.settings.raw_disks;
+        if !raw {
+            report.skipped.extend(observe::skip_raw(&self.observed.disks, false));
+        }
+        let wanted = |disk: &&ReadableDisk| raw || disk.format == ImageFormat::Qcow2;
+        let disks: Vec<&ReadableDisk> = self.observed.disks.iter().filter(wanted).collect();
+        if disks.is_empty() {
+            let reason = |s: &super::disk::Skipped| format!("{}: {}", s.target, s.reason);
+            let reasons = report.skipped.iter().map(reason).collect::<Vec<_>>().join("; ");
+            return Err(BackupError::NoDisks { domain: self.vm.domain.name().to_owned(), reasons });
+        }
+        let mut owned = self.own(&disks)?;
+        self.engine.fail_points.at("journal-written");
+        match self.run_owned(&disks, &mut owned, report) {
+            Ok(()) => owned.finish(),
+            Err(error) => {
+                let undone = owned.undo(self.vm.domain.host());
+                report.warnings.extend(undone.failed.iter().map(|f| format!("left for the next run: {f}")));
+                Err(error)
+            }
+        }
+    }
+
+    fn own(&self, disks: &[&ReadableDisk]) -> Result<Owned<'_>, BackupError> {
+        let id = self.engine.next_id();
+        let mut names: Vec<String> = vec![marker(), STATE_FILE.to_owned()];
+        for disk in disks {
+            let file = stream_file(&disk.target, StreamKind::Copy);
+            names.extend([format!("{file}.chksum"), file, format!("{}.copy.qcow.json", disk.target)]);
+        }
+        let journal = Journal {
+            pid: std::process::id(),
+            uri: self.vm.domain.host().uri().to_owned(),
+            domain: self.vm.domain.name().to_owned(),
+            uuid: self.vm.domain.uuid().to_owned(),
+            chain_dir: self.vm.chain_dir.clone(),
+            socket: self.engine.settings.scratch_dir.join(format!("vmbackup-{id}.nbd")),
+            scratch: vec![],
+            checkpoint: None,
+            images: vec![],
+            stop: Stop::None,
+            stage: Stage::Copying { partial: names.iter().map(|n| publish::partial_name(n)).collect() },
+            id,
+        };
+        self.engine.own(self.vm, journal)
+    }
+
+    fn run_owned(
+        &self,
+        disks: &[&ReadableDisk],
+        owned: &mut Owned<'_>,
+        report: &mut Report,
+    ) -> Result<(), BackupError> {
+        let time = publish::point_time(SystemTime::now(), None);
+        let before = CopyState::of(&self.observed.disks, &self.observed.config_xml);
+        self.engine.fail_points.at("copying");
+        let copied = self.copy_disks(disks, time, owned)?;
+        self.engine.fail_points.at("copied");
+        let after = CopyState::of(&self.observed.disks, &self.observed.config_xml);
+        let Some(state) = after.filter(|after| Some(after) == before.as_ref()) else {
+            return Err(self.changed("its images were written while they were copied"));
+        };
+        if self.vm.domain.state()?.is_active() {
+            return Err(self.changed("it was started while its disks were copied"));
+        }
+        report.method = Some(Method::Offline);
+        let mut files = PointFiles::new(&self.vm.chain_dir, time);
+        point::write_side_files(self.vm, self.observed, "copy", &mut files)?;
+        point::add_disks(&mut files, copied, &self.observed.disks, "copy", report)?;
+        let state = serde_json::to_vec(&state).unwrap_or_default();
+        files.add_small(STATE_FILE, &state)?;
+        files.set_marker(&marker(), &self.observed.config_xml)?;
+        self.engine.publish(self.vm, self.plan, &files, owned, report)?;
+        report.points = 1;
+        Ok(())
+    }
+
+    fn changed(&self, what: &str) -> BackupError {
+        BackupError::Changed { domain: self.vm.domain.name().to_owned(), what: what.to_owned() }
+    }
+
+    fn copy_disks(
+        &self,
+        disks: &[&ReadableDisk],
+        time: SystemTime,
+        owned: &Owned<'_>,
+    ) -> Result<Vec<CopiedDisk>, BackupError> {
+        let cancel = self.cancel.child();
+        let copy = |disk: &ReadableDisk| {
+            let copied = self.copy_one(disk, time, &owned.journal().socket, &cancel);
+            self.watch.disk_end(&disk.target);
+            if copied.is_err() {
+                cancel.stop(StopReason::OtherFailure);
+            }
+            copied
+        };
+        let results: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = disks.iter().map(|disk| scope.spawn(|| copy(disk))).collect();
+            let joined = threads.into_iter().map(|t| match t.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect()
+        });
+        let is_echo = |e: &BackupError| matches!(e, BackupError::Copy(CopyError::Stopped(StopReason::OtherFailure)));
+        let (good, bad): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        let mut errors: Vec<BackupError> = bad.into_iter().filter_map(Result::err).collect();
+        errors.sort_by_key(is_echo);
+        match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(good.into_iter().filter_map(Result::ok).collect()),
+        }
+    }
+
+    fn copy_one(
+        &self,
+        disk: &ReadableDisk,
+        time: SystemTime,
+        socket: &Path,
+        cancel: &Cancel,
+    ) -> Result<CopiedDisk, BackupError> {
+        let socket = PathBuf::from(format!("{}.{}", socket.display(), disk.target));
+        let server = QemuNbd::start(&disk.image, disk.format, &disk.target, socket)?;
+        let export = server.export();
+        let size = point::export_size(&export, &disk.target)?;
+        let file = stream_file(&disk.target, StreamKind::Copy);
+        let path = self.vm.chain_dir.join(publish::partial_name(&file));
+        let origin = Origin {
+            // The old tool puts this name into copies, though no such checkpoint exists.
+            checkpoint: "virtnbdbackup.0".to_owned(),
+            parent: String::new(),
+            incremental: false,
+            time,
+        };
+        let compression = self.engine.settings.compression;
+        let sink = match disk.format {
+            ImageFormat::Qcow2 => SinkPlan::Stream {
+                path,
+                meta: point::meta(&disk.target, disk.format, size, compression, &origin),
+            },
+            ImageFormat::Raw => SinkPlan::RawImage { path, size },
+        };
+        let target = disk.target.clone();
+        let task = DiskTask { target, export, bitmap: None, sink, earlier_streams: vec![] };
+        let copied = copy::copy_disk(&task, &self.engine.shared, self.watch, cancel)?;
+        Ok(CopiedDisk { target: disk.target.clone(), file, copied })
+    }
+}

@@ -1,0 +1,74 @@
+//! What a run owns, kept in step in three places: here, in the journal file, and with the guard.
+
+use std::path::PathBuf;
+
+use super::guard::Guard;
+use super::journal::{Journal, Stage, Stop};
+use super::recover::{self, Recovered};
+use super::BackupError;
+use crate::libvirt::Host;
+
+/// The journal of a run that is under way.
+pub(super) struct Owned<'a> {
+    journal: Journal,
+    file: PathBuf,
+    lock_file: PathBuf,
+    guard: &'a Guard,
+}
+
+impl<'a> Owned<'a> {
+    /// Writes the journal and tells the guard. Nothing may be owned before this returns.
+    pub(super) fn begin(
+        journal: Journal,
+        file: PathBuf,
+        lock_file: PathBuf,
+        guard: &'a Guard,
+    ) -> Result<Self, BackupError> {
+        let owned = Self { journal, file, lock_file, guard };
+        owned.keep()?;
+        Ok(owned)
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Says how the guest is about to be kept still, or that it is not any more.
+    pub(super) fn set_stop(&mut self, stop: Stop) -> Result<(), BackupError> {
+        if self.journal.stop == stop {
+            return Ok(());
+        }
+        self.journal.stop = stop;
+        self.keep()
+    }
+
+    /// Says how far the run came.
+    pub(super) fn set_stage(&mut self, stage: Stage) -> Result<(), BackupError> {
+        self.journal.stage = stage;
+        self.keep()
+    }
+
+    fn keep(&self) -> Result<(), BackupError> {
+        self.journal.write(&self.file)?;
+        self.guard.watch(&self.journal, self.file.clone(), self.lock_file.clone())?;
+        Ok(())
+    }
+
+    /// The run is complete: nothing is owned any more.
+    pub(super) fn finish(self) -> Result<(), BackupError> {
+        Journal::remove(&self.file)?;
+        self.guard.release(&self.journal.id)?;
+        Ok(())
+    }
+
+    /// The run failed: undoes everything. What cannot be undone now stays in the journal for the next run.
+    pub(super) fn undo(self, host: &Host) -> Recovered {
+        let recovered = recover::undo(&self.journal, host);
+        if recovered.failed.is_empty() {
+            let _ = Journal::remove(&self.file);
+            // A guard that still watches finds no journal and does nothing.
+            let _ = self.guard.release(&self.journal.id);
+        }
+        recovered
+    }
+}

@@ -1,0 +1,241 @@
+//! The files that make up one restore point, beside the streams' content.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use vmstream::chain::{BackupSet, CheckpointName, PointDisk, PointId, SetFile, StreamKind, cpt};
+use vmstream::stream::meta::{STREAM_VERSION, StreamMeta};
+use vmstream::stream::writer::StreamWriter;
+
+use super::copy::{Copied, CopyError};
+use super::disk::ImageFormat;
+use super::live::stream_file;
+use super::observe::{Observed, ReadableDisk};
+use super::publish::{self, PointFiles};
+use super::report::{DiskReport, Report};
+use super::{BackupError, VmTarget};
+use crate::nbd::{Connection, Export};
+
+/// Which point of a chain is being made.
+pub(super) struct PointIdentity {
+    pub(super) name: CheckpointName,
+    /// `None` for a full.
+    pub(super) parent: Option<CheckpointName>,
+    /// Modification time of its files.
+    pub(super) time: SystemTime,
+}
+
+/// Where a stream stands in its chain.
+pub(super) struct Origin {
+    pub(super) checkpoint: String,
+    pub(super) parent: String,
+    pub(super) incremental: bool,
+    pub(super) time: SystemTime,
+}
+
+/// A disk whose file is complete under its partial name.
+pub(super) struct CopiedDisk {
+    pub(super) target: String,
+    pub(super) file: String,
+    pub(super) copied: Copied,
+}
+
+/// The newest modification time of any stream of a chain.
+pub(super) fn newest_time(set: &BackupSet) -> Option<SystemTime> {
+    set.points.iter().flat_map(|p| p.disks.values()).map(PointDisk::modified).max()
+}
+
+/// A stream's meta frame.
+pub(super) fn meta(
+    target: &str,
+    format: ImageFormat,
+    virtual_size: u64,
+    compression: Option<u32>,
+    origin: &Origin,
+) -> StreamMeta {
+    StreamMeta {
+        virtual_size,
+        data_size: 0,
+        date: local_date(origin.time),
+        disk_name: target.to_owned(),
+        disk_format: format.as_str().to_owned(),
+        checkpoint_name: origin.checkpoint.clone(),
+        compression,
+        compression_method: "lz4".to_owned(),
+        parent_checkpoint: origin.parent.clone(),
+        incremental: origin.incremental,
+        stream_version: STREAM_VERSION,
+    }
+}
+
+/// Local time without zone, as the format has it.
+fn local_date(time: SystemTime) -> String {
+    let timestamp = Timestamp::try_from(time).unwrap_or_default();
+    timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%6f").to_string()
+}
+
+/// The size of an export: the disk's size at the snapshot.
+pub(super) fn export_size(export: &Export, target: &str) -> Result<u64, CopyError> {
+    let opened = Connection::open(export, &[]);
+    opened
+        .map(|connection| connection.size())
+        .map_err(|source| CopyError::Read { target: target.to_owned(), source: Box::new(source) })
+}
+
+/// The partial names of everything but the streams of this point, for the journal.
+pub(super) fn partial_names(vm: &VmTarget, observed: &Observed, point: &PointIdentity) -> Vec<String> {
+    let id = PointId::Checkpoint(point.name);
+    let mut names = vec![checkpoint_file(point), SetFile::VmConfig(id).to_string(), cpt_file(vm)];
+    names.extend(side_files(observed, &point.name.to_string()));
+    for disk in &observed.disks {
+        for (kind, _) in missing_points(observed, point, &disk.target) {
+            names.push(stream_file(&disk.target, kind));
+            names.push(format!("{}.chksum", stream_file(&disk.target, kind)));
+        }
+        for kind in [StreamKind::Full, StreamKind::Inc(point.name)] {
+            names.push(format!("{}.chksum", stream_file(&disk.target, kind)));
+        }
+    }
+    names.iter().map(|name| publish::partial_name(name)).collect()
+}
+
+fn side_files(observed: &Observed, ident: &str) -> Vec<String> {
+    let boot = observed.facts.boot_files.iter().filter_map(|path| {
+        Some(format!("{}.{ident}", path.file_name()?.to_str()?))
+    });
+    let qcow = observed.disks.iter().map(|d| format!("{}.{ident}.qcow.json", d.target));
+    boot.chain(qcow).chain([format!("autostart.{ident}")]).collect()
+}
+
+fn checkpoint_file(point: &PointIdentity) -> String {
+    format!("checkpoints/{}.xml", point.name)
+}
+
+fn cpt_file(vm: &VmTarget) -> String {
+    format!("{}.cpt", vm.domain.name())
+}
+
+/// Writes what a chain's point has beside its streams: checkpoint XML, domain XML, checkpoint list, boot files.
+pub(super) fn write_checkpoint_files(
+    vm: &VmTarget,
+    observed: &Observed,
+    point: &PointIdentity,
+    files: &mut PointFiles,
+) -> Result<(), BackupError> {
+    let name = point.name.to_string();
+    let known = vm.domain.checkpoints()?;
+    let Some(checkpoint) = known.into_iter().find(|c| c.name == name) else {
+        let what = format!("checkpoint {name} is gone");
+        return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
+    };
+    files.add_small(&checkpoint_file(point), checkpoint.xml.as_bytes())?;
+    let config = SetFile::VmConfig(PointId::Checkpoint(point.name)).to_string();
+    files.add_small(&config, observed.config_xml.as_bytes())?;
+    write_side_files(vm, observed, &name, files)?;
+    let before = if point.parent.is_some() { observed.seen.chain.points.as_slice() } else { &[] };
+    let names: Vec<CheckpointName> = before.iter().copied().chain([point.name]).collect();
+    files.set_marker(&cpt_file(vm), &String::from_utf8_lossy(&cpt::encode(&names)))
+}
+
+/// Writes what every point has: image facts, boot files, the autostart flag.
+pub(super) fn write_side_files(
+    vm: &VmTarget,
+    observed: &Observed,
+    ident: &str,
+    files: &mut PointFiles,
+) -> Result<(), BackupError> {
+    for disk in observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2) {
+        files.add_small(&format!("{}.{ident}.qcow.json", disk.target), disk.info.json.as_bytes())?;
+    }
+    for path in &observed.facts.boot_files {
+        let Some(base) = path.file_name().and_then(|n| n.to_str()) else { continue };
+        let content = fs::read(path)
+            .map_err(|source| BackupError::File { doing: "read boot file", path: path.clone(), source })?;
+        let name = if ident == "copy" { base.to_owned() } else { format!("{base}.{ident}") };
+        files.add_small(&name, &content)?;
+    }
+    if vm.domain.autostart().unwrap_or(false) {
+        files.add_small(&format!("autostart.{ident}"), b"True")?;
+    }
+    Ok(())
+}
+
+/// Takes the copied disks into the point, each stream with its checksum file.
+pub(super) fn add_disks(
+    files: &mut PointFiles,
+    copied: Vec<CopiedDisk>,
+    disks: &[ReadableDisk],
+    ident: &str,
+    report: &mut Report,
+) -> Result<(), BackupError> {
+    debug_assert!(copied.iter().all(|c| disks.iter().any(|d| d.target == c.target)), "{ident}");
+    for disk in copied {
+        let (file_bytes, data_bytes) = match &disk.copied {
+            Copied::Stream(stream) => {
+                files.add_stream(&disk.file, &stream.file)?;
+                files.add_small(&format!("{}.chksum", disk.file), stream.adler32.to_string().as_bytes())?;
+                (stream.size, stream.data_size)
+            }
+            Copied::RawImage { file, data_bytes } => {
+                files.add_stream(&disk.file, file)?;
+                (*data_bytes, *data_bytes)
+            }
+        };
+        report.disks.push(DiskReport { target: disk.target, file: disk.file, file_bytes, data_bytes });
+    }
+    Ok(())
+}
+
+/// The earlier points of the chain at which a disk has no stream, each with the time of that point's files.
+fn missing_points(
+    observed: &Observed,
+    point: &PointIdentity,
+    target: &str,
+) -> Vec<(StreamKind, (CheckpointName, SystemTime))> {
+    let Some(set) = observed.set.as_ref().filter(|_| point.parent.is_some()) else { return vec![] };
+    let mut missing = Vec::new();
+    for earlier in &set.points {
+        let PointId::Checkpoint(name) = earlier.id else { continue };
+        if earlier.disks.keys().any(|disk| disk.as_str() == target) {
+            continue;
+        }
+        let kind = if name == CheckpointName::FIRST { StreamKind::Full } else { StreamKind::Inc(name) };
+        let time = earlier.disks.values().map(PointDisk::modified).max();
+        missing.push((kind, (name, time.unwrap_or(SystemTime::UNIX_EPOCH))));
+    }
+    missing
+}
+
+/// Gives a disk that was added an empty stream at each earlier point: old restore programs count a disk's streams to
+/// find a point (`--until virtnbdbackup.N` takes the N-th).
+pub(super) fn add_placeholders(
+    observed: &Observed,
+    point: &PointIdentity,
+    compression: Option<u32>,
+    files: &mut PointFiles,
+) -> Result<(), BackupError> {
+    let streamed = observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
+    for disk in streamed {
+        for (kind, (name, time)) in missing_points(observed, point, &disk.target) {
+            let parent = name.number().checked_sub(1).map(CheckpointName::new);
+            let origin = Origin {
+                checkpoint: name.to_string(),
+                parent: parent.map(|p| p.to_string()).unwrap_or_default(),
+                incremental: parent.is_some(),
+                time,
+            };
+            let file = stream_file(&disk.target, kind);
+            let path: PathBuf = files.partial_path(&file);
+            let meta = meta(&disk.target, disk.format, disk.info.virtual_size, compression, &origin);
+            let finished = StreamWriter::create(&path, meta).and_then(StreamWriter::finish);
+            let finished = finished
+                .map_err(|source| BackupError::File { doing: "write", path: path.clone(), source })?;
+            files.add_stream_at(&file, &finished.file, time)?;
+            files.add_small_at(&format!("{file}.chksum"), finished.adler32.to_string().as_bytes(), time)?;
+        }
+    }
+    Ok(())
+}

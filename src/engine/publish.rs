@@ -1,0 +1,191 @@
+//! The files of one point, written under partial names and published together.
+//!
+//! ```text
+//! write and sync all ─► journal ─► archive the old chain ─► rename small files ─► rename streams ─► rename marker
+//! ```
+//! The point exists once the marker (`.cpt`, or `vmconfig.copy.xml` of a copy) has its new content. Whoever finds the
+//! journal of a run that died before undoes the renames.
+
+use std::fs::{self, File, FileTimes};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::BackupError;
+use super::journal::{ArchiveMove, Stage};
+
+/// The name a file of the set has until it is published. Files of a folder inside wait outside of it: the folder may
+/// belong to a chain that is archived first.
+pub(super) fn partial_name(name: &str) -> String {
+    format!("{}.partial", name.replace('/', "."))
+}
+
+/// A time for the files of a point: whole seconds, later than anything in the chain, because old readers order the
+/// chain by it, and archives and object stores keep no fractions.
+pub(super) fn point_time(now: SystemTime, newest: Option<SystemTime>) -> SystemTime {
+    let seconds = |t: SystemTime| t.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let after = newest.map_or(0, |t| seconds(t) + 1);
+    UNIX_EPOCH + Duration::from_secs(seconds(now).max(after))
+}
+
+/// The files of one point under construction.
+pub(super) struct PointFiles {
+    dir: PathBuf,
+    time: SystemTime,
+    small: Vec<String>,
+    streams: Vec<String>,
+    marker: Option<(String, String)>,
+}
+
+impl PointFiles {
+    /// In a chain directory; all files get this modification time.
+    pub(super) fn new(dir: &Path, time: SystemTime) -> Self {
+        Self { dir: dir.to_owned(), time, small: vec![], streams: vec![], marker: None }
+    }
+
+    /// Where a file is written until it is published.
+    pub(super) fn partial_path(&self, name: &str) -> PathBuf {
+        self.dir.join(partial_name(name))
+    }
+
+    /// Writes a small file, synced.
+    pub(super) fn add_small(&mut self, name: &str, content: &[u8]) -> Result<(), BackupError> {
+        self.add_small_at(name, content, self.time)
+    }
+
+    /// Writes a small file that belongs to the time of another point.
+    pub(super) fn add_small_at(&mut self, name: &str, content: &[u8], time: SystemTime) -> Result<(), BackupError> {
+        self.write(name, content, time)?;
+        self.small.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Takes a stream or image that was written and synced at its partial path.
+    pub(super) fn add_stream(&mut self, name: &str, file: &File) -> Result<(), BackupError> {
+        self.add_stream_at(name, file, self.time)
+    }
+
+    /// Takes a stream that belongs to the time of another point.
+    pub(super) fn add_stream_at(&mut self, name: &str, file: &File, time: SystemTime) -> Result<(), BackupError> {
+        let set = file.set_times(FileTimes::new().set_modified(time)).and_then(|()| file.sync_all());
+        set.map_err(|source| self.failed("set the time of", &self.partial_path(name), source))?;
+        self.streams.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Writes the marker: the file that is published last.
+    pub(super) fn set_marker(&mut self, name: &str, content: &str) -> Result<(), BackupError> {
+        self.write(name, content.as_bytes(), self.time)?;
+        self.marker = Some((name.to_owned(), content.to_owned()));
+        Ok(())
+    }
+
+    /// What the journal must say before [`PointFiles::publish`].
+    pub(super) fn stage(&self, archive: Option<ArchiveMove>) -> Stage {
+        let files = self.small.iter().chain(&self.streams).cloned().collect();
+        let (marker, marker_text) = self.marker.clone().unwrap_or_default();
+        Stage::Publishing { archive, files, marker, marker_text }
+    }
+
+    /// Renames everything to its final name, the marker last. `at` is told each step, for tests that die there.
+    pub(super) fn publish(&self, archive: Option<&ArchiveMove>, at: &dyn Fn(&str)) -> Result<(), BackupError> {
+        if let Some(archive) = archive {
+            for (i, name) in archive.names.iter().enumerate() {
+                let moved = super::archive::move_one(&self.dir, &archive.to, name);
+                moved.map_err(|source| self.failed("archive", &self.dir.join(name), source))?;
+                if i == archive.names.len() / 2 {
+                    at("archiving");
+                }
+            }
+            for dir in [archive.to.parent(), Some(archive.to.as_path())].into_iter().flatten() {
+                self.sync_dir(dir)?;
+            }
+        }
+        at("archived");
+        self.rename_all(&self.small)?;
+        at("small-files-renamed");
+        let (first, rest) = self.streams.split_at(self.streams.len().min(1));
+        self.rename_all(first)?;
+        at("first-stream-renamed");
+        self.rename_all(rest)?;
+        self.sync_dir(&self.dir)?;
+        at("streams-renamed");
+        if let Some((marker, _)) = &self.marker {
+            self.rename_all(std::slice::from_ref(marker))?;
+            self.sync_dir(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    fn rename_all(&self, names: &[String]) -> Result<(), BackupError> {
+        for name in names {
+            let to = self.dir.join(name);
+            if let Some(folder) = to.parent().filter(|folder| *folder != self.dir) {
+                fs::create_dir_all(folder).map_err(|source| self.failed("create", folder, source))?;
+                fs::rename(self.partial_path(name), &to).map_err(|source| self.failed("publish", &to, source))?;
+                self.sync_dir(folder)?;
+                continue;
+            }
+            fs::rename(self.partial_path(name), &to).map_err(|source| self.failed("publish", &to, source))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, content: &[u8], time: SystemTime) -> Result<(), BackupError> {
+        let path = self.partial_path(name);
+        let write = || {
+            let mut file = File::create(&path)?;
+            file.write_all(content)?;
+            file.set_times(FileTimes::new().set_modified(time))?;
+            file.sync_all()
+        };
+        write().map_err(|source| self.failed("write", &path, source))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), BackupError> {
+        let synced = File::open(dir).and_then(|d| d.sync_all());
+        synced.map_err(|source| self.failed("sync folder", dir, source))
+    }
+
+    fn failed(&self, doing: &'static str, path: &Path, source: io::Error) -> BackupError {
+        BackupError::File { doing, path: path.to_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64, millis: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn times_rise_by_whole_seconds_whatever_the_clock_does() {
+        let cases = [
+            ("first", at(100, 700), None, 100),
+            ("later", at(200, 1), Some(at(100, 0)), 200),
+            ("same second", at(100, 900), Some(at(100, 0)), 101),
+            ("old tool's fractions", at(100, 900), Some(at(100, 300)), 101),
+            ("clock went back", at(50, 0), Some(at(100, 0)), 101),
+        ];
+        for (name, now, newest, want) in cases {
+            assert_eq!(point_time(now, newest), at(want, 0), "{name}");
+        }
+    }
+
+    #[test]
+    fn publishes_everything_under_its_final_name_with_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = PointFiles::new(dir.path(), at(1000, 0));
+        let stream = File::create(files.partial_path("vda.full.data")).unwrap();
+        files.add_stream("vda.full.data", &stream).unwrap();
+        files.add_small("checkpoints/virtnbdbackup.0.xml", b"<x/>").unwrap();
+        files.set_marker("web.cpt", "[]").unwrap();
+        files.publish(None, &|_| {}).unwrap();
+        for name in ["vda.full.data", "checkpoints/virtnbdbackup.0.xml", "web.cpt"] {
+            assert_eq!(fs::metadata(dir.path().join(name)).unwrap().modified().unwrap(), at(1000, 0), "{name}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+}

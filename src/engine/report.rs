@@ -1,0 +1,88 @@
+//! What a run did to one domain.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::disk::Skipped;
+use crate::policy::Plan;
+
+/// How consistent the snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// File systems were frozen by the guest agent: application-consistent.
+    Agent,
+    /// CPUs were paused: crash-consistent.
+    Paused,
+    /// The domain was paused already, by somebody else, and stayed so.
+    AlreadyPaused,
+    /// Neither: crash-consistent, as after a power cut.
+    Running,
+    /// The domain was shut off.
+    Offline,
+}
+
+/// One disk that was copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DiskReport {
+    /// Disk target.
+    pub target: String,
+    /// File in the chain directory.
+    pub file: String,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the disk that it holds.
+    pub data_bytes: u64,
+}
+
+/// What a run did to one domain.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What was decided, and why.
+    pub plan: Plan,
+    /// What an earlier, dead run had left and was undone first.
+    pub recovered: Vec<String>,
+    /// How consistent it is. `None` when nothing was taken.
+    pub method: Option<Method>,
+    /// How long the guest stood still.
+    #[serde(serialize_with = "as_millis", rename = "stopped_ms")]
+    pub stopped: Duration,
+    /// Disks copied.
+    pub disks: Vec<DiskReport>,
+    /// Disks left out.
+    #[serde(skip)]
+    pub skipped: Vec<Skipped>,
+    /// What deserves a look.
+    pub warnings: Vec<String>,
+    /// Restore points in the folder now.
+    pub points: usize,
+    /// Where the previous chain went.
+    pub archived_to: Option<std::path::PathBuf>,
+}
+
+fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u128(duration.as_millis())
+}
+
+impl Report {
+    /// A report of a run that has done nothing yet.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            recovered: vec![],
+            method: None,
+            stopped: Duration::ZERO,
+            disks: vec![],
+            skipped: vec![],
+            warnings: vec![],
+            points: 0,
+            archived_to: None,
+        }
+    }
+
+    /// Bytes written to the target.
+    pub fn file_bytes(&self) -> u64 {
+        self.disks.iter().map(|d| d.file_bytes).sum()
+    }
+}

@@ -1,0 +1,67 @@
+//! Watches the scratch directory while a job runs.
+//!
+//! Before the guest overwrites a block, QEMU copies the old content into the scratch file. When that cannot be
+//! written, the guest's own write fails. So the job is ended while there is still room: a failed backup is better
+//! than a guest with I/O errors.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::cancel::{Cancel, StopReason};
+use super::settings::Reserve;
+use super::space::{self, Space};
+
+/// How often to look. A guest can fill a gigabyte in a second.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The job is ended when the space would last for so many more looks at the rate of the last one.
+const LOOKS_AHEAD: u64 = 6;
+
+/// True when the space that is left, or that will be left soon at this rate, is below the reserve.
+fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
+    let lost = before.free_bytes.saturating_sub(now.free_bytes);
+    let soon = now.free_bytes.saturating_sub(lost.saturating_mul(LOOKS_AHEAD));
+    let keep = reserve.least(now.total_bytes);
+    // The reserve itself is what a burst may use up while the job is being ended.
+    now.free_bytes < keep || soon < keep / 2
+}
+
+/// Watches until `done` says so, and stops the backup when space runs low.
+pub(super) fn watch(dir: &Path, reserve: Reserve, cancel: &Cancel, done: &dyn Fn(Duration) -> bool) {
+    let Ok(mut before) = space::of(dir) else { return };
+    let mut last = Instant::now();
+    while !done(LOOK_EVERY.saturating_sub(last.elapsed())) {
+        last = Instant::now();
+        let Ok(now) = space::of(dir) else { continue };
+        if too_low(now, before, reserve) {
+            return cancel.stop(StopReason::ScratchFull {
+                free: space::human(now.free_bytes),
+                reserve: space::human(reserve.least(now.total_bytes)),
+                dir: dir.display().to_string(),
+            });
+        }
+        before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_below_the_reserve_and_ahead_of_a_burst() {
+        const MIB: u64 = 1 << 20;
+        let space = |free: u64| Space { free_bytes: free * MIB, total_bytes: 10_000 * MIB };
+        let reserve = Reserve { bytes: 1024 * MIB, percent: 5 };
+        let cases = [
+            ("plenty", 5000, 5000, false),
+            ("just above", 500, 500, false),
+            ("below", 499, 499, true),
+            ("a burst of 100 MiB a look", 700, 800, true),
+            ("the same with plenty left", 5000, 5100, false),
+        ];
+        for (name, now, before, want) in cases {
+            assert_eq!(too_low(space(now), space(before), reserve), want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Free space: what there is, and what a backup will need.
+
+use std::io;
+use std::path::Path;
+
+use vmstream::chain::{BackupSet, PointDisk};
+
+/// Free and total bytes of a file system, for what a user without privileges may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Free.
+    pub free_bytes: u64,
+    /// Total.
+    pub total_bytes: u64,
+}
+
+/// Asks the file system that holds `path`.
+pub fn of(path: &Path) -> io::Result<Space> {
+    let stat = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Space { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks) })
+}
+
+/// How large the files were for each byte of data in them, in thousandths. 1000 without history.
+pub fn history_ratio_permille(set: Option<&BackupSet>) -> u64 {
+    let streams = set.into_iter().flat_map(|s| &s.points).flat_map(|p| p.disks.values());
+    let sizes = streams.filter_map(|disk| match disk {
+        PointDisk::Stream(entry) => Some((entry.file_len, entry.meta.as_ref().ok()?.data_size)),
+        PointDisk::Raw(_) => None,
+    });
+    let (files, data) = sizes.fold((0_u64, 0_u64), |(f, d), (file, plain)| (f + file, d + plain));
+    if data == 0 { 1000 } else { (files.saturating_mul(1000) / data).clamp(1, 1000) }
+}
+
+/// Bytes for people: `1.5 GiB`.
+pub fn human(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_for_people() {
+        for (bytes, want) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
+            assert_eq!(human(bytes), want);
+        }
+    }
+}

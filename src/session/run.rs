@@ -1,0 +1,260 @@
+//! A run over many domains, several at once.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::civil::Date;
+
+use super::layout::{self, LayoutError};
+use crate::engine::budget::Budget;
+use crate::engine::cancel::Cancel;
+use crate::engine::copy::{Compressors, Shared};
+use crate::engine::fail_point::FailPoints;
+use crate::engine::guard::Guard;
+use crate::engine::journal::JournalDir;
+use crate::engine::settings::EngineSettings;
+use crate::engine::watch::Watch;
+use crate::engine::{self, BackupError, Engine, Preview, Report, VmTarget};
+use crate::libvirt::{Domain, Host, LibvirtError};
+
+/// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
+/// stays well below 256 MiB.
+const FRAME_BUDGET: u64 = 80 << 20;
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The backup path is not there.
+    #[error(
+        "BACKUP_PATH {} does not exist. It is never created by a run, because an unmounted disk would be filled beside: \
+         mount it, or create the directory once", .0.display()
+    )]
+    NoBackupPath(PathBuf),
+    /// The backup path is not a directory.
+    #[error("BACKUP_PATH {} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// A directory cannot be written.
+    #[error("Cannot write to {what} {}: {source}", path.display())]
+    NotWritable {
+        /// Which setting.
+        what: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// libvirt does not answer.
+    #[error("{source}. Is the libvirt daemon running (systemctl status libvirtd), and may this user connect to it?")]
+    Libvirt {
+        /// What it said.
+        source: LibvirtError,
+    },
+    /// A domain that was asked for does not exist.
+    #[error("VM {name} does not exist on this host. Known: {}", known.join(", "))]
+    UnknownVm {
+        /// Its name.
+        name: String,
+        /// The names that do.
+        known: Vec<String>,
+    },
+    /// The engine could not be set up.
+    #[error("{0}")]
+    Engine(#[from] BackupError),
+}
+
+/// Hears of a run: of each domain, and of the disks of each domain.
+pub trait RunWatch: Sync {
+    /// A domain's backup begins. What is returned hears of its disks.
+    fn vm_begin(&self, domain: &str) -> Box<dyn Watch>;
+    /// A domain's backup ended.
+    fn vm_end(&self, outcome: &VmOutcome);
+}
+
+/// How a domain's backup ended.
+#[derive(Debug)]
+pub enum VmResult {
+    /// Well. Nothing was copied when it was skipped.
+    Done(Report),
+    /// Not.
+    Failed(BackupError),
+    /// It cannot have a folder.
+    NoFolder(LayoutError),
+    /// Not begun: the run was asked to stop.
+    NotBegun,
+}
+
+/// One domain of a run.
+#[derive(Debug)]
+pub struct VmOutcome {
+    /// Its name.
+    pub domain: String,
+    /// How it ended.
+    pub result: VmResult,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A run that is ready to begin.
+pub struct Session {
+    host: Host,
+    backup_path: PathBuf,
+    settings: EngineSettings,
+    all: Vec<Domain>,
+    chosen: Vec<Domain>,
+    today: Date,
+}
+
+impl Session {
+    /// Checks the paths, connects and finds the domains. `names` empty means all of them.
+    pub fn open(
+        uri: &str,
+        backup_path: &Path,
+        settings: EngineSettings,
+        names: &[String],
+        today: Date,
+    ) -> Result<Self, SessionError> {
+        check_backup_path(backup_path)?;
+        let failed = |source| SessionError::Libvirt { source };
+        let host = Host::connect(uri).map_err(failed)?;
+        let all = host.domains().map_err(failed)?;
+        let chosen = choose(&all, names)?;
+        Ok(Self { host, backup_path: backup_path.to_owned(), settings, all, chosen, today })
+    }
+
+    /// The domains of this run.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        self.chosen.iter().map(Domain::name)
+    }
+
+    /// What the run would do to each domain. Touches nothing.
+    pub fn preview(&self) -> Vec<(String, Result<Preview, BackupError>, Option<LayoutError>)> {
+        let preview = |domain: &Domain| match self.place(domain) {
+            Ok(vm) => (domain.name().to_owned(), engine::preview(&vm, &self.settings, &self.backup_path), None),
+            Err(e) => {
+                let stopped = BackupError::Stopped(engine::cancel::StopReason::OtherFailure);
+                (domain.name().to_owned(), Err(stopped), Some(e))
+            }
+        };
+        self.chosen.iter().map(preview).collect()
+    }
+
+    /// Backs up every domain, `parallel` at once.
+    pub fn run(
+        &self,
+        parallel: usize,
+        fail_points: FailPoints,
+        watch: &dyn RunWatch,
+        cancel: &Cancel,
+    ) -> Result<Vec<VmOutcome>, SessionError> {
+        for (what, path) in
+            [("BACKUP_PATH", &self.backup_path), ("VIRTNBD_SCRATCH_DIR", &self.settings.scratch_dir)]
+        {
+            check_writable(what, path)?;
+        }
+        let engine = self.engine(fail_points)?;
+        self.recover_others(&engine);
+        let queue: Mutex<VecDeque<(usize, &Domain)>> = Mutex::new(self.chosen.iter().enumerate().collect());
+        let outcomes: Mutex<Vec<(usize, VmOutcome)>> = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..parallel.clamp(1, self.chosen.len().max(1)) {
+                scope.spawn(|| {
+                    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    while let Some((index, domain)) = take() {
+                        let outcome = self.back_up(&engine, domain, watch, cancel);
+                        watch.vm_end(&outcome);
+                        outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
+                    }
+                });
+            }
+        });
+        let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcomes.sort_by_key(|(index, _)| *index);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+
+    fn engine(&self, fail_points: FailPoints) -> Result<Engine, SessionError> {
+        let threads = thread::available_parallelism().map_or(2, usize::from);
+        let shared =
+            Shared { compressors: Arc::new(Compressors::start(threads)), budget: Budget::new(FRAME_BUDGET) };
+        Ok(Engine {
+            host: self.host.clone(),
+            settings: self.settings.clone(),
+            shared,
+            guard: Guard::start(self.host.uri()).map_err(BackupError::from)?,
+            journals: JournalDir::open(&self.backup_path).map_err(BackupError::from)?,
+            fail_points,
+        })
+    }
+
+    /// Sets free what a dead run left of domains that this run does not back up.
+    fn recover_others(&self, engine: &Engine) {
+        let chosen: Vec<String> = self.chosen.iter().map(|d| layout::folder_name(d.name())).collect();
+        for folder in engine.journals.left_behind().unwrap_or_default() {
+            if chosen.contains(&folder) {
+                continue;
+            }
+            match engine.recover(&folder) {
+                Ok(done) => done.iter().for_each(|what| tracing::warn!(vm = folder, "{what}")),
+                Err(error) => tracing::warn!(vm = folder, "{error}"),
+            }
+        }
+    }
+
+    fn place(&self, domain: &Domain) -> Result<VmTarget, LayoutError> {
+        layout::place(domain, &self.all, &self.backup_path, self.today)
+    }
+
+    fn back_up(&self, engine: &Engine, domain: &Domain, watch: &dyn RunWatch, cancel: &Cancel) -> VmOutcome {
+        let since = Instant::now();
+        let result = if cancel.stopped().is_some() {
+            VmResult::NotBegun
+        } else {
+            let disks = watch.vm_begin(domain.name());
+            match self.place(domain) {
+                Err(e) => VmResult::NoFolder(e),
+                Ok(vm) => match engine.backup(&vm, disks.as_ref(), cancel) {
+                    Ok(report) => VmResult::Done(report),
+                    Err(e) => VmResult::Failed(e),
+                },
+            }
+        };
+        VmOutcome { domain: domain.name().to_owned(), result, took: since.elapsed() }
+    }
+}
+
+fn choose(all: &[Domain], names: &[String]) -> Result<Vec<Domain>, SessionError> {
+    if names.is_empty() {
+        return Ok(all.to_vec());
+    }
+    let find = |name: &String| {
+        all.iter().find(|d| d.name() == name).cloned().ok_or_else(|| SessionError::UnknownVm {
+            name: name.clone(),
+            known: all.iter().map(|d| d.name().to_owned()).collect(),
+        })
+    };
+    let mut chosen: Vec<Domain> = Vec::new();
+    for name in names {
+        let domain = find(name)?;
+        if chosen.iter().all(|c| c.uuid() != domain.uuid()) {
+            chosen.push(domain);
+        }
+    }
+    Ok(chosen)
+}
+
+fn check_backup_path(path: &Path) -> Result<(), SessionError> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(SessionError::NotADirectory(path.to_owned())),
+        Err(_) => Err(SessionError::NoBackupPath(path.to_owned())),
+    }
+}
+
+fn check_writable(what: &'static str, path: &Path) -> Result<(), SessionError> {
+    let probe = path.join(format!(".vmbackup-test-{}", std::process::id()));
+    let tried = std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe));
+    tried.map_err(|source| SessionError::NotWritable { what, path: path.to_owned(), source })
+}
