@@ -76,7 +76,8 @@ fn verdict_text(report: &SetReport) -> String {
     let good = report.points.iter().filter(|point| point.is_good()).count();
     let all = report.points.len();
     match report.verdict() {
-        Verdict::Good => format!("good, all {} can be restored", text::count(all, "restore point")),
+        Verdict::Good if all == 1 => "good, its restore point can be restored".to_owned(),
+        Verdict::Good => format!("good, all {all} restore points can be restored"),
         Verdict::Damaged => {
             format!("DAMAGED, {good} of {} can be restored", text::count(all, "restore point"))
         }
