@@ -1,7 +1,7 @@
 //! `vmstream info`
 
 use super::exit::Exit;
-use super::{fail, text};
+use super::{fail, say, text};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, DiskTarget, Point, PointDisk, Severity};
@@ -21,9 +21,9 @@ pub(super) fn run(args: &Args) -> Exit {
         Err(error) => return fail(&error, Exit::CannotTell),
     };
     if args.json {
-        println!("{:#}", as_json(&set));
+        say(&format!("{:#}\n", as_json(&set)));
     } else {
-        print!("{}", as_text(&set));
+        say(&as_text(&set));
     }
     let damaged = set.problems.iter().any(|problem| problem.severity() == Severity::Damage);
     if damaged { Exit::Damaged } else { Exit::Good }

@@ -43,6 +43,18 @@ pub(crate) fn run() -> ExitCode {
     exit.into()
 }
 
+/// Prints a result. A reader that has seen enough (`| head`) is no error.
+fn say(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: Cannot write the result: {error}");
+        }
+        _ => {}
+    }
+}
+
 /// Prints an error with its causes, and says how the program ends.
 fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
     let mut text = format!("error: {error}");

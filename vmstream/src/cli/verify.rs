@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{fail, text};
+use super::{fail, say, text};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -36,9 +36,9 @@ pub(super) fn run(args: &Args) -> Exit {
     let report = verify_set(&set, VerifyOptions { workers: args.workers }, &bar);
     bar.clear();
     if args.json {
-        println!("{:#}", as_json(&report));
+        say(&format!("{:#}\n", as_json(&report)));
     } else {
-        print!("{}", as_text(&report));
+        say(&as_text(&report));
     }
     match report.verdict() {
         Verdict::Good => Exit::Good,
