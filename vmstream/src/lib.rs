@@ -1,10 +1,11 @@
 //! The virtnbdbackup-compatible backup set: its streams, its folder, and how to get disks back from it.
 //!
 //! Lives here: `stream` (the bytes of one file), `chain` (a folder of them),
-//! `restore` (from streams to a disk).
+//! `restore` (from streams to a disk), `verify` (what a folder is worth).
 //! Must not live here: libvirt, NBD, configuration, printing.
 #![forbid(unsafe_code)]
 
 pub mod chain;
 pub mod restore;
 pub mod stream;
+pub mod verify;

@@ -116,3 +116,42 @@ fn an_empty_stream_of_each_form_is_whole() {
         assert_eq!(StreamFile::open(&path).unwrap().frames().count(), 0, "{name}");
     }
 }
+
+/// Opens, walks and reads all a file gives; the answer does not matter, only that there is one.
+fn read_all(path: &Path) -> Result<(), StreamError> {
+    let stream = StreamFile::open(path)?;
+    let (mut stored, mut plain) = (Vec::new(), Vec::new());
+    for frame in stream.frames() {
+        let frame = frame?;
+        if frame.header.kind == FrameKind::Data {
+            for piece in frame.pieces() {
+                stream.read_piece(&piece, &mut stored, &mut plain)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_cut_fails_and_no_changed_byte_panics() {
+    let golden = Golden::extract();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hurt");
+    let plain = build_plain(8192, 512, &[&data_header(512, 512)[..], &[9; 512], b"\r\n"].concat());
+    for good in [std::fs::read(golden.lz4().join("vdb.inc.virtnbdbackup.1.data")).unwrap(), plain] {
+        std::fs::write(&path, &good).unwrap();
+        read_all(&path).unwrap();
+        for len in 0..good.len() {
+            std::fs::write(&path, &good[..len]).unwrap();
+            assert!(read_all(&path).is_err(), "cut at {len}");
+        }
+        for at in 0..good.len() {
+            for bit in [1, 0x40] {
+                let mut bad = good.clone();
+                bad[at] ^= bit;
+                std::fs::write(&path, &bad).unwrap();
+                let _ = read_all(&path);
+            }
+        }
+    }
+}

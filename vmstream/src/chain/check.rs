@@ -1,6 +1,6 @@
 //! Holds the parts of a set against each other: nothing missing, nothing contradicting, times in order.
 
-use super::names::{CheckpointName, DiskTarget, PointId};
+use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::point::{Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;
 use super::scan::Scan;

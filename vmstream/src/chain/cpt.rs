@@ -1,6 +1,6 @@
 //! `DOMAIN.cpt`: the JSON array of a chain's checkpoints. A point exists once it stands there.
 
-use super::names::{CheckpointName, NameError};
+use super::ident::{CheckpointName, NameError};
 use std::io::Read;
 use std::path::Path;
 

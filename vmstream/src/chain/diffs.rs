@@ -1,6 +1,7 @@
 //! Differences: points beside the chain that hold all changes since one checkpoint.
 
-use super::names::{CheckpointName, DiskTarget, PointId, StreamKind};
+use super::ident::{CheckpointName, DiskTarget, PointId};
+use super::names::StreamKind;
 use super::point::{Point, PointDisk};
 use super::scan::Scan;
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ mod check;
 pub mod coverage;
 pub mod cpt;
 mod diffs;
+pub mod ident;
 pub mod names;
 pub mod point;
 pub mod problem;
@@ -14,7 +15,8 @@ mod scan;
 pub mod set;
 
 pub use coverage::Coverage;
-pub use names::{CheckpointName, DiskTarget, NameError, PointId, SetFile, StreamKind};
+pub use ident::{CheckpointName, DiskTarget, NameError, PointId};
+pub use names::{SetFile, StreamKind};
 pub use point::{DiskContent, Point, PointDisk, RawImage, StreamEntry};
 pub use problem::{SetProblem, Severity};
 pub use set::{BackupSet, SetError};

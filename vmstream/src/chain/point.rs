@@ -1,6 +1,7 @@
 //! A restore point and what its folder holds for each disk of it.
 
-use super::names::{CheckpointName, DiskTarget, PointId, StreamKind};
+use super::ident::{CheckpointName, DiskTarget, PointId};
+use super::names::StreamKind;
 use crate::stream::{StreamError, StreamMeta};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! What a look at a folder finds wrong, before any payload is read.
 
 use super::cpt::CptError;
-use super::names::{CheckpointName, DiskTarget, PointId};
+use super::ident::{CheckpointName, DiskTarget, PointId};
 use std::path::PathBuf;
 
 /// How bad a problem is.

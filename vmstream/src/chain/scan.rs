@@ -1,6 +1,7 @@
 //! One pass over a folder: which files of the format are there.
 
-use super::names::{DiskTarget, PointId, SetFile, StreamKind};
+use super::ident::{DiskTarget, PointId};
+use super::names::{SetFile, StreamKind};
 use super::point::{PointDisk, RawImage, StreamEntry};
 use crate::stream::{Problem, StreamError, StreamFile};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,8 @@
 //! A backup set: one folder as a list of restore points.
 
 use super::cpt;
-use super::names::{CheckpointName, DiskTarget, PointId, StreamKind};
+use super::ident::{CheckpointName, DiskTarget, PointId};
+use super::names::StreamKind;
 use super::point::{DiskContent, Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;
 use super::scan::Scan;

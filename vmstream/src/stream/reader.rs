@@ -136,9 +136,9 @@ impl StreamFile {
         }
     }
 
-    /// The file's bytes from its start to its end, for checksums.
-    pub fn bytes(&self) -> impl Read + '_ {
-        self.input().section(0, self.file_len)
+    /// A part of the file's bytes, cut at the file's end. For checksums.
+    pub fn section(&self, at: u64, len: u64) -> impl Read + '_ {
+        self.input().section(at, len)
     }
 
     fn frames_at(&self) -> u64 {

@@ -1,0 +1,20 @@
+//! Exit codes of every command.
+
+use std::process::ExitCode;
+
+/// How the program ends. Also clap's own code for wrong usage is 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// What was asked for is done; a verified set is good.
+    Good = 0,
+    /// The backup set is damaged.
+    Damaged = 1,
+    /// Not a backup set, unreadable, not proven, or not usable as asked.
+    CannotTell = 2,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

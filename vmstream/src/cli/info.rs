@@ -1,0 +1,165 @@
+//! `vmstream info`
+
+use super::exit::Exit;
+use super::{fail, say, text};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use vmstream::chain::{BackupSet, DiskTarget, Point, PointDisk, Severity};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Folder of the backup set
+    dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Exit {
+    let set = match BackupSet::open(&args.dir) {
+        Ok(set) => set,
+        Err(error) => return fail(&error, Exit::CannotTell),
+    };
+    if args.json {
+        say(&format!("{:#}\n", as_json(&set)));
+    } else {
+        say(&as_text(&set));
+    }
+    let damaged = set.problems.iter().any(|problem| problem.severity() == Severity::Damage);
+    if damaged { Exit::Damaged } else { Exit::Good }
+}
+
+fn as_text(set: &BackupSet) -> String {
+    let disks: Vec<DiskTarget> = set.disks().into_iter().collect();
+    let total: u64 = set.points.iter().flat_map(|point| point.disks.values()).map(PointDisk::file_len).sum();
+    let domain = set.domain.as_deref().map_or(String::new(), |domain| format!("{domain} in "));
+    let mut out = format!(
+        "{domain}{}: {}, {}, {}\n\n",
+        set.dir.display(),
+        text::count(set.points.len(), "restore point"),
+        text::count(disks.len(), "disk"),
+        text::size(total)
+    );
+    let mut head = vec!["POINT".to_owned(), "TAKEN".to_owned()];
+    head.extend(disks.iter().map(|disk| disk.to_string().to_uppercase()));
+    let mut rows = vec![head];
+    for point in &set.points {
+        let mut row = vec![point.id.to_string(), taken(point).unwrap_or("-").replace('T', " ")];
+        row.extend(disks.iter().map(|disk| cell(point.disks.get(disk))));
+        rows.push(row);
+    }
+    out.push_str(&text::table(&rows));
+    out.push('\n');
+    let newest: Vec<_> = disks.iter().map(|disk| disk_row(set, disk)).collect();
+    out.push_str(&text::table(&newest));
+    for problem in &set.problems {
+        let word = match problem.severity() {
+            Severity::Damage => "damage",
+            Severity::Warning => "warning",
+        };
+        out.push_str(&format!("\n{word}: {problem}"));
+    }
+    if !set.problems.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+/// When a point was taken, to the second, as its streams say.
+fn taken(point: &Point) -> Option<&str> {
+    point.disks.values().find_map(|content| match content {
+        PointDisk::Stream(entry) => {
+            let date = &entry.meta.as_ref().ok()?.date;
+            date.split('.').next().filter(|date| !date.is_empty())
+        }
+        PointDisk::Raw(_) => None,
+    })
+}
+
+/// Bytes stored, and what they hold.
+fn cell(content: Option<&PointDisk>) -> String {
+    match content {
+        None => "-".to_owned(),
+        Some(PointDisk::Raw(image)) => format!("{} raw", text::size(image.len)),
+        Some(PointDisk::Stream(entry)) => match &entry.meta {
+            Ok(_) if entry.is_placeholder() => "(no disk yet)".to_owned(),
+            Ok(meta) if meta.data_size == 0 => "(no change)".to_owned(),
+            Ok(meta) => format!("{} of {}", text::size(entry.file_len), text::size(meta.data_size)),
+            Err(_) => format!("{} DAMAGED", text::size(entry.file_len)),
+        },
+    }
+}
+
+/// A disk as its newest stream describes it.
+fn disk_row(set: &BackupSet, disk: &DiskTarget) -> Vec<String> {
+    let newest = set.points.iter().rev().find_map(|point| match point.disks.get(disk)? {
+        PointDisk::Raw(image) => Some((image.len, "raw".to_owned(), "plain copy".to_owned())),
+        PointDisk::Stream(entry) => {
+            let meta = entry.meta.as_ref().ok().filter(|_| !entry.is_placeholder())?;
+            let coding =
+                meta.compression.map_or("uncompressed".to_owned(), |level| format!("lz4 level {level}"));
+            Some((meta.virtual_size, meta.disk_format.clone(), coding))
+        }
+    });
+    let (size, format, coding) = newest
+        .map_or(("size unknown".to_owned(), String::new(), String::new()), |(size, format, coding)| {
+            (text::size(size), format, coding)
+        });
+    vec![disk.to_string(), size, format, coding]
+}
+
+fn as_json(set: &BackupSet) -> Value {
+    let points: Vec<Value> = set.points.iter().map(point_json).collect();
+    let problems: Vec<Value> = set
+        .problems
+        .iter()
+        .map(|problem| {
+            let damage = problem.severity() == Severity::Damage;
+            json!({"level": if damage { "damage" } else { "warning" }, "message": problem.to_string()})
+        })
+        .collect();
+    let disks: Vec<String> = set.disks().iter().map(DiskTarget::to_string).collect();
+    json!({
+        "dir": set.dir.display().to_string(),
+        "domain": set.domain,
+        "disks": disks,
+        "points": points,
+        "problems": problems,
+    })
+}
+
+fn point_json(point: &Point) -> Value {
+    let disks: serde_json::Map<String, Value> =
+        point.disks.iter().map(|(disk, content)| (disk.to_string(), disk_json(content))).collect();
+    json!({
+        "point": point.id.to_string(),
+        "parent": point.parent.map(|parent| parent.to_string()),
+        "taken": taken(point),
+        "vmconfig": point.vmconfig.as_ref().map(|path| path.display().to_string()),
+        "disks": disks,
+    })
+}
+
+fn disk_json(content: &PointDisk) -> Value {
+    let file = content.path().display().to_string();
+    let file_bytes = content.file_len();
+    match content {
+        PointDisk::Raw(_) => json!({"file": file, "file_bytes": file_bytes, "raw": true}),
+        PointDisk::Stream(entry) => match &entry.meta {
+            Err(error) => json!({"file": file, "file_bytes": file_bytes, "error": error.to_string()}),
+            Ok(meta) => json!({
+                "file": file,
+                "file_bytes": file_bytes,
+                "virtual_bytes": meta.virtual_size,
+                "data_bytes": meta.data_size,
+                "date": meta.date,
+                "format": meta.disk_format,
+                "checkpoint": meta.checkpoint_name,
+                "parent": meta.parent_checkpoint,
+                "incremental": meta.incremental,
+                "lz4_level": meta.compression,
+                "checksum_file": entry.checksum.is_some(),
+            }),
+        },
+    }
+}

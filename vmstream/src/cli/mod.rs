@@ -1,0 +1,74 @@
+//! What a person types and sees.
+//!
+//! Must not live here: anything that reads a stream or decides what a set is worth.
+
+mod exit;
+mod extract;
+mod info;
+mod progress;
+mod text;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use exit::Exit;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+/// Inspect, verify and extract virtnbdbackup-compatible backup sets, without libvirt
+#[derive(Debug, Parser)]
+#[command(name = "vmstream", version)]
+#[command(after_help = "Exit codes: 0 done and good, 1 damaged, 2 cannot tell or wrong usage")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the restore points, disks and sizes of a backup set
+    Info(info::Args),
+    /// Read every byte of a backup set and tell which restore points are good
+    Verify(verify::Args),
+    /// Write a disk as it was at a restore point to a raw image file
+    Extract(extract::Args),
+}
+
+/// Runs the command line and returns the exit code.
+pub(crate) fn run() -> ExitCode {
+    let exit = match Args::parse().command {
+        Command::Info(args) => info::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Extract(args) => extract::run(&args),
+    };
+    exit.into()
+}
+
+/// Prints a result. A reader that has seen enough (`| head`) is no error.
+fn say(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: Cannot write the result: {error}");
+        }
+        _ => {}
+    }
+}
+
+/// Prints an error with its causes, and says how the program ends.
+fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
+    let mut text = format!("error: {error}");
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!("\n  because: {inner}"));
+        cause = inner.source();
+    }
+    eprintln!("{text}");
+    exit
+}
+
+/// Each worker needs up to 64 MiB, and few disks keep more than four busy.
+fn default_workers() -> NonZeroUsize {
+    let four = NonZeroUsize::MIN.saturating_add(3);
+    std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(four))
+}

@@ -1,0 +1,12 @@
+//! Proof that a backup set can be restored, without a guest and without writing.
+//!
+//! Lives here: reading every byte of a set and saying what each restore point is worth.
+//! Must not live here: repair, printing.
+
+pub mod report;
+pub mod set;
+pub mod stream;
+
+pub use report::{DiskVerdict, Finding, Level, PointVerdict, SetReport, Verdict};
+pub use set::{VerifyOptions, Watch, total_bytes, verify_set};
+pub use stream::{Checksum, Proof, StreamReport, verify_stream};

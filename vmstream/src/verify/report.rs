@@ -1,0 +1,164 @@
+//! What a verification found, as values that a program and a person can both read.
+
+use super::stream::StreamReport;
+use crate::chain::{DiskTarget, PointId};
+use crate::stream::{Damage, StreamError};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The answer in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No damage, and at least one stream's content is proven.
+    Good,
+    /// Something is damaged or missing.
+    Damaged,
+    /// Something could not be read, or nothing here proves any content.
+    CannotTell,
+}
+
+/// How a finding counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Content or structure is not as it was written.
+    Damage,
+    /// The system could not read it; says nothing about the content.
+    Unreadable,
+    /// Nothing is lost; somebody should look.
+    Warning,
+    /// Nothing proves this file's content.
+    Unproven,
+}
+
+/// One thing found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How it counts.
+    pub level: Level,
+    /// The file it is about, or the folder.
+    pub path: PathBuf,
+    /// Number of the frame, counted from 0 after the meta frame.
+    pub frame: Option<u64>,
+    /// Offset in the file.
+    pub at: Option<u64>,
+    /// The range of the disk whose content is lost, where that is known.
+    pub disk_range: Option<Range<u64>>,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// What one disk at one point is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskVerdict {
+    /// Every byte it needs is proven.
+    Good,
+    /// Nothing wrong was found, but these files prove nothing: no checksum, no LZ4.
+    Unproven {
+        /// The files.
+        files: Vec<PathBuf>,
+    },
+    /// The system could not read these files.
+    Unknown {
+        /// The files.
+        files: Vec<PathBuf>,
+    },
+    /// It needs these damaged files.
+    Lost {
+        /// The files; empty when a stream is missing.
+        files: Vec<PathBuf>,
+        /// The point whose stream is missing.
+        missing: Option<PointId>,
+    },
+}
+
+/// What one restore point is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointVerdict {
+    /// The point.
+    pub id: PointId,
+    /// Each of its disks.
+    pub disks: BTreeMap<DiskTarget, DiskVerdict>,
+}
+
+impl PointVerdict {
+    /// True when some disk of it cannot be restored.
+    pub fn is_lost(&self) -> bool {
+        self.disks.is_empty() || self.disks.values().any(|disk| matches!(disk, DiskVerdict::Lost { .. }))
+    }
+
+    /// True when all its disks can be restored as far as anything here can tell.
+    pub fn is_good(&self) -> bool {
+        let fine = |disk: &DiskVerdict| matches!(disk, DiskVerdict::Good | DiskVerdict::Unproven { .. });
+        !self.disks.is_empty() && self.disks.values().all(fine)
+    }
+}
+
+/// All that was found in one folder.
+#[derive(Debug)]
+pub struct SetReport {
+    /// The folder.
+    pub dir: PathBuf,
+    /// The domain, where known.
+    pub domain: Option<String>,
+    /// Each stream that was read.
+    pub streams: Vec<StreamReport>,
+    /// Each restore point, oldest first.
+    pub points: Vec<PointVerdict>,
+    /// Worst first.
+    pub findings: Vec<Finding>,
+}
+
+impl SetReport {
+    /// The answer in one word.
+    pub fn verdict(&self) -> Verdict {
+        let any = |level| self.findings.iter().any(|finding| finding.level == level);
+        let proven = self.streams.iter().any(|stream| stream.proof.is_some());
+        if any(Level::Damage) {
+            Verdict::Damaged
+        } else if any(Level::Unreadable) || self.points.is_empty() || !proven {
+            Verdict::CannotTell
+        } else {
+            Verdict::Good
+        }
+    }
+}
+
+impl Finding {
+    /// A finding about a whole file or folder.
+    pub(super) fn about(level: Level, path: &Path, message: String) -> Self {
+        Self { level, path: path.to_owned(), frame: None, at: None, disk_range: None, message }
+    }
+
+    /// A finding about what a stream's reader said.
+    pub(super) fn of_error(path: &Path, error: &StreamError) -> Self {
+        match error {
+            StreamError::Damaged(damage) => {
+                let Damage { frame, at, disk, problem } = damage.as_ref();
+                let message = with_sources(problem);
+                Self {
+                    level: Level::Damage,
+                    path: path.to_owned(),
+                    frame: *frame,
+                    at: Some(*at),
+                    disk_range: disk.clone(),
+                    message,
+                }
+            }
+            StreamError::Read { at, .. } => {
+                Self { at: Some(*at), ..Self::about(Level::Unreadable, path, with_sources(error)) }
+            }
+        }
+    }
+}
+
+/// An error's text with those of its causes.
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,201 @@
+//! A whole set: every stream read, every problem of the folder, and what follows for each restore point.
+
+use super::report::{DiskVerdict, Finding, Level, PointVerdict, SetReport};
+use super::stream::{StreamReport, verify_stream};
+use crate::chain::{
+    BackupSet, DiskContent, DiskTarget, Point, PointDisk, SetError, SetProblem, Severity, StreamEntry,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The most bytes of a domain XML that are looked at.
+const MAX_CONFIG_LEN: u64 = 16 << 20;
+
+/// How to verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifyOptions {
+    /// Streams read at the same time. Each needs up to 64 MiB.
+    pub workers: NonZeroUsize,
+}
+
+/// Hears how far a verification has come. Called from several threads.
+pub trait Watch: Sync {
+    /// So many bytes more were read.
+    fn read(&self, bytes: u64);
+}
+
+/// Nobody listens.
+impl Watch for () {
+    fn read(&self, _bytes: u64) {}
+}
+
+/// Reads every byte of every stream of a set and judges each restore point.
+///
+/// Never fails: what cannot be read or used is a finding. Leftovers and unfinished files are named, not read.
+pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) -> SetReport {
+    let entries: Vec<&StreamEntry> = entries(set).collect();
+    let streams = verify_all(&entries, options, watch);
+    let mut findings: Vec<Finding> = set.problems.iter().map(|problem| of_problem(set, problem)).collect();
+    for report in &streams {
+        findings.extend(report.findings.iter().cloned());
+        if report.proof.is_none() && report.findings.is_empty() {
+            let message = "no checksum file, and the content is not compressed: nothing proves it".to_owned();
+            findings.push(Finding::about(Level::Unproven, &report.path, message));
+        }
+    }
+    for point in &set.points {
+        findings.extend(point.vmconfig.as_deref().and_then(config_finding));
+        for content in point.disks.values() {
+            if let PointDisk::Raw(image) = content {
+                findings.push(read_raw(&image.path, watch));
+            }
+        }
+    }
+    findings.sort_by_key(|finding| finding.level);
+    let broken = Broken::new(set, &streams, &findings);
+    let points = set.points.iter().map(|point| broken.judge(set, point)).collect();
+    SetReport { dir: set.dir.clone(), domain: set.domain.clone(), streams, points, findings }
+}
+
+/// Bytes that a verification will read.
+pub fn total_bytes(set: &BackupSet) -> u64 {
+    set.points.iter().flat_map(|point| point.disks.values()).map(PointDisk::file_len).sum()
+}
+
+fn entries(set: &BackupSet) -> impl Iterator<Item = &StreamEntry> {
+    set.points.iter().flat_map(|point| point.disks.values()).filter_map(|content| match content {
+        PointDisk::Stream(entry) => Some(entry.as_ref()),
+        PointDisk::Raw(_) => None,
+    })
+}
+
+/// Reports in the order of the entries, whichever thread made them.
+fn verify_all(entries: &[&StreamEntry], options: VerifyOptions, watch: &dyn Watch) -> Vec<StreamReport> {
+    let next = AtomicUsize::new(0);
+    let reports = Mutex::new(Vec::with_capacity(entries.len()));
+    let work = || {
+        while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let report = verify_stream(entry, &|bytes| watch.read(bytes));
+            reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(report);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..options.workers.get().min(entries.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    reports.sort_by_key(|report| entries.iter().position(|entry| entry.path == report.path));
+    reports
+}
+
+fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
+    let level = match problem.severity() {
+        Severity::Damage => Level::Damage,
+        Severity::Warning => Level::Warning,
+    };
+    let path = match problem {
+        SetProblem::ListDamaged { path, .. }
+        | SetProblem::Leftover { path }
+        | SetProblem::Partial { path }
+        | SetProblem::MetaMismatch { path, .. } => path,
+        SetProblem::TimeOrder { later, .. } => later,
+        _ => &set.dir,
+    };
+    Finding::about(level, path, problem.to_string())
+}
+
+/// A domain XML that is cut off or no XML at all.
+fn config_finding(path: &Path) -> Option<Finding> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CONFIG_LEN).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        return Some(Finding::about(Level::Unreadable, path, error.to_string()));
+    }
+    let whole = bytes.trim_ascii().ends_with(b"</domain>");
+    let message = "the domain's definition is cut off or damaged: the disks can be restored, it cannot";
+    (!whole).then(|| Finding::about(Level::Damage, path, message.to_owned()))
+}
+
+/// Nothing can prove a raw image; reading it tells at least that the medium gives it back.
+fn read_raw(path: &Path, watch: &dyn Watch) -> Finding {
+    let mut buffer = vec![0; 1 << 20];
+    let done = std::fs::File::open(path).and_then(|mut file| {
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(()),
+                len => watch.read(len as u64),
+            }
+        }
+    });
+    match done {
+        Ok(()) => {
+            Finding::about(Level::Unproven, path, "a raw image has no checksum: nothing proves it".to_owned())
+        }
+        Err(error) => Finding::about(Level::Unreadable, path, error.to_string()),
+    }
+}
+
+/// The files that points must not rely on.
+struct Broken {
+    damaged: BTreeSet<PathBuf>,
+    unreadable: BTreeSet<PathBuf>,
+    unproven: BTreeSet<PathBuf>,
+}
+
+impl Broken {
+    fn new(set: &BackupSet, streams: &[StreamReport], findings: &[Finding]) -> Self {
+        let mut damaged: BTreeSet<_> =
+            streams.iter().filter(|report| report.is_damaged()).map(|report| report.path.clone()).collect();
+        damaged.extend(set.problems.iter().filter_map(|problem| match problem {
+            SetProblem::MetaMismatch { path, .. } => Some(path.clone()),
+            _ => None,
+        }));
+        let of = |level| {
+            let found = findings.iter().filter(|finding| finding.level == level);
+            found.map(|finding| finding.path.clone()).collect()
+        };
+        Self { damaged, unreadable: of(Level::Unreadable), unproven: of(Level::Unproven) }
+    }
+
+    fn judge(&self, set: &BackupSet, point: &Point) -> PointVerdict {
+        let disks: BTreeMap<_, _> = set
+            .disks_at(point)
+            .into_iter()
+            .map(|disk| {
+                let verdict = self.judge_disk(set, point, &disk);
+                (disk, verdict)
+            })
+            .collect();
+        PointVerdict { id: point.id, disks }
+    }
+
+    fn judge_disk(&self, set: &BackupSet, point: &Point, disk: &DiskTarget) -> DiskVerdict {
+        let needed: Vec<&PathBuf> = match set.content(disk, point.id) {
+            Err(SetError::Lost { lost, .. }) => {
+                return DiskVerdict::Lost { files: Vec::new(), missing: Some(lost) };
+            }
+            Err(_) => return DiskVerdict::Lost { files: Vec::new(), missing: Some(point.id) },
+            Ok(DiskContent::Raw { image, .. }) => vec![&image.path],
+            Ok(DiskContent::Streams(entries)) => entries.iter().map(|entry| &entry.path).collect(),
+        };
+        let among = |broken: &BTreeSet<PathBuf>| -> Vec<PathBuf> {
+            needed.iter().filter(|path| broken.contains(**path)).map(|path| (*path).clone()).collect()
+        };
+        let damaged = among(&self.damaged);
+        if !damaged.is_empty() {
+            return DiskVerdict::Lost { files: damaged, missing: None };
+        }
+        let unreadable = among(&self.unreadable);
+        if !unreadable.is_empty() {
+            return DiskVerdict::Unknown { files: unreadable };
+        }
+        let unproven = among(&self.unproven);
+        if unproven.is_empty() { DiskVerdict::Good } else { DiskVerdict::Unproven { files: unproven } }
+    }
+}

@@ -1,0 +1,176 @@
+//! Random chains against a shadow disk: a plain array that every stream is also applied to, byte by byte.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
+
+mod golden;
+
+use golden::{build, meta};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use vmstream::chain::Coverage;
+use vmstream::restore::{BlockMap, ExtractOptions, Layer, Source, Units, extract::extract_layers};
+use vmstream::stream::{FrameHeader, FrameKind, MAX_PIECE_LEN, TrailerEntry, codec, trailer};
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 32) % limit
+    }
+}
+
+/// A stream in the making.
+struct Maker {
+    size: u64,
+    incremental: bool,
+    compressed: bool,
+    frames: Vec<u8>,
+    entries: Vec<TrailerEntry>,
+    data_size: u64,
+}
+
+impl Maker {
+    fn new(size: u64, incremental: bool, compressed: bool) -> Self {
+        Self { size, incremental, compressed, frames: Vec::new(), entries: Vec::new(), data_size: 0 }
+    }
+
+    fn zero(&mut self, start: u64, len: u64) {
+        self.frames.extend_from_slice(&FrameHeader { kind: FrameKind::Zero, start, len }.encode());
+    }
+
+    fn data(&mut self, start: u64, content: &[u8]) {
+        let header = FrameHeader { kind: FrameKind::Data, start, len: content.len() as u64 };
+        self.frames.extend_from_slice(&header.encode());
+        self.data_size += header.len;
+        if self.compressed {
+            let lens: Vec<u64> = content
+                .chunks(MAX_PIECE_LEN as usize)
+                .map(|piece| codec::compress(piece, 1, &mut self.frames).unwrap() as u64)
+                .collect();
+            let pieces = header.len >= MAX_PIECE_LEN;
+            self.entries.push(if pieces { TrailerEntry::Pieces(lens) } else { TrailerEntry::Plain(lens[0]) });
+        } else {
+            self.frames.extend_from_slice(content);
+        }
+        self.frames.extend_from_slice(b"\r\n");
+    }
+
+    fn write(self, path: PathBuf) -> Layer {
+        let mut meta = meta(self.size, self.data_size, self.compressed.then_some(1));
+        meta.incremental = self.incremental;
+        let trailer = String::from_utf8(trailer::encode(&self.entries)).unwrap();
+        let bytes = build(&meta, &self.frames, self.compressed.then_some(&trailer));
+        std::fs::write(&path, bytes).unwrap();
+        Layer::open(path).unwrap()
+    }
+}
+
+/// A random stream, applied to the shadow too.
+fn random_stream(random: &mut Random, shadow: &mut Vec<u8>, alone: bool, path: PathBuf) -> Layer {
+    let size = if random.below(4) == 0 { 1 + random.below(60_000) } else { (shadow.len() as u64).max(1) };
+    shadow.resize(size as usize, 0);
+    let mut maker = Maker::new(size, !alone, random.below(2) == 0);
+    let mut at = 0;
+    while at < size {
+        let len = (1 + random.below(9000)).min(size - at);
+        let range = at as usize..(at + len) as usize;
+        match random.below(4) {
+            0 => {
+                maker.zero(at, len);
+                if alone {
+                    shadow[range].fill(0);
+                }
+            }
+            1 | 2 => {
+                let fill = random.below(3) as u8 * 17;
+                let content: Vec<u8> =
+                    (0..len).map(|i| if i % 5000 < 4500 { fill } else { i as u8 }).collect();
+                maker.data(at, &content);
+                shadow[range].copy_from_slice(&content);
+            }
+            _ => {}
+        }
+        at += len;
+    }
+    maker.write(path)
+}
+
+fn extracted(layers: &[Layer], dir: &Path, workers: usize) -> Vec<u8> {
+    let out = dir.join("out.raw");
+    let options = ExtractOptions { replace: true, workers: NonZeroUsize::new(workers).unwrap() };
+    extract_layers(layers, &out, options, &()).unwrap();
+    std::fs::read(out).unwrap()
+}
+
+#[test]
+fn any_chain_equals_its_shadow_at_every_point() {
+    let mut random = Random(0x5eed_0001_0002_0003);
+    for round in 0..60 {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut shadow, mut layers) = (vec![0; 40_001], Vec::new());
+        for number in 0..1 + random.below(7) {
+            // A full may also stand inside a chain.
+            let alone = number == 0 || random.below(5) == 0;
+            let path = dir.path().join(format!("{number}.data"));
+            layers.push(random_stream(&mut random, &mut shadow, alone, path));
+            let workers = 1 + random.below(3) as usize;
+            assert!(extracted(&layers, dir.path(), workers) == shadow, "round {round}, stream {number}");
+        }
+        map_is_complete(&layers, shadow.len() as u64);
+    }
+}
+
+/// Segments cover the disk without gaps; each piece comes in one unit; data lies inside the coverage.
+fn map_is_complete(layers: &[Layer], size: u64) {
+    let paths: Vec<_> = layers.iter().map(|layer| &layer.path).collect();
+    let coverage = Coverage::of_streams(&paths).unwrap();
+    let mut at = 0;
+    for segment in BlockMap::new(layers) {
+        let segment = segment.unwrap();
+        assert_eq!(segment.disk.start, at);
+        at = segment.disk.end;
+        if let Source::Piece { .. } = segment.source {
+            let covered: u64 =
+                coverage.intersect(segment.disk.clone()).map(|part| part.end - part.start).sum();
+            assert_eq!(covered, segment.disk.end - segment.disk.start);
+        }
+    }
+    assert_eq!(at, size);
+    let mut seen: Vec<_> =
+        Units::new(layers).map(|unit| unit.unwrap()).map(|u| (u.layer, u.piece.stored_at)).collect();
+    let units = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), units, "a piece came twice");
+}
+
+#[test]
+fn frames_of_many_pieces_are_cut_at_32_mib() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = 2 * MAX_PIECE_LEN + 70_001;
+    let mut shadow: Vec<u8> = (0..size).map(|at| (at / 1_000_003 + at % 7) as u8).collect();
+    let mut full = Maker::new(size, false, true);
+    full.data(0, &shadow);
+    let mut increment = Maker::new(size, true, true);
+    // Across the border of two pieces, and one zeroed range that old readers need as data.
+    let over = MAX_PIECE_LEN as usize - 5000..MAX_PIECE_LEN as usize + 5000;
+    shadow[over.clone()].fill(0);
+    increment.data(over.start as u64, &shadow[over]);
+    let layers = [full.write(dir.path().join("full.data")), increment.write(dir.path().join("inc.data"))];
+    assert!(extracted(&layers, dir.path(), 2) == shadow);
+    let out = std::fs::metadata(dir.path().join("out.raw")).unwrap();
+    assert!(std::os::unix::fs::MetadataExt::blocks(&out) * 512 < size, "the zeroed range is a hole");
+}
+
+#[test]
+fn placeholders_count_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let placeholder = Maker::new(0, false, true).write(dir.path().join("0.data"));
+    let mut full = Maker::new(5000, false, false);
+    full.data(1, b"content");
+    let layers = [placeholder, full.write(dir.path().join("1.data"))];
+    let image = extracted(&layers, dir.path(), 1);
+    assert_eq!((image.len(), &image[..9]), (5000, &b"\0content\0"[..]));
+}
