@@ -137,13 +137,13 @@ fn composed(dice: &mut Dice) -> Vec<u8> {
 fn whatever_is_accepted_bash_reads_to_the_same_values() {
     // Always the same texts, so that a change of Bash cannot fail somebody else's change.
     let mut dice = Dice(seed(0x5EED_C0DE));
-    let candidates: Vec<Vec<u8>> = (0..160_000).map(|_| composed(&mut dice)).collect();
+    let candidates: Vec<Vec<u8>> = (0..40_000).map(|_| composed(&mut dice)).collect();
     // Bash 5.2 forgets to split an expansion when a lone dollar sign is in the word: its mistake, not a meaning.
     let lone = |two: &[u8]| two[0] == b'$' && !two[1].is_ascii_alphabetic() && two[1] != b'{';
     let lone_dollar = |text: &[u8]| text.windows(2).any(lone);
     let counts = |text: &&[u8]| !lone_dollar(text) && ours(text).is_some();
-    let accepted: Vec<&[u8]> = candidates.iter().map(Vec::as_slice).filter(counts).take(6000).collect();
-    assert!(accepted.len() >= 6000, "the generator must make enough texts that count: {}", accepted.len());
+    let accepted: Vec<&[u8]> = candidates.iter().map(Vec::as_slice).filter(counts).take(1500).collect();
+    assert!(accepted.len() >= 1500, "the generator must make enough texts that count: {}", accepted.len());
     let judged = accepted.iter().zip(bash(&accepted));
     let different = judged.filter(|(text, want)| ours(text) != *want);
     let shown: Vec<String> = different

@@ -267,6 +267,9 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
             }
             arguments.push(self.declared_name(command, start)?);
         }
+        // Bash assigns lists before single values, which shows when a name comes twice.
+        let is_list = |assignment: &Assignment| matches!(assignment.value, Assigned::List(_));
+        arguments.sort_by_key(|(_, assignment)| !assignment.as_ref().is_some_and(is_list));
         for (target, assignment) in arguments {
             self.variables.declare(&target, options.declared)?;
             if let Some(assignment) = assignment {
