@@ -66,13 +66,22 @@ impl Variables<'_> {
         }
     }
 
-    /// `NAME=value`. Of a list, that is element 0.
+    /// `NAME=value`. Of a list, that is element 0, which is hardly ever meant.
     fn assign(&mut self, target: &Target, value: Element) -> Result<(), ConfigError> {
         let variable = self.writable(target)?;
         match &mut variable.shape {
             shape @ Shape::Empty => *shape = Shape::One(value),
             Shape::One(old) => set(old, target.append, value)?,
-            Shape::List(list) => put(list, 0, target.append, value)?,
+            Shape::List(list) => {
+                let was_empty = list.is_empty();
+                put(list, 0, target.append, value)?;
+                if !was_empty {
+                    let Target { name, at, .. } = target;
+                    self.warnings.push(format!(
+                        "{at}: {name} is a list, of which this changes the first element; to add one, write {name}+=(\"…\")"
+                    ));
+                }
+            }
             Shape::Table(_) => return Err(needs_names(target)),
         }
         Ok(())

@@ -129,6 +129,9 @@ fn what_deserves_a_look_is_said() {
         (" A =\"x\"", "A=\"x\"", "f.conf:1:2: Bash knows no blanks around =; read as A=value"),
         ("A= /x # c", "A=\"/x\"", "f.conf:1:1: Bash knows no blanks around =; read as A=value"),
     ];
+    let list =
+        "f.conf:1:7: L is a list, of which this changes the first element; to add one, write L+=(\"…\")";
+    let cases = cases.into_iter().chain([("L=(a);L+=b", "L=(0=\"ab\")", list)]);
     for (given, want, warning) in cases {
         assert_eq!(shown(given.as_bytes()), (want.to_owned(), vec![warning.to_owned()]), "{given}");
     }
@@ -284,6 +287,9 @@ fn what_needs_a_shell_is_refused_by_name() {
     }
     let doubled = format!("A=xxxxxxxx\n{}", "A=$A$A\n".repeat(40));
     assert_eq!(shown(doubled.as_bytes()).0, "f.conf:15:3: The value is longer than 65536 bytes");
+    let many = format!("A={}\nL=({})", "x".repeat(60_000), "$A ".repeat(300_000));
+    let want = "f.conf:2:838: The values of all files together are longer than 16777216 bytes";
+    assert_eq!(shown(many.as_bytes()).0, want);
     let nested = format!("A={}", "${B:-".repeat(100_000));
     assert_eq!(shown(nested.as_bytes()).0, "f.conf:1:83: Expansions are nested too deeply");
 }
