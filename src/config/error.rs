@@ -17,7 +17,11 @@ pub enum ConfigError {
         name: String,
     },
     /// No directory of that name.
-    #[error("There is no configuration instance {instance:?} in {}; {}", config_dir.display(), list_instances(exist))]
+    #[error(
+        "There is no configuration instance {instance:?} in {}; {}",
+        config_dir.display(),
+        list_instances(exist)
+    )]
     InstanceMissing {
         /// The name as given.
         instance: String,
@@ -96,7 +100,10 @@ pub enum ConfigError {
         problems: Vec<InvalidValue>,
     },
     /// No target for the backups.
-    #[error("BACKUP_PATH is not set; set it in {} to the directory that holds the backups", main_file.display())]
+    #[error(
+        "BACKUP_PATH is not set; set it in {} to the directory that holds the backups",
+        main_file.display()
+    )]
     BackupPathMissing {
         /// The file that should set it.
         main_file: PathBuf,
@@ -112,7 +119,11 @@ pub enum ConfigError {
         value: String,
     },
     /// Two main files that disagree.
-    #[error("vmbackup.conf and vmbackup.toml in {} disagree; remove one of the two files, or make them agree:\n{}", dir.display(), join_lines(differences))]
+    #[error(
+        "vmbackup.conf and vmbackup.toml in {} disagree; remove one of the two files, or make them agree:\n{}",
+        dir.display(),
+        join_lines(differences)
+    )]
     Disagree {
         /// The instance directory.
         dir: PathBuf,

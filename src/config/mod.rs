@@ -1,8 +1,8 @@
 //! Configuration: the files of one instance, the environment and the defaults as one checked [`Settings`].
 //!
-//! Lives here: reading `vmbackup.conf` (Bash assignments) and `vmbackup.toml`, the table of keys, what values may be.
-//! Must not live here: whether directories exist (`host`), what a setting leads to (`policy`, `engine`), reading
-//! the process environment (the caller passes it).
+//! Lives here: reading `vmbackup.conf` (Bash assignments) and `vmbackup.toml`, the table of keys, what values
+//! may be. Must not live here: whether directories exist (`host`), what a setting leads to (`policy`, `engine`),
+//! reading the process environment (the caller passes it).
 
 mod bash;
 mod error;

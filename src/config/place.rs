@@ -42,6 +42,9 @@ impl fmt::Display for Source {
     }
 }
 
+/// Columns are counted no further, so that one endless line does not take for ever.
+const MAX_COLUMN_BYTES: usize = 4096;
+
 /// Finds lines and columns of byte positions of one text.
 pub(super) struct Positions {
     file: Arc<Path>,
@@ -58,7 +61,8 @@ impl Positions {
     pub(super) fn place(&self, text: &[u8], at: usize) -> Place {
         let at = at.min(text.len());
         let line = self.line_starts.partition_point(|start| *start <= at).max(1);
-        let before = &text[self.line_starts[line - 1]..at];
+        let start = self.line_starts[line - 1];
+        let before = &text[start..at.min(start + MAX_COLUMN_BYTES)];
         let characters = before.iter().filter(|byte| (**byte & 0xC0) != 0x80).count();
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Place { file: Arc::clone(&self.file), line: number(line), column: number(characters + 1) }

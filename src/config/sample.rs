@@ -55,7 +55,7 @@ pub fn render(sample: Sample) -> String {
         }
         text.push('\n');
         key.doc.iter().for_each(|line| text.push_str(&format!("#{line}\n")));
-        text.push_str(&format!("# {}\n", facts(key)));
+        facts(key).iter().for_each(|fact| text.push_str(&format!("# {fact}\n")));
         let mark = if key.marks.shipped { "" } else { "#" };
         let value = if key.name == "BACKUP_PATH" { PLACEHOLDER } else { key.default };
         match sample {
@@ -71,23 +71,21 @@ pub fn render(sample: Sample) -> String {
     text
 }
 
-/// Default, unit, range and environment in one line.
-fn facts(key: &Key) -> String {
+/// Default and unit, what is allowed, and whether the environment counts: a line each.
+fn facts(key: &Key) -> Vec<String> {
     let default = match key.default {
         "" if key.name == "BACKUP_PATH" => "none, must be set",
         "" => "empty",
         text => text,
     };
-    let mut facts = format!("Default: {default}.");
-    if !key.unit.is_empty() {
-        facts.push_str(&format!(" Unit: {}.", key.unit));
-    }
+    let unit = if key.unit.is_empty() { String::new() } else { format!(" Unit: {}.", key.unit) };
+    let mut facts = vec![format!("Default: {default}.{unit}")];
     let allowed = (key.allowed)();
     if allowed != "any text" {
-        facts.push_str(&format!(" Allowed: {allowed}."));
+        facts.push(format!("Allowed: {allowed}."));
     }
     if key.marks.env {
-        facts.push_str(" Also from the environment.");
+        facts.push("Also taken from the environment.".to_owned());
     }
     facts
 }

@@ -1,4 +1,5 @@
-//! Reads `vmbackup.toml`: the same keys in lower case (or as in Bash), a table `vm_policy`, a list `exclude_patterns`.
+//! Reads `vmbackup.toml`: the same keys in lower case (or as in Bash), a table `vm_policy`, a list
+//! `exclude_patterns`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

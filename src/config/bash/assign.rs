@@ -23,6 +23,30 @@ pub(super) struct ListItem {
     pub(super) value: Element,
 }
 
+/// A list in parentheses.
+#[derive(Clone, Debug, Default)]
+pub(super) struct List {
+    pub(super) items: Vec<ListItem>,
+    /// Whether an element without `[key]=` was written, even if it expanded to nothing.
+    pub(super) has_unnamed: bool,
+}
+
+/// An assignment with its values expanded, ready to be carried out.
+#[derive(Clone, Debug)]
+pub(super) struct Assignment {
+    pub(super) target: Target,
+    pub(super) value: Assigned,
+}
+
+/// What stands behind `=`.
+#[derive(Clone, Debug)]
+pub(super) enum Assigned {
+    /// One value, for the variable or one of its elements.
+    One { key: Option<String>, value: Element },
+    /// A list in parentheses.
+    List(List),
+}
+
 /// The kind of variable that `declare -a` and `declare -A` make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Declared {
@@ -32,25 +56,39 @@ pub(super) enum Declared {
 }
 
 impl Variables<'_> {
-    /// `NAME=value`. Of a list, that is element 0.
-    pub(super) fn assign(&mut self, target: &Target, value: Element) -> Result<(), ConfigError> {
+    /// Carries out one assignment.
+    pub(super) fn apply(&mut self, assignment: Assignment) -> Result<(), ConfigError> {
+        let Assignment { target, value } = assignment;
+        match value {
+            Assigned::One { key: None, value } => self.assign(&target, value),
+            Assigned::One { key: Some(key), value } => self.assign_element(&target, key, value),
+            Assigned::List(list) => self.assign_list(&target, list),
+        }
+    }
+
+    /// `NAME=value`. Of a list, that is element 0, which is hardly ever meant.
+    fn assign(&mut self, target: &Target, value: Element) -> Result<(), ConfigError> {
         let variable = self.writable(target)?;
         match &mut variable.shape {
             shape @ Shape::Empty => *shape = Shape::One(value),
             Shape::One(old) => set(old, target.append, value)?,
-            Shape::List(list) => put(list, 0, target.append, value)?,
+            Shape::List(list) => {
+                let was_empty = list.is_empty();
+                put(list, 0, target.append, value)?;
+                if !was_empty {
+                    let Target { name, at, .. } = target;
+                    self.warnings.push(format!(
+                        "{at}: {name} is a list, of which this changes the first element; to add one, write {name}+=(\"…\")"
+                    ));
+                }
+            }
             Shape::Table(_) => return Err(needs_names(target)),
         }
         Ok(())
     }
 
     /// `NAME[key]=value`.
-    pub(super) fn assign_element(
-        &mut self,
-        target: &Target,
-        key: String,
-        value: Element,
-    ) -> Result<(), ConfigError> {
+    fn assign_element(&mut self, target: &Target, key: String, value: Element) -> Result<(), ConfigError> {
         let variable = self.writable(target)?;
         match as_collection(variable) {
             Shape::Table(table) => put(table, key, target.append, value),
@@ -63,9 +101,11 @@ impl Variables<'_> {
     }
 
     /// `NAME=(…)`: replaces all elements, or adds behind the last one.
-    pub(super) fn assign_list(&mut self, target: &Target, items: Vec<ListItem>) -> Result<(), ConfigError> {
+    fn assign_list(&mut self, target: &Target, list: List) -> Result<(), ConfigError> {
+        let List { items, has_unnamed } = list;
         let variable = self.writable(target)?;
         match as_collection(variable) {
+            Shape::Table(_) if has_unnamed => return Err(needs_names(target)),
             Shape::Table(table) => {
                 if !target.append {
                     table.clear();

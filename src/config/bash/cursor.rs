@@ -76,6 +76,11 @@ impl<'t> Cursor<'t> {
         }
     }
 
+    /// Goes past continued line ends, which Bash removes even inside a name.
+    pub(super) fn skip_continuations(&mut self) {
+        while self.take(b"\\\n") {}
+    }
+
     /// Reads a variable name; empty if none begins here.
     pub(super) fn take_name(&mut self) -> String {
         if self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
@@ -83,6 +88,18 @@ impl<'t> Cursor<'t> {
         }
         let name = self.take_while(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         String::from_utf8_lossy(name).into_owned()
+    }
+
+    /// Reads the name of an expansion, which may go on after a continued line end.
+    pub(super) fn take_expanded_name(&mut self) -> String {
+        self.skip_continuations();
+        let mut name = self.take_name();
+        while !name.is_empty() && self.starts_with(b"\\\n") {
+            self.skip_continuations();
+            let more = self.take_while(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            name.push_str(&String::from_utf8_lossy(more));
+        }
+        name
     }
 
     pub(super) fn place(&self, at: usize) -> Place {

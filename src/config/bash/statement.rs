@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::assign::{Declared, ListItem, Target};
+use super::assign::{Assigned, Assignment, Declared, List, ListItem, Target};
 use super::construct::Construct;
 use super::cursor::{Cursor, ends_word};
 use super::variables::{Element, Variables};
@@ -21,6 +21,23 @@ const SHOWN_WORD_BYTES: usize = 40;
 pub(super) struct Reader<'t, 'v, 'e> {
     cursor: Cursor<'t>,
     variables: &'v mut Variables<'e>,
+}
+
+/// Where in its statement an assignment stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Position {
+    /// At the beginning, where blanks around `=` can be told from a command's arguments.
+    First,
+    /// Behind another assignment.
+    Later,
+    /// Behind `declare` and its like, where Bash expands braces.
+    Declared,
+}
+
+/// What the options of a declaration ask for.
+struct Options {
+    declared: Declared,
+    read_only: bool,
 }
 
 impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
@@ -51,10 +68,11 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
         while !self.at_statement_end() {
             let word_start = self.cursor.at;
             let name = self.cursor.take_name();
-            let first = assigned == 0;
-            if name.is_empty() || !self.assignment(&name, word_start, first)? {
-                return Err(self.refuse_command(word_start));
-            }
+            let position = if assigned == 0 { Position::First } else { Position::Later };
+            let assignment =
+                if name.is_empty() { None } else { self.assignment(&name, word_start, position)? };
+            let assignment = assignment.ok_or_else(|| self.refuse_command(word_start))?;
+            self.variables.apply(assignment)?;
             assigned += 1;
         }
         if assigned == 0 { Err(self.refuse_command(start)) } else { Ok(()) }
@@ -67,26 +85,31 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
         matches!(self.cursor.peek(), None | Some(b'\n' | b';'))
     }
 
-    /// `[subscript]=value` or `+=value` behind a name. False if it is no assignment.
-    fn assignment(&mut self, name: &str, start: usize, first: bool) -> Result<bool, ConfigError> {
-        let key = if self.cursor.peek() == Some(b'[') { Some(self.subscript()?) } else { None };
-        let blanks_before = self.blanks_before_equals(first);
+    /// `[subscript]=value` or `+=value` behind a name, expanded. `None` if it is no assignment.
+    fn assignment(
+        &mut self,
+        name: &str,
+        start: usize,
+        position: Position,
+    ) -> Result<Option<Assignment>, ConfigError> {
+        let key = if self.cursor.peek() == Some(b'[') { Some(self.subscript(position)?) } else { None };
+        let blanks_before = position == Position::First && self.blanks_before_equals();
         let append = self.cursor.starts_with(b"+=");
         if !self.cursor.take(b"+=") && !self.cursor.take(b"=") {
-            return Ok(false);
+            return Ok(None);
         }
         let target = Target { name: name.to_owned(), append, at: self.cursor.place(start) };
         if self.cursor.peek() == Some(b'(') {
             let list_start = self.cursor.at;
-            let items = self.list()?;
+            let value = Assigned::List(self.list()?);
             if key.is_some() {
                 return Err(self.cursor.refuse(list_start, Construct::NestedList));
             }
-            self.variables.assign_list(&target, items)?;
-            return self.require_word_end();
+            self.require_word_end()?;
+            return Ok(Some(Assignment { target, value }));
         }
         let mut word = word::word(&mut self.cursor)?;
-        let blanks_after = first && word.is_absent() && self.lone_word_follows();
+        let blanks_after = position == Position::First && word.is_absent() && self.lone_word_follows();
         if blanks_after {
             self.cursor.skip_blanks();
             word = word::word(&mut self.cursor)?;
@@ -97,20 +120,20 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
                 .warnings
                 .push(format!("{at}: Bash knows no blanks around =; read as {name}=value"));
         }
-        let value = self.element(&word)?;
-        match key {
-            Some(key) => self.variables.assign_element(&target, key, value)?,
-            None => self.variables.assign(&target, value)?,
+        self.require_word_end()?;
+        if position == Position::Declared {
+            word.refuse_braces()?;
         }
-        self.require_word_end()
+        let value = Assigned::One { key, value: self.element(&word)? };
+        Ok(Some(Assignment { target, value }))
     }
 
     /// Goes past the blanks of `NAME = value`, which Bash would take for a command.
-    fn blanks_before_equals(&mut self, first: bool) -> bool {
+    fn blanks_before_equals(&mut self) -> bool {
         let start = self.cursor.at;
         let blanks = self.cursor.take_while(|byte| byte == b' ' || byte == b'\t').len();
         let comparison = matches!(self.cursor.peek_ahead(1), Some(b'=' | b'~'));
-        if first && blanks > 0 && self.cursor.peek() == Some(b'=') && !comparison {
+        if blanks > 0 && self.cursor.peek() == Some(b'=') && !comparison {
             return true;
         }
         self.cursor.at = start;
@@ -131,21 +154,23 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
         follows
     }
 
-    fn require_word_end(&mut self) -> Result<bool, ConfigError> {
+    fn require_word_end(&mut self) -> Result<(), ConfigError> {
+        self.cursor.skip_continuations();
         match self.cursor.peek() {
-            Some(byte)
-                if !matches!(byte, b' ' | b'\t' | b'\n' | b';') && !self.cursor.starts_with(b"\\\n") =>
-            {
+            Some(byte) if !matches!(byte, b' ' | b'\t' | b'\n' | b';') => {
                 let operator = char::from(byte);
                 Err(self.cursor.refuse(self.cursor.at, Construct::Operator { operator }))
             }
-            _ => Ok(true),
+            _ => Ok(()),
         }
     }
 
-    fn subscript(&mut self) -> Result<String, ConfigError> {
+    fn subscript(&mut self, position: Position) -> Result<String, ConfigError> {
         self.cursor.at += 1;
         let word = word::subscript(&mut self.cursor)?;
+        if position == Position::Declared {
+            word.refuse_braces()?;
+        }
         self.variables.expand(&word)
     }
 
@@ -154,10 +179,10 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
     }
 
     /// `(…)` with its elements.
-    fn list(&mut self) -> Result<Vec<ListItem>, ConfigError> {
+    fn list(&mut self) -> Result<List, ConfigError> {
         let start = self.cursor.at;
         self.cursor.at += 1;
-        let mut items = Vec::new();
+        let mut list = List::default();
         loop {
             self.cursor.skip_lines();
             match self.cursor.peek() {
@@ -168,79 +193,113 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
                 Some(b';') => {
                     return Err(self.cursor.refuse(self.cursor.at, Construct::Operator { operator: ';' }));
                 }
-                Some(_) => self.list_items(&mut items)?,
+                Some(_) => self.list_items(&mut list)?,
             }
         }
         self.cursor.at += 1;
-        Ok(items)
+        Ok(list)
     }
 
     /// One written element, which unquoted expansions may turn into none or several.
-    fn list_items(&mut self, items: &mut Vec<ListItem>) -> Result<(), ConfigError> {
-        if let Some((key, append)) = self.list_key() {
+    fn list_items(&mut self, list: &mut List) -> Result<(), ConfigError> {
+        if let Some((key, append)) = self.list_key()? {
             if self.cursor.peek() == Some(b'(') {
                 return Err(self.cursor.refuse(self.cursor.at, Construct::NestedList));
             }
             let key = Some(self.variables.expand(&key)?);
             let word = word::word(&mut self.cursor)?;
-            items.push(ListItem { key, append, value: self.element(&word)? });
+            if let Some(Part::Home { at }) = word.parts.first() {
+                // Bash expands it in a list and leaves it alone in a table.
+                return Err(ConfigError::Bash { at: at.clone(), construct: Construct::Tilde });
+            }
+            list.items.push(ListItem { key, append, value: self.element(&word)? });
             return Ok(());
         }
         let word = word::word(&mut self.cursor)?;
-        if word.parts.iter().any(is_brace_expansion) {
-            return Err(ConfigError::Bash { at: word.at, construct: Construct::BraceExpansion });
-        }
+        word.refuse_braces()?;
+        list.has_unnamed = true;
         for text in self.variables.expand_split(&word)? {
             let value = Element { text, at: word.at.clone() };
-            items.push(ListItem { key: None, append: false, value });
+            list.items.push(ListItem { key: None, append: false, value });
         }
         Ok(())
     }
 
     /// `[key]=` or `[key]+=`. Anything else that begins with `[` is an ordinary element: a pattern.
-    fn list_key(&mut self) -> Option<(Word, bool)> {
+    ///
+    /// A bracket that is open at the end of that element is refused: Bash would read on to find its end.
+    fn list_key(&mut self) -> Result<Option<(Word, bool)>, ConfigError> {
         let start = self.cursor.at;
-        if self.cursor.take(b"[") {
-            if let Ok(key) = word::subscript(&mut self.cursor) {
-                let append = self.cursor.starts_with(b"+=");
-                if self.cursor.take(b"+=") || self.cursor.take(b"=") {
-                    return Some((key, append));
-                }
-            }
+        if !self.cursor.take(b"[") {
+            return Ok(None);
+        }
+        let key = word::subscript(&mut self.cursor)?;
+        let append = self.cursor.starts_with(b"+=");
+        if self.cursor.take(b"+=") || self.cursor.take(b"=") {
+            return Ok(Some((key, append)));
+        }
+        let bracket_end = self.cursor.at;
+        self.cursor.at = start;
+        word::word(&mut self.cursor)?;
+        if self.cursor.at < bracket_end {
+            return Err(self.cursor.refuse(start, Construct::Unclosed { opening: "Bracket [" }));
         }
         self.cursor.at = start;
-        None
+        Ok(None)
     }
 
     /// `declare`, `export`, `readonly` or `typeset`, from behind that word on.
+    ///
+    /// As in Bash, all values are expanded before the first one is assigned.
     fn declaration(&mut self, command: &str) -> Result<(), ConfigError> {
-        let mut declared = Declared::Plain;
-        let mut read_only = command == "readonly";
+        let mut options = Options { declared: Declared::Plain, read_only: command == "readonly" };
         let mut options_end = false;
+        let mut arguments = Vec::new();
         while !self.at_statement_end() {
             let start = self.cursor.at;
             if !options_end && matches!(self.cursor.peek(), Some(b'-' | b'+')) {
                 let option = self.cursor.take_while(|byte| !ends_word(byte));
                 options_end = option == b"--";
                 if !options_end {
-                    self.option(command, start, option, &mut declared, &mut read_only)?;
+                    self.option(command, start, option, &mut options)?;
                 }
                 continue;
             }
-            let name = self.cursor.take_name();
-            if name.is_empty() {
-                return Err(self.refuse_command(start));
+            arguments.push(self.declared_name(command, start)?);
+        }
+        // Bash assigns lists before single values, which shows when a name comes twice.
+        let is_list = |assignment: &Assignment| matches!(assignment.value, Assigned::List(_));
+        arguments.sort_by_key(|(_, assignment)| !assignment.as_ref().is_some_and(is_list));
+        for (target, assignment) in arguments {
+            self.variables.declare(&target, options.declared)?;
+            if let Some(assignment) = assignment {
+                self.variables.apply(assignment)?;
             }
-            let target = Target { name: name.clone(), append: false, at: self.cursor.place(start) };
-            self.variables.declare(&target, declared)?;
-            if !self.assignment(&name, start, false)? {
-                self.require_word_end()?;
-            }
-            if read_only {
-                self.variables.make_read_only(&name);
+            if options.read_only {
+                self.variables.make_read_only(&target.name);
             }
         }
         Ok(())
+    }
+
+    /// `NAME` or `NAME=value` as an argument of a declaration.
+    fn declared_name(
+        &mut self,
+        command: &str,
+        start: usize,
+    ) -> Result<(Target, Option<Assignment>), ConfigError> {
+        let name = self.cursor.take_name();
+        if name.is_empty() {
+            return Err(self.refuse_command(start));
+        }
+        if self.cursor.peek() == Some(b'[') && matches!(command, "export" | "readonly") {
+            return Err(self.cursor.refuse(self.cursor.at, Construct::Operator { operator: '[' }));
+        }
+        let assignment = self.assignment(&name, start, Position::Declared)?;
+        if assignment.is_none() {
+            self.require_word_end()?;
+        }
+        Ok((Target { name, append: false, at: self.cursor.place(start) }, assignment))
     }
 
     fn option(
@@ -248,8 +307,7 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
         command: &str,
         start: usize,
         option: &[u8],
-        declared: &mut Declared,
-        read_only: &mut bool,
+        options: &mut Options,
     ) -> Result<(), ConfigError> {
         let shown = || String::from_utf8_lossy(&option[..option.len().min(SHOWN_WORD_BYTES)]).into_owned();
         let unknown = || {
@@ -259,9 +317,9 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
         let letters = option.strip_prefix(b"-").filter(|letters| !letters.is_empty()).ok_or_else(unknown)?;
         for letter in letters {
             match letter {
-                b'a' if command != "export" => *declared = Declared::List,
-                b'A' if command != "export" => *declared = Declared::Table,
-                b'r' if command != "export" && command != "readonly" => *read_only = true,
+                b'a' if command != "export" => options.declared = Declared::List,
+                b'A' if command != "export" => options.declared = Declared::Table,
+                b'r' if command != "export" && command != "readonly" => options.read_only = true,
                 b'g' | b'x' if command != "export" && command != "readonly" => {}
                 b'i' if command != "export" && command != "readonly" => {
                     let construct = Construct::Arithmetic { text: "declare -i" };
@@ -283,6 +341,7 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
             ("", Some(b'(')) if self.cursor.starts_with(b"((") => Construct::Arithmetic { text: "((…))" },
             ("", Some(byte)) => Construct::Operator { operator: char::from(byte) },
             ("", None) => Construct::Operator { operator: ' ' },
+            ("$", Some(b'(')) => Construct::CommandSubstitution { text: "$(…)" },
             ("function", _) => {
                 let name = self.cursor.take_while(|byte| !ends_word(byte));
                 let name = &name[..name.len().min(SHOWN_WORD_BYTES)];
@@ -291,17 +350,9 @@ impl<'t, 'v, 'e> Reader<'t, 'v, 'e> {
             (_, Some(b'(')) => Construct::Function { name: shown },
             ("source" | ".", _) => Construct::SourceFile { word: shown },
             (word, _) if CONTROL_FLOW.contains(&word) => Construct::ControlFlow { word: shown },
-            _ if word.starts_with(b"$(") => Construct::CommandSubstitution { text: "$(…)" },
             _ if word.starts_with(b"`") => Construct::CommandSubstitution { text: "`…`" },
             _ => Construct::Command { word: shown },
         };
         self.cursor.refuse(start, construct)
     }
-}
-
-fn is_brace_expansion(part: &Part) -> bool {
-    let Part::Text { text, quoted: false } = part else { return false };
-    let Some(open) = text.iter().position(|byte| *byte == b'{') else { return false };
-    let inner = &text[open + 1..];
-    inner.contains(&b',') || inner.windows(2).any(|two| two == b"..")
 }

@@ -40,6 +40,8 @@ const MADE_BY_SHELL: &[&str] = &[
 
 /// Longest value after expansion.
 const MAX_VALUE_BYTES: usize = 64 * 1024;
+/// Most text that all words together expand to.
+const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// One value and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,7 @@ pub(in crate::config) struct Variables<'e> {
     pub(in crate::config) used: BTreeSet<String>,
     /// What was read but deserves a look.
     pub(in crate::config) warnings: Vec<String>,
+    expanded_bytes: usize,
 }
 
 /// Text after expansion; only what came from outside quotes may be split.
@@ -91,7 +94,7 @@ impl<'e> Variables<'e> {
     /// Starts with nothing but the environment. The names in `tables` are associative without a declaration.
     pub(in crate::config) fn new(environment: &'e BTreeMap<String, String>, tables: &'e [&'e str]) -> Self {
         let (all, used, warnings) = Default::default();
-        Self { environment, tables, all, used, warnings }
+        Self { environment, tables, all, used, warnings, expanded_bytes: 0 }
     }
 
     pub(super) fn in_environment(&self, name: &str) -> Option<String> {
@@ -155,8 +158,13 @@ impl<'e> Variables<'e> {
                     }
                 }
             }
-            total_bytes += pieces[known..].iter().map(|piece| piece.text.len()).sum::<usize>();
+            let added_bytes = pieces[known..].iter().map(|piece| piece.text.len()).sum::<usize>();
+            total_bytes += added_bytes;
             check_length(total_bytes, &word.at)?;
+            self.expanded_bytes += added_bytes;
+            if self.expanded_bytes > MAX_EXPANDED_BYTES {
+                return Err(refuse(&word.at, Construct::TooMuch));
+            }
         }
         Ok(pieces)
     }

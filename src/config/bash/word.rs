@@ -41,6 +41,20 @@ impl Word {
     pub(super) fn is_absent(&self) -> bool {
         self.parts.is_empty()
     }
+
+    /// Refuses `{a,b}` and `{1..3}` outside quotes, for words where Bash makes several of one.
+    pub(super) fn refuse_braces(&self) -> Result<(), ConfigError> {
+        let unquoted = self.parts.iter().map(|part| match part {
+            Part::Text { text, quoted: false } => text.as_slice(),
+            _ => b"",
+        });
+        let text = unquoted.collect::<Vec<_>>().concat();
+        let inner = text.iter().position(|byte| *byte == b'{').map_or(&[][..], |open| &text[open..]);
+        if inner.contains(&b',') || inner.windows(2).any(|two| two == b"..") {
+            return Err(ConfigError::Bash { at: self.at.clone(), construct: Construct::BraceExpansion });
+        }
+        Ok(())
+    }
 }
 
 /// What ends a word.
@@ -78,6 +92,7 @@ struct Lexer<'c, 't> {
 
 impl Lexer<'_, '_> {
     fn word(&mut self, end: End) -> Result<Word, ConfigError> {
+        self.cursor.skip_continuations();
         let start = self.cursor.at;
         let mut parts = Vec::new();
         if matches!(end, End::Blank | End::Brace) && self.cursor.peek() == Some(b'~') {
@@ -148,7 +163,7 @@ impl Lexer<'_, '_> {
         self.cursor.at += 1;
         let home = match self.cursor.peek() {
             None | Some(b'/') => true,
-            Some(b'}') => end == End::Brace,
+            Some(byte) if end == End::Brace => byte == b'}',
             Some(byte) => ends_word(byte),
         };
         let construct = Construct::Tilde;
@@ -218,6 +233,7 @@ impl Lexer<'_, '_> {
     fn dollar(&mut self, quoted: bool, parts: &mut Vec<Part>) -> Result<(), ConfigError> {
         let start = self.cursor.at;
         self.cursor.at += 1;
+        self.cursor.skip_continuations();
         let refused = match self.cursor.peek() {
             Some(b'(') if self.cursor.starts_with(b"((") => Construct::Arithmetic { text: "$((…))" },
             Some(b'(') => Construct::CommandSubstitution { text: "$(…)" },
@@ -228,7 +244,7 @@ impl Lexer<'_, '_> {
             }
             Some(b'{') => return self.braced(start, quoted, parts),
             Some(byte) if byte.is_ascii_alphabetic() || byte == b'_' => {
-                let name = self.cursor.take_name();
+                let name = self.cursor.take_expanded_name();
                 if name != "_" {
                     let at = self.cursor.place(start);
                     parts.push(Part::Variable { name, fallback: None, quoted, at });
@@ -247,7 +263,7 @@ impl Lexer<'_, '_> {
     /// `${…}`, from its brace on.
     fn braced(&mut self, start: usize, quoted: bool, parts: &mut Vec<Part>) -> Result<(), ConfigError> {
         self.cursor.at += 1;
-        let name = self.cursor.take_name();
+        let name = self.cursor.take_expanded_name();
         let fallback = if name.is_empty() || name == "_" {
             return Err(self.unknown_expansion(start, name));
         } else if self.cursor.peek() == Some(b'}') {
