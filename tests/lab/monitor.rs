@@ -44,6 +44,8 @@ impl DiskOp {
 pub enum MonitorError {
     #[error("Domain {domain}: the monitor refuses {command:?}: {said}")]
     Refused { domain: String, command: String, said: String },
+    #[error("Domain {domain} is not active or has no disk {target}")]
+    NoDevice { domain: String, target: String },
     #[error("Domain {domain}: requests to {device} failed: {said}")]
     Failed { domain: String, device: String, said: String },
     #[error("Domain {domain}: libvirt: {said}")]

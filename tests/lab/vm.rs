@@ -204,11 +204,11 @@ impl Vm {
         let disks = tree.descendants().filter(|node| node.has_tag_name("disk"));
         let alias = disks
             .filter(|disk| child_attribute(*disk, "target", "dev") == Some(target))
-            .find_map(|disk| child_attribute(disk, "alias", "name"))
-            .unwrap_or_else(|| panic!("{} is not active or has no disk {target}", self.name));
-        let names = self.monitor().device_names()?;
-        let is_it = |name: &&String| name.split('/').any(|part| part == alias);
-        Ok(names.iter().find(is_it).unwrap_or_else(|| panic!("no device {alias} among {names:?}")).clone())
+            .find_map(|disk| child_attribute(disk, "alias", "name"));
+        let no_device = || MonitorError::NoDevice { domain: self.name.clone(), target: target.to_owned() };
+        let alias = alias.ok_or_else(no_device)?;
+        let mut names = self.monitor().device_names()?.into_iter();
+        names.find(|name| name.split('/').any(|part| part == alias)).ok_or_else(no_device)
     }
 
     /// Adds a disk to the VM, and to its configuration.
@@ -221,6 +221,9 @@ impl Vm {
     }
 
     /// Removes a disk from the VM and from its configuration. Its files stay.
+    ///
+    /// While the VM is active this takes a SCSI disk, or a booted guest: a PCI device leaves only when the
+    /// guest agrees, and a paused VM cannot.
     pub fn detach_disk(&mut self, target: &str) {
         must(&mut virsh(["detach-disk", &self.name, target, "--persistent"]));
         let began = Instant::now();
@@ -274,9 +277,10 @@ fn create_image(spec: &DiskSpec, image: &Path) {
     must(&mut command);
 }
 
-/// Converts an image of any format to a raw file.
+/// Converts an image to a raw file. The extension says the format: guest data may look like another one.
 pub(super) fn to_raw(image: &Path, raw: &Path) {
-    must(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(image).arg(raw));
+    let format = if image.extension().is_some_and(|extension| extension == "raw") { "raw" } else { "qcow2" };
+    must(Command::new("qemu-img").args(["convert", "-f", format, "-O", "raw"]).arg(image).arg(raw));
 }
 
 fn has_disk(xml: &str, target: &str) -> bool {
