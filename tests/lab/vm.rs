@@ -188,6 +188,28 @@ impl Vm {
         Ok(())
     }
 
+    /// Carries out requests on the image of a VM that is off; persistent bitmaps record them too.
+    ///
+    /// Much faster than [`Vm::run`]: thousands of requests per second.
+    pub fn run_while_off(&self, target: &str, ops: &[DiskOp]) {
+        assert_eq!(self.state(), "shut off", "{} uses its images", self.name);
+        let disk = self.disk(target);
+        let (format, discard) = (format_name(&disk.spec), if disk.spec.discard { "unmap" } else { "ignore" });
+        // In parts: a command line has a limit.
+        for part in ops.chunks(4000) {
+            let mut command = Command::new("qemu-io");
+            command.args(["-f", format, "-d", discard]);
+            for op in part {
+                command.args(["-c", &op.qemu_io()]);
+            }
+            let output = output_of(command.arg(self.disk_path(target)));
+            assert!(output.status.success() && text(&output).is_empty(), "qemu-io: {}", text(&output));
+            for op in part {
+                disk.shadow.apply(*op, discard_of(&disk.spec));
+            }
+        }
+    }
+
     /// True when a range of the running disk reads as one byte value.
     pub fn reads_as(&self, target: &str, offset: u64, len: u64, pattern: u8) -> Result<bool, MonitorError> {
         self.monitor().reads_as(&self.device(target)?, offset, len, pattern)
@@ -256,6 +278,10 @@ fn discard_of(spec: &DiskSpec) -> Discard {
     }
 }
 
+pub(super) fn format_name(spec: &DiskSpec) -> &'static str {
+    if spec.format == DiskFormat::Raw { "raw" } else { "qcow2" }
+}
+
 /// Makes an image, with content when the test gave some.
 fn create_image(spec: &DiskSpec, image: &Path) {
     let compat = if spec.format == DiskFormat::Qcow2V2 { "0.10" } else { "1.1" };
@@ -266,10 +292,10 @@ fn create_image(spec: &DiskSpec, image: &Path) {
         None => command.args(["create", "-q"]),
     };
     let format_flag = if spec.content.is_some() { "-O" } else { "-f" };
-    match spec.format {
-        DiskFormat::Raw => command.args([format_flag, "raw"]),
-        DiskFormat::Qcow2 | DiskFormat::Qcow2V2 => command.args([format_flag, "qcow2", "-o", &options]),
-    };
+    command.args([format_flag, format_name(spec)]);
+    if spec.format != DiskFormat::Raw {
+        command.args(["-o", &options]);
+    }
     command.arg(image);
     if spec.content.is_none() {
         command.arg(spec.size_bytes.to_string());
