@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::command::{must, output_of, text, virsh};
 use super::domain_xml::{Bus, DiskFormat, DiskSpec, VmSpec};
 use super::monitor::{DiskOp, Monitor, MonitorError};
@@ -110,7 +112,8 @@ impl Vm {
 
     /// Kills QEMU as a crash would: nothing is flushed, bitmaps are lost. Returns when libvirt knows.
     pub fn kill_qemu(&self) {
-        must(Command::new("kill").args(["-KILL", &self.qemu_pid().to_string()]));
+        let pid = i32::try_from(self.qemu_pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, Signal::KILL).expect("QEMU can be killed");
         self.wait_for_state("shut off", Duration::from_secs(20));
     }
 
