@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::command::{must, output_of, virsh};
 use super::daemon;
@@ -16,6 +17,7 @@ use super::vm::Vm;
 pub struct Lab {
     prefix: Prefix,
     directory: PathBuf,
+    numbers: AtomicU32,
 }
 
 impl Lab {
@@ -36,7 +38,7 @@ impl Lab {
         let directory = base.join(format!("{}{plain}", prefix.as_str()));
         fs::create_dir(&directory)
             .unwrap_or_else(|error| panic!("Cannot create {}: {error}", directory.display()));
-        Self { prefix, directory }
+        Self { prefix, directory, numbers: AtomicU32::new(1) }
     }
 
     /// The test's own directory.
@@ -55,6 +57,11 @@ impl Lab {
         fs::create_dir_all(&directory)
             .unwrap_or_else(|error| panic!("Cannot create {}: {error}", directory.display()));
         directory
+    }
+
+    /// A number this lab gives once.
+    pub(super) fn unused_number(&self) -> u32 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Makes a VM with these disks and starts it without letting its processor run.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::command::{must, output_of, text, virsh};
 use super::domain_xml::{Bus, DiskFormat, DiskSpec, VmSpec};
 use super::monitor::{DiskOp, Monitor, MonitorError};
@@ -110,7 +112,8 @@ impl Vm {
 
     /// Kills QEMU as a crash would: nothing is flushed, bitmaps are lost. Returns when libvirt knows.
     pub fn kill_qemu(&self) {
-        must(Command::new("kill").args(["-KILL", &self.qemu_pid().to_string()]));
+        let pid = i32::try_from(self.qemu_pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, Signal::KILL).expect("QEMU can be killed");
         self.wait_for_state("shut off", Duration::from_secs(20));
     }
 
@@ -188,6 +191,28 @@ impl Vm {
         Ok(())
     }
 
+    /// Carries out requests on the image of a VM that is off; persistent bitmaps record them too.
+    ///
+    /// Much faster than [`Vm::run`]: thousands of requests per second.
+    pub fn run_while_off(&self, target: &str, ops: &[DiskOp]) {
+        assert_eq!(self.state(), "shut off", "{} uses its images", self.name);
+        let disk = self.disk(target);
+        let (format, discard) = (format_name(&disk.spec), if disk.spec.discard { "unmap" } else { "ignore" });
+        // In parts: a command line has a limit.
+        for part in ops.chunks(4000) {
+            let mut command = Command::new("qemu-io");
+            command.args(["-f", format, "-d", discard]);
+            for op in part {
+                command.args(["-c", &op.qemu_io()]);
+            }
+            let output = output_of(command.arg(self.disk_path(target)));
+            assert!(output.status.success() && text(&output).is_empty(), "qemu-io: {}", text(&output));
+            for op in part {
+                disk.shadow.apply(*op, discard_of(&disk.spec));
+            }
+        }
+    }
+
     /// True when a range of the running disk reads as one byte value.
     pub fn reads_as(&self, target: &str, offset: u64, len: u64, pattern: u8) -> Result<bool, MonitorError> {
         self.monitor().reads_as(&self.device(target)?, offset, len, pattern)
@@ -204,11 +229,11 @@ impl Vm {
         let disks = tree.descendants().filter(|node| node.has_tag_name("disk"));
         let alias = disks
             .filter(|disk| child_attribute(*disk, "target", "dev") == Some(target))
-            .find_map(|disk| child_attribute(disk, "alias", "name"))
-            .unwrap_or_else(|| panic!("{} is not active or has no disk {target}", self.name));
-        let names = self.monitor().device_names()?;
-        let is_it = |name: &&String| name.split('/').any(|part| part == alias);
-        Ok(names.iter().find(is_it).unwrap_or_else(|| panic!("no device {alias} among {names:?}")).clone())
+            .find_map(|disk| child_attribute(disk, "alias", "name"));
+        let no_device = || MonitorError::NoDevice { domain: self.name.clone(), target: target.to_owned() };
+        let alias = alias.ok_or_else(no_device)?;
+        let mut names = self.monitor().device_names()?.into_iter();
+        names.find(|name| name.split('/').any(|part| part == alias)).ok_or_else(no_device)
     }
 
     /// Adds a disk to the VM, and to its configuration.
@@ -221,6 +246,9 @@ impl Vm {
     }
 
     /// Removes a disk from the VM and from its configuration. Its files stay.
+    ///
+    /// While the VM is active this takes a SCSI disk, or a booted guest: a PCI device leaves only when the
+    /// guest agrees, and a paused VM cannot.
     pub fn detach_disk(&mut self, target: &str) {
         must(&mut virsh(["detach-disk", &self.name, target, "--persistent"]));
         let began = Instant::now();
@@ -253,6 +281,10 @@ fn discard_of(spec: &DiskSpec) -> Discard {
     }
 }
 
+pub(super) fn format_name(spec: &DiskSpec) -> &'static str {
+    if spec.format == DiskFormat::Raw { "raw" } else { "qcow2" }
+}
+
 /// Makes an image, with content when the test gave some.
 fn create_image(spec: &DiskSpec, image: &Path) {
     let compat = if spec.format == DiskFormat::Qcow2V2 { "0.10" } else { "1.1" };
@@ -263,10 +295,10 @@ fn create_image(spec: &DiskSpec, image: &Path) {
         None => command.args(["create", "-q"]),
     };
     let format_flag = if spec.content.is_some() { "-O" } else { "-f" };
-    match spec.format {
-        DiskFormat::Raw => command.args([format_flag, "raw"]),
-        DiskFormat::Qcow2 | DiskFormat::Qcow2V2 => command.args([format_flag, "qcow2", "-o", &options]),
-    };
+    command.args([format_flag, format_name(spec)]);
+    if spec.format != DiskFormat::Raw {
+        command.args(["-o", &options]);
+    }
     command.arg(image);
     if spec.content.is_none() {
         command.arg(spec.size_bytes.to_string());
@@ -274,9 +306,10 @@ fn create_image(spec: &DiskSpec, image: &Path) {
     must(&mut command);
 }
 
-/// Converts an image of any format to a raw file.
+/// Converts an image to a raw file. The extension says the format: guest data may look like another one.
 pub(super) fn to_raw(image: &Path, raw: &Path) {
-    must(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(image).arg(raw));
+    let format = if image.extension().is_some_and(|extension| extension == "raw") { "raw" } else { "qcow2" };
+    must(Command::new("qemu-img").args(["convert", "-f", format, "-O", "raw"]).arg(image).arg(raw));
 }
 
 fn has_disk(xml: &str, target: &str) -> bool {

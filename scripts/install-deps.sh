@@ -1,0 +1,265 @@
+#!/bin/bash
+# Installs what building or testing needs and this machine lacks, and says what that is.
+#
+#   install-deps.sh [build|lab] [--dry-run] [--assume-missing]
+#
+#   build             compiler and libraries (the default)
+#   lab               the same, and what the integration tests run: libvirt, QEMU, virtnbdbackup, a guest's parts
+#   --dry-run         print what would be installed, touch nothing
+#   --assume-missing  treat everything as missing: shows the whole list for this release
+#
+# Knows Debian 12 (with or without backports), Debian 13 and Ubuntu 24.04. Run as root or as a user with sudo.
+# OS_RELEASE_FILE names another file than /etc/os-release, to see the lists of another release.
+set -euo pipefail
+
+readonly RUST_AT_LEAST=1.85
+readonly BACKPORTS_FILE=/etc/apt/sources.list.d/vmbackup-backports.sources
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly here
+
+mode=build dry_run='' assume_missing=''
+missing=()       # packages of the machine's own release
+missing_virt=()  # QEMU and libvirt packages: all from one suite
+rust_note=''     # what to tell when no package brings a compiler that is new enough
+updated=''
+
+say() { printf 'install-deps: %s\n' "$*"; }
+die() {
+	say "$*" >&2
+	exit 1
+}
+
+# --- what is there ------------------------------------------------------------------------------------------
+
+has_command() { [[ -z $assume_missing ]] && PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+has_file() { [[ -z $assume_missing && -e $1 ]]; }
+has_module() { [[ -z $assume_missing ]] && pkg-config --exists "$1" 2>/dev/null; }
+has_package() {
+	[[ -z $assume_missing ]] && [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) == ii* ]]
+}
+has_python() { [[ -z $assume_missing ]] && /usr/bin/python3 -c "import $1" 2>/dev/null; }
+
+# A kernel with its modules that carries the virtio drivers of a small guest.
+has_kernel() {
+	[[ -z $assume_missing ]] || return 1
+	local kernel
+	for kernel in /boot/vmlinuz-*-cloud-amd64 /boot/vmlinuz-*-generic; do
+		[[ -e $kernel && -e /lib/modules/${kernel#/boot/vmlinuz-}/modules.dep ]] && return 0
+	done
+	return 1
+}
+
+need() { missing+=("$1"); }
+need_virt() { missing_virt+=("$1"); }
+
+collect_build() {
+	has_command pkg-config || need pkg-config
+	has_command gcc || need gcc
+	has_file /usr/include/stdio.h || need libc6-dev
+	has_module libnbd || need libnbd-dev
+	has_module libvirt || need_virt libvirt-dev
+	collect_rust
+}
+
+collect_lab() {
+	has_command libvirtd || has_command virtqemud || need_virt libvirt-daemon-system
+	has_command virsh || need_virt libvirt-clients
+	has_command qemu-system-x86_64 || need_virt qemu-system-x86
+	{ has_command qemu-img && has_command qemu-nbd; } || need_virt qemu-utils
+	has_command nbdinfo || need libnbd-bin
+	has_command virtnbdrestore || need virtnbdbackup
+	has_python colorlog || need python3-colorlog # of the newest virtnbdbackup
+	has_file /usr/share/keyrings/debian-archive-keyring.gpg || need debian-archive-keyring
+	has_package busybox-static || need busybox-static
+	has_kernel || need "$KERNEL_PACKAGE"
+	has_command qemu-ga || need qemu-guest-agent
+	has_command cpio || need cpio
+	has_command modinfo || need kmod
+	has_command mkfs.ext4 || need e2fsprogs
+	has_command xz || need xz-utils
+	has_command zstd || need zstd
+	has_command swtpm || need swtpm
+	has_command swtpm_setup || need swtpm-tools
+	has_file /usr/share/OVMF || need ovmf
+}
+
+rust_version() {
+	local cargo
+	for cargo in cargo "$HOME/.cargo/bin/cargo" "${SUDO_USER:+/home/$SUDO_USER/.cargo/bin/cargo}"; do
+		[[ -n $cargo ]] && "$cargo" --version 2>/dev/null | cut -d' ' -f2 && return
+	done
+	return 1
+}
+
+at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1) == "$1" ]]; }
+
+collect_rust() {
+	local found=''
+	if [[ -z $assume_missing ]] && found=$(rust_version) && at_least "$RUST_AT_LEAST" "$found"; then return; fi
+	case $RELEASE in
+	debian-12) missing+=(cargo-web rustc-web) ;;
+	debian-13) missing+=(cargo rustc) ;;
+	ubuntu-*) need cargo-newest ;; # resolved once the package lists are fresh
+	esac
+}
+
+# --- which release ------------------------------------------------------------------------------------------
+
+read_release() {
+	local file=${OS_RELEASE_FILE:-/etc/os-release} id version
+	[[ -r $file ]] || die "Cannot read $file, so the package names are unknown"
+	# shellcheck disable=SC1090
+	id=$(. "$file" && echo "${ID-}") version=$(. "$file" && echo "${VERSION_ID-}")
+	# shellcheck disable=SC1090
+	CODENAME=$(. "$file" && echo "${VERSION_CODENAME-}")
+	RELEASE=$id-$version
+	BACKPORT_MARK="~bpo${version%%.*}+"
+	case $RELEASE in
+	debian-12 | debian-13) KERNEL_PACKAGE=linux-image-cloud-amd64 ;;
+	ubuntu-24.04 | ubuntu-24.10 | ubuntu-25.* | ubuntu-26.*) KERNEL_PACKAGE=linux-image-virtual ;;
+	*) die "No package names for $RELEASE; this script knows Debian 12 and 13 and Ubuntu 24.04" ;;
+	esac
+}
+
+# QEMU's and libvirt's packages need each other in equal versions: one that came from backports fixes the suite.
+virt_suite() {
+	local package version
+	for package in qemu-utils libvirt0 qemu-system-common; do
+		version=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null || true)
+		if [[ $RELEASE == debian-* && $version == *"$BACKPORT_MARK"* ]]; then
+			echo "$CODENAME-backports"
+			return
+		fi
+	done
+}
+
+# --- installing ---------------------------------------------------------------------------------------------
+
+as_root() {
+	if [[ $EUID -eq 0 ]]; then
+		env DEBIAN_FRONTEND=noninteractive "$@"
+	elif command -v sudo >/dev/null; then
+		sudo env DEBIAN_FRONTEND=noninteractive "$@"
+	else
+		die "Needs root or sudo for: $*"
+	fi
+}
+
+update_lists() {
+	[[ -n $updated || -n $dry_run ]] && return
+	say "refreshing the package lists"
+	as_root apt-get -q update >/dev/null || die "apt-get update failed; run it to see why"
+	updated=yes
+}
+
+add_backports() {
+	local suite=$1
+	apt-cache policy 2>/dev/null | grep -q "n=$suite" && return
+	say "adding $BACKPORTS_FILE: QEMU or libvirt of this machine came from $suite"
+	if [[ -n $dry_run ]]; then return; fi
+	as_root tee "$BACKPORTS_FILE" >/dev/null <<-END
+		Types: deb
+		URIs: http://deb.debian.org/debian
+		Suites: $suite
+		Components: main
+		Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+	END
+	updated=''
+	update_lists
+}
+
+# Ubuntu has Rust in packages named after the version; the newest one is as good as any.
+resolve_newest_rust() {
+	local newest index
+	newest=$(apt-cache search --names-only '^cargo-1\.[0-9]+$' | cut -d' ' -f1 | sed 's/cargo-//' | sort -V | tail -n1)
+	for index in "${!missing[@]}"; do
+		if [[ ${missing[index]} == cargo-newest ]]; then unset 'missing[index]'; fi
+	done
+	if [[ -n $newest ]] && at_least "$RUST_AT_LEAST" "$newest"; then
+		missing+=("cargo-$newest" "rustc-$newest")
+	elif [[ -n $dry_run ]]; then
+		missing+=("cargo-1.NN" "rustc-1.NN")
+	else
+		rust_note="no package brings Rust $RUST_AT_LEAST: see https://rustup.rs"
+	fi
+}
+
+# Versioned Rust packages put no plain "cargo" on the path.
+link_versioned_rust() {
+	local package version tool
+	for package in "${missing[@]}"; do
+		[[ $package == cargo-1.* ]] || continue
+		version=${package#cargo-}
+		for tool in cargo rustc rustdoc; do
+			if [[ -e /usr/local/bin/$tool || ! -e /usr/lib/rust-$version/bin/$tool ]]; then continue; fi
+			say "linking /usr/local/bin/$tool to Rust $version"
+			as_root ln -s "/usr/lib/rust-$version/bin/$tool" "/usr/local/bin/$tool"
+		done
+	done
+}
+
+install() {
+	local from=$1
+	shift
+	if [[ $# -eq 0 ]]; then return; fi
+	if [[ -n $dry_run ]]; then
+		say "would install${from:+ from $from}: $*"
+		return
+	fi
+	say "installing${from:+ from $from}: $*"
+	as_root apt-get -q -y --no-install-recommends ${from:+-t "$from"} install "$@"
+}
+
+install_missing() {
+	local suite
+	if [[ ${#missing[@]} -eq 0 && ${#missing_virt[@]} -eq 0 ]]; then
+		say "nothing to install for $mode"
+		return
+	fi
+	update_lists
+	if [[ " ${missing[*]} " == *" cargo-newest "* ]]; then resolve_newest_rust; fi
+	suite=$(virt_suite)
+	if [[ -n $suite && ${#missing_virt[@]} -gt 0 ]]; then add_backports "$suite"; fi
+	# First the suite that must be one; the rest takes what is there.
+	install "$suite" "${missing_virt[@]}"
+	install '' "${missing[@]}"
+	if [[ -z $dry_run ]]; then link_versioned_rust; fi
+}
+
+check_again() {
+	local asked=("${missing[@]}" "${missing_virt[@]}")
+	if [[ ${#asked[@]} -eq 0 || -n $dry_run ]]; then return; fi
+	missing=() missing_virt=()
+	collect
+	if [[ ${#missing[@]} -gt 0 || ${#missing_virt[@]} -gt 0 ]]; then
+		die "Still missing after the installation: ${missing[*]} ${missing_virt[*]} ${rust_note:+($rust_note)}"
+	fi
+}
+
+collect() {
+	collect_build
+	if [[ $mode == lab ]]; then collect_lab; fi
+}
+
+for argument; do
+	case $argument in
+	build | lab) mode=$argument ;;
+	--dry-run) dry_run=yes ;;
+	--assume-missing) assume_missing=yes dry_run=yes ;;
+	-h | --help)
+		sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
+		exit 0
+		;;
+	*) die "Unknown argument $argument; see --help" ;;
+	esac
+done
+
+read_release
+collect
+install_missing
+check_again
+if [[ $mode == lab && -n $dry_run ]]; then
+	"$here/lab-virtnbdbackup.sh" --dry-run
+elif [[ $mode == lab ]]; then
+	"$here/lab-virtnbdbackup.sh"
+fi

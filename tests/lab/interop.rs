@@ -1,0 +1,122 @@
+//! The independent writer and reader of the format: `virtnbdbackup` and `virtnbdrestore`, oldest and newest.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Once;
+
+use super::command::{must, output_of, text};
+use super::vm::to_raw;
+use super::{Lab, Shadow, Vm};
+
+/// Which release of the tools to run. Their readers differ, so tests use both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// The one this machine's distribution packages.
+    Distribution,
+    /// The newest of Debian sid, unpacked by `scripts/lab-virtnbdbackup.sh`.
+    Sid,
+}
+
+impl Version {
+    /// Both, for loops.
+    pub const ALL: [Self; 2] = [Self::Distribution, Self::Sid];
+
+    fn tool(self, name: &str) -> Command {
+        match self {
+            Self::Distribution => Command::new(name),
+            Self::Sid => {
+                static UNPACKED: Once = Once::new();
+                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                UNPACKED.call_once(|| {
+                    must(&mut Command::new(root.join("scripts/lab-virtnbdbackup.sh")));
+                });
+                let target =
+                    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+                Command::new(target.join("lab").join(format!("{name}-sid")))
+            }
+        }
+    }
+}
+
+impl Lab {
+    /// Backs a running VM up with `virtnbdbackup`: `level` is `full`, `inc`, `diff`, `copy` or `auto`.
+    pub fn virtnbdbackup(
+        &self,
+        version: Version,
+        vm: &Vm,
+        level: &str,
+        set: &Path,
+        extra: &[&str],
+    ) -> Output {
+        let mut command = version.tool("virtnbdbackup");
+        command.args(["--noprogress", "--level", level, "--domain", vm.name(), "--output"]).arg(set);
+        // Not /var/tmp: a scratch file left behind goes with the lab.
+        command.arg("--scratchdir").arg(self.path()).args(extra);
+        output_of(&mut command)
+    }
+
+    /// Restores a backup set with `virtnbdrestore`, the last point or the named one, into a new directory.
+    ///
+    /// Returns each restored disk as a raw file, by the name of the image it was backed up from without its
+    /// extension: for disks of the lab that is the disk target.
+    ///
+    /// # Errors
+    /// The tool's whole output.
+    pub fn virtnbdrestore(
+        &self,
+        version: Version,
+        set: &Path,
+        until: Option<&str>,
+    ) -> Result<BTreeMap<String, PathBuf>, String> {
+        let directory = self.new_dir(&format!("restored-{}", self.unused_number()));
+        let mut command = version.tool("virtnbdrestore");
+        command.args(["--noprogress", "--input"]).arg(set).arg("--output").arg(&directory);
+        command.arg("--socketfile").arg(directory.join("nbd.sock"));
+        command.arg("--logfile").arg(directory.join("restore.log"));
+        command.args(until.map(|point| ["--until", point]).into_iter().flatten());
+        let output = output_of(&mut command);
+        if !output.status.success() {
+            return Err(text(&output));
+        }
+        Ok(raw_disks(&directory))
+    }
+
+    /// Restores a set and compares each disk with its shadow.
+    pub fn assert_virtnbdrestore(
+        &self,
+        version: Version,
+        set: &Path,
+        until: Option<&str>,
+        shadows: &[(&str, &Shadow)],
+    ) {
+        let restored = self.virtnbdrestore(version, set, until);
+        let restored =
+            restored.unwrap_or_else(|said| panic!("{version:?} cannot restore {}: {said}", set.display()));
+        for (target, shadow) in shadows {
+            let raw = restored
+                .get(*target)
+                .unwrap_or_else(|| panic!("{version:?} restored no {target}: {restored:?}"));
+            if let Err(difference) = shadow.equals(raw) {
+                panic!(
+                    "{version:?} restored {target} of {} until {until:?} wrongly: {difference}",
+                    set.display()
+                );
+            }
+        }
+    }
+}
+
+fn raw_disks(directory: &Path) -> BTreeMap<String, PathBuf> {
+    let entries = directory.read_dir().expect("the restored directory can be listed");
+    let mut disks = BTreeMap::new();
+    for image in entries.flatten().map(|entry| entry.path()) {
+        let is_disk = image.extension().is_some_and(|extension| extension == "qcow2" || extension == "raw");
+        if let (true, Some(name)) = (is_disk, image.file_stem().and_then(|stem| stem.to_str())) {
+            let raw = image.with_extension("plain");
+            to_raw(&image, &raw);
+            disks.insert(name.to_owned(), raw);
+        }
+    }
+    disks
+}
