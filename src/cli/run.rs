@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -12,6 +11,7 @@ use super::arguments::Arguments;
 use super::exit::Exit;
 use super::progress::Progress;
 use super::summary;
+use crate::config::value::LogLevel;
 use crate::config::{self, Loaded};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::fail_point::FailPoints;
@@ -61,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
     let loaded = config::load(&arguments.config_dir, &arguments.config_instance, &environment)
         .map_err(|e| (Exit::Configuration, e.to_string()))?;
     let progress = Progress::new();
-    super::progress::start_log(&loaded.settings, progress.bars());
+    super::progress::start_log(log_level(loaded.settings.log_level), progress.bars());
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // Backups are for root and the group of the backup path only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
@@ -69,7 +69,7 @@ fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
     let settings = &loaded.settings;
     let session = Session::open(
         settings.libvirt_uri.as_str(),
-        settings.backup_path.as_ref(),
+        settings.backup_path.as_path(),
         engine_settings(&loaded),
         &arguments.vm,
         Zoned::now().date(),
@@ -87,7 +87,7 @@ fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
     let cancel = Cancel::default();
     stop_on_signals(&cancel);
     let outcomes = session
-        .run(settings.parallel_vms.get(), fail_points, &progress, &cancel)
+        .run(settings.parallel_vms.get() as usize, fail_points, &progress, &cancel)
         .map_err(session_error)?;
     if arguments.json {
         println!("{:#}", summary::json(&outcomes));
@@ -115,24 +115,33 @@ fn session_error(error: SessionError) -> (Exit, String) {
     (exit, error.to_string())
 }
 
+fn log_level(level: LogLevel) -> tracing::Level {
+    match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+    }
+}
+
 fn engine_settings(loaded: &Loaded) -> EngineSettings {
     let settings = &loaded.settings;
     EngineSettings {
         compression: Some(settings.compress_level.get()),
-        scratch_dir: settings.scratch_dir.as_ref().to_owned(),
+        scratch_dir: settings.scratch_dir.as_path().to_owned(),
         scratch_reserve: Reserve {
             bytes: settings.scratch_reserve.bytes(),
-            percent: settings.scratch_reserve_percent.get(),
+            percent: settings.scratch_reserve_percent.get().into(),
         },
         target_reserve: Reserve {
             bytes: settings.target_reserve.bytes(),
-            percent: settings.target_reserve_percent.get(),
+            percent: settings.target_reserve_percent.get().into(),
         },
         freeze: settings.text("VIRTNBD_FSFREEZE") != Some("false"),
-        freeze_limit: Duration::from_secs(settings.freeze_timeout.get()),
-        raw_disks: settings.backup_raw_disks.is_on(),
-        include_disks: settings.include_disks.to_vec(),
-        exclude_disks: settings.exclude_disks.to_vec(),
+        freeze_limit: settings.freeze_timeout.duration(),
+        raw_disks: settings.backup_raw_disks.on,
+        include_disks: settings.include_disks.as_slice().to_vec(),
+        exclude_disks: settings.exclude_disks.as_slice().to_vec(),
     }
 }
 
