@@ -6,7 +6,7 @@
 //! | runs | none, or a copy | any of ours | full, old checkpoints go; a copy is archived |
 //! | runs | chain | last checkpoint there, bitmaps sound | incremental |
 //! | runs | chain | last checkpoint gone or broken | full, chain archived |
-//! | runs | chain, a disk shrank or no disk goes on | any of ours | full, chain archived |
+//! | runs | chain, a disk was resized, or no disk goes on | any of ours | full, chain archived |
 //! | shut off | copy, images as they were | any of ours | skip |
 //! | shut off | otherwise | any of ours | copy; what is there is archived |
 
@@ -102,8 +102,9 @@ pub enum Why {
     BitmapLost(String),
     /// The chain on disk cannot be continued.
     ChainBroken(String),
-    /// A disk became smaller.
-    DiskShrank(String),
+    /// A disk has another size than in the chain. virtnbdrestore before 2.29 gives every point the size of the first
+    /// one, and drops what does not fit without an error: such a chain would not be exact under every reader.
+    DiskResized(String),
     /// None of the disks of the last point is part of this one.
     OtherDisks,
     /// The domain is shut off.
@@ -121,7 +122,7 @@ impl fmt::Display for Why {
             Self::CheckpointLost(name) => write!(f, "libvirt no longer has checkpoint {name}"),
             Self::BitmapLost(message) => write!(f, "a dirty bitmap is lost ({message})"),
             Self::ChainBroken(message) => write!(f, "the chain cannot be continued: {message}"),
-            Self::DiskShrank(target) => write!(f, "disk {target} is smaller than in the chain"),
+            Self::DiskResized(target) => write!(f, "disk {target} was resized"),
             Self::OtherDisks => write!(f, "none of the chain's disks is there any more"),
             Self::ShutOff => write!(f, "the VM is shut off"),
             Self::Unchanged => write!(f, "shut off and unchanged since the last copy"),
@@ -221,8 +222,8 @@ fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
     if let Some(message) = &seen.bitmap_fault {
         return Err(Why::BitmapLost(message.clone()));
     }
-    if let Some(disk) = seen.disks.iter().find(|d| d.size_in_chain.is_some_and(|before| d.size < before)) {
-        return Err(Why::DiskShrank(disk.target.clone()));
+    if let Some(disk) = seen.disks.iter().find(|d| d.size_in_chain.is_some_and(|before| d.size != before)) {
+        return Err(Why::DiskResized(disk.target.clone()));
     }
     if !seen.disks.iter().any(|d| d.has_bitmap) {
         return Err(Why::OtherDisks);
@@ -345,7 +346,13 @@ mod tests {
                 Why::DiskShrank("vda".into()),
                 all.clone(),
             ),
-            ("disk grew", edit(&|s| s.disks[0].size = 11), incremental.clone(), Why::ChainContinues, vec![]),
+            (
+                "disk grew",
+                edit(&|s| s.disks[0].size = 11),
+                full(true),
+                Why::DiskResized("vda".into()),
+                all.clone(),
+            ),
             (
                 "disk added",
                 edit(&|s| {
