@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, StreamKind};
 
-use super::copy::{CopyError, DiskTask, SinkPlan};
+use super::copy::{DiskTask, SinkPlan};
 use super::disk::{ImageFormat, Skipped};
 use super::journal::{Journal, Stage, Stop};
 use super::observe::{self, Observed, ReadableDisk};
@@ -138,13 +138,17 @@ impl<'a> JobPlan<'a> {
         observed: &Observed,
         point: &PointIdentity,
         source: &dyn Fn(&ReadableDisk, Role) -> DiskSource,
-    ) -> Result<Vec<DiskTask>, CopyError> {
+    ) -> Result<Vec<DiskTask>, BackupError> {
         let task = |&(disk, role): &(&ReadableDisk, Role)| {
             let DiskSource { export, bitmap } = source(disk, role);
             let file = file_name(disk, role, point);
             let path = vm.chain_dir.join(publish::partial_name(&file));
-            // The export's size is the disk's size at the snapshot; the image may have been resized since we looked.
+            // The plan rests on the size that was seen; a disk of another size needs another plan.
             let size = point::export_size(&export, &disk.target)?;
+            if size != disk.info.virtual_size && role != Role::RawImage {
+                let what = format!("disk {} was resized", disk.target);
+                return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
+            }
             let sink = match role {
                 Role::RawImage => SinkPlan::RawImage { path, size },
                 Role::Stream { since } => {

@@ -343,7 +343,7 @@ mod tests {
                 "disk shrank",
                 edit(&|s| s.disks[0].size = 9),
                 full(true),
-                Why::DiskShrank("vda".into()),
+                Why::DiskResized("vda".into()),
                 all.clone(),
             ),
             (
