@@ -211,6 +211,14 @@ impl Ended {
         value.as_str().map_or_else(|| value.to_string(), str::to_owned)
     }
 
+    /// The disks that were left out, a line each: target, colon, reason.
+    pub fn left_out(&self) -> String {
+        let disks = self.vm()["report"]["left_out"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let line = |disk: &Value| format!("{}: {}", text(&disk["disk"]), text(&disk["reason"]));
+        disks.map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// What the VM's backup failed with.
     pub fn error(&self) -> String {
         self.vm()["error"].as_str().unwrap_or_default().to_owned()

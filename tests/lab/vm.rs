@@ -264,7 +264,8 @@ impl Vm {
         let image = self.disk_path(target);
         self.detach_disk(target);
         for file in [image, self.directory.join(format!("{target}.shadow"))] {
-            fs::remove_file(&file).unwrap_or_else(|error| panic!("Cannot remove {}: {error}", file.display()));
+            fs::remove_file(&file)
+                .unwrap_or_else(|error| panic!("Cannot remove {}: {error}", file.display()));
         }
     }
 

@@ -113,6 +113,7 @@ fn describe(
         return Ok(PointDisk::Raw(RawImage { path, disk, modified, len: about.len() }));
     }
     let kind = *kind;
-    let entry = StreamEntry { path, disk, kind, modified, file_len: about.len(), checksum, meta, placeholder };
+    let entry =
+        StreamEntry { path, disk, kind, modified, file_len: about.len(), checksum, meta, placeholder };
     Ok(PointDisk::Stream(Box::new(entry)))
 }
