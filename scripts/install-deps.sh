@@ -1,10 +1,11 @@
 #!/bin/bash
 # Installs what building or testing needs and this machine lacks, and says what that is.
 #
-#   install-deps.sh [build|lab] [--dry-run] [--assume-missing]
+#   install-deps.sh [build|demo|lab] [--dry-run] [--assume-missing]
 #
 #   build             compiler and libraries (the default)
-#   lab               the same, and what the integration tests run: libvirt, QEMU, virtnbdbackup, a guest's parts
+#   demo              the same, and what the demo runs: libvirt, QEMU, virtnbdrestore, a small guest's parts
+#   lab               the same, and what else the tests and the benchmark run
 #   --dry-run         print what would be installed, touch nothing
 #   --assume-missing  treat everything as missing: shows the whole list for this release
 #
@@ -61,15 +62,13 @@ collect_build() {
 	collect_rust
 }
 
-collect_lab() {
+collect_demo() {
 	has_command libvirtd || has_command virtqemud || need_virt libvirt-daemon-system
 	has_command virsh || need_virt libvirt-clients
 	has_command qemu-system-x86_64 || need_virt qemu-system-x86
 	{ has_command qemu-img && has_command qemu-nbd; } || need_virt qemu-utils
-	has_command nbdinfo || need libnbd-bin
+	has_command setpriv || need util-linux
 	has_command virtnbdrestore || need virtnbdbackup
-	has_python colorlog || need python3-colorlog # of the newest virtnbdbackup
-	has_file /usr/share/keyrings/debian-archive-keyring.gpg || need debian-archive-keyring
 	has_package busybox-static || need busybox-static
 	has_kernel || need "$KERNEL_PACKAGE"
 	has_command qemu-ga || need qemu-guest-agent
@@ -78,6 +77,13 @@ collect_lab() {
 	has_command mkfs.ext4 || need e2fsprogs
 	has_command xz || need xz-utils
 	has_command zstd || need zstd
+}
+
+collect_lab() {
+	has_command nbdinfo || need libnbd-bin
+	has_python colorlog || need python3-colorlog # of the newest virtnbdbackup
+	has_file /usr/share/keyrings/debian-archive-keyring.gpg || need debian-archive-keyring
+	has_file /usr/bin/time || need time
 	has_command swtpm || need swtpm
 	has_command swtpm_setup || need swtpm-tools
 	has_file /usr/share/OVMF || need ovmf
@@ -238,12 +244,13 @@ check_again() {
 
 collect() {
 	collect_build
+	if [[ $mode != build ]]; then collect_demo; fi
 	if [[ $mode == lab ]]; then collect_lab; fi
 }
 
 for argument; do
 	case $argument in
-	build | lab) mode=$argument ;;
+	build | demo | lab) mode=$argument ;;
 	--dry-run) dry_run=yes ;;
 	--assume-missing) assume_missing=yes dry_run=yes ;;
 	-h | --help)
