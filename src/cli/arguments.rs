@@ -29,11 +29,6 @@ pub(super) struct Arguments {
     pub(super) config_instance: String,
 
     /// Where the configurations are
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "VMBACKUP_CONFIG_DIR",
-        default_value = "/opt/vmbackup/config"
-    )]
+    #[arg(long, value_name = "DIR", env = "VMBACKUP_CONFIG_DIR", default_value = "/opt/vmbackup/config")]
     pub(super) config_dir: PathBuf,
 }

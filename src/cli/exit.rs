@@ -1,4 +1,4 @@
-//! Exit codes, the same numbers as vmbackup 0.5.4 and vmrestore.
+//! Exit codes, the same numbers as vmbackup 0.5.4 and vmrestore (1 and 8, general and missing dependency, are not used yet).
 
 use std::process::ExitCode;
 
@@ -7,8 +7,6 @@ use std::process::ExitCode;
 pub(super) enum Exit {
     /// Everything that was asked was done.
     Ok,
-    /// None of the kinds below.
-    General,
     /// The configuration cannot be used.
     Configuration,
     /// Another run is at it.
@@ -21,8 +19,6 @@ pub(super) enum Exit {
     Tool,
     /// The arguments make no sense.
     Usage,
-    /// Something that must be installed is not.
-    Dependency,
     /// Ended by a signal.
     Signal(i32),
 }
@@ -31,14 +27,12 @@ impl Exit {
     pub(super) fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
-            Self::General => 1,
             Self::Configuration => 2,
             Self::Locked => 3,
             Self::Storage => 4,
             Self::Vm => 5,
             Self::Tool => 6,
             Self::Usage => 7,
-            Self::Dependency => 8,
             Self::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
         }
     }

@@ -76,11 +76,9 @@ impl Progress {
 impl RunWatch for Progress {
     fn vm_begin(&self, domain: &str) -> Box<dyn Watch> {
         match &self.bars {
-            Some(bars) => Box::new(DiskBars {
-                domain: domain.to_owned(),
-                bars: bars.clone(),
-                disks: Mutex::default(),
-            }),
+            Some(bars) => {
+                Box::new(DiskBars { domain: domain.to_owned(), bars: bars.clone(), disks: Mutex::default() })
+            }
             None => Box::new(DiskLines { domain: domain.to_owned(), disks: Mutex::default() }),
         }
     }
@@ -111,7 +109,8 @@ struct DiskBars {
 
 impl Watch for DiskBars {
     fn disk_begin(&self, target: &str, size_bytes: u64) {
-        let style = "{prefix:24!} [{bar:24}] {percent:>3}% {bytes:>11} of {total_bytes:<11} {msg} {eta:>4} left";
+        let style =
+            "{prefix:24!} [{bar:24}] {percent:>3}% {bytes:>11} of {total_bytes:<11} {msg} {eta:>4} left";
         let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.bars.add(ProgressBar::new(size_bytes).with_style(style.progress_chars("=> ")));
         bar.set_prefix(format!("{} {target}", self.domain));

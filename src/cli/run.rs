@@ -34,7 +34,10 @@ pub fn main() -> ExitCode {
         Err(error) => return usage_error(&error),
     };
     if !arguments.run {
-        println!("vmbackup {}\n\nUsage: vmbackup --run [--vm NAME,NAME] [--dry-run]\n\nMore: vmbackup --help", env!("CARGO_PKG_VERSION"));
+        println!(
+            "vmbackup {}\n\nUsage: vmbackup --run [--vm NAME,NAME] [--dry-run]\n\nMore: vmbackup --help",
+            env!("CARGO_PKG_VERSION")
+        );
         return Exit::Ok.into();
     }
     match run(&arguments) {

@@ -52,7 +52,8 @@ pub(super) fn table(outcomes: &[VmOutcome]) -> String {
     for outcome in outcomes {
         rows.push(row(outcome));
     }
-    let widths: Vec<usize> = (0..6).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..6).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
@@ -119,9 +120,8 @@ pub(super) fn json(outcomes: &[VmOutcome]) -> Value {
                 value["report"] = serde_json::to_value(report).unwrap_or_default();
                 value["report"]["why"] = json!(report.plan.why.to_string());
                 let skipped = report.skipped.iter();
-                value["report"]["left_out"] = skipped
-                    .map(|s| json!({ "disk": s.target, "reason": s.reason.to_string() }))
-                    .collect();
+                value["report"]["left_out"] =
+                    skipped.map(|s| json!({ "disk": s.target, "reason": s.reason.to_string() })).collect();
             }
             VmResult::Failed(error) => value["error"] = json!(error.to_string()),
             VmResult::NoFolder(error) => value["error"] = json!(error.to_string()),

@@ -26,7 +26,9 @@ pub(super) fn entries(dir: &Path) -> io::Result<Vec<String>> {
             matches!(name.as_str(), "checkpoints" | "config" | "tpm-state")
         } else {
             let partial = name.ends_with(".partial");
-            !partial && (SetFile::parse(&name).is_some() || matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json"))
+            !partial
+                && (SetFile::parse(&name).is_some()
+                    || matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json"))
         };
         if belongs {
             names.push(name);

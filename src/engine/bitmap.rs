@@ -18,10 +18,7 @@ pub(super) fn remove_live(domain: &Domain, name: &str) -> usize {
 }
 
 /// `(node, bitmap)` for each bitmap whose name is wanted.
-fn nodes_with(
-    domain: &Domain,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<(String, String)>, LibvirtError> {
+fn nodes_with(domain: &Domain, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>, LibvirtError> {
     let query = json!({ "execute": "query-named-block-nodes", "arguments": { "flat": true } });
     let reply = monitor(domain, &query)?;
     let nodes = reply["return"].as_array().cloned().unwrap_or_default();

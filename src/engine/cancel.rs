@@ -11,12 +11,14 @@ pub enum StopReason {
     Signal(i32),
     /// The scratch file system was about to fill.
     #[error(
-        "only {free} left in scratch directory {dir} (reserve {reserve}); the job was ended before the guest could see \
+        "only {free} left in scratch directory {dir} (reserve {reserve}, this backup used {used}); the job was ended before the guest could see \
          an error. Free space there, or point VIRTNBD_SCRATCH_DIR at a larger file system"
     )]
     ScratchFull {
         /// Free space, for people.
         free: String,
+        /// What the job's scratch files held a moment before, for people.
+        used: String,
         /// The reserve, for people.
         reserve: String,
         /// The directory.

@@ -81,7 +81,9 @@ impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RemovableMedia(device) => write!(f, "removable media ({device})"),
-            Self::PassedThrough => write!(f, "passed through to the guest (device='lun'), QEMU cannot read it"),
+            Self::PassedThrough => {
+                write!(f, "passed through to the guest (device='lun'), QEMU cannot read it")
+            }
             Self::Network(protocol) => write!(f, "network disk ({protocol}), back it up where it is stored"),
             Self::NoMedium => write!(f, "empty drive"),
             Self::Format(format) => write!(f, "image format {format} is not supported (qcow2 and raw are)"),
@@ -94,7 +96,10 @@ impl fmt::Display for SkipReason {
                  whole with each full backup, or convert it to qcow2"
             ),
             Self::Raw { incremental: true } => {
-                write!(f, "raw disk, not included in an incremental backup: it is copied with full backups only")
+                write!(
+                    f,
+                    "raw disk, not included in an incremental backup: it is copied with full backups only"
+                )
             }
         }
     }
@@ -231,16 +236,46 @@ mod tests {
         let qcow2 = "<driver name='qemu' type='qcow2'/>";
         let path = |p: &str| ImageSource::Path(p.into());
         let cases = [
-            ("qcow2 file", "type='file' device='disk'", format!("{qcow2}{file}"), Ok((ImageFormat::Qcow2, path("/i/a b.qcow2")))),
+            (
+                "qcow2 file",
+                "type='file' device='disk'",
+                format!("{qcow2}{file}"),
+                Ok((ImageFormat::Qcow2, path("/i/a b.qcow2"))),
+            ),
             ("no driver is raw", "type='file'", file.into(), Ok((ImageFormat::Raw, path("/i/a b.qcow2")))),
-            ("block", "type='block'", format!("{qcow2}<source dev='/dev/vg/a'/><target dev='vda'/>"), Ok((ImageFormat::Qcow2, path("/dev/vg/a")))),
-            ("volume", "type='volume'", format!("{qcow2}<source pool='p' volume='v'/><target dev='vda'/>"), Ok((ImageFormat::Qcow2, ImageSource::Volume { pool: "p".into(), volume: "v".into() }))),
-            ("cdrom", "type='file' device='cdrom'", file.into(), Err(SkipReason::RemovableMedia("cdrom".into()))),
+            (
+                "block",
+                "type='block'",
+                format!("{qcow2}<source dev='/dev/vg/a'/><target dev='vda'/>"),
+                Ok((ImageFormat::Qcow2, path("/dev/vg/a"))),
+            ),
+            (
+                "volume",
+                "type='volume'",
+                format!("{qcow2}<source pool='p' volume='v'/><target dev='vda'/>"),
+                Ok((ImageFormat::Qcow2, ImageSource::Volume { pool: "p".into(), volume: "v".into() })),
+            ),
+            (
+                "cdrom",
+                "type='file' device='cdrom'",
+                file.into(),
+                Err(SkipReason::RemovableMedia("cdrom".into())),
+            ),
             ("lun", "type='block' device='lun'", file.into(), Err(SkipReason::PassedThrough)),
-            ("network", "type='network'", "<source protocol='rbd' name='x'/><target dev='vda'/>".into(), Err(SkipReason::Network("rbd".into()))),
+            (
+                "network",
+                "type='network'",
+                "<source protocol='rbd' name='x'/><target dev='vda'/>".into(),
+                Err(SkipReason::Network("rbd".into())),
+            ),
             ("empty", "type='file'", "<target dev='vda'/>".into(), Err(SkipReason::NoMedium)),
             ("transient", "type='file'", format!("{qcow2}{file}<transient/>"), Err(SkipReason::Transient)),
-            ("vmdk", "type='file'", format!("<driver type='vmdk'/>{file}"), Err(SkipReason::Format("vmdk".into()))),
+            (
+                "vmdk",
+                "type='file'",
+                format!("<driver type='vmdk'/>{file}"),
+                Err(SkipReason::Format("vmdk".into())),
+            ),
         ];
         for (name, attributes, body, want) in cases {
             let disks = parse_domain(&disk_xml(attributes, &body)).unwrap().disks;
@@ -248,7 +283,9 @@ mod tests {
                 Ok((format, source)) => {
                     assert_eq!(disks.readable, [Disk { target: "vda".into(), format, source }], "{name}");
                 }
-                Err(reason) => assert_eq!(disks.skipped, [Skipped { target: "vda".into(), reason }], "{name}"),
+                Err(reason) => {
+                    assert_eq!(disks.skipped, [Skipped { target: "vda".into(), reason }], "{name}")
+                }
             }
         }
     }
@@ -266,7 +303,11 @@ mod tests {
 
     #[test]
     fn settings_leave_disks_out() {
-        let disk = |t: &str| Disk { target: t.into(), format: ImageFormat::Qcow2, source: ImageSource::Path("/x".into()) };
+        let disk = |t: &str| Disk {
+            target: t.into(),
+            format: ImageFormat::Qcow2,
+            source: ImageSource::Path("/x".into()),
+        };
         let left = |include: &[&str], exclude: &[&str]| {
             let mut disks = Disks { readable: vec![disk("vda"), disk("vdb"), disk("sda")], skipped: vec![] };
             let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();

@@ -134,6 +134,14 @@ pub enum BackupError {
         /// What failed.
         failed: Vec<String>,
     },
+    /// The backup failed, and not all of it could be undone.
+    #[error("{error}. Not everything could be undone; the next run tries again: {}", failed.join("; "))]
+    LeftBehind {
+        /// Why the backup failed.
+        error: Box<BackupError>,
+        /// What could not be undone.
+        failed: Vec<String>,
+    },
     /// qemu-nbd could not be started.
     #[error("Cannot read the disks of a VM that is shut off: {message}")]
     QemuNbd {
@@ -178,6 +186,7 @@ impl BackupError {
             | Self::Copy(CopyError::Stopped(StopReason::ScratchFull { .. })) => Trouble::Storage,
             Self::QemuImg(_) | Self::QemuNbd { .. } | Self::Guard(_) => Trouble::Tool,
             Self::Lock(_) => Trouble::Locked,
+            Self::LeftBehind { error, .. } => error.trouble(),
             _ => Trouble::Domain,
         }
     }

@@ -99,7 +99,12 @@ impl SpanMerger {
     }
 
     /// Takes one context's reply: `(length, flags)` from `offset` on.
-    pub fn reply(&mut self, context: Context, offset: u64, extents: &[(u32, u32)]) -> Result<(), ExtentError> {
+    pub fn reply(
+        &mut self,
+        context: Context,
+        offset: u64,
+        extents: &[(u32, u32)],
+    ) -> Result<(), ExtentError> {
         let size = self.size;
         let Some(cursor) = self.cursors.iter_mut().find(|c| c.context == context) else {
             return Ok(());
@@ -197,12 +202,17 @@ mod tests {
         for seed in 1..500_u64 {
             let mut random = Xorshift(seed);
             let size = 1 + random.below(300);
-            let flags: Vec<(u32, u32)> =
-                (0..size).scan((0, 0), |f, _| {
-                    if random.below(4) == 0 { f.0 = random.below(4) as u32; }
-                    if random.below(4) == 0 { f.1 = random.below(2) as u32; }
+            let flags: Vec<(u32, u32)> = (0..size)
+                .scan((0, 0), |f, _| {
+                    if random.below(4) == 0 {
+                        f.0 = random.below(4) as u32;
+                    }
+                    if random.below(4) == 0 {
+                        f.1 = random.below(2) as u32;
+                    }
                     Some(*f)
-                }).collect();
+                })
+                .collect();
             let incremental = random.below(2) == 1;
             let mut merger = SpanMerger::new(size, incremental);
             let mut got = Vec::new();
@@ -218,7 +228,10 @@ mod tests {
                 }
                 got.extend(merger.spans());
             }
-            let kind = |&(allocation, bitmap): &(u32, u32)| match (incremental && bitmap == 0, allocation & 2 != 0) {
+            let kind = |&(allocation, bitmap): &(u32, u32)| match (
+                incremental && bitmap == 0,
+                allocation & 2 != 0,
+            ) {
                 (true, _) => SpanKind::Clean,
                 (false, true) => SpanKind::Zero,
                 (false, false) => SpanKind::Read,

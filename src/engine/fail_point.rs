@@ -51,6 +51,7 @@ impl FailPoints {
     /// Says that the run has come to a place.
     pub fn at(&self, name: &str) {
         debug_assert!(FAIL_POINTS.contains(&name), "{name} is not in the list");
+        tracing::debug!("stage {name}");
         if self.kill_at.as_deref() == Some(name) {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }

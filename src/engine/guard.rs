@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Journal, Stop};
+use super::journal::{Journal, Stage, Stop};
 use super::lock::VmLock;
 use super::recover;
 use crate::libvirt::Host;
@@ -66,12 +66,27 @@ pub struct GuardError {
 
 /// Our end of the guard.
 pub struct Guard {
-    pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+    pipes: Mutex<Pipes>,
     child: Mutex<Child>,
 }
 
+struct Pipes {
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    /// It has said that it is there.
+    ready: bool,
+}
+
+impl Pipes {
+    fn await_answer(&mut self) -> io::Result<()> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        if line == "ok\n" { Ok(()) } else { Err(io::Error::other("it ended")) }
+    }
+}
+
 impl Guard {
-    /// Starts the guard of this process and waits until it is ready.
+    /// Starts the guard of this process. It is waited for at the first order, so that it costs no time before.
     pub fn start(uri: &str) -> Result<Self, GuardError> {
         let failed = |source| GuardError { source };
         let mut child = Command::new("/proc/self/exe")
@@ -85,10 +100,8 @@ impl Guard {
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed(io::Error::other("it has no pipes")));
         };
-        let guard =
-            Self { pipes: Mutex::new((orders, BufReader::new(answers))), child: Mutex::new(child) };
-        guard.await_answer().map_err(failed)?;
-        Ok(guard)
+        let pipes = Pipes { orders, answers: BufReader::new(answers), ready: false };
+        Ok(Self { pipes: Mutex::new(pipes), child: Mutex::new(child) })
     }
 
     /// Tells the guard what we are about to own. Returns once it knows.
@@ -103,18 +116,17 @@ impl Guard {
 
     fn order(&self, order: &Order) -> Result<(), GuardError> {
         let send = || {
+            let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+            if !pipes.ready {
+                pipes.await_answer()?;
+                pipes.ready = true;
+            }
             let mut line = serde_json::to_vec(order)?;
             line.push(b'\n');
-            self.pipes.lock().unwrap_or_else(PoisonError::into_inner).0.write_all(&line)?;
-            self.await_answer()
+            pipes.orders.write_all(&line)?;
+            pipes.await_answer()
         };
         send().map_err(|source| GuardError { source })
-    }
-
-    fn await_answer(&self) -> io::Result<()> {
-        let mut line = String::new();
-        self.pipes.lock().unwrap_or_else(PoisonError::into_inner).1.read_line(&mut line)?;
-        if line == "ok\n" { Ok(()) } else { Err(io::Error::other("it ended")) }
     }
 }
 
@@ -175,11 +187,18 @@ fn set_free(journal: &Journal, file: &std::path::Path, lock: &std::path::Path, h
     if held.is_ok() && Journal::read(file).is_ok_and(|current| !still_ours(current)) {
         return;
     }
+    if matches!(journal.stage, Stage::Publishing { .. }) {
+        return; // The job was ended and the guest released before.
+    }
     let Ok(Some(domain)) = recover::find(journal, host) else { return };
     let until = Instant::now() + WATCH_AFTER_DEATH;
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !recover::release_guest(&domain, journal.stop).unwrap_or(false) && Instant::now() < until {
+            let held = journal.stop != Stop::None;
+            while held
+                && !recover::release_guest(&domain, journal.stop).unwrap_or(false)
+                && Instant::now() < until
+            {
                 thread::sleep(LOOK_EVERY);
             }
             if journal.stop == Stop::Frozen {

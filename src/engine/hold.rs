@@ -6,12 +6,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::BackupError;
 use super::journal::Stop;
 use super::owned::Owned;
 use super::recover;
 use super::report::Method;
 use super::settings::EngineSettings;
-use super::BackupError;
 use crate::guest::Agent;
 use crate::libvirt::{Domain, DomainState};
 

@@ -13,6 +13,7 @@ pub mod extent;
 pub mod fail_point;
 pub mod guard;
 mod hold;
+mod job;
 pub mod journal;
 mod live;
 pub mod lock;
@@ -27,6 +28,7 @@ pub mod recover;
 mod report;
 mod scratch;
 pub mod settings;
+mod shut_down;
 pub mod space;
 pub mod watch;
 mod xml;
@@ -122,8 +124,10 @@ impl Engine {
     pub fn backup(&self, vm: &VmTarget, watch: &dyn Watch, cancel: &Cancel) -> Result<Report, BackupError> {
         let _lock = VmLock::wait(&self.journals.lock_file(&vm.folder), LOCK_PATIENCE)?;
         let recovered = self.recover_locked(&vm.folder)?;
+        tracing::debug!("observing {}", vm.domain.name());
         let observed = observe::observe(vm, &self.settings)?;
         let plan = policy::plan_backup(&observed.seen);
+        tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);
         let mut report = Report::new(plan.clone());
         report.recovered = recovered;
         match &plan.decision {
@@ -245,4 +249,9 @@ impl Engine {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u32;
         format!("{}-{nanos:08x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// The result of a thread; its panic goes on in the caller.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

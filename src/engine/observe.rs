@@ -11,7 +11,7 @@ use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason,
 use super::offline;
 use super::qemu_img::{self, ImageInfo};
 use super::settings::EngineSettings;
-use super::{BackupError, VmTarget};
+use super::{BackupError, VmTarget, joined};
 use crate::libvirt::{CheckpointInfo, ErrorKind, LibvirtError};
 use crate::policy::{ChainSeen, CheckpointSeen, DiskSeen, OfflineSeen, Origin, Seen};
 
@@ -44,27 +44,21 @@ pub(super) fn observe(vm: &VmTarget, settings: &EngineSettings) -> Result<Observ
     facts.disks.select(&settings.include_disks, &settings.exclude_disks);
     let skipped = std::mem::take(&mut facts.disks.skipped);
     let config_xml = config_xml(vm, &facts, live_xml)?;
-    let disks = read_images(vm, std::mem::take(&mut facts.disks.readable))?;
-    let (set, chain) = chain_seen(&vm.chain_dir);
-    let known = domain.checkpoints()?;
-    let checkpoints = known.iter().map(|c| seen_checkpoint(c, vm, &chain)).collect::<Vec<_>>();
-    let last = chain.points.last().map(CheckpointName::to_string);
-    let ours = |c: &&CheckpointInfo| {
-        checkpoints.iter().any(|s| s.name == c.name && matches!(s.origin, Origin::Chain(_)))
-    };
-    let parent = known.iter().filter(ours).find(|c| Some(&c.name) == last.as_ref()).cloned();
-    let bitmap_fault = match &parent {
-        Some(parent) if active => bitmap_fault(domain.validate_checkpoint(parent))?,
-        _ => None,
-    };
-    let with_bitmap = parent.as_ref().map(|p| disks_with_bitmap(&p.xml)).unwrap_or_default();
+    let readable = std::mem::take(&mut facts.disks.readable);
+    // Asking qemu-img takes as long as everything else.
+    let (disks, history) = std::thread::scope(|scope| {
+        let images = scope.spawn(|| read_images(vm, readable));
+        let history = History::of(vm, active);
+        (joined(images), history)
+    });
+    let (disks, history) = (disks?, history?);
     let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     let seen_disks = streamed
         .map(|d| DiskSeen {
             target: d.target.clone(),
             size: d.info.virtual_size,
-            has_bitmap: with_bitmap.contains(&d.target),
-            size_in_chain: size_in_chain(set.as_ref(), &d.target),
+            has_bitmap: history.with_bitmap.contains(&d.target),
+            size_in_chain: size_in_chain(history.set.as_ref(), &d.target),
         })
         .collect();
     let offline = if active || !offline::unchanged(&vm.chain_dir, &disks, &config_xml) {
@@ -72,8 +66,37 @@ pub(super) fn observe(vm: &VmTarget, settings: &EngineSettings) -> Result<Observ
     } else {
         OfflineSeen::Unchanged
     };
+    let History { set, chain, checkpoints, bitmap_fault, .. } = history;
     let seen = Seen { active, chain, checkpoints, bitmap_fault, disks: seen_disks, offline };
     Ok(Observed { seen, facts, config_xml, disks, skipped, set })
+}
+
+/// What earlier backups left: on disk, and in libvirt.
+struct History {
+    set: Option<BackupSet>,
+    chain: ChainSeen,
+    checkpoints: Vec<CheckpointSeen>,
+    bitmap_fault: Option<String>,
+    /// Disks for which the chain's last checkpoint has a bitmap.
+    with_bitmap: Vec<String>,
+}
+
+impl History {
+    fn of(vm: &VmTarget, active: bool) -> Result<Self, BackupError> {
+        let (set, chain) = chain_seen(&vm.chain_dir);
+        let known = vm.domain.checkpoints()?;
+        let checkpoints: Vec<_> = known.iter().map(|c| seen_checkpoint(c, vm, &chain)).collect();
+        let last = chain.points.last().copied();
+        let of_last = |s: &&CheckpointSeen| last.is_some_and(|name| s.origin == Origin::Chain(name));
+        let last = checkpoints.iter().find(of_last).map(|s| s.name.as_str());
+        let parent = known.iter().find(|c| Some(c.name.as_str()) == last);
+        let bitmap_fault = match parent {
+            Some(parent) if active => bitmap_fault(vm.domain.validate_checkpoint(parent))?,
+            _ => None,
+        };
+        let with_bitmap = parent.map(|p| disks_with_bitmap(&p.xml)).unwrap_or_default();
+        Ok(Self { set, chain, checkpoints, bitmap_fault, with_bitmap })
+    }
 }
 
 /// The persistent definition, unless the running domain has other disks: a restore must know those.
@@ -105,11 +128,7 @@ fn read_images(vm: &VmTarget, disks: Vec<Disk>) -> Result<Vec<ReadableDisk>, Bac
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = disks.into_iter().map(|disk| scope.spawn(move || read(disk))).collect();
-        let joined = threads.into_iter().map(|thread| match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        joined.collect()
+        threads.into_iter().map(joined).collect()
     })
 }
 
@@ -144,7 +163,10 @@ fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<String> {
     }
     let unusable = |p: &&SetProblem| {
         p.severity() == Severity::Damage
-            || matches!(p, SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ManyLists { .. })
+            || matches!(
+                p,
+                SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ManyLists { .. }
+            )
     };
     let lost = set.problems.iter().find(unusable);
     if let Some(problem) = lost {

@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use vmstream::chain::{PointId, SetFile, StreamKind};
+use vmstream::chain::{CheckpointName, PointId, SetFile, StreamKind};
 
-use super::cancel::{Cancel, StopReason};
-use super::copy::{self, CopyError, DiskTask, SinkPlan};
+use super::cancel::Cancel;
+use super::copy::{self, CopiedDisk, CopyError, DiskTask, SinkPlan};
 use super::disk::ImageFormat;
+use super::job::{self, nbd_socket, stream_file};
 use super::journal::{Journal, Stage, Stop};
-use super::live::stream_file;
 use super::observe::{self, Observed, ReadableDisk};
 use super::owned::Owned;
-use super::point::{self, CopiedDisk, Origin};
+use super::point::{self, Origin};
 use super::publish::{self, PointFiles};
 use super::qemu_nbd::QemuNbd;
 use super::report::{Method, Report};
 use super::watch::Watch;
 use super::{BackupError, Engine, VmTarget};
+use crate::nbd::Export;
 use crate::policy::Plan;
 
 /// The file that tells whether the images are as they were when the copy was taken.
@@ -42,19 +42,16 @@ struct ImageState {
     modified_nanos: i64,
 }
 
-/// What a copy was taken of.
+/// The state of every image of a domain, and of the files that back them, by path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct CopyState {
-    images: BTreeMap<String, ImageState>,
-    config_xml: String,
-}
+pub(super) struct ImageStates(BTreeMap<String, ImageState>);
 
-impl CopyState {
-    /// Includes the images that the given ones are backed by. `None` when one of them cannot be looked at.
-    fn of(disks: &[ReadableDisk], config_xml: &str) -> Option<Self> {
+impl ImageStates {
+    /// `None` when an image cannot be looked at.
+    pub(super) fn of(disks: &[ReadableDisk]) -> Option<Self> {
         let mut images = BTreeMap::new();
         for disk in disks {
-            for path in std::iter::once(disk.image.clone()).chain(backing_files(&disk.info.json)) {
+            for path in std::iter::once(disk.image.clone()).chain(backing_file(&disk.info.json)) {
                 let meta = fs::metadata(&path).ok()?;
                 let state = ImageState {
                     size: meta.size(),
@@ -65,23 +62,32 @@ impl CopyState {
                 images.insert(path.to_string_lossy().into_owned(), state);
             }
         }
-        Some(Self { images, config_xml: config_xml.to_owned() })
+        Some(Self(images))
     }
 }
 
+/// What a copy was taken of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct CopyState {
+    images: ImageStates,
+    config_xml: String,
+}
+
 /// The backing file that `qemu-img info` names, if any. What lies below it does not change while it is in use.
-fn backing_files(info_json: &str) -> Option<PathBuf> {
+fn backing_file(info_json: &str) -> Option<PathBuf> {
     let info: serde_json::Value = serde_json::from_str(info_json).ok()?;
     info["full-backing-filename"].as_str().map(PathBuf::from)
 }
 
 /// True when the folder holds a complete copy of exactly these images and this definition.
 pub(super) fn unchanged(chain_dir: &Path, disks: &[ReadableDisk], config_xml: &str) -> bool {
-    let read = || -> Option<CopyState> {
-        serde_json::from_slice(&fs::read(chain_dir.join(STATE_FILE)).ok()?).ok()
-    };
+    let read =
+        || -> Option<CopyState> { serde_json::from_slice(&fs::read(chain_dir.join(STATE_FILE)).ok()?).ok() };
     let complete = chain_dir.join(marker()).exists();
-    complete && read().is_some_and(|then| Some(then) == CopyState::of(disks, config_xml))
+    complete
+        && read().is_some_and(|then| {
+            then.config_xml == config_xml && ImageStates::of(disks).is_some_and(|now| now == then.images)
+        })
 }
 
 /// One offline backup on its way.
@@ -105,44 +111,39 @@ impl Offline<'_> {
         let wanted = |disk: &&ReadableDisk| raw || disk.format == ImageFormat::Qcow2;
         let disks: Vec<&ReadableDisk> = self.observed.disks.iter().filter(wanted).collect();
         if disks.is_empty() {
-            let reason = |s: &super::disk::Skipped| format!("{}: {}", s.target, s.reason);
-            let reasons = report.skipped.iter().map(reason).collect::<Vec<_>>().join("; ");
-            return Err(BackupError::NoDisks { domain: self.vm.domain.name().to_owned(), reasons });
+            return Err(job::no_disks(self.vm.domain.name(), &report.skipped));
         }
-        let mut owned = self.own(&disks)?;
+        let mut owned = self.engine.own(self.vm, self.journal(&disks))?;
         self.engine.fail_points.at("journal-written");
         match self.run_owned(&disks, &mut owned, report) {
             Ok(()) => owned.finish(),
-            Err(error) => {
-                let undone = owned.undo(self.vm.domain.host());
-                report.warnings.extend(undone.failed.iter().map(|f| format!("left for the next run: {f}")));
-                Err(error)
-            }
+            Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
         }
     }
 
-    fn own(&self, disks: &[&ReadableDisk]) -> Result<Owned<'_>, BackupError> {
+    fn journal(&self, disks: &[&ReadableDisk]) -> Journal {
         let id = self.engine.next_id();
+        let socket = self.engine.settings.scratch_dir.join(format!("vmbackup-{id}.nbd"));
         let mut names: Vec<String> = vec![marker(), STATE_FILE.to_owned()];
         for disk in disks {
             let file = stream_file(&disk.target, StreamKind::Copy);
             names.extend([format!("{file}.chksum"), file, format!("{}.copy.qcow.json", disk.target)]);
         }
-        let journal = Journal {
+        names.extend(point::side_files(self.observed, "copy"));
+        Journal {
             pid: std::process::id(),
             uri: self.vm.domain.host().uri().to_owned(),
             domain: self.vm.domain.name().to_owned(),
             uuid: self.vm.domain.uuid().to_owned(),
             chain_dir: self.vm.chain_dir.clone(),
-            socket: self.engine.settings.scratch_dir.join(format!("vmbackup-{id}.nbd")),
-            scratch: vec![],
+            scratch: disks.iter().map(|disk| nbd_socket(&socket, &disk.target)).collect(),
             checkpoint: None,
             images: vec![],
             stop: Stop::None,
             stage: Stage::Copying { partial: names.iter().map(|n| publish::partial_name(n)).collect() },
+            socket,
             id,
-        };
-        self.engine.own(self.vm, journal)
+        }
     }
 
     fn run_owned(
@@ -152,12 +153,12 @@ impl Offline<'_> {
         report: &mut Report,
     ) -> Result<(), BackupError> {
         let time = publish::point_time(SystemTime::now(), None);
-        let before = CopyState::of(&self.observed.disks, &self.observed.config_xml);
+        let before = ImageStates::of(&self.observed.disks);
         self.engine.fail_points.at("copying");
         let copied = self.copy_disks(disks, time, owned)?;
         self.engine.fail_points.at("copied");
-        let after = CopyState::of(&self.observed.disks, &self.observed.config_xml);
-        let Some(state) = after.filter(|after| Some(after) == before.as_ref()) else {
+        let after = ImageStates::of(&self.observed.disks);
+        let Some(images) = after.filter(|after| Some(after) == before.as_ref()) else {
             return Err(self.changed("its images were written while they were copied"));
         };
         if self.vm.domain.state()?.is_active() {
@@ -166,9 +167,9 @@ impl Offline<'_> {
         report.method = Some(Method::Offline);
         let mut files = PointFiles::new(&self.vm.chain_dir, time);
         point::write_side_files(self.vm, self.observed, "copy", &mut files)?;
-        point::add_disks(&mut files, copied, &self.observed.disks, "copy", report)?;
-        let state = serde_json::to_vec(&state).unwrap_or_default();
-        files.add_small(STATE_FILE, &state)?;
+        point::add_disks(&mut files, copied, report)?;
+        let state = CopyState { images, config_xml: self.observed.config_xml.clone() };
+        files.add_small(STATE_FILE, &serde_json::to_vec(&state).unwrap_or_default())?;
         files.set_marker(&marker(), &self.observed.config_xml)?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;
         report.points = 1;
@@ -185,49 +186,25 @@ impl Offline<'_> {
         time: SystemTime,
         owned: &Owned<'_>,
     ) -> Result<Vec<CopiedDisk>, BackupError> {
-        let cancel = self.cancel.child();
-        let copy = |disk: &ReadableDisk| {
-            let copied = self.copy_one(disk, time, &owned.journal().socket, &cancel);
-            self.watch.disk_end(&disk.target);
-            if copied.is_err() {
-                cancel.stop(StopReason::OtherFailure);
-            }
-            copied
+        let socket = |disk: &ReadableDisk| nbd_socket(&owned.journal().socket, &disk.target);
+        let server =
+            |disk: &&ReadableDisk| QemuNbd::start(&disk.image, disk.format, &disk.target, socket(disk), None);
+        let _servers = disks.iter().map(server).collect::<Result<Vec<_>, _>>()?;
+        let task = |disk: &&ReadableDisk| {
+            let export = Export { socket: socket(disk), name: disk.target.clone() };
+            self.task(disk, export, time)
         };
-        let results: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = disks.iter().map(|disk| scope.spawn(|| copy(disk))).collect();
-            let joined = threads.into_iter().map(|t| match t.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            joined.collect()
-        });
-        let is_echo = |e: &BackupError| matches!(e, BackupError::Copy(CopyError::Stopped(StopReason::OtherFailure)));
-        let (good, bad): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
-        let mut errors: Vec<BackupError> = bad.into_iter().filter_map(Result::err).collect();
-        errors.sort_by_key(is_echo);
-        match errors.into_iter().next() {
-            Some(error) => Err(error),
-            None => Ok(good.into_iter().filter_map(Result::ok).collect()),
-        }
+        let tasks = disks.iter().map(task).collect::<Result<Vec<_>, _>>()?;
+        Ok(copy::copy_all(&tasks, &self.engine.shared, self.watch, &self.cancel.child())?)
     }
 
-    fn copy_one(
-        &self,
-        disk: &ReadableDisk,
-        time: SystemTime,
-        socket: &Path,
-        cancel: &Cancel,
-    ) -> Result<CopiedDisk, BackupError> {
-        let socket = PathBuf::from(format!("{}.{}", socket.display(), disk.target));
-        let server = QemuNbd::start(&disk.image, disk.format, &disk.target, socket)?;
-        let export = server.export();
+    fn task(&self, disk: &ReadableDisk, export: Export, time: SystemTime) -> Result<DiskTask, CopyError> {
         let size = point::export_size(&export, &disk.target)?;
         let file = stream_file(&disk.target, StreamKind::Copy);
         let path = self.vm.chain_dir.join(publish::partial_name(&file));
         let origin = Origin {
             // The old tool puts this name into copies, though no such checkpoint exists.
-            checkpoint: "virtnbdbackup.0".to_owned(),
+            checkpoint: CheckpointName::FIRST.to_string(),
             parent: String::new(),
             incremental: false,
             time,
@@ -241,8 +218,6 @@ impl Offline<'_> {
             ImageFormat::Raw => SinkPlan::RawImage { path, size },
         };
         let target = disk.target.clone();
-        let task = DiskTask { target, export, bitmap: None, sink, earlier_streams: vec![] };
-        let copied = copy::copy_disk(&task, &self.engine.shared, self.watch, cancel)?;
-        Ok(CopiedDisk { target: disk.target.clone(), file, copied })
+        Ok(DiskTask { target, file, export, bitmap: None, sink, earlier_streams: vec![] })
     }
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::guard::Guard;
 use super::journal::{Journal, Stage, Stop};
-use super::recover::{self, Recovered};
-use super::BackupError;
+use super::report::Report;
+use super::{BackupError, recover};
 use crate::libvirt::Host;
 
 /// The journal of a run that is under way.
@@ -56,19 +56,37 @@ impl<'a> Owned<'a> {
 
     /// The run is complete: nothing is owned any more.
     pub(super) fn finish(self) -> Result<(), BackupError> {
+        // QEMU and libvirt remove their files at the end of a job, but not when the process was shut down.
+        for left in self.journal.scratch.iter().chain([&self.journal.socket]) {
+            let _ = std::fs::remove_file(left);
+        }
         Journal::remove(&self.file)?;
         self.guard.release(&self.journal.id)?;
         Ok(())
     }
 
     /// The run failed: undoes everything. What cannot be undone now stays in the journal for the next run.
-    pub(super) fn undo(self, host: &Host) -> Recovered {
-        let recovered = recover::undo(&self.journal, host);
-        if recovered.failed.is_empty() {
+    ///
+    /// `Ok` when the failure came after the commit: the point is there, and only a warning is due.
+    pub(super) fn undo_after(
+        self,
+        error: BackupError,
+        host: &Host,
+        report: &mut Report,
+    ) -> Result<(), BackupError> {
+        let undone = recover::undo(&self.journal, host);
+        if undone.failed.is_empty() {
             let _ = Journal::remove(&self.file);
             // A guard that still watches finds no journal and does nothing.
             let _ = self.guard.release(&self.journal.id);
         }
-        recovered
+        if undone.committed {
+            report.warnings.push(format!("the backup is complete, but: {error}"));
+            return Ok(());
+        }
+        if undone.failed.is_empty() {
+            return Err(error);
+        }
+        Err(BackupError::LeftBehind { error: Box::new(error), failed: undone.failed })
     }
 }

@@ -1,7 +1,7 @@
 //! The files that make up one restore point, beside the streams' content.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -10,10 +10,10 @@ use vmstream::chain::{BackupSet, CheckpointName, PointDisk, PointId, SetFile, St
 use vmstream::stream::meta::{STREAM_VERSION, StreamMeta};
 use vmstream::stream::writer::StreamWriter;
 
-use super::copy::{Copied, CopyError};
+use super::copy::{Copied, CopiedDisk, CopyError};
 use super::disk::ImageFormat;
-use super::live::stream_file;
-use super::observe::{Observed, ReadableDisk};
+use super::job::stream_file;
+use super::observe::Observed;
 use super::publish::{self, PointFiles};
 use super::report::{DiskReport, Report};
 use super::{BackupError, VmTarget};
@@ -34,13 +34,6 @@ pub(super) struct Origin {
     pub(super) parent: String,
     pub(super) incremental: bool,
     pub(super) time: SystemTime,
-}
-
-/// A disk whose file is complete under its partial name.
-pub(super) struct CopiedDisk {
-    pub(super) target: String,
-    pub(super) file: String,
-    pub(super) copied: Copied,
 }
 
 /// The newest modification time of any stream of a chain.
@@ -102,12 +95,16 @@ pub(super) fn partial_names(vm: &VmTarget, observed: &Observed, point: &PointIde
     names.iter().map(|name| publish::partial_name(name)).collect()
 }
 
-fn side_files(observed: &Observed, ident: &str) -> Vec<String> {
-    let boot = observed.facts.boot_files.iter().filter_map(|path| {
-        Some(format!("{}.{ident}", path.file_name()?.to_str()?))
-    });
+pub(super) fn side_files(observed: &Observed, ident: &str) -> Vec<String> {
+    let boot = observed.facts.boot_files.iter().filter_map(|path| boot_file_name(path, ident));
     let qcow = observed.disks.iter().map(|d| format!("{}.{ident}.qcow.json", d.target));
     boot.chain(qcow).chain([format!("autostart.{ident}")]).collect()
+}
+
+/// A copy has no IDENT there.
+fn boot_file_name(path: &Path, ident: &str) -> Option<String> {
+    let base = path.file_name()?.to_str()?;
+    Some(if ident == "copy" { base.to_owned() } else { format!("{base}.{ident}") })
 }
 
 fn checkpoint_file(point: &PointIdentity) -> String {
@@ -151,10 +148,12 @@ pub(super) fn write_side_files(
         files.add_small(&format!("{}.{ident}.qcow.json", disk.target), disk.info.json.as_bytes())?;
     }
     for path in &observed.facts.boot_files {
-        let Some(base) = path.file_name().and_then(|n| n.to_str()) else { continue };
-        let content = fs::read(path)
-            .map_err(|source| BackupError::File { doing: "read boot file", path: path.clone(), source })?;
-        let name = if ident == "copy" { base.to_owned() } else { format!("{base}.{ident}") };
+        let Some(name) = boot_file_name(path, ident) else { continue };
+        let content = fs::read(path).map_err(|source| BackupError::File {
+            doing: "read boot file",
+            path: path.clone(),
+            source,
+        })?;
         files.add_small(&name, &content)?;
     }
     if vm.domain.autostart().unwrap_or(false) {
@@ -167,11 +166,8 @@ pub(super) fn write_side_files(
 pub(super) fn add_disks(
     files: &mut PointFiles,
     copied: Vec<CopiedDisk>,
-    disks: &[ReadableDisk],
-    ident: &str,
     report: &mut Report,
 ) -> Result<(), BackupError> {
-    debug_assert!(copied.iter().all(|c| disks.iter().any(|d| d.target == c.target)), "{ident}");
     for disk in copied {
         let (file_bytes, data_bytes) = match &disk.copied {
             Copied::Stream(stream) => {
@@ -231,8 +227,11 @@ pub(super) fn add_placeholders(
             let path: PathBuf = files.partial_path(&file);
             let meta = meta(&disk.target, disk.format, disk.info.virtual_size, compression, &origin);
             let finished = StreamWriter::create(&path, meta).and_then(StreamWriter::finish);
-            let finished = finished
-                .map_err(|source| BackupError::File { doing: "write", path: path.clone(), source })?;
+            let finished = finished.map_err(|source| BackupError::File {
+                doing: "write",
+                path: path.clone(),
+                source,
+            })?;
             files.add_stream_at(&file, &finished.file, time)?;
             files.add_small_at(&format!("{file}.chksum"), finished.adler32.to_string().as_bytes(), time)?;
         }

@@ -54,7 +54,12 @@ impl PointFiles {
     }
 
     /// Writes a small file that belongs to the time of another point.
-    pub(super) fn add_small_at(&mut self, name: &str, content: &[u8], time: SystemTime) -> Result<(), BackupError> {
+    pub(super) fn add_small_at(
+        &mut self,
+        name: &str,
+        content: &[u8],
+        time: SystemTime,
+    ) -> Result<(), BackupError> {
         self.write(name, content, time)?;
         self.small.push(name.to_owned());
         Ok(())
@@ -66,7 +71,12 @@ impl PointFiles {
     }
 
     /// Takes a stream that belongs to the time of another point.
-    pub(super) fn add_stream_at(&mut self, name: &str, file: &File, time: SystemTime) -> Result<(), BackupError> {
+    pub(super) fn add_stream_at(
+        &mut self,
+        name: &str,
+        file: &File,
+        time: SystemTime,
+    ) -> Result<(), BackupError> {
         let set = file.set_times(FileTimes::new().set_modified(time)).and_then(|()| file.sync_all());
         set.map_err(|source| self.failed("set the time of", &self.partial_path(name), source))?;
         self.streams.push(name.to_owned());
@@ -88,7 +98,11 @@ impl PointFiles {
     }
 
     /// Renames everything to its final name, the marker last. `at` is told each step, for tests that die there.
-    pub(super) fn publish(&self, archive: Option<&ArchiveMove>, at: &dyn Fn(&str)) -> Result<(), BackupError> {
+    pub(super) fn publish(
+        &self,
+        archive: Option<&ArchiveMove>,
+        at: &dyn Fn(&str),
+    ) -> Result<(), BackupError> {
         if let Some(archive) = archive {
             for (i, name) in archive.names.iter().enumerate() {
                 let moved = super::archive::move_one(&self.dir, &archive.to, name);
@@ -122,7 +136,8 @@ impl PointFiles {
             let to = self.dir.join(name);
             if let Some(folder) = to.parent().filter(|folder| *folder != self.dir) {
                 fs::create_dir_all(folder).map_err(|source| self.failed("create", folder, source))?;
-                fs::rename(self.partial_path(name), &to).map_err(|source| self.failed("publish", &to, source))?;
+                fs::rename(self.partial_path(name), &to)
+                    .map_err(|source| self.failed("publish", &to, source))?;
                 self.sync_dir(folder)?;
                 continue;
             }
@@ -184,7 +199,11 @@ mod tests {
         files.set_marker("web.cpt", "[]").unwrap();
         files.publish(None, &|_| {}).unwrap();
         for name in ["vda.full.data", "checkpoints/virtnbdbackup.0.xml", "web.cpt"] {
-            assert_eq!(fs::metadata(dir.path().join(name)).unwrap().modified().unwrap(), at(1000, 0), "{name}");
+            assert_eq!(
+                fs::metadata(dir.path().join(name)).unwrap().modified().unwrap(),
+                at(1000, 0),
+                "{name}"
+            );
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }

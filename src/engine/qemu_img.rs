@@ -38,6 +38,8 @@ pub struct ImageInfo {
     pub actual_size: u64,
     /// A qcow2 image of version 2 (compat 0.10), which cannot keep bitmaps.
     pub is_qcow2_v2: bool,
+    /// Bitmaps in the image that were closed in order. While QEMU has the image open they all count as in use.
+    pub sound_bitmaps: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,12 +66,18 @@ pub fn info(image: &Path) -> Result<ImageInfo, QemuImgError> {
         image: image.to_owned(),
         message: format!("its output is not understood: {e}"),
     })?;
-    let compat = parsed.format_specific.and_then(|f| f.data.get("compat")?.as_str().map(str::to_owned));
+    let data = parsed.format_specific.map(|f| f.data).unwrap_or_default();
+    let is_qcow2_v2 = data.get("compat").and_then(|v| v.as_str()) == Some("0.10");
+    let bitmaps = data.get("bitmaps").and_then(|v| v.as_array()).cloned().unwrap_or_default();
+    let in_use = |b: &serde_json::Value| b["flags"].as_array().is_some_and(|f| f.contains(&"in-use".into()));
+    let sound = bitmaps.iter().filter(|b| !in_use(b)).filter_map(|b| b["name"].as_str().map(str::to_owned));
+    let sound_bitmaps = sound.collect();
     Ok(ImageInfo {
         json,
         virtual_size: parsed.virtual_size,
         actual_size: parsed.actual_size,
-        is_qcow2_v2: compat.as_deref() == Some("0.10"),
+        is_qcow2_v2,
+        sound_bitmaps,
     })
 }
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::BackupError;
 use super::disk::ImageFormat;
-use crate::nbd::Export;
 
 /// How long it may take to open an image.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -19,11 +18,10 @@ const CLIENTS: &str = "16";
 pub(super) struct QemuNbd {
     child: Child,
     socket: PathBuf,
-    name: String,
 }
 
 impl QemuNbd {
-    /// Exports `image` under the name of the disk target.
+    /// Exports `image` under the name of the disk target, with a bitmap of it if one is named.
     ///
     /// The image is opened without a lock (`force-share`): somebody who starts the domain meanwhile must succeed. The
     /// caller checks that nobody did.
@@ -32,6 +30,7 @@ impl QemuNbd {
         format: ImageFormat,
         target: &str,
         socket: PathBuf,
+        bitmap: Option<&str>,
     ) -> Result<Self, BackupError> {
         let failed = |message: String| BackupError::QemuNbd { message };
         let options = serde_json::json!({
@@ -41,6 +40,7 @@ impl QemuNbd {
         });
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "qemu-nbd", "--read-only", "--persistent", "--shared", CLIENTS])
+            .args(bitmap.into_iter().flat_map(|name| ["--bitmap", name]))
             .args(["--export-name", target, "--socket"])
             .arg(&socket)
             .arg(format!("json:{options}"))
@@ -48,8 +48,10 @@ impl QemuNbd {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|e| failed(format!("cannot run setpriv and qemu-nbd (packages util-linux, qemu-utils): {e}")))?;
-        let mut started = Self { child, socket, name: target.to_owned() };
+            .map_err(|e| {
+                failed(format!("cannot run setpriv and qemu-nbd (packages util-linux, qemu-utils): {e}"))
+            })?;
+        let mut started = Self { child, socket };
         let deadline = Instant::now() + START_LIMIT;
         while UnixStream::connect(&started.socket).is_err() {
             let ended = started.child.try_wait().ok().flatten();
@@ -60,11 +62,6 @@ impl QemuNbd {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(started)
-    }
-
-    /// Where to read.
-    pub(super) fn export(&self) -> Export {
-        Export { socket: self.socket.clone(), name: self.name.clone() }
     }
 
     /// What it printed, after it was ended.

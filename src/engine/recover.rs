@@ -114,16 +114,21 @@ pub(super) fn end_job(domain: &Domain, journal: &Journal) -> Result<bool, Libvir
         return Ok(false);
     }
     let deadline = Instant::now() + JOB_END_LIMIT;
-    loop {
-        let ended = domain.abort_job();
-        if !has_job(domain, journal)? {
-            return Ok(true);
-        }
+    // It is gone after some ten milliseconds, as a rule.
+    let mut pause = Duration::from_millis(5);
+    let ended = domain.abort_job();
+    while has_job(domain, journal)? {
         if Instant::now() >= deadline {
             return ended.map(|()| false);
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LOOK_EVERY);
+        if pause == LOOK_EVERY {
+            // Refused before, perhaps because another call held the domain.
+            let _ = domain.abort_job();
+        }
     }
+    Ok(true)
 }
 
 /// True when the domain's backup job is the one that the journal names: its XML has our socket.

@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 use super::cancel::{Cancel, StopReason};
 use super::settings::Reserve;
 use super::space::{self, Space};
+use crate::libvirt::Domain;
 
 /// How often to look. A guest can fill a gigabyte in a second.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often to ask the job for its statistics.
+const STATS_EVERY: Duration = Duration::from_secs(1);
 
 /// The job is ended when the space would last for so many more looks at the rate of the last one.
 const LOOKS_AHEAD: u64 = 6;
@@ -26,22 +30,38 @@ fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
     now.free_bytes < keep || soon < keep / 2
 }
 
-/// Watches until `done` says so, and stops the backup when space runs low.
-pub(super) fn watch(dir: &Path, reserve: Reserve, cancel: &Cancel, done: &dyn Fn(Duration) -> bool) {
-    let Ok(mut before) = space::of(dir) else { return };
-    let mut last = Instant::now();
+/// Watches until `done` says so, and stops the backup when space runs low. Returns the most bytes that the scratch
+/// files held, as the job's statistics tell.
+pub(super) fn watch(
+    domain: &Domain,
+    dir: &Path,
+    reserve: Reserve,
+    cancel: &Cancel,
+    done: &dyn Fn(Duration) -> bool,
+) -> u64 {
+    let mut peak_bytes = 0;
+    let Ok(mut before) = space::of(dir) else { return peak_bytes };
+    let (mut last, mut last_stats) = (Instant::now(), Instant::now());
     while !done(LOOK_EVERY.saturating_sub(last.elapsed())) {
         last = Instant::now();
         let Ok(now) = space::of(dir) else { continue };
-        if too_low(now, before, reserve) {
-            return cancel.stop(StopReason::ScratchFull {
+        let stop = too_low(now, before, reserve);
+        if !stop && last_stats.elapsed() >= STATS_EVERY {
+            last_stats = Instant::now();
+            peak_bytes = peak_bytes.max(domain.job_stats().map_or(0, |stats| stats.scratch_used_bytes));
+        }
+        if stop {
+            cancel.stop(StopReason::ScratchFull {
                 free: space::human(now.free_bytes),
+                used: space::human(peak_bytes),
                 reserve: space::human(reserve.least(now.total_bytes)),
                 dir: dir.display().to_string(),
             });
+            break;
         }
         before = now;
     }
+    peak_bytes
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub fn history_ratio_permille(set: Option<&BackupSet>) -> u64 {
         PointDisk::Raw(_) => None,
     });
     let (files, data) = sizes.fold((0_u64, 0_u64), |(f, d), (file, plain)| (f + file, d + plain));
-    if data == 0 { 1000 } else { (files.saturating_mul(1000) / data).clamp(1, 1000) }
+    files.saturating_mul(1000).checked_div(data).unwrap_or(1000).clamp(1, 1000)
 }
 
 /// Bytes for people: `1.5 GiB`.

@@ -15,8 +15,6 @@ pub(super) enum JobDisk {
         since: Option<String>,
         /// Gets a bitmap with the new checkpoint.
         checkpoint: bool,
-        /// The format of the disk is encrypted: the scratch file must be too.
-        bitmap_export: bool,
     },
     /// Left out.
     Skip {
@@ -25,9 +23,14 @@ pub(super) enum JobDisk {
     },
 }
 
-/// The meta context of a disk's dirty bitmap, as QEMU names it.
-pub(super) fn bitmap_context(target: &str) -> String {
-    format!("qemu:dirty-bitmap:backup-{target}")
+/// The meta context of a dirty bitmap, as QEMU names it.
+pub(super) fn bitmap_context(bitmap: &str) -> String {
+    format!("qemu:dirty-bitmap:{bitmap}")
+}
+
+/// The meta context of a disk's changes in a job of ours.
+pub(super) fn job_bitmap_context(target: &str) -> String {
+    bitmap_context(&format!("backup-{target}"))
 }
 
 /// `<domainbackup>` for pull mode over a unix socket.
@@ -38,21 +41,24 @@ pub(super) fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[Jo
     if let Some(parent) = parent {
         xml += &format!("  <incremental>{}</incremental>\n", escape(parent));
     }
-    xml += &format!("  <server transport='unix' socket='{}'/>\n  <disks>\n", escape(&socket.to_string_lossy()));
+    xml +=
+        &format!("  <server transport='unix' socket='{}'/>\n  <disks>\n", escape(&socket.to_string_lossy()));
     for disk in disks {
         match disk {
             JobDisk::Skip { target } => {
                 xml += &format!("    <disk name='{}' backup='no'/>\n", escape(target));
             }
-            JobDisk::Backup { target, scratch, since, bitmap_export, .. } => {
+            JobDisk::Backup { target, scratch, since, .. } => {
                 let target = escape(target);
                 let mode = match since {
-                    Some(since) => format!("backupmode='incremental' incremental='{}'", escape(since)),
+                    Some(since) => format!(
+                        "backupmode='incremental' incremental='{}' exportbitmap='backup-{target}'",
+                        escape(since)
+                    ),
                     None => "backupmode='full'".to_owned(),
                 };
-                let bitmap = if *bitmap_export { format!(" exportbitmap='backup-{target}'") } else { String::new() };
                 xml += &format!(
-                    "    <disk name='{target}' backup='yes' type='file' {mode} exportname='{target}'{bitmap}>\n      \
+                    "    <disk name='{target}' backup='yes' type='file' exportname='{target}' {mode}>\n      \
                      <scratch file='{}'/>\n    </disk>\n",
                     escape(&scratch.to_string_lossy())
                 );
@@ -112,14 +118,12 @@ mod tests {
                 scratch: "/var/tmp/it's.vda".into(),
                 since: Some("virtnbdbackup.0".into()),
                 checkpoint: true,
-                bitmap_export: true,
             },
             JobDisk::Backup {
                 target: "vdb".into(),
                 scratch: "/var/tmp/x.vdb".into(),
                 since: None,
                 checkpoint: false,
-                bitmap_export: false,
             },
             JobDisk::Skip { target: "sda".into() },
         ];
@@ -127,10 +131,10 @@ mod tests {
   <incremental>virtnbdbackup.0</incremental>
   <server transport='unix' socket='/var/tmp/s'/>
   <disks>
-    <disk name='vda' backup='yes' type='file' backupmode='incremental' incremental='virtnbdbackup.0' exportname='vda' exportbitmap='backup-vda'>
+    <disk name='vda' backup='yes' type='file' exportname='vda' backupmode='incremental' incremental='virtnbdbackup.0' exportbitmap='backup-vda'>
       <scratch file='/var/tmp/it&apos;s.vda'/>
     </disk>
-    <disk name='vdb' backup='yes' type='file' backupmode='full' exportname='vdb'>
+    <disk name='vdb' backup='yes' type='file' exportname='vdb' backupmode='full'>
       <scratch file='/var/tmp/x.vdb'/>
     </disk>
     <disk name='sda' backup='no'/>

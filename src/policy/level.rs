@@ -6,7 +6,7 @@
 //! | runs | none, or a copy | any of ours | full, old checkpoints go; a copy is archived |
 //! | runs | chain | last checkpoint there, bitmaps sound | incremental |
 //! | runs | chain | last checkpoint gone or broken | full, chain archived |
-//! | runs | chain, a disk shrank or no disk goes on | any of ours | full, chain archived |
+//! | runs | chain, a disk was resized, or no disk goes on | any of ours | full, chain archived |
 //! | shut off | copy, images as they were | any of ours | skip |
 //! | shut off | otherwise | any of ours | copy; what is there is archived |
 
@@ -102,8 +102,9 @@ pub enum Why {
     BitmapLost(String),
     /// The chain on disk cannot be continued.
     ChainBroken(String),
-    /// A disk became smaller.
-    DiskShrank(String),
+    /// A disk has another size than in the chain. virtnbdrestore before 2.29 gives every point the size of the first
+    /// one, and drops what does not fit without an error: such a chain would not be exact under every reader.
+    DiskResized(String),
     /// None of the disks of the last point is part of this one.
     OtherDisks,
     /// The domain is shut off.
@@ -121,7 +122,7 @@ impl fmt::Display for Why {
             Self::CheckpointLost(name) => write!(f, "libvirt no longer has checkpoint {name}"),
             Self::BitmapLost(message) => write!(f, "a dirty bitmap is lost ({message})"),
             Self::ChainBroken(message) => write!(f, "the chain cannot be continued: {message}"),
-            Self::DiskShrank(target) => write!(f, "disk {target} is smaller than in the chain"),
+            Self::DiskResized(target) => write!(f, "disk {target} was resized"),
             Self::OtherDisks => write!(f, "none of the chain's disks is there any more"),
             Self::ShutOff => write!(f, "the VM is shut off"),
             Self::Unchanged => write!(f, "shut off and unchanged since the last copy"),
@@ -221,18 +222,20 @@ fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
     if let Some(message) = &seen.bitmap_fault {
         return Err(Why::BitmapLost(message.clone()));
     }
-    if let Some(disk) = seen.disks.iter().find(|d| d.size_in_chain.is_some_and(|before| d.size < before)) {
-        return Err(Why::DiskShrank(disk.target.clone()));
+    if let Some(disk) = seen.disks.iter().find(|d| d.size_in_chain.is_some_and(|before| d.size != before)) {
+        return Err(Why::DiskResized(disk.target.clone()));
     }
     if !seen.disks.iter().any(|d| d.has_bitmap) {
         return Err(Why::OtherDisks);
     }
-    let name = parent.next().ok_or_else(|| Why::ChainBroken("it has no room for one more point".to_owned()))?;
+    let name =
+        parent.next().ok_or_else(|| Why::ChainBroken("it has no room for one more point".to_owned()))?;
     Ok((parent, name))
 }
 
 fn plan_offline(seen: &Seen) -> Plan {
-    let unchanged = seen.chain.is_copy && seen.chain.broken.is_none() && seen.offline == OfflineSeen::Unchanged;
+    let unchanged =
+        seen.chain.is_copy && seen.chain.broken.is_none() && seen.offline == OfflineSeen::Unchanged;
     let (decision, why) = if unchanged {
         (Decision::Skip, Why::Unchanged)
     } else {
@@ -261,7 +264,12 @@ mod tests {
             chain: ChainSeen { points: vec![cp(0), cp(1)], has_files: true, ..ChainSeen::default() },
             checkpoints: vec![known(0), known(1)],
             bitmap_fault: None,
-            disks: vec![DiskSeen { target: "vda".into(), size: 10, has_bitmap: true, size_in_chain: Some(10) }],
+            disks: vec![DiskSeen {
+                target: "vda".into(),
+                size: 10,
+                has_bitmap: true,
+                size_in_chain: Some(10),
+            }],
             offline: OfflineSeen::Changed,
         }
     }
@@ -279,19 +287,115 @@ mod tests {
         let incremental = Decision::Incremental { parent: cp(1), name: cp(2) };
         let cases: Vec<(&str, Seen, Decision, Why, Vec<String>)> = vec![
             ("goes on", healthy(), incremental.clone(), Why::ChainContinues, vec![]),
-            ("first", edit(&|s| { s.chain = ChainSeen::default(); s.checkpoints.clear(); }), full(false), Why::NoChain, vec![]),
-            ("new period", edit(&|s| { s.chain = ChainSeen::default(); for c in &mut s.checkpoints { c.origin = Origin::OlderChain; } }), full(false), Why::NoChain, all.clone()),
-            ("after a copy", edit(&|s| s.chain = copy_on_disk.clone()), full(true), Why::AfterCopy, all.clone()),
-            ("checkpoint lost", edit(&|s| { s.checkpoints.pop(); }), full(true), Why::CheckpointLost(cp(1).to_string()), vec![cp(0).to_string()]),
-            ("bitmap lost", edit(&|s| s.bitmap_fault = Some("x".into())), full(true), Why::BitmapLost("x".into()), all.clone()),
-            ("chain broken", edit(&|s| s.chain.broken = Some("x".into())), full(true), Why::ChainBroken("x".into()), all.clone()),
-            ("disk shrank", edit(&|s| s.disks[0].size = 9), full(true), Why::DiskShrank("vda".into()), all.clone()),
-            ("disk grew", edit(&|s| s.disks[0].size = 11), incremental.clone(), Why::ChainContinues, vec![]),
-            ("disk added", edit(&|s| s.disks.push(DiskSeen { target: "vdb".into(), size: 1, has_bitmap: false, size_in_chain: None })), incremental, Why::ChainContinues, vec![]),
-            ("all disks replaced", edit(&|s| s.disks[0].has_bitmap = false), full(true), Why::OtherDisks, all.clone()),
+            (
+                "first",
+                edit(&|s| {
+                    s.chain = ChainSeen::default();
+                    s.checkpoints.clear();
+                }),
+                full(false),
+                Why::NoChain,
+                vec![],
+            ),
+            (
+                "new period",
+                edit(&|s| {
+                    s.chain = ChainSeen::default();
+                    for c in &mut s.checkpoints {
+                        c.origin = Origin::OlderChain;
+                    }
+                }),
+                full(false),
+                Why::NoChain,
+                all.clone(),
+            ),
+            (
+                "after a copy",
+                edit(&|s| s.chain = copy_on_disk.clone()),
+                full(true),
+                Why::AfterCopy,
+                all.clone(),
+            ),
+            (
+                "checkpoint lost",
+                edit(&|s| {
+                    s.checkpoints.pop();
+                }),
+                full(true),
+                Why::CheckpointLost(cp(1).to_string()),
+                vec![cp(0).to_string()],
+            ),
+            (
+                "bitmap lost",
+                edit(&|s| s.bitmap_fault = Some("x".into())),
+                full(true),
+                Why::BitmapLost("x".into()),
+                all.clone(),
+            ),
+            (
+                "chain broken",
+                edit(&|s| s.chain.broken = Some("x".into())),
+                full(true),
+                Why::ChainBroken("x".into()),
+                all.clone(),
+            ),
+            (
+                "disk shrank",
+                edit(&|s| s.disks[0].size = 9),
+                full(true),
+                Why::DiskResized("vda".into()),
+                all.clone(),
+            ),
+            (
+                "disk grew",
+                edit(&|s| s.disks[0].size = 11),
+                full(true),
+                Why::DiskResized("vda".into()),
+                all.clone(),
+            ),
+            (
+                "disk added",
+                edit(&|s| {
+                    s.disks.push(DiskSeen {
+                        target: "vdb".into(),
+                        size: 1,
+                        has_bitmap: false,
+                        size_in_chain: None,
+                    })
+                }),
+                incremental,
+                Why::ChainContinues,
+                vec![],
+            ),
+            (
+                "all disks replaced",
+                edit(&|s| s.disks[0].has_bitmap = false),
+                full(true),
+                Why::OtherDisks,
+                all.clone(),
+            ),
             ("shut off", edit(&|s| s.active = false), Decision::Copy { archive: true }, Why::ShutOff, vec![]),
-            ("shut off, copied before", edit(&|s| { s.active = false; s.chain = copy_on_disk.clone(); s.offline = OfflineSeen::Unchanged; }), Decision::Skip, Why::Unchanged, vec![]),
-            ("shut off, changed", edit(&|s| { s.active = false; s.chain = copy_on_disk.clone(); }), Decision::Copy { archive: true }, Why::ShutOff, vec![]),
+            (
+                "shut off, copied before",
+                edit(&|s| {
+                    s.active = false;
+                    s.chain = copy_on_disk.clone();
+                    s.offline = OfflineSeen::Unchanged;
+                }),
+                Decision::Skip,
+                Why::Unchanged,
+                vec![],
+            ),
+            (
+                "shut off, changed",
+                edit(&|s| {
+                    s.active = false;
+                    s.chain = copy_on_disk.clone();
+                }),
+                Decision::Copy { archive: true },
+                Why::ShutOff,
+                vec![],
+            ),
         ];
         for (name, seen, decision, why, drop_checkpoints) in cases {
             assert_eq!(plan_backup(&seen), Plan { decision, why, drop_checkpoints }, "{name}");

@@ -3,5 +3,5 @@
 mod level;
 
 pub use level::{
-    ChainSeen, CheckpointSeen, Decision, DiskSeen, Origin, OfflineSeen, Plan, Refusal, Seen, Why, plan_backup,
+    ChainSeen, CheckpointSeen, Decision, DiskSeen, OfflineSeen, Origin, Plan, Refusal, Seen, Why, plan_backup,
 };

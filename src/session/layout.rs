@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn folders_are_named_as_the_bash_program_does() {
-        for (name, want) in [("web-1.example_a", "web-1.example_a"), ("web 1", "web_1"), ("büro/x", "b_ro_x")] {
+        for (name, want) in [("web-1.example_a", "web-1.example_a"), ("web 1", "web_1"), ("büro/x", "b_ro_x")]
+        {
             assert_eq!(folder_name(name), want);
         }
         assert_eq!(period_of(jiff::civil::date(2026, 2, 6)), "202602");

@@ -47,7 +47,9 @@ pub enum SessionError {
         source: std::io::Error,
     },
     /// libvirt does not answer.
-    #[error("{source}. Is the libvirt daemon running (systemctl status libvirtd), and may this user connect to it?")]
+    #[error(
+        "{source}. Is the libvirt daemon running (systemctl status libvirtd), and may this user connect to it?"
+    )]
     Libvirt {
         /// What it said.
         source: LibvirtError,
@@ -132,7 +134,9 @@ impl Session {
     /// What the run would do to each domain. Touches nothing.
     pub fn preview(&self) -> Vec<(String, Result<Preview, BackupError>, Option<LayoutError>)> {
         let preview = |domain: &Domain| match self.place(domain) {
-            Ok(vm) => (domain.name().to_owned(), engine::preview(&vm, &self.settings, &self.backup_path), None),
+            Ok(vm) => {
+                (domain.name().to_owned(), engine::preview(&vm, &self.settings, &self.backup_path), None)
+            }
             Err(e) => {
                 let stopped = BackupError::Stopped(engine::cancel::StopReason::OtherFailure);
                 (domain.name().to_owned(), Err(stopped), Some(e))

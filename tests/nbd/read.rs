@@ -103,7 +103,7 @@ fn two_connections_wait_in_one_poll() {
     for (i, conn) in connections.iter_mut().enumerate() {
         conn.start_read(vec![0xEE; 2 * MIB], (i * 2 * MIB) as u64, i as u64).unwrap();
     }
-    let mut got = vec![Vec::new(), Vec::new()];
+    let mut got = [Vec::new(), Vec::new()];
     while got.iter().any(Vec::is_empty) {
         let ready = {
             let mut fds: Vec<_> = connections.iter().map(poll_fd).collect();

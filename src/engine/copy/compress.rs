@@ -124,8 +124,11 @@ fn frame(job: Job) -> Result<Piece, CopyError> {
         Content::Zero { len: plain_len }
     } else if let Some(level) = lane.level {
         let mut stored = Vec::with_capacity(plain.len() / 2);
-        codec::compress(&plain, level, &mut stored)
-            .map_err(|source| CopyError::Compress { target, at: start, source })?;
+        codec::compress(&plain, level, &mut stored).map_err(|source| CopyError::Compress {
+            target,
+            at: start,
+            source,
+        })?;
         lane.spare.give(plain);
         Content::Data { plain_len, stored }
     } else {

@@ -10,6 +10,7 @@
 //!
 //! Must not live here: jobs, checkpoints, names in the chain directory.
 
+mod all;
 mod compress;
 mod error;
 mod reader;
@@ -23,6 +24,7 @@ use std::thread;
 
 use crossbeam_channel::bounded;
 
+pub use all::{CopiedDisk, copy_all};
 pub use compress::Compressors;
 pub use error::CopyError;
 pub use sink::{Copied, SinkPlan};
@@ -52,6 +54,8 @@ const QUEUED_PIECES: usize = 256;
 pub struct DiskTask {
     /// Disk target, for messages.
     pub target: String,
+    /// Name of the file once it is published.
+    pub file: String,
     /// Where to read.
     pub export: Export,
     /// The meta context of the dirty bitmap, for the changes only.
@@ -151,9 +155,7 @@ pub fn copy_disk(
             scope.spawn(move || note.note(reader::read_all(task, &ops, &lane, cancel)));
         }
         drop((op_rx, lane));
-        scope.spawn(move || {
-            note.note(scout::survey(task, &shared.budget, &op_tx, &piece_tx, watch, cancel))
-        });
+        scope.spawn(move || note.note(scout::survey(task, &shared.budget, &op_tx, &piece_tx, watch, cancel)));
         note.note(writer::write_all(task, &piece_rx, watch, cancel))
     });
     first_error.into_result(copied)

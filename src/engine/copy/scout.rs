@@ -76,7 +76,8 @@ impl Planner<'_> {
 
     fn zero(&mut self, span: Span) -> Result<(), StopReason> {
         let permit = self.budget.take(ZERO_COST, self.cancel)?;
-        let piece = Piece { seq: self.seq, start: span.start, content: Content::Zero { len: span.len }, permit };
+        let piece =
+            Piece { seq: self.seq, start: span.start, content: Content::Zero { len: span.len }, permit };
         self.seq += 1;
         self.pieces.send(ToWriter::Piece(piece)).map_err(|_| StopReason::OtherFailure)
     }

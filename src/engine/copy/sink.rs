@@ -68,15 +68,16 @@ pub(super) struct Sink<'a> {
 }
 
 enum Form {
-    Stream { writer: StreamWriter, zeroes: Zeroes },
+    Stream { writer: Box<StreamWriter>, zeroes: Zeroes },
     RawImage { file: File, data_bytes: u64 },
 }
 
 impl<'a> Sink<'a> {
     pub(super) fn create(task: &'a DiskTask) -> Result<Self, CopyError> {
         let form = match &task.sink {
-            SinkPlan::Stream { path, meta } => StreamWriter::create(path, meta.clone())
-                .map(|writer| Form::Stream { writer, zeroes: Zeroes::new(meta.compression) }),
+            SinkPlan::Stream { path, meta } => StreamWriter::create(path, meta.clone()).map(|writer| {
+                Form::Stream { writer: Box::new(writer), zeroes: Zeroes::new(meta.compression) }
+            }),
             SinkPlan::RawImage { path, size } => {
                 create_image(path, *size).map(|file| Form::RawImage { file, data_bytes: 0 })
             }
@@ -149,10 +150,8 @@ impl Zeroes {
     fn coverage(&mut self, task: &DiskTask) -> Result<&Coverage, CopyError> {
         let coverage = match self.coverage.take() {
             Some(known) => known,
-            None => Coverage::of_streams(&task.earlier_streams).map_err(|e| CopyError::Chain {
-                target: task.target.clone(),
-                message: e.to_string(),
-            })?,
+            None => Coverage::of_streams(&task.earlier_streams)
+                .map_err(|e| CopyError::Chain { target: task.target.clone(), message: e.to_string() })?,
         };
         Ok(self.coverage.insert(coverage))
     }

@@ -1,0 +1,217 @@
+//! What a live backup consists of, as data: which disk takes part how, into which file.
+
+use std::path::PathBuf;
+
+use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, StreamKind};
+
+use super::copy::{DiskTask, SinkPlan};
+use super::disk::{ImageFormat, Skipped};
+use super::journal::{Journal, Stage, Stop};
+use super::observe::{self, Observed, ReadableDisk};
+use super::point::{self, PointIdentity};
+use super::xml::JobDisk;
+use super::{BackupError, Engine, VmTarget, publish};
+use crate::nbd::Export;
+
+/// What a disk becomes in this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A stream; of the changes since a checkpoint, or of the whole disk.
+    Stream {
+        /// The parent checkpoint. `None` also for a disk that was added to a chain.
+        since: Option<CheckpointName>,
+    },
+    /// A raw image.
+    RawImage,
+}
+
+impl Role {
+    /// The checkpoint whose changes are wanted.
+    pub(super) fn since(self) -> Option<CheckpointName> {
+        match self {
+            Self::Stream { since } => since,
+            Self::RawImage => None,
+        }
+    }
+}
+
+/// The disks of one point, and those that are left out.
+pub(super) struct JobPlan<'a> {
+    pub(super) disks: Vec<(&'a ReadableDisk, Role)>,
+    pub(super) skipped: Vec<Skipped>,
+}
+
+/// Where a disk is read from.
+pub(super) struct DiskSource {
+    pub(super) export: Export,
+    /// The meta context of the changes, for a disk of which only those are wanted.
+    pub(super) bitmap: Option<String>,
+}
+
+impl<'a> JobPlan<'a> {
+    /// Gives every disk its role.
+    ///
+    /// # Errors
+    /// When no disk becomes a stream: there is nothing that a checkpoint could belong to.
+    pub(super) fn new(
+        observed: &'a Observed,
+        point: &PointIdentity,
+        raw_disks: bool,
+        domain: &str,
+    ) -> Result<Self, BackupError> {
+        let incremental = point.parent.is_some();
+        let raw_wanted = raw_disks && !incremental;
+        let has_bitmap =
+            |target: &str| observed.seen.disks.iter().any(|d| d.target == target && d.has_bitmap);
+        let role = |disk: &ReadableDisk| match disk.format {
+            ImageFormat::Raw if raw_wanted => Some(Role::RawImage),
+            ImageFormat::Raw => None,
+            ImageFormat::Qcow2 => {
+                Some(Role::Stream { since: point.parent.filter(|_| has_bitmap(&disk.target)) })
+            }
+        };
+        let disks: Vec<_> = observed.disks.iter().filter_map(|disk| Some((disk, role(disk)?))).collect();
+        let mut skipped = observed.skipped.clone();
+        if !raw_wanted {
+            skipped.extend(observe::skip_raw(&observed.disks, incremental));
+        }
+        if disks.iter().any(|(_, role)| matches!(role, Role::Stream { .. })) {
+            return Ok(Self { disks, skipped });
+        }
+        Err(no_disks(domain, &skipped))
+    }
+
+    /// How each disk of the domain takes part in the job, also those that do not.
+    pub(super) fn job_disks(&self, journal: &Journal) -> Vec<JobDisk> {
+        let exported =
+            self.disks.iter().zip(&journal.scratch).map(|((disk, role), scratch)| JobDisk::Backup {
+                target: disk.target.clone(),
+                scratch: scratch.clone(),
+                since: role.since().map(|name| name.to_string()),
+                checkpoint: *role != Role::RawImage,
+            });
+        let skipped = self.skipped.iter().filter(|s| !s.target.is_empty());
+        exported.chain(skipped.map(|s| JobDisk::Skip { target: s.target.clone() })).collect()
+    }
+
+    /// The journal of a run that does this. Scratch files come first in `scratch`, one for each disk, in order.
+    pub(super) fn journal(
+        &self,
+        engine: &Engine,
+        vm: &VmTarget,
+        observed: &Observed,
+        point: &PointIdentity,
+    ) -> Journal {
+        let id = engine.next_id();
+        let scratch_dir = &engine.settings.scratch_dir;
+        // AppArmor profiles that admins have installed for the old tool allow exactly this name.
+        let socket = PathBuf::from(format!("/var/tmp/virtnbdbackup.{id}"));
+        let scratch =
+            self.disks.iter().map(|(disk, _)| scratch_dir.join(format!("backup.{id}.{}", disk.target)));
+        let sockets = self.disks.iter().map(|(disk, _)| nbd_socket(&socket, &disk.target));
+        let streams = self.disks.iter().filter(|(_, role)| *role != Role::RawImage);
+        let partial =
+            self.disks.iter().map(|(disk, role)| publish::partial_name(&file_name(disk, *role, point)));
+        Journal {
+            pid: std::process::id(),
+            uri: vm.domain.host().uri().to_owned(),
+            domain: vm.domain.name().to_owned(),
+            uuid: vm.domain.uuid().to_owned(),
+            chain_dir: vm.chain_dir.clone(),
+            scratch: scratch.chain(sockets).collect(),
+            checkpoint: Some(point.name.to_string()),
+            images: streams.map(|(disk, _)| disk.image.clone()).collect(),
+            stop: Stop::None,
+            stage: Stage::Copying {
+                partial: partial.chain(point::partial_names(vm, observed, point)).collect(),
+            },
+            socket,
+            id,
+        }
+    }
+
+    /// What to copy, each disk from where `source` says.
+    pub(super) fn tasks(
+        &self,
+        engine: &Engine,
+        vm: &VmTarget,
+        observed: &Observed,
+        point: &PointIdentity,
+        source: &dyn Fn(&ReadableDisk, Role) -> DiskSource,
+    ) -> Result<Vec<DiskTask>, BackupError> {
+        let task = |&(disk, role): &(&ReadableDisk, Role)| {
+            let DiskSource { export, bitmap } = source(disk, role);
+            let file = file_name(disk, role, point);
+            let path = vm.chain_dir.join(publish::partial_name(&file));
+            // The plan rests on the size that was seen; a disk of another size needs another plan.
+            let size = point::export_size(&export, &disk.target)?;
+            if size != disk.info.virtual_size && role != Role::RawImage {
+                let what = format!("disk {} was resized", disk.target);
+                return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
+            }
+            let sink = match role {
+                Role::RawImage => SinkPlan::RawImage { path, size },
+                Role::Stream { since } => {
+                    let origin = point::Origin {
+                        checkpoint: point.name.to_string(),
+                        parent: since.map(|p| p.to_string()).unwrap_or_default(),
+                        incremental: since.is_some(),
+                        time: point.time,
+                    };
+                    let compression = engine.settings.compression;
+                    let meta = point::meta(&disk.target, disk.format, size, compression, &origin);
+                    SinkPlan::Stream { path, meta }
+                }
+            };
+            let earlier_streams = earlier_streams(observed, point, &disk.target);
+            Ok(DiskTask { target: disk.target.clone(), file, export, bitmap, sink, earlier_streams })
+        };
+        self.disks.iter().map(task).collect()
+    }
+}
+
+/// The error of a domain without a disk to back up.
+pub(super) fn no_disks(domain: &str, skipped: &[Skipped]) -> BackupError {
+    let reason = |s: &Skipped| format!("{}: {}", s.target, s.reason);
+    let mut reasons = skipped.iter().map(reason).collect::<Vec<_>>().join("; ");
+    if reasons.is_empty() {
+        reasons = "it has none".to_owned();
+    }
+    BackupError::NoDisks { domain: domain.to_owned(), reasons }
+}
+
+/// The socket of the server for one disk of a domain that is shut off.
+pub(super) fn nbd_socket(socket: &std::path::Path, target: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{target}", socket.display()))
+}
+
+/// The streams of the chain that hold data of a disk. None for a new chain.
+fn earlier_streams(observed: &Observed, point: &PointIdentity, target: &str) -> Vec<PathBuf> {
+    let Some(set) = observed.set.as_ref().filter(|_| point.parent.is_some()) else { return vec![] };
+    let entries = set.points.iter().flat_map(|p| &p.disks).filter(|(name, _)| name.as_str() == target);
+    let streams = entries.filter_map(|(_, disk)| match disk {
+        PointDisk::Stream(entry) => Some(entry.path.clone()),
+        PointDisk::Raw(_) => None,
+    });
+    streams.collect()
+}
+
+/// The file a disk becomes. In a chain every point but the first is called an increment, also when it holds the
+/// whole disk because the disk was added.
+fn file_name(disk: &ReadableDisk, role: Role, point: &PointIdentity) -> String {
+    let kind = match (role, point.parent) {
+        (Role::RawImage, _) => StreamKind::Copy,
+        (Role::Stream { .. }, None) => StreamKind::Full,
+        (Role::Stream { .. }, Some(_)) => StreamKind::Inc(point.name),
+    };
+    stream_file(&disk.target, kind)
+}
+
+/// A stream's file name for a target that came from libvirt.
+pub(super) fn stream_file(target: &str, kind: StreamKind) -> String {
+    match target.parse::<DiskTarget>() {
+        Ok(target) => kind.file_name(&target),
+        // libvirt allows only letters and digits in a target; whatever it is stays inside the folder.
+        Err(_) => format!("{}.data", target.replace(['/', '.'], "_")),
+    }
+}
