@@ -14,35 +14,37 @@ become_root() {
 	exec sudo env "PATH=$PATH" ${CARGO_TARGET_DIR:+"CARGO_TARGET_DIR=$CARGO_TARGET_DIR"} "$0" "$@"
 }
 
+as_root() { if [[ $EUID -eq 0 ]]; then "$@"; else sudo env "PATH=$PATH" "$@"; fi; }
+
 host_virsh() { LC_ALL=C virsh -q -c qemu:///system "$@"; }
 
 # Makes libvirt answer, and remembers whether that took a daemon of ours.
 daemons_started=''
 begin_daemons() {
-	if timeout 20 virsh -q -c qemu:///system uri >/dev/null 2>&1; then return; fi
+	if as_root timeout 20 virsh -q -c qemu:///system uri >/dev/null 2>&1; then return; fi
 	daemons_started=yes
-	"$root/scripts/lab-daemons.sh" start
+	as_root "$root/scripts/lab-daemons.sh" start
 }
 
 # Ends the daemons that begin_daemons started.
 end_daemons() {
 	if [[ -z $daemons_started ]]; then return; fi
-	"$root/scripts/lab-daemons.sh" stop
+	as_root "$root/scripts/lab-daemons.sh" stop
 	daemons_started=''
 }
 
 # Lets QEMU under AppArmor make the socket of a backup job, when no rule does yet; remembers that.
 socket_allowed=''
 allow_socket() {
-	if ! "$root/scripts/apparmor-rule.sh" missing; then return; fi
+	if ! as_root "$root/scripts/apparmor-rule.sh" missing; then return; fi
 	socket_allowed=yes
-	"$root/scripts/apparmor-rule.sh" add
+	as_root "$root/scripts/apparmor-rule.sh" add
 }
 
 # Takes the rule back that allow_socket added.
 forbid_socket() {
 	if [[ -z $socket_allowed ]]; then return; fi
-	"$root/scripts/apparmor-rule.sh" remove
+	as_root "$root/scripts/apparmor-rule.sh" remove
 	socket_allowed=''
 }
 
