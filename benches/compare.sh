@@ -22,11 +22,8 @@ die() {
 say() { printf 'bench: %s\n' "$*" >&2; }
 # shellcheck source=scripts/lab-host.sh
 . "$root/scripts/lab-host.sh"
-if [[ $EUID -ne 0 ]]; then
-	# Through sudo by name: it hands on no environment.
-	exec sudo env "PATH=$PATH" ${CARGO_TARGET_DIR:+"CARGO_TARGET_DIR=$CARGO_TARGET_DIR"} ${BENCH_GIB:+"BENCH_GIB=$BENCH_GIB"} \
-		${BENCH_RUNS:+"BENCH_RUNS=$BENCH_RUNS"} ${BENCH_IDLE:+"BENCH_IDLE=$BENCH_IDLE"} ${BENCH_DIR:+"BENCH_DIR=$BENCH_DIR"} "$0"
-fi
+keep_environment+=(BENCH_GIB BENCH_RUNS BENCH_IDLE BENCH_DIR)
+become_root "$@"
 
 readonly gib=${BENCH_GIB:-5.9} runs=${BENCH_RUNS:-3} idle_runs=${BENCH_IDLE:-15}
 readonly bin=${CARGO_TARGET_DIR:-$root/target}/release

@@ -7,11 +7,17 @@ readonly VM_MARK='Throw-away VM of the vmbackup project: may be removed at any t
 readonly IMAGES=/var/lib/libvirt/images
 PATH=$PATH:/usr/sbin:/sbin
 
-# Runs the calling script again as root, when it is not. Arguments: the script's own.
+# Runs the calling script again as root, when it is not. Arguments: the script's own. Of the environment, what is
+# named in keep_environment goes along.
+keep_environment=(PATH CARGO_TARGET_DIR)
 become_root() {
+	local name kept=()
 	if [[ $EUID -eq 0 ]]; then return; fi
 	command -v sudo >/dev/null || die "needs root or sudo, for libvirt's VMs"
-	exec sudo env "PATH=$PATH" ${CARGO_TARGET_DIR:+"CARGO_TARGET_DIR=$CARGO_TARGET_DIR"} "$0" "$@"
+	for name in "${keep_environment[@]}"; do
+		if [[ -n ${!name-} ]]; then kept+=("$name=${!name}"); fi
+	done
+	exec sudo env "${kept[@]}" "$0" "$@"
 }
 
 as_root() { if [[ $EUID -eq 0 ]]; then "$@"; else sudo env "PATH=$PATH" "$@"; fi; }
