@@ -136,7 +136,7 @@ pub fn chain_dir_below(backup_path: &Path, vm: &Vm) -> PathBuf {
 
 impl Run {
     pub fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed()).expect("a process id")
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id")
     }
 
     /// What it has logged so far.
