@@ -80,7 +80,7 @@ impl Live<'_> {
             path: dir.clone(),
             source,
         })?;
-        let reserve = settings.scratch_reserve.bytes_of(space.total_bytes);
+        let reserve = scratch::kept_bytes(space, settings.scratch_reserve);
         if space.free_bytes > reserve {
             return Ok(());
         }
