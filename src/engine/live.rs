@@ -79,7 +79,7 @@ impl Live<'_> {
             path: dir.clone(),
             source,
         })?;
-        let reserve = settings.scratch_reserve.least(space.total_bytes);
+        let reserve = settings.scratch_reserve.bytes_of(space.total_bytes);
         if space.free_bytes > reserve {
             return Ok(());
         }

@@ -174,6 +174,7 @@ impl Session {
                 });
             }
         });
+        engine.guard.end();
         let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcomes.sort_by_key(|(index, _)| *index);
         Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())

@@ -70,12 +70,26 @@ impl Lab {
         set: &Path,
         until: Option<&str>,
     ) -> Result<BTreeMap<String, PathBuf>, String> {
+        self.virtnbdrestore_with(version, set, until, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// The tool's whole output.
+    pub fn virtnbdrestore_with(
+        &self,
+        version: Version,
+        set: &Path,
+        until: Option<&str>,
+        extra: &[&str],
+    ) -> Result<BTreeMap<String, PathBuf>, String> {
         let directory = self.new_dir(&format!("restored-{}", self.unused_number()));
         let mut command = version.tool("virtnbdrestore");
         command.args(["--noprogress", "--input"]).arg(set).arg("--output").arg(&directory);
         command.arg("--socketfile").arg(directory.join("nbd.sock"));
         command.arg("--logfile").arg(directory.join("restore.log"));
-        command.args(until.map(|point| ["--until", point]).into_iter().flatten());
+        command.args(until.map(|point| ["--until", point]).into_iter().flatten()).args(extra);
         let output = output_of(&mut command);
         if !output.status.success() {
             return Err(text(&output));

@@ -136,7 +136,7 @@ pub fn chain_dir_below(backup_path: &Path, vm: &Vm) -> PathBuf {
 
 impl Run {
     pub fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed()).expect("a process id")
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id")
     }
 
     /// What it has logged so far.
@@ -209,6 +209,14 @@ impl Ended {
     pub fn report(&self, key: &str) -> String {
         let value = &self.vm()["report"][key];
         value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    }
+
+    /// The disks that were left out, a line each: target, colon, reason.
+    pub fn left_out(&self) -> String {
+        let disks = self.vm()["report"]["left_out"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let line = |disk: &Value| format!("{}: {}", text(&disk["disk"]), text(&disk["reason"]));
+        disks.map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// What the VM's backup failed with.
