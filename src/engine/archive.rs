@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
-use vmstream::chain::SetFile;
 
 /// The archive folder a chain in `dir` goes to today: `.archives/chain-YYYY-MM-DD`, with `.1`, `.2` … when taken.
 pub(super) fn folder_for(dir: &Path, today: Date) -> PathBuf {
@@ -15,9 +14,8 @@ pub(super) fn folder_for(dir: &Path, today: Date) -> PathBuf {
     [base.clone()].into_iter().chain(numbered).find(|path| !path.exists()).unwrap_or(base)
 }
 
-/// The entries of `dir` that belong to its chain or copy: everything of the format, and the folders beside it.
-///
-/// Unfinished files stay: they belong to no chain.
+/// The entries of `dir` that belong to its chain or copy: every visible file (the firmware and kernel files of a copy
+/// have names of their own) and the folders beside them. Unfinished files stay: they belong to no chain.
 pub(super) fn entries(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -25,11 +23,10 @@ pub(super) fn entries(dir: &Path) -> io::Result<Vec<String>> {
         let Ok(name) = entry.file_name().into_string() else { continue };
         let belongs = if entry.file_type()?.is_dir() {
             matches!(name.as_str(), "checkpoints" | "config" | "tpm-state")
+        } else if name.starts_with('.') {
+            matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json")
         } else {
-            let partial = name.ends_with(".partial");
-            !partial
-                && (SetFile::parse(&name).is_some()
-                    || matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json"))
+            !name.ends_with(".partial") && name != "chain-manifest.json"
         };
         if belongs {
             names.push(name);

@@ -87,7 +87,17 @@ pub(super) fn release_guest(domain: &Domain, stop: Stop) -> Result<bool, Libvirt
         Stop::None => Ok(false),
         Stop::Paused if domain.state()? == DomainState::Paused => domain.resume().map(|()| true),
         Stop::Paused => Ok(false),
-        Stop::Frozen => Ok(thaw(domain, THAW_PATIENCE)),
+        Stop::Frozen => {
+            let confirmed = thaw(domain, THAW_PATIENCE);
+            if !confirmed && domain.state()?.is_active() {
+                // No error: an agent that is dead for good must not stop all further backups.
+                tracing::warn!(
+                    "the guest of {} does not confirm that it is thawed: look at it",
+                    domain.name()
+                );
+            }
+            Ok(confirmed)
+        }
     }
 }
 
