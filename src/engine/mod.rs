@@ -150,9 +150,9 @@ impl Engine {
         Ok(report)
     }
 
-    /// Undoes what a run that died left of the domain with this folder. Returns what was done.
+    /// Undoes what a run that died left of the domain with this folder, unless another run has it. Returns what was done.
     pub fn recover(&self, folder: &str) -> Result<Vec<String>, BackupError> {
-        let _lock = VmLock::wait(&self.journals.lock_file(folder), LOCK_PATIENCE)?;
+        let _lock = VmLock::wait(&self.journals.lock_file(folder), Duration::ZERO)?;
         self.recover_locked(folder)
     }
 

@@ -203,6 +203,8 @@ impl Session {
             }
             match engine.recover(&folder) {
                 Ok(done) => done.iter().for_each(|what| tracing::warn!(vm = folder, "{what}")),
+                // Another run is at it, or its guard.
+                Err(BackupError::Lock(_)) => {}
                 Err(error) => tracing::warn!(vm = folder, "{error}"),
             }
         }
