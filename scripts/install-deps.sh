@@ -69,6 +69,7 @@ collect_lab() {
 	has_command nbdinfo || need libnbd-bin
 	has_command virtnbdrestore || need virtnbdbackup
 	has_python colorlog || need python3-colorlog # of the newest virtnbdbackup
+	has_python yaml || need python3-yaml # format-spec/check_grammar.py
 	has_file /usr/share/keyrings/debian-archive-keyring.gpg || need debian-archive-keyring
 	has_package busybox-static || need busybox-static
 	has_kernel || need "$KERNEL_PACKAGE"
