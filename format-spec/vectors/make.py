@@ -548,6 +548,13 @@ def bad_pieces():
         raw = stream.build(trailer=json.dumps([entry, stream.entries()[1]]))
         bad(name, about, raw, code, stream.at["trailer"], 0, grammar="accepts", lost=[0, 64 * MIB])
 
+    for name, length, entry in [
+        ("pieces-plain-number-for-32-mib", PIECE, len(zeros)),
+        ("pieces-for-less-than-32-mib", PIECE - 1, {str(len(zeros)): [len(zeros)]}),
+    ]:
+        stream = Stream(1, virtual_size=64 * MIB).data(0, bytes(length), pieces=[zeros])
+        bad(name, "The form of an entry changes at exactly 32 MiB.", stream.build(trailer=json.dumps([entry])),
+            "trailer-form", stream.at["trailer"], 0, grammar="accepts", lost=[0, 64 * MIB])
     pieces("pieces-plain-number", "A frame of 32 MiB or more needs its pieces.", total, "trailer-form")
     pieces("pieces-one-for-two", "One piece holds 32 MiB at most.", {str(total): [total]}, "trailer-form")
     pieces("pieces-three-for-two", "All pieces but the last hold 32 MiB.",
