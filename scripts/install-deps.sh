@@ -1,10 +1,11 @@
 #!/bin/bash
 # Installs what building or testing needs and this machine lacks, and says what that is.
 #
-#   install-deps.sh [build|lab] [--dry-run] [--assume-missing]
+#   install-deps.sh [build|demo|lab] [--dry-run] [--assume-missing]
 #
 #   build             compiler and libraries (the default)
-#   lab               the same, and what the integration tests run: libvirt, QEMU, virtnbdbackup, a guest's parts
+#   demo              the same, and what the demo runs: libvirt, QEMU, virtnbdrestore, a small guest's parts
+#   lab               the same, and what else the tests and the benchmark run
 #   --dry-run         print what would be installed, touch nothing
 #   --assume-missing  treat everything as missing: shows the whole list for this release
 #
@@ -21,6 +22,7 @@ mode=build dry_run='' assume_missing=''
 missing=()       # packages of the machine's own release
 missing_virt=()  # QEMU and libvirt packages: all from one suite
 rust_note=''     # what to tell when no package brings a compiler that is new enough
+rustup_missing='' # rustup brought the compiler, so it brings its tools too
 updated=''
 
 say() { printf 'install-deps: %s\n' "$*"; }
@@ -61,16 +63,13 @@ collect_build() {
 	collect_rust
 }
 
-collect_lab() {
+collect_demo() {
 	has_command libvirtd || has_command virtqemud || need_virt libvirt-daemon-system
 	has_command virsh || need_virt libvirt-clients
 	has_command qemu-system-x86_64 || need_virt qemu-system-x86
 	{ has_command qemu-img && has_command qemu-nbd; } || need_virt qemu-utils
-	has_command nbdinfo || need libnbd-bin
+	has_command setpriv || need util-linux
 	has_command virtnbdrestore || need virtnbdbackup
-	has_python colorlog || need python3-colorlog # of the newest virtnbdbackup
-	has_python yaml || need python3-yaml # format-spec/check_grammar.py
-	has_file /usr/share/keyrings/debian-archive-keyring.gpg || need debian-archive-keyring
 	has_package busybox-static || need busybox-static
 	has_kernel || need "$KERNEL_PACKAGE"
 	has_command qemu-ga || need qemu-guest-agent
@@ -79,6 +78,15 @@ collect_lab() {
 	has_command mkfs.ext4 || need e2fsprogs
 	has_command xz || need xz-utils
 	has_command zstd || need zstd
+}
+
+collect_lab() {
+	collect_lint
+	has_command nbdinfo || need libnbd-bin
+	has_python colorlog || need python3-colorlog # of the newest virtnbdbackup
+	has_python yaml || need python3-yaml # format-spec/check_grammar.py
+	has_file /usr/share/keyrings/debian-archive-keyring.gpg || need debian-archive-keyring
+	has_file /usr/bin/time || need time
 	has_command swtpm || need swtpm
 	has_command swtpm_setup || need swtpm-tools
 	has_file /usr/share/OVMF || need ovmf
@@ -90,6 +98,22 @@ rust_version() {
 		[[ -n $cargo ]] && "$cargo" --version 2>/dev/null | cut -d' ' -f2 && return
 	done
 	return 1
+}
+
+# A tool of the compiler's: cargo finds it whatever package brought it.
+has_cargo_tool() { [[ -z $assume_missing ]] && cargo "$1" --version >/dev/null 2>&1; }
+
+collect_lint() {
+	if has_cargo_tool fmt && has_cargo_tool clippy; then return; fi
+	if [[ -z $assume_missing ]] && command -v rustup >/dev/null; then
+		rustup_missing=yes
+		return
+	fi
+	case $RELEASE in
+	debian-12) missing+=(rustfmt-web rust-web-clippy) ;;
+	debian-13) missing+=(rustfmt rust-clippy) ;;
+	ubuntu-*) need lint-newest ;;
+	esac
 }
 
 at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1) == "$1" ]]; }
@@ -171,27 +195,31 @@ add_backports() {
 
 # Ubuntu has Rust in packages named after the version; the newest one is as good as any.
 resolve_newest_rust() {
-	local newest index
+	local newest index packages=()
 	newest=$(apt-cache search --names-only '^cargo-1\.[0-9]+$' | cut -d' ' -f1 | sed 's/cargo-//' | sort -V | tail -n1)
-	for index in "${!missing[@]}"; do
-		if [[ ${missing[index]} == cargo-newest ]]; then unset 'missing[index]'; fi
-	done
-	if [[ -n $newest ]] && at_least "$RUST_AT_LEAST" "$newest"; then
-		missing+=("cargo-$newest" "rustc-$newest")
-	elif [[ -n $dry_run ]]; then
-		missing+=("cargo-1.NN" "rustc-1.NN")
-	else
+	if [[ -z $newest ]] || ! at_least "$RUST_AT_LEAST" "$newest"; then
 		rust_note="no package brings Rust $RUST_AT_LEAST: see https://rustup.rs"
+		newest=''
+		if [[ -n $dry_run ]]; then newest=1.NN; fi
 	fi
+	for index in "${!missing[@]}"; do
+		case ${missing[index]} in
+		cargo-newest) packages+=("cargo-$newest" "rustc-$newest") ;;
+		lint-newest) packages+=("rustfmt-$newest" "rust-$newest-clippy") ;;
+		*) continue ;;
+		esac
+		unset 'missing[index]'
+	done
+	if [[ -n $newest ]]; then missing+=("${packages[@]}"); fi
 }
 
 # Versioned Rust packages put no plain "cargo" on the path.
 link_versioned_rust() {
 	local package version tool
 	for package in "${missing[@]}"; do
-		[[ $package == cargo-1.* ]] || continue
-		version=${package#cargo-}
-		for tool in cargo rustc rustdoc; do
+		[[ $package =~ ^(cargo|rustfmt)-(1\..*) ]] || continue
+		version=${BASH_REMATCH[2]}
+		for tool in cargo rustc rustdoc cargo-fmt rustfmt cargo-clippy clippy-driver; do
 			if [[ -e /usr/local/bin/$tool || ! -e /usr/lib/rust-$version/bin/$tool ]]; then continue; fi
 			say "linking /usr/local/bin/$tool to Rust $version"
 			as_root ln -s "/usr/lib/rust-$version/bin/$tool" "/usr/local/bin/$tool"
@@ -213,12 +241,18 @@ install() {
 
 install_missing() {
 	local suite
+	if [[ -n $rustup_missing && -n $dry_run ]]; then
+		say "would add rustfmt and clippy with rustup"
+	elif [[ -n $rustup_missing ]]; then
+		say "adding rustfmt and clippy with rustup"
+		rustup component add rustfmt clippy
+	fi
 	if [[ ${#missing[@]} -eq 0 && ${#missing_virt[@]} -eq 0 ]]; then
 		say "nothing to install for $mode"
 		return
 	fi
 	update_lists
-	if [[ " ${missing[*]} " == *" cargo-newest "* ]]; then resolve_newest_rust; fi
+	if [[ " ${missing[*]} " == *-newest\ * ]]; then resolve_newest_rust; fi
 	suite=$(virt_suite)
 	if [[ -n $suite && ${#missing_virt[@]} -gt 0 ]]; then add_backports "$suite"; fi
 	# First the suite that must be one; the rest takes what is there.
@@ -239,12 +273,13 @@ check_again() {
 
 collect() {
 	collect_build
+	if [[ $mode != build ]]; then collect_demo; fi
 	if [[ $mode == lab ]]; then collect_lab; fi
 }
 
 for argument; do
 	case $argument in
-	build | lab) mode=$argument ;;
+	build | demo | lab) mode=$argument ;;
 	--dry-run) dry_run=yes ;;
 	--assume-missing) assume_missing=yes dry_run=yes ;;
 	-h | --help)

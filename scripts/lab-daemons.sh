@@ -3,6 +3,7 @@
 #
 #   lab-daemons.sh start   makes qemu:///system answer; does nothing when it already does
 #   lab-daemons.sh stop    ends what an earlier "start" began, and nothing else
+#   lab-daemons.sh restart kills the QEMU daemon as a crash would, and starts it again
 #   lab-daemons.sh status  says what answers and what was started here
 #
 # Safe to call from several test processes at once: a lock file lets one of them do the work.
@@ -111,12 +112,50 @@ stop() {
 	rm -f "$STARTED"
 }
 
+# Without systemd the new process counts as started here only if the old one did.
+restart() {
+	local unit pid began ours=''
+	mkdir -p "$STATE_DIR"
+	exec 9>"$LOCK"
+	flock -w 120 9 || die "another process holds $LOCK for more than 120 s"
+	if has_systemd; then
+		for unit in virtqemud.service libvirtd.service; do
+			systemctl is-active --quiet "$unit" || continue
+			systemctl kill --signal=KILL "$unit"
+			systemctl start "$unit"
+			break
+		done
+	else
+		pid=$(cat /run/libvirtd.pid)
+		[[ $(cat "/proc/$pid/comm") == libvirtd ]] || die "libvirtd does not run"
+		began=$(start_time "$pid")
+		if [[ -e $STARTED ]] && grep -qx "process libvirtd $pid $began" "$STARTED"; then ours=yes; fi
+		kill -KILL "$pid"
+		for _ in {1..500}; do
+			# One that nobody waits for stays in the list as a zombie.
+			if [[ $(start_time "$pid") != "$began" ]] || grep -q '^State:.Z' "/proc/$pid/status"; then break; fi
+			sleep 0.02
+		done
+		if [[ -n $ours ]]; then
+			sed -i "/^process libvirtd $pid /d" "$STARTED"
+			start_daemon libvirtd
+		else
+			libvirtd -d 9>&-
+		fi
+	fi
+	for _ in {1..100}; do
+		if answers; then return; fi
+		sleep 0.1
+	done
+	die "qemu:///system does not answer after a restart"
+}
+
 status() {
 	if answers; then say "qemu:///system answers"; else say "qemu:///system does not answer"; fi
 	if [[ -e $STARTED ]]; then sed 's/^/lab-daemons: started here: /' "$STARTED"; fi
 }
 
 case ${1-} in
-start | stop | status) "$1" ;;
-*) die "usage: lab-daemons.sh start|stop|status" ;;
+start | stop | restart | status) "$1" ;;
+*) die "usage: lab-daemons.sh start|stop|restart|status" ;;
 esac

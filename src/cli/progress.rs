@@ -47,11 +47,10 @@ impl std::io::Write for LogLine {
 
 impl Drop for LogLine {
     fn drop(&mut self) {
-        let write = || std::io::Write::write_all(&mut std::io::stderr().lock(), &self.line);
-        // Standard error that is closed is no reason to stop a backup.
+        // Standard error that is closed, or a terminal that is gone, is no reason to stop a backup.
         let _ = match &self.bars {
-            Some(bars) => bars.suspend(write),
-            None => write(),
+            Some(bars) => bars.println(String::from_utf8_lossy(&self.line).trim_end()),
+            None => std::io::Write::write_all(&mut std::io::stderr().lock(), &self.line),
         };
     }
 }

@@ -1,6 +1,7 @@
 //! The program `vmbackup`.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -49,6 +50,12 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Prints to standard output. A reader that is gone changes nothing about what was done, nor about the exit code.
+fn tell(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 fn usage_error(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         print!("{error}");
@@ -81,9 +88,9 @@ fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
     if arguments.dry_run {
         let previews = session.preview();
         if arguments.json {
-            println!("{:#}", summary::plan_json(&previews));
+            tell(&format!("{:#}\n", summary::plan_json(&previews)));
         } else {
-            print!("{}", summary::plan_text(&previews));
+            tell(&summary::plan_text(&previews));
         }
         return Ok(Exit::Ok);
     }
@@ -93,9 +100,9 @@ fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
         .run(settings.parallel_vms.get() as usize, fail_points, &progress, &cancel)
         .map_err(session_error)?;
     if arguments.json {
-        println!("{:#}", summary::json(&outcomes));
+        tell(&format!("{:#}\n", summary::json(&outcomes)));
     } else {
-        print!("{}", summary::table(&outcomes));
+        tell(&summary::table(&outcomes));
     }
     Ok(summary::exit(&outcomes, &cancel))
 }
@@ -158,8 +165,8 @@ fn stop_on_signals(cancel: &Cancel) {
             if cancel.stopped().is_some() {
                 std::process::exit(i32::from(Exit::Signal(signal).code()));
             }
-            tracing::warn!("signal {signal}: stopping in order; once more ends at once");
             cancel.stop(StopReason::Signal(signal));
+            tracing::warn!("signal {signal}: stopping in order; once more ends at once");
         }
     });
 }

@@ -16,9 +16,10 @@ section "Where backups go" {
     /// Directory that holds all backups of this instance. Must be set. Keep it on one line, in quotes and
     /// without variables: restore scripts look for that line.
     "BACKUP_PATH" backup_path: Directory = "", "", ENV_SHIPPED;
-    /// A backup does not begin when less than this share of the target's file system would stay free.
+    /// A backup does not begin when less than this share of the target's file system would stay free after it.
+    /// The smaller of this and the next setting counts.
     "TARGET_RESERVE_PERCENT" target_reserve_percent: Percent = "20", "percent", PLAIN;
-    /// Never ask for more free space in the target than this, however large its file system is.
+    /// The same as a fixed amount, for large file systems.
     "TARGET_RESERVE_GIB" target_reserve: Gibibytes<0, 1048576> = "10", "GiB", PLAIN;
 }
 section "How backups run" {
@@ -33,7 +34,8 @@ section "How backups run" {
     "VIRTNBD_EXCLUDE_DISKS" exclude_disks: DiskTargets = "", "", ENV;
     /// Save only these disks, in all virtual machines, by their target name. Empty means all.
     "VIRTNBD_INCLUDE_DISKS" include_disks: DiskTargets = "", "", ENV;
-    /// Also save disks in raw format. They cannot keep a record of changes, so every backup reads them whole.
+    /// Also save disks in raw format, as plain images. They cannot keep a record of changes, so they are read whole
+    /// with every full backup and are not part of the increments.
     "BACKUP_RAW_DISKS" backup_raw_disks: Switch = "false", "", PLAIN;
     /// How long a guest may take to freeze its file systems before the backup goes on without.
     "FREEZE_TIMEOUT" freeze_timeout: Seconds<1, 600> = "10", "seconds", PLAIN;
@@ -65,9 +67,10 @@ section "How backups run" {
 section "Scratch space" {
     /// Directory for data that a guest overwrites while its backup runs. Must exist and be writable.
     "VIRTNBD_SCRATCH_DIR" scratch_dir: Directory = "/var/tmp", "", PLAIN;
-    /// Free space that a backup always leaves in the scratch directory, in any case.
+    /// A running backup is ended before less than this stays free in the scratch directory, so that the guest
+    /// never sees an error. The smaller of this and the next setting counts.
     "SCRATCH_RESERVE_MIB" scratch_reserve: Mebibytes<0, 1048576> = "1024", "MiB", PLAIN;
-    /// Share of the scratch directory's file system that a backup always leaves free. The larger one counts.
+    /// The same as a share of the scratch directory's file system.
     "SCRATCH_RESERVE_PERCENT" scratch_reserve_percent: Percent = "5", "percent", PLAIN;
 }
 section "Consideration for others" {

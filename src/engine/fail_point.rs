@@ -17,6 +17,8 @@ pub const FAIL_POINTS: &[&str] = &[
     "files-written",
     "publishing",
     "archiving",
+    "archive-complete",
+    "leaving",
     "archived",
     "small-files-renamed",
     "first-stream-renamed",

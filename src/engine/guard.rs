@@ -130,11 +130,11 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Nothing is owned when a run ends in order, so there is nothing to wait for: it sees the closed pipe.
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = child.try_wait();
+impl Guard {
+    /// Ends the guard and waits for it. Nothing may be owned any more.
+    pub fn end(self) {
+        drop(self.pipes);
+        let _ = self.child.into_inner().unwrap_or_else(PoisonError::into_inner).wait();
     }
 }
 

@@ -152,15 +152,20 @@ impl Journal {
 
     /// Writes the journal and syncs it, in one step as seen from outside.
     pub fn write(&self, path: &Path) -> Result<(), JournalError> {
+        let new = path.with_extension("new");
         let write = || {
-            let new = path.with_extension("new");
             let mut file = File::create(&new)?;
             file.write_all(&serde_json::to_vec_pretty(self)?)?;
             file.sync_all()?;
             fs::rename(&new, path)?;
             sync_parent(path)
         };
-        write().map_err(|source| JournalError { doing: "write", path: path.to_owned(), source })
+        let written = write();
+        if written.is_err() {
+            // A full file system: do not take a part of what is left.
+            let _ = fs::remove_file(&new);
+        }
+        written.map_err(|source| JournalError { doing: "write", path: path.to_owned(), source })
     }
 
     /// Removes a journal: nothing is owned any more.

@@ -7,6 +7,7 @@
 //! A guest that shuts down in the middle takes the job with it. Its disks then hold still, and the point is finished
 //! from them (`shut_down`).
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,7 +23,7 @@ use super::point::{self, PointIdentity};
 use super::publish::{self, PointFiles};
 use super::report::Report;
 use super::watch::Watch;
-use super::{BackupError, Engine, VmTarget, hold, joined, recover, scratch, shut_down, space, xml};
+use super::{BackupError, Engine, VmTarget, bitmap, hold, joined, recover, scratch, shut_down, space, xml};
 use crate::engine::journal::Stop;
 use crate::libvirt::DomainState;
 use crate::nbd::Export;
@@ -79,7 +80,7 @@ impl Live<'_> {
             path: dir.clone(),
             source,
         })?;
-        let reserve = settings.scratch_reserve.least(space.total_bytes);
+        let reserve = settings.scratch_reserve.bytes_of(space.total_bytes);
         if space.free_bytes > reserve {
             return Ok(());
         }
@@ -99,7 +100,7 @@ impl Live<'_> {
     ) -> Result<(), BackupError> {
         let fail_points = &self.engine.fail_points;
         self.cancel.check()?;
-        self.drop_checkpoints(report)?;
+        self.drop_checkpoints(point, report)?;
         fail_points.at("checkpoints-dropped");
         let thaw_again = self.begin_job(point, plan, owned, report)?;
         fail_points.at("released");
@@ -123,8 +124,9 @@ impl Live<'_> {
         self.publish(point, copied, owned, report)
     }
 
-    /// Deletes the checkpoints that no chain needs any more, so that their names are free.
-    fn drop_checkpoints(&self, report: &mut Report) -> Result<(), BackupError> {
+    /// Deletes the checkpoints that no chain needs any more, and bitmaps that no checkpoint accounts for, so that their
+    /// names are free.
+    fn drop_checkpoints(&self, point: &PointIdentity, report: &mut Report) -> Result<(), BackupError> {
         let images: Vec<_> = self.observed.disks.iter().map(|d| d.image.clone()).collect();
         for name in &self.plan.drop_checkpoints {
             recover::delete_checkpoint(&self.vm.domain, name, &images)?;
@@ -133,7 +135,23 @@ impl Live<'_> {
         if count > 0 {
             report.recovered.push(format!("deleted {count} checkpoint(s) that no chain goes on from"));
         }
+        for name in self.stray_bitmaps(point) {
+            let removed = bitmap::remove_live(&self.vm.domain, &name);
+            report.recovered.push(format!("removed {removed} bitmap(s) {name} that no checkpoint knows"));
+        }
         Ok(())
+    }
+
+    /// Bitmaps called like checkpoints of ours that libvirt does not know: left in images of a VM that was defined anew,
+    /// migrated, or had a disk put back. A new chain, or a new point of that name, cannot be made beside them.
+    fn stray_bitmaps(&self, point: &PointIdentity) -> BTreeSet<String> {
+        let known = |name: &String| self.observed.seen.checkpoints.iter().any(|c| c.name == *name);
+        let in_the_way = |name: &String| match name.parse::<CheckpointName>() {
+            Ok(parsed) => point.parent.is_none() || parsed == point.name,
+            Err(_) => false,
+        };
+        let bitmaps = self.observed.disks.iter().flat_map(|d| &d.info.bitmaps);
+        bitmaps.filter(|name| !known(name) && in_the_way(name)).cloned().collect()
     }
 
     /// Begins the job while the guest is held still. True when the guest must be thawed once more at the end.

@@ -150,9 +150,9 @@ impl Engine {
         Ok(report)
     }
 
-    /// Undoes what a run that died left of the domain with this folder. Returns what was done.
+    /// Undoes what a run that died left of the domain with this folder, unless another run has it. Returns what was done.
     pub fn recover(&self, folder: &str) -> Result<Vec<String>, BackupError> {
-        let _lock = VmLock::wait(&self.journals.lock_file(folder), LOCK_PATIENCE)?;
+        let _lock = VmLock::wait(&self.journals.lock_file(folder), Duration::ZERO)?;
         self.recover_locked(folder)
     }
 
@@ -180,7 +180,7 @@ impl Engine {
         let space = space::of(dir).map_err(|e| failed("look at the free space of", e))?;
         let data = self.forecast_data(vm, observed, plan)?;
         let needed = data / 1000 * space::history_ratio_permille(observed.set.as_ref());
-        let reserve = self.settings.target_reserve.most(space.total_bytes);
+        let reserve = self.settings.target_reserve.bytes_of(space.total_bytes);
         if space.free_bytes >= needed.saturating_add(reserve) {
             return Ok(());
         }

@@ -54,11 +54,18 @@ pub(super) fn observe(vm: &VmTarget, settings: &EngineSettings) -> Result<Observ
     let (disks, history) = (disks?, history?);
     let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     let seen_disks = streamed
-        .map(|d| DiskSeen {
-            target: d.target.clone(),
-            size: d.info.virtual_size,
-            has_bitmap: history.with_bitmap.contains(&d.target),
-            size_in_chain: size_in_chain(history.set.as_ref(), &d.target),
+        .map(|d| {
+            let in_chain = newest_in_chain(history.set.as_ref(), &d.target);
+            DiskSeen {
+                target: d.target.clone(),
+                size: d.info.virtual_size,
+                has_bitmap: history.with_bitmap.contains(&d.target),
+                size_in_chain: match in_chain {
+                    Some(PointDisk::Stream(entry)) => entry.meta.as_ref().ok().map(|m| m.virtual_size),
+                    Some(PointDisk::Raw(_)) | None => None,
+                },
+                raw_in_chain: matches!(in_chain, Some(PointDisk::Raw(_))),
+            }
         })
         .collect();
     let offline = if active || !offline::unchanged(&vm.chain_dir, &disks, &config_xml) {
@@ -182,13 +189,10 @@ fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<String> {
     })
 }
 
-fn size_in_chain(set: Option<&BackupSet>, target: &str) -> Option<u64> {
+/// What the chain holds of a disk at its newest point.
+fn newest_in_chain<'a>(set: Option<&'a BackupSet>, target: &str) -> Option<&'a PointDisk> {
     let points = set?.points.iter().rev();
-    let mut of_disk = points.filter_map(|p| p.disks.iter().find(|(name, _)| name.as_str() == target));
-    match of_disk.next()?.1 {
-        PointDisk::Stream(entry) => Some(entry.meta.as_ref().ok()?.virtual_size),
-        PointDisk::Raw(_) => None,
-    }
+    points.flat_map(|p| &p.disks).find(|(name, _)| name.as_str() == target).map(|(_, disk)| disk)
 }
 
 fn bitmap_fault(validated: Result<(), LibvirtError>) -> Result<Option<String>, BackupError> {

@@ -216,13 +216,10 @@ pub(super) fn add_placeholders(
     let streamed = observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     for disk in streamed {
         for (kind, (name, time)) in missing_points(observed, point, &disk.target) {
-            let parent = name.number().checked_sub(1).map(CheckpointName::new);
-            let origin = Origin {
-                checkpoint: name.to_string(),
-                parent: parent.map(|p| p.to_string()).unwrap_or_default(),
-                incremental: parent.is_some(),
-                time,
-            };
+            // A stream that stands alone and has no frame: so readers know that the disk was not there. The size
+            // must be the disk's: the oldest of them make the image by the first stream.
+            let checkpoint = name.to_string();
+            let origin = Origin { checkpoint, parent: String::new(), incremental: false, time };
             let file = stream_file(&disk.target, kind);
             let path: PathBuf = files.partial_path(&file);
             let meta = meta(&disk.target, disk.format, disk.info.virtual_size, compression, &origin);

@@ -104,16 +104,8 @@ impl PointFiles {
         at: &dyn Fn(&str),
     ) -> Result<(), BackupError> {
         if let Some(archive) = archive {
-            for (i, name) in archive.names.iter().enumerate() {
-                let moved = super::archive::move_one(&self.dir, &archive.to, name);
-                moved.map_err(|source| self.failed("archive", &self.dir.join(name), source))?;
-                if i == archive.names.len() / 2 {
-                    at("archiving");
-                }
-            }
-            for dir in [archive.to.parent(), Some(archive.to.as_path())].into_iter().flatten() {
-                self.sync_dir(dir)?;
-            }
+            let moved = super::archive::move_all(&self.dir, &archive.to, &archive.names, at);
+            moved.map_err(|source| self.failed("archive the chain in", &self.dir, source))?;
         }
         at("archived");
         self.rename_all(&self.small)?;

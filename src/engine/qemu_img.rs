@@ -38,7 +38,9 @@ pub struct ImageInfo {
     pub actual_size: u64,
     /// A qcow2 image of version 2 (compat 0.10), which cannot keep bitmaps.
     pub is_qcow2_v2: bool,
-    /// Bitmaps in the image that were closed in order. While QEMU has the image open they all count as in use.
+    /// Bitmaps that the image keeps.
+    pub bitmaps: Vec<String>,
+    /// Those that were closed in order. While QEMU has the image open they all count as in use.
     pub sound_bitmaps: Vec<String>,
 }
 
@@ -68,16 +70,16 @@ pub fn info(image: &Path) -> Result<ImageInfo, QemuImgError> {
     })?;
     let data = parsed.format_specific.map(|f| f.data).unwrap_or_default();
     let is_qcow2_v2 = data.get("compat").and_then(|v| v.as_str()) == Some("0.10");
-    let bitmaps = data.get("bitmaps").and_then(|v| v.as_array()).cloned().unwrap_or_default();
-    let in_use = |b: &serde_json::Value| b["flags"].as_array().is_some_and(|f| f.contains(&"in-use".into()));
-    let sound = bitmaps.iter().filter(|b| !in_use(b)).filter_map(|b| b["name"].as_str().map(str::to_owned));
-    let sound_bitmaps = sound.collect();
+    let stored = data.get("bitmaps").and_then(|v| v.as_array()).cloned().unwrap_or_default();
+    let in_use = |b: &&serde_json::Value| b["flags"].as_array().is_some_and(|f| f.contains(&"in-use".into()));
+    let name = |b: &serde_json::Value| b["name"].as_str().map(str::to_owned);
     Ok(ImageInfo {
         json,
         virtual_size: parsed.virtual_size,
         actual_size: parsed.actual_size,
         is_qcow2_v2,
-        sound_bitmaps,
+        bitmaps: stored.iter().filter_map(name).collect(),
+        sound_bitmaps: stored.iter().filter(|b| !in_use(b)).filter_map(name).collect(),
     })
 }
 

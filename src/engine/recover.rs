@@ -8,8 +8,8 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::journal::{Journal, Stage, Stop};
-use super::qemu_img;
+use super::journal::{ArchiveMove, Journal, Stage, Stop};
+use super::{publish, qemu_img};
 use crate::guest::{Agent, FreezeStatus};
 use crate::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
 
@@ -87,7 +87,17 @@ pub(super) fn release_guest(domain: &Domain, stop: Stop) -> Result<bool, Libvirt
         Stop::None => Ok(false),
         Stop::Paused if domain.state()? == DomainState::Paused => domain.resume().map(|()| true),
         Stop::Paused => Ok(false),
-        Stop::Frozen => Ok(thaw(domain, THAW_PATIENCE)),
+        Stop::Frozen => {
+            let confirmed = thaw(domain, THAW_PATIENCE);
+            if !confirmed && domain.state()?.is_active() {
+                // No error: an agent that is dead for good must not stop all further backups.
+                tracing::warn!(
+                    "the guest of {} does not confirm that it is thawed: look at it",
+                    domain.name()
+                );
+            }
+            Ok(confirmed)
+        }
     }
 }
 
@@ -186,21 +196,37 @@ fn undo_files(journal: &Journal, recovered: &mut Recovered) {
     match &journal.stage {
         Stage::Copying { partial } => remove_all(dir, partial, recovered),
         Stage::Publishing { archive, files, marker, marker_text } => {
-            if let Some(archive) = archive {
-                for name in &archive.names {
-                    let moved = super::archive::move_one(dir, &archive.to, name);
-                    recovered.note(format!("moved {name} to {}", archive.to.display()), moved);
-                }
-            }
-            let new_marker = fs::read_to_string(dir.join(marker)).is_ok_and(|text| text == *marker_text);
-            recovered.committed = new_marker && recovered.failed.is_empty();
-            if !recovered.committed && recovered.failed.is_empty() {
+            if archive.as_ref().is_some_and(|archive| !archived(dir, archive, files, recovered)) {
+                // Nothing was renamed: whatever has a final name here is the chain that was to be archived.
+            } else if fs::read_to_string(dir.join(marker)).is_ok_and(|text| text == *marker_text) {
+                recovered.committed = true;
+            } else {
                 remove_all(dir, files, recovered);
             }
-            let partial: Vec<_> = files.iter().chain([marker]).map(|f| format!("{f}.partial")).collect();
-            remove_all(dir, &partial, recovered);
+            if recovered.failed.is_empty() {
+                let partial: Vec<_> =
+                    files.iter().chain([marker]).map(|f| publish::partial_name(f)).collect();
+                remove_all(dir, &partial, recovered);
+            }
         }
     }
+}
+
+/// Whether the previous chain is whole in the archive, so that what has a final name in its old place is new. A move
+/// that broke off is taken back or ended first.
+fn archived(dir: &Path, archive: &ArchiveMove, files: &[String], recovered: &mut Recovered) -> bool {
+    // The archive folder is made before anything moves, and goes when a move is taken back.
+    if !archive.to.exists() {
+        return false;
+    }
+    // The first rename comes when the move is complete.
+    if files.first().is_some_and(|first| !dir.join(publish::partial_name(first)).exists()) {
+        return true;
+    }
+    let moved = super::archive::settle(dir, &archive.to, &archive.names);
+    let done = matches!(moved, Ok(true));
+    recovered.note(format!("moved the previous chain to {}", archive.to.display()), moved);
+    done
 }
 
 fn remove_all(dir: &Path, names: &[String], recovered: &mut Recovered) {

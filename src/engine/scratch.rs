@@ -25,7 +25,7 @@ const LOOKS_AHEAD: u64 = 6;
 fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
     let lost = before.free_bytes.saturating_sub(now.free_bytes);
     let soon = now.free_bytes.saturating_sub(lost.saturating_mul(LOOKS_AHEAD));
-    let keep = reserve.least(now.total_bytes);
+    let keep = reserve.bytes_of(now.total_bytes);
     // The reserve itself is what a burst may use up while the job is being ended.
     now.free_bytes < keep || soon < keep / 2
 }
@@ -54,7 +54,7 @@ pub(super) fn watch(
             cancel.stop(StopReason::ScratchFull {
                 free: space::human(now.free_bytes),
                 used: space::human(peak_bytes),
-                reserve: space::human(reserve.least(now.total_bytes)),
+                reserve: space::human(reserve.bytes_of(now.total_bytes)),
                 dir: dir.display().to_string(),
             });
             break;

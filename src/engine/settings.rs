@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Free space that a file system must keep.
+/// Free space that a file system must keep: the smaller of both numbers, so that the share suits small file systems
+/// and the fixed number large ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reserve {
     /// In bytes.
@@ -13,19 +14,9 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// The share of a file system of `total_bytes`.
-    pub fn share_of(self, total_bytes: u64) -> u64 {
-        total_bytes / 100 * self.percent
-    }
-
-    /// The smaller of both, for a file system of `total_bytes`.
-    pub fn least(self, total_bytes: u64) -> u64 {
-        self.bytes.min(self.share_of(total_bytes))
-    }
-
-    /// The larger of both, for a file system of `total_bytes`.
-    pub fn most(self, total_bytes: u64) -> u64 {
-        self.bytes.max(self.share_of(total_bytes))
+    /// In bytes, for a file system of `total_bytes`.
+    pub fn bytes_of(self, total_bytes: u64) -> u64 {
+        self.bytes.min(total_bytes / 100 * self.percent)
     }
 }
 
@@ -36,9 +27,9 @@ pub struct EngineSettings {
     pub compression: Option<u32>,
     /// Where scratch files go while a job runs.
     pub scratch_dir: PathBuf,
-    /// Kept free in the scratch directory: the smaller of both numbers.
+    /// Kept free in the scratch directory.
     pub scratch_reserve: Reserve,
-    /// Kept free in the target: both numbers hold.
+    /// Kept free in the target.
     pub target_reserve: Reserve,
     /// Freeze guests that have an agent; otherwise they are paused.
     pub freeze: bool,

@@ -6,7 +6,7 @@
 //! | runs | none, or a copy | any of ours | full, old checkpoints go; a copy is archived |
 //! | runs | chain | last checkpoint there, bitmaps sound | incremental |
 //! | runs | chain | last checkpoint gone or broken | full, chain archived |
-//! | runs | chain, a disk was resized, or no disk goes on | any of ours | full, chain archived |
+//! | runs | chain, a disk was resized or converted, or no disk goes on | any of ours | full, chain archived |
 //! | shut off | copy, images as they were | any of ours | skip |
 //! | shut off | otherwise | any of ours | copy; what is there is archived |
 
@@ -59,6 +59,8 @@ pub struct DiskSeen {
     pub has_bitmap: bool,
     /// Bytes of the disk at its newest stream in the chain.
     pub size_in_chain: Option<u64>,
+    /// The chain has it as a raw image, from before it was converted.
+    pub raw_in_chain: bool,
 }
 
 /// What the images of a domain that is shut off tell.
@@ -105,6 +107,8 @@ pub enum Why {
     /// A disk has another size than in the chain. virtnbdrestore before 2.29 gives every point the size of the first
     /// one, and drops what does not fit without an error: such a chain would not be exact under every reader.
     DiskResized(String),
+    /// A disk was raw when the chain began, and its image beside the streams would be taken for one of them.
+    DiskConverted(String),
     /// None of the disks of the last point is part of this one.
     OtherDisks,
     /// The domain is shut off.
@@ -123,6 +127,7 @@ impl fmt::Display for Why {
             Self::BitmapLost(message) => write!(f, "a dirty bitmap is lost ({message})"),
             Self::ChainBroken(message) => write!(f, "the chain cannot be continued: {message}"),
             Self::DiskResized(target) => write!(f, "disk {target} was resized"),
+            Self::DiskConverted(target) => write!(f, "disk {target} was converted from raw"),
             Self::OtherDisks => write!(f, "none of the chain's disks is there any more"),
             Self::ShutOff => write!(f, "the VM is shut off"),
             Self::Unchanged => write!(f, "shut off and unchanged since the last copy"),
@@ -225,6 +230,9 @@ fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
     if let Some(disk) = seen.disks.iter().find(|d| d.size_in_chain.is_some_and(|before| d.size != before)) {
         return Err(Why::DiskResized(disk.target.clone()));
     }
+    if let Some(disk) = seen.disks.iter().find(|d| d.raw_in_chain) {
+        return Err(Why::DiskConverted(disk.target.clone()));
+    }
     if !seen.disks.iter().any(|d| d.has_bitmap) {
         return Err(Why::OtherDisks);
     }
@@ -269,6 +277,7 @@ mod tests {
                 size: 10,
                 has_bitmap: true,
                 size_in_chain: Some(10),
+                raw_in_chain: false,
             }],
             offline: OfflineSeen::Changed,
         }
@@ -361,11 +370,19 @@ mod tests {
                         size: 1,
                         has_bitmap: false,
                         size_in_chain: None,
+                        raw_in_chain: false,
                     })
                 }),
                 incremental,
                 Why::ChainContinues,
                 vec![],
+            ),
+            (
+                "disk converted",
+                edit(&|s| s.disks[0].raw_in_chain = true),
+                full(true),
+                Why::DiskConverted("vda".into()),
+                all.clone(),
             ),
             (
                 "all disks replaced",

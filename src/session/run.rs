@@ -174,6 +174,7 @@ impl Session {
                 });
             }
         });
+        engine.guard.end();
         let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcomes.sort_by_key(|(index, _)| *index);
         Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
@@ -202,6 +203,8 @@ impl Session {
             }
             match engine.recover(&folder) {
                 Ok(done) => done.iter().for_each(|what| tracing::warn!(vm = folder, "{what}")),
+                // Another run is at it, or its guard.
+                Err(BackupError::Lock(_)) => {}
                 Err(error) => tracing::warn!(vm = folder, "{error}"),
             }
         }

@@ -16,3 +16,9 @@ pub(super) fn start() {
         must(Command::new(script).arg("start"));
     });
 }
+
+/// Kills the daemon, as a crash would, and starts it again the way it is started here. VMs run on.
+pub fn restart() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab-daemons.sh");
+    must(Command::new(script).arg("restart"));
+}

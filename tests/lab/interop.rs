@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Once;
+use std::time::{Duration, Instant};
 
 use super::command::{must, output_of, text};
 use super::vm::to_raw;
@@ -69,12 +70,26 @@ impl Lab {
         set: &Path,
         until: Option<&str>,
     ) -> Result<BTreeMap<String, PathBuf>, String> {
+        self.virtnbdrestore_with(version, set, until, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// The tool's whole output.
+    pub fn virtnbdrestore_with(
+        &self,
+        version: Version,
+        set: &Path,
+        until: Option<&str>,
+        extra: &[&str],
+    ) -> Result<BTreeMap<String, PathBuf>, String> {
         let directory = self.new_dir(&format!("restored-{}", self.unused_number()));
         let mut command = version.tool("virtnbdrestore");
         command.args(["--noprogress", "--input"]).arg(set).arg("--output").arg(&directory);
         command.arg("--socketfile").arg(directory.join("nbd.sock"));
         command.arg("--logfile").arg(directory.join("restore.log"));
-        command.args(until.map(|point| ["--until", point]).into_iter().flatten());
+        command.args(until.map(|point| ["--until", point]).into_iter().flatten()).args(extra);
         let output = output_of(&mut command);
         if !output.status.success() {
             return Err(text(&output));
@@ -107,6 +122,15 @@ impl Lab {
     }
 }
 
+/// Waits for the server that the tool wrote an image through: it ends by itself, a moment after the tool.
+fn wait_until_closed(image: &Path) {
+    let began = Instant::now();
+    while !output_of(Command::new("qemu-img").arg("info").arg(image)).status.success() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{} stays in use", image.display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn raw_disks(directory: &Path) -> BTreeMap<String, PathBuf> {
     let entries = directory.read_dir().expect("the restored directory can be listed");
     let mut disks = BTreeMap::new();
@@ -114,6 +138,7 @@ fn raw_disks(directory: &Path) -> BTreeMap<String, PathBuf> {
         let is_disk = image.extension().is_some_and(|extension| extension == "qcow2" || extension == "raw");
         if let (true, Some(name)) = (is_disk, image.file_stem().and_then(|stem| stem.to_str())) {
             let raw = image.with_extension("plain");
+            wait_until_closed(&image);
             to_raw(&image, &raw);
             disks.insert(name.to_owned(), raw);
         }

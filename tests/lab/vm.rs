@@ -259,6 +259,16 @@ impl Vm {
         self.disks.remove(target);
     }
 
+    /// Removes a disk as [`Vm::detach_disk`] does, and its files too: another disk can take its target.
+    pub fn remove_disk(&mut self, target: &str) {
+        let image = self.disk_path(target);
+        self.detach_disk(target);
+        for file in [image, self.directory.join(format!("{target}.shadow"))] {
+            fs::remove_file(&file)
+                .unwrap_or_else(|error| panic!("Cannot remove {}: {error}", file.display()));
+        }
+    }
+
     /// Changes the size of a disk of the running VM.
     pub fn resize_disk(&self, target: &str, size_bytes: u64) {
         must(virsh(["blockresize", &self.name]).arg(self.disk_path(target)).arg(format!("{size_bytes}B")));

@@ -167,10 +167,17 @@ fn frames_of_many_pieces_are_cut_at_32_mib() {
 #[test]
 fn placeholders_count_for_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let placeholder = Maker::new(0, false, true).write(dir.path().join("0.data"));
-    let mut full = Maker::new(5000, false, false);
-    full.data(1, b"content");
-    let layers = [placeholder, full.write(dir.path().join("1.data"))];
-    let image = extracted(&layers, dir.path(), 1);
-    assert_eq!((image.len(), &image[..9]), (5000, &b"\0content\0"[..]));
+    // With the size of the disk, or none.
+    for placeholder_size in [5000, 4000, 0] {
+        let placeholder = Maker::new(placeholder_size, false, true).write(dir.path().join("0.data"));
+        assert!(placeholder.stream.is_placeholder());
+        let mut full = Maker::new(5000, false, false);
+        full.data(1, b"content");
+        full.data(4990, b"end");
+        let layers = [placeholder, full.write(dir.path().join("1.data"))];
+        let image = extracted(&layers, dir.path(), 1);
+        assert_eq!((image.len(), &image[..9], &image[4990..4993]), (5000, &b"\0content\0"[..], &b"end"[..]));
+    }
+    let unchanged = Maker::new(5000, true, true).write(dir.path().join("2.data"));
+    assert!(!unchanged.stream.is_placeholder(), "an increment of a disk that did not change");
 }

@@ -136,6 +136,17 @@ impl FirstError {
     }
 }
 
+/// A stage that panics must not leave the others waiting for it for ever.
+struct StopOnPanic<'a>(&'a Cancel);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop(StopReason::OtherFailure);
+        }
+    }
+}
+
 /// Copies one disk. Returns when the file is complete and synced, or at the first error.
 pub fn copy_disk(
     task: &DiskTask,
@@ -152,10 +163,14 @@ pub fn copy_disk(
         let lane = shared.compressors.lane(task.sink.level(), piece_tx.clone());
         for _ in 0..CONNECTIONS {
             let (ops, lane) = (op_rx.clone(), lane.clone());
-            scope.spawn(move || note.note(reader::read_all(task, &ops, &lane, cancel)));
+            scope.spawn(move || {
+                let _ended = StopOnPanic(cancel);
+                note.note(reader::read_all(task, &ops, &lane, cancel))
+            });
         }
         drop((op_rx, lane));
         scope.spawn(move || note.note(scout::survey(task, &shared.budget, &op_tx, &piece_tx, watch, cancel)));
+        let _ended = StopOnPanic(cancel);
         note.note(writer::write_all(task, &piece_rx, watch, cancel))
     });
     first_error.into_result(copied)

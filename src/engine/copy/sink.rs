@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use vmstream::chain::Coverage;
 use vmstream::stream::codec;
@@ -11,6 +13,13 @@ use vmstream::stream::meta::StreamMeta;
 use vmstream::stream::writer::{FinishedStream, StreamWriter};
 
 use super::{CopyError, DiskTask, FRAME_LEN};
+use crate::nbd::{Connection, NbdError};
+
+/// What a stream without any change holds all the same.
+const SECTOR: u64 = 512;
+
+/// A server that needs longer than this for one sector hangs.
+const READ_LIMIT: Duration = Duration::from_secs(120);
 
 /// What is to be written.
 pub enum SinkPlan {
@@ -36,6 +45,11 @@ impl SinkPlan {
         match self {
             Self::Stream { path, .. } | Self::RawImage { path, .. } => path,
         }
+    }
+
+    /// A stream of the whole disk, not of changes.
+    fn stands_alone(&self) -> bool {
+        matches!(self, Self::Stream { meta, .. } if !meta.incremental)
     }
 
     /// The LZ4 level that frames are stored with.
@@ -68,15 +82,23 @@ pub(super) struct Sink<'a> {
 }
 
 enum Form {
-    Stream { writer: Box<StreamWriter>, zeroes: Zeroes },
-    RawImage { file: File, data_bytes: u64 },
+    /// `held` is the last zero range of a stream that stands alone, not written yet.
+    Stream {
+        writer: Box<StreamWriter>,
+        zeroes: Zeroes,
+        held: Option<Range<u64>>,
+    },
+    RawImage {
+        file: File,
+        data_bytes: u64,
+    },
 }
 
 impl<'a> Sink<'a> {
     pub(super) fn create(task: &'a DiskTask) -> Result<Self, CopyError> {
         let form = match &task.sink {
             SinkPlan::Stream { path, meta } => StreamWriter::create(path, meta.clone()).map(|writer| {
-                Form::Stream { writer: Box::new(writer), zeroes: Zeroes::new(meta.compression) }
+                Form::Stream { writer: Box::new(writer), zeroes: Zeroes::new(meta.compression), held: None }
             }),
             SinkPlan::RawImage { path, size } => {
                 create_image(path, *size).map(|file| Form::RawImage { file, data_bytes: 0 })
@@ -88,7 +110,9 @@ impl<'a> Sink<'a> {
 
     pub(super) fn data(&mut self, start: u64, plain_len: u64, stored: &[u8]) -> Result<(), CopyError> {
         let written = match &mut self.form {
-            Form::Stream { writer, .. } => writer.data(start, plain_len, stored),
+            Form::Stream { writer, held, .. } => {
+                write_held(writer, held).and_then(|()| writer.data(start, plain_len, stored))
+            }
             Form::RawImage { file, data_bytes } => {
                 *data_bytes += plain_len;
                 file.write_all_at(stored, start)
@@ -98,29 +122,86 @@ impl<'a> Sink<'a> {
     }
 
     /// A range that reads as zero. Where the chain so far holds data it is written as data, because readers skip
-    /// zero frames; elsewhere the restored image is zero already.
+    /// zero frames; elsewhere the restored image is zero already, and only a stream that stands alone says so.
     pub(super) fn zero(&mut self, start: u64, len: u64) -> Result<(), CopyError> {
-        let Form::Stream { writer, zeroes } = &mut self.form else { return Ok(()) };
-        if self.task.earlier_streams.is_empty() {
-            return writer.zero(start, len).map_err(|source| write_error(self.task, source));
-        }
-        let covered: Vec<_> = zeroes.coverage(self.task)?.intersect(start..start + len).collect();
+        let task = self.task;
+        let Form::Stream { writer, zeroes, held } = &mut self.form else { return Ok(()) };
+        let failed = |source| write_error(task, source);
+        let covered: Vec<_> = match task.earlier_streams.as_slice() {
+            [] => vec![],
+            _ => zeroes.coverage(task)?.intersect(start..start + len).collect(),
+        };
+        let mut at = start;
         for range in covered {
-            zeroes.write(writer, range.start, range.end).map_err(|source| write_error(self.task, source))?;
+            hold(writer, held, at..range.start, task).map_err(failed)?;
+            write_held(writer, held).map_err(failed)?;
+            zeroes.write(writer, range.start, range.end).map_err(failed)?;
+            at = range.end;
         }
-        Ok(())
+        hold(writer, held, at..start + len, task).map_err(failed)
     }
 
     pub(super) fn finish(self) -> Result<Copied, CopyError> {
         let task = self.task;
-        let done = match self.form {
-            Form::Stream { writer, .. } => writer.finish().map(Copied::Stream),
-            Form::RawImage { file, data_bytes } => {
-                file.sync_all().map(|()| Copied::RawImage { file, data_bytes })
+        let failed = |source| write_error(task, source);
+        match self.form {
+            Form::Stream { mut writer, mut zeroes, held } => {
+                match held {
+                    held if writer.data_size() > 0 => {
+                        write_held(&mut writer, &mut { held }).map_err(failed)?
+                    }
+                    Some(range) => zeroes.write_last(&mut writer, range).map_err(failed)?,
+                    None => write_sector(&mut writer, &zeroes, task)?,
+                }
+                writer.finish().map(Copied::Stream).map_err(failed)
             }
-        };
-        done.map_err(|source| write_error(task, source))
+            Form::RawImage { file, data_bytes } => {
+                file.sync_all().map(|()| Copied::RawImage { file, data_bytes }).map_err(failed)
+            }
+        }
     }
+}
+
+/// Takes a zero range of a stream that stands alone; the one before it is written when they do not touch.
+fn hold(
+    writer: &mut StreamWriter,
+    held: &mut Option<Range<u64>>,
+    range: Range<u64>,
+    task: &DiskTask,
+) -> io::Result<()> {
+    if range.is_empty() || !task.sink.stands_alone() {
+        return Ok(());
+    }
+    if let Some(before) = held.as_mut().filter(|before| before.end == range.start) {
+        before.end = range.end;
+        return Ok(());
+    }
+    write_held(writer, held)?;
+    *held = Some(range);
+    Ok(())
+}
+
+fn write_held(writer: &mut StreamWriter, held: &mut Option<Range<u64>>) -> io::Result<()> {
+    held.take().map_or(Ok(()), |range| writer.zero(range.start, range.end - range.start))
+}
+
+/// Gives an increment without any change its first sector as data, so that no stream is without data:
+/// virtnbdrestore 1.9.15 passes over such before it looks whether the point is the one to stop at (`--until`), and
+/// applies what comes later.
+fn write_sector(writer: &mut StreamWriter, zeroes: &Zeroes, task: &DiskTask) -> Result<(), CopyError> {
+    let failed = |source: NbdError| CopyError::Read { target: task.target.clone(), source: Box::new(source) };
+    let mut connection = Connection::open(&task.export, &[]).map_err(failed)?;
+    let len = SECTOR.min(connection.size());
+    if len == 0 {
+        return Ok(());
+    }
+    connection.start_read(vec![0; len as usize], 0, 0).map_err(failed)?;
+    for read in connection.wait(READ_LIMIT).map_err(failed)? {
+        read.result.map_err(failed)?;
+        let stored = zeroes.store(read.buf).map_err(|source| write_error(task, source))?;
+        writer.data(0, len, &stored).map_err(|source| write_error(task, source))?;
+    }
+    Ok(())
 }
 
 fn write_error(task: &DiskTask, source: io::Error) -> CopyError {
@@ -161,7 +242,7 @@ impl Zeroes {
         while at < end {
             let len = FRAME_LEN.min(end - at);
             if self.stored.0 != len {
-                self.stored = (len, self.store(len)?);
+                self.stored = (len, self.store(vec![0; usize::try_from(len).map_err(io::Error::other)?])?);
             }
             writer.data(at, len, &self.stored.1)?;
             at += len;
@@ -169,8 +250,17 @@ impl Zeroes {
         Ok(())
     }
 
-    fn store(&self, len: u64) -> io::Result<Vec<u8>> {
-        let plain = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    /// Writes the last zero range of a stream that has no data, its last sector as data; see [`write_sector`].
+    fn write_last(&mut self, writer: &mut StreamWriter, range: Range<u64>) -> io::Result<()> {
+        let last = range.end.saturating_sub(SECTOR).max(range.start);
+        if last > range.start {
+            writer.zero(range.start, last - range.start)?;
+        }
+        self.write(writer, last, range.end)
+    }
+
+    /// What the file stores of these bytes.
+    fn store(&self, plain: Vec<u8>) -> io::Result<Vec<u8>> {
         let Some(level) = self.level else { return Ok(plain) };
         let mut stored = Vec::new();
         codec::compress(&plain, level, &mut stored).map_err(io::Error::other)?;

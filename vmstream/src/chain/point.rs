@@ -46,6 +46,10 @@ pub struct StreamEntry {
     pub checksum: Option<PathBuf>,
     /// What it says about itself, or why that cannot be read.
     pub meta: Result<StreamMeta, StreamError>,
+    /// It only keeps the place of a disk that did not exist; see [`StreamFile::is_placeholder`].
+    ///
+    /// [`StreamFile::is_placeholder`]: crate::stream::StreamFile::is_placeholder
+    pub placeholder: bool,
 }
 
 /// A raw disk's plain copy: no meta text, no checksum.
@@ -76,9 +80,9 @@ pub enum DiskContent<'a> {
 }
 
 impl StreamEntry {
-    /// True for a stream that only keeps the place of a disk that did not exist: no size, no data.
+    /// True for a stream that only keeps the place of a disk that did not exist.
     pub fn is_placeholder(&self) -> bool {
-        self.meta.as_ref().is_ok_and(|meta| meta.virtual_size == 0 && meta.data_size == 0)
+        self.placeholder
     }
 }
 

@@ -105,12 +105,15 @@ fn describe(
 ) -> io::Result<PointDisk> {
     let modified = about.modified()?;
     let disk = disk.clone();
-    let meta = StreamFile::open(&path).map(|stream| stream.meta().clone());
+    let stream = StreamFile::open(&path);
+    let placeholder = stream.as_ref().is_ok_and(StreamFile::is_placeholder);
+    let meta = stream.map(|stream| stream.meta().clone());
     let no_stream = matches!(&meta, Err(StreamError::Damaged(damage)) if matches!(damage.problem, Problem::NotAStream { .. }));
     if *kind == StreamKind::Copy && checksum.is_none() && no_stream {
         return Ok(PointDisk::Raw(RawImage { path, disk, modified, len: about.len() }));
     }
     let kind = *kind;
-    let entry = StreamEntry { path, disk, kind, modified, file_len: about.len(), checksum, meta };
+    let entry =
+        StreamEntry { path, disk, kind, modified, file_len: about.len(), checksum, meta, placeholder };
     Ok(PointDisk::Stream(Box::new(entry)))
 }

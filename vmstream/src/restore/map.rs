@@ -63,7 +63,7 @@ impl Layer {
 
     /// Keeps the place of a disk that did not exist; says nothing about sizes.
     fn is_placeholder(&self) -> bool {
-        self.stream.meta().virtual_size == 0 && self.stream.meta().data_size == 0
+        self.stream.is_placeholder()
     }
 }
 

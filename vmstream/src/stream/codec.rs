@@ -1,4 +1,7 @@
-//! One stored piece: a standard LZ4 frame with block and content checksums.
+//! One stored piece: a standard LZ4 frame with a checksum for each of its blocks.
+//!
+//! The blocks' checksums cover every stored byte. The frame's checksum over the content, which other writers add and
+//! this reader verifies, would say the same once more, for a third of the time that compressing takes.
 //!
 //! Must not live here: where a piece lies in a file or on a disk.
 
@@ -75,7 +78,7 @@ pub fn compress(plain: &[u8], level: u32, out: &mut Vec<u8>) -> Result<usize, Co
         .block_size(lz4::BlockSize::Max256KB)
         .block_mode(lz4::BlockMode::Independent)
         .block_checksum(lz4::liblz4::BlockChecksum::BlockChecksumEnabled)
-        .checksum(lz4::ContentChecksum::ChecksumEnabled)
+        .checksum(lz4::ContentChecksum::NoChecksum)
         .content_size(plain.len() as u64)
         .auto_flush(true)
         .level(level)

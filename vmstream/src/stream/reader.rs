@@ -84,6 +84,16 @@ impl StreamFile {
         &self.meta
     }
 
+    /// True for a stream that only keeps the place of a disk that did not exist: one that stands alone and says
+    /// nothing of any byte. The full of an empty disk has zero frames, or data; an increment without frames has a
+    /// parent.
+    ///
+    /// Its `virtualSize` is the size the disk has later: the oldest readers make the image by their first stream.
+    pub fn is_placeholder(&self) -> bool {
+        let meta = &self.meta;
+        meta.data_size == 0 && !meta.incremental && self.frames().next().is_none()
+    }
+
     /// Bytes of the file when it was opened.
     pub fn file_len(&self) -> u64 {
         self.file_len

@@ -58,6 +58,11 @@ impl StreamWriter {
         self.output.len()
     }
 
+    /// Bytes of data so far.
+    pub fn data_size(&self) -> u64 {
+        self.meta.data_size
+    }
+
     /// Appends a data frame: `plain_len` bytes of the disk from `start` on, stored as `stored` (an LZ4 frame, or
     /// the bytes themselves in an uncompressed stream).
     pub fn data(&mut self, start: u64, plain_len: u64, stored: &[u8]) -> io::Result<()> {

@@ -1,0 +1,66 @@
+# make demo   three throw-away VMs are backed up, changed, backed up again, restored and compared
+# make test   everything that CI runs
+# make help   the rest
+
+PREFIX ?= /usr/local
+CONFIG_DIR ?= /opt/vmbackup/config
+CARGO_TARGET_DIR ?= target
+MODEL_STEPS ?= 5000
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help build demo test bench soak install fmt lint clean
+
+help:
+	@echo 'make demo     back up, change, back up again, verify, restore and compare three throw-away VMs'
+	@echo 'make test     everything that CI runs: format, lints, build, unit, property, lab and interop tests'
+	@echo 'make bench    speed and memory, beside virtnbdbackup (BENCH_GIB=5.9 BENCH_RUNS=3)'
+	@echo 'make soak     the model test for much longer (MODEL_STEPS=$(MODEL_STEPS), MODEL_SEED=…)'
+	@echo 'make build    the programs, in $(CARGO_TARGET_DIR)/release'
+	@echo 'make install  the programs to $(PREFIX)/bin, the configuration to $(CONFIG_DIR) unless there is one'
+	@echo 'make fmt, make lint, make clean'
+
+build:
+	scripts/install-deps.sh build
+	cargo build --locked --release --workspace
+
+demo:
+	scripts/install-deps.sh demo
+	cargo build --locked --release --workspace
+	scripts/demo.sh
+
+test:
+	scripts/install-deps.sh lab
+	scripts/test.sh
+
+bench:
+	scripts/install-deps.sh lab
+	cargo build --locked --release --workspace
+	benches/compare.sh
+
+soak:
+	scripts/install-deps.sh lab
+	MODEL_STEPS=$(MODEL_STEPS) scripts/test.sh --soak
+
+# Compiles nothing, so that nothing is compiled as root: `make build` comes first.
+install:
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 "$(CARGO_TARGET_DIR)/release/vmbackup" "$(CARGO_TARGET_DIR)/release/vmstream" "$(DESTDIR)$(PREFIX)/bin"
+	@for file in config/*/*; do \
+		to="$(DESTDIR)$(CONFIG_DIR)/$${file#config/}"; \
+		if [ -e "$$to" ]; then echo "kept $$to"; continue; fi; \
+		install -d -m 750 "$$(dirname "$$to")"; \
+		install -m 640 "$$file" "$$to" && echo "installed $$to"; \
+	done
+	@if [ -z "$(DESTDIR)" ]; then scripts/apparmor-rule.sh add; fi
+
+fmt:
+	cargo fmt --all
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# The lab builds its guest as root.
+clean:
+	$(SUDO) rm -rf "$(CARGO_TARGET_DIR)/lab" "$(CARGO_TARGET_DIR)/demo"
+	cargo clean

@@ -1,0 +1,67 @@
+#!/bin/bash
+# Everything that CI runs: format, lints, a build of all programs, every test. A missing tool is a failure, not a skip.
+#
+#   test.sh          all of it
+#   test.sh --soak   only the model test, in the release build: MODEL_STEPS and MODEL_SEED say how long and which
+#
+# The tests make and remove VMs of their own (vmbt-…) on this machine's libvirt, so they need root: when this is not
+# root, the test programs run through sudo. RUST_TEST_THREADS says how many tests run at once (default: one for each
+# core, at most 4: each may have several VMs).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly root
+cd "$root"
+
+die() {
+	printf 'test: %s\n' "$*" >&2
+	exit 1
+}
+# shellcheck source=scripts/lab-host.sh
+. "$root/scripts/lab-host.sh"
+
+run() {
+	printf '\n== %s ==\n' "$*"
+	"$@"
+}
+
+cleanup() {
+	local status=$?
+	trap '' INT TERM HUP
+	set +e
+	forbid_socket
+	end_daemons
+	if [[ $status -eq 0 ]]; then
+		printf '\ntest: all passed, in %s s\n' "$SECONDS"
+	else
+		printf '\ntest: FAILED (exit %s), after %s s\n' "$status" "$SECONDS"
+	fi
+	exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+case ${1-} in
+'')
+	run cargo fmt --all --check
+	run cargo clippy --locked --workspace --all-targets -- -D warnings
+	run cargo build --locked --workspace --all-targets
+	tests=(--workspace --no-fail-fast)
+	;;
+--soak)
+	run cargo build --locked --release --workspace
+	tests=(--release --test model -- --nocapture)
+	;;
+*) die "unknown argument $1" ;;
+esac
+
+cores=$(nproc)
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((cores < 4 ? cores : 4))}
+if [[ $EUID -ne 0 ]]; then
+	host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+	export "CARGO_TARGET_${host}_RUNNER=sudo -E env PATH=$PATH"
+fi
+begin_daemons
+allow_socket
+run cargo test --locked "${tests[@]}"

@@ -1,0 +1,493 @@
+//! Kills the program wherever it can be killed: the guest runs on, nothing restorable is lost, and the next run goes
+//! on with an increment.
+
+mod lab;
+
+use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use lab::{DiskOp, DiskSpec, Ended, History, Lab, Random, Version, Vm, VmSpec};
+use vmbackup::engine::fail_point::FAIL_POINTS;
+
+const MIB: u64 = 1 << 20;
+const SIZES: [(&str, u64); 2] = [("vda", 8 * MIB), ("vdb", 3 * MIB + 512)];
+
+/// What the program promises about a guest whose backup died.
+const FREE_LIMIT: Duration = Duration::from_secs(2);
+
+/// A running VM, the points its chain should have, and a source of changes.
+struct Bed {
+    lab: Lab,
+    vm: Vm,
+    history: History,
+    random: Random,
+}
+
+impl Bed {
+    fn new(name: &str) -> Self {
+        let lab = Lab::new(name);
+        lab.configure(&[]);
+        let vm = lab.paused_vm("killed", &SIZES.map(|(target, size)| DiskSpec::new(target, size)));
+        vm.resume();
+        let mut bed = Self { lab, vm, history: History::default(), random: Random::from_environment() };
+        bed.change();
+        bed
+    }
+
+    /// Writes, zeroes and discards on every disk.
+    fn change(&mut self) {
+        for (target, size) in SIZES {
+            let mut ops = Vec::new();
+            for _ in 0..6 {
+                let (offset, len) = self.random.range(size, 256 << 10);
+                ops.push(match self.random.below(5) {
+                    0 => DiskOp::WriteZeroes { offset, len, unmap: true },
+                    1 => DiskOp::Discard { offset, len },
+                    _ => DiskOp::Write { offset, len, pattern: 1 + self.random.below(255) as u8 },
+                });
+            }
+            self.vm.run(target, &ops).expect("the guest can write");
+        }
+    }
+
+    fn chain_dir(&self) -> PathBuf {
+        self.lab.chain_dir(&self.vm)
+    }
+
+    /// Backs up, and expects this level.
+    #[track_caller]
+    fn back_up(&mut self, level: &str) -> Ended {
+        let ended = self.lab.run_well(&self.vm);
+        assert_eq!(ended.level(), level, "{ended:#?}");
+        if level == "full" {
+            self.history = History::default();
+        }
+        self.history.note(&self.lab, &self.vm);
+        ended
+    }
+
+    /// Backs up, and expects the next increment.
+    #[track_caller]
+    fn back_up_increment(&mut self) -> Ended {
+        self.back_up(&format!("incremental {}", self.history.len()))
+    }
+
+    /// Lets a run die at a place, and waits until the guest is free.
+    #[track_caller]
+    fn die_at(&self, place: &str) {
+        let ended = self.lab.run_killed_at(&self.vm, place).wait();
+        assert_eq!(ended.status.signal(), Some(9), "at {place}: {ended:#?}");
+        let took = self.vm.wait_until_free(FREE_LIMIT);
+        println!("killed at {place}: free after {} ms", took.as_millis());
+    }
+
+    #[track_caller]
+    fn assert_tidy(&self, when: &str) {
+        assert_tidy(&self.lab, &self.chain_dir(), when);
+    }
+}
+
+/// No unfinished file, journal, scratch file or socket is left.
+#[track_caller]
+fn assert_tidy(lab: &Lab, chain_dir: &Path, when: &str) {
+    let journals = lab.backup_path().join("_state/journal");
+    let mut left: Vec<PathBuf> = Vec::new();
+    for (dir, is_left) in [
+        (chain_dir, (|name| name.ends_with(".partial")) as fn(&str) -> bool),
+        (&chain_dir.join("checkpoints"), |name| !name.ends_with(".xml")),
+        (&journals, |name| !name.ends_with(".lock")),
+        (&lab.scratch_dir(), |_| true),
+        (&lab.backup_path(), |name| name.starts_with(".vmbackup-test")),
+    ] {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let names = entries.filter(|entry| entry.file_name().to_str().is_none_or(is_left));
+        left.extend(names.map(|entry| entry.path()));
+    }
+    assert!(left.is_empty(), "left {when}: {left:?}");
+}
+
+/// Sockets of a process, in the place where the programs put them.
+fn sockets_of(pid: Pid) -> Vec<PathBuf> {
+    let begins = format!("virtnbdbackup.{}-", pid.as_raw_nonzero());
+    let entries = fs::read_dir("/var/tmp").into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&begins));
+    ours.map(|entry| entry.path()).collect()
+}
+
+/// The places a run passes: one that archives nothing does not come to those of archiving.
+fn places(archives: bool) -> impl Iterator<Item = &'static str> {
+    let archiving = ["archiving", "archive-complete", "leaving"];
+    FAIL_POINTS.iter().copied().filter(move |place| archives || !archiving.contains(place))
+}
+
+#[test]
+fn killed_in_the_first_full_at_every_place() {
+    let mut bed = Bed::new("first_full");
+    for place in places(false) {
+        bed.die_at(place);
+        let at_kill = History::disks(&bed.lab, &bed.vm);
+        bed.change();
+        if place == "published" {
+            bed.history = History::default();
+            bed.history.push(at_kill);
+            bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+            bed.back_up_increment();
+        } else {
+            let ended = bed.back_up("full");
+            assert_eq!(ended.why(), "no chain in this period yet", "after {place}: {ended:#?}");
+        }
+        bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+        bed.assert_tidy(place);
+        bed.change();
+        bed.back_up_increment();
+        bed.history.assert_virtnbdrestore(&bed.lab, Version::Distribution, &bed.chain_dir());
+        bed.vm.delete_checkpoints();
+        fs::remove_dir_all(bed.chain_dir()).expect("the chain is ours");
+    }
+}
+
+#[test]
+fn killed_in_an_incremental_at_every_place() {
+    let mut bed = Bed::new("incremental");
+    let other = bed.lab.define(&VmSpec::new("other").disk(DiskSpec::new("vda", MIB)));
+    bed.back_up("full");
+    for (number, place) in places(false).enumerate() {
+        bed.change();
+        let at_kill = History::disks(&bed.lab, &bed.vm);
+        bed.die_at(place);
+        if place == "published" {
+            bed.history.push(at_kill);
+        }
+        bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+        bed.change();
+        let undone_by_next = number % 2 == 0;
+        if !undone_by_next {
+            // A run that is not about this VM clears away too, and replaces no file by chance.
+            let ended = bed.lab.run_well(&other);
+            assert!(ended.log.contains("ended in the middle"), "after {place}: {ended:#?}");
+            bed.assert_tidy(place);
+        }
+        let ended = bed.back_up_increment();
+        let recovered = ended.report("recovered").contains("an earlier run");
+        assert_eq!(recovered, undone_by_next, "after {place}: {ended:#?}");
+        bed.assert_tidy(place);
+        bed.history.assert_virtnbdrestore(&bed.lab, Version::ALL[number % 2], &bed.chain_dir());
+    }
+    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+    assert_eq!(bed.vm.checkpoints().len(), bed.history.len(), "{:?}", bed.vm.checkpoints());
+}
+
+#[test]
+fn killed_in_a_full_that_archives_a_chain_at_every_place() {
+    let mut bed = Bed::new("archiving");
+    bed.back_up("full");
+    for (number, place) in places(true).enumerate() {
+        bed.change();
+        bed.back_up_increment();
+        let old = std::mem::take(&mut bed.history);
+        bed.vm.delete_checkpoints();
+        bed.change();
+        let at_kill = History::disks(&bed.lab, &bed.vm);
+        bed.die_at(place);
+        // Whole in its folder or whole in the archive, also before anybody repairs anything.
+        old.assert_restorable(&bed.lab, &whole_chain(&bed, number, place));
+        bed.change();
+        if place == "published" {
+            bed.history.push(at_kill);
+            bed.back_up_increment();
+        } else {
+            bed.back_up("full");
+        }
+        let archives = archives(&bed.chain_dir());
+        assert_eq!(archives.len(), number + 1, "after {place}: {archives:?}");
+        old.assert_restorable(&bed.lab, &archives[number]);
+        bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+        bed.assert_tidy(place);
+        if number % 4 == 0 {
+            old.assert_virtnbdrestore(&bed.lab, Version::Sid, &archives[number]);
+            bed.history.assert_virtnbdrestore(&bed.lab, Version::Distribution, &bed.chain_dir());
+        }
+    }
+}
+
+/// Where the chain that is being archived is now: in the archive once its list of points has left the folder.
+fn whole_chain(bed: &Bed, number: usize, place: &str) -> PathBuf {
+    let dir = bed.chain_dir();
+    let has_list = |dir: &Path| {
+        let entries = fs::read_dir(dir).expect("a folder").flatten();
+        entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "cpt")).count() == 1
+    };
+    let archived = archives(&dir).into_iter().nth(number);
+    match archived.filter(|archive| has_list(archive)) {
+        Some(archive) => archive,
+        None => {
+            assert!(has_list(&dir), "killed at {place}: no folder has the chain's list");
+            dir
+        }
+    }
+}
+
+/// Archived chains, oldest first.
+fn archives(chain_dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(chain_dir.join(".archives")).into_iter().flatten().flatten();
+    let mut all: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let number = |path: &PathBuf| -> u32 {
+        path.extension().and_then(|number| number.to_str()?.parse().ok()).unwrap_or(0)
+    };
+    all.sort_by_key(number);
+    all
+}
+
+#[test]
+fn killed_in_a_copy_of_a_vm_that_is_off_at_every_place() {
+    let mut bed = Bed::new("offline");
+    bed.back_up("full");
+    bed.change();
+    bed.back_up_increment();
+    bed.vm.destroy();
+    let never = ["checkpoints-dropped", "held", "begun", "released", "job-ended"];
+    for (number, place) in places(true).filter(|place| !never.contains(place)).enumerate() {
+        let pattern = 1 + number as u8;
+        bed.vm.run_while_off("vda", &[DiskOp::Write { offset: MIB, len: 4096, pattern }]);
+        let run = bed.lab.run_killed_at(&bed.vm, place);
+        let pid = run.pid();
+        let ended = run.wait();
+        assert_eq!(ended.status.signal(), Some(9), "at {place}: {ended:#?}");
+        assert_eq!(bed.vm.state(), "shut off");
+        bed.vm.run_while_off("vda", &[DiskOp::Write { offset: 2 * MIB, len: 4096, pattern }]);
+        let ended = bed.lab.run_well(&bed.vm);
+        assert_eq!(ended.level(), "copy", "after {place}: {ended:#?}");
+        for (target, _) in SIZES {
+            let raw = lab::extract(&bed.lab, &bed.chain_dir(), target, None);
+            if let Err(difference) = bed.vm.shadow(target).equals(&raw) {
+                panic!("{target} after {place}: {difference}");
+            }
+        }
+        bed.history.assert_restorable(&bed.lab, &archives(&bed.chain_dir())[0]);
+        bed.assert_tidy(place);
+        assert_eq!(sockets_of(pid), Vec::<PathBuf>::new());
+        let ended = bed.lab.run_well(&bed.vm);
+        assert_eq!(ended.level(), "skip", "{ended:#?}");
+    }
+}
+
+#[test]
+fn killed_at_random_moments() {
+    let mut bed = Bed::new("random_moments");
+    bed.back_up("full");
+    bed.change();
+    let began = Instant::now();
+    bed.back_up_increment();
+    let usual = began.elapsed().as_micros() as u64;
+    for _ in 0..20 {
+        bed.change();
+        let at_kill = History::disks(&bed.lab, &bed.vm);
+        let moment = Duration::from_micros(bed.random.below(usual));
+        let run = bed.lab.begin_run(bed.lab.run_command(&[&bed.vm]));
+        let pid = run.pid();
+        std::thread::sleep(moment);
+        run.signal(Signal::KILL);
+        let killed = Instant::now();
+        drop(run);
+        // What was on its way to the daemon may arrive late, so look when the promise falls due and not before.
+        std::thread::sleep(FREE_LIMIT.saturating_sub(killed.elapsed()));
+        let (state, job) = (bed.vm.state(), bed.vm.backup_job());
+        assert_eq!((state.as_str(), &job), ("running", &None), "killed after {moment:?}");
+        bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+        bed.change();
+        let ended = bed.lab.run_well(&bed.vm);
+        println!("killed after {moment:?}: then {}", ended.level());
+        if ended.level() == format!("incremental {}", bed.history.len() + 1) {
+            // It had come to its end: the point is there.
+            bed.history.push(at_kill);
+        }
+        assert_eq!(ended.level(), format!("incremental {}", bed.history.len()), "killed after {moment:?}");
+        bed.history.note(&bed.lab, &bed.vm);
+        bed.assert_tidy("after a random kill");
+        assert_eq!(sockets_of(pid), Vec::<PathBuf>::new());
+    }
+    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+    bed.history.assert_virtnbdrestore(&bed.lab, Version::Distribution, &bed.chain_dir());
+}
+
+/// Processes whose parent is `pid`: their ids, names and command lines.
+fn children_of(pid: Pid) -> Vec<(Pid, String, String)> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
+        else {
+            continue;
+        };
+        let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
+        let text = |file: &str| String::from_utf8_lossy(&read(file)).replace('\0', " ").trim().to_owned();
+        let parent = text("stat")
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.split(' ').nth(1).and_then(|number| number.parse::<i32>().ok()));
+        if parent == Some(pid.as_raw_nonzero().get()) {
+            children.push((id, text("comm"), text("cmdline")));
+        }
+    }
+    children
+}
+
+#[test]
+fn killed_with_its_whole_group_or_by_name() {
+    let mut bed = Bed::new("whole_group");
+    bed.back_up("full");
+    bed.change();
+    // A kill by name or by command line must not find the process that sets the guest free.
+    let mut run = bed.lab.run_held_at(&bed.vm, "begun");
+    assert_eq!(bed.vm.state(), "paused", "the guest is held while the job begins");
+    assert!(bed.vm.backup_job().is_some(), "the job has begun");
+    let children = children_of(run.pid());
+    assert!(!children.is_empty(), "a guard runs");
+    for (_, name, line) in &children {
+        assert!(!name.contains("vmbackup") && !line.contains("vmbackup"), "{name}: {line}");
+    }
+    run.signal(Signal::KILL);
+    let took = bed.vm.wait_until_free(FREE_LIMIT);
+    println!("killed by name: free after {} ms", took.as_millis());
+    assert!(!run.is_alive());
+    bed.change();
+    bed.back_up_increment();
+
+    bed.change();
+    let hold = bed.lab.path().join("hold-group");
+    let mut command = bed.lab.run_command(&[&bed.vm]);
+    command.env("VMBACKUP_FAIL_POINT", format!("begun={}", hold.display())).process_group(0);
+    let run = bed.lab.begin_run(command);
+    let began = Instant::now();
+    while !hold.exists() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", run.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(bed.vm.state(), "paused");
+    // A terminal's Ctrl-C and a supervisor's first signal reach the guard too; it stays.
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        for (guard, ..) in children_of(run.pid()) {
+            rustix::process::kill_process(guard, signal).expect("the guard is there");
+        }
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    kill_process_group(run.pid(), Signal::KILL).expect("the group is there");
+    let took = bed.vm.wait_until_free(FREE_LIMIT);
+    println!("killed with its group: free after {} ms", took.as_millis());
+    drop(run);
+    bed.change();
+    bed.back_up_increment();
+    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+    bed.assert_tidy("after both");
+}
+
+#[test]
+fn stopped_by_a_signal_at_every_place() {
+    let mut bed = Bed::new("signals");
+    bed.back_up("full");
+    for (number, place) in places(false).enumerate() {
+        bed.change();
+        let at_signal = History::disks(&bed.lab, &bed.vm);
+        let run = bed.lab.run_held_at(&bed.vm, place);
+        let pid = run.pid();
+        let (signal, code) = if number % 2 == 0 { (Signal::TERM, 143) } else { (Signal::INT, 130) };
+        run.signal(signal);
+        // The signal has to have been seen before the run goes on.
+        let seen = Instant::now();
+        while !run.log().contains("stopping in order") {
+            assert!(seen.elapsed() < Duration::from_secs(10), "{}", run.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        run.release();
+        let ended = run.wait_for(Duration::from_secs(10));
+        assert_eq!(ended.status.code(), Some(code), "at {place}: {ended:#?}");
+        bed.vm.wait_until_free(Duration::from_millis(500));
+        if ended.level() != "none" {
+            // Too late to stop: the point was complete.
+            assert_eq!(ended.level(), format!("incremental {}", bed.history.len()), "{ended:#?}");
+            bed.history.push(at_signal);
+        }
+        println!("signal {signal:?} at {place}: {}", ended.level());
+        let checkpoints = bed.vm.checkpoints();
+        assert_eq!(checkpoints.len(), bed.history.len(), "at {place}: {checkpoints:?}");
+        bed.assert_tidy(place);
+        assert_eq!(sockets_of(pid), Vec::<PathBuf>::new());
+        bed.change();
+        let ended = bed.back_up_increment();
+        assert_eq!(ended.report("recovered"), "[]", "{ended:#?}");
+    }
+    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+}
+
+#[test]
+fn stopped_by_a_signal_while_it_copies() {
+    let lab = Lab::new("signal_in_copy");
+    // Slow on purpose: content that does not compress, at the slowest level.
+    lab.configure(&[("VIRTNBD_COMPRESS_LEVEL", "16")]);
+    let size = 384 * MIB;
+    let content = lab.path().join("noise.raw");
+    noise(&content, size);
+    let vm = lab.paused_vm("large", &[DiskSpec::new("vda", size).content(&content)]);
+    vm.resume();
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let run = lab.begin_run(lab.run_command(&[&vm]));
+        let began = Instant::now();
+        while partial_bytes(&lab, &vm) < 8 * MIB {
+            assert!(began.elapsed() < Duration::from_secs(60), "{}", run.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        run.signal(signal);
+        let ended = run.wait_for(Duration::from_secs(10));
+        assert_eq!(ended.status.code(), Some(code), "{ended:#?}");
+        assert_eq!(ended.level(), "none", "it was stopped in the middle: {ended:#?}");
+        vm.wait_until_free(Duration::from_millis(500));
+        assert_eq!(vm.checkpoints(), Vec::<String>::new());
+        assert_tidy(&lab, &lab.chain_dir(&vm), "after a signal");
+    }
+}
+
+fn noise(file: &Path, bytes: u64) {
+    let mut from = fs::File::open("/dev/urandom").expect("the system has noise");
+    let mut to = fs::File::create(file).expect("the lab has room");
+    std::io::copy(&mut std::io::Read::take(&mut from, bytes), &mut to).expect("the lab has room");
+}
+
+/// Bytes of the unfinished stream so far.
+fn partial_bytes(lab: &Lab, vm: &Vm) -> u64 {
+    let folders = fs::read_dir(lab.backup_path().join(vm.name())).into_iter().flatten().flatten();
+    let files = folders.map(|folder| folder.path().join("vda.full.data.partial"));
+    files.filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
+}
+
+#[test]
+fn a_journal_whose_vm_is_gone_is_cleared_away() {
+    let lab = Lab::new("gone");
+    lab.configure(&[]);
+    let spec = |name: &str| VmSpec::new(name).disk(DiskSpec::new("vda", MIB));
+    let (gone, other) = (lab.define(&spec("gone")), lab.define(&spec("other")));
+    for vm in [&gone, &other] {
+        vm.start_paused();
+        vm.write("vda", 0, MIB, 7).expect("a write");
+        vm.resume();
+    }
+    let ended = lab.run_killed_at(&gone, "copied").wait();
+    assert_eq!(ended.status.signal(), Some(9), "{ended:#?}");
+    gone.wait_until_free(FREE_LIMIT);
+    let chain_dir = lab.chain_dir(&gone);
+    gone.destroy();
+    lab::must(std::process::Command::new("virsh").args([
+        "-q",
+        "-c",
+        "qemu:///system",
+        "undefine",
+        gone.name(),
+        "--checkpoints-metadata",
+    ]));
+    let ended = lab.run_well(&other);
+    assert_eq!(ended.level(), "full", "{ended:#?}");
+    assert!(ended.log.contains("ended in the middle"), "the log says what was done: {}", ended.log);
+    assert_tidy(&lab, &chain_dir, "of the VM that is gone");
+}

@@ -1,0 +1,101 @@
+//! What the restore points of a chain must hold, and the proof that they do.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::command::text;
+use super::{Lab, Shadow, Version, Vm};
+
+/// The disks of a VM at each restore point of one chain, oldest first.
+#[derive(Debug, Default)]
+pub struct History {
+    points: Vec<BTreeMap<String, Shadow>>,
+}
+
+impl History {
+    /// Keeps the VM's disks as they are now as what the next point must hold.
+    pub fn note(&mut self, lab: &Lab, vm: &Vm) {
+        let now = Self::disks(lab, vm);
+        self.points.push(now);
+    }
+
+    /// A copy of every disk's shadow.
+    pub fn disks(lab: &Lab, vm: &Vm) -> BTreeMap<String, Shadow> {
+        let number = lab.unused_number();
+        let copy = |target: &str| {
+            let path = lab.new_dir("history").join(format!("{number}-{target}"));
+            (target.to_owned(), vm.shadow(target).copy_to(&path))
+        };
+        vm.targets().into_iter().map(copy).collect()
+    }
+
+    /// Adds a point that was kept before.
+    pub fn push(&mut self, disks: BTreeMap<String, Shadow>) {
+        self.points.push(disks);
+    }
+
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// Restores every point with `vmstream extract` and compares it with what was kept. `vmstream verify` must
+    /// call no point of these damaged.
+    #[track_caller]
+    pub fn assert_restorable(&self, lab: &Lab, set: &Path) {
+        let verified = verify(lab, set);
+        let good: Vec<_> = verified["good_points"].as_array().into_iter().flatten().collect();
+        for (number, disks) in self.points.iter().enumerate() {
+            let point = format!("virtnbdbackup.{number}");
+            assert!(
+                good.iter().any(|id| id.as_str() == Some(&point)),
+                "{point} of {} is not good: {verified:#}",
+                set.display()
+            );
+            for (target, shadow) in disks {
+                let raw = extract(lab, set, target, Some(&point));
+                let equal = shadow.equals(&raw);
+                fs::remove_file(&raw).expect("the restored disk is ours");
+                if let Err(difference) = equal {
+                    panic!("{target} of {} at {point}: {difference}", set.display());
+                }
+            }
+        }
+    }
+
+    /// Restores the newest point with `virtnbdrestore` and compares it with what was kept.
+    #[track_caller]
+    pub fn assert_virtnbdrestore(&self, lab: &Lab, version: Version, set: &Path) {
+        let Some(disks) = self.points.last() else { return };
+        let point = format!("virtnbdbackup.{}", self.points.len() - 1);
+        let shadows: Vec<(&str, &Shadow)> = disks.iter().map(|(t, shadow)| (t.as_str(), shadow)).collect();
+        lab.assert_virtnbdrestore(version, set, Some(&point), &shadows);
+    }
+}
+
+/// What `vmstream verify` says of a folder.
+#[track_caller]
+pub fn verify(lab: &Lab, set: &Path) -> Value {
+    let folder = set.to_str().expect("the lab's path is text");
+    let output = lab.vmstream(&["verify", "--json", folder]);
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("vmstream verify {folder}: {error}: {}", text(&output)))
+}
+
+/// Restores one disk as a raw file, at the newest point or the named one.
+#[track_caller]
+pub fn extract(lab: &Lab, set: &Path, target: &str, until: Option<&str>) -> PathBuf {
+    let raw = lab.path().join(format!("extracted-{}.raw", lab.unused_number()));
+    let (folder, file) = (set.to_str().expect("text"), raw.to_str().expect("text"));
+    let mut arguments = vec!["extract", folder, "--disk", target, "-o", file];
+    arguments.extend(until.iter().flat_map(|point| ["--until", *point]));
+    let output = lab.vmstream(&arguments);
+    assert!(output.status.success(), "vmstream {arguments:?}: {}", text(&output));
+    raw
+}

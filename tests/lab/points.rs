@@ -1,0 +1,124 @@
+//! Restore points as the guest had them, held against what every reader makes of the set.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::command::text;
+use super::{History, Lab, Shadow, Version, Vm, extract};
+
+/// Restores at the same time. Most of their time is spent in waiting for small servers.
+const WORKERS: usize = 4;
+
+/// What a set must give back at one restore point.
+#[derive(Debug)]
+pub struct Point {
+    /// `virtnbdbackup.N`, or `copy`.
+    pub name: String,
+    /// Each disk that existed then.
+    pub disks: BTreeMap<String, Shadow>,
+    /// Disks that the distribution's old reader is known to be unable to give back at this point, and why.
+    pub not_by_oldest: BTreeMap<String, &'static str>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Reader {
+    Theirs(Version),
+    Ours,
+}
+
+impl Point {
+    /// The disks of a VM as they are now, under the name of the point that is taken of them.
+    pub fn of(lab: &Lab, vm: &Vm, name: &str) -> Self {
+        let disks = History::disks(lab, vm);
+        Self { name: name.to_owned(), disks, not_by_oldest: BTreeMap::new() }
+    }
+}
+
+impl Lab {
+    /// Restores every point with both releases of `virtnbdrestore` and with `vmstream extract`, and compares all
+    /// disks; `vmstream verify` has to call the set good.
+    #[track_caller]
+    pub fn assert_points(&self, set: &Path, points: &[Point]) {
+        let verified = self.vmstream(&["verify", set.to_str().expect("the lab's path is text")]);
+        assert_eq!(verified.status.code(), Some(0), "vmstream verify {}: {}", set.display(), text(&verified));
+        let readers = [Reader::Theirs(Version::Distribution), Reader::Theirs(Version::Sid), Reader::Ours];
+        let jobs: Vec<_> = points.iter().flat_map(|point| readers.map(|reader| (point, reader))).collect();
+        let (jobs, failures) = (Mutex::new(jobs), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..WORKERS {
+                scope.spawn(|| {
+                    let take = || jobs.lock().expect("no worker panics with the lock").pop();
+                    while let Some((point, reader)) = take() {
+                        if let Err(said) = self.check(set, points, point, reader) {
+                            let line = format!("{reader:?} at {}: {said}", point.name);
+                            failures.lock().expect("no worker panics with the lock").push(line);
+                        }
+                    }
+                });
+            }
+        });
+        let mut failures = failures.into_inner().expect("no worker panics with the lock");
+        failures.sort();
+        assert!(failures.is_empty(), "{} is restored wrongly:\n{}", set.display(), failures.join("\n"));
+    }
+
+    fn check(&self, set: &Path, points: &[Point], point: &Point, reader: Reader) -> Result<(), String> {
+        match reader {
+            Reader::Ours => {
+                for (target, shadow) in &point.disks {
+                    let raw = extract(self, set, target, Some(&point.name));
+                    let equal = shadow.equals(&raw);
+                    fs::remove_file(&raw).map_err(|error| error.to_string())?;
+                    equal.map_err(|difference| format!("{target}: {difference}"))?;
+                }
+                Ok(())
+            }
+            Reader::Theirs(version) => self.check_theirs(set, points, point, version),
+        }
+    }
+
+    fn check_theirs(
+        &self,
+        set: &Path,
+        points: &[Point],
+        point: &Point,
+        version: Version,
+    ) -> Result<(), String> {
+        let excused =
+            |target: &&String| version == Version::Distribution && point.not_by_oldest.contains_key(*target);
+        let wanted: Vec<_> = point.disks.keys().filter(|target| !excused(target)).collect();
+        // The old reader gives back the disks of the newest domain XML, whatever point is asked for. A disk that
+        // was removed since needs a folder that ends at the point.
+        let newest = points.last().map(|newest| &newest.disks);
+        let removed = |target: &&&String| newest.is_some_and(|newest| !newest.contains_key(**target));
+        let cut = (version == Version::Distribution && wanted.iter().any(|target| removed(&target)))
+            .then(|| self.cut(set, points, point));
+        let until = (point.name != "copy").then_some(point.name.as_str());
+        let restored = self.virtnbdrestore(version, cut.as_deref().unwrap_or(set), until)?;
+        for target in wanted {
+            let raw = restored.get(target).ok_or_else(|| format!("{target} was not restored"))?;
+            point.disks[target].equals(raw).map_err(|difference| format!("{target}: {difference}"))?;
+        }
+        let folders = restored.values().filter_map(|raw| raw.parent()).next().map(Path::to_owned);
+        for folder in folders.into_iter().chain(cut) {
+            fs::remove_dir_all(&folder).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The set as a folder that ends at a point. Links keep the modification times.
+    fn cut(&self, set: &Path, points: &[Point], last: &Point) -> PathBuf {
+        let folder = self.new_dir(&format!("cut-{}", self.unused_number()));
+        let later = points.iter().skip_while(|point| point.name != last.name).skip(1);
+        let marks: Vec<String> = later.map(|point| format!(".{}.", point.name)).collect();
+        for entry in fs::read_dir(set).expect("a set can be listed").flatten() {
+            let name = entry.file_name().into_string().expect("names of a set are text");
+            if entry.path().is_file() && !marks.iter().any(|mark| name.contains(mark)) {
+                fs::hard_link(entry.path(), folder.join(name)).expect("the lab is one file system");
+            }
+        }
+        folder
+    }
+}
