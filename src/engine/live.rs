@@ -117,7 +117,9 @@ impl Live<'_> {
             Err(error) => return Err(error),
         };
         if thaw_again {
-            recover::thaw(&self.vm.domain, LAST_THAW);
+            if !recover::thaw(&self.vm.domain, LAST_THAW) {
+                report.warnings.push(self.engine.guard.thaw_late(owned.journal()));
+            }
             owned.set_stop(Stop::None)?;
         }
         fail_points.at("job-ended");

@@ -160,6 +160,9 @@ impl Engine {
         let file = self.journals.file(folder);
         let Some(journal) = Journal::read(&file)? else { return Ok(vec![]) };
         let recovered = recover::undo(&journal, &self.host);
+        if recovered.still_frozen {
+            tracing::warn!(vm = journal.domain, "{}", self.guard.thaw_late(&journal));
+        }
         if !recovered.failed.is_empty() {
             return Err(BackupError::Recovery { domain: journal.domain, failed: recovered.failed });
         }
