@@ -169,7 +169,8 @@ fn a_disk_that_took_the_place_of_another() {
     chain.ours(&vm);
     vm.write("sda", 2 * MIB, 512, 2).expect("a write");
     chain.ours(&vm);
-    vm.remove_disk("sda");
+    vm.detach_disk("sda");
+    vm.forget_disk(&sda());
     chain.ours(&vm);
     chain.ours(&vm);
     vm.attach_disk(&sda());
