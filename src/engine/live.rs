@@ -16,7 +16,7 @@ use vmstream::chain::CheckpointName;
 
 use super::cancel::{Cancel, StopReason};
 use super::copy::{self, CopiedDisk, CopyError};
-use super::job::{DiskSource, JobPlan, Role};
+use super::job::{self, DiskSource, JobPlan, Role};
 use super::observe::{Observed, ReadableDisk};
 use super::owned::Owned;
 use super::point::{self, PointIdentity};
@@ -53,6 +53,7 @@ impl Live<'_> {
         let raw_disks = self.engine.settings.raw_disks;
         let plan = JobPlan::new(self.observed, &point, raw_disks, self.vm.domain.name())?;
         report.skipped.clone_from(&plan.skipped);
+        report.warnings.extend(job::confusable(&plan));
         self.check_scratch()?;
         let mut owned =
             self.engine.own(self.vm, plan.journal(self.engine, self.vm, self.observed, &point))?;
