@@ -206,13 +206,13 @@ fn a_freeze_that_takes_too_long_is_given_up_and_undone() {
     assert!(ended.report("warnings").contains("crash-consistent"), "{ended:#?}");
     assert_runs_thawed(&vm);
     // So late that the run is long over when the guest freezes: it must not stay frozen.
-    freeze_slowly(&vm, 50);
+    freeze_slowly(&vm, 60);
     let began = Instant::now();
     let ended = back_up(&lab, &vm, "incremental 1", "running");
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(45), "took {took:?}");
+    assert!(took < Duration::from_secs(55), "took {took:?}");
     assert!(ended.report("warnings").contains("crash-consistent"), "{ended:#?}");
-    std::thread::sleep(Duration::from_secs(51).saturating_sub(began.elapsed()));
+    std::thread::sleep(Duration::from_secs(61).saturating_sub(began.elapsed()));
     vm.wait_for_agent();
     let late = Instant::now();
     while vm.is_frozen() != Ok(false) {

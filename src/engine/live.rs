@@ -29,8 +29,8 @@ use crate::libvirt::DomainState;
 use crate::nbd::Export;
 use crate::policy::{Decision, Plan};
 
-/// How long a guest whose freeze was not confirmed is asked to thaw at the end.
-const LAST_THAW: Duration = Duration::from_secs(10);
+/// How long a guest whose freeze was not confirmed is asked to thaw at the end; then the guard goes on.
+const LAST_THAW: Duration = Duration::from_secs(1);
 
 /// How long a domain may take to be shut off after its job broke.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
