@@ -170,6 +170,21 @@ impl<'a> JobPlan<'a> {
     }
 }
 
+/// Names that old restore programs confuse: their pattern for the streams of `vda` also matches those of `vdaa`.
+pub(super) fn confusable(plan: &JobPlan<'_>) -> Option<String> {
+    let targets: Vec<&str> = plan.disks.iter().map(|(disk, _)| disk.target.as_str()).collect();
+    let longer =
+        |short: &&str| targets.iter().any(|long| long.len() > short.len() && long.starts_with(*short));
+    let confused: Vec<&str> = targets.iter().copied().filter(|short| longer(short)).collect();
+    if confused.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "disk {} cannot be restored with virtnbdrestore: it would also apply the streams of disks whose names begin the same;          use vmstream extract",
+        confused.join(", ")
+    ))
+}
+
 /// The error of a domain without a disk to back up.
 pub(super) fn no_disks(domain: &str, skipped: &[Skipped]) -> BackupError {
     let reason = |s: &Skipped| format!("{}: {}", s.target, s.reason);

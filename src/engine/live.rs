@@ -16,7 +16,7 @@ use vmstream::chain::CheckpointName;
 
 use super::cancel::{Cancel, StopReason};
 use super::copy::{self, CopiedDisk, CopyError};
-use super::job::{DiskSource, JobPlan, Role};
+use super::job::{self, DiskSource, JobPlan, Role};
 use super::observe::{Observed, ReadableDisk};
 use super::owned::Owned;
 use super::point::{self, PointIdentity};
@@ -29,8 +29,8 @@ use crate::libvirt::DomainState;
 use crate::nbd::Export;
 use crate::policy::{Decision, Plan};
 
-/// How long a guest whose freeze was not confirmed is asked to thaw at the end.
-const LAST_THAW: Duration = Duration::from_secs(10);
+/// How long a guest whose freeze was not confirmed is asked to thaw at the end; then the guard goes on.
+const LAST_THAW: Duration = Duration::from_secs(1);
 
 /// How long a domain may take to be shut off after its job broke.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
@@ -53,6 +53,7 @@ impl Live<'_> {
         let raw_disks = self.engine.settings.raw_disks;
         let plan = JobPlan::new(self.observed, &point, raw_disks, self.vm.domain.name())?;
         report.skipped.clone_from(&plan.skipped);
+        report.warnings.extend(job::confusable(&plan));
         self.check_scratch()?;
         let mut owned =
             self.engine.own(self.vm, plan.journal(self.engine, self.vm, self.observed, &point))?;
@@ -80,7 +81,7 @@ impl Live<'_> {
             path: dir.clone(),
             source,
         })?;
-        let reserve = settings.scratch_reserve.bytes_of(space.total_bytes);
+        let reserve = scratch::kept_bytes(space, settings.scratch_reserve);
         if space.free_bytes > reserve {
             return Ok(());
         }
@@ -117,7 +118,9 @@ impl Live<'_> {
             Err(error) => return Err(error),
         };
         if thaw_again {
-            recover::thaw(&self.vm.domain, LAST_THAW);
+            if !recover::thaw(&self.vm.domain, LAST_THAW) {
+                report.warnings.push(self.engine.guard.thaw_late(owned.journal()));
+            }
             owned.set_stop(Stop::None)?;
         }
         fail_points.at("job-ended");

@@ -152,7 +152,7 @@ impl Engine {
 
     /// Undoes what a run that died left of the domain with this folder, unless another run has it. Returns what was done.
     pub fn recover(&self, folder: &str) -> Result<Vec<String>, BackupError> {
-        let _lock = VmLock::wait(&self.journals.lock_file(folder), Duration::ZERO)?;
+        let _lock = VmLock::wait(&self.journals.lock_file(folder), LOCK_PATIENCE)?;
         self.recover_locked(folder)
     }
 
@@ -160,6 +160,9 @@ impl Engine {
         let file = self.journals.file(folder);
         let Some(journal) = Journal::read(&file)? else { return Ok(vec![]) };
         let recovered = recover::undo(&journal, &self.host);
+        if recovered.still_frozen {
+            tracing::warn!(vm = journal.domain, "{}", self.guard.thaw_late(&journal));
+        }
         if !recovered.failed.is_empty() {
             return Err(BackupError::Recovery { domain: journal.domain, failed: recovered.failed });
         }

@@ -75,6 +75,9 @@ impl<'a> Owned<'a> {
         report: &mut Report,
     ) -> Result<(), BackupError> {
         let undone = recover::undo(&self.journal, host);
+        if undone.still_frozen {
+            tracing::warn!(vm = self.journal.domain, "{}", self.guard.thaw_late(&self.journal));
+        }
         if undone.failed.is_empty() {
             let _ = Journal::remove(&self.file);
             // A guard that still watches finds no journal and does nothing.

@@ -13,7 +13,7 @@ use super::space::{self, Space};
 use crate::libvirt::Domain;
 
 /// How often to look. A guest can fill a gigabyte in a second.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How often to ask the job for its statistics.
 const STATS_EVERY: Duration = Duration::from_secs(1);
@@ -21,11 +21,20 @@ const STATS_EVERY: Duration = Duration::from_secs(1);
 /// The job is ended when the space would last for so many more looks at the rate of the last one.
 const LOOKS_AHEAD: u64 = 6;
 
+/// On a small file system the reserve from the settings would be used up by one burst of the guest: it is never less
+/// than this, nor than a quarter of the file system where that is smaller.
+const FLOOR_BYTES: u64 = 128 << 20;
+
+/// Bytes that stay free in a scratch directory.
+pub(super) fn kept_bytes(space: Space, reserve: Reserve) -> u64 {
+    reserve.bytes_of(space.total_bytes).max(FLOOR_BYTES.min(space.total_bytes / 4))
+}
+
 /// True when the space that is left, or that will be left soon at this rate, is below the reserve.
 fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
     let lost = before.free_bytes.saturating_sub(now.free_bytes);
     let soon = now.free_bytes.saturating_sub(lost.saturating_mul(LOOKS_AHEAD));
-    let keep = reserve.bytes_of(now.total_bytes);
+    let keep = kept_bytes(now, reserve);
     // The reserve itself is what a burst may use up while the job is being ended.
     now.free_bytes < keep || soon < keep / 2
 }
@@ -54,9 +63,11 @@ pub(super) fn watch(
             cancel.stop(StopReason::ScratchFull {
                 free: space::human(now.free_bytes),
                 used: space::human(peak_bytes),
-                reserve: space::human(reserve.bytes_of(now.total_bytes)),
+                reserve: space::human(kept_bytes(now, reserve)),
                 dir: dir.display().to_string(),
             });
+            // At once: until the readers have noticed and stopped, the guest could fill what is left.
+            let _ = domain.abort_job();
             break;
         }
         before = now;
@@ -67,6 +78,16 @@ pub(super) fn watch(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keeps_more_of_a_small_file_system_than_its_share() {
+        const MIB: u64 = 1 << 20;
+        let reserve = Reserve { bytes: 1024 * MIB, percent: 5 };
+        for (total, want) in [(64, 16), (400, 100), (1000, 128), (10_000, 500), (100_000, 1024)] {
+            let space = Space { free_bytes: 0, total_bytes: total * MIB };
+            assert_eq!(kept_bytes(space, reserve), want * MIB, "{total} MiB");
+        }
+    }
 
     #[test]
     fn ends_below_the_reserve_and_ahead_of_a_burst() {

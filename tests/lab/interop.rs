@@ -11,7 +11,7 @@ use super::vm::to_raw;
 use super::{Lab, Shadow, Vm};
 
 /// How often a restore may lose its server's socket before that is a failure.
-const RESTORE_TRIES: u32 = 4;
+const RESTORE_TRIES: u32 = 3;
 
 /// Which release of the tools to run. Their readers differ, so tests use both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +103,11 @@ impl Lab {
             // that the next disk's server has just made.
             let said = text(&output);
             tries += 1;
-            let lost = ["Timeout during connection to NBD server", "Unable to connect nbd server"];
-            if tries == RESTORE_TRIES || !lost.iter().any(|words| said.contains(words)) {
+            let socket_lost = [
+                "Timeout during connection to NBD server",
+                "nbd_connect_uri: connect: No such file or directory",
+            ];
+            if tries == RESTORE_TRIES || !socket_lost.iter().any(|words| said.contains(words)) {
                 return Err(said);
             }
         }
