@@ -152,7 +152,7 @@ impl Engine {
 
     /// Undoes what a run that died left of the domain with this folder, unless another run has it. Returns what was done.
     pub fn recover(&self, folder: &str) -> Result<Vec<String>, BackupError> {
-        let _lock = VmLock::wait(&self.journals.lock_file(folder), Duration::ZERO)?;
+        let _lock = VmLock::wait(&self.journals.lock_file(folder), LOCK_PATIENCE)?;
         self.recover_locked(folder)
     }
 

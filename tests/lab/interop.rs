@@ -103,7 +103,11 @@ impl Lab {
             // that the next disk's server has just made.
             let said = text(&output);
             tries += 1;
-            if tries == RESTORE_TRIES || !said.contains("Timeout during connection to NBD server") {
+            let socket_lost = [
+                "Timeout during connection to NBD server",
+                "nbd_connect_uri: connect: No such file or directory",
+            ];
+            if tries == RESTORE_TRIES || !socket_lost.iter().any(|words| said.contains(words)) {
                 return Err(said);
             }
         }
