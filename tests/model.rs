@@ -15,7 +15,7 @@ use vmstream::chain::{BackupSet, PointDisk, PointId};
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-const DEFAULT_STEPS: u64 = 220;
+const DEFAULT_STEPS: u64 = 210;
 const MOST_DISKS: usize = 4;
 const LARGEST_DISK: u64 = 12 * MIB;
 
@@ -37,9 +37,9 @@ enum Event {
 
 /// Of 100 steps, how many are which event. Each happens at least once in a run.
 const EVENTS: [(Event, u64); 11] = [
-    (Event::Write, 56),
+    (Event::Write, 59),
     (Event::WipeDisk, 4),
-    (Event::BackUp, 15),
+    (Event::BackUp, 12),
     (Event::BackUpWhileWriting, 4),
     (Event::AddDisk, 5),
     (Event::DetachDisk, 4),
@@ -240,13 +240,13 @@ impl Machine {
         self.vm.run(&target, &[op]).expect("every request is valid");
     }
 
-    /// A disk of random shape under the first free target, once with content of its own.
+    /// A disk of random shape under the first free target, sometimes with content of its own.
     fn add_disk(&mut self, random: &mut Random) {
         if self.attached.len() >= MOST_DISKS {
-            self.detach_disk(random);
+            return self.detach_disk(random);
         }
         // A virtio disk leaves only while the VM is off, so most are SCSI.
-        let (prefix, bus) = if random.below(4) == 0 { ("vd", Bus::Virtio) } else { ("sd", Bus::Scsi) };
+        let (prefix, bus) = if random.below(6) == 0 { ("vd", Bus::Virtio) } else { ("sd", Bus::Scsi) };
         let mut targets = ('a'..='z').map(|letter| format!("{prefix}{letter}"));
         let free =
             |target: &String| !self.attached.contains_key(target) && !self.detached.contains_key(target);
@@ -264,6 +264,7 @@ impl Machine {
         self.next_image += 1;
     }
 
+    /// Removes a SCSI disk, unless it is the last disk or there is none.
     fn detach_disk(&mut self, random: &mut Random) {
         let scsi: Vec<String> = self
             .attached
@@ -272,7 +273,7 @@ impl Machine {
             .map(|(t, _)| t.clone())
             .collect();
         if scsi.is_empty() || self.attached.len() == 1 {
-            return self.add_disk(random);
+            return self.write(random);
         }
         let target = &scsi[random.below(scsi.len() as u64) as usize];
         self.vm.detach_disk(target);
@@ -289,7 +290,7 @@ impl Machine {
         if self.attached.len() >= MOST_DISKS {
             return self.detach_disk(random);
         }
-        let Some((target, disk)) = self.detached.pop_first() else { return self.detach_disk(random) };
+        let Some((target, disk)) = self.detached.pop_first() else { return self.add_disk(random) };
         self.vm.attach_again(&disk.0);
         self.attached.insert(target, disk);
     }

@@ -9,7 +9,7 @@ use super::command::text;
 use super::{History, Lab, Shadow, Version, Vm, extract};
 
 /// Restores at the same time. Most of their time is spent in waiting for small servers.
-const WORKERS: usize = 4;
+const WORKERS: usize = 8;
 
 /// What a set must give back at one restore point.
 #[derive(Debug)]
