@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,7 +106,6 @@ impl Guard {
             .stdout(Stdio::piped())
             // Whoever reads our messages to their end must not wait for it too.
             .stderr(Stdio::null())
-            .process_group(0)
             .spawn()
             .map_err(failed)?;
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
@@ -211,44 +210,51 @@ fn outlive_the_parent() {
 }
 
 /// Thaws, resumes, ends the job: each in its own thread, so that a silent agent delays nothing else.
-fn set_free(journal: &Journal, file: &std::path::Path, lock: &std::path::Path, host: &Host) {
-    // A run that starts now undoes the same; it takes the lock, and the journal is gone when it is done.
-    let held = VmLock::wait(lock, LOCK_LIMIT);
-    let still_ours = |current: Option<Journal>| current.is_some_and(|j| j.id == journal.id);
-    if held.is_ok() && Journal::read(file).is_ok_and(|current| !still_ours(current)) {
-        return;
-    }
+fn set_free(journal: &Journal, file: &Path, lock: &Path, host: &Host) {
     if matches!(journal.stage, Stage::Publishing { .. }) {
         return; // The job was ended and the guest released before.
     }
-    let Ok(Some(domain)) = recover::find(journal, host) else { return };
+    // A run that starts now undoes the same, and the journal is gone or another's when it is done. A journal that
+    // cannot be read (its disk is what died) tells nothing against helping.
+    let is_ours = || !Journal::read(file).is_ok_and(|now| now.is_none_or(|now| now.id != journal.id));
+    let held = VmLock::wait(lock, LOCK_LIMIT);
     let until = Instant::now() + WATCH_AFTER_DEATH;
+    let goes_on = || is_ours() && Instant::now() < until;
+    let mut found = recover::find(journal, host);
+    while found.is_err() && goes_on() {
+        thread::sleep(LOOK_EVERY);
+        found = recover::find(journal, host);
+    }
+    let Ok(Some(domain)) = found else { return };
     let free = thread::scope(|scope| {
         let free = scope.spawn(|| match journal.stop {
             Stop::None => true,
             Stop::Paused => {
-                while !recover::release_guest(&domain, journal.stop).unwrap_or(false)
-                    && Instant::now() < until
-                {
+                while goes_on() && !recover::release_guest(&domain, journal.stop).unwrap_or(false) {
                     thread::sleep(LOOK_EVERY);
                 }
                 true
             }
-            Stop::Frozen => {
+            Stop::Frozen if is_ours() => {
                 // The freeze itself may have been on its way: look once more.
                 recover::thaw(&domain, WATCH_AFTER_DEATH) && {
                     thread::sleep(LATE_FREEZE);
                     recover::thaw(&domain, WATCH_AFTER_DEATH)
                 }
             }
+            Stop::Frozen => true,
         });
         scope.spawn(|| {
-            while !recover::end_job(&domain, journal).unwrap_or(false) && Instant::now() < until {
+            while goes_on() && !recover::end_job(&domain, journal).unwrap_or(false) {
                 thread::sleep(LOOK_EVERY);
             }
         });
         free.join().unwrap_or(false)
     });
+    if free && held.is_ok() && is_ours() {
+        // Should somebody stop this guest later on, that is not for the next run to undo.
+        let _ = Journal { stop: Stop::None, ..journal.clone() }.write(file);
+    }
     // The next run need not wait for an agent that hangs.
     drop(held);
     if !free {

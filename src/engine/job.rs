@@ -6,7 +6,7 @@ use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, StreamKind};
 
 use super::copy::{DiskTask, SinkPlan};
 use super::disk::{ImageFormat, Skipped};
-use super::journal::{Journal, Stage, Stop};
+use super::journal::{self, Journal, Stage, Stop};
 use super::observe::{self, Observed, ReadableDisk};
 use super::point::{self, PointIdentity};
 use super::xml::JobDisk;
@@ -114,6 +114,7 @@ impl<'a> JobPlan<'a> {
             self.disks.iter().map(|(disk, role)| publish::partial_name(&file_name(disk, *role, point)));
         Journal {
             pid: std::process::id(),
+            host: journal::host_id(),
             uri: vm.domain.host().uri().to_owned(),
             domain: vm.domain.name().to_owned(),
             uuid: vm.domain.uuid().to_owned(),

@@ -126,7 +126,10 @@ pub(super) fn end_job(domain: &Domain, journal: &Journal) -> Result<bool, Libvir
     let ended = domain.abort_job();
     while has_job(domain, journal)? {
         if Instant::now() >= deadline {
-            return ended.map(|()| false);
+            // Neither gone nor refused: somebody must go on trying, with the journal.
+            return Err(ended
+                .err()
+                .unwrap_or_else(|| LibvirtError::still_there("end the backup job", domain)));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LOOK_EVERY);
@@ -171,8 +174,10 @@ pub(super) fn delete_checkpoint(
         match domain.delete_checkpoint(name, CheckpointDelete::WithBitmaps) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind == ErrorKind::NoCheckpoint => return Ok(()),
-            Err(e) if e.is_connection_lost() => return Err(e),
-            Err(_) => domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly)?,
+            Err(e) if is_bitmap_missing(&e) => {
+                domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly)?
+            }
+            Err(e) => return Err(e),
         }
         super::bitmap::remove_live(domain, name);
         return Ok(());
@@ -186,6 +191,11 @@ pub(super) fn delete_checkpoint(
         let _ = qemu_img::remove_bitmap(image, name);
     }
     Ok(())
+}
+
+/// One of the checkpoint's bitmaps is missing or broken, so libvirt deletes none of them.
+fn is_bitmap_missing(error: &LibvirtError) -> bool {
+    error.kind == ErrorKind::CheckpointInconsistent || error.message.contains("not found in backing chain")
 }
 
 fn undo_files(journal: &Journal, recovered: &mut Recovered) {

@@ -5,6 +5,7 @@
 //! than a guest with I/O errors.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::cancel::{Cancel, StopReason};
@@ -39,40 +40,40 @@ fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
     now.free_bytes < keep || soon < keep / 2
 }
 
-/// Watches until `done` says so, and stops the backup when space runs low. Returns the most bytes that the scratch
-/// files held, as the job's statistics tell.
+/// Watches the space until `done` says so, and stops the backup when it runs low. The caller then ends the job at once.
 pub(super) fn watch(
-    domain: &Domain,
     dir: &Path,
     reserve: Reserve,
+    peak_bytes: &AtomicU64,
     cancel: &Cancel,
     done: &dyn Fn(Duration) -> bool,
-) -> u64 {
-    let mut peak_bytes = 0;
-    let Ok(mut before) = space::of(dir) else { return peak_bytes };
-    let (mut last, mut last_stats) = (Instant::now(), Instant::now());
+) {
+    let Ok(mut before) = space::of(dir) else { return };
+    let mut last = Instant::now();
     while !done(LOOK_EVERY.saturating_sub(last.elapsed())) {
         last = Instant::now();
         let Ok(now) = space::of(dir) else { continue };
-        let stop = too_low(now, before, reserve);
-        if !stop && last_stats.elapsed() >= STATS_EVERY {
-            last_stats = Instant::now();
-            peak_bytes = peak_bytes.max(domain.job_stats().map_or(0, |stats| stats.scratch_used_bytes));
-        }
-        if stop {
+        if too_low(now, before, reserve) {
             cancel.stop(StopReason::ScratchFull {
                 free: space::human(now.free_bytes),
-                used: space::human(peak_bytes),
+                used: space::human(peak_bytes.load(Ordering::Relaxed)),
                 reserve: space::human(kept_bytes(now, reserve)),
                 dir: dir.display().to_string(),
             });
-            // At once: until the readers have noticed and stopped, the guest could fill what is left.
-            let _ = domain.abort_job();
             break;
         }
         before = now;
     }
-    peak_bytes
+}
+
+/// Keeps the most bytes that the scratch files held, as the job's statistics tell, until `done` says so. Apart from
+/// the watch over the space: the daemon may take its time to answer.
+pub(super) fn watch_job(domain: &Domain, peak_bytes: &AtomicU64, done: &dyn Fn(Duration) -> bool) {
+    while !done(STATS_EVERY) {
+        if let Ok(stats) = domain.job_stats() {
+            peak_bytes.fetch_max(stats.scratch_used_bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 #[cfg(test)]
