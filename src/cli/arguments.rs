@@ -13,7 +13,7 @@ pub(super) struct Arguments {
     pub(super) run: bool,
 
     /// Only these VMs, separated by commas
-    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',', requires = "run")]
+    #[arg(long, value_name = "NAME[,NAME]", requires = "run")]
     pub(super) vm: Vec<String>,
 
     /// Say what would be done, and change nothing
