@@ -112,6 +112,17 @@ stop() {
 	rm -f "$STARTED"
 }
 
+# A process holds its files until its last thread is gone, and one that nobody waits for stays in the list.
+wait_until_dead() {
+	local pid=$1 began=$2 tasks
+	for _ in {1..500}; do
+		if [[ $(start_time "$pid") != "$began" ]]; then return; fi
+		tasks=$(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)
+		if ((tasks <= 1)) && grep -qs '^State:.Z' "/proc/$pid/status"; then return; fi
+		sleep 0.02
+	done
+}
+
 # Without systemd the new process counts as started here only if the old one did.
 restart() {
 	local unit pid began ours=''
@@ -131,11 +142,8 @@ restart() {
 		began=$(start_time "$pid")
 		if [[ -e $STARTED ]] && grep -qx "process libvirtd $pid $began" "$STARTED"; then ours=yes; fi
 		kill -KILL "$pid"
-		for _ in {1..500}; do
-			# One that nobody waits for stays in the list as a zombie.
-			if [[ $(start_time "$pid") != "$began" ]] || grep -q '^State:.Z' "/proc/$pid/status"; then break; fi
-			sleep 0.02
-		done
+		wait_until_dead "$pid" "$began"
+		rm -f /run/libvirtd.pid
 		if [[ -n $ours ]]; then
 			sed -i "/^process libvirtd $pid /d" "$STARTED"
 			start_daemon libvirtd
