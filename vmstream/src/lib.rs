@@ -2,7 +2,7 @@
 //!
 //! Lives here: `stream` (the bytes of one file), `chain` (a folder of them),
 //! `restore` (from streams to a disk), `verify` (what a folder is worth).
-//! Must not live here: libvirt, NBD, configuration, printing.
+//! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 
 pub mod chain;

@@ -7,7 +7,7 @@ use golden::{build, meta};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use vmstream::chain::Coverage;
-use vmstream::restore::{BlockMap, ExtractOptions, Layer, Source, Units, extract::extract_layers};
+use vmstream::restore::{BlockMap, ExtractOptions, Format, Layer, Source, Units, extract::extract_layers};
 use vmstream::stream::{FrameHeader, FrameKind, MAX_PIECE_LEN, TrailerEntry, codec, trailer};
 
 struct Random(u64);
@@ -99,7 +99,8 @@ fn random_stream(random: &mut Random, shadow: &mut Vec<u8>, alone: bool, path: P
 
 fn extracted(layers: &[Layer], dir: &Path, workers: usize) -> Vec<u8> {
     let out = dir.join("out.raw");
-    let options = ExtractOptions { replace: true, workers: NonZeroUsize::new(workers).unwrap() };
+    let options =
+        ExtractOptions { replace: true, format: Format::Raw, workers: NonZeroUsize::new(workers).unwrap() };
     extract_layers(layers, &out, options, &()).unwrap();
     std::fs::read(out).unwrap()
 }

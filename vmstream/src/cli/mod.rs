@@ -2,6 +2,7 @@
 //!
 //! Must not live here: anything that reads a stream or decides what a set is worth.
 
+mod compare;
 mod exit;
 mod extract;
 mod info;
@@ -29,8 +30,10 @@ enum Command {
     Info(info::Args),
     /// Read every byte of a backup set and tell which restore points are good
     Verify(verify::Args),
-    /// Write a disk as it was at a restore point to a raw image file
+    /// Write a disk as it was at a restore point to an image file, a block device or standard output
     Extract(extract::Args),
+    /// Compare a disk as it was at a restore point with an image
+    Compare(compare::Args),
 }
 
 /// Runs the command line and returns the exit code.
@@ -39,6 +42,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(args) => info::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Extract(args) => extract::run(&args),
+        Command::Compare(args) => compare::run(&args),
     };
     exit.into()
 }

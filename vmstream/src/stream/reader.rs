@@ -48,6 +48,8 @@ impl StreamFile {
         if !about.is_file() {
             return Err(read_failed(std::io::Error::from(std::io::ErrorKind::InvalidInput)));
         }
+        // A backup is read once: it must not push other things out of memory. Older kernels take no notice.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::NoReuse);
         Self::from_file(file, about.len())
     }
 
