@@ -7,6 +7,7 @@ mod exit;
 mod extract;
 mod info;
 mod progress;
+mod subject;
 mod text;
 mod verify;
 
@@ -28,7 +29,7 @@ struct Args {
 enum Command {
     /// Show the restore points, disks and sizes of a backup set
     Info(info::Args),
-    /// Read every byte of a backup set and tell which restore points are good
+    /// Prove that backups can be restored, and name what is damaged and what is lost
     Verify(verify::Args),
     /// Write a disk as it was at a restore point to an image file, a block device or standard output
     Extract(extract::Args),

@@ -11,6 +11,7 @@ mod nbd;
 pub(crate) mod ordered;
 pub mod pipe;
 mod qcow2;
+pub(crate) mod replay;
 pub(crate) mod sparse;
 mod target;
 pub mod units;

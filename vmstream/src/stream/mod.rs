@@ -5,6 +5,7 @@
 
 pub mod checksum;
 pub mod codec;
+mod ends;
 pub mod error;
 pub mod frame;
 pub mod frames;

@@ -153,11 +153,15 @@ impl StreamFile {
         self.input().section(at, len)
     }
 
-    fn frames_at(&self) -> u64 {
+    pub(super) fn trailer(&self) -> Option<TrailerPlace> {
+        self.trailer
+    }
+
+    pub(super) fn frames_at(&self) -> u64 {
         HEADER + self.meta_len + LINE_END
     }
 
-    fn input(&self) -> Positioned<'_> {
+    pub(super) fn input(&self) -> Positioned<'_> {
         Positioned { file: &self.file, file_len: self.file_len }
     }
 }
