@@ -9,6 +9,7 @@ pub mod extract;
 pub mod map;
 mod nbd;
 pub(crate) mod ordered;
+pub mod picture;
 pub mod pipe;
 mod qcow2;
 pub(crate) mod replay;

@@ -96,6 +96,13 @@ impl StreamFile {
         meta.data_size == 0 && !meta.incremental && self.frames().next().is_none()
     }
 
+    /// True when the meta text ends with blanks: its writer reserved room and filled it in later.
+    pub fn has_reserved_meta(&self) -> bool {
+        const END: &[u8; 3] = b" \n}";
+        let at = HEADER + self.meta_len.saturating_sub(END.len() as u64);
+        self.input().array::<{ END.len() }>(at).is_ok_and(|end| &end == END)
+    }
+
     /// Bytes of the file when it was opened.
     pub fn file_len(&self) -> u64 {
         self.file_len
