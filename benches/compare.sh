@@ -165,7 +165,7 @@ print_table() {
 }
 
 [[ -x $bin/vmbackup ]] || die "no release build in $bin: run make bench"
-exec 8>/run/lock/vmbackup-bench.lock
+exec 8>/run/vmbackup-bench.lock
 flock -n 8 || die "another benchmark is running"
 trap cleanup EXIT
 trap 'exit 130' INT

@@ -16,11 +16,13 @@ die() {
 }
 # shellcheck source=scripts/lab-host.sh
 . "$root/scripts/lab-host.sh"
+readonly target=${CARGO_TARGET_DIR:-$root/target}
+# The lab's folder belongs to whoever builds, also where the guest in it is made by root.
+mkdir -p "$target/lab"
 become_root "$@"
 
 readonly LINUX=vmbackup-demo-linux PLAIN=vmbackup-demo-plain OFF=vmbackup-demo-off
 readonly VMS=("$LINUX" "$PLAIN" "$OFF")
-readonly target=${CARGO_TARGET_DIR:-$root/target}
 readonly bin=$target/release
 # What stays, and what goes; QEMU's user must be able to read the latter.
 readonly out=$target/demo
@@ -51,6 +53,7 @@ cleanup() {
 	local vm
 	for vm in "${VMS[@]}"; do (remove_vm "$vm"); done
 	rm -rf "$work"
+	if [[ -n ${SUDO_UID-} ]]; then chown -R "$SUDO_UID:${SUDO_GID-}" "$out"; fi
 	forbid_socket
 	end_daemons
 	exit "$status"
@@ -145,7 +148,7 @@ restore_with_peer() {
 
 prepare() {
 	[[ -x $bin/vmbackup && -x $bin/vmstream ]] || die "no release build in $bin: run make demo"
-	exec 8>/run/lock/vmbackup-demo.lock
+	exec 8>/run/vmbackup-demo.lock
 	flock -n 8 || die "another demo is running"
 	trap cleanup EXIT
 	trap 'exit 130' INT

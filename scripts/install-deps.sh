@@ -84,6 +84,7 @@ collect_lab() {
 	collect_lint
 	has_command nbdinfo || need libnbd-bin
 	has_python colorlog || need python3-colorlog # of the newest virtnbdbackup
+	has_python yaml || need python3-yaml # format-spec/check_grammar.py
 	has_file /usr/share/keyrings/debian-archive-keyring.gpg || need debian-archive-keyring
 	has_file /usr/bin/time || need time
 	has_command swtpm || need swtpm

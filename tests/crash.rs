@@ -110,6 +110,17 @@ fn assert_tidy(lab: &Lab, chain_dir: &Path, when: &str) {
     assert!(left.is_empty(), "left {when}: {left:?}");
 }
 
+/// Waits until the guard of a run that died has done its work: a run for another VM does not wait for it.
+fn wait_for_guard(lab: &Lab, vm: &Vm) {
+    let locks = lab.backup_path().join("_state/journal");
+    let Ok(lock) = fs::File::open(locks.join(format!("{}.lock", vm.name()))) else { return };
+    let began = Instant::now();
+    while rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20), "the guard of {} does not end", vm.name());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Sockets of a process, in the place where the programs put them.
 fn sockets_of(pid: Pid) -> Vec<PathBuf> {
     let begins = format!("virtnbdbackup.{}-", pid.as_raw_nonzero());
@@ -167,6 +178,7 @@ fn killed_in_an_incremental_at_every_place() {
         let undone_by_next = number % 2 == 0;
         if !undone_by_next {
             // A run that is not about this VM clears away too, and replaces no file by chance.
+            wait_for_guard(&bed.lab, &bed.vm);
             let ended = bed.lab.run_well(&other);
             assert!(ended.log.contains("ended in the middle"), "after {place}: {ended:#?}");
             bed.assert_tidy(place);
@@ -486,6 +498,7 @@ fn a_journal_whose_vm_is_gone_is_cleared_away() {
         gone.name(),
         "--checkpoints-metadata",
     ]));
+    wait_for_guard(&lab, &gone);
     let ended = lab.run_well(&other);
     assert_eq!(ended.level(), "full", "{ended:#?}");
     assert!(ended.log.contains("ended in the middle"), "the log says what was done: {}", ended.log);

@@ -121,7 +121,8 @@ fn a_backup_that_cannot_fit_is_refused_before_the_guest_is_touched() {
     assert_eq!(vm.checkpoints(), Vec::<String>::new());
     // Enough for the backup, not for the reserve.
     let large = lab.small_file_system("large", 64);
-    let reserve = [("BACKUP_PATH", large.text()), ("TARGET_RESERVE_PERCENT", "90")];
+    let reserve =
+        [("BACKUP_PATH", large.text()), ("TARGET_RESERVE_PERCENT", "90"), ("TARGET_RESERVE_GIB", "10")];
     lab.configure(&reserve);
     let ended = lab.run_killed_at(&vm, "journal-written").wait();
     assert_eq!(ended.status.code(), Some(STORAGE), "{ended:#?}");

@@ -69,7 +69,7 @@ fn usage_error(error: &clap::Error) -> ExitCode {
 fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
     let environment: BTreeMap<String, String> = std::env::vars().collect();
     let loaded = config::load(&arguments.config_dir, &arguments.config_instance, &environment)
-        .map_err(|e| (Exit::Configuration, e.to_string()))?;
+        .map_err(|e| (Exit::Configuration, with_causes(&e)))?;
     let progress = Progress::new();
     super::progress::start_log(log_level(loaded.settings.log_level), progress.bars());
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -105,6 +105,12 @@ fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
         tell(&summary::table(&outcomes));
     }
     Ok(summary::exit(&outcomes, &cancel))
+}
+
+/// An error and what it comes from, as one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, (Exit, String)> {

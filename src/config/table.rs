@@ -68,7 +68,8 @@ section "Scratch space" {
     /// Directory for data that a guest overwrites while its backup runs. Must exist and be writable.
     "VIRTNBD_SCRATCH_DIR" scratch_dir: Directory = "/var/tmp", "", PLAIN;
     /// A running backup is ended before less than this stays free in the scratch directory, so that the guest
-    /// never sees an error. The smaller of this and the next setting counts.
+    /// never sees an error. The smaller of this and the next setting counts, but never less than 128 MiB or a
+    /// quarter of a small file system.
     "SCRATCH_RESERVE_MIB" scratch_reserve: Mebibytes<0, 1048576> = "1024", "MiB", PLAIN;
     /// The same as a share of the scratch directory's file system.
     "SCRATCH_RESERVE_PERCENT" scratch_reserve_percent: Percent = "5", "percent", PLAIN;

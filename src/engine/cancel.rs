@@ -24,9 +24,6 @@ pub enum StopReason {
         /// The directory.
         dir: String,
     },
-    /// The backup job, or the domain's process, is gone.
-    #[error("the backup job ended while it was being read: {0}")]
-    JobGone(String),
     /// Another stage failed and has reported why.
     #[error("stopped because another part of the backup failed")]
     OtherFailure,

@@ -66,6 +66,8 @@ pub enum SkipReason {
     Format(String),
     /// Any other source type.
     SourceType(String),
+    /// `<readonly/>`: QEMU can make no bitmap in it.
+    ReadOnly,
     /// `<transient/>`: the guest's writes are thrown away when it stops.
     Transient,
     /// Excluded by the settings.
@@ -88,6 +90,9 @@ impl fmt::Display for SkipReason {
             Self::NoMedium => write!(f, "empty drive"),
             Self::Format(format) => write!(f, "image format {format} is not supported (qcow2 and raw are)"),
             Self::SourceType(kind) => write!(f, "source type '{kind}' is not supported"),
+            Self::ReadOnly => {
+                write!(f, "read-only disk, QEMU can keep no bitmap in it; copy its image by hand once")
+            }
             Self::Transient => write!(f, "transient disk, its changes are discarded at shutdown"),
             Self::Excluded => write!(f, "excluded by VIRTNBD_EXCLUDE_DISKS or VIRTNBD_INCLUDE_DISKS"),
             Self::Raw { incremental: false } => write!(
@@ -139,8 +144,6 @@ pub struct DomainFacts {
     pub boot_files: Vec<PathBuf>,
     /// The XML has a guest agent channel, and libvirt does not say that it is disconnected.
     pub agent_channel: bool,
-    /// The security label that files made for this domain must carry, if one is fixed in the XML.
-    pub has_encrypted_disk: bool,
 }
 
 /// Reads a domain's XML.
@@ -154,7 +157,6 @@ pub fn parse_domain(xml: &str) -> Result<DomainFacts, DomainXmlError> {
             Ok((format, source)) => facts.disks.readable.push(Disk { target, format, source }),
             Err(reason) => facts.disks.skipped.push(Skipped { target, reason }),
         }
-        facts.has_encrypted_disk |= disk.descendants().any(|n| n.has_tag_name("encryption"));
     }
     if let Some(os) = child(root, "os") {
         let paths = ["loader", "nvram", "kernel", "initrd"].into_iter();
@@ -175,6 +177,9 @@ fn classify(disk: Node<'_, '_>) -> Result<(ImageFormat, ImageSource), SkipReason
         "disk" => {}
         "lun" => return Err(SkipReason::PassedThrough),
         other => return Err(SkipReason::RemovableMedia(other.to_owned())),
+    }
+    if child(disk, "readonly").is_some() {
+        return Err(SkipReason::ReadOnly);
     }
     if child(disk, "transient").is_some() {
         return Err(SkipReason::Transient);

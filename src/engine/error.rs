@@ -126,6 +126,25 @@ pub enum BackupError {
         /// What changed.
         what: String,
     },
+    /// Leftovers of a dead run of another host.
+    #[error(
+        "VM {domain}: a run on another host, or with another LIBVIRT_URI ({uri}), ended in the middle (journal {}). Only a run \
+         there can undo it: start one", file.display()
+    )]
+    OtherHost {
+        /// The domain.
+        domain: String,
+        /// Its daemon.
+        uri: String,
+        /// The journal.
+        file: PathBuf,
+    },
+    /// Something in the program itself went wrong.
+    #[error("the program failed in itself, which is a bug: {message}. The backup was undone")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
     /// Leftovers of a dead run could not be undone.
     #[error("Domain {domain}: an earlier run ended in the middle, and what it left cannot be undone yet: {}", failed.join("; "))]
     Recovery {

@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::{Journal, Stage, Stop};
 use super::lock::VmLock;
 use super::recover;
-use crate::libvirt::Host;
+use crate::libvirt::{Domain, DomainState, Host};
 
 /// The first argument that makes the program a guard.
 pub const GUARD_ARGUMENT: &str = "--internal-guard";
@@ -45,6 +45,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(150);
 /// When a freeze that was asked for before we died has happened at the latest, if the agent is quick.
 const LATE_FREEZE: Duration = Duration::from_secs(1);
 
+/// How long a guest whose agent hangs is asked to thaw. A freeze that waits in the agent happens when it wakes up.
+const LATE_THAW_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// How often such a guest is asked.
+const LATE_THAW_EVERY: Duration = Duration::from_secs(1);
+
 /// How long the lock of a journal may take before the guest is helped without it.
 const LOCK_LIMIT: Duration = Duration::from_secs(1);
 
@@ -55,6 +61,8 @@ enum Order {
     Watch { journal: Box<Journal>, file: PathBuf, lock: PathBuf },
     /// Nothing of this run is owned any more.
     Release { id: String },
+    /// The guest of this run did not confirm that it is thawed: go on asking when we are gone.
+    ThawLate { journal: Box<Journal> },
 }
 
 /// The guard could not be started or does not answer.
@@ -75,6 +83,8 @@ struct Pipes {
     answers: BufReader<ChildStdout>,
     /// It has said that it is there.
     ready: bool,
+    /// It has work to do when we are gone.
+    stays: bool,
 }
 
 impl Pipes {
@@ -94,13 +104,14 @@ impl Guard {
             .args([GUARD_ARGUMENT, uri])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .process_group(0)
+            // Whoever reads our messages to their end must not wait for it too.
+            .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed(io::Error::other("it has no pipes")));
         };
-        let pipes = Pipes { orders, answers: BufReader::new(answers), ready: false };
+        let pipes = Pipes { orders, answers: BufReader::new(answers), ready: false, stays: false };
         Ok(Self { pipes: Mutex::new(pipes), child: Mutex::new(child) })
     }
 
@@ -112,6 +123,17 @@ impl Guard {
     /// Tells the guard that nothing of this run is owned any more.
     pub fn release(&self, id: &str) -> Result<(), GuardError> {
         self.order(&Order::Release { id: id.to_owned() })
+    }
+
+    /// Takes over a guest that has not confirmed that it is thawed. Returns what to tell people.
+    pub fn thaw_late(&self, journal: &Journal) -> String {
+        match self.order(&Order::ThawLate { journal: Box::new(journal.clone()) }) {
+            Ok(()) => {
+                self.pipes.lock().unwrap_or_else(PoisonError::into_inner).stays = true;
+                "the guest has not confirmed that it is thawed; it is asked on in the background".to_owned()
+            }
+            Err(error) => format!("the guest has not confirmed that it is thawed: look at it ({error})"),
+        }
     }
 
     fn order(&self, order: &Order) -> Result<(), GuardError> {
@@ -131,9 +153,12 @@ impl Guard {
 }
 
 impl Guard {
-    /// Ends the guard and waits for it. Nothing may be owned any more.
+    /// Ends the guard and waits for it, unless it has a guest to thaw. Nothing else may be owned any more.
     pub fn end(self) {
-        drop(self.pipes);
+        let stays = self.pipes.into_inner().unwrap_or_else(PoisonError::into_inner).stays;
+        if stays {
+            return;
+        }
         let _ = self.child.into_inner().unwrap_or_else(PoisonError::into_inner).wait();
     }
 }
@@ -144,6 +169,7 @@ pub fn run_guard(uri: &str) {
     // Connected beforehand, so that no time is lost when it matters.
     let host = Host::connect(uri).ok();
     let mut watched: BTreeMap<String, (Journal, PathBuf, PathBuf)> = BTreeMap::new();
+    let mut late = Vec::new();
     answer();
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };
@@ -152,6 +178,7 @@ pub fn run_guard(uri: &str) {
                 watched.insert(journal.id.clone(), (*journal, file, lock));
             }
             Ok(Order::Release { id }) => drop(watched.remove(&id)),
+            Ok(Order::ThawLate { journal }) => late.push(*journal),
             Err(_) => break,
         }
         answer();
@@ -160,6 +187,9 @@ pub fn run_guard(uri: &str) {
     thread::scope(|scope| {
         for (journal, file, lock) in watched.values() {
             scope.spawn(|| set_free(journal, file, lock, &host));
+        }
+        for journal in &late {
+            scope.spawn(|| recover::find(journal, &host).map(|domain| domain.as_ref().map(thaw_late)));
         }
     });
 }
@@ -180,37 +210,63 @@ fn outlive_the_parent() {
 }
 
 /// Thaws, resumes, ends the job: each in its own thread, so that a silent agent delays nothing else.
-fn set_free(journal: &Journal, file: &std::path::Path, lock: &std::path::Path, host: &Host) {
-    // A run that starts now undoes the same; it takes the lock, and the journal is gone when it is done.
-    let held = VmLock::wait(lock, LOCK_LIMIT);
-    let still_ours = |current: Option<Journal>| current.is_some_and(|j| j.id == journal.id);
-    if held.is_ok() && Journal::read(file).is_ok_and(|current| !still_ours(current)) {
-        return;
-    }
+fn set_free(journal: &Journal, file: &Path, lock: &Path, host: &Host) {
     if matches!(journal.stage, Stage::Publishing { .. }) {
         return; // The job was ended and the guest released before.
     }
-    let Ok(Some(domain)) = recover::find(journal, host) else { return };
+    // A run that starts now undoes the same, and the journal is gone or another's when it is done. A journal that
+    // cannot be read (its disk is what died) tells nothing against helping.
+    let is_ours = || !Journal::read(file).is_ok_and(|now| now.is_none_or(|now| now.id != journal.id));
+    let held = VmLock::wait(lock, LOCK_LIMIT);
     let until = Instant::now() + WATCH_AFTER_DEATH;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let held = journal.stop != Stop::None;
-            while held
-                && !recover::release_guest(&domain, journal.stop).unwrap_or(false)
-                && Instant::now() < until
-            {
-                thread::sleep(LOOK_EVERY);
+    let goes_on = || is_ours() && Instant::now() < until;
+    let mut found = recover::find(journal, host);
+    while found.is_err() && goes_on() {
+        thread::sleep(LOOK_EVERY);
+        found = recover::find(journal, host);
+    }
+    let Ok(Some(domain)) = found else { return };
+    let free = thread::scope(|scope| {
+        let free = scope.spawn(|| match journal.stop {
+            Stop::None => true,
+            Stop::Paused => {
+                while goes_on() && !recover::release_guest(&domain, journal.stop).unwrap_or(false) {
+                    thread::sleep(LOOK_EVERY);
+                }
+                true
             }
-            if journal.stop == Stop::Frozen {
+            Stop::Frozen if is_ours() => {
                 // The freeze itself may have been on its way: look once more.
-                thread::sleep(LATE_FREEZE);
-                let _ = recover::release_guest(&domain, journal.stop);
+                recover::thaw(&domain, WATCH_AFTER_DEATH) && {
+                    thread::sleep(LATE_FREEZE);
+                    recover::thaw(&domain, WATCH_AFTER_DEATH)
+                }
             }
+            Stop::Frozen => true,
         });
         scope.spawn(|| {
-            while !recover::end_job(&domain, journal).unwrap_or(false) && Instant::now() < until {
+            while goes_on() && !recover::end_job(&domain, journal).unwrap_or(false) {
                 thread::sleep(LOOK_EVERY);
             }
         });
+        free.join().unwrap_or(false)
     });
+    if free && held.is_ok() && is_ours() {
+        // Should somebody stop this guest later on, that is not for the next run to undo.
+        let _ = Journal { stop: Stop::None, ..journal.clone() }.write(file);
+    }
+    // The next run need not wait for an agent that hangs.
+    drop(held);
+    if !free {
+        thaw_late(&domain);
+    }
+}
+
+/// Asks a guest to thaw until it confirms.
+fn thaw_late(domain: &Domain) {
+    let until = Instant::now() + LATE_THAW_LIMIT;
+    let active = || domain.state().is_ok_and(DomainState::is_active);
+    while !recover::thaw(domain, Duration::ZERO) && active() && Instant::now() < until {
+        thread::sleep(LATE_THAW_EVERY);
+    }
 }

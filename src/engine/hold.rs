@@ -40,8 +40,15 @@ pub(super) fn still_during<T>(
         let held = Held { method: Method::AlreadyPaused, stopped: Duration::ZERO, thaw_again: false };
         return Ok((snapshot()?, held));
     }
-    if settings.freeze && has_agent_channel && Agent::of(domain).answers() {
-        return frozen_during(domain, settings.freeze_limit, owned, warnings, snapshot);
+    if settings.freeze && has_agent_channel {
+        if Agent::of(domain).answers() {
+            return frozen_during(domain, settings.freeze_limit, owned, warnings, snapshot);
+        }
+        warnings.push(
+            "the guest agent is connected and does not answer; the guest was paused instead, and the backup is \
+             crash-consistent"
+                .into(),
+        );
     }
     paused_during(domain, owned, snapshot)
 }

@@ -6,7 +6,7 @@ use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, StreamKind};
 
 use super::copy::{DiskTask, SinkPlan};
 use super::disk::{ImageFormat, Skipped};
-use super::journal::{Journal, Stage, Stop};
+use super::journal::{self, Journal, Stage, Stop};
 use super::observe::{self, Observed, ReadableDisk};
 use super::point::{self, PointIdentity};
 use super::xml::JobDisk;
@@ -114,6 +114,7 @@ impl<'a> JobPlan<'a> {
             self.disks.iter().map(|(disk, role)| publish::partial_name(&file_name(disk, *role, point)));
         Journal {
             pid: std::process::id(),
+            host: journal::host_id(),
             uri: vm.domain.host().uri().to_owned(),
             domain: vm.domain.name().to_owned(),
             uuid: vm.domain.uuid().to_owned(),
@@ -168,6 +169,21 @@ impl<'a> JobPlan<'a> {
         };
         self.disks.iter().map(task).collect()
     }
+}
+
+/// Names that old restore programs confuse: their pattern for the streams of `vda` also matches those of `vdaa`.
+pub(super) fn confusable(plan: &JobPlan<'_>) -> Option<String> {
+    let targets: Vec<&str> = plan.disks.iter().map(|(disk, _)| disk.target.as_str()).collect();
+    let longer =
+        |short: &&str| targets.iter().any(|long| long.len() > short.len() && long.starts_with(*short));
+    let confused: Vec<&str> = targets.iter().copied().filter(|short| longer(short)).collect();
+    if confused.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "disk {} cannot be restored with virtnbdrestore: it would also apply the streams of disks whose names begin the same;          use vmstream extract",
+        confused.join(", ")
+    ))
 }
 
 /// The error of a domain without a disk to back up.

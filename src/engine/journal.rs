@@ -57,6 +57,9 @@ pub struct Journal {
     pub id: String,
     /// Process that wrote it.
     pub pid: u32,
+    /// The machine it ran on: a backup path can be shared.
+    #[serde(default)]
+    pub host: String,
     /// The daemon.
     pub uri: String,
     /// Name of the domain.
@@ -81,18 +84,21 @@ pub struct Journal {
 
 /// The journal could not be kept.
 #[derive(Debug, thiserror::Error)]
-#[error("Cannot {doing} journal {}: {source}", path.display())]
+#[error(
+    "Cannot {doing} journal {}: {source}. It names what an earlier run left behind; if it is damaged, look at the VM's job and \
+     checkpoints (virsh domjobinfo, virsh checkpoint-list) before it is deleted", path.display()
+)]
 pub struct JournalError {
     doing: &'static str,
     path: PathBuf,
     source: io::Error,
 }
 
-impl JournalError {
-    /// True when the file system with the journal is full.
-    pub fn is_full(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-    }
+/// What tells this machine from others.
+///
+/// Source: machine-id(5). Without it all machines are taken for one, as if the path were not shared.
+pub fn host_id() -> String {
+    fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 /// Where the journals of a backup path are kept.
@@ -191,6 +197,7 @@ mod tests {
         Journal {
             id: "1-2".into(),
             pid: 1,
+            host: "h".into(),
             uri: "qemu:///system".into(),
             domain: "web 1".into(),
             uuid: "u".into(),

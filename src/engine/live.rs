@@ -8,7 +8,7 @@
 //! from them (`shut_down`).
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,25 +16,30 @@ use vmstream::chain::CheckpointName;
 
 use super::cancel::{Cancel, StopReason};
 use super::copy::{self, CopiedDisk, CopyError};
-use super::job::{DiskSource, JobPlan, Role};
+use super::job::{self, DiskSource, JobPlan, Role};
+use super::journal::{Journal, Stop};
 use super::observe::{Observed, ReadableDisk};
 use super::owned::Owned;
 use super::point::{self, PointIdentity};
 use super::publish::{self, PointFiles};
 use super::report::Report;
 use super::watch::Watch;
-use super::{BackupError, Engine, VmTarget, bitmap, hold, joined, recover, scratch, shut_down, space, xml};
-use crate::engine::journal::Stop;
-use crate::libvirt::DomainState;
+use super::{
+    BackupError, Engine, VmTarget, bitmap, contained, hold, recover, scratch, shut_down, space, xml,
+};
+use crate::libvirt::{Domain, DomainState};
 use crate::nbd::Export;
 use crate::policy::{Decision, Plan};
 
-/// How long a guest whose freeze was not confirmed is asked to thaw at the end.
-const LAST_THAW: Duration = Duration::from_secs(10);
+/// How long a guest whose freeze was not confirmed is asked to thaw at the end; then the guard goes on.
+const LAST_THAW: Duration = Duration::from_secs(1);
 
 /// How long a domain may take to be shut off after its job broke.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a job may take to appear whose beginning was not confirmed.
+const APPEAR_LIMIT: Duration = Duration::from_secs(5);
 
 /// One live backup on its way.
 pub(super) struct Live<'a> {
@@ -53,11 +58,12 @@ impl Live<'_> {
         let raw_disks = self.engine.settings.raw_disks;
         let plan = JobPlan::new(self.observed, &point, raw_disks, self.vm.domain.name())?;
         report.skipped.clone_from(&plan.skipped);
+        report.warnings.extend(job::confusable(&plan));
         self.check_scratch()?;
         let mut owned =
             self.engine.own(self.vm, plan.journal(self.engine, self.vm, self.observed, &point))?;
         self.engine.fail_points.at("journal-written");
-        match self.run_owned(&point, &plan, &mut owned, report) {
+        match contained(|| self.run_owned(&point, &plan, &mut owned, report)) {
             Ok(()) => owned.finish(),
             Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
         }
@@ -80,7 +86,7 @@ impl Live<'_> {
             path: dir.clone(),
             source,
         })?;
-        let reserve = settings.scratch_reserve.bytes_of(space.total_bytes);
+        let reserve = scratch::kept_bytes(space, settings.scratch_reserve);
         if space.free_bytes > reserve {
             return Ok(());
         }
@@ -117,7 +123,9 @@ impl Live<'_> {
             Err(error) => return Err(error),
         };
         if thaw_again {
-            recover::thaw(&self.vm.domain, LAST_THAW);
+            if !recover::thaw(&self.vm.domain, LAST_THAW) {
+                report.warnings.push(self.engine.guard.thaw_late(owned.journal()));
+            }
             owned.set_stop(Stop::None)?;
         }
         fail_points.at("job-ended");
@@ -173,9 +181,15 @@ impl Live<'_> {
         let journal = owned.journal().clone();
         let begin = || {
             self.engine.fail_points.at("held");
-            match domain.backup_begin(&job_xml, &checkpoint_xml) {
+            let mut begun = domain.backup_begin(&job_xml, &checkpoint_xml);
+            if begun.as_ref().is_err_and(|e| e.message.contains("Bitmap already exists")) {
+                // Only in the memory of QEMU, where no tool showed it; libvirt has no checkpoint of that name.
+                bitmap::remove_live(domain, &point.name.to_string());
+                begun = domain.backup_begin(&job_xml, &checkpoint_xml);
+            }
+            match begun {
                 // The daemon went away in the middle of the call: it may have begun the job before.
-                Err(e) if e.is_connection_lost() && recover::has_job(domain, &journal)? => {}
+                Err(e) if e.is_connection_lost() && job_appears(domain, &journal) => {}
                 other => other?,
             }
             self.engine.fail_points.at("begun");
@@ -203,17 +217,30 @@ impl Live<'_> {
             bitmap: role.since().map(|_| xml::job_bitmap_context(&disk.target)),
         };
         let tasks = plan.tasks(self.engine, self.vm, self.observed, point, &source)?;
-        let (finished, wait) = mpsc::channel::<()>();
+        let peak_bytes = AtomicU64::new(0);
+        let finished = AtomicBool::new(false);
         let copied = thread::scope(|scope| {
-            let (settings, cancel) = (&self.engine.settings, &cancel);
-            let done = move |pause| wait.recv_timeout(pause) != Err(RecvTimeoutError::Timeout);
-            let (dir, reserve) = (&settings.scratch_dir, settings.scratch_reserve);
-            let watched = scope.spawn(move || scratch::watch(&self.vm.domain, dir, reserve, cancel, &done));
+            let (settings, cancel, peak) = (&self.engine.settings, &cancel, &peak_bytes);
+            let done = |pause: Duration| {
+                thread::park_timeout(pause);
+                finished.load(Ordering::Acquire)
+            };
+            let space = scope.spawn(move || {
+                scratch::watch(&settings.scratch_dir, settings.scratch_reserve, peak, cancel, &done);
+                if cancel.stopped().is_some() {
+                    // At once: until the readers have noticed and stopped, the guest could fill what is left.
+                    let _ = recover::end_job(&self.vm.domain, owned.journal());
+                }
+            });
+            let stats = scope.spawn(move || scratch::watch_job(&self.vm.domain, peak, &done));
+            let finish = Finish(&finished);
             let copied = copy::copy_all(&tasks, &self.engine.shared, self.watch, cancel);
-            drop(finished);
-            tracing::debug!("scratch files held {} at most", space::human(joined(watched)));
+            drop(finish);
+            space.thread().unpark();
+            stats.thread().unpark();
             copied
         });
+        tracing::debug!("scratch files held {} at most", space::human(peak_bytes.into_inner()));
         self.engine.fail_points.at("copied");
         // A scratch directory about to fill is the cause; broken reads are what follows.
         if let Some(reason @ StopReason::ScratchFull { .. }) = cancel.stopped() {
@@ -266,5 +293,28 @@ impl Live<'_> {
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;
         report.points = point.name.number() as usize + 1;
         Ok(())
+    }
+}
+
+/// Says that the copying is over, also when it panics: the watchers beside it must not be waited for for ever.
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Whether our job is there after a call to begin it broke off: the daemon may have begun it, or do so a little later.
+fn job_appears(domain: &Domain, journal: &Journal) -> bool {
+    let until = Instant::now() + APPEAR_LIMIT;
+    loop {
+        if recover::has_job(domain, journal).unwrap_or(false) {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        thread::sleep(SETTLE_PAUSE);
     }
 }

@@ -105,15 +105,16 @@ pub fn preview(
     settings: &EngineSettings,
     backup_path: &std::path::Path,
 ) -> Result<Preview, BackupError> {
-    let observed = observe::observe(vm, settings)?;
+    let file = backup_path.join("_state/journal").join(format!("{}.json", vm.folder));
+    let journal = Journal::read(&file)?;
+    let observed = observe::observe(vm, settings, journal.as_ref().map(|j| j.id.as_str()))?;
     let plan = policy::plan_backup(&observed.seen);
     let incremental = matches!(plan.decision, Decision::Incremental { .. });
     let mut skipped = observed.skipped;
     if incremental || !settings.raw_disks {
         skipped.extend(observe::skip_raw(&observed.disks, incremental));
     }
-    let journal = backup_path.join("_state/journal").join(format!("{}.json", vm.folder));
-    Ok(Preview { plan, leftovers: journal.exists(), skipped })
+    Ok(Preview { plan, leftovers: journal.is_some(), skipped })
 }
 
 impl Engine {
@@ -125,7 +126,7 @@ impl Engine {
         let _lock = VmLock::wait(&self.journals.lock_file(&vm.folder), LOCK_PATIENCE)?;
         let recovered = self.recover_locked(&vm.folder)?;
         tracing::debug!("observing {}", vm.domain.name());
-        let observed = observe::observe(vm, &self.settings)?;
+        let observed = observe::observe(vm, &self.settings, None)?;
         let plan = policy::plan_backup(&observed.seen);
         tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);
         let mut report = Report::new(plan.clone());
@@ -152,14 +153,20 @@ impl Engine {
 
     /// Undoes what a run that died left of the domain with this folder, unless another run has it. Returns what was done.
     pub fn recover(&self, folder: &str) -> Result<Vec<String>, BackupError> {
-        let _lock = VmLock::wait(&self.journals.lock_file(folder), Duration::ZERO)?;
+        let _lock = VmLock::wait(&self.journals.lock_file(folder), LOCK_PATIENCE)?;
         self.recover_locked(folder)
     }
 
     fn recover_locked(&self, folder: &str) -> Result<Vec<String>, BackupError> {
         let file = self.journals.file(folder);
         let Some(journal) = Journal::read(&file)? else { return Ok(vec![]) };
+        if journal.uri != self.host.uri() || journal.host != journal::host_id() {
+            return Err(BackupError::OtherHost { domain: journal.domain, uri: journal.uri, file });
+        }
         let recovered = recover::undo(&journal, &self.host);
+        if recovered.still_frozen {
+            tracing::warn!(vm = journal.domain, "{}", self.guard.thaw_late(&journal));
+        }
         if !recovered.failed.is_empty() {
             return Err(BackupError::Recovery { domain: journal.domain, failed: recovered.failed });
         }
@@ -196,7 +203,9 @@ impl Engine {
     fn forecast_data(&self, vm: &VmTarget, observed: &Observed, plan: &Plan) -> Result<u64, BackupError> {
         let allocated = |disk: &observe::ReadableDisk| disk.info.actual_size.min(disk.info.virtual_size);
         let Decision::Incremental { parent, .. } = &plan.decision else {
-            return Ok(observed.disks.iter().map(allocated).sum());
+            let raw = self.settings.raw_disks;
+            let wanted = observed.disks.iter().filter(|d| raw || d.format == disk::ImageFormat::Qcow2);
+            return Ok(wanted.map(allocated).sum());
         };
         let changed = vm.domain.checkpoint_sizes(&parent.to_string()).unwrap_or_default();
         let of = |disk: &observe::ReadableDisk| {
@@ -254,4 +263,13 @@ impl Engine {
 /// The result of a thread; its panic goes on in the caller.
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Runs a backup so that a panic in it becomes an error, and everything is undone as after any other.
+fn contained<T>(run: impl FnOnce() -> Result<T, BackupError>) -> Result<T, BackupError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let message = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(BackupError::Panicked { message })
+    })
 }

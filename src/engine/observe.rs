@@ -11,7 +11,7 @@ use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason,
 use super::offline;
 use super::qemu_img::{self, ImageInfo};
 use super::settings::EngineSettings;
-use super::{BackupError, VmTarget, joined};
+use super::{BackupError, VmTarget, joined, xml};
 use crate::libvirt::{CheckpointInfo, ErrorKind, LibvirtError};
 use crate::policy::{ChainSeen, CheckpointSeen, DiskSeen, OfflineSeen, Origin, Seen};
 
@@ -36,7 +36,13 @@ pub(super) struct Observed {
 }
 
 /// Looks at the domain, its checkpoints, its images and its chain directory.
-pub(super) fn observe(vm: &VmTarget, settings: &EngineSettings) -> Result<Observed, BackupError> {
+///
+/// `unfinished` is the id of a run that ended in the middle and is not undone yet: its checkpoint is passed over.
+pub(super) fn observe(
+    vm: &VmTarget,
+    settings: &EngineSettings,
+    unfinished: Option<&str>,
+) -> Result<Observed, BackupError> {
     let domain = &vm.domain;
     let active = domain.state()?.is_active();
     let live_xml = domain.xml(false)?;
@@ -47,8 +53,8 @@ pub(super) fn observe(vm: &VmTarget, settings: &EngineSettings) -> Result<Observ
     let readable = std::mem::take(&mut facts.disks.readable);
     // Asking qemu-img takes as long as everything else.
     let (disks, history) = std::thread::scope(|scope| {
-        let images = scope.spawn(|| read_images(vm, readable));
-        let history = History::of(vm, active);
+        let images = scope.spawn(|| read_images(vm, readable, active));
+        let history = History::of(vm, active, unfinished);
         (joined(images), history)
     });
     let (disks, history) = (disks?, history?);
@@ -68,7 +74,7 @@ pub(super) fn observe(vm: &VmTarget, settings: &EngineSettings) -> Result<Observ
             }
         })
         .collect();
-    let offline = if active || !offline::unchanged(&vm.chain_dir, &disks, &config_xml) {
+    let offline = if active || !offline::unchanged(&vm.chain_dir, &disks, settings.raw_disks, &config_xml) {
         OfflineSeen::Changed
     } else {
         OfflineSeen::Unchanged
@@ -89,9 +95,12 @@ struct History {
 }
 
 impl History {
-    fn of(vm: &VmTarget, active: bool) -> Result<Self, BackupError> {
-        let (set, chain) = chain_seen(&vm.chain_dir);
-        let known = vm.domain.checkpoints()?;
+    fn of(vm: &VmTarget, active: bool, unfinished: Option<&str>) -> Result<Self, BackupError> {
+        let (set, chain) = chain_seen(&vm.chain_dir)?;
+        let mut known = vm.domain.checkpoints()?;
+        if let Some(id) = unfinished {
+            known.retain(|checkpoint| !checkpoint.xml.contains(&xml::description(id)));
+        }
         let checkpoints: Vec<_> = known.iter().map(|c| seen_checkpoint(c, vm, &chain)).collect();
         let last = chain.points.last().copied();
         let of_last = |s: &&CheckpointSeen| last.is_some_and(|name| s.origin == Origin::Chain(name));
@@ -121,14 +130,14 @@ fn config_xml(vm: &VmTarget, live: &DomainFacts, live_xml: String) -> Result<Str
 }
 
 /// Finds the image of each disk and asks `qemu-img` about it, all at once.
-fn read_images(vm: &VmTarget, disks: Vec<Disk>) -> Result<Vec<ReadableDisk>, BackupError> {
+fn read_images(vm: &VmTarget, disks: Vec<Disk>, active: bool) -> Result<Vec<ReadableDisk>, BackupError> {
     let read = |disk: Disk| {
         let image = match disk.source {
             ImageSource::Path(path) => path,
             ImageSource::Volume { pool, volume } => vm.domain.host().volume_path(&pool, &volume)?.into(),
         };
         let info = qemu_img::info(&image)?;
-        if info.is_qcow2_v2 && disk.format == ImageFormat::Qcow2 {
+        if active && info.is_qcow2_v2 && disk.format == ImageFormat::Qcow2 {
             return Err(BackupError::OldQcow2 { target: disk.target, image });
         }
         Ok(ReadableDisk { target: disk.target, format: disk.format, image, info })
@@ -139,14 +148,24 @@ fn read_images(vm: &VmTarget, disks: Vec<Disk>) -> Result<Vec<ReadableDisk>, Bac
     })
 }
 
-fn chain_seen(dir: &Path) -> (Option<BackupSet>, ChainSeen) {
+/// What the folder holds. One that cannot be read is an error, not an empty one: what is in it would be overwritten.
+fn chain_seen(dir: &Path) -> Result<(Option<BackupSet>, ChainSeen), BackupError> {
+    let failed = |source| BackupError::File { doing: "read folder", path: dir.to_owned(), source };
     let is_backup = |name: &String| name.ends_with(".data") || name.ends_with(".cpt");
-    let has_files = super::archive::entries(dir).is_ok_and(|names| names.iter().any(is_backup));
+    let names = match super::archive::entries(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => vec![],
+        other => other.map_err(failed)?,
+    };
+    let has_files = names.iter().any(is_backup);
     let nothing = ChainSeen { has_files, ..ChainSeen::default() };
     let set = match BackupSet::open(dir) {
         Ok(set) => set,
-        Err(SetError::Read { .. } | SetError::NotASet { .. }) => return (None, nothing),
-        Err(e) => return (None, ChainSeen { broken: Some(e.to_string()), ..nothing }),
+        Err(SetError::NotASet { .. }) => return Ok((None, nothing)),
+        Err(SetError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((None, nothing));
+        }
+        Err(SetError::Read { source, .. }) => return Err(failed(source)),
+        Err(e) => return Ok((None, ChainSeen { broken: Some(e.to_string()), ..nothing })),
     };
     let points: Vec<CheckpointName> = set
         .points
@@ -158,7 +177,7 @@ fn chain_seen(dir: &Path) -> (Option<BackupSet>, ChainSeen) {
         .collect();
     let is_copy = points.is_empty() && set.points.iter().any(|p| p.id == PointId::Copy);
     let broken = chain_fault(&set, &points);
-    (Some(set), ChainSeen { points, has_files, is_copy, broken })
+    Ok((Some(set), ChainSeen { points, has_files, is_copy, broken }))
 }
 
 /// What makes a chain impossible to continue: a gap, or a stream of it that is missing or unreadable.

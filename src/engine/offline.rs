@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use super::cancel::Cancel;
 use super::copy::{self, CopiedDisk, CopyError, DiskTask, SinkPlan};
 use super::disk::ImageFormat;
 use super::job::{self, nbd_socket, stream_file};
-use super::journal::{Journal, Stage, Stop};
+use super::journal::{self, Journal, Stage, Stop};
 use super::observe::{self, Observed, ReadableDisk};
 use super::owned::Owned;
 use super::point::{self, Origin};
@@ -21,7 +21,7 @@ use super::publish::{self, PointFiles};
 use super::qemu_nbd::QemuNbd;
 use super::report::{Method, Report};
 use super::watch::Watch;
-use super::{BackupError, Engine, VmTarget};
+use super::{BackupError, Engine, VmTarget, contained};
 use crate::nbd::Export;
 use crate::policy::Plan;
 
@@ -69,6 +69,8 @@ impl ImageStates {
 /// What a copy was taken of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct CopyState {
+    /// Disk targets that the copy holds.
+    disks: Vec<String>,
     images: ImageStates,
     config_xml: String,
 }
@@ -80,14 +82,34 @@ fn backing_file(info_json: &str) -> Option<PathBuf> {
 }
 
 /// True when the folder holds a complete copy of exactly these images and this definition.
-pub(super) fn unchanged(chain_dir: &Path, disks: &[ReadableDisk], config_xml: &str) -> bool {
+///
+/// A write to a block device leaves no trace in its node, so a domain with one always counts as changed.
+pub(super) fn unchanged(chain_dir: &Path, disks: &[ReadableDisk], raw_disks: bool, config_xml: &str) -> bool {
+    if disks.iter().any(|disk| is_block_device(&disk.image)) {
+        return false;
+    }
     let read =
         || -> Option<CopyState> { serde_json::from_slice(&fs::read(chain_dir.join(STATE_FILE)).ok()?).ok() };
     let complete = chain_dir.join(marker()).exists();
     complete
         && read().is_some_and(|then| {
-            then.config_xml == config_xml && ImageStates::of(disks).is_some_and(|now| now == then.images)
+            then.config_xml == config_xml
+                && then.disks == targets(&wanted(disks, raw_disks))
+                && ImageStates::of(disks).is_some_and(|now| now == then.images)
         })
+}
+
+fn is_block_device(image: &Path) -> bool {
+    fs::metadata(image).is_ok_and(|meta| meta.file_type().is_block_device())
+}
+
+/// The disks that a copy holds.
+fn wanted(disks: &[ReadableDisk], raw_disks: bool) -> Vec<&ReadableDisk> {
+    disks.iter().filter(|disk| raw_disks || disk.format == ImageFormat::Qcow2).collect()
+}
+
+fn targets(disks: &[&ReadableDisk]) -> Vec<String> {
+    disks.iter().map(|disk| disk.target.clone()).collect()
 }
 
 /// One offline backup on its way.
@@ -108,14 +130,13 @@ impl Offline<'_> {
         if !raw {
             report.skipped.extend(observe::skip_raw(&self.observed.disks, false));
         }
-        let wanted = |disk: &&ReadableDisk| raw || disk.format == ImageFormat::Qcow2;
-        let disks: Vec<&ReadableDisk> = self.observed.disks.iter().filter(wanted).collect();
+        let disks = wanted(&self.observed.disks, raw);
         if disks.is_empty() {
             return Err(job::no_disks(self.vm.domain.name(), &report.skipped));
         }
         let mut owned = self.engine.own(self.vm, self.journal(&disks))?;
         self.engine.fail_points.at("journal-written");
-        match self.run_owned(&disks, &mut owned, report) {
+        match contained(|| self.run_owned(&disks, &mut owned, report)) {
             Ok(()) => owned.finish(),
             Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
         }
@@ -132,6 +153,7 @@ impl Offline<'_> {
         names.extend(point::side_files(self.observed, "copy"));
         Journal {
             pid: std::process::id(),
+            host: journal::host_id(),
             uri: self.vm.domain.host().uri().to_owned(),
             domain: self.vm.domain.name().to_owned(),
             uuid: self.vm.domain.uuid().to_owned(),
@@ -168,7 +190,7 @@ impl Offline<'_> {
         let mut files = PointFiles::new(&self.vm.chain_dir, time);
         point::write_side_files(self.vm, self.observed, "copy", &mut files)?;
         point::add_disks(&mut files, copied, report)?;
-        let state = CopyState { images, config_xml: self.observed.config_xml.clone() };
+        let state = CopyState { disks: targets(disks), images, config_xml: self.observed.config_xml.clone() };
         files.add_small(STATE_FILE, &serde_json::to_vec(&state).unwrap_or_default())?;
         files.set_marker(&marker(), &self.observed.config_xml)?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;

@@ -25,8 +25,14 @@ impl<'a> Owned<'a> {
         guard: &'a Guard,
     ) -> Result<Self, BackupError> {
         let owned = Self { journal, file, lock_file, guard };
-        owned.keep()?;
-        Ok(owned)
+        match owned.keep() {
+            Ok(()) => Ok(owned),
+            Err(error) => {
+                // Nothing is owned yet.
+                let _ = Journal::remove(&owned.file);
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn journal(&self) -> &Journal {
@@ -61,7 +67,8 @@ impl<'a> Owned<'a> {
             let _ = std::fs::remove_file(left);
         }
         Journal::remove(&self.file)?;
-        self.guard.release(&self.journal.id)?;
+        // A guard that is dead can do no harm any more.
+        let _ = self.guard.release(&self.journal.id);
         Ok(())
     }
 
@@ -75,6 +82,9 @@ impl<'a> Owned<'a> {
         report: &mut Report,
     ) -> Result<(), BackupError> {
         let undone = recover::undo(&self.journal, host);
+        if undone.still_frozen {
+            tracing::warn!(vm = self.journal.domain, "{}", self.guard.thaw_late(&self.journal));
+        }
         if undone.failed.is_empty() {
             let _ = Journal::remove(&self.file);
             // A guard that still watches finds no journal and does nothing.

@@ -149,11 +149,18 @@ pub(super) fn write_side_files(
     }
     for path in &observed.facts.boot_files {
         let Some(name) = boot_file_name(path, ident) else { continue };
-        let content = fs::read(path).map_err(|source| BackupError::File {
-            doing: "read boot file",
-            path: path.clone(),
-            source,
-        })?;
+        let content = match fs::read(path) {
+            // The NVRAM of a VM that was never started is not there yet.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                tracing::warn!(vm = vm.domain.name(), "{} does not exist and is not saved", path.display());
+                continue;
+            }
+            read => read.map_err(|source| BackupError::File {
+                doing: "read boot file",
+                path: path.clone(),
+                source,
+            })?,
+        };
         files.add_small(&name, &content)?;
     }
     if vm.domain.autostart().unwrap_or(false) {

@@ -31,6 +31,8 @@ pub struct Recovered {
     pub failed: Vec<String>,
     /// The dead run had got so far that its point exists.
     pub committed: bool,
+    /// The guest was frozen by the run, and does not confirm that it is thawed.
+    pub still_frozen: bool,
 }
 
 impl Recovered {
@@ -49,7 +51,12 @@ pub fn undo(journal: &Journal, host: &Host) -> Recovered {
     match find(journal, host) {
         Ok(Some(domain)) => {
             let name = &journal.domain;
-            recovered.note(format!("let the guest of {name} run on"), release_guest(&domain, journal.stop));
+            let released = release_guest(&domain, journal.stop);
+            // No error: an agent that is dead for good must not stop all further backups.
+            recovered.still_frozen = journal.stop == Stop::Frozen
+                && !matches!(released, Ok(true))
+                && domain.state().is_ok_and(DomainState::is_active);
+            recovered.note(format!("let the guest of {name} run on"), released);
             recovered.note(format!("ended the backup job of {name}"), end_job(&domain, journal));
             undo_files(journal, &mut recovered);
             if !recovered.committed {
@@ -87,17 +94,7 @@ pub(super) fn release_guest(domain: &Domain, stop: Stop) -> Result<bool, Libvirt
         Stop::None => Ok(false),
         Stop::Paused if domain.state()? == DomainState::Paused => domain.resume().map(|()| true),
         Stop::Paused => Ok(false),
-        Stop::Frozen => {
-            let confirmed = thaw(domain, THAW_PATIENCE);
-            if !confirmed && domain.state()?.is_active() {
-                // No error: an agent that is dead for good must not stop all further backups.
-                tracing::warn!(
-                    "the guest of {} does not confirm that it is thawed: look at it",
-                    domain.name()
-                );
-            }
-            Ok(confirmed)
-        }
+        Stop::Frozen => Ok(thaw(domain, THAW_PATIENCE)),
     }
 }
 
@@ -129,7 +126,10 @@ pub(super) fn end_job(domain: &Domain, journal: &Journal) -> Result<bool, Libvir
     let ended = domain.abort_job();
     while has_job(domain, journal)? {
         if Instant::now() >= deadline {
-            return ended.map(|()| false);
+            // Neither gone nor refused: somebody must go on trying, with the journal.
+            return Err(ended
+                .err()
+                .unwrap_or_else(|| LibvirtError::still_there("end the backup job", domain)));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LOOK_EVERY);
@@ -174,8 +174,10 @@ pub(super) fn delete_checkpoint(
         match domain.delete_checkpoint(name, CheckpointDelete::WithBitmaps) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind == ErrorKind::NoCheckpoint => return Ok(()),
-            Err(e) if e.is_connection_lost() => return Err(e),
-            Err(_) => domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly)?,
+            Err(e) if is_bitmap_missing(&e) => {
+                domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly)?
+            }
+            Err(e) => return Err(e),
         }
         super::bitmap::remove_live(domain, name);
         return Ok(());
@@ -189,6 +191,11 @@ pub(super) fn delete_checkpoint(
         let _ = qemu_img::remove_bitmap(image, name);
     }
     Ok(())
+}
+
+/// One of the checkpoint's bitmaps is missing or broken, so libvirt deletes none of them.
+fn is_bitmap_missing(error: &LibvirtError) -> bool {
+    error.kind == ErrorKind::CheckpointInconsistent || error.message.contains("not found in backing chain")
 }
 
 fn undo_files(journal: &Journal, recovered: &mut Recovered) {

@@ -5,6 +5,7 @@
 //! than a guest with I/O errors.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::cancel::{Cancel, StopReason};
@@ -13,7 +14,7 @@ use super::space::{self, Space};
 use crate::libvirt::Domain;
 
 /// How often to look. A guest can fill a gigabyte in a second.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How often to ask the job for its statistics.
 const STATS_EVERY: Duration = Duration::from_secs(1);
@@ -21,52 +22,73 @@ const STATS_EVERY: Duration = Duration::from_secs(1);
 /// The job is ended when the space would last for so many more looks at the rate of the last one.
 const LOOKS_AHEAD: u64 = 6;
 
+/// On a small file system the reserve from the settings would be used up by one burst of the guest: it is never less
+/// than this, nor than a quarter of the file system where that is smaller.
+const FLOOR_BYTES: u64 = 128 << 20;
+
+/// Bytes that stay free in a scratch directory.
+pub(super) fn kept_bytes(space: Space, reserve: Reserve) -> u64 {
+    reserve.bytes_of(space.total_bytes).max(FLOOR_BYTES.min(space.total_bytes / 4))
+}
+
 /// True when the space that is left, or that will be left soon at this rate, is below the reserve.
 fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
     let lost = before.free_bytes.saturating_sub(now.free_bytes);
     let soon = now.free_bytes.saturating_sub(lost.saturating_mul(LOOKS_AHEAD));
-    let keep = reserve.bytes_of(now.total_bytes);
+    let keep = kept_bytes(now, reserve);
     // The reserve itself is what a burst may use up while the job is being ended.
     now.free_bytes < keep || soon < keep / 2
 }
 
-/// Watches until `done` says so, and stops the backup when space runs low. Returns the most bytes that the scratch
-/// files held, as the job's statistics tell.
+/// Watches the space until `done` says so, and stops the backup when it runs low. The caller then ends the job at once.
 pub(super) fn watch(
-    domain: &Domain,
     dir: &Path,
     reserve: Reserve,
+    peak_bytes: &AtomicU64,
     cancel: &Cancel,
     done: &dyn Fn(Duration) -> bool,
-) -> u64 {
-    let mut peak_bytes = 0;
-    let Ok(mut before) = space::of(dir) else { return peak_bytes };
-    let (mut last, mut last_stats) = (Instant::now(), Instant::now());
+) {
+    let Ok(mut before) = space::of(dir) else { return };
+    let mut last = Instant::now();
     while !done(LOOK_EVERY.saturating_sub(last.elapsed())) {
         last = Instant::now();
         let Ok(now) = space::of(dir) else { continue };
-        let stop = too_low(now, before, reserve);
-        if !stop && last_stats.elapsed() >= STATS_EVERY {
-            last_stats = Instant::now();
-            peak_bytes = peak_bytes.max(domain.job_stats().map_or(0, |stats| stats.scratch_used_bytes));
-        }
-        if stop {
+        if too_low(now, before, reserve) {
             cancel.stop(StopReason::ScratchFull {
                 free: space::human(now.free_bytes),
-                used: space::human(peak_bytes),
-                reserve: space::human(reserve.bytes_of(now.total_bytes)),
+                used: space::human(peak_bytes.load(Ordering::Relaxed)),
+                reserve: space::human(kept_bytes(now, reserve)),
                 dir: dir.display().to_string(),
             });
             break;
         }
         before = now;
     }
-    peak_bytes
+}
+
+/// Keeps the most bytes that the scratch files held, as the job's statistics tell, until `done` says so. Apart from
+/// the watch over the space: the daemon may take its time to answer.
+pub(super) fn watch_job(domain: &Domain, peak_bytes: &AtomicU64, done: &dyn Fn(Duration) -> bool) {
+    while !done(STATS_EVERY) {
+        if let Ok(stats) = domain.job_stats() {
+            peak_bytes.fetch_max(stats.scratch_used_bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keeps_more_of_a_small_file_system_than_its_share() {
+        const MIB: u64 = 1 << 20;
+        let reserve = Reserve { bytes: 1024 * MIB, percent: 5 };
+        for (total, want) in [(64, 16), (400, 100), (1000, 128), (10_000, 500), (100_000, 1024)] {
+            let space = Space { free_bytes: 0, total_bytes: total * MIB };
+            assert_eq!(kept_bytes(space, reserve), want * MIB, "{total} MiB");
+        }
+    }
 
     #[test]
     fn ends_below_the_reserve_and_ahead_of_a_burst() {

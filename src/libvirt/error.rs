@@ -74,4 +74,14 @@ impl LibvirtError {
     pub fn is_connection_lost(&self) -> bool {
         self.kind == ErrorKind::ConnectionLost
     }
+
+    /// The call was accepted, and had no effect in time.
+    pub fn still_there(doing: &str, domain: &super::Domain) -> Self {
+        let doing = format!("{doing} of domain {}", domain.name());
+        Self {
+            doing,
+            kind: ErrorKind::Busy,
+            message: "it was accepted, but did not happen in time".to_owned(),
+        }
+    }
 }

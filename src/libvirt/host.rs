@@ -11,6 +11,9 @@ use super::{Domain, ErrorKind, LibvirtError, event_loop};
 const KEEPALIVE_SECONDS: i32 = 5;
 const KEEPALIVE_COUNT: u32 = 4;
 
+/// How long opening a connection may take.
+const OPEN_LIMIT: Duration = Duration::from_secs(20);
+
 /// How long a restarted daemon is waited for before a call gives up.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(30);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
@@ -129,8 +132,17 @@ impl Host {
 }
 
 fn open(uri: &str) -> Result<Connect, LibvirtError> {
-    let connection =
-        Connect::open(Some(uri)).map_err(|e| LibvirtError::new(format!("connect to {uri}"), &e))?;
+    let (tell, told) = std::sync::mpsc::channel();
+    let owned = uri.to_owned();
+    // A daemon that hangs accepts the connection and never answers, and nothing limits virConnectOpen.
+    std::thread::spawn(move || tell.send(Connect::open(Some(&owned))));
+    let doing = || format!("connect to {uri}");
+    let opened = told.recv_timeout(OPEN_LIMIT).map_err(|_| LibvirtError {
+        doing: doing(),
+        kind: ErrorKind::ConnectionLost,
+        message: format!("the daemon does not answer within {} s", OPEN_LIMIT.as_secs()),
+    })?;
+    let connection = opened.map_err(|e| LibvirtError::new(doing(), &e))?;
     // A driver without keepalive (test:///) says so here; calls then have no limit of their own.
     let _ = connection.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
     Ok(connection)

@@ -159,10 +159,11 @@ impl Session {
             check_writable(what, path)?;
         }
         let engine = self.engine(fail_points)?;
-        self.recover_others(&engine);
         let queue: Mutex<VecDeque<(usize, &Domain)>> = Mutex::new(self.chosen.iter().enumerate().collect());
         let outcomes: Mutex<Vec<(usize, VmOutcome)>> = Mutex::new(Vec::new());
         thread::scope(|scope| {
+            // Beside the backups: the guard of a run that has just died, or another run, may hold its VM for a while.
+            scope.spawn(|| self.recover_others(&engine));
             for _ in 0..parallel.clamp(1, self.chosen.len().max(1)) {
                 scope.spawn(|| {
                     let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -203,7 +204,7 @@ impl Session {
             }
             match engine.recover(&folder) {
                 Ok(done) => done.iter().for_each(|what| tracing::warn!(vm = folder, "{what}")),
-                // Another run is at it, or its guard.
+                // Another run is at it.
                 Err(BackupError::Lock(_)) => {}
                 Err(error) => tracing::warn!(vm = folder, "{error}"),
             }

@@ -46,7 +46,7 @@ impl Lab {
             ));
         let vm = self.define(&spec);
         vm.start();
-        vm.wait_for_agent(BOOT_LIMIT, &directory.join("console.log"));
+        vm.wait_for_agent();
         vm
     }
 }
@@ -96,7 +96,33 @@ impl Vm {
         self.wait_for_state("shut off", Duration::from_secs(60));
     }
 
-    fn wait_for_agent(&self, limit: Duration, console: &Path) {
+    /// Starts a command in the guest and does not wait for it: the agent itself may be what it stops.
+    pub fn guest_spawn(&self, command: &str) {
+        let request = json!({ "path": "/bin/sh", "arg": ["-c", command] });
+        self.agent("guest-exec", request).expect("the agent starts a command");
+    }
+
+    /// True while the guest's file systems are frozen, in the agent's own view.
+    ///
+    /// # Errors
+    /// What virsh says when the agent does not answer.
+    pub fn is_frozen(&self) -> Result<bool, String> {
+        self.agent("guest-fsfreeze-status", json!({})).map(|status| status == "frozen")
+    }
+
+    /// What the guest said on its serial console.
+    fn console(&self) -> String {
+        let xml = self.xml();
+        let tree = roxmltree::Document::parse(&xml).expect("libvirt writes XML");
+        let serial = tree.descendants().find(|node| node.has_tag_name("serial"));
+        let source = serial.and_then(|node| node.children().find(|child| child.has_tag_name("source")));
+        let path = source.and_then(|source| source.attribute("path"));
+        path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default()
+    }
+
+    /// Waits until the agent answers.
+    pub fn wait_for_agent(&self) {
+        let limit = BOOT_LIMIT;
         let began = Instant::now();
         loop {
             let said = match self.agent("guest-ping", json!({})) {
@@ -104,7 +130,7 @@ impl Vm {
                 Err(said) => said,
             };
             if began.elapsed() > limit {
-                let console = fs::read_to_string(console).unwrap_or_default();
+                let console = self.console();
                 panic!("{}: no agent after {limit:?}: {said}\nconsole:\n{console}", self.name());
             }
             std::thread::sleep(Duration::from_millis(100));

@@ -32,6 +32,16 @@ impl History {
         vm.targets().into_iter().map(copy).collect()
     }
 
+    /// A copy of disks that are given as raw files.
+    pub fn disks_of_files(lab: &Lab, files: &[(&str, &Path)]) -> BTreeMap<String, Shadow> {
+        let number = lab.unused_number();
+        let copy = |(target, file): &(&str, &Path)| {
+            let path = lab.new_dir("history").join(format!("{number}-{target}"));
+            ((*target).to_owned(), Shadow::open(file).copy_to(&path))
+        };
+        files.iter().map(copy).collect()
+    }
+
     /// Adds a point that was kept before.
     pub fn push(&mut self, disks: BTreeMap<String, Shadow>) {
         self.points.push(disks);

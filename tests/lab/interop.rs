@@ -10,6 +10,9 @@ use super::command::{must, output_of, text};
 use super::vm::to_raw;
 use super::{Lab, Shadow, Vm};
 
+/// How often a restore may lose its server's socket before that is a failure.
+const RESTORE_TRIES: u32 = 3;
+
 /// Which release of the tools to run. Their readers differ, so tests use both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -84,17 +87,30 @@ impl Lab {
         until: Option<&str>,
         extra: &[&str],
     ) -> Result<BTreeMap<String, PathBuf>, String> {
-        let directory = self.new_dir(&format!("restored-{}", self.unused_number()));
-        let mut command = version.tool("virtnbdrestore");
-        command.args(["--noprogress", "--input"]).arg(set).arg("--output").arg(&directory);
-        command.arg("--socketfile").arg(directory.join("nbd.sock"));
-        command.arg("--logfile").arg(directory.join("restore.log"));
-        command.args(until.map(|point| ["--until", point]).into_iter().flatten()).args(extra);
-        let output = output_of(&mut command);
-        if !output.status.success() {
-            return Err(text(&output));
+        let mut tries = 0;
+        loop {
+            let directory = self.new_dir(&format!("restored-{}", self.unused_number()));
+            let mut command = version.tool("virtnbdrestore");
+            command.args(["--noprogress", "--input"]).arg(set).arg("--output").arg(&directory);
+            command.arg("--socketfile").arg(directory.join("nbd.sock"));
+            command.arg("--logfile").arg(directory.join("restore.log"));
+            command.args(until.map(|point| ["--until", point]).into_iter().flatten()).args(extra);
+            let output = output_of(&mut command);
+            if output.status.success() {
+                return Ok(raw_disks(&directory));
+            }
+            // One disk's server removes its socket when it ends, late on a busy machine: by then it may be the one
+            // that the next disk's server has just made.
+            let said = text(&output);
+            tries += 1;
+            let socket_lost = [
+                "Timeout during connection to NBD server",
+                "nbd_connect_uri: connect: No such file or directory",
+            ];
+            if tries == RESTORE_TRIES || !socket_lost.iter().any(|words| said.contains(words)) {
+                return Err(said);
+            }
         }
-        Ok(raw_disks(&directory))
     }
 
     /// Restores a set and compares each disk with its shadow.

@@ -9,7 +9,7 @@ use super::command::text;
 use super::{History, Lab, Shadow, Version, Vm, extract};
 
 /// Restores at the same time. Most of their time is spent in waiting for small servers.
-const WORKERS: usize = 4;
+const WORKERS: usize = 8;
 
 /// What a set must give back at one restore point.
 #[derive(Debug)]
@@ -18,8 +18,6 @@ pub struct Point {
     pub name: String,
     /// Each disk that existed then.
     pub disks: BTreeMap<String, Shadow>,
-    /// Disks that the distribution's old reader is known to be unable to give back at this point, and why.
-    pub not_by_oldest: BTreeMap<String, &'static str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +29,7 @@ enum Reader {
 impl Point {
     /// The disks of a VM as they are now, under the name of the point that is taken of them.
     pub fn of(lab: &Lab, vm: &Vm, name: &str) -> Self {
-        let disks = History::disks(lab, vm);
-        Self { name: name.to_owned(), disks, not_by_oldest: BTreeMap::new() }
+        Self { name: name.to_owned(), disks: History::disks(lab, vm) }
     }
 }
 
@@ -86,20 +83,17 @@ impl Lab {
         point: &Point,
         version: Version,
     ) -> Result<(), String> {
-        let excused =
-            |target: &&String| version == Version::Distribution && point.not_by_oldest.contains_key(*target);
-        let wanted: Vec<_> = point.disks.keys().filter(|target| !excused(target)).collect();
         // The old reader gives back the disks of the newest domain XML, whatever point is asked for. A disk that
         // was removed since needs a folder that ends at the point.
         let newest = points.last().map(|newest| &newest.disks);
-        let removed = |target: &&&String| newest.is_some_and(|newest| !newest.contains_key(**target));
-        let cut = (version == Version::Distribution && wanted.iter().any(|target| removed(&target)))
+        let removed = |target: &String| newest.is_some_and(|newest| !newest.contains_key(target));
+        let cut = (version == Version::Distribution && point.disks.keys().any(removed))
             .then(|| self.cut(set, points, point));
         let until = (point.name != "copy").then_some(point.name.as_str());
         let restored = self.virtnbdrestore(version, cut.as_deref().unwrap_or(set), until)?;
-        for target in wanted {
+        for (target, shadow) in &point.disks {
             let raw = restored.get(target).ok_or_else(|| format!("{target} was not restored"))?;
-            point.disks[target].equals(raw).map_err(|difference| format!("{target}: {difference}"))?;
+            shadow.equals(raw).map_err(|difference| format!("{target}: {difference}"))?;
         }
         let folders = restored.values().filter_map(|raw| raw.parent()).next().map(Path::to_owned);
         for folder in folders.into_iter().chain(cut) {

@@ -65,14 +65,6 @@ pub enum CopyError {
     Stopped(#[from] StopReason),
 }
 
-impl CopyError {
-    /// True when the target ran out of space.
-    pub fn is_target_full(&self) -> bool {
-        matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull
-            || source.kind() == io::ErrorKind::QuotaExceeded)
-    }
-}
-
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,6 +1,7 @@
 //! The backup set on disk as a model: names, the checkpoint list, restore points, coverage.
 //!
 //! Lives here: reading a folder and saying what is in it.
+//! The rules are in `format-spec/` (chapters 2 and 3); change both in one commit.
 //! Must not live here: what to do about it (policy), frame layout (`stream`), block maps (`restore`).
 
 mod check;

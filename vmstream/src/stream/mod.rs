@@ -2,6 +2,7 @@
 //!
 //! Lives here: frame headers, meta JSON, the compression trailer, LZ4 pieces, checksums, reading one stream.
 //! Must not live here: file names (`chain`), which extents to save (the engine), which stream wins (`restore`).
+//! The byte layout is in `format-spec/`, with vectors that the reader must pass; change both in one commit.
 
 pub mod checksum;
 pub mod codec;

@@ -1,0 +1,388 @@
+//! What the program says and leaves when it is asked for something that cannot be, or for a plan only.
+
+mod lab;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use lab::{DiskSpec, Lab, Vm, VmSpec, extract, must, text};
+use serde_json::Value;
+
+const MIB: u64 = 1 << 20;
+
+const CONFIGURATION: i32 = 2;
+const STORAGE: i32 = 4;
+const VM: i32 = 5;
+const TOOL: i32 = 6;
+const USAGE: i32 = 7;
+
+/// Every file below some folders: what it is, when it was written, what is in it.
+type Tree = BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)>;
+
+/// Everything a run could change.
+#[derive(Debug, PartialEq, Eq)]
+struct World {
+    trees: Vec<Tree>,
+    domains: Vec<[String; 4]>,
+}
+
+fn virsh(arguments: &[&str]) -> String {
+    must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).env("LC_ALL", "C"))
+}
+
+fn tree(folder: &Path) -> Tree {
+    let mut found = Tree::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let about = entry.metadata().expect("it is there");
+            let content =
+                if about.is_file() { fs::read(entry.path()).expect("it can be read") } else { vec![] };
+            if about.is_dir() {
+                folders.push(entry.path());
+            }
+            let mode = about.permissions().mode();
+            found.insert(entry.path(), (mode, about.mtime(), about.mtime_nsec(), content));
+        }
+    }
+    let about = fs::metadata(folder).expect("the folder is there");
+    found.insert(folder.to_owned(), (about.permissions().mode(), about.mtime(), about.mtime_nsec(), vec![]));
+    found
+}
+
+impl World {
+    fn of(lab: &Lab, vms: &[&Vm]) -> Self {
+        let trees = [lab.backup_path(), lab.config_dir(), lab.scratch_dir()];
+        let domain = |vm: &&Vm| {
+            let checkpoints = vm.checkpoints();
+            let xml = |name: &String| virsh(&["checkpoint-dumpxml", vm.name(), name]);
+            [
+                vm.xml(),
+                virsh(&["dumpxml", "--inactive", vm.name()]),
+                vm.state(),
+                checkpoints.iter().map(xml).collect::<String>(),
+            ]
+        };
+        Self {
+            trees: trees.iter().map(|path| tree(path)).collect(),
+            domains: vms.iter().map(domain).collect(),
+        }
+    }
+
+    /// Without what a run notes about itself: its state folder, and when folders were written to.
+    fn without_notes(mut self) -> Self {
+        for tree in &mut self.trees {
+            tree.retain(|path, _| !path.components().any(|part| part.as_os_str() == "_state"));
+            for (_, entry) in tree.iter_mut().filter(|(path, _)| path.is_dir()) {
+                (entry.1, entry.2) = (0, 0);
+            }
+        }
+        self
+    }
+}
+
+/// Runs the program; it has to refuse with this exit code, these words on the error output, and change nothing.
+#[track_caller]
+fn refused(lab: &Lab, vms: &[&Vm], arguments: &[&str], code: i32, words: &[&str]) -> Output {
+    let before = World::of(lab, vms).without_notes();
+    let output = lab.vmbackup(arguments);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{arguments:?} does not say {word:?}: {said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(World::of(lab, vms).without_notes() == before, "{arguments:?} changed something: {said}");
+    output
+}
+
+fn two_vms(lab: &Lab) -> [Vm; 2] {
+    ["one", "two"].map(|name| {
+        let vm = lab.paused_vm(name, &[DiskSpec::new("vda", 2 * MIB)]);
+        vm.write("vda", 0, MIB, 1).expect("a write");
+        vm
+    })
+}
+
+#[test]
+fn a_vm_that_is_not_there() {
+    let lab = Lab::new("unknown");
+    lab.configure(&[]);
+    let [one, two] = two_vms(&lab);
+    let both = format!("{},no-such-vm", one.name());
+    for asked in ["no-such-vm", &both] {
+        let words = ["Error: ", "no-such-vm", "does not exist", one.name()];
+        refused(&lab, &[&one, &two], &["--run", "--vm", asked], VM, &words);
+    }
+    for asked in ["", ",", " "] {
+        let output = lab.vmbackup(&["--run", "--vm", asked]);
+        assert!(
+            !output.status.success(),
+            "--vm {asked:?} names no VM, so it cannot mean all: {}",
+            text(&output)
+        );
+    }
+    assert_eq!(World::of(&lab, &[&one]).domains[0][3], "", "no checkpoint was made");
+}
+
+#[test]
+fn a_backup_path_that_cannot_be_used() {
+    let lab = Lab::new("target");
+    lab.configure(&[]);
+    let [one, two] = two_vms(&lab);
+    let vms = [&one, &two];
+    let run = ["--run", "--vm", one.name()];
+    let path = |path: &Path| path.to_str().expect("the lab's path is text").to_owned();
+
+    let missing = lab.path().join("not-mounted/backups");
+    lab.configure(&[("BACKUP_PATH", &path(&missing))]);
+    refused(&lab, &vms, &run, STORAGE, &["Error: ", &path(&missing), "does not exist", "mount it"]);
+    assert!(!lab.path().join("not-mounted").exists(), "it is never created");
+    refused(&lab, &vms, &["--run", "--dry-run"], STORAGE, &[&path(&missing), "does not exist"]);
+    assert!(!lab.path().join("not-mounted").exists(), "it is never created");
+
+    let file = lab.path().join("a-file");
+    fs::write(&file, "x").expect("a file");
+    lab.configure(&[("BACKUP_PATH", &path(&file))]);
+    refused(&lab, &vms, &run, STORAGE, &["Error: ", &path(&file), "not a directory"]);
+
+    let mounted = lab.small_file_system("read-only", 4);
+    must(Command::new("mount").args(["-o", "remount,ro"]).arg(mounted.path()));
+    lab.configure(&[("BACKUP_PATH", &path(mounted.path()))]);
+    refused(
+        &lab,
+        &vms,
+        &run,
+        STORAGE,
+        &["Error: ", "BACKUP_PATH", &path(mounted.path()), "Read-only file system"],
+    );
+    drop(mounted);
+
+    lab.configure(&[("VIRTNBD_SCRATCH_DIR", &path(&missing))]);
+    refused(&lab, &vms, &run, STORAGE, &["Error: ", "VIRTNBD_SCRATCH_DIR", &path(&missing)]);
+    assert!(!lab.path().join("not-mounted").exists(), "it is never created");
+}
+
+#[test]
+fn no_libvirt() {
+    let lab = Lab::new("no_libvirt");
+    lab.configure(&[]);
+    let [one, two] = two_vms(&lab);
+    let socket = lab.path().join("no-such-socket");
+    let uri = format!("qemu+unix:///system?socket={}", socket.display());
+    lab.configure(&[("LIBVIRT_URI", &uri)]);
+    let words = ["Error: ", "no-such-socket", "Is the libvirt daemon running"];
+    refused(&lab, &[&one, &two], &["--run"], TOOL, &words);
+    refused(&lab, &[&one, &two], &["--run", "--dry-run", "--json"], TOOL, &words);
+}
+
+#[test]
+fn checkpoints_of_somebody_else() {
+    let lab = Lab::new("foreign");
+    lab.configure(&[]);
+    let [one, two] = two_vms(&lab);
+    let make = |vm: &Vm, name: &str| virsh(&["checkpoint-create-as", vm.name(), name]);
+    let delete = |vm: &Vm, name: &str| virsh(&["checkpoint-delete", vm.name(), name]);
+    let check = |name: &str| {
+        let words = [name, "did not make", "left alone", "virsh checkpoint-delete"];
+        refused(&lab, &[&one, &two], &["--run", "--vm", one.name()], VM, &words);
+        let planned = lab.vmbackup(&["--run", "--dry-run", "--vm", one.name()]);
+        let said = text(&planned);
+        assert!(said.contains("cannot") && said.contains(name), "{said}");
+    };
+    // No chain yet; ours would have the same name.
+    for name in ["mine", "virtnbdbackup.0"] {
+        make(&one, name);
+        check(name);
+        delete(&one, name);
+    }
+    lab.run_well(&one);
+    // A chain; the next of ours would have the same name.
+    for name in ["mine", "virtnbdbackup.1"] {
+        make(&one, name);
+        check(name);
+        delete(&one, name);
+    }
+    // In the place of ours, and looking like it.
+    let ours = virsh(&["checkpoint-dumpxml", one.name(), "virtnbdbackup.0"]);
+    delete(&one, "virtnbdbackup.0");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    make(&one, "virtnbdbackup.0");
+    assert_ne!(ours, virsh(&["checkpoint-dumpxml", one.name(), "virtnbdbackup.0"]));
+    check("virtnbdbackup.0");
+    // The other VM is backed up all the same, and the exit code still tells.
+    make(&one, "mine");
+    let both = format!("{},{}", one.name(), two.name());
+    let output = lab.vmbackup(&["--run", "--json", "--vm", &both]);
+    assert_eq!(output.status.code(), Some(VM), "{}", text(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let status = |n: usize| json["vms"][n]["status"].as_str().expect("a status").to_owned();
+    assert_eq!([status(0), status(1)], ["failed", "ok"], "{json:#}");
+    assert!(json["vms"][0]["error"].as_str().expect("an error").contains("mine"), "{json:#}");
+    let raw = extract(&lab, &lab.chain_dir(&two), "vda", None);
+    assert_eq!(two.shadow("vda").equals(&raw), Ok(()));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used() {
+    let lab = Lab::new("config");
+    let file = lab.instance_conf(&[]);
+    lab.scratch_dir();
+    let [one, two] = two_vms(&lab);
+    let vms = [&one, &two];
+    let run = ["--run", "--vm", one.name()];
+    let good = fs::read_to_string(&file).expect("the configuration");
+    let name = file.to_str().expect("the lab's path is text");
+    let lines = good.lines().count();
+    for (added, words) in [
+        ("\nVIRTNBD_COMPRESS_LEVEL=\"99\"\n", vec!["VIRTNBD_COMPRESS_LEVEL", "99"]),
+        ("\nPARALLEL_VMS=\"many\"\n", vec!["PARALLEL_VMS", "many"]),
+        ("\nif true; then X=1; fi\n", vec!["if"]),
+        ("\nLOG_LEVEL=\"INFO\n", vec![]),
+        ("\nLIBVIRT_URI=\"$(virsh uri)\"\n", vec![]),
+    ] {
+        fs::write(&file, format!("{good}{added}")).expect("the configuration can be written");
+        let at = format!("{name}:{}", lines + 2);
+        let words: Vec<&str> = ["Error: ", at.as_str()].into_iter().chain(words).collect();
+        refused(&lab, &vms, &run, CONFIGURATION, &words);
+        refused(&lab, &vms, &["--run", "--dry-run"], CONFIGURATION, &words);
+    }
+    fs::write(&file, &good).expect("the configuration can be written");
+
+    // The same key in both files with different values.
+    let toml = file.with_file_name("vmbackup.toml");
+    fs::write(&file, format!("{good}PARALLEL_VMS=\"3\"\n")).expect("the configuration can be written");
+    fs::write(&toml, "PARALLEL_VMS = 4\n").expect("the configuration can be written");
+    refused(&lab, &vms, &run, CONFIGURATION, &["Error: ", "PARALLEL_VMS", "vmbackup.conf", "vmbackup.toml"]);
+    fs::write(&toml, "this is not toml\n").expect("the configuration can be written");
+    refused(&lab, &vms, &run, CONFIGURATION, &["Error: ", &format!("{}:1", toml.display())]);
+    fs::remove_file(&toml).expect("the configuration is ours");
+
+    // No such instance, no such folder, no file; a file that cannot be read says why.
+    let asked = ["--run", "--config-instance", "nightly"];
+    refused(&lab, &vms, &asked, CONFIGURATION, &["Error: ", "nightly", "default"]);
+    refused(&lab, &vms, &["--run", "--config-instance", "../default"], CONFIGURATION, &["../default"]);
+    fs::remove_file(&file).expect("the configuration is ours");
+    refused(&lab, &vms, &run, CONFIGURATION, &["Error: ", "neither vmbackup.conf nor vmbackup.toml"]);
+    fs::create_dir(&file).expect("a folder in its place");
+    refused(&lab, &vms, &run, CONFIGURATION, &["Error: ", name, "directory"]);
+}
+
+#[test]
+fn arguments_that_make_no_sense() {
+    let lab = Lab::new("arguments");
+    lab.configure(&[]);
+    for (arguments, word) in [
+        (vec!["--no-such-flag"], "--no-such-flag"),
+        (vec!["--vm", "x"], "--run"),
+        (vec!["--dry-run"], "--run"),
+        (vec!["--json"], "--run"),
+        (vec!["--run", "stray"], "stray"),
+    ] {
+        refused(&lab, &[], &arguments, USAGE, &["Error: ", word]);
+    }
+    for (arguments, word) in
+        [(vec!["--help"], "--dry-run"), (vec!["--version"], env!("CARGO_PKG_VERSION")), (vec![], "--run")]
+    {
+        let output = lab.vmbackup(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(word), "{}", text(&output));
+    }
+}
+
+/// What a dry run plans for each VM.
+#[track_caller]
+fn plans(lab: &Lab, vms: &[&Vm]) -> BTreeMap<String, Value> {
+    let names = vms.iter().map(|vm| vm.name()).collect::<Vec<_>>().join(",");
+    let before = World::of(lab, vms);
+    let for_people = lab.vmbackup(&["--run", "--dry-run", "--vm", &names]);
+    assert!(text(&for_people).contains("Nothing is changed"), "{}", text(&for_people));
+    let output = lab.vmbackup(&["--run", "--dry-run", "--json", "--vm", &names]);
+    assert!(World::of(lab, vms) == before, "a dry run changed something");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let json: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
+    assert_eq!(json["dry_run"], Value::Bool(true));
+    let of = |vm: &Value| (vm["vm"].as_str().expect("a name").to_owned(), vm["plan"].clone());
+    json["vms"].as_array().expect("a list").iter().map(of).collect()
+}
+
+/// Runs, and each VM gets exactly what the dry run had said.
+#[track_caller]
+fn runs_as_planned(lab: &Lab, vms: &[&Vm]) -> Vec<String> {
+    let planned = plans(lab, vms);
+    let names = vms.iter().map(|vm| vm.name()).collect::<Vec<_>>().join(",");
+    let output = lab.vmbackup(&["--run", "--json", "--vm", &names]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let json: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
+    let mut decisions = vec![];
+    for vm in json["vms"].as_array().expect("a list") {
+        let name = vm["vm"].as_str().expect("a name");
+        assert_eq!(vm["report"]["plan"], planned[name], "{name}");
+        let decision = &vm["report"]["plan"]["decision"];
+        let key = decision.as_object().and_then(|map| map.keys().next()).map(String::as_str);
+        decisions.push(key.or(decision.as_str()).expect("a decision").to_owned());
+    }
+    decisions
+}
+
+#[test]
+fn a_dry_run_says_what_a_run_does_and_changes_nothing() {
+    let lab = Lab::new("dry_run");
+    lab.configure(&[]);
+    let [one, two] = two_vms(&lab);
+    let off = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", MIB)));
+    let vms = [&one, &two, &off];
+    assert_eq!(runs_as_planned(&lab, &vms), ["Full", "Full", "Copy"]);
+    one.write("vda", 0, 512, 2).expect("a write");
+    assert_eq!(runs_as_planned(&lab, &vms), ["Incremental", "Incremental", "Skip"]);
+    // A new chain with an archive, one without its checkpoint, and one after a copy.
+    one.resize_disk("vda", 3 * MIB);
+    virsh(&["checkpoint-delete", two.name(), "virtnbdbackup.1"]);
+    off.start_paused();
+    assert_eq!(runs_as_planned(&lab, &vms), ["Full", "Full", "Full"]);
+    two.destroy();
+    assert_eq!(runs_as_planned(&lab, &vms), ["Incremental", "Copy", "Incremental"]);
+    for vm in vms {
+        let raw = extract(&lab, &lab.chain_dir(vm), "vda", None);
+        assert_eq!(vm.shadow("vda").equals(&raw), Ok(()), "{}", vm.name());
+    }
+}
+
+#[test]
+fn a_dry_run_names_the_leftovers_of_a_killed_run_and_leaves_them() {
+    let lab = Lab::new("dry_leftovers");
+    lab.configure(&[]);
+    let vm = lab.paused_vm("killed", &[DiskSpec::new("vda", 2 * MIB)]);
+    vm.write("vda", 0, MIB, 1).expect("a write");
+    lab.run_well(&vm);
+    vm.write("vda", MIB, 512, 2).expect("a write");
+    // A host that loses its power leaves the journal of a run, and what that had written.
+    let state = lab.backup_path().join("_state/journal");
+    let held = lab.run_held_at(&vm, "copying");
+    let files = fs::read_dir(&state).expect("a journal folder").flatten().map(|entry| entry.path());
+    let mut files = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
+    let file = files.next().expect("a run that is under way has a journal");
+    let mut journal: Value = serde_json::from_slice(&fs::read(&file).expect("the journal")).expect("JSON");
+    held.release();
+    assert!(held.wait().status.success());
+    journal["checkpoint"] = "virtnbdbackup.2".into();
+    let partial = lab.chain_dir(&vm).join("vda.inc.virtnbdbackup.2.data.partial");
+    journal["stage"]["Copying"]["partial"] =
+        vec![partial.file_name().and_then(|name| name.to_str()).expect("text")].into();
+    fs::write(&file, journal.to_string()).expect("the journal of the next run");
+    fs::write(&partial, "unfinished").expect("its unfinished stream");
+    let before = World::of(&lab, &[&vm]);
+    let output = lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]);
+    assert!(text(&output).contains("interrupted run"), "{}", text(&output));
+    assert!(World::of(&lab, &[&vm]) == before, "a dry run changed something");
+    let ended = lab.run_well(&vm);
+    assert_eq!(ended.level(), "incremental 2", "{}", ended.log);
+    assert!(ended.log.contains("ended in the middle") && !partial.exists(), "{}", ended.log);
+    let raw = extract(&lab, &lab.chain_dir(&vm), "vda", None);
+    assert_eq!(vm.shadow("vda").equals(&raw), Ok(()));
+}

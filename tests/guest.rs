@@ -1,0 +1,263 @@
+//! Backups of a Linux guest that runs, with its real agent: frozen for the moment of the snapshot and no longer,
+//! whatever the agent or the program does.
+
+mod lab;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lab::{Ended, History, Lab, Vm, extract, must};
+use rustix::process::Signal;
+
+/// How long a guest may stand still: frozen by its agent, or paused.
+const FROZEN_LIMIT_MS: u64 = 2000;
+const PAUSED_LIMIT_MS: u64 = 1000;
+
+/// What the program promises about a guest whose backup died.
+const FREE_LIMIT: Duration = Duration::from_secs(2);
+
+#[track_caller]
+fn back_up(lab: &Lab, vm: &Vm, level: &str, method: &str) -> Ended {
+    let ended = lab.run_well(vm);
+    assert_eq!((ended.level().as_str(), ended.report("method").as_str()), (level, method), "{ended:#?}");
+    ended
+}
+
+/// Restores the guest's disk at the newest point.
+fn restored(lab: &Lab, vm: &Vm) -> PathBuf {
+    extract(lab, &lab.chain_dir(vm), "vda", None)
+}
+
+/// What a file of a restored file system holds.
+fn file_in(image: &Path, file: &str) -> String {
+    must(Command::new("/sbin/debugfs").args(["-R", &format!("cat {file}")]).arg(image))
+}
+
+/// The file system is clean as it is, with nothing to replay from its journal.
+#[track_caller]
+fn assert_clean(image: &Path) {
+    let said = must(Command::new("/sbin/e2fsck").args(["-f", "-n"]).arg(image));
+    assert!(!said.contains("recovery") && !said.contains("WARNING"), "{said}");
+}
+
+#[track_caller]
+fn assert_runs_thawed(vm: &Vm) {
+    assert_eq!(vm.state(), "running");
+    assert_eq!(vm.is_frozen(), Ok(false));
+    assert_eq!(vm.guest_exec("echo alive >/data/alive && sync").0, 0, "the guest can write");
+}
+
+#[test]
+fn a_guest_with_an_agent_is_frozen_for_the_snapshot_only() {
+    let lab = Lab::new("frozen");
+    lab.configure(&[]);
+    let vm = lab.booted_vm("guest");
+    assert_eq!(vm.guest_exec("echo first >/data/first && sync").0, 0);
+    let ended = back_up(&lab, &vm, "full", "agent");
+    assert!(ended.stopped_ms() < FROZEN_LIMIT_MS, "frozen for {} ms", ended.stopped_ms());
+    let line = format!("file systems frozen for {} ms", ended.stopped_ms());
+    assert!(ended.log.contains(&line), "{line:?} is not in {}", ended.log);
+    assert_runs_thawed(&vm);
+    let image = restored(&lab, &vm);
+    assert_clean(&image);
+    assert_eq!(file_in(&image, "/first"), "first\n");
+
+    // A guest that never stops writing; the file system of the backup is clean all the same.
+    vm.guest_spawn("while true; do echo line >>/data/log; done");
+    assert_eq!(vm.guest_exec("echo second >/data/second && sync").0, 0);
+    let run = lab.run_held_at(&vm, "held");
+    assert_eq!(vm.is_frozen(), Ok(true), "frozen before the job begins");
+    assert_eq!((vm.state().as_str(), vm.backup_job()), ("running", None), "frozen guests are not paused too");
+    run.release();
+    let ended = run.wait();
+    assert!(ended.status.success(), "{ended:#?}");
+    let run = lab.run_held_at(&vm, "released");
+    assert_runs_thawed(&vm);
+    run.release();
+    let ended = run.wait();
+    assert_eq!((ended.level().as_str(), ended.report("method").as_str()), ("incremental 2", "agent"));
+    assert!(ended.stopped_ms() < FROZEN_LIMIT_MS, "frozen for {} ms", ended.stopped_ms());
+    let image = restored(&lab, &vm);
+    assert_clean(&image);
+    assert_eq!(file_in(&image, "/first"), "first\n");
+    assert_eq!(file_in(&image, "/second"), "second\n");
+
+    // A guest that somebody else paused: its agent is not asked, and it stays paused.
+    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "suspend", vm.name()]));
+    back_up(&lab, &vm, "incremental 3", "already_paused");
+    assert_eq!(vm.state(), "paused");
+    vm.resume();
+    assert_runs_thawed(&vm);
+}
+
+#[test]
+fn a_frozen_guest_thaws_when_the_program_is_killed() {
+    let lab = Lab::new("killed_frozen");
+    lab.configure(&[]);
+    let vm = lab.booted_vm("guest");
+    back_up(&lab, &vm, "full", "agent");
+    for (number, place) in ["held", "begun", "held"].into_iter().enumerate() {
+        let run = lab.run_held_at(&vm, place);
+        assert_eq!(vm.is_frozen(), Ok(true), "at {place}");
+        run.signal(Signal::KILL);
+        let killed = Instant::now();
+        while vm.is_frozen() != Ok(false) {
+            assert!(killed.elapsed() < FREE_LIMIT, "killed at {place}: frozen after {:?}", killed.elapsed());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        vm.wait_until_free(FREE_LIMIT.saturating_sub(killed.elapsed()));
+        println!("killed at {place}: free after {} ms", killed.elapsed().as_millis());
+        drop(run);
+        assert_runs_thawed(&vm);
+        back_up(&lab, &vm, &format!("incremental {}", number + 1), "agent");
+        assert_runs_thawed(&vm);
+    }
+    assert_clean(&restored(&lab, &vm));
+}
+
+#[test]
+fn a_run_stopped_by_a_signal_thaws_the_guest() {
+    let lab = Lab::new("stopped_frozen");
+    lab.configure(&[]);
+    let vm = lab.booted_vm("guest");
+    back_up(&lab, &vm, "full", "agent");
+    for place in ["held", "begun"] {
+        let run = lab.run_held_at(&vm, place);
+        run.signal(Signal::TERM);
+        run.release();
+        let ended = run.wait_for(Duration::from_secs(10));
+        assert_eq!(ended.status.code(), Some(143), "{ended:#?}");
+        assert_runs_thawed(&vm);
+        assert_eq!((vm.backup_job(), vm.checkpoints().len()), (None, 1));
+    }
+    back_up(&lab, &vm, "incremental 1", "agent");
+}
+
+#[test]
+fn a_guest_without_an_agent_is_paused_for_the_snapshot_only() {
+    let lab = Lab::new("no_agent");
+    lab.configure(&[]);
+    let vm = lab.booted_vm("guest");
+    assert_eq!(vm.guest_exec("echo first >/data/first && sync").0, 0);
+    vm.guest_spawn("rm /usr/sbin/qemu-ga; sleep 0.2; kill $(pidof qemu-ga real-qemu-ga)");
+    let began = Instant::now();
+    while vm.xml().contains("state='connected'") {
+        assert!(began.elapsed() < Duration::from_secs(20), "the agent does not go");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for number in 0..3 {
+        let level = if number == 0 { "full".to_owned() } else { format!("incremental {number}") };
+        let ended = back_up(&lab, &vm, &level, "paused");
+        assert!(ended.stopped_ms() < PAUSED_LIMIT_MS, "paused for {} ms", ended.stopped_ms());
+        assert!(ended.log.contains(&format!("paused for {} ms", ended.stopped_ms())), "{}", ended.log);
+        assert_eq!((vm.state().as_str(), vm.backup_job()), ("running", None));
+    }
+    // As after a power cut: the file system replays its journal, and what was synced is there.
+    let image = restored(&lab, &vm);
+    let status = Command::new("/sbin/e2fsck").args(["-f", "-p"]).arg(&image).status().expect("e2fsck runs");
+    assert!(status.code().is_some_and(|code| code <= 1), "{status}");
+    assert_eq!(file_in(&image, "/first"), "first\n");
+}
+
+#[test]
+fn an_agent_that_hangs_delays_the_backup_and_no_more() {
+    let lab = Lab::new("agent_hangs");
+    lab.configure(&[]);
+    let vm = lab.booted_vm("guest");
+    vm.guest_spawn("sleep 1; pid=$(pidof qemu-ga); kill -STOP $pid; sleep 20; kill -CONT $pid");
+    std::thread::sleep(Duration::from_secs(2));
+    let began = Instant::now();
+    let ended = back_up(&lab, &vm, "full", "paused");
+    assert!(began.elapsed() < Duration::from_secs(15), "took {:?}", began.elapsed());
+    assert!(ended.stopped_ms() < PAUSED_LIMIT_MS, "paused for {} ms", ended.stopped_ms());
+    assert!(ended.report("warnings").contains("agent"), "somebody should look: {ended:#?}");
+    assert_eq!(vm.state(), "running");
+    vm.wait_for_agent();
+    assert_runs_thawed(&vm);
+}
+
+/// Makes the guest's agent run a script that takes `seconds` before each freeze.
+fn freeze_slowly(vm: &Vm, seconds: u32) {
+    let script =
+        format!("#!/bin/sh\\n[ $1 = freeze ] \\&\\& sleep {seconds}\\nexit 0\\n").replace("\\&", "&");
+    let hook = format!("printf '{script}' >/slow-hook && chmod 755 /slow-hook");
+    let wrapper = "mv /usr/sbin/qemu-ga /usr/sbin/real-qemu-ga && \
+        printf '#!/bin/sh\\nexec /usr/sbin/real-qemu-ga -F/slow-hook \"$@\"\\n' >/usr/sbin/qemu-ga && \
+        chmod 755 /usr/sbin/qemu-ga";
+    assert_eq!(
+        vm.guest_exec(&format!("{hook} && {{ [ -e /usr/sbin/real-qemu-ga ] || {{ {wrapper}; }}; }}")).0,
+        0
+    );
+    vm.guest_spawn("sleep 0.3; kill $(pidof qemu-ga real-qemu-ga)");
+    std::thread::sleep(Duration::from_secs(3));
+    vm.wait_for_agent();
+}
+
+#[test]
+fn a_freeze_that_takes_too_long_is_given_up_and_undone() {
+    let lab = Lab::new("slow_freeze");
+    lab.configure(&[("FREEZE_TIMEOUT", "2")]);
+    let vm = lab.booted_vm("guest");
+    assert_eq!(vm.guest_exec("echo first >/data/first && sync").0, 0);
+    // Late, but while the run still asks.
+    freeze_slowly(&vm, 6);
+    let ended = back_up(&lab, &vm, "full", "running");
+    assert!(ended.report("warnings").contains("crash-consistent"), "{ended:#?}");
+    assert_runs_thawed(&vm);
+    // So late that the run is long over when the guest freezes: it must not stay frozen.
+    freeze_slowly(&vm, 60);
+    let began = Instant::now();
+    let ended = back_up(&lab, &vm, "incremental 1", "running");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(55), "took {took:?}");
+    assert!(ended.report("warnings").contains("crash-consistent"), "{ended:#?}");
+    std::thread::sleep(Duration::from_secs(61).saturating_sub(began.elapsed()));
+    vm.wait_for_agent();
+    let late = Instant::now();
+    while vm.is_frozen() != Ok(false) {
+        assert!(late.elapsed() < Duration::from_secs(10), "the guest froze late and stays frozen");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    assert_runs_thawed(&vm);
+}
+
+#[test]
+fn a_guest_that_shuts_down_in_mid_run_keeps_its_chain() {
+    let lab = Lab::new("shuts_down");
+    lab.configure(&[]);
+    let vm = lab.booted_vm("guest");
+    let mut history = History::default();
+    let note = |history: &mut History| {
+        // The guest writes on its own, so the image itself is what tells; the shadow knows nothing.
+        history.push(History::disks_of_files(&lab, &[("vda", &vm.read_out("vda"))]));
+    };
+    back_up(&lab, &vm, "full", "agent");
+    let first = restored(&lab, &vm);
+    history.push(History::disks_of_files(&lab, &[("vda", &first)]));
+    for (number, place) in ["copying", "copied"].into_iter().enumerate() {
+        assert_eq!(vm.guest_exec(&format!("echo {place} >/data/{place} && sync")).0, 0);
+        let run = lab.run_held_at(&vm, place);
+        if number == 0 {
+            vm.guest_shutdown()
+        } else {
+            vm.acpi_shutdown()
+        }
+        run.release();
+        let ended = run.wait();
+        assert!(ended.status.success(), "{ended:#?}");
+        assert_eq!(ended.level(), format!("incremental {}", 2 * number + 1), "{ended:#?}");
+        note(&mut history);
+        history.assert_restorable(&lab, &lab.chain_dir(&vm));
+        let image = restored(&lab, &vm);
+        assert_clean(&image);
+        assert_eq!(file_in(&image, &format!("/{place}")), format!("{place}\n"));
+        vm.start();
+        vm.wait_for_agent();
+        back_up(&lab, &vm, &format!("incremental {}", 2 * number + 2), "agent");
+        let image = restored(&lab, &vm);
+        assert_clean(&image);
+        history.push(History::disks_of_files(&lab, &[("vda", &image)]));
+    }
+}
