@@ -87,7 +87,7 @@ fn a_raw_disk_of_an_old_full_is_said_to_be_old() {
 fn wishes_that_cannot_be_met_are_explained() {
     let golden = Golden::extract();
     let cases: [(&[&str], &str); 6] = [
-        (&["--disk", "vda", "-o", "-"], "not possible yet"),
+        (&["--disk", "vda", "-o", "-", "--format", "qcow2"], "takes the raw format only"),
         (&["--disk", "vdx", "-o", "x"], "it has vda, vdb"),
         (&["--disk", "vda", "-o", "x", "--until", "virtnbdbackup.9"], "has no restore point virtnbdbackup.9"),
         (&["--disk", "vda", "-o", "x", "--until", "yesterday"], "names no restore point"),

@@ -264,12 +264,7 @@ fn exchanged_streams_are_found_by_what_they_say() {
 fn other_folders_cannot_be_told() {
     let golden = Golden::extract();
     assert_eq!(Verified::of(&golden.root().join("nowhere")).exit, 2);
-    assert_eq!(Verified::of(golden.root()).exit, 2);
-    let done = Command::new(env!("CARGO_BIN_EXE_vmstream"))
-        .arg("verify")
-        .arg(golden.root().join("lz4/gold1"))
-        .output()
-        .unwrap();
-    assert_eq!(done.status.code(), Some(2));
-    assert!(String::from_utf8(done.stderr).unwrap().contains("gold1/202611"), "suggests the folder");
+    let empty = golden.root().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert_eq!(Verified::of(&empty).exit, 2);
 }

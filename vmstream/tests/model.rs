@@ -4,11 +4,15 @@
 mod golden;
 
 use golden::{build, meta};
+use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use vmstream::chain::Coverage;
-use vmstream::restore::{BlockMap, ExtractOptions, Layer, Source, Units, extract::extract_layers};
+use vmstream::chain::{BackupSet, Coverage, PointId};
+use vmstream::restore::{
+    BlockMap, ExtractOptions, Format, Layer, Source, Units, extract::extract_layers, extract_to,
+};
 use vmstream::stream::{FrameHeader, FrameKind, MAX_PIECE_LEN, TrailerEntry, codec, trailer};
+use vmstream::verify::{Depth, VerifyOptions, verify_set};
 
 struct Random(u64);
 
@@ -23,6 +27,7 @@ impl Random {
 
 /// A stream in the making.
 struct Maker {
+    number: u32,
     size: u64,
     incremental: bool,
     compressed: bool,
@@ -33,7 +38,15 @@ struct Maker {
 
 impl Maker {
     fn new(size: u64, incremental: bool, compressed: bool) -> Self {
-        Self { size, incremental, compressed, frames: Vec::new(), entries: Vec::new(), data_size: 0 }
+        Self {
+            number: 0,
+            size,
+            incremental,
+            compressed,
+            frames: Vec::new(),
+            entries: Vec::new(),
+            data_size: 0,
+        }
     }
 
     fn zero(&mut self, start: u64, len: u64) {
@@ -60,6 +73,10 @@ impl Maker {
     fn write(self, path: PathBuf) -> Layer {
         let mut meta = meta(self.size, self.data_size, self.compressed.then_some(1));
         meta.incremental = self.incremental;
+        meta.checkpoint_name = format!("virtnbdbackup.{}", self.number);
+        if self.incremental && self.number > 0 {
+            meta.parent_checkpoint = format!("virtnbdbackup.{}", self.number - 1);
+        }
         let trailer = String::from_utf8(trailer::encode(&self.entries)).unwrap();
         let bytes = build(&meta, &self.frames, self.compressed.then_some(&trailer));
         std::fs::write(&path, bytes).unwrap();
@@ -99,7 +116,8 @@ fn random_stream(random: &mut Random, shadow: &mut Vec<u8>, alone: bool, path: P
 
 fn extracted(layers: &[Layer], dir: &Path, workers: usize) -> Vec<u8> {
     let out = dir.join("out.raw");
-    let options = ExtractOptions { replace: true, workers: NonZeroUsize::new(workers).unwrap() };
+    let options =
+        ExtractOptions { replace: true, format: Format::Raw, workers: NonZeroUsize::new(workers).unwrap() };
     extract_layers(layers, &out, options, &()).unwrap();
     std::fs::read(out).unwrap()
 }
@@ -180,4 +198,80 @@ fn placeholders_count_for_nothing() {
     }
     let unchanged = Maker::new(5000, true, true).write(dir.path().join("2.data"));
     assert!(!unchanged.stream.is_placeholder(), "an increment of a disk that did not change");
+}
+
+/// SHA-256 over the SHA-256 of each MiB.
+fn digest(image: &[u8]) -> String {
+    let mut top = Sha256::new();
+    image.chunks(1 << 20).for_each(|part| top.update(Sha256::digest(part)));
+    top.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A random stream over a disk of several windows: few frames, some of them large, some zeros, some resizing.
+fn large_stream(random: &mut Random, shadow: &mut Vec<u8>, number: u32, alone: bool, path: &Path) {
+    let mib = 1u64 << 20;
+    if number > 0 && random.below(3) == 0 {
+        shadow.resize((20 * mib + random.below(60 * mib)) as usize, 0);
+    }
+    let size = shadow.len() as u64;
+    let mut maker = Maker::new(size, !alone, random.below(2) == 0);
+    maker.number = number;
+    let mut at = random.below(8 * mib);
+    while at < size {
+        let most = if random.below(2) == 0 { 5000 } else { 9 * mib };
+        let len = (1 + random.below(most)).min(size - at);
+        let range = at as usize..(at + len) as usize;
+        if random.below(4) == 0 {
+            maker.zero(at, len);
+            if alone {
+                shadow[range].fill(0);
+            }
+        } else {
+            // A frame of zeros, too.
+            let fill = random.below(3) as u8 * 17;
+            let content: Vec<u8> =
+                (0..len).map(|i| if i % 5000 < 4500 { fill } else { fill.wrapping_mul(i as u8) }).collect();
+            maker.data(at, &content);
+            shadow[range].copy_from_slice(&content);
+        }
+        at += len + random.below(12 * mib);
+    }
+    maker.write(path.to_owned());
+}
+
+#[test]
+fn windows_pipes_and_digests_equal_the_shadow() {
+    let mut random = Random(0x5eed_0004_0005_0006);
+    let vda = "vda".parse().unwrap();
+    for round in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut shadow, mut shadows, mut names) = (vec![0; 70_000_001], Vec::new(), Vec::new());
+        for number in 0..5 {
+            let alone = number == 0 || random.below(4) == 0;
+            let name = format!("virtnbdbackup.{number}");
+            let file = if number == 0 { "vda.full.data".to_owned() } else { format!("vda.inc.{name}.data") };
+            large_stream(&mut random, &mut shadow, number, alone, &dir.path().join(file));
+            shadows.push((name.parse::<PointId>().unwrap(), shadow.clone()));
+            names.push(name);
+            if number == 2 {
+                // A difference beside the chain: the chain goes on without it.
+                let mut other = shadow.clone();
+                let file = dir.path().join("vda.diff.1795377788.data");
+                large_stream(&mut random, &mut other, 3, false, &file);
+                shadows.push(("diff.1795377788".parse().unwrap(), other));
+            }
+        }
+        std::fs::write(dir.path().join("vm.cpt"), serde_json::to_string(&names).unwrap()).unwrap();
+        let set = BackupSet::open(dir.path()).unwrap();
+        let workers = NonZeroUsize::new(1 + round % 3).unwrap();
+        let report = verify_set(&set, VerifyOptions { depth: Depth::Deep, workers }, &());
+        let found: Vec<_> = report.digests.iter().map(|found| (found.point, found.digest.clone())).collect();
+        let want: Vec<_> = shadows.iter().map(|(point, shadow)| (*point, digest(shadow))).collect();
+        assert_eq!(found, want, "round {round}: {:?}", report.findings);
+        for (point, shadow) in &shadows {
+            let mut out = Vec::new();
+            extract_to(&set, &vda, *point, &mut out, workers, &()).unwrap();
+            assert!(out == *shadow, "round {round}, {point}");
+        }
+    }
 }

@@ -8,9 +8,10 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
 use vmstream::chain::{BackupSet, PointId};
-use vmstream::restore::{ExtractError, ExtractOptions, extract};
+use vmstream::restore::{ExtractError, ExtractOptions, Format, extract};
 
-const OPTIONS: ExtractOptions = ExtractOptions { replace: false, workers: NonZeroUsize::new(3).unwrap() };
+const OPTIONS: ExtractOptions =
+    ExtractOptions { replace: false, format: Format::Raw, workers: NonZeroUsize::new(3).unwrap() };
 
 fn sha256(path: &Path) -> String {
     let done = Command::new("sha256sum").arg(path).output().unwrap();

@@ -14,10 +14,13 @@ pub mod point;
 pub mod problem;
 mod scan;
 pub mod set;
+pub mod tree;
 
 pub use coverage::Coverage;
 pub use ident::{CheckpointName, DiskTarget, NameError, PointId};
 pub use names::{SetFile, StreamKind};
 pub use point::{DiskContent, Point, PointDisk, RawImage, StreamEntry};
 pub use problem::{SetProblem, Severity};
+pub use scan::open_file;
 pub use set::{BackupSet, SetError};
+pub use tree::Tree;

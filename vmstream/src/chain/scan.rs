@@ -96,6 +96,27 @@ impl Scan {
     }
 }
 
+/// A file on its own. Where its name says nothing, its meta text does; a raw image must be called `DISK.copy.data`.
+///
+/// # Errors
+/// When its attributes cannot be read. Damage is in what comes back.
+pub fn open_file(path: &Path) -> io::Result<PointDisk> {
+    let about = std::fs::metadata(path)?;
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let key = match SetFile::parse(name) {
+        Some(SetFile::Stream { disk, kind, .. }) => (kind, disk),
+        _ => {
+            let meta = StreamFile::open(path).map(|stream| stream.meta().disk_name.parse()).ok();
+            let unknown = || "unknown".parse().map_err(io::Error::other);
+            (StreamKind::Full, meta.and_then(Result::ok).map_or_else(unknown, Ok)?)
+        }
+    };
+    let mut checksum = path.as_os_str().to_owned();
+    checksum.push(".chksum");
+    let checksum = Some(PathBuf::from(checksum)).filter(|path| path.is_file());
+    describe(&key, path.to_owned(), &about, checksum)
+}
+
 /// Reads a stream's meta text. A `copy` without checksum file that is no stream is a raw image.
 fn describe(
     (kind, disk): &(StreamKind, DiskTarget),

@@ -3,10 +3,11 @@
 use super::exit::Exit;
 use super::progress::Bar;
 use super::{fail, text};
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, DiskTarget, PointId, Severity};
-use vmstream::restore::{ExtractError, ExtractOptions, extract};
+use vmstream::restore::{ExtractError, ExtractOptions, Format, extract, extract_to};
 use vmstream::stream::StreamError;
 
 #[derive(Debug, clap::Args)]
@@ -19,10 +20,13 @@ pub(super) struct Args {
     /// Restore point: virtnbdbackup.N, diff.EPOCH or copy [default: the newest]
     #[arg(long, value_name = "POINT")]
     until: Option<PointId>,
-    /// Image file to write
+    /// Image file or block device to write, or - for standard output (raw)
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Replace the image file if it exists
+    /// Format of the image file; qcow2 needs the programs qemu-img and qemu-nbd
+    #[arg(long, value_enum, default_value_t = ImageFormat::Raw)]
+    format: ImageFormat,
+    /// Replace the image file if it exists; overwrite the block device
     #[arg(long)]
     force: bool,
     /// Threads; each needs up to 64 MiB
@@ -30,9 +34,30 @@ pub(super) struct Args {
     workers: NonZeroUsize,
 }
 
+/// Formats as people type them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ImageFormat {
+    Raw,
+    Qcow2,
+}
+
+impl From<ImageFormat> for Format {
+    fn from(format: ImageFormat) -> Self {
+        match format {
+            ImageFormat::Raw => Self::Raw,
+            ImageFormat::Qcow2 => Self::Qcow2,
+        }
+    }
+}
+
 pub(super) fn run(args: &Args) -> Exit {
-    if args.output.as_os_str() == "-" {
-        eprintln!("error: Writing to standard output is not possible yet: name a file with -o");
+    let to_stdout = args.output.as_os_str() == "-";
+    if to_stdout && args.format != ImageFormat::Raw {
+        eprintln!("error: Standard output takes the raw format only: name a file with -o");
+        return Exit::CannotTell;
+    }
+    if to_stdout && std::io::stdout().is_terminal() {
+        eprintln!("error: A disk does not fit on a terminal: name a file with -o, or pipe it somewhere");
         return Exit::CannotTell;
     }
     let set = match BackupSet::open(&args.dir) {
@@ -47,18 +72,32 @@ pub(super) fn run(args: &Args) -> Exit {
         return Exit::CannotTell;
     };
     let bar = Bar::new(0);
-    let options = ExtractOptions { replace: args.force, workers: args.workers };
-    let done = extract(&set, &args.disk, point, &args.output, options, &bar);
+    let done = if to_stdout {
+        // Without a lock on standard output and its line buffer: whole windows go to the pipe as they are.
+        match std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned() {
+            Ok(out) => {
+                let mut out = std::fs::File::from(out);
+                extract_to(&set, &args.disk, point, &mut out, args.workers, &bar)
+            }
+            Err(source) => Err(ExtractError::Pipe { source }),
+        }
+    } else {
+        let options =
+            ExtractOptions { replace: args.force, format: args.format.into(), workers: args.workers };
+        extract(&set, &args.disk, point, &args.output, options, &bar)
+    };
     bar.clear();
     match done {
         Ok(done) => {
-            println!(
-                "Disk {} at {point}: {} ({} not zero) in {}",
-                args.disk,
-                text::size(done.size),
-                text::size(done.written_bytes),
-                args.output.display()
-            );
+            if !to_stdout {
+                println!(
+                    "Disk {} at {point}: {} ({} not zero) in {}",
+                    args.disk,
+                    text::size(done.size),
+                    text::size(done.written_bytes),
+                    args.output.display()
+                );
+            }
             if done.taken != point {
                 eprintln!(
                     "warning: {} is a raw disk: its content is that of {}, not of {point}",
@@ -75,7 +114,7 @@ pub(super) fn run(args: &Args) -> Exit {
 }
 
 /// A damaged or missing stream is damage; all else is a wish that cannot be met here.
-fn exit_of(error: &ExtractError) -> Exit {
+pub(super) fn exit_of(error: &ExtractError) -> Exit {
     use vmstream::chain::SetError;
     match error {
         ExtractError::Map(map) if matches!(map.source, StreamError::Damaged(_)) => Exit::Damaged,

@@ -1,44 +1,126 @@
 //! `vmstream info`
 
 use super::exit::Exit;
-use super::{fail, say, text};
+use super::subject::{self, Sets, Subject};
+use super::{say, text};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, DiskTarget, Point, PointDisk, Severity};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Folder of the backup set
-    dir: PathBuf,
+    /// Folder of a backup set, folder with many of them, or one stream file
+    path: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let set = match BackupSet::open(&args.dir) {
-        Ok(set) => set,
-        Err(error) => return fail(&error, Exit::CannotTell),
+    let (value, text, damaged, complete) = match subject::open(&args.path) {
+        Err(exit) => return exit,
+        Ok(Subject::File(file)) => {
+            let damaged = matches!(file.as_ref(), PointDisk::Stream(entry) if entry.meta.is_err());
+            (disk_json(&file), file_text(&file), damaged, true)
+        }
+        Ok(Subject::Set(set)) => (as_json(&set), as_text(&set), is_damaged(&set), true),
+        Ok(Subject::Sets(Sets { sets, unreadable })) => {
+            let value = json!({
+                "dir": args.path.display().to_string(),
+                "sets": sets.iter().map(as_json).collect::<Vec<_>>(),
+                "unreadable": unreadable,
+            });
+            let damaged = sets.iter().any(is_damaged);
+            (value, tree_text(args, &sets, &unreadable), damaged, unreadable.is_empty())
+        }
     };
-    if args.json {
-        say(&format!("{:#}\n", as_json(&set)));
-    } else {
-        say(&as_text(&set));
+    say(&if args.json { format!("{value:#}\n") } else { text });
+    match (damaged, complete) {
+        (true, _) => Exit::Damaged,
+        (false, false) => Exit::CannotTell,
+        (false, true) => Exit::Good,
     }
-    let damaged = set.problems.iter().any(|problem| problem.severity() == Severity::Damage);
-    if damaged { Exit::Damaged } else { Exit::Good }
+}
+
+fn is_damaged(set: &BackupSet) -> bool {
+    set.problems.iter().any(|problem| problem.severity() == Severity::Damage)
+}
+
+fn total(set: &BackupSet) -> u64 {
+    set.points.iter().flat_map(|point| point.disks.values()).map(PointDisk::file_len).sum()
+}
+
+/// One line for each set.
+fn tree_text(args: &Args, sets: &[BackupSet], unreadable: &[String]) -> String {
+    let head = ["DOMAIN", "FOLDER", "POINTS", "DISKS", "SIZE", "NEWEST", "TAKEN", ""];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for set in sets {
+        let dir = set.dir.strip_prefix(&args.path).unwrap_or(&set.dir);
+        let newest = set.newest();
+        rows.push(vec![
+            set.domain.clone().unwrap_or("-".to_owned()),
+            if dir.as_os_str().is_empty() { ".".to_owned() } else { dir.display().to_string() },
+            set.points.len().to_string(),
+            set.disks().len().to_string(),
+            text::size(total(set)),
+            newest.map_or("-".to_owned(), |point| point.id.to_string()),
+            newest.and_then(taken).unwrap_or("-").replace('T', " "),
+            match (is_damaged(set), set.problems.is_empty()) {
+                (true, _) => "DAMAGED".to_owned(),
+                (false, false) => "warnings".to_owned(),
+                (false, true) => String::new(),
+            },
+        ]);
+    }
+    let mut out = text::table(&rows);
+    for text in unreadable {
+        out.push_str(&format!("\nunreadable: {text}"));
+    }
+    let points = sets.iter().map(|set| set.points.len()).sum();
+    out.push_str(&format!(
+        "\n{}: {}, {}, {}\n",
+        args.path.display(),
+        text::count(sets.len(), "backup set"),
+        text::count(points, "restore point"),
+        text::size(sets.iter().map(total).sum())
+    ));
+    out
+}
+
+fn file_text(file: &PointDisk) -> String {
+    let path = file.path().display();
+    let entry = match file {
+        PointDisk::Raw(image) => return format!("{path}: raw image of {}\n", text::size(image.len)),
+        PointDisk::Stream(entry) => entry,
+    };
+    let meta = match &entry.meta {
+        Err(error) => return format!("{path}: DAMAGED: {error}\n"),
+        Ok(meta) => meta,
+    };
+    let coding = meta.compression.map_or("uncompressed".to_owned(), |level| format!("lz4 level {level}"));
+    let parent = if meta.parent_checkpoint.is_empty() { "-" } else { &meta.parent_checkpoint };
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let rows = [
+        row("disk", format!("{}, {}, {}", meta.disk_name, text::size(meta.virtual_size), meta.disk_format)),
+        row("taken", meta.date.split('.').next().unwrap_or("-").replace('T', " ")),
+        row("checkpoint", meta.checkpoint_name.clone()),
+        row("parent", parent.to_owned()),
+        row("stored", format!("{} of {}, {coding}", text::size(entry.file_len), text::size(meta.data_size))),
+        row("checksum", if entry.checksum.is_some() { "beside it" } else { "none" }.to_owned()),
+        row("version", meta.stream_version.to_string()),
+    ];
+    format!("{path}\n\n{}", text::table(&rows))
 }
 
 fn as_text(set: &BackupSet) -> String {
     let disks: Vec<DiskTarget> = set.disks().into_iter().collect();
-    let total: u64 = set.points.iter().flat_map(|point| point.disks.values()).map(PointDisk::file_len).sum();
     let domain = set.domain.as_deref().map_or(String::new(), |domain| format!("{domain} in "));
     let mut out = format!(
         "{domain}{}: {}, {}, {}\n\n",
         set.dir.display(),
         text::count(set.points.len(), "restore point"),
         text::count(disks.len(), "disk"),
-        text::size(total)
+        text::size(total(set))
     );
     let mut head = vec!["POINT".to_owned(), "TAKEN".to_owned()];
     head.extend(disks.iter().map(|disk| disk.to_string().to_uppercase()));

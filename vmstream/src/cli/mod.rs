@@ -2,10 +2,14 @@
 //!
 //! Must not live here: anything that reads a stream or decides what a set is worth.
 
+mod compare;
+mod doctor;
 mod exit;
 mod extract;
 mod info;
+mod map;
 mod progress;
+mod subject;
 mod text;
 mod verify;
 
@@ -25,12 +29,18 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the restore points, disks and sizes of a backup set
+    /// Show the restore points, disks and sizes of backups
     Info(info::Args),
-    /// Read every byte of a backup set and tell which restore points are good
+    /// Prove that backups can be restored, and name what is damaged and what is lost
     Verify(verify::Args),
-    /// Write a disk as it was at a restore point to a raw image file
+    /// Write a disk as it was at a restore point to an image file, a block device or standard output
     Extract(extract::Args),
+    /// Show which restore point supplies each part of a disk
+    Map(map::Args),
+    /// Compare a disk as it was at a restore point with an image
+    Compare(compare::Args),
+    /// Name backups of virtnbdbackup that may have lost changes when they were written
+    Doctor(doctor::Args),
 }
 
 /// Runs the command line and returns the exit code.
@@ -39,6 +49,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(args) => info::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Extract(args) => extract::run(&args),
+        Command::Map(args) => map::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Compare(args) => compare::run(&args),
     };
     exit.into()
 }

@@ -2,14 +2,14 @@
 
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{fail, say, text};
+use super::subject::{self, Subject};
+use super::{say, text};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use vmstream::chain::BackupSet;
+use std::path::{Path, PathBuf};
 use vmstream::verify::{
-    DiskVerdict, Finding, Level, PointVerdict, Proof, SetReport, Verdict, VerifyOptions, total_bytes,
-    verify_set,
+    Depth, DiskDigest, DiskVerdict, FileReport, Finding, Level, PointVerdict, Proof, SetReport, StreamReport,
+    Verdict, VerifyOptions, total_bytes, verify_file, verify_set,
 };
 
 /// More findings than this do not fit on a screen; JSON has all.
@@ -17,65 +17,190 @@ const SHOWN_FINDINGS: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Folder of the backup set
-    dir: PathBuf,
+    /// Folder of a backup set, folder with many of them, or one stream file
+    path: PathBuf,
+    /// Look at names, sizes and both ends of each file only; no content is read
+    #[arg(long, conflicts_with = "deep")]
+    quick: bool,
+    /// Also put every disk together at every point, and print its digest
+    #[arg(long)]
+    deep: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Streams read at the same time; each needs up to 64 MiB
+    /// Threads; each needs up to 64 MiB, with --deep up to 160 MiB
     #[arg(long, default_value_t = super::default_workers())]
     workers: NonZeroUsize,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let set = match BackupSet::open(&args.dir) {
-        Ok(set) => set,
-        Err(error) => return fail(&error, Exit::CannotTell),
+    let depth = match (args.quick, args.deep) {
+        (true, _) => Depth::Quick,
+        (_, true) => Depth::Deep,
+        _ => Depth::Content,
     };
-    let bar = Bar::new(total_bytes(&set));
-    let report = verify_set(&set, VerifyOptions { workers: args.workers }, &bar);
-    bar.clear();
-    if args.json {
-        say(&format!("{:#}\n", as_json(&report)));
-    } else {
-        say(&as_text(&report));
-    }
-    match report.verdict() {
+    let options = VerifyOptions { depth, workers: args.workers };
+    let verdict = match subject::open(&args.path) {
+        Err(exit) => return exit,
+        Ok(Subject::File(file)) => {
+            let bar = Bar::new(if args.quick { 0 } else { file.file_len() });
+            let report = verify_file(&file, options, &bar);
+            bar.clear();
+            say(&if args.json { print(&file_json(&report)) } else { file_text(&report) });
+            report.verdict()
+        }
+        Ok(Subject::Set(set)) => {
+            let bar = Bar::new(total_bytes(&set, depth));
+            let report = verify_set(&set, options, &bar);
+            bar.clear();
+            say(&if args.json { print(&as_json(&report)) } else { as_text(&report) });
+            report.verdict()
+        }
+        Ok(Subject::Sets(sets)) => {
+            let bar = Bar::new(sets.sets.iter().map(|set| total_bytes(set, depth)).sum());
+            // Each set's streams are let go before the next one's.
+            let reports: Vec<_> = sets.sets.iter().map(|set| verify_set(set, options, &bar)).collect();
+            bar.clear();
+            let verdict = tree_verdict(&reports, &sets.unreadable);
+            say(&if args.json {
+                print(&tree_json(args, verdict, &reports, &sets.unreadable))
+            } else {
+                tree_text(args, &reports, &sets.unreadable)
+            });
+            verdict
+        }
+    };
+    match verdict {
         Verdict::Good => Exit::Good,
         Verdict::Damaged => Exit::Damaged,
         Verdict::CannotTell => Exit::CannotTell,
     }
 }
 
-fn as_text(report: &SetReport) -> String {
-    let mut out = String::new();
-    for finding in report.findings.iter().take(SHOWN_FINDINGS) {
-        out.push_str(&format!("{}: {}\n", level(finding.level), finding_text(report, finding)));
+fn print(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn tree_verdict(reports: &[SetReport], unreadable: &[String]) -> Verdict {
+    let any = |verdict| reports.iter().any(|report| report.verdict() == verdict);
+    if any(Verdict::Damaged) {
+        Verdict::Damaged
+    } else if any(Verdict::CannotTell) || !unreadable.is_empty() {
+        Verdict::CannotTell
+    } else {
+        Verdict::Good
     }
-    if let Some(more @ 1..) = report.findings.len().checked_sub(SHOWN_FINDINGS) {
+}
+
+/// One line for a set that is good, everything for the others.
+fn tree_text(args: &Args, reports: &[SetReport], unreadable: &[String]) -> String {
+    let mut out = String::new();
+    for report in reports {
+        match report.verdict() {
+            Verdict::Good => out.push_str(&format!("{}{}", digest_rows(report), last_line(report))),
+            _ => out.push_str(&format!("\n{}\n", as_text(report))),
+        }
+    }
+    for text in unreadable {
+        out.push_str(&format!("unreadable: {text}\n"));
+    }
+    let number = |verdict| reports.iter().filter(|report| report.verdict() == verdict).count();
+    let (damaged, unsure) = (number(Verdict::Damaged), number(Verdict::CannotTell) + unreadable.len());
+    out.push_str(&format!(
+        "\n{}: {}, {} good",
+        args.path.display(),
+        text::count(reports.len(), "backup set"),
+        number(Verdict::Good)
+    ));
+    if damaged > 0 {
+        out.push_str(&format!(", {damaged} DAMAGED"));
+    }
+    if unsure > 0 {
+        out.push_str(&format!(", {unsure} of which nobody can tell"));
+    }
+    out.push_str(quick_text(args.quick));
+    out.push('\n');
+    out
+}
+
+fn quick_text(quick: bool) -> &'static str {
+    if quick { " (a quick look: no content was read)" } else { "" }
+}
+
+fn as_text(report: &SetReport) -> String {
+    let mut out = findings_text(&report.dir, &report.findings);
+    let rows: Vec<Vec<String>> = report.points.iter().map(|point| point_row(report, point)).collect();
+    out.push_str(&text::table(&rows));
+    let digests = digest_rows(report);
+    if !digests.is_empty() {
+        out.push_str(&format!("\n{digests}\n{DIGEST_TEXT}"));
+    }
+    out + "\n" + &last_line(report)
+}
+
+/// What `--deep` proves, and what not.
+const DIGEST_TEXT: &str = "\
+Each of these was put together from its streams, to the last byte. The digest is the SHA-256 over the SHA-256 of each
+MiB of the disk: equal digests are equal disks. What the guest had at that moment is written nowhere, so that it is
+the same is not proven; `vmstream compare` holds a disk against an image.
+";
+
+fn digest_rows(report: &SetReport) -> String {
+    let row = |found: &DiskDigest| {
+        vec![found.point.to_string(), found.disk.to_string(), text::size(found.size), found.digest.clone()]
+    };
+    text::table(&report.digests.iter().map(row).collect::<Vec<_>>())
+}
+
+fn last_line(report: &SetReport) -> String {
+    let read: u64 = report.streams.iter().map(|stream| stream.data_bytes).sum();
+    let domain = report.domain.as_deref().map_or(String::new(), |domain| format!("{domain} in "));
+    let quick = report.depth == Depth::Quick;
+    format!(
+        "{domain}{}: {} ({}, {} of content{})\n",
+        report.dir.display(),
+        verdict_text(report),
+        text::count(report.streams.len(), "stream"),
+        text::size(read),
+        if quick { ", not read" } else { "" }
+    )
+}
+
+fn findings_text(dir: &Path, findings: &[Finding]) -> String {
+    let mut out = String::new();
+    for finding in findings.iter().take(SHOWN_FINDINGS) {
+        out.push_str(&format!("{}: {}\n", level(finding.level), finding_text(dir, finding)));
+    }
+    if let Some(more @ 1..) = findings.len().checked_sub(SHOWN_FINDINGS) {
         out.push_str(&format!("… and {more} more; --json lists all\n"));
     }
     if !out.is_empty() {
         out.push('\n');
     }
-    let rows: Vec<Vec<String>> = report.points.iter().map(|point| point_row(report, point)).collect();
-    out.push_str(&text::table(&rows));
-    let read: u64 = report.streams.iter().map(|stream| stream.data_bytes).sum();
-    let domain = report.domain.as_deref().map_or(String::new(), |domain| format!("{domain} in "));
-    out.push_str(&format!(
-        "\n{domain}{}: {} ({}, {} of content)\n",
-        report.dir.display(),
-        verdict_text(report),
-        text::count(report.streams.len(), "stream"),
-        text::size(read)
-    ));
     out
+}
+
+fn file_text(report: &FileReport) -> String {
+    let verdict = match report.verdict() {
+        Verdict::Good => "good",
+        Verdict::Damaged => "DAMAGED",
+        Verdict::CannotTell => "CANNOT TELL, see above",
+    };
+    let content = report.stream.as_ref().map_or(String::new(), |stream| {
+        let not_read = if report.depth == Depth::Quick { ", not read" } else { "" };
+        format!(" ({} of content{not_read})", text::size(stream.data_bytes))
+    });
+    let dir = report.path.parent().unwrap_or(Path::new(""));
+    format!("{}{}: {verdict}{content}\n", findings_text(dir, &report.findings), report.path.display())
 }
 
 fn verdict_text(report: &SetReport) -> String {
     let good = report.points.iter().filter(|point| point.is_good()).count();
     let all = report.points.len();
     match report.verdict() {
+        Verdict::Good if report.depth == Depth::Quick => {
+            format!("nothing wrong at a quick look, {} seem whole", text::count(all, "restore point"))
+        }
         Verdict::Good if all == 1 => "good, its restore point can be restored".to_owned(),
         Verdict::Good => format!("good, all {all} restore points can be restored"),
         Verdict::Damaged => {
@@ -94,8 +219,8 @@ fn level(level: Level) -> &'static str {
     }
 }
 
-fn finding_text(report: &SetReport, finding: &Finding) -> String {
-    let file = finding.path.strip_prefix(&report.dir).unwrap_or(&finding.path);
+fn finding_text(dir: &Path, finding: &Finding) -> String {
+    let file = finding.path.strip_prefix(dir).unwrap_or(&finding.path);
     let mut text = String::new();
     if !file.as_os_str().is_empty() {
         text.push_str(&file.display().to_string());
@@ -128,6 +253,7 @@ fn disk_text(report: &SetReport, verdict: &DiskVerdict) -> String {
         }
     };
     match verdict {
+        DiskVerdict::Good if report.depth == Depth::Quick => "seems whole".to_owned(),
         DiskVerdict::Good => "good".to_owned(),
         DiskVerdict::Unproven { .. } => "unproven".to_owned(),
         DiskVerdict::Unknown { files } => format!("UNKNOWN, cannot read {}", names(files)),
@@ -136,33 +262,77 @@ fn disk_text(report: &SetReport, verdict: &DiskVerdict) -> String {
     }
 }
 
-fn as_json(report: &SetReport) -> Value {
-    let verdict = match report.verdict() {
+fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
         Verdict::Good => "good",
         Verdict::Damaged => "damaged",
         Verdict::CannotTell => "cannot-tell",
-    };
+    }
+}
+
+fn depth_word(depth: Depth) -> &'static str {
+    match depth {
+        Depth::Quick => "quick",
+        Depth::Content => "content",
+        Depth::Deep => "deep",
+    }
+}
+
+fn tree_json(args: &Args, verdict: Verdict, reports: &[SetReport], unreadable: &[String]) -> Value {
+    json!({
+        "dir": args.path.display().to_string(),
+        "verdict": verdict_word(verdict),
+        "sets": reports.iter().map(as_json).collect::<Vec<_>>(),
+        "unreadable": unreadable,
+    })
+}
+
+fn file_json(report: &FileReport) -> Value {
+    json!({
+        "file": report.path.display().to_string(),
+        "verdict": verdict_word(report.verdict()),
+        "depth": depth_word(report.depth),
+        "stream": report.stream.as_ref().map(stream_json),
+        "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
+    })
+}
+
+fn as_json(report: &SetReport) -> Value {
     let ids = |wanted: fn(&PointVerdict) -> bool| -> Vec<String> {
         report.points.iter().filter(|point| wanted(point)).map(|point| point.id.to_string()).collect()
+    };
+    let digest = |found: &DiskDigest| {
+        json!({
+            "point": found.point.to_string(),
+            "disk": found.disk.to_string(),
+            "disk_bytes": found.size,
+            "sha256_of_mib_sha256": found.digest,
+        })
     };
     json!({
         "dir": report.dir.display().to_string(),
         "domain": report.domain,
-        "verdict": verdict,
+        "verdict": verdict_word(report.verdict()),
+        "depth": depth_word(report.depth),
         "good_points": ids(PointVerdict::is_good),
         "lost_points": ids(PointVerdict::is_lost),
         "points": report.points.iter().map(point_json).collect::<Vec<_>>(),
-        "streams": report.streams.iter().map(|stream| json!({
-            "file": stream.path.display().to_string(),
-            "frames": stream.frame_count,
-            "data_bytes": stream.data_bytes,
-            "proof": stream.proof.map(|proof| match proof {
-                Proof::Checksum => "checksum",
-                Proof::Lz4 => "lz4",
-                Proof::Empty => "empty",
-            }),
-        })).collect::<Vec<_>>(),
+        "streams": report.streams.iter().map(stream_json).collect::<Vec<_>>(),
+        "digests": report.digests.iter().map(digest).collect::<Vec<_>>(),
         "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
+    })
+}
+
+fn stream_json(stream: &StreamReport) -> Value {
+    json!({
+        "file": stream.path.display().to_string(),
+        "frames": stream.frame_count,
+        "data_bytes": stream.data_bytes,
+        "proof": stream.proof.map(|proof| match proof {
+            Proof::Checksum => "checksum",
+            Proof::Lz4 => "lz4",
+            Proof::Empty => "empty",
+        }),
     })
 }
 

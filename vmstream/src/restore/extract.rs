@@ -3,8 +3,8 @@
 //! Memory: per worker, one piece stored and one plain (32 MiB each at most); beside them one frame per stream.
 
 use super::map::{Layer, MapError};
-use super::sparse::SparseImage;
-use super::units::Units;
+use super::target::{self, Target};
+use super::units::{Units, Work};
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError};
 use crate::stream::StreamError;
 use std::io::Read;
@@ -15,11 +15,23 @@ use std::sync::Mutex;
 /// Bytes of a raw image copied at once.
 const COPY_LEN: usize = 4 << 20;
 
+/// What kind of image file to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The disk's bytes, with holes where they are zero.
+    #[default]
+    Raw,
+    /// qcow2, by the programs `qemu-img` and `qemu-nbd`.
+    Qcow2,
+}
+
 /// How to extract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExtractOptions {
-    /// Replace a file of the target's name.
+    /// Replace a file of the target's name, or the content of a block device.
     pub replace: bool,
+    /// What kind of file. A block device takes raw only.
+    pub format: Format,
     /// Threads that read, decode and write.
     pub workers: NonZeroUsize,
 }
@@ -69,6 +81,50 @@ pub enum ExtractError {
         /// The target.
         path: PathBuf,
     },
+    /// The target is a block device, and nobody said that its content may go.
+    #[error("{} is a block device: allow to replace its content", path.display())]
+    DeviceInTheWay {
+        /// The device.
+        path: PathBuf,
+    },
+    /// A qcow2 image on a block device is not what anybody means.
+    #[error("{} is a block device: it takes the raw format only", path.display())]
+    DeviceFormat {
+        /// The device.
+        path: PathBuf,
+    },
+    /// The disk does not fit.
+    #[error("{} has {room} bytes, the disk has {size}", path.display())]
+    DeviceTooSmall {
+        /// The device.
+        path: PathBuf,
+        /// Its bytes.
+        room: u64,
+        /// Those of the disk.
+        size: u64,
+    },
+    /// A program that makes or reads qcow2 images is not installed.
+    #[error(
+        "qcow2 images need the program {program}, which is not installed: use the raw format, or install it"
+    )]
+    NoQemu {
+        /// Which one.
+        program: &'static str,
+    },
+    /// The qcow2 image could not be made.
+    #[error("Cannot make the qcow2 image {}", path.display())]
+    Qcow2 {
+        /// The target.
+        path: PathBuf,
+        /// What the program said.
+        source: std::io::Error,
+    },
+    /// The reader of a pipe, or the file behind it, took no more.
+    #[error("Cannot write to the output")]
+    Pipe {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The target could not be written.
     #[error("Cannot write {}", path.display())]
     Write {
@@ -79,12 +135,13 @@ pub enum ExtractError {
     },
 }
 
-/// Writes `disk` as it was at `point` to a new raw image file.
+/// Writes `disk` as it was at `point` to a new image file or to a block device.
 ///
-/// The file gets its name when all of it is written and durable, never before.
+/// A file gets its name when all of it is written and durable, never before. Of a larger device only as much as the
+/// disk has is written.
 ///
 /// # Errors
-/// [`ExtractError`]; nothing is left of the image then.
+/// [`ExtractError`]; nothing is left of an image file then. A device holds parts of old and new content.
 pub fn extract(
     set: &BackupSet,
     disk: &DiskTarget,
@@ -107,7 +164,7 @@ pub fn extract(
     }
 }
 
-/// Applies layers, oldest first, to a new raw image file. Returns its size and the bytes written.
+/// Applies layers, oldest first, to a new image file or to a block device. Returns its size and the bytes written.
 ///
 /// # Errors
 /// As [`extract`].
@@ -119,8 +176,8 @@ pub fn extract_layers(
 ) -> Result<(u64, u64), ExtractError> {
     let units = Units::new(layers);
     let size = units.size();
-    let image = create(target, size, options)?;
-    let job = Job { layers, units: Mutex::new(Some(units)), image: &image, target, size, watch };
+    let image = target::open(target, size, options)?;
+    let job = Job { layers, units: Mutex::new(Some(units)), image: image.as_ref(), target, size, watch };
     let written = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.workers.get()).map(|_| scope.spawn(|| job.work())).collect();
         let results: Vec<_> = workers
@@ -130,7 +187,7 @@ pub fn extract_layers(
         results.into_iter().sum::<Result<u64, ExtractError>>()
     })?;
     watch.progress(size, size);
-    finish(image, target, options)?;
+    image.finish().map_err(|source| target::failure(target, source))?;
     Ok((size, written))
 }
 
@@ -139,7 +196,7 @@ struct Job<'a> {
     layers: &'a [Layer],
     /// `None` once a worker failed: the others stop at their next unit.
     units: Mutex<Option<Units<'a>>>,
-    image: &'a SparseImage,
+    image: &'a dyn Target,
     target: &'a Path,
     size: u64,
     watch: &'a dyn Watch,
@@ -148,19 +205,19 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn work(&self) -> Result<u64, ExtractError> {
         let (mut stored, mut plain, mut written) = (Vec::new(), Vec::new(), 0);
-        while let Some(unit) = self.next_unit()? {
-            written += self.apply(&unit, &mut stored, &mut plain).inspect_err(|_| self.stop())?;
+        while let Some(work) = self.next_work()? {
+            written += self.apply(&work, &mut stored, &mut plain).inspect_err(|_| self.stop())?;
         }
         Ok(written)
     }
 
-    fn next_unit(&self) -> Result<Option<super::units::Unit>, ExtractError> {
+    fn next_work(&self) -> Result<Option<Work>, ExtractError> {
         let mut units = self.lock();
         let Some(source) = units.as_mut() else { return Ok(None) };
-        let unit = source.next();
+        let work = source.next_work();
         self.watch.progress(source.at(), self.size);
-        match unit.transpose() {
-            Ok(unit) => Ok(unit),
+        match work.transpose() {
+            Ok(work) => Ok(work),
             Err(error) => {
                 *units = None;
                 Err(error.into())
@@ -168,12 +225,16 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn apply(
-        &self,
-        unit: &super::units::Unit,
-        stored: &mut Vec<u8>,
-        plain: &mut Vec<u8>,
-    ) -> Result<u64, ExtractError> {
+    fn apply(&self, work: &Work, stored: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<u64, ExtractError> {
+        let failed = |source| ExtractError::Write { path: self.target.to_owned(), source };
+        let unit = match work {
+            Work::Unit(unit) => unit,
+            Work::Zero(range) if self.image.has_old_content() => {
+                self.image.clear(range.clone()).map_err(failed)?;
+                return Ok(0);
+            }
+            Work::Zero(_) => return Ok(0),
+        };
         let layer = &self.layers[unit.layer];
         layer
             .stream
@@ -183,10 +244,7 @@ impl<'a> Job<'a> {
         let mut written = 0;
         for range in &unit.visible {
             let bytes = &plain[(range.start - base) as usize..(range.end - base) as usize];
-            written += self
-                .image
-                .write(range.start, bytes)
-                .map_err(|source| ExtractError::Write { path: self.target.to_owned(), source })?;
+            written += self.image.write(range.start, bytes).map_err(failed)?;
         }
         Ok(written)
     }
@@ -209,34 +267,16 @@ fn copy_raw(
 ) -> Result<u64, ExtractError> {
     let failed = |error| ExtractError::ReadRaw { path: source.path.clone(), source: error };
     let mut input = std::fs::File::open(&source.path).map_err(failed)?;
-    let image = create(target, source.len, options)?;
+    let image = target::open(target, source.len, options)?;
     let mut buffer = vec![0; COPY_LEN];
     let (mut at, mut written) = (0, 0);
     while at < source.len {
         let len = COPY_LEN.min(usize::try_from(source.len - at).unwrap_or(COPY_LEN));
         input.read_exact(&mut buffer[..len]).map_err(failed)?;
-        written += image
-            .write(at, &buffer[..len])
-            .map_err(|source| ExtractError::Write { path: target.to_owned(), source })?;
+        written += image.write(at, &buffer[..len]).map_err(|source| target::failure(target, source))?;
         at += len as u64;
         watch.progress(at, source.len);
     }
-    finish(image, target, options)?;
+    image.finish().map_err(|source| target::failure(target, source))?;
     Ok(written)
-}
-
-fn create(target: &Path, size: u64, options: ExtractOptions) -> Result<SparseImage, ExtractError> {
-    SparseImage::create(target, size, options.replace).map_err(|source| target_error(target, source))
-}
-
-fn finish(image: SparseImage, target: &Path, options: ExtractOptions) -> Result<(), ExtractError> {
-    image.finish(options.replace).map_err(|source| target_error(target, source))
-}
-
-fn target_error(target: &Path, source: std::io::Error) -> ExtractError {
-    let path = target.to_owned();
-    if source.kind() == std::io::ErrorKind::AlreadyExists {
-        return ExtractError::Exists { path };
-    }
-    ExtractError::Write { path, source }
 }

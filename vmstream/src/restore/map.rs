@@ -62,7 +62,7 @@ impl Layer {
     }
 
     /// Keeps the place of a disk that did not exist; says nothing about sizes.
-    fn is_placeholder(&self) -> bool {
+    pub(crate) fn is_placeholder(&self) -> bool {
         self.stream.is_placeholder()
     }
 }
@@ -176,15 +176,15 @@ impl Iterator for BlockMap<'_> {
 }
 
 /// A range that one layer decides: a piece of data, or zeros.
-#[derive(Debug)]
-struct Span {
-    disk: Range<u64>,
-    piece: Option<Piece>,
+#[derive(Clone, Debug)]
+pub(crate) struct Span {
+    pub(crate) disk: Range<u64>,
+    pub(crate) piece: Option<Piece>,
 }
 
 /// One layer's place in the sweep.
 #[derive(Debug)]
-struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     frames: Frames<'a>,
     zeros_count: bool,
     limit: u64,
@@ -194,7 +194,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(layer: &'a Layer, limit: u64) -> Self {
+    pub(crate) fn new(layer: &'a Layer, limit: u64) -> Self {
         let zeros_count = !layer.stream.meta().incremental;
         Self { frames: layer.stream.frames(), zeros_count, limit, frame: None, span: None }
     }
@@ -214,7 +214,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn next_span(&mut self) -> Result<Option<Span>, StreamError> {
+    pub(crate) fn next_span(&mut self) -> Result<Option<Span>, StreamError> {
         loop {
             if let Some((frame, number, stored_at)) = &mut self.frame {
                 if *number < frame.piece_count() {

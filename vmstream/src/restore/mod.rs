@@ -2,11 +2,23 @@
 //!
 //! Must not live here: file names and points (`chain`), VMs and libvirt.
 
+pub mod compare;
+pub(crate) mod content;
+mod device;
 pub mod extract;
 pub mod map;
-pub mod sparse;
+mod nbd;
+pub(crate) mod ordered;
+pub mod picture;
+pub mod pipe;
+mod qcow2;
+pub(crate) mod replay;
+pub(crate) mod sparse;
+mod target;
 pub mod units;
 
-pub use extract::{ExtractError, ExtractOptions, Extracted, Watch, extract};
+pub use compare::{CompareError, Compared, compare};
+pub use extract::{ExtractError, ExtractOptions, Extracted, Format, Watch, extract};
 pub use map::{BlockMap, Layer, MapError, Segment, Source};
+pub use pipe::extract_to;
 pub use units::{Unit, Units};

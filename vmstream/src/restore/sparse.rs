@@ -1,84 +1,68 @@
 //! A raw image file that is written beside its final name and takes no room where it is zero.
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use super::target::Target;
+use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Zeros shorter than this are written rather than left out. The block size of common file systems.
 const HOLE_BLOCK: usize = 4096;
 
-/// An unfinished image. Dropped before [`SparseImage::finish`], it is removed.
+/// After so many bytes the kernel is told to write them out and keep none of them in memory.
+const FLUSH_LEN: u64 = 64 << 20;
+
+/// A file beside its final name. Dropped before [`Partial::publish`], it is removed.
 #[derive(Debug)]
-pub struct SparseImage {
-    file: File,
-    partial: PathBuf,
+pub(super) struct Partial {
+    path: PathBuf,
     target: PathBuf,
-    finished: bool,
+    replace: bool,
+    published: bool,
 }
 
-impl SparseImage {
-    /// Creates `TARGET.partial` of `size` bytes, all zero. With `replace`, an old one is removed first.
+impl Partial {
+    /// Creates `TARGET.partial`. With `replace`, an old one is removed first.
     ///
     /// # Errors
     /// `AlreadyExists` when the target or the partial file is there and `replace` is false; others as the system says.
-    pub fn create(target: &Path, size: u64, replace: bool) -> io::Result<Self> {
+    pub(super) fn create(target: &Path, replace: bool) -> io::Result<(Self, File)> {
         let mut name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         name.push(".partial");
-        let partial = target.with_file_name(name);
+        let path = target.with_file_name(name);
         match std::fs::symlink_metadata(target) {
             Ok(about) if !replace || !about.is_file() => return Err(io::ErrorKind::AlreadyExists.into()),
             _ => {}
         }
-        if replace && std::fs::symlink_metadata(&partial).is_ok_and(|about| about.is_file()) {
-            std::fs::remove_file(&partial)?;
+        if replace && std::fs::symlink_metadata(&path).is_ok_and(|about| about.is_file()) {
+            std::fs::remove_file(&path)?;
         }
         // A disk's content is nobody else's business: owner only, as libvirt keeps its images.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        let image = Self { file, partial, target: target.to_owned(), finished: false };
-        image.file.set_len(size)?;
-        Ok(image)
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok((Self { path, target: target.to_owned(), replace, published: false }, file))
     }
 
-    /// Where the bytes are until the image is finished.
-    pub fn partial(&self) -> &Path {
-        &self.partial
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// Writes content at a place, leaving out whole blocks of zeros. Each place may be written once.
+    /// Makes the file durable and gives it its name.
     ///
     /// # Errors
-    /// As the system says.
-    pub fn write(&self, at: u64, bytes: &[u8]) -> io::Result<u64> {
-        let (mut from, mut to, mut written) = (0, 0, 0);
-        while to < bytes.len() {
-            // Blocks as the file system cuts them, also when `at` is not on a border.
-            let border = HOLE_BLOCK - ((at + to as u64) % HOLE_BLOCK as u64) as usize;
-            let block_end = bytes.len().min(to + border);
-            if is_zero(&bytes[to..block_end]) {
-                self.file.write_all_at(&bytes[from..to], at + from as u64)?;
-                written += (to - from) as u64;
-                from = block_end;
-            }
-            to = block_end;
-        }
-        self.file.write_all_at(&bytes[from..], at + from as u64)?;
-        Ok(written + (bytes.len() - from) as u64)
-    }
-
-    /// Makes the image durable and gives it its name.
-    ///
-    /// # Errors
-    /// `AlreadyExists` when the target has appeared meanwhile and `replace` is false; others as the system says.
-    pub fn finish(mut self, replace: bool) -> io::Result<()> {
-        self.file.sync_all()?;
-        if replace {
-            std::fs::rename(&self.partial, &self.target)?;
+    /// `AlreadyExists` when the target has appeared meanwhile and may not be replaced; others as the system says.
+    pub(super) fn publish(mut self) -> io::Result<()> {
+        let file = File::open(&self.path)?;
+        file.sync_all()?;
+        // What is on the disk needs no room in memory. An older file system may not know the call.
+        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        if self.replace {
+            std::fs::rename(&self.path, &self.target)?;
         } else {
-            rename_new(&self.partial, &self.target)?;
+            rename_new(&self.path, &self.target)?;
         }
-        self.finished = true;
+        self.published = true;
         let dir = match self.target.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
@@ -87,13 +71,77 @@ impl SparseImage {
     }
 }
 
-impl Drop for SparseImage {
+impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.published {
             // Nothing more can be done about it here; the name says that it is not finished.
-            let _ = std::fs::remove_file(&self.partial);
+            let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// An unfinished image. Dropped before it is finished, it is removed.
+#[derive(Debug)]
+pub(super) struct SparseImage {
+    file: File,
+    partial: Partial,
+    written: AtomicU64,
+}
+
+impl SparseImage {
+    /// Creates `TARGET.partial` of `size` bytes, all zero.
+    ///
+    /// # Errors
+    /// As [`Partial::create`].
+    pub(super) fn create(target: &Path, size: u64, replace: bool) -> io::Result<Self> {
+        let (partial, file) = Partial::create(target, replace)?;
+        file.set_len(size)?;
+        Ok(Self { file, partial, written: AtomicU64::new(0) })
+    }
+}
+
+impl Target for SparseImage {
+    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<u64> {
+        let written = write_parts(at, bytes, |at, part| self.file.write_all_at(part, at))?;
+        let before = self.written.fetch_add(written, Ordering::Relaxed);
+        if before / FLUSH_LEN != (before + written) / FLUSH_LEN {
+            // Starts writing out, and drops what is written: a large image must not push others out of memory.
+            let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+        }
+        Ok(written)
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        self.partial.publish()
+    }
+}
+
+/// Hands on content without its whole blocks of zeros. Returns the bytes handed on.
+pub(super) fn write_parts(
+    at: u64,
+    bytes: &[u8],
+    mut write: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<u64> {
+    let (mut from, mut to, mut written) = (0, 0, 0);
+    let mut part = |range: std::ops::Range<usize>| {
+        if range.is_empty() {
+            return Ok(());
+        }
+        written += range.len() as u64;
+        write(at + range.start as u64, &bytes[range])
+    };
+    while to < bytes.len() {
+        // Blocks as the file system cuts them, also when `at` is not on a border.
+        let border = HOLE_BLOCK - ((at + to as u64) % HOLE_BLOCK as u64) as usize;
+        let block_end = bytes.len().min(to + border);
+        if is_zero(&bytes[to..block_end]) {
+            part(from..to)?;
+            from = block_end;
+        }
+        to = block_end;
+    }
+    part(from..bytes.len())?;
+    Ok(written)
 }
 
 /// A rename that never replaces, also on file systems (NFS, SMB) that have no such call.
@@ -109,7 +157,8 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+/// True when all bytes are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Without an early exit inside a chunk the compiler compares many bytes at once.
     bytes.chunks(256).all(|chunk| chunk.iter().fold(0, |any, byte| any | byte) == 0)
 }

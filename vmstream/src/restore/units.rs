@@ -16,6 +16,15 @@ pub struct Unit {
     pub visible: Vec<Range<u64>>,
 }
 
+/// What one step of putting a disk together does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Decode a piece and take parts of it.
+    Unit(Unit),
+    /// No stream has anything there.
+    Zero(Range<u64>),
+}
+
 /// Iterator over the units of a disk. Holds at most one unfinished unit per layer.
 ///
 /// Units write disjoint ranges, so their order means nothing.
@@ -23,7 +32,7 @@ pub struct Unit {
 pub struct Units<'a> {
     map: BlockMap<'a>,
     open: Vec<Option<Unit>>,
-    ready: VecDeque<Unit>,
+    ready: VecDeque<Work>,
     done: bool,
 }
 
@@ -58,7 +67,33 @@ impl<'a> Units<'a> {
             }
             return;
         }
-        self.ready.extend(open.replace(Unit { layer, piece, visible: vec![range] }));
+        self.ready.extend(open.replace(Unit { layer, piece, visible: vec![range] }).map(Work::Unit));
+    }
+
+    /// The next unit, or the next range that no stream has.
+    pub(super) fn next_work(&mut self) -> Option<Result<Work, MapError>> {
+        loop {
+            if let Some(work) = self.ready.pop_front() {
+                return Some(Ok(work));
+            }
+            if self.done {
+                return None;
+            }
+            match self.map.next() {
+                Some(Ok(segment)) => match segment.source {
+                    Source::Piece { layer, piece } => self.add(layer, piece, segment.disk),
+                    Source::Zero => return Some(Ok(Work::Zero(segment.disk))),
+                },
+                Some(Err(error)) => {
+                    self.done = true;
+                    return Some(Err(error));
+                }
+                None => {
+                    self.done = true;
+                    self.ready.extend(self.open.iter_mut().filter_map(Option::take).map(Work::Unit));
+                }
+            }
+        }
     }
 }
 
@@ -67,26 +102,10 @@ impl Iterator for Units<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(unit) = self.ready.pop_front() {
-                return Some(Ok(unit));
-            }
-            if self.done {
-                return None;
-            }
-            match self.map.next() {
-                Some(Ok(segment)) => {
-                    if let Source::Piece { layer, piece } = segment.source {
-                        self.add(layer, piece, segment.disk);
-                    }
-                }
-                Some(Err(error)) => {
-                    self.done = true;
-                    return Some(Err(error));
-                }
-                None => {
-                    self.done = true;
-                    self.ready.extend(self.open.iter_mut().filter_map(Option::take));
-                }
+            match self.next_work()? {
+                Ok(Work::Unit(unit)) => return Some(Ok(unit)),
+                Ok(Work::Zero(_)) => {}
+                Err(error) => return Some(Err(error)),
             }
         }
     }

@@ -148,6 +148,12 @@ pub enum Problem {
         /// How many.
         extra: u64,
     },
+    /// The lengths that meta text and trailer name cannot fill the file.
+    #[error("the {room} bytes between the meta text and the stop frame are not what its frames need")]
+    Lengths {
+        /// Bytes there.
+        room: u64,
+    },
     /// A payload does not decode.
     #[error(transparent)]
     Codec(#[from] CodecError),

@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod codec;
+mod ends;
 pub mod error;
 pub mod frame;
 pub mod frames;

@@ -48,6 +48,8 @@ impl StreamFile {
         if !about.is_file() {
             return Err(read_failed(std::io::Error::from(std::io::ErrorKind::InvalidInput)));
         }
+        // A backup is read once: it must not push other things out of memory. Older kernels take no notice.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::NoReuse);
         Self::from_file(file, about.len())
     }
 
@@ -92,6 +94,13 @@ impl StreamFile {
     pub fn is_placeholder(&self) -> bool {
         let meta = &self.meta;
         meta.data_size == 0 && !meta.incremental && self.frames().next().is_none()
+    }
+
+    /// True when the meta text ends with blanks: its writer reserved room and filled it in later.
+    pub fn has_reserved_meta(&self) -> bool {
+        const END: &[u8; 3] = b" \n}";
+        let at = HEADER + self.meta_len.saturating_sub(END.len() as u64);
+        self.input().array::<{ END.len() }>(at).is_ok_and(|end| &end == END)
     }
 
     /// Bytes of the file when it was opened.
@@ -151,11 +160,15 @@ impl StreamFile {
         self.input().section(at, len)
     }
 
-    fn frames_at(&self) -> u64 {
+    pub(super) fn trailer(&self) -> Option<TrailerPlace> {
+        self.trailer
+    }
+
+    pub(super) fn frames_at(&self) -> u64 {
         HEADER + self.meta_len + LINE_END
     }
 
-    fn input(&self) -> Positioned<'_> {
+    pub(super) fn input(&self) -> Positioned<'_> {
         Positioned { file: &self.file, file_len: self.file_len }
     }
 }

@@ -3,10 +3,13 @@
 //! Lives here: reading every byte of a set and saying what each restore point is worth.
 //! Must not live here: repair, printing.
 
+mod deep;
 pub mod report;
 pub mod set;
 pub mod stream;
 
-pub use report::{DiskVerdict, Finding, Level, PointVerdict, SetReport, Verdict};
-pub use set::{VerifyOptions, Watch, total_bytes, verify_set};
-pub use stream::{Checksum, Proof, StreamReport, verify_stream};
+pub use report::{
+    Depth, DiskDigest, DiskVerdict, FileReport, Finding, Level, PointVerdict, SetReport, Verdict,
+};
+pub use set::{VerifyOptions, Watch, total_bytes, verify_file, verify_set};
+pub use stream::{Checksum, Proof, StreamReport, glance_at_stream, verify_stream};

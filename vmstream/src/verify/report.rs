@@ -7,10 +7,21 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// How much of a set is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Names, sizes, both ends of each file, whether the chain is complete. No content.
+    Quick,
+    /// Every byte: structure, LZ4 checksums, checksum files.
+    Content,
+    /// That, and every disk put together at every point.
+    Deep,
+}
+
 /// The answer in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No damage, and at least one stream's content is proven.
+    /// No damage, and at least one stream's content is proven (a quick look proves none, and asks for none).
     Good,
     /// Something is damaged or missing.
     Damaged,
@@ -101,26 +112,70 @@ pub struct SetReport {
     pub dir: PathBuf,
     /// The domain, where known.
     pub domain: Option<String>,
-    /// Each stream that was read.
+    /// How much was looked at.
+    pub depth: Depth,
+    /// Each stream that was looked at.
     pub streams: Vec<StreamReport>,
     /// Each restore point, oldest first.
     pub points: Vec<PointVerdict>,
+    /// With [`Depth::Deep`], the digest of each disk at each point that can be restored.
+    pub digests: Vec<DiskDigest>,
     /// Worst first.
     pub findings: Vec<Finding>,
+}
+
+/// What was found in one file that was looked at alone.
+#[derive(Debug)]
+pub struct FileReport {
+    /// The file.
+    pub path: PathBuf,
+    /// How much was looked at.
+    pub depth: Depth,
+    /// What its stream is like; `None` for a raw image.
+    pub stream: Option<StreamReport>,
+    /// Worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// The content of a disk at a point, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskDigest {
+    /// The disk.
+    pub disk: DiskTarget,
+    /// The point.
+    pub point: PointId,
+    /// Bytes of the disk.
+    pub size: u64,
+    /// SHA-256 over the SHA-256 of each MiB of the disk (the last part may be shorter), in hex.
+    ///
+    /// So that an increment costs what it changed, and all cores can work on one disk.
+    pub digest: String,
+}
+
+impl FileReport {
+    /// The answer in one word.
+    pub fn verdict(&self) -> Verdict {
+        let proven = self.stream.as_ref().is_some_and(|stream| stream.proof.is_some());
+        verdict(&self.findings, proven || self.depth == Depth::Quick && self.stream.is_some())
+    }
 }
 
 impl SetReport {
     /// The answer in one word.
     pub fn verdict(&self) -> Verdict {
-        let any = |level| self.findings.iter().any(|finding| finding.level == level);
-        let proven = self.streams.iter().any(|stream| stream.proof.is_some());
-        if any(Level::Damage) {
-            Verdict::Damaged
-        } else if any(Level::Unreadable) || self.points.is_empty() || !proven {
-            Verdict::CannotTell
-        } else {
-            Verdict::Good
-        }
+        let proven = self.depth == Depth::Quick || self.streams.iter().any(|stream| stream.proof.is_some());
+        verdict(&self.findings, proven && !self.points.is_empty())
+    }
+}
+
+fn verdict(findings: &[Finding], proven: bool) -> Verdict {
+    let any = |level| findings.iter().any(|finding| finding.level == level);
+    if any(Level::Damage) {
+        Verdict::Damaged
+    } else if any(Level::Unreadable) || !proven {
+        Verdict::CannotTell
+    } else {
+        Verdict::Good
     }
 }
 

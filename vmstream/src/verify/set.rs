@@ -1,7 +1,8 @@
-//! A whole set: every stream read, every problem of the folder, and what follows for each restore point.
+//! A whole set: every stream looked at, every problem of the folder, and what follows for each restore point.
 
-use super::report::{DiskVerdict, Finding, Level, PointVerdict, SetReport};
-use super::stream::{StreamReport, verify_stream};
+use super::deep;
+use super::report::{Depth, DiskVerdict, FileReport, Finding, Level, PointVerdict, SetReport};
+use super::stream::{StreamReport, glance_at_stream, verify_stream};
 use crate::chain::{
     BackupSet, DiskContent, DiskTarget, Point, PointDisk, SetError, SetProblem, Severity, StreamEntry,
 };
@@ -15,10 +16,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The most bytes of a domain XML that are looked at.
 const MAX_CONFIG_LEN: u64 = 16 << 20;
 
+/// Streams up to this size are read by one thread each; larger ones by all threads, one after the other.
+const SMALL_STREAM: u64 = 64 << 20;
+
 /// How to verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifyOptions {
-    /// Streams read at the same time. Each needs up to 64 MiB.
+    /// How much to look at.
+    pub depth: Depth,
+    /// Threads. Each needs up to 64 MiB, for [`Depth::Deep`] 160 MiB.
     pub workers: NonZeroUsize,
 }
 
@@ -33,37 +39,84 @@ impl Watch for () {
     fn read(&self, _bytes: u64) {}
 }
 
-/// Reads every byte of every stream of a set and judges each restore point.
+/// Looks at a set as deep as asked for, and judges each restore point.
 ///
 /// Never fails: what cannot be read or used is a finding. Leftovers and unfinished files are named, not read.
 pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) -> SetReport {
     let entries: Vec<&StreamEntry> = entries(set).collect();
     let streams = verify_all(&entries, options, watch);
     let mut findings: Vec<Finding> = set.problems.iter().map(|problem| of_problem(set, problem)).collect();
-    for report in &streams {
-        findings.extend(report.findings.iter().cloned());
-        if report.proof.is_none() && report.findings.is_empty() {
-            let message = "no checksum file, and the content is not compressed: nothing proves it".to_owned();
-            findings.push(Finding::about(Level::Unproven, &report.path, message));
-        }
-    }
+    streams.iter().for_each(|report| of_stream(report, options.depth, &mut findings));
     for point in &set.points {
         findings.extend(point.vmconfig.as_deref().and_then(config_finding));
         for content in point.disks.values() {
-            if let PointDisk::Raw(image) = content {
+            if let (PointDisk::Raw(image), false) = (content, options.depth == Depth::Quick) {
                 findings.push(read_raw(&image.path, watch));
             }
         }
     }
+    let judge = |findings: &[Finding]| {
+        let broken = Broken::new(set, &streams, findings);
+        set.points.iter().map(|point| broken.judge(set, point)).collect::<Vec<_>>()
+    };
+    let mut points = judge(&findings);
+    let mut digests = Vec::new();
+    if options.depth == Depth::Deep {
+        let (found, broken) = deep::digests(set, &points, options.workers, watch);
+        digests = found;
+        if !broken.is_empty() {
+            findings.extend(broken);
+            points = judge(&findings);
+        }
+    }
     findings.sort_by_key(|finding| finding.level);
-    let broken = Broken::new(set, &streams, &findings);
-    let points = set.points.iter().map(|point| broken.judge(set, point)).collect();
-    SetReport { dir: set.dir.clone(), domain: set.domain.clone(), streams, points, findings }
+    SetReport {
+        dir: set.dir.clone(),
+        domain: set.domain.clone(),
+        depth: options.depth,
+        streams,
+        points,
+        digests,
+        findings,
+    }
+}
+
+/// Looks at one file alone: nothing is said about restore points.
+pub fn verify_file(file: &PointDisk, options: VerifyOptions, watch: &dyn Watch) -> FileReport {
+    match file {
+        PointDisk::Raw(image) => FileReport {
+            path: image.path.clone(),
+            depth: options.depth,
+            stream: None,
+            findings: vec![read_raw(&image.path, watch)],
+        },
+        PointDisk::Stream(entry) => {
+            let mut streams = verify_all(&[entry], options, watch);
+            let mut findings = Vec::new();
+            streams.iter().for_each(|report| of_stream(report, options.depth, &mut findings));
+            findings.sort_by_key(|finding| finding.level);
+            FileReport { path: entry.path.clone(), depth: options.depth, stream: streams.pop(), findings }
+        }
+    }
+}
+
+fn of_stream(report: &StreamReport, depth: Depth, findings: &mut Vec<Finding>) {
+    findings.extend(report.findings.iter().cloned());
+    if report.proof.is_none() && report.findings.is_empty() && depth != Depth::Quick {
+        let message = "no checksum file, and the content is not compressed: nothing proves it".to_owned();
+        findings.push(Finding::about(Level::Unproven, &report.path, message));
+    }
 }
 
 /// Bytes that a verification will read.
-pub fn total_bytes(set: &BackupSet) -> u64 {
-    set.points.iter().flat_map(|point| point.disks.values()).map(PointDisk::file_len).sum()
+pub fn total_bytes(set: &BackupSet, depth: Depth) -> u64 {
+    let all: u64 = set.points.iter().flat_map(|point| point.disks.values()).map(PointDisk::file_len).sum();
+    match depth {
+        Depth::Quick => 0,
+        Depth::Content => all,
+        // Once as they lie there, once to put the disks together.
+        Depth::Deep => 2 * all,
+    }
 }
 
 fn entries(set: &BackupSet) -> impl Iterator<Item = &StreamEntry> {
@@ -75,12 +128,21 @@ fn entries(set: &BackupSet) -> impl Iterator<Item = &StreamEntry> {
 
 /// Reports in the order of the entries, whichever thread made them.
 fn verify_all(entries: &[&StreamEntry], options: VerifyOptions, watch: &dyn Watch) -> Vec<StreamReport> {
+    let quick = options.depth == Depth::Quick;
+    let read = |bytes| watch.read(bytes);
+    let alone = |entry: &StreamEntry| quick || entry.file_len <= SMALL_STREAM;
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::with_capacity(entries.len()));
-    let work = || {
-        while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let report = verify_stream(entry, &|bytes| watch.read(bytes));
-            reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(report);
+    let keep = |number, report| {
+        reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((number, report));
+    };
+    let work = || loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some(entry) = entries.get(number) else { return };
+        if quick {
+            keep(number, glance_at_stream(entry));
+        } else if alone(entry) {
+            keep(number, verify_stream(entry, NonZeroUsize::MIN, &read));
         }
     };
     std::thread::scope(|scope| {
@@ -89,9 +151,12 @@ fn verify_all(entries: &[&StreamEntry], options: VerifyOptions, watch: &dyn Watc
         }
         work();
     });
+    for (number, entry) in entries.iter().enumerate().filter(|(_, entry)| !alone(entry)) {
+        keep(number, verify_stream(entry, options.workers, &read));
+    }
     let mut reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    reports.sort_by_key(|report| entries.iter().position(|entry| entry.path == report.path));
-    reports
+    reports.sort_by_key(|(number, _)| *number);
+    reports.into_iter().map(|(_, report)| report).collect()
 }
 
 fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {

@@ -1,10 +1,18 @@
-//! One stream, every byte of it read once: structure, LZ4 pieces and checksum in one pass.
+//! One stream, every byte of it read once: structure, LZ4 pieces and checksum in one pass, on many threads.
 
 use super::report::{Finding, Level};
 use crate::chain::StreamEntry;
-use crate::stream::{Adler32, FrameKind, Piece, StreamError, StreamFile};
+use crate::restore::ordered;
+use crate::stream::checksum::combine;
+use crate::stream::{Adler32, FrameKind, Frames, Piece, StreamError, StreamFile};
+use std::collections::VecDeque;
 use std::io::Read;
+use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// Bytes of a file that one thread checks at a time, or a single frame if that is larger.
+const BATCH_LEN: u64 = 8 << 20;
 
 /// The most findings kept of one stream: a file of noise would name every piece.
 const MAX_FINDINGS: usize = 100;
@@ -70,25 +78,41 @@ impl StreamReport {
     }
 }
 
-/// Reads every byte of a stream. Goes on after damage wherever the structure allows it.
-///
-/// `read` hears the bytes read, as they are read.
-pub fn verify_stream(entry: &StreamEntry, read: &dyn Fn(u64)) -> StreamReport {
-    let mut pass = Pass {
-        report: StreamReport {
-            path: entry.path.clone(),
-            frame_count: 0,
-            data_bytes: 0,
-            checksum: Checksum::Unknown,
-            proof: None,
-            findings: Vec::new(),
-        },
-        hidden: 0,
-        read,
-    };
+/// Looks at a stream's ends, its lengths and its checksum file. Reads no content.
+pub fn glance_at_stream(entry: &StreamEntry) -> StreamReport {
+    let mut pass = Pass::new(entry);
     match StreamFile::open(&entry.path) {
         Err(error) => pass.find(&error),
-        Ok(stream) => pass.run(&stream, entry.checksum.as_deref()),
+        Ok(stream) => {
+            pass.report.data_bytes = stream.meta().data_size;
+            if let Err(error) = stream.check_ends() {
+                pass.find(&error);
+            }
+        }
+    }
+    match entry.checksum.as_deref().map(recorded) {
+        None => pass.report.checksum = Checksum::Missing,
+        Some(Ok(_)) => {}
+        Some(Err(finding)) => {
+            pass.report.checksum = Checksum::Unusable;
+            pass.report.findings.push(finding);
+        }
+    }
+    pass.report
+}
+
+/// Reads every byte of a stream, on so many threads. Goes on after damage wherever the structure allows it.
+///
+/// `read` hears the bytes read, as they are read.
+pub fn verify_stream(
+    entry: &StreamEntry,
+    workers: NonZeroUsize,
+    read: &(dyn Fn(u64) + Sync),
+) -> StreamReport {
+    let mut pass = Pass::new(entry);
+    match StreamFile::open(&entry.path) {
+        Err(error) => pass.find(&error),
+        Ok(stream) => pass.run(&stream, entry.checksum.as_deref(), workers, read),
     }
     let Pass { mut report, hidden, .. } = pass;
     if hidden > 0 {
@@ -98,40 +122,72 @@ pub fn verify_stream(entry: &StreamEntry, read: &dyn Fn(u64)) -> StreamReport {
     report
 }
 
-struct Pass<'a> {
+struct Pass {
     report: StreamReport,
     hidden: u64,
-    read: &'a dyn Fn(u64),
 }
 
-impl Pass<'_> {
-    fn run(&mut self, stream: &StreamFile, checksum: Option<&Path>) {
-        let mut sum = RunningSum { stream, sum: Adler32::new(), at: 0 };
-        let (mut stored, mut plain) = (Vec::new(), Vec::new());
-        for frame in stream.frames() {
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(error) => {
-                    self.find(&error);
-                    break;
-                }
-            };
-            self.report.frame_count += 1;
-            if frame.header.kind != FrameKind::Data {
-                continue;
+impl Pass {
+    fn new(entry: &StreamEntry) -> Self {
+        let report = StreamReport {
+            path: entry.path.clone(),
+            frame_count: 0,
+            data_bytes: 0,
+            checksum: Checksum::Unknown,
+            proof: None,
+            findings: Vec::new(),
+        };
+        Self { report, hidden: 0 }
+    }
+
+    fn run(
+        &mut self,
+        stream: &StreamFile,
+        checksum: Option<&Path>,
+        workers: NonZeroUsize,
+        read: &(dyn Fn(u64) + Sync),
+    ) {
+        let mut batches = Batches::new(stream);
+        let mut sum = Some(Adler32::new().finish());
+        let mut take = |batch: &mut BatchWork| {
+            for error in batch.errors.drain(..) {
+                self.find(&error);
             }
-            self.report.data_bytes += frame.header.len;
-            for piece in frame.pieces() {
-                let outcome = stream.read_piece(&piece, &mut stored, &mut plain);
-                let bytes = if stream.is_compressed() { &stored } else { &plain };
-                if let Err(error) = outcome.and_then(|()| sum.take(&piece, bytes, self.read)) {
-                    self.find(&error);
-                }
+            sum = sum.zip(batch.sum).map(|(sum, part)| combine(sum, part, batch.len));
+        };
+        if workers == NonZeroUsize::MIN {
+            let mut work = BatchWork::default();
+            for batch in &mut batches {
+                work.check(stream, &batch, read);
+                take(&mut work);
+            }
+        } else {
+            let done = ordered::run(
+                workers,
+                BatchWork::default,
+                (&mut batches).map(Ok::<_, std::convert::Infallible>),
+                |batch, work: &mut BatchWork| {
+                    work.check(stream, &batch, read);
+                    Ok(())
+                },
+                |work| {
+                    take(work);
+                    Ok(())
+                },
+            );
+            match done {
+                Ok(()) => {}
+                Err(never) => match never {},
             }
         }
-        match sum.finish(self.read) {
-            Ok(found) => self.compare(checksum, found),
-            Err(error) => self.find(&error),
+        let Batches { frame_count, data_bytes, broken, .. } = batches;
+        self.report.frame_count = frame_count;
+        self.report.data_bytes = data_bytes;
+        if let Some(error) = broken {
+            self.find(&error);
+        }
+        if let Some(found) = sum {
+            self.compare(checksum, found);
         }
         self.report.proof = self.proof(stream);
     }
@@ -179,6 +235,103 @@ impl Pass<'_> {
     }
 }
 
+/// A part of the file: its pieces, and all bytes from one place to another.
+struct Batch {
+    file: Range<u64>,
+    pieces: Vec<Piece>,
+}
+
+/// The file cut into batches that any thread can check: in order, without gaps, to the end of the file.
+struct Batches<'a> {
+    frames: Frames<'a>,
+    /// Pieces of a frame that is larger than a batch.
+    rest: VecDeque<Piece>,
+    file_len: u64,
+    at: u64,
+    frame_count: u64,
+    data_bytes: u64,
+    /// Where the walk broke off.
+    broken: Option<StreamError>,
+}
+
+impl<'a> Batches<'a> {
+    fn new(stream: &'a StreamFile) -> Self {
+        let (frames, file_len) = (stream.frames(), stream.file_len());
+        Self { frames, rest: VecDeque::new(), file_len, at: 0, frame_count: 0, data_bytes: 0, broken: None }
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        if self.at >= self.file_len {
+            return None;
+        }
+        let start = self.at;
+        let mut pieces: Vec<Piece> = Vec::new();
+        while self.at - start < BATCH_LEN {
+            if let Some(piece) = self.rest.pop_front() {
+                self.at = piece.stored_at + piece.stored_len;
+                pieces.push(piece);
+                continue;
+            }
+            let frame = match self.frames.next() {
+                None => {
+                    self.at = self.file_len;
+                    break;
+                }
+                Some(Err(error)) => {
+                    self.broken = Some(error);
+                    self.at = self.file_len;
+                    break;
+                }
+                Some(Ok(frame)) => frame,
+            };
+            self.frame_count += 1;
+            if frame.header.kind == FrameKind::Data {
+                self.data_bytes += frame.header.len;
+                self.rest.extend(frame.pieces());
+            } else {
+                self.at = frame.stored_at;
+            }
+        }
+        Some(Batch { file: start..self.at, pieces })
+    }
+}
+
+/// One thread's room for a batch, and what it found there.
+#[derive(Default)]
+struct BatchWork {
+    stored: Vec<u8>,
+    plain: Vec<u8>,
+    errors: Vec<StreamError>,
+    /// Adler-32 of the batch; `None` when it could not be read.
+    sum: Option<u32>,
+    len: u64,
+}
+
+impl BatchWork {
+    fn check(&mut self, stream: &StreamFile, batch: &Batch, read: &dyn Fn(u64)) {
+        self.len = batch.file.end - batch.file.start;
+        let mut sum = RunningSum { stream, sum: Adler32::new(), at: batch.file.start };
+        for piece in &batch.pieces {
+            let outcome = stream.read_piece(piece, &mut self.stored, &mut self.plain);
+            let bytes = if stream.is_compressed() { &self.stored } else { &self.plain };
+            if let Err(error) = outcome.and_then(|()| sum.take(piece, bytes, read)) {
+                self.errors.push(error);
+            }
+        }
+        self.sum = match sum.upto(batch.file.end, read) {
+            Ok(()) => Some(sum.sum.finish()),
+            Err(error) => {
+                self.errors.push(error);
+                None
+            }
+        };
+    }
+}
+
 /// The checksum over a file whose payloads somebody else reads, in order.
 struct RunningSum<'a> {
     stream: &'a StreamFile,
@@ -218,11 +371,6 @@ impl RunningSum<'_> {
             read(len as u64);
         }
         Ok(())
-    }
-
-    fn finish(mut self, read: &dyn Fn(u64)) -> Result<u32, StreamError> {
-        self.upto(self.stream.file_len(), read)?;
-        Ok(self.sum.finish())
     }
 }
 

@@ -1,0 +1,126 @@
+//! `vmstream compare`
+
+use super::exit::Exit;
+use super::progress::Bar;
+use super::{fail, say, text};
+use serde_json::json;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use vmstream::chain::{BackupSet, DiskTarget, PointId};
+use vmstream::restore::compare::{CompareError, Compared, ImageFormat, MAX_RANGES, compare};
+
+/// More ranges than this do not help a person; JSON has more.
+const SHOWN_RANGES: usize = 10;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Folder of the backup set
+    dir: PathBuf,
+    /// Image to compare with: raw, qcow2 (needs the program qemu-nbd) or a block device
+    image: PathBuf,
+    /// Disk target, such as vda
+    #[arg(long)]
+    disk: DiskTarget,
+    /// Restore point: virtnbdbackup.N, diff.EPOCH or copy [default: the newest]
+    #[arg(long, value_name = "POINT")]
+    until: Option<PointId>,
+    /// Format of the image [default: as its first bytes say]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<super::extract::ImageFormat>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Threads; each needs up to 128 MiB
+    #[arg(long, default_value_t = super::default_workers())]
+    workers: NonZeroUsize,
+}
+
+pub(super) fn run(args: &Args) -> Exit {
+    let set = match BackupSet::open(&args.dir) {
+        Ok(set) => set,
+        Err(error) => return fail(&error, Exit::CannotTell),
+    };
+    let Some(point) = args.until.or_else(|| set.newest().map(|point| point.id)) else {
+        eprintln!("error: {} holds no restore point", args.dir.display());
+        return Exit::CannotTell;
+    };
+    let format = match args.format {
+        None => ImageFormat::Detect,
+        Some(super::extract::ImageFormat::Raw) => ImageFormat::Raw,
+        Some(super::extract::ImageFormat::Qcow2) => ImageFormat::Qcow2,
+    };
+    let bar = Bar::new(0);
+    let done = compare(&set, &args.disk, point, (&args.image, format), args.workers, &bar);
+    bar.clear();
+    match done {
+        Ok(found) => {
+            say(&if args.json { as_json(args, point, &found) } else { as_text(args, point, &found) });
+            if found.is_same() { Exit::Good } else { Exit::Damaged }
+        }
+        Err(error) => {
+            let exit = match &error {
+                CompareError::Disk(error) => super::extract::exit_of(error),
+                _ => Exit::CannotTell,
+            };
+            fail(&error, exit)
+        }
+    }
+}
+
+fn as_text(args: &Args, point: PointId, found: &Compared) -> String {
+    let mut out = String::new();
+    if found.taken != point {
+        out.push_str(&format!(
+            "warning: {} is a raw disk: its content is that of {}, not of {point}\n",
+            args.disk, found.taken
+        ));
+    }
+    for range in found.ranges.iter().take(SHOWN_RANGES) {
+        out.push_str(&format!(
+            "different: disk bytes {}..{} ({})\n",
+            range.start,
+            range.end,
+            text::size(range.end - range.start)
+        ));
+    }
+    if found.ranges.len() > SHOWN_RANGES {
+        let more = if found.ranges.len() == MAX_RANGES { "or more " } else { "" };
+        out.push_str(&format!(
+            "… and {} {more}more ranges; --json lists them\n",
+            found.ranges.len() - SHOWN_RANGES
+        ));
+    }
+    let image = args.image.display();
+    let sizes = if found.image_size == found.size {
+        text::size(found.size)
+    } else {
+        format!("{} bytes against {} in the image", found.size, found.image_size)
+    };
+    let verdict = if found.is_same() {
+        "the same".to_owned()
+    } else if found.different_bytes == 0 {
+        "DIFFERENT in size".to_owned()
+    } else {
+        format!("DIFFERENT in {}", text::size(found.different_bytes))
+    };
+    out.push_str(&format!("Disk {} at {point} and {image}: {verdict} ({sizes})\n", args.disk));
+    out
+}
+
+fn as_json(args: &Args, point: PointId, found: &Compared) -> String {
+    let ranges: Vec<_> = found.ranges.iter().map(|range| json!([range.start, range.end])).collect();
+    let value = json!({
+        "dir": args.dir.display().to_string(),
+        "disk": args.disk.to_string(),
+        "point": point.to_string(),
+        "taken": found.taken.to_string(),
+        "image": args.image.display().to_string(),
+        "same": found.is_same(),
+        "disk_bytes": found.size,
+        "image_bytes": found.image_size,
+        "different_bytes": found.different_bytes,
+        "ranges": ranges,
+        "all_ranges": found.ranges.len() < MAX_RANGES,
+    });
+    format!("{value:#}\n")
+}

@@ -1,0 +1,164 @@
+//! A chain as a picture: for each point and each part of the disk, whether it has data there, and whether that counts.
+
+use super::extract::ExtractError;
+use super::map::{BlockMap, Layer, MapError, Source, disk_size};
+use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId};
+use crate::stream::FrameKind;
+use std::ops::Range;
+
+/// A disk at a point, by the streams that make it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Bytes of the disk.
+    pub size: u64,
+    /// Bytes that no stream has: they are zero.
+    pub unset_bytes: u64,
+    /// One for each stream, oldest first.
+    pub rows: Vec<Row>,
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The point it belongs to.
+    pub point: PointId,
+    /// Bytes it has as data.
+    pub data_bytes: u64,
+    /// Bytes of them that the disk takes from it: newer streams have the others.
+    pub used_bytes: u64,
+    /// Bytes it has as zeros.
+    pub zero_bytes: u64,
+    /// The disk in equal parts.
+    pub cells: Vec<Cell>,
+}
+
+/// What a stream has in one part of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cell {
+    /// Nothing.
+    Nothing,
+    /// Zeros only.
+    Zeros,
+    /// Data that newer streams have again.
+    Superseded,
+    /// Data that the disk takes from here.
+    Used,
+}
+
+/// A range of the disk and the point that supplies it; `None` where it is zero because no stream has it.
+pub type Supply = (Range<u64>, Option<PointId>);
+
+/// Draws `disk` at a point in so many parts.
+///
+/// # Errors
+/// [`ExtractError`] when a stream's headers cannot be walked.
+pub fn picture(
+    set: &BackupSet,
+    disk: &DiskTarget,
+    point: PointId,
+    parts: usize,
+) -> Result<Picture, ExtractError> {
+    let (points, layers) = match layers(set, disk, point)? {
+        Ok(layers) => layers,
+        Err((size, taken)) => {
+            let row = Row {
+                point: taken,
+                data_bytes: size,
+                used_bytes: size,
+                zero_bytes: 0,
+                cells: vec![Cell::Used; parts],
+            };
+            return Ok(Picture { size, unset_bytes: 0, rows: vec![row] });
+        }
+    };
+    let size = disk_size(&layers);
+    let scale = Scale { size, parts };
+    let mut rows = Vec::with_capacity(layers.len());
+    for (layer, point) in layers.iter().zip(points) {
+        let cells = vec![Cell::Nothing; parts];
+        let mut row = Row { point, data_bytes: 0, used_bytes: 0, zero_bytes: 0, cells };
+        for frame in layer.stream.frames() {
+            let frame = frame.map_err(|source| MapError { path: layer.path.clone(), source })?;
+            let (cell, bytes) = match frame.header.kind {
+                FrameKind::Data => (Cell::Superseded, &mut row.data_bytes),
+                _ => (Cell::Zeros, &mut row.zero_bytes),
+            };
+            *bytes += frame.header.len;
+            scale.mark(&mut row.cells, frame.disk(), cell);
+        }
+        rows.push(row);
+    }
+    let mut unset_bytes = 0;
+    for segment in BlockMap::new(&layers) {
+        let segment = segment?;
+        let bytes = segment.disk.end - segment.disk.start;
+        match segment.source {
+            Source::Zero => unset_bytes += bytes,
+            Source::Piece { layer, .. } => {
+                rows[layer].used_bytes += bytes;
+                scale.mark(&mut rows[layer].cells, segment.disk, Cell::Used);
+            }
+        }
+    }
+    Ok(Picture { size, unset_bytes, rows })
+}
+
+/// Which point supplies each range of `disk`: in order, without gaps, neighbours joined.
+///
+/// # Errors
+/// As [`picture`].
+pub fn supplies(set: &BackupSet, disk: &DiskTarget, point: PointId) -> Result<Vec<Supply>, ExtractError> {
+    let (points, layers) = match layers(set, disk, point)? {
+        Ok(layers) => layers,
+        Err((size, taken)) => return Ok(vec![(0..size, Some(taken))]),
+    };
+    let mut all: Vec<Supply> = Vec::new();
+    for segment in BlockMap::new(&layers) {
+        let segment = segment?;
+        let by = match segment.source {
+            Source::Zero => None,
+            Source::Piece { layer, .. } => Some(points[layer]),
+        };
+        match all.last_mut() {
+            Some((last, last_by)) if *last_by == by => last.end = segment.disk.end,
+            _ => all.push((segment.disk, by)),
+        }
+    }
+    Ok(all)
+}
+
+/// The streams and their points; for a raw disk its size and when it was taken.
+type Layers = Result<(Vec<PointId>, Vec<Layer>), (u64, PointId)>;
+
+fn layers(set: &BackupSet, disk: &DiskTarget, point: PointId) -> Result<Layers, ExtractError> {
+    let entries = match set.content(disk, point)? {
+        DiskContent::Raw { image, taken } => return Ok(Err((image.len, taken))),
+        DiskContent::Streams(entries) => entries,
+    };
+    let of = |path| {
+        let has = |part: &&crate::chain::Point| part.disks.get(disk).is_some_and(|own| own.path() == path);
+        set.points.iter().find(has).map_or(point, |part| part.id)
+    };
+    let points = entries.iter().map(|entry| of(entry.path.as_path())).collect();
+    let layers = entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<_, _>>()?;
+    Ok(Ok((points, layers)))
+}
+
+struct Scale {
+    size: u64,
+    parts: usize,
+}
+
+impl Scale {
+    fn mark(&self, cells: &mut [Cell], range: Range<u64>, cell: Cell) {
+        if self.size == 0 || self.parts == 0 {
+            return;
+        }
+        let part = |at: u64| (u128::from(at) * self.parts as u128 / u128::from(self.size)) as usize;
+        // A disk that shrank: what lies behind its end is not drawn.
+        let end = range.end.min(self.size);
+        if range.start < end {
+            cells[part(range.start)..=part(end - 1)].iter_mut().for_each(|old| *old = cell.max(*old));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! A disk as a sequence of bytes, for standard output.
+
+use super::content::{Content, WINDOW_LEN};
+use super::extract::{ExtractError, Extracted, Watch};
+use crate::chain::{BackupSet, DiskTarget, PointId};
+use std::io::Write;
+use std::num::NonZeroUsize;
+
+/// Zeros for windows that no stream has anything of.
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+/// Writes `disk` as it was at `point`, all bytes in order, zeros too.
+///
+/// # Errors
+/// [`ExtractError`]; what was written up to there is right, and useless.
+pub fn extract_to(
+    set: &BackupSet,
+    disk: &DiskTarget,
+    point: PointId,
+    out: &mut dyn Write,
+    workers: NonZeroUsize,
+    watch: &dyn Watch,
+) -> Result<Extracted, ExtractError> {
+    let content = Content::open(set, disk, point)?;
+    content.read(
+        workers,
+        |_| Ok(()),
+        |window, ()| {
+            let mut write = || {
+                if !window.is_blank() {
+                    return out.write_all(&window.bytes);
+                }
+                let len = (window.disk.end - window.disk.start).min(WINDOW_LEN) as usize;
+                (0..len)
+                    .step_by(ZEROS.len())
+                    .try_for_each(|at| out.write_all(&ZEROS[..ZEROS.len().min(len - at)]))
+            };
+            write().map_err(|source| ExtractError::Pipe { source })?;
+            watch.progress(window.disk.end, content.size);
+            Ok(())
+        },
+    )?;
+    out.flush().map_err(|source| ExtractError::Pipe { source })?;
+    Ok(Extracted { size: content.size, written_bytes: content.size, taken: content.taken })
+}

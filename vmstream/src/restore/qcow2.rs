@@ -1,0 +1,58 @@
+//! A qcow2 file as the target, made by `qemu-img` and filled through `qemu-nbd`: one pass, no raw file in between.
+
+use super::extract::{ExtractError, ExtractOptions};
+use super::nbd::{Access, Nbd};
+use super::sparse::{self, Partial};
+use super::target::{Target, failure};
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// An unfinished qcow2 image.
+#[derive(Debug)]
+pub(super) struct Qcow2Image {
+    nbd: Nbd,
+    partial: Partial,
+}
+
+impl Qcow2Image {
+    pub(super) fn create(target: &Path, size: u64, options: ExtractOptions) -> Result<Self, ExtractError> {
+        // First, so that a refused target leaves no file and an old partial one is out of the way.
+        let (partial, file) = Partial::create(target, options.replace).map_err(|e| failure(target, e))?;
+        drop(file);
+        let program = |name: &'static str| {
+            move |source: io::Error| match source.kind() {
+                io::ErrorKind::NotFound => ExtractError::NoQemu { program: name },
+                _ => ExtractError::Qcow2 { path: target.to_owned(), source },
+            }
+        };
+        let path = std::path::absolute(partial.path()).map_err(|error| failure(target, error))?;
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "--"])
+            .arg(path)
+            // qemu counts in sectors.
+            .arg(size.next_multiple_of(512).to_string())
+            .stdin(Stdio::null())
+            .output()
+            .map_err(program("qemu-img"))?;
+        if !made.status.success() {
+            let said = String::from_utf8_lossy(&made.stderr).trim().to_owned();
+            let source = io::Error::other(said);
+            return Err(ExtractError::Qcow2 { path: target.to_owned(), source });
+        }
+        let nbd = Nbd::serve(partial.path(), "qcow2", Access::Write, options.workers.get())
+            .map_err(program("qemu-nbd"))?;
+        Ok(Self { nbd, partial })
+    }
+}
+
+impl Target for Qcow2Image {
+    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<u64> {
+        sparse::write_parts(at, bytes, |at, part| self.nbd.write_at(at, part))
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        self.nbd.finish()?;
+        self.partial.publish()
+    }
+}

@@ -1,0 +1,312 @@
+//! A chain replayed once for all its points: in each window of the disk, stream after stream is applied, and after
+//! each point's last stream somebody looks at the bytes.
+//!
+//! Memory: a window per buffer, whatever the chain's length. Each piece is decoded once per window it lies in.
+
+use super::content::WINDOW_LEN;
+use super::map::{Cursor, Layer, MapError, Span};
+use super::ordered;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+/// Bytes that a point is looked at in, from the disk's start on.
+pub(crate) const LEAF_LEN: u64 = 1 << 20;
+
+/// One point of the replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// So many layers of the chain are applied.
+    pub(crate) applied: usize,
+    /// Then this one of the `side` layers, for this point alone: a difference.
+    pub(crate) side: Option<usize>,
+    /// Bytes of the disk at that point.
+    pub(crate) size: u64,
+}
+
+/// What to replay.
+#[derive(Debug)]
+pub(crate) struct Replay<'a> {
+    /// The chain's streams, oldest first.
+    pub(crate) chain: &'a [Layer],
+    /// Differences.
+    pub(crate) side: &'a [Layer],
+    /// The points, by `applied`.
+    pub(crate) stops: &'a [Stop],
+}
+
+/// What a look at a leaf gives.
+pub(crate) type Leaf = [u8; 32];
+
+/// The leaves of one window, for each stop.
+type Leaves = Vec<Vec<Leaf>>;
+
+impl Replay<'_> {
+    /// Calls `see` with each stop's number and its leaves, in disk order; `look` makes a leaf of its bytes.
+    ///
+    /// # Errors
+    /// [`MapError`] at the first stream that cannot be read.
+    pub(crate) fn run(
+        &self,
+        workers: NonZeroUsize,
+        look: impl Fn(&[u8]) -> Leaf + Sync,
+        read: impl Fn(u64) + Sync,
+        mut see: impl FnMut(usize, &[Leaf]),
+    ) -> Result<(), MapError> {
+        let zero = look(&vec![0; LEAF_LEN as usize]);
+        let work = |window: WindowPlan, room: &mut Room| {
+            room.leaves = self.window(&window, room, &look, &zero, &read)?;
+            Ok(())
+        };
+        ordered::run(workers, Room::default, Windows::new(self), work, |room| {
+            room.leaves.iter().enumerate().for_each(|(stop, leaves)| see(stop, leaves));
+            Ok(())
+        })
+    }
+
+    fn window(
+        &self,
+        plan: &WindowPlan,
+        room: &mut Room,
+        look: &impl Fn(&[u8]) -> Leaf,
+        zero: &Leaf,
+        read: &impl Fn(u64),
+    ) -> Result<Leaves, MapError> {
+        let Room { state, .. } = room;
+        state.clear(plan.disk.clone());
+        let mut applied = 0;
+        let mut all = Vec::with_capacity(self.stops.len());
+        for stop in self.stops {
+            while applied < stop.applied {
+                let (layer, spans) = (&self.chain[applied], &plan.chain[applied]);
+                room.state.apply(layer, spans, &mut room.stored, &mut room.plain, read)?;
+                applied += 1;
+            }
+            let state = match stop.side {
+                None => &mut room.state,
+                Some(side) => {
+                    room.side.clone_from(&room.state);
+                    let (layer, spans) = (&self.side[side], &plan.side[side]);
+                    room.side.apply(layer, spans, &mut room.stored, &mut room.plain, read)?;
+                    &mut room.side
+                }
+            };
+            all.push(state.leaves(stop.size, look, zero));
+        }
+        Ok(all)
+    }
+}
+
+/// One thread's room.
+#[derive(Debug, Default)]
+struct Room {
+    state: State,
+    /// The same with a difference on top.
+    side: State,
+    stored: Vec<u8>,
+    plain: Vec<u8>,
+    leaves: Leaves,
+}
+
+/// A window's bytes, and what is known of its leaves.
+#[derive(Debug, Default)]
+struct State {
+    disk: Range<u64>,
+    /// Empty as long as all of it is zero.
+    bytes: Vec<u8>,
+    /// Each leaf with the length it was looked at with; `None` once its bytes changed.
+    known: Vec<Option<(u64, Leaf)>>,
+}
+
+impl Clone for State {
+    fn clone(&self) -> Self {
+        Self { disk: self.disk.clone(), bytes: self.bytes.clone(), known: self.known.clone() }
+    }
+
+    /// Keeps the memory.
+    fn clone_from(&mut self, other: &Self) {
+        self.disk = other.disk.clone();
+        self.bytes.clone_from(&other.bytes);
+        self.known.clone_from(&other.known);
+    }
+}
+
+impl State {
+    fn clear(&mut self, disk: Range<u64>) {
+        self.known.clear();
+        self.known.resize((disk.end - disk.start).div_ceil(LEAF_LEN) as usize, None);
+        self.bytes.clear();
+        self.disk = disk;
+    }
+
+    fn apply(
+        &mut self,
+        layer: &Layer,
+        spans: &[Span],
+        stored: &mut Vec<u8>,
+        plain: &mut Vec<u8>,
+        read: &impl Fn(u64),
+    ) -> Result<(), MapError> {
+        if !layer.is_placeholder() {
+            // A disk that shrank has lost what lay behind its end, also when it grows again.
+            self.zero(layer.stream.meta().virtual_size..u64::MAX);
+        }
+        for span in spans {
+            let Some(piece) = &span.piece else {
+                self.zero(span.disk.clone());
+                continue;
+            };
+            layer
+                .stream
+                .read_piece(piece, stored, plain)
+                .map_err(|source| MapError { path: layer.path.clone(), source })?;
+            if self.disk.contains(&piece.disk.start) {
+                read(piece.stored_len);
+            }
+            let part = self.cut(&piece.disk);
+            let from = (part.start - piece.disk.start) as usize..(part.end - piece.disk.start) as usize;
+            self.forget(&part);
+            let to = self.place(&part);
+            self.fill()[to].copy_from_slice(&plain[from]);
+        }
+        Ok(())
+    }
+
+    fn zero(&mut self, range: Range<u64>) {
+        let part = self.cut(&range);
+        if part.is_empty() || self.bytes.is_empty() {
+            return;
+        }
+        self.forget(&part);
+        let place = self.place(&part);
+        self.bytes[place].fill(0);
+    }
+
+    /// The bytes, made real.
+    fn fill(&mut self) -> &mut [u8] {
+        self.bytes.resize((self.disk.end - self.disk.start) as usize, 0);
+        &mut self.bytes
+    }
+
+    fn cut(&self, range: &Range<u64>) -> Range<u64> {
+        range.start.clamp(self.disk.start, self.disk.end)..range.end.clamp(self.disk.start, self.disk.end)
+    }
+
+    fn place(&self, part: &Range<u64>) -> Range<usize> {
+        (part.start - self.disk.start) as usize..(part.end - self.disk.start) as usize
+    }
+
+    fn forget(&mut self, part: &Range<u64>) {
+        if part.is_empty() {
+            return;
+        }
+        let place = self.place(part);
+        let leaf = LEAF_LEN as usize;
+        self.known[place.start / leaf..place.end.div_ceil(leaf)].fill(None);
+    }
+
+    fn leaves(&mut self, size: u64, look: &impl Fn(&[u8]) -> Leaf, zero: &Leaf) -> Vec<Leaf> {
+        let end = size.clamp(self.disk.start, self.disk.end);
+        let count = (end - self.disk.start).div_ceil(LEAF_LEN) as usize;
+        let mut leaves = Vec::with_capacity(count);
+        for number in 0..count {
+            let start = number as u64 * LEAF_LEN;
+            let len = LEAF_LEN.min(end - self.disk.start - start);
+            let leaf = match self.known[number] {
+                Some((known_len, leaf)) if known_len == len => leaf,
+                _ if self.bytes.is_empty() && len == LEAF_LEN => *zero,
+                _ if self.bytes.is_empty() => look(&vec![0; len as usize]),
+                _ => {
+                    let bytes = &self.bytes[start as usize..][..len as usize];
+                    let blank = len == LEAF_LEN && super::sparse::is_zero(bytes);
+                    if blank { *zero } else { look(bytes) }
+                }
+            };
+            self.known[number] = Some((len, leaf));
+            leaves.push(leaf);
+        }
+        leaves
+    }
+}
+
+/// What every layer has in one window.
+#[derive(Debug)]
+struct WindowPlan {
+    disk: Range<u64>,
+    chain: Vec<Vec<Span>>,
+    side: Vec<Vec<Span>>,
+}
+
+struct Windows<'a> {
+    chain: Vec<Walk<'a>>,
+    side: Vec<Walk<'a>>,
+    size: u64,
+    at: u64,
+}
+
+/// One layer's walk, and the span that goes on in the next window or begins there.
+struct Walk<'a> {
+    layer: &'a Layer,
+    cursor: Cursor<'a>,
+    next: Option<Span>,
+    ended: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(layer: &'a Layer) -> Self {
+        Self { layer, cursor: Cursor::new(layer, u64::MAX), next: None, ended: false }
+    }
+
+    fn upto(&mut self, end: u64) -> Result<Vec<Span>, MapError> {
+        let mut spans = Vec::new();
+        while !self.ended {
+            let span = match self.next.take() {
+                Some(span) => Some(span),
+                None => self
+                    .cursor
+                    .next_span()
+                    .map_err(|source| MapError { path: self.layer.path.clone(), source })?,
+            };
+            let Some(span) = span else {
+                self.ended = true;
+                break;
+            };
+            if span.disk.start < end {
+                spans.push(span.clone());
+            }
+            if span.disk.end > end {
+                self.next = Some(span);
+                break;
+            }
+        }
+        Ok(spans)
+    }
+}
+
+impl<'a> Windows<'a> {
+    fn new(replay: &Replay<'a>) -> Self {
+        let walks = |layers: &'a [Layer]| layers.iter().map(Walk::new).collect();
+        // Streams are walked to their ends, also where no point reaches that far.
+        let sizes = replay.chain.iter().chain(replay.side).map(|layer| layer.stream.meta().virtual_size);
+        Self { chain: walks(replay.chain), side: walks(replay.side), size: sizes.max().unwrap_or(0), at: 0 }
+    }
+}
+
+impl Iterator for Windows<'_> {
+    type Item = Result<WindowPlan, MapError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.size {
+            return None;
+        }
+        let disk = self.at..self.size.min(self.at + WINDOW_LEN);
+        self.at = disk.end;
+        let spans = |walks: &mut [Walk<'_>]| -> Result<Vec<_>, MapError> {
+            walks.iter_mut().map(|walk| walk.upto(disk.end)).collect()
+        };
+        let plan = spans(&mut self.chain).and_then(|chain| Ok((chain, spans(&mut self.side)?)));
+        if plan.is_err() {
+            self.at = u64::MAX;
+        }
+        Some(plan.map(|(chain, side)| WindowPlan { disk, chain, side }))
+    }
+}

@@ -1,0 +1,56 @@
+//! Where an image goes: a new raw file, a new qcow2 file, or a block device.
+
+use super::device::Device;
+use super::extract::{ExtractError, ExtractOptions, Format};
+use super::qcow2::Qcow2Image;
+use super::sparse::SparseImage;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+/// An image under construction. Any thread may write any range, each once.
+pub(super) trait Target: Sync {
+    /// Writes content; returns the bytes that took room.
+    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<u64>;
+
+    /// True when ranges that no stream has must be cleared: there may be something else.
+    fn has_old_content(&self) -> bool {
+        false
+    }
+
+    /// Clears a range. Asked for only where [`Target::has_old_content`].
+    fn clear(&self, _range: Range<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes the image durable and gives it its name. Dropped before, nothing of a file is left.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// Opens or creates what `path` and the options ask for.
+pub(super) fn open(path: &Path, size: u64, options: ExtractOptions) -> Result<Box<dyn Target>, ExtractError> {
+    if std::fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device()) {
+        if options.format != Format::Raw {
+            return Err(ExtractError::DeviceFormat { path: path.to_owned() });
+        }
+        if !options.replace {
+            return Err(ExtractError::DeviceInTheWay { path: path.to_owned() });
+        }
+        return Ok(Box::new(Device::open(path, size)?));
+    }
+    let failed = |source| failure(path, source);
+    match options.format {
+        Format::Raw => Ok(Box::new(SparseImage::create(path, size, options.replace).map_err(failed)?)),
+        Format::Qcow2 => Ok(Box::new(Qcow2Image::create(path, size, options)?)),
+    }
+}
+
+/// What a failed call on the target means.
+pub(super) fn failure(path: &Path, source: io::Error) -> ExtractError {
+    let path = path.to_owned();
+    if source.kind() == io::ErrorKind::AlreadyExists {
+        return ExtractError::Exists { path };
+    }
+    ExtractError::Write { path, source }
+}

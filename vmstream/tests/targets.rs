@@ -1,0 +1,226 @@
+//! Where a disk can go (standard output, qcow2, a block device), and how it compares with an image.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
+
+mod golden;
+
+use golden::Golden;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn vmstream(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vmstream")).args(args).current_dir(dir).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn run(command: &mut Command) -> String {
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+fn sha256(path: &Path) -> String {
+    run(Command::new("sha256sum").arg(path)).split(' ').next().unwrap().to_owned()
+}
+
+/// Each disk at each point of the LZ4 set, with the hash recorded on the live VM.
+fn recorded(golden: &Golden) -> Vec<(String, String, String)> {
+    let lines = std::fs::read_to_string(golden.root().join("lz4/sha256.live")).unwrap();
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = words[0].strip_prefix("point")?;
+        Some((format!("virtnbdbackup.{number}"), words[1].to_owned(), words[2].to_owned()))
+    };
+    let all: Vec<_> = lines.lines().filter_map(line).collect();
+    assert_eq!(all.len(), 8);
+    all
+}
+
+#[test]
+fn standard_output_gets_every_byte_in_order() {
+    let golden = Golden::extract();
+    for (point, disk, want) in recorded(&golden) {
+        let args = ["extract", ".", "--disk", &disk, "--until", &point, "-o", "-", "--workers", "3"];
+        let done = vmstream(&golden.lz4(), &args);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        assert_eq!(text(&done.stderr), "");
+        let out = golden.root().join("out");
+        std::fs::write(&out, done.stdout).unwrap();
+        assert_eq!(sha256(&out), want, "{disk} at {point}");
+    }
+}
+
+#[test]
+fn a_raw_disk_goes_to_standard_output_too() {
+    let golden = Golden::extract();
+    let done = vmstream(&golden.plain(), &["extract", ".", "--disk", "vdb", "-o", "-"]);
+    assert_eq!(done.status.code(), Some(0));
+    assert!(done.stdout == std::fs::read(golden.plain().join("vdb.copy.data")).unwrap());
+    assert!(text(&done.stderr).contains("its content is that of virtnbdbackup.0"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_an_error() {
+    let golden = Golden::extract();
+    let shell = format!(
+        "{} extract . --disk vda -o - | head -c 1000 >/dev/null; exit ${{PIPESTATUS[0]}}",
+        env!("CARGO_BIN_EXE_vmstream")
+    );
+    let done = Command::new("bash").args(["-c", &shell]).current_dir(golden.lz4()).output().unwrap();
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done.stderr));
+    assert!(text(&done.stderr).contains("Cannot write to the output"));
+}
+
+#[test]
+fn qcow2_images_hold_the_disk_and_little_more() {
+    let golden = Golden::extract();
+    for (point, disk, want) in recorded(&golden) {
+        let args =
+            ["extract", ".", "--disk", &disk, "--until", &point, "-o", "../i.qcow2", "--format", "qcow2"];
+        let done = vmstream(&golden.lz4(), &[&args[..], &["--force"]].concat());
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        let image = golden.lz4().join("../i.qcow2");
+        run(Command::new("qemu-img").args(["check", "-q"]).arg(&image));
+        let raw = golden.root().join("raw");
+        run(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(&image).arg(&raw));
+        assert_eq!(sha256(&raw), want, "{disk} at {point}");
+        let used = |path: &Path| std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(path).unwrap());
+        assert!(used(&image) * 512 <= used(&raw) * 512 + (8 << 20), "zeros take room");
+        let args = ["compare", ".", "../i.qcow2", "--disk", &disk, "--until", &point];
+        let same = vmstream(&golden.lz4(), &args);
+        assert_eq!(same.status.code(), Some(0), "{}{}", text(&same.stdout), text(&same.stderr));
+    }
+    let args = ["extract", ".", "--disk", "vda", "-o", "../i.qcow2", "--format", "qcow2"];
+    let again = vmstream(&golden.lz4(), &args);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("exists already"));
+}
+
+#[test]
+fn without_qemu_the_missing_program_is_named() {
+    let golden = Golden::extract();
+    let args = ["extract", ".", "--disk", "vda", "-o", "../i.qcow2", "--format", "qcow2"];
+    let done = Command::new(env!("CARGO_BIN_EXE_vmstream"))
+        .args(args)
+        .current_dir(golden.lz4())
+        .env("PATH", "/nowhere")
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(2));
+    assert!(text(&done.stderr).contains("the program qemu-img, which is not installed"));
+    assert!(!golden.lz4().join("../i.qcow2.partial").exists());
+}
+
+#[test]
+fn a_damaged_chain_gives_no_qcow2_either() {
+    let golden = Golden::extract();
+    let stream = golden.lz4().join("vda.inc.virtnbdbackup.2.data");
+    let mut bytes = std::fs::read(&stream).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&stream, bytes).unwrap();
+    let before = std::fs::read_dir(golden.lz4().join("..")).unwrap().count();
+    let args = ["extract", ".", "--disk", "vda", "-o", "../i.qcow2", "--format", "qcow2"];
+    assert_eq!(vmstream(&golden.lz4(), &args).status.code(), Some(1));
+    assert_eq!(vmstream(&golden.lz4(), &["extract", ".", "--disk", "vda", "-o", "-"]).status.code(), Some(1));
+    assert_eq!(std::fs::read_dir(golden.lz4().join("..")).unwrap().count(), before, "something is left");
+}
+
+/// A loop device over a file. Detached when dropped.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn over(file: &Path) -> Self {
+        Self(run(Command::new("losetup").args(["--find", "--show"]).arg(file)).trim().into())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_block_device_gets_every_byte_and_keeps_its_rest() {
+    let golden = Golden::extract();
+    let (size, more) = (100_663_296usize, 1 << 20);
+    let file = golden.root().join("device");
+    std::fs::write(&file, vec![0xa5; size + more]).unwrap();
+    let device = Loop::over(&file);
+    let name = device.0.to_str().unwrap();
+    let args = ["extract", ".", "--disk", "vda", "-o", name];
+    let refused = vmstream(&golden.lz4(), &args);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("is a block device"), "{}", text(&refused.stderr));
+    assert!(std::fs::read(&file).unwrap().iter().all(|byte| *byte == 0xa5));
+    let qcow2 = vmstream(&golden.lz4(), &[&args[..], &["--force", "--format", "qcow2"]].concat());
+    assert!(text(&qcow2.stderr).contains("takes the raw format only"), "{}", text(&qcow2.stderr));
+
+    let done = vmstream(&golden.lz4(), &[&args[..], &["--force"]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let same = vmstream(&golden.lz4(), &["compare", ".", name, "--disk", "vda", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&same.stdout).unwrap();
+    assert_eq!((&json["different_bytes"], &json["image_bytes"]), (&more.into(), &(size + more).into()));
+    drop(device);
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes[size..].iter().all(|byte| *byte == 0xa5), "behind the disk");
+    let image = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+    image.set_len(size as u64).unwrap();
+    let want = recorded(&golden).into_iter().find(|(point, disk, _)| point.ends_with('3') && disk == "vda");
+    assert_eq!(sha256(&file), want.unwrap().2);
+}
+
+#[test]
+fn a_device_that_is_too_small_is_not_touched() {
+    let golden = Golden::extract();
+    let file = golden.root().join("device");
+    std::fs::write(&file, vec![0xa5; 1 << 20]).unwrap();
+    let device = Loop::over(&file);
+    let args = ["extract", ".", "--disk", "vda", "--force", "-o", device.0.to_str().unwrap()];
+    let done = vmstream(&golden.lz4(), &args);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(text(&done.stderr).contains("has 1048576 bytes, the disk has 100663296"));
+    assert!(std::fs::read(&file).unwrap().iter().all(|byte| *byte == 0xa5));
+}
+
+#[test]
+fn differences_are_told_with_their_ranges() {
+    let golden = Golden::extract();
+    let args = ["extract", ".", "--disk", "vda", "-o", "../vda.raw"];
+    assert_eq!(vmstream(&golden.lz4(), &args).status.code(), Some(0));
+    let image = golden.lz4().join("../vda.raw");
+    let compare = || vmstream(&golden.lz4(), &["compare", ".", "../vda.raw", "--disk", "vda"]);
+    let same = compare();
+    let want = "Disk vda at virtnbdbackup.3 and ../vda.raw: the same (96.0 MiB)\n";
+    assert_eq!((text(&same.stdout), same.status.code()), (want, Some(0)));
+
+    let file = std::fs::OpenOptions::new().write(true).read(true).open(&image).unwrap();
+    // In data, in a hole, and across the border of two windows.
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 1_000_000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 1_000_000).unwrap();
+    file.write_all_at(b"new", 90_000_000).unwrap();
+    let border = 32 << 20;
+    let mut around = [0; 1024];
+    file.read_exact_at(&mut around, border - 512).unwrap();
+    file.write_all_at(&around.map(|byte| !byte), border - 512).unwrap();
+    let different = compare();
+    let want = "\
+different: disk bytes 999936..1000448 (512 B)
+different: disk bytes 33553920..33554944 (1.00 KiB)
+different: disk bytes 89999872..90000384 (512 B)
+Disk vda at virtnbdbackup.3 and ../vda.raw: DIFFERENT in 2.00 KiB (96.0 MiB)
+";
+    assert_eq!((text(&different.stdout), different.status.code()), (want, Some(1)));
+
+    file.set_len(100_663_296 - 512).unwrap();
+    let shorter = compare();
+    assert_eq!(shorter.status.code(), Some(1));
+    assert!(text(&shorter.stdout).contains("100663296 bytes against 100662784 in the image"));
+    let missing = vmstream(&golden.lz4(), &["compare", ".", "../nothing", "--disk", "vda"]);
+    assert_eq!(missing.status.code(), Some(2));
+}

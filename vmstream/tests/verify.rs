@@ -1,0 +1,293 @@
+//! The levels of `verify`, and what it can be pointed at: a file, a set, a tree.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
+
+mod golden;
+
+use golden::{Golden, build_plain, data_header};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+fn vmstream(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vmstream")).args(args).current_dir(dir).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn verify(dir: &Path, args: &[&str]) -> (i32, Value) {
+    let done = vmstream(dir, &[&["verify", "--json"], args].concat());
+    (done.status.code().unwrap(), serde_json::from_slice(&done.stdout).unwrap())
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 0x40;
+    let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+    std::fs::write(path, bytes).unwrap();
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+/// What is done to a file.
+type Damage = fn(&Path);
+
+#[test]
+fn a_quick_look_finds_what_is_missing_cut_or_grown() {
+    let cut = |path: &Path, less: u64| {
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - less).unwrap();
+    };
+    for less in [1, 40, 41, 500, 20_000] {
+        for plain in [false, true] {
+            let golden = Golden::extract();
+            let dir = if plain { golden.plain() } else { golden.lz4() };
+            cut(&dir.join("vda.inc.virtnbdbackup.1.data"), less);
+            let (exit, json) = verify(&dir, &["--quick", "."]);
+            assert_eq!(exit, 1, "{less} bytes less");
+            assert_eq!(json["good_points"], serde_json::json!(["virtnbdbackup.0"]), "{less} bytes less");
+        }
+    }
+    let cases: [(&str, &str, Damage); 6] = [
+        ("delete", "vda.inc.virtnbdbackup.1.data", |path| std::fs::remove_file(path).unwrap()),
+        ("grow", "vda.inc.virtnbdbackup.1.data", |path| {
+            let bytes = [std::fs::read(path).unwrap(), b"more".to_vec()].concat();
+            std::fs::write(path, bytes).unwrap();
+        }),
+        ("flip meta", "vda.inc.virtnbdbackup.1.data", |path| flip(path, 60)),
+        ("other content", "vda.inc.virtnbdbackup.1.data", |path| std::fs::write(path, [0; 9000]).unwrap()),
+        ("list", "gold1.cpt", |path| std::fs::remove_file(path).unwrap()),
+        ("checksum", "vda.inc.virtnbdbackup.1.data.chksum", |path| std::fs::write(path, "none").unwrap()),
+    ];
+    for (name, file, damage) in cases {
+        let golden = Golden::extract();
+        damage(&golden.lz4().join(file));
+        assert_eq!(verify(&golden.lz4(), &["--quick", "."]).0, 1, "{name}");
+    }
+}
+
+#[test]
+fn a_quick_look_reads_no_content_and_says_so() {
+    let golden = Golden::extract();
+    let path = golden.lz4().join("vda.inc.virtnbdbackup.1.data");
+    let middle = std::fs::read(&path).unwrap().len() / 2;
+    flip(&path, middle);
+    let shown = vmstream(&golden.lz4(), &["verify", "--quick", "."]);
+    let want = "  virtnbdbackup.0  vda: seems whole  vdb: seems whole
+  virtnbdbackup.1  vda: seems whole  vdb: seems whole
+  virtnbdbackup.2  vda: seems whole  vdb: seems whole
+  virtnbdbackup.3  vda: seems whole  vdb: seems whole
+
+gold1 in .: nothing wrong at a quick look, 4 restore points seem whole (8 streams, 43.8 MiB of content, not read)
+";
+    assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(0)));
+    assert_eq!(verify(&golden.lz4(), &["."]).0, 1, "the default finds it");
+    let plain = golden.plain();
+    assert_eq!(verify(&plain, &["--quick", "."]).0, 0, "also where nothing is compressed");
+    assert_eq!(verify(&golden.copy(), &["--quick", "."]).0, 0);
+}
+
+#[test]
+fn a_quick_look_at_a_thousand_files_takes_less_than_a_second() {
+    let golden = Golden::extract();
+    let dir = golden.root().join("long");
+    std::fs::create_dir(&dir).unwrap();
+    let mut names = Vec::new();
+    for number in 0..1000u32 {
+        let mut meta = golden::meta(1 << 30, 4096, None);
+        meta.checkpoint_name = format!("virtnbdbackup.{number}");
+        meta.incremental = number > 0;
+        if number > 0 {
+            meta.parent_checkpoint = format!("virtnbdbackup.{}", number - 1);
+        }
+        let frames = [&data_header(4096 * u64::from(number), 4096)[..], &[7; 4096], b"\r\n"].concat();
+        let file = if number == 0 {
+            "vda.full.data".to_owned()
+        } else {
+            format!("vda.inc.{}.data", meta.checkpoint_name)
+        };
+        std::fs::write(dir.join(file), golden::build(&meta, &frames, None)).unwrap();
+        let config = format!("vmconfig.{}.xml", meta.checkpoint_name);
+        std::fs::write(dir.join(config), "<domain>\n</domain>\n").unwrap();
+        names.push(meta.checkpoint_name);
+    }
+    std::fs::write(dir.join("vm.cpt"), serde_json::to_string(&names).unwrap()).unwrap();
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        let (exit, json) = verify(&dir, &["--quick", "."]);
+        best = best.min(start.elapsed());
+        assert_eq!((exit, json["good_points"].as_array().unwrap().len()), (0, 1000));
+    }
+    assert!(best < Duration::from_secs(1), "{best:?}");
+}
+
+#[test]
+fn deep_digests_are_those_of_the_images() {
+    let golden = Golden::extract();
+    let (exit, json) = verify(&golden.lz4(), &["--deep", "."]);
+    assert_eq!(exit, 0);
+    let digests = json["digests"].as_array().unwrap();
+    assert_eq!(digests.len(), 8);
+    for found in digests {
+        let (point, disk) = (found["point"].as_str().unwrap(), found["disk"].as_str().unwrap());
+        // As anybody can do it with a shell.
+        let shell = format!(
+            "{} extract . --disk {disk} --until {point} -o - | split -b 1M --filter=\"sha256sum | cut -c1-64\" |
+             xxd -r -p | sha256sum",
+            env!("CARGO_BIN_EXE_vmstream")
+        );
+        let want = Command::new("bash").args(["-c", &shell]).current_dir(golden.lz4()).output().unwrap();
+        assert_eq!(found["sha256_of_mib_sha256"], text(&want.stdout)[..64], "{disk} at {point}");
+    }
+    let (_, plain) = verify(&golden.plain(), &["--deep", "."]);
+    // A raw disk is the same at every point; the difference has its own content.
+    let digest = |disk: &str, point: &str| {
+        let all = plain["digests"].as_array().unwrap().iter();
+        let mut found = all.filter(|found| found["disk"] == disk && found["point"] == point);
+        found.next().unwrap()["sha256_of_mib_sha256"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(digest("vdb", "virtnbdbackup.0"), digest("vdb", "diff.1795377788"));
+    assert_ne!(digest("vda", "virtnbdbackup.1"), digest("vda", "diff.1795377788"));
+    let (_, copy) = verify(&golden.copy(), &["--deep", "."]);
+    assert_eq!(copy["digests"][0]["sha256_of_mib_sha256"], digest("vda", "diff.1795377788"));
+}
+
+#[test]
+fn deep_text_says_what_it_proves() {
+    let golden = Golden::extract();
+    let shown = vmstream(&golden.copy(), &["verify", "--deep", "."]);
+    let digest = |disk: &str| {
+        let (_, json) = verify(&golden.copy(), &["--deep", "."]);
+        let all = json["digests"].as_array().unwrap().clone();
+        let found = all.into_iter().find(|found| found["disk"] == disk).unwrap();
+        found["sha256_of_mib_sha256"].as_str().unwrap().to_owned()
+    };
+    let want = format!(
+        "unproven: vdb.copy.data: a raw image has no checksum: nothing proves it
+
+  copy  vda: good  vdb: unproven
+
+  copy  vda  40.0 MiB  {}
+  copy  vdb  1.00 MiB  {}
+
+Each of these was put together from its streams, to the last byte. The digest is the SHA-256 over the SHA-256 of each
+MiB of the disk: equal digests are equal disks. What the guest had at that moment is written nowhere, so that it is
+the same is not proven; `vmstream compare` holds a disk against an image.
+
+.: good, its restore point can be restored (1 stream, 512 KiB of content)
+",
+        digest("vda"),
+        digest("vdb")
+    );
+    assert_eq!((text(&shown.stdout), shown.status.code()), (&want[..], Some(0)));
+}
+
+#[test]
+fn deep_digests_stop_where_a_disk_is_lost() {
+    let golden = Golden::extract();
+    let path = golden.lz4().join("vda.inc.virtnbdbackup.2.data");
+    let middle = std::fs::read(&path).unwrap().len() / 2;
+    flip(&path, middle);
+    let (exit, json) = verify(&golden.lz4(), &["--deep", "."]);
+    assert_eq!(exit, 1);
+    let digests = json["digests"].as_array().unwrap().iter();
+    let of = |disk: &str| digests.clone().filter(|found| found["disk"] == disk).count();
+    assert_eq!((of("vda"), of("vdb")), (2, 4));
+}
+
+#[test]
+fn one_file_is_judged_alone() {
+    let golden = Golden::extract();
+    let dir = golden.lz4();
+    let good = vmstream(&dir, &["verify", "vda.inc.virtnbdbackup.1.data"]);
+    let want = "vda.inc.virtnbdbackup.1.data: good (448 KiB of content)\n";
+    assert_eq!((text(&good.stdout), good.status.code()), (want, Some(0)));
+    // Also under another name, without its checksum.
+    std::fs::rename(dir.join("vda.inc.virtnbdbackup.1.data"), dir.join("stream")).unwrap();
+    assert_eq!(verify(&dir, &["stream"]).0, 0);
+    flip(&dir.join("stream"), 5000);
+    for (args, exit) in [(&["stream"][..], 1), (&["--quick", "stream"], 0), (&["gold1.cpt"], 1)] {
+        assert_eq!(verify(&dir, args).0, exit, "{args:?}");
+    }
+    assert_eq!(verify(&golden.plain(), &["vdb.copy.data"]).0, 2, "a raw image is proven by nothing");
+    let missing = vmstream(&dir, &["verify", "nothing"]);
+    assert_eq!(missing.status.code(), Some(2));
+}
+
+/// Two VMs, one with an archived chain.
+fn tree() -> Golden {
+    let golden = Golden::extract();
+    let root = golden.root().join("tree");
+    std::fs::create_dir_all(root.join("plain/202611/.archives")).unwrap();
+    std::fs::rename(golden.root().join("lz4/gold1"), root.join("gold1")).unwrap();
+    std::fs::rename(golden.plain(), root.join("plain/202611/.archives/chain-2026-11-22")).unwrap();
+    std::fs::rename(golden.copy(), root.join("plain/202611/copy")).unwrap();
+    golden
+}
+
+#[test]
+fn a_tree_is_verified_with_its_archives() {
+    let golden = tree();
+    let root = golden.root().join("tree");
+    let shown = vmstream(&root, &["verify", "."]);
+    let want = "\
+gold1 in ./gold1/202611: good, all 4 restore points can be restored (8 streams, 43.8 MiB of content)
+plain in ./plain/202611/.archives/chain-2026-11-22: good, all 3 restore points can be restored (3 streams, 512 KiB of content)
+./plain/202611/copy: good, its restore point can be restored (1 stream, 512 KiB of content)
+
+.: 3 backup sets, 3 good
+";
+    assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(0)));
+    flip(&root.join("plain/202611/.archives/chain-2026-11-22/vda.full.data"), 5000);
+    std::fs::remove_file(root.join("plain/202611/copy/vda.copy.data.chksum")).unwrap();
+    let (exit, json) = verify(&root, &["."]);
+    assert_eq!((exit, &json["verdict"]), (1, &"damaged".into()));
+    let verdicts: Vec<_> =
+        json["sets"].as_array().unwrap().iter().map(|set| set["verdict"].clone()).collect();
+    assert_eq!(verdicts, ["good", "damaged", "good"]);
+    let shown = vmstream(&root, &["verify", "."]);
+    assert!(
+        text(&shown.stdout).ends_with("\n.: 3 backup sets, 2 good, 1 DAMAGED\n"),
+        "{}",
+        text(&shown.stdout)
+    );
+    assert!(text(&shown.stdout).contains("damage: vda.full.data: the file's checksum is"));
+    let one = vmstream(&root, &["verify", "gold1"]);
+    assert_eq!(one.status.code(), Some(0), "a VM's folder");
+}
+
+#[test]
+fn one_big_stream_is_the_same_on_any_number_of_threads() {
+    let golden = Golden::extract();
+    let dir = golden.root().join("big");
+    std::fs::create_dir(&dir).unwrap();
+    let (frame, count) = (3 << 20, 30u64);
+    let mut frames = Vec::new();
+    for number in 0..count {
+        frames.extend_from_slice(&data_header(number * frame, frame));
+        frames.extend((0..frame).map(|at| (at * 31 / 7 + number) as u8));
+        frames.extend_from_slice(b"\r\n");
+    }
+    let path = dir.join("vda.copy.data");
+    let mut bytes = build_plain(count * frame, count * frame, &frames);
+    std::fs::write(&path, &bytes).unwrap();
+    let sum = vmstream::stream::checksum::adler32(&bytes);
+    std::fs::write(dir.join("vda.copy.data.chksum"), sum.to_string()).unwrap();
+    let reports = || ["1", "2", "5"].map(|workers| verify(&dir, &["--workers", workers, "vda.copy.data"]));
+    for (exit, json) in reports() {
+        assert_eq!((exit, &json["stream"]["proof"]), (0, &"checksum".into()), "{json}");
+    }
+    // One byte of content, and a frame's line end further on, behind which nothing can be walked.
+    let at = bytes.len() / 3;
+    bytes[at] ^= 1;
+    let header = data_header(20 * frame, frame);
+    let place = bytes.windows(40).position(|window| window == header).unwrap();
+    bytes[place - 1] = b'x';
+    std::fs::write(&path, &bytes).unwrap();
+    let [one, two, five] = reports();
+    assert_eq!((one.0, one.1["findings"].as_array().unwrap().len()), (1, 2), "{}", one.1);
+    assert_eq!(one, two);
+    assert_eq!(one, five);
+}
