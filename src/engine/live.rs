@@ -106,6 +106,10 @@ impl Live<'_> {
     ) -> Result<(), BackupError> {
         let fail_points = &self.engine.fail_points;
         self.cancel.check()?;
+        // libvirt would wait 30 s for the other job, with the guest held still.
+        if self.vm.domain.has_job()? {
+            return Err(BackupError::JobRunning { domain: self.vm.domain.name().to_owned() });
+        }
         self.drop_checkpoints(point, report)?;
         fail_points.at("checkpoints-dropped");
         let thaw_again = self.begin_job(point, plan, owned, report)?;
@@ -171,9 +175,6 @@ impl Live<'_> {
         report: &mut Report,
     ) -> Result<bool, BackupError> {
         let domain = &self.vm.domain;
-        if domain.backup_xml()?.is_some() {
-            return Err(BackupError::JobRunning { domain: domain.name().to_owned() });
-        }
         let disks = plan.job_disks(owned.journal());
         let parent = point.parent.map(|p| p.to_string());
         let job_xml = xml::backup(&owned.journal().socket, parent.as_deref(), &disks);

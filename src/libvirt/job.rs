@@ -61,6 +61,12 @@ impl Domain {
         })
     }
 
+    /// True while a job of any kind holds the domain: a backup, a migration, a dump.
+    pub fn has_job(&self) -> Result<bool, LibvirtError> {
+        let none = i32::try_from(sys::VIR_DOMAIN_JOB_NONE).unwrap_or(0);
+        self.with("look for a job", |domain| Ok(domain.job_info()?.r#type != none))
+    }
+
     /// Scratch use of the running job. Zeros when libvirt does not tell.
     pub fn job_stats(&self) -> Result<JobStats, LibvirtError> {
         self.with("read the job statistics", |domain| {
