@@ -35,10 +35,10 @@ pub fn main() -> ExitCode {
         Err(error) => return usage_error(&error),
     };
     if !arguments.run {
-        println!(
-            "vmbackup {}\n\nUsage: vmbackup --run [--vm NAME,NAME] [--dry-run]\n\nMore: vmbackup --help",
+        tell(&format!(
+            "vmbackup {}\n\nUsage: vmbackup --run [--vm NAME,NAME] [--dry-run]\n\nMore: vmbackup --help\n",
             env!("CARGO_PKG_VERSION")
-        );
+        ));
         return Exit::Ok.into();
     }
     match run(&arguments) {
@@ -58,7 +58,7 @@ fn tell(text: &str) {
 
 fn usage_error(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        print!("{error}");
+        tell(&error.to_string());
         return Exit::Ok.into();
     }
     let text = error.to_string();
