@@ -80,7 +80,9 @@ impl Maker {
         let trailer = String::from_utf8(trailer::encode(&self.entries)).unwrap();
         let bytes = build(&meta, &self.frames, self.compressed.then_some(&trailer));
         std::fs::write(&path, bytes).unwrap();
-        Layer::open(path).unwrap()
+        let layer = Layer::open(path).unwrap();
+        layer.stream.check_ends().unwrap();
+        layer
     }
 }
 

@@ -138,6 +138,8 @@ fn code(problem: &Problem) -> &'static str {
         Problem::TrailerMismatch(TrailerMismatch::StoredLen { .. }) => "trailer-stored-length",
         Problem::DataSize { .. } => "data-size",
         Problem::BytesAfterEnd { .. } => "bytes-after-end",
+        // A look at both ends only says so; a walk names the frame.
+        Problem::Lengths { .. } => panic!("{problem:?}"),
         Problem::Codec(CodecError::Damaged { .. }) => "payload-damaged",
         Problem::Codec(CodecError::WrongLength { .. }) => "payload-length",
         Problem::Codec(CodecError::TrailingBytes { .. }) => "payload-trailing",

@@ -49,7 +49,17 @@ fn a_quick_look_finds_what_is_missing_cut_or_grown() {
             assert_eq!(json["good_points"], serde_json::json!(["virtnbdbackup.0"]), "{less} bytes less");
         }
     }
-    let cases: [(&str, &str, Damage); 6] = [
+    let lost_inside: Damage = |path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes.drain(middle..middle + 101);
+        std::fs::write(path, bytes).unwrap();
+    };
+    let golden = Golden::extract();
+    lost_inside(&golden.plain().join("vda.inc.virtnbdbackup.1.data"));
+    assert_eq!(verify(&golden.plain(), &["--quick", "."]).0, 1, "bytes lost inside, uncompressed");
+    let cases: [(&str, &str, Damage); 7] = [
+        ("bytes lost inside", "vda.inc.virtnbdbackup.1.data", lost_inside),
         ("delete", "vda.inc.virtnbdbackup.1.data", |path| std::fs::remove_file(path).unwrap()),
         ("grow", "vda.inc.virtnbdbackup.1.data", |path| {
             let bytes = [std::fs::read(path).unwrap(), b"more".to_vec()].concat();
@@ -65,6 +75,21 @@ fn a_quick_look_finds_what_is_missing_cut_or_grown() {
         damage(&golden.lz4().join(file));
         assert_eq!(verify(&golden.lz4(), &["--quick", "."]).0, 1, "{name}");
     }
+}
+
+#[test]
+fn a_quick_look_accepts_every_good_vector() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../format-spec/vectors/good");
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "data") {
+            let done = vmstream::stream::StreamFile::open(&path).and_then(|stream| stream.check_ends());
+            assert!(done.is_ok(), "{}: {done:?}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
 }
 
 #[test]
