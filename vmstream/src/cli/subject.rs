@@ -34,7 +34,9 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
         };
     }
     let tree = Tree::of(path);
-    if tree.unreadable.is_empty() && (tree.sets.is_empty() || tree.sets == [path.to_owned()]) {
+    // A folder that is a set is asked about for itself: an archive beside its chain says nothing about it.
+    let is_set = tree.sets.first().is_some_and(|first| first == path);
+    if is_set || (tree.unreadable.is_empty() && tree.sets.is_empty()) {
         return match BackupSet::open(path) {
             Ok(set) => Ok(Subject::Set(Box::new(set))),
             Err(error) => Err(fail(&error, Exit::CannotTell)),
