@@ -166,8 +166,9 @@ impl Guard {
 /// The guard's own main function. Returns when its work is done.
 pub fn run_guard(uri: &str) {
     outlive_the_parent();
-    // Connected beforehand, so that no time is lost when it matters.
-    let host = Host::connect(uri).ok();
+    // Connected beforehand, so that no time is lost when it matters; beside the orders, so that nobody waits for it.
+    let address = uri.to_owned();
+    let connecting = thread::spawn(move || Host::connect(&address).ok());
     let mut watched: BTreeMap<String, (Journal, PathBuf, PathBuf)> = BTreeMap::new();
     let mut late = Vec::new();
     answer();
@@ -183,6 +184,11 @@ pub fn run_guard(uri: &str) {
         }
         answer();
     }
+    if watched.is_empty() && late.is_empty() {
+        // In order, and waited for: closing the connection politely would only take time.
+        std::process::exit(0);
+    }
+    let host = connecting.join().ok().flatten();
     let Some(host) = host.or_else(|| Host::connect(uri).ok()) else { return };
     thread::scope(|scope| {
         for (journal, file, lock) in watched.values() {
