@@ -125,7 +125,8 @@ fn clear(from: &Path, to: &Path) -> io::Result<()> {
     if (here.dev(), here.ino()) == (there.dev(), there.ino()) { fs::remove_file(from) } else { Ok(()) }
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
+/// Makes renames and removals in a folder durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
 

@@ -186,7 +186,7 @@ impl Journal {
 
 /// Makes renames and removals in the folder of `path` durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    path.parent().map_or(Ok(()), super::archive::sync_dir)
 }
 
 #[cfg(test)]

@@ -150,8 +150,7 @@ impl PointFiles {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), BackupError> {
-        let synced = File::open(dir).and_then(|d| d.sync_all());
-        synced.map_err(|source| self.failed("sync folder", dir, source))
+        super::archive::sync_dir(dir).map_err(|source| self.failed("sync folder", dir, source))
     }
 
     fn failed(&self, doing: &'static str, path: &Path, source: io::Error) -> BackupError {

@@ -78,10 +78,3 @@ impl Domain {
         })
     }
 }
-
-impl LibvirtError {
-    /// True when the domain is simply not there, or not running, any more.
-    pub fn is_gone(&self) -> bool {
-        matches!(self.kind, ErrorKind::NoDomain | ErrorKind::InvalidState)
-    }
-}
