@@ -1,6 +1,6 @@
 //! The virtnbdbackup-compatible backup set: its streams, its folder, and how to get disks back from it.
 //!
-//! Lives here: `stream` (the bytes of one file), `chain` (a folder of them),
+//! Lives here: `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
 //! `restore` (from streams to a disk), `verify` (what a folder is worth), `doctor` (what its writer may have left out).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
@@ -8,5 +8,6 @@
 pub mod chain;
 pub mod doctor;
 pub mod restore;
+pub mod sidecar;
 pub mod stream;
 pub mod verify;

@@ -35,6 +35,13 @@ pub enum SetFile {
         /// Of which run.
         kind: StreamKind,
     },
+    /// `….idx`, beside a stream or a raw image.
+    Sidecar {
+        /// Of which disk's stream.
+        disk: DiskTarget,
+        /// Of which run.
+        kind: StreamKind,
+    },
     /// `DOMAIN.cpt`
     CheckpointList {
         /// The domain's name.
@@ -101,6 +108,11 @@ impl StreamKind {
     pub fn file_name(self, disk: &DiskTarget) -> String {
         format!("{disk}.{}.data", self.infix())
     }
+
+    /// The file name of the finished stream's sidecar.
+    pub fn sidecar_name(self, disk: &DiskTarget) -> String {
+        format!("{disk}.{}.idx", self.infix())
+    }
 }
 
 impl SetFile {
@@ -117,6 +129,9 @@ impl SetFile {
         }
         if let Some(stem) = name.strip_suffix(".data.chksum") {
             return stream(stem).map(|(disk, kind)| Self::Checksum { disk, kind });
+        }
+        if let Some(stem) = name.strip_suffix(".idx") {
+            return stream(stem).map(|(disk, kind)| Self::Sidecar { disk, kind });
         }
         if let Some(stem) = name.strip_suffix(".qcow.json") {
             let (disk, ident) = stem.split_once('.')?;
@@ -151,6 +166,7 @@ impl fmt::Display for SetFile {
                 write!(f, "{}{}", kind.file_name(disk), if *partial { ".partial" } else { "" })
             }
             Self::Checksum { disk, kind } => write!(f, "{}.chksum", kind.file_name(disk)),
+            Self::Sidecar { disk, kind } => f.write_str(&kind.sidecar_name(disk)),
             Self::CheckpointList { domain } => write!(f, "{domain}.cpt"),
             Self::VmConfig(point) => write!(f, "vmconfig.{}.xml", point.ident()),
             Self::QcowInfo { disk, point } => write!(f, "{disk}.{}.qcow.json", point.ident()),
@@ -217,6 +233,7 @@ mod tests {
             cases.push((name.to_owned(), stream(false)));
             cases.push((format!("{name}.partial"), stream(true)));
             cases.push((format!("{name}.chksum"), SetFile::Checksum { disk: vda(), kind }));
+            cases.push((name.replace(".data", ".idx"), SetFile::Sidecar { disk: vda(), kind }));
         }
         for (name, file) in cases {
             assert_eq!(SetFile::parse(&name).as_ref(), Some(&file), "{name}");

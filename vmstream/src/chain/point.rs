@@ -44,6 +44,8 @@ pub struct StreamEntry {
     pub file_len: u64,
     /// Its checksum file, where there is one.
     pub checksum: Option<PathBuf>,
+    /// Its sidecar, where there is one. Whether it is of this stream, its head tells.
+    pub sidecar: Option<PathBuf>,
     /// What it says about itself, or why that cannot be read.
     pub meta: Result<StreamMeta, StreamError>,
     /// It only keeps the place of a disk that did not exist; see [`StreamFile::is_placeholder`].
@@ -63,6 +65,8 @@ pub struct RawImage {
     pub modified: SystemTime,
     /// Bytes of the file and of the disk.
     pub len: u64,
+    /// Its sidecar, where there is one.
+    pub sidecar: Option<PathBuf>,
 }
 
 /// What makes up a disk at a point.
@@ -92,6 +96,14 @@ impl PointDisk {
         match self {
             Self::Stream(entry) => &entry.path,
             Self::Raw(image) => &image.path,
+        }
+    }
+
+    /// Its sidecar, where there is one.
+    pub fn sidecar(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Stream(entry) => entry.sidecar.as_deref(),
+            Self::Raw(image) => image.sidecar.as_deref(),
         }
     }
 

@@ -87,6 +87,12 @@ pub enum SetProblem {
         /// The point.
         point: PointId,
     },
+    /// A sidecar whose stream is not there.
+    #[error("{} has no stream beside it: an old program may have moved the stream and left this behind", path.display())]
+    LoneSidecar {
+        /// The sidecar.
+        path: PathBuf,
+    },
     /// Modification times that old readers would misread.
     #[error("{} is not newer by a whole second than {}: old restore programs, which sort by time, may apply them in the wrong order", later.display(), earlier.display())]
     TimeOrder {
@@ -104,6 +110,7 @@ impl SetProblem {
             Self::ManyLists { .. }
             | Self::Leftover { .. }
             | Self::Partial { .. }
+            | Self::LoneSidecar { .. }
             | Self::TimeOrder { .. } => Severity::Warning,
             _ => Severity::Damage,
         }

@@ -8,6 +8,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Files that belong to a stream, by it.
+#[derive(Debug, Default)]
+struct Beside {
+    checksums: BTreeMap<(StreamKind, DiskTarget), PathBuf>,
+    sidecars: BTreeMap<(StreamKind, DiskTarget), PathBuf>,
+}
+
+impl Beside {
+    fn note(&mut self, file: &SetFile, path: &Path) {
+        let (files, disk, kind) = match file {
+            SetFile::Checksum { disk, kind } => (&mut self.checksums, disk, kind),
+            SetFile::Sidecar { disk, kind } => (&mut self.sidecars, disk, kind),
+            _ => return,
+        };
+        files.insert((*kind, disk.clone()), path.to_owned());
+    }
+
+    /// The checksum file and the sidecar of a stream.
+    fn take(&mut self, key: &(StreamKind, DiskTarget)) -> (Option<PathBuf>, Option<PathBuf>) {
+        (self.checksums.remove(key), self.sidecars.remove(key))
+    }
+}
+
 /// What a folder holds, sorted by what it is.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
@@ -19,6 +42,8 @@ pub(super) struct Scan {
     pub(super) traces: BTreeSet<(PointId, DiskTarget)>,
     /// Checksum files of fulls; which checkpoint that is, the list says.
     pub(super) full_traces: BTreeSet<DiskTarget>,
+    /// Sidecars without the file that they are about.
+    pub(super) lone_sidecars: Vec<PathBuf>,
     /// Folders inside, for a hint when there is no set here.
     pub(super) folders: Vec<PathBuf>,
 }
@@ -26,7 +51,7 @@ pub(super) struct Scan {
 impl Scan {
     pub(super) fn of(dir: &Path) -> io::Result<Self> {
         let mut scan = Self::default();
-        let mut checksums = BTreeMap::new();
+        let mut beside = Beside::default();
         let mut names = Vec::new();
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
@@ -40,17 +65,16 @@ impl Scan {
             if about.is_dir() {
                 scan.folders.push(path);
             } else if let Some(file) = entry.file_name().to_str().and_then(SetFile::parse) {
-                if let SetFile::Checksum { disk, kind } = &file {
-                    checksums.insert((*kind, disk.clone()), path.clone());
-                }
+                beside.note(&file, &path);
                 names.push((file, path, about));
             }
         }
         names.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
         scan.folders.sort();
         for (file, path, about) in names {
-            scan.take(file, path, &about, &mut checksums)?;
+            scan.take(file, path, &about, &mut beside)?;
         }
+        scan.lone_sidecars = beside.sidecars.into_values().collect();
         Ok(scan)
     }
 
@@ -59,14 +83,13 @@ impl Scan {
         file: SetFile,
         path: PathBuf,
         about: &std::fs::Metadata,
-        checksums: &mut BTreeMap<(StreamKind, DiskTarget), PathBuf>,
+        beside: &mut Beside,
     ) -> io::Result<()> {
         match file {
             SetFile::Stream { partial: true, .. } => self.partials.push(path),
             SetFile::Stream { disk, kind, partial: false } => {
                 let key = (kind, disk);
-                let checksum = checksums.get(&key).cloned();
-                let content = describe(&key, path, about, checksum)?;
+                let content = describe(&key, path, about, beside.take(&key))?;
                 self.streams.insert(key, content);
             }
             SetFile::Checksum { disk, kind } => match kind {
@@ -113,28 +136,28 @@ pub fn open_file(path: &Path) -> io::Result<PointDisk> {
     };
     let mut checksum = path.as_os_str().to_owned();
     checksum.push(".chksum");
-    let checksum = Some(PathBuf::from(checksum)).filter(|path| path.is_file());
-    describe(&key, path.to_owned(), &about, checksum)
+    let there = |other: PathBuf| Some(other).filter(|other| other.is_file());
+    let beside = (there(checksum.into()), there(path.with_extension("idx")));
+    describe(&key, path.to_owned(), &about, beside)
 }
 
 /// Reads a stream's meta text. A `copy` without checksum file that is no stream is a raw image.
 fn describe(
-    (kind, disk): &(StreamKind, DiskTarget),
+    key: &(StreamKind, DiskTarget),
     path: PathBuf,
     about: &std::fs::Metadata,
-    checksum: Option<PathBuf>,
+    (checksum, sidecar): (Option<PathBuf>, Option<PathBuf>),
 ) -> io::Result<PointDisk> {
     let modified = about.modified()?;
-    let disk = disk.clone();
+    let (kind, disk) = key.clone();
     let stream = StreamFile::open(&path);
     let placeholder = stream.as_ref().is_ok_and(StreamFile::is_placeholder);
     let meta = stream.map(|stream| stream.meta().clone());
     let no_stream = matches!(&meta, Err(StreamError::Damaged(damage)) if matches!(damage.problem, Problem::NotAStream { .. }));
-    if *kind == StreamKind::Copy && checksum.is_none() && no_stream {
-        return Ok(PointDisk::Raw(RawImage { path, disk, modified, len: about.len() }));
+    if kind == StreamKind::Copy && checksum.is_none() && no_stream {
+        return Ok(PointDisk::Raw(RawImage { path, disk, modified, len: about.len(), sidecar }));
     }
-    let kind = *kind;
-    let entry =
-        StreamEntry { path, disk, kind, modified, file_len: about.len(), checksum, meta, placeholder };
+    let file_len = about.len();
+    let entry = StreamEntry { path, disk, kind, modified, file_len, checksum, sidecar, meta, placeholder };
     Ok(PointDisk::Stream(Box::new(entry)))
 }

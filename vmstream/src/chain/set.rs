@@ -111,6 +111,7 @@ impl BackupSet {
             return Err(SetError::NotASet { dir: dir.to_owned(), sets });
         }
         let mut problems: Vec<_> = scan.partials.drain(..).map(|path| SetProblem::Partial { path }).collect();
+        problems.extend(scan.lone_sidecars.drain(..).map(|path| SetProblem::LoneSidecar { path }));
         let (domain, names) = checkpoints(&scan, &mut problems);
         let mut points = chain_points(&mut scan, &names);
         take_raw_copies(&mut scan, &mut points);

@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::checksum::{Adler32, adler32, combine};
+use super::checksum::{adler32, combine};
 use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use super::meta::StreamMeta;
 use super::output::Output;
+use crate::sidecar::{Digest, StoredSums};
 
 /// The most plain bytes of a data frame that this writer makes: shorter than the NBD maximum, so that its trailer
 /// entry is a plain number, which every reader understands.
@@ -25,6 +26,9 @@ pub struct FinishedStream {
     pub size: u64,
     /// Adler-32 of the file, as the `.chksum` file states it.
     pub adler32: u32,
+    /// What a sidecar says of it: BLAKE3 of its bytes, each data frame's payload replaced by its own BLAKE3, the meta
+    /// frame last.
+    pub digest: Digest,
     /// Sum of the lengths of all data frames.
     pub data_size: u64,
     /// Number of data frames.
@@ -37,7 +41,8 @@ pub struct StreamWriter {
     meta: StreamMeta,
     meta_len: usize,
     /// Adler-32 of everything after the meta frame.
-    body: Adler32,
+    body: u32,
+    digest: blake3::Hasher,
     /// Stored length of each data frame, for the trailer. 8 bytes a frame.
     stored_lens: Vec<u64>,
 }
@@ -50,7 +55,14 @@ impl StreamWriter {
         let mut output = Output::create(path)?;
         output.append(&vec![b' '; FRAME_HEADER_LEN + meta_len + CRLF.len()])?;
         let meta = StreamMeta { data_size: 0, ..meta };
-        Ok(Self { output, meta, meta_len, body: Adler32::new(), stored_lens: Vec::new() })
+        Ok(Self {
+            output,
+            meta,
+            meta_len,
+            body: adler32(b""),
+            digest: blake3::Hasher::new(),
+            stored_lens: Vec::new(),
+        })
     }
 
     /// Bytes of the file so far.
@@ -66,13 +78,27 @@ impl StreamWriter {
     /// Appends a data frame: `plain_len` bytes of the disk from `start` on, stored as `stored` (an LZ4 frame, or
     /// the bytes themselves in an uncompressed stream).
     pub fn data(&mut self, start: u64, plain_len: u64, stored: &[u8]) -> io::Result<()> {
+        self.data_with_sums(start, plain_len, stored, &StoredSums::of(stored)).map(drop)
+    }
+
+    /// The same with the sums of `stored` made before, perhaps on another thread. Returns where in the file it lies.
+    pub fn data_with_sums(
+        &mut self,
+        start: u64,
+        plain_len: u64,
+        stored: &[u8],
+        sums: &StoredSums,
+    ) -> io::Result<u64> {
         debug_assert!(plain_len <= MAX_FRAME_LEN);
         self.header(FrameKind::Data, start, plain_len)?;
-        self.put(stored)?;
+        let stored_at = self.output.len();
+        self.body = combine(self.body, sums.adler32, stored.len() as u64);
+        self.digest.update(&sums.digest);
+        self.output.append(stored)?;
         self.put(CRLF)?;
         self.meta.data_size += plain_len;
         self.stored_lens.push(stored.len() as u64);
-        Ok(())
+        Ok(stored_at)
     }
 
     /// Appends a zero frame. Readers start from a zeroed image and skip it.
@@ -91,10 +117,12 @@ impl StreamWriter {
         let header = FrameHeader { kind: FrameKind::Meta, start: 0, len: self.meta_len as u64 };
         let head = [&header.encode()[..], &json, CRLF].concat();
         let file = self.output.finish(&head)?;
+        self.digest.update(&head);
         Ok(FinishedStream {
             file,
             size,
-            adler32: combine(adler32(&head), self.body.finish(), size - head.len() as u64),
+            adler32: combine(adler32(&head), self.body, size - head.len() as u64),
+            digest: self.digest.finalize().into(),
             data_size: self.meta.data_size,
             data_frames: self.stored_lens.len() as u64,
         })
@@ -121,7 +149,8 @@ impl StreamWriter {
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.body.update(bytes);
+        self.body = combine(self.body, adler32(bytes), bytes.len() as u64);
+        self.digest.update(bytes);
         self.output.append(bytes)
     }
 }

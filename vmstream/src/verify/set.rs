@@ -168,6 +168,7 @@ fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
         SetProblem::ListDamaged { path, .. }
         | SetProblem::Leftover { path }
         | SetProblem::Partial { path }
+        | SetProblem::LoneSidecar { path }
         | SetProblem::MetaMismatch { path, .. } => path,
         SetProblem::TimeOrder { later, .. } => later,
         _ => &set.dir,

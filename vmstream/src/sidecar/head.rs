@@ -1,0 +1,178 @@
+//! What a sidecar says about its stream, its point and the files beside it: one JSON object.
+
+use super::granule::Granules;
+use super::sums::Digest;
+use serde_json::{Map, Value, json};
+use std::path::{Component, Path};
+
+/// The most bytes of a head that a reader accepts.
+pub(super) const MAX_HEAD_LEN: u64 = 1 << 20;
+
+/// What a sidecar says about everything but blocks and granules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Program and version that wrote it. For people.
+    pub writer: String,
+    /// The file it is about.
+    pub stream: StreamIdentity,
+    /// The disk's target.
+    pub target: String,
+    /// The point's checkpoint, or `copy`.
+    pub point: String,
+    /// The checkpoint whose changes the stream holds. `None` for one that stands alone.
+    pub parent: Option<String>,
+    /// The digest of the parent's sidecar, whose granules count on where this one has none.
+    pub parent_sidecar: Option<Digest>,
+    /// Seconds since 1970, UTC.
+    pub taken_seconds: u64,
+    /// How the disk is cut.
+    pub granules: Granules,
+    /// The point's other files.
+    pub files: Vec<FileIdentity>,
+}
+
+/// What tells the stream that a sidecar was made with from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamIdentity {
+    /// The file's name, without folder.
+    pub name: String,
+    /// Its bytes.
+    pub size: u64,
+    /// What its checksum file says. `None` for a raw image, which has none.
+    pub adler32: Option<u32>,
+    /// See the specification, 6.4. `None` for a raw image, whose granules say all.
+    pub digest: Option<Digest>,
+}
+
+/// A file of the point that does not change later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Its name in the folder; at most one slash, for a folder inside.
+    pub name: String,
+    /// Its bytes.
+    pub size: u64,
+    /// BLAKE3 of them.
+    pub digest: Digest,
+}
+
+/// Why a head was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// Not JSON at all.
+    #[error("The sidecar's head is not valid JSON")]
+    NotJson(#[source] serde_json::Error),
+    /// A needed field is absent or of another type or range.
+    #[error("The sidecar's head has no usable field {0:?}")]
+    Field(&'static str),
+}
+
+impl FileIdentity {
+    /// The identity of a file with this content.
+    pub fn of(name: &str, content: &[u8]) -> Self {
+        Self { name: name.to_owned(), size: content.len() as u64, digest: blake3::hash(content).into() }
+    }
+}
+
+impl Head {
+    /// True when granules that this sidecar does not have are those of the parent's.
+    pub fn stands_alone(&self) -> bool {
+        self.parent.is_none()
+    }
+
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let hex = |digest: &Digest| blake3::Hash::from_bytes(*digest).to_hex().to_string();
+        let file =
+            |file: &FileIdentity| json!({"name": file.name, "size": file.size, "blake3": hex(&file.digest)});
+        let value = json!({
+            "writer": self.writer,
+            "stream": {
+                "name": self.stream.name,
+                "size": self.stream.size,
+                "adler32": self.stream.adler32,
+                "digest": self.stream.digest.as_ref().map(hex),
+            },
+            "disk": {"target": self.target, "virtual_size": self.granules.disk_size()},
+            "point": {"checkpoint": self.point, "parent": self.parent, "taken": self.taken_seconds},
+            "granule_size": self.granules.size(),
+            "parent_sidecar": self.parent_sidecar.as_ref().map(hex),
+            "files": self.files.iter().map(file).collect::<Vec<_>>(),
+        });
+        value.to_string().into_bytes()
+    }
+
+    pub(super) fn parse(json: &[u8]) -> Result<Self, HeadError> {
+        let value: Value = serde_json::from_slice(json).map_err(HeadError::NotJson)?;
+        let top = Fields(value.as_object().ok_or(HeadError::Field("the object itself"))?);
+        let (stream, disk, point) = (top.object("stream")?, top.object("disk")?, top.object("point")?);
+        let granules = Granules::of_size(top.number("granule_size")?, disk.number("virtual_size")?)
+            .ok_or(HeadError::Field("granule_size"))?;
+        let files = top.0.get("files").and_then(Value::as_array).ok_or(HeadError::Field("files"))?;
+        let file = |file: &Value| {
+            let file = Fields(file.as_object().ok_or(HeadError::Field("files"))?);
+            let digest = file.digest("blake3")?.ok_or(HeadError::Field("blake3"))?;
+            Ok(FileIdentity { name: inner_name(file.text("name")?)?, size: file.number("size")?, digest })
+        };
+        Ok(Self {
+            writer: top.text("writer")?.to_owned(),
+            stream: StreamIdentity {
+                name: stream.text("name")?.to_owned(),
+                size: stream.number("size")?,
+                adler32: stream.optional("adler32", |value| u32::try_from(value.as_u64()?).ok())?,
+                digest: stream.digest("digest")?,
+            },
+            target: disk.text("target")?.to_owned(),
+            point: point.text("checkpoint")?.to_owned(),
+            parent: point.optional("parent", |value| value.as_str().map(str::to_owned))?,
+            parent_sidecar: top.digest("parent_sidecar")?,
+            taken_seconds: point.number("taken")?,
+            granules,
+            files: files.iter().map(file).collect::<Result<_, HeadError>>()?,
+        })
+    }
+}
+
+/// A name that leads to nowhere but into the folder, one level deep at most.
+fn inner_name(name: &str) -> Result<String, HeadError> {
+    let parts: Vec<_> = Path::new(name).components().collect();
+    let inside = parts.iter().all(|part| matches!(part, Component::Normal(_)));
+    match parts.len() {
+        1 | 2 if inside && !name.contains('\0') => Ok(name.to_owned()),
+        _ => Err(HeadError::Field("name")),
+    }
+}
+
+struct Fields<'a>(&'a Map<String, Value>);
+
+impl<'a> Fields<'a> {
+    fn need<T>(&self, key: &'static str, read: impl Fn(&'a Value) -> Option<T>) -> Result<T, HeadError> {
+        self.0.get(key).and_then(read).ok_or(HeadError::Field(key))
+    }
+
+    /// `null` and absent are the same.
+    fn optional<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, HeadError> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(value).map(Some).ok_or(HeadError::Field(key)),
+        }
+    }
+
+    fn text(&self, key: &'static str) -> Result<&'a str, HeadError> {
+        self.need(key, Value::as_str)
+    }
+
+    fn number(&self, key: &'static str) -> Result<u64, HeadError> {
+        self.need(key, Value::as_u64)
+    }
+
+    fn object(&self, key: &'static str) -> Result<Self, HeadError> {
+        self.need(key, Value::as_object).map(Fields)
+    }
+
+    fn digest(&self, key: &'static str) -> Result<Option<Digest>, HeadError> {
+        self.optional(key, |value| Some(*blake3::Hash::from_hex(value.as_str()?).ok()?.as_bytes()))
+    }
+}

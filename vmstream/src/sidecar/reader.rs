@@ -1,0 +1,338 @@
+//! Reads a sidecar, which may be anything: every length is held against the file before it is believed.
+
+use super::head::{Head, HeadError, MAX_HEAD_LEN};
+use super::record::{BLOCK_LEN, BLOCKS, Block, CHUNK_HEAD, MAX_PAYLOAD, RUNS, Run, word};
+use super::sums::Digest;
+use super::{END_MAGIC, MAGIC, VERSION};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes before the first chunk: magic and version.
+const START_LEN: u64 = 12;
+
+/// Bytes after the head: its length, its CRC-32, the digest, magic.
+const END_LEN: usize = 48;
+
+/// Bytes read at once for the digest.
+const READ_LEN: usize = 256 << 10;
+
+/// Why a sidecar cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    /// The file could not be read.
+    #[error("Cannot read the sidecar")]
+    Read(#[source] io::Error),
+    /// It does not begin or end as a sidecar does.
+    #[error("The file is no sidecar, or is cut off")]
+    NotASidecar,
+    /// Made by a newer program. Nothing is wrong with it.
+    #[error("The sidecar has version {0}, this program reads version {VERSION}")]
+    Version(u32),
+    /// The head is larger than the file, or than allowed, or its checksum differs.
+    #[error("The sidecar's head is damaged")]
+    HeadDamaged,
+    /// The head is as it was written, and says nothing usable.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// The digest over everything differs.
+    #[error("The sidecar is not as it was written: its digest differs")]
+    Digest,
+    /// A chunk or a record in it that cannot be.
+    #[error("The sidecar's record at offset {at} makes no sense")]
+    Record {
+        /// Where the chunk begins.
+        at: u64,
+    },
+}
+
+impl SidecarError {
+    /// True when the file is fine as far as this program can tell, and only cannot be used by it.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Version(_))
+    }
+}
+
+/// An open sidecar. Its head was read; everything else is read when it is asked for.
+#[derive(Debug)]
+pub struct Sidecar {
+    source: Source,
+    head: Head,
+    /// Where the chunks end.
+    body_end: u64,
+    file_len: u64,
+    digest: Digest,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(File),
+    Bytes(Vec<u8>),
+}
+
+impl Source {
+    fn read(&self, at: u64, out: &mut [u8]) -> Result<(), SidecarError> {
+        match self {
+            Self::File(file) => file.read_exact_at(out, at).map_err(SidecarError::Read),
+            Self::Bytes(bytes) => {
+                let from = usize::try_from(at).ok().and_then(|at| bytes.get(at..)?.get(..out.len()));
+                out.copy_from_slice(from.ok_or(SidecarError::NotASidecar)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Sidecar {
+    /// Opens a file and reads its head.
+    ///
+    /// # Errors
+    /// [`SidecarError`]. Damage behind the head is found by [`Sidecar::check`], or where it is read.
+    pub fn open(path: &Path) -> Result<Self, SidecarError> {
+        let file = File::open(path).map_err(SidecarError::Read)?;
+        let about = file.metadata().map_err(SidecarError::Read)?;
+        if !about.is_file() {
+            return Err(SidecarError::NotASidecar);
+        }
+        Self::from_source(Source::File(file), about.len())
+    }
+
+    /// Takes a sidecar that is in memory.
+    ///
+    /// # Errors
+    /// As [`Sidecar::open`].
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, SidecarError> {
+        let len = bytes.len() as u64;
+        Self::from_source(Source::Bytes(bytes), len)
+    }
+
+    fn from_source(source: Source, file_len: u64) -> Result<Self, SidecarError> {
+        let end_at = file_len.checked_sub(END_LEN as u64).filter(|at| *at >= START_LEN);
+        let end_at = end_at.ok_or(SidecarError::NotASidecar)?;
+        let mut start = [0; START_LEN as usize];
+        let mut end = [0; END_LEN];
+        source.read(0, &mut start)?;
+        source.read(end_at, &mut end)?;
+        if !start.starts_with(MAGIC) || !end.ends_with(END_MAGIC) {
+            return Err(SidecarError::NotASidecar);
+        }
+        let mut digest = Digest::default();
+        digest.copy_from_slice(&end[8..40]);
+        let version = word(&start, 8).unwrap_or_default();
+        if version != VERSION {
+            // The digest stands at the same place in all versions: it tells a newer file from a damaged one.
+            check_digest(&source, file_len, &digest)?;
+            return Err(SidecarError::Version(version));
+        }
+        let (len, sum) = (word(&end, 0).unwrap_or_default(), word(&end, 4).unwrap_or_default());
+        let body_end = end_at.checked_sub(len.into()).filter(|at| *at >= START_LEN);
+        let body_end =
+            body_end.filter(|_| u64::from(len) <= MAX_HEAD_LEN).ok_or(SidecarError::HeadDamaged)?;
+        let mut json = vec![0; len as usize];
+        source.read(body_end, &mut json)?;
+        if crc32fast::hash(&json) != sum {
+            return Err(SidecarError::HeadDamaged);
+        }
+        let head = Head::parse(&json)?;
+        Ok(Self { source, head, body_end, file_len, digest })
+    }
+
+    /// What it says about stream, point and files.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Its own digest, by which the next point's sidecar names it.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Bytes of the file.
+    pub fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
+    /// Reads all of it: the digest, and every record.
+    ///
+    /// # Errors
+    /// [`SidecarError::Digest`] when a byte was changed, [`SidecarError::Record`] for what no writer makes.
+    pub fn check(&self) -> Result<(), SidecarError> {
+        check_digest(&self.source, self.file_len, &self.digest)?;
+        self.blocks().try_for_each(|block| block.map(drop))?;
+        self.runs().try_for_each(|run| run.map(drop))
+    }
+
+    /// The stream's blocks, in its order.
+    pub fn blocks(&self) -> Blocks<'_> {
+        Blocks { sidecar: self, cursor: BlockCursor::new() }
+    }
+
+    /// What is known of the disk's content, in disk order.
+    pub fn runs(&self) -> Runs<'_> {
+        Runs { sidecar: self, cursor: RunCursor::new() }
+    }
+}
+
+fn check_digest(source: &Source, file_len: u64, want: &Digest) -> Result<(), SidecarError> {
+    // Digest and magic are not part of it.
+    let (mut at, end) = (0, file_len - 40);
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; READ_LEN.min(end as usize)];
+    while at < end {
+        let part = &mut buffer[..READ_LEN.min((end - at) as usize)];
+        source.read(at, part)?;
+        hasher.update(part);
+        at += part.len() as u64;
+    }
+    if hasher.finalize().as_bytes() == want { Ok(()) } else { Err(SidecarError::Digest) }
+}
+
+/// A place among the chunks of one kind.
+#[derive(Debug)]
+struct ChunkCursor {
+    kind: [u8; 4],
+    at: u64,
+}
+
+impl ChunkCursor {
+    /// The next chunk of the kind, passing over others: its offset and payload.
+    fn next(&mut self, sidecar: &Sidecar) -> Result<Option<(u64, Vec<u8>)>, SidecarError> {
+        loop {
+            let at = self.at;
+            let Some(room) = sidecar.body_end.checked_sub(at).filter(|room| *room > 0) else {
+                return Ok(None);
+            };
+            let wrong = || SidecarError::Record { at };
+            let room = room.checked_sub(CHUNK_HEAD as u64).ok_or_else(wrong)?;
+            let mut head = [0; CHUNK_HEAD];
+            sidecar.source.read(at, &mut head)?;
+            let (len, sum) = (word(&head, 4).unwrap_or_default(), word(&head, 8).unwrap_or_default());
+            if u64::from(len) > room || len as usize > MAX_PAYLOAD {
+                return Err(wrong());
+            }
+            let payload_at = at + CHUNK_HEAD as u64;
+            self.at = payload_at + u64::from(len);
+            if head[..4] != self.kind {
+                continue;
+            }
+            let mut payload = vec![0; len as usize];
+            sidecar.source.read(payload_at, &mut payload)?;
+            if crc32fast::hash(&payload) != sum {
+                return Err(wrong());
+            }
+            return Ok(Some((at, payload)));
+        }
+    }
+}
+
+/// A place among a sidecar's blocks. Ends after the first error.
+#[derive(Debug)]
+pub(crate) struct BlockCursor {
+    chunks: ChunkCursor,
+    ready: VecDeque<Block>,
+    /// No block may begin before: on the disk, and in the file.
+    floor: (u64, u64),
+}
+
+impl BlockCursor {
+    pub(crate) fn new() -> Self {
+        Self { chunks: ChunkCursor { kind: BLOCKS, at: START_LEN }, ready: VecDeque::new(), floor: (0, 0) }
+    }
+
+    pub(crate) fn next(&mut self, sidecar: &Sidecar) -> Result<Option<Block>, SidecarError> {
+        while self.ready.is_empty() {
+            let Some((at, payload)) = self.chunks.next(sidecar)? else { return Ok(None) };
+            let wrong = || SidecarError::Record { at };
+            if payload.len() % BLOCK_LEN != 0 {
+                return Err(wrong());
+            }
+            for record in payload.chunks_exact(BLOCK_LEN) {
+                let block = record.try_into().ok().and_then(Block::parse).ok_or_else(wrong)?;
+                let stored_end = block.stored_at + u64::from(block.stored_len);
+                let fits = block.disk().end <= sidecar.head.granules.disk_size()
+                    && stored_end <= sidecar.head.stream.size
+                    && block.start >= self.floor.0
+                    && block.stored_at >= self.floor.1;
+                if !fits {
+                    return Err(wrong());
+                }
+                self.floor = (block.disk().end, stored_end);
+                self.ready.push_back(block);
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+/// A place among a sidecar's runs. Ends after the first error.
+#[derive(Debug)]
+pub(crate) struct RunCursor {
+    chunks: ChunkCursor,
+    ready: VecDeque<Run>,
+    floor: u64,
+}
+
+impl RunCursor {
+    pub(crate) fn new() -> Self {
+        Self { chunks: ChunkCursor { kind: RUNS, at: START_LEN }, ready: VecDeque::new(), floor: 0 }
+    }
+
+    pub(crate) fn next(&mut self, sidecar: &Sidecar) -> Result<Option<Run>, SidecarError> {
+        while self.ready.is_empty() {
+            let Some((at, payload)) = self.chunks.next(sidecar)? else { return Ok(None) };
+            let mut rest = &payload[..];
+            while !rest.is_empty() {
+                let run = Run::parse(&mut rest).ok_or(SidecarError::Record { at })?;
+                let numbers = run.numbers();
+                if numbers.start < self.floor || numbers.end > sidecar.head.granules.count() {
+                    return Err(SidecarError::Record { at });
+                }
+                self.floor = numbers.end;
+                self.ready.push_back(run);
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+/// Iterator over the blocks of a [`Sidecar`].
+#[derive(Debug)]
+pub struct Blocks<'a> {
+    sidecar: &'a Sidecar,
+    cursor: BlockCursor,
+}
+
+impl Iterator for Blocks<'_> {
+    type Item = Result<Block, SidecarError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.cursor.next(self.sidecar);
+        if next.is_err() {
+            self.cursor.chunks.at = self.sidecar.body_end;
+            self.cursor.ready.clear();
+        }
+        next.transpose()
+    }
+}
+
+/// Iterator over the runs of a [`Sidecar`].
+#[derive(Debug)]
+pub struct Runs<'a> {
+    sidecar: &'a Sidecar,
+    cursor: RunCursor,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Result<Run, SidecarError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.cursor.next(self.sidecar);
+        if next.is_err() {
+            self.cursor.chunks.at = self.sidecar.body_end;
+            self.cursor.ready.clear();
+        }
+        next.transpose()
+    }
+}

@@ -1,0 +1,70 @@
+//! The checksums of one block, made where its bytes are in a core's cache.
+
+use super::crc;
+use super::granule::Granules;
+use crate::stream::checksum::adler32;
+
+/// A BLAKE3 digest.
+pub type Digest = [u8; 32];
+
+/// Checksums of bytes as a stream stores them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSums {
+    /// Adler-32, for the stream's checksum file.
+    pub adler32: u32,
+    /// CRC-32.
+    pub crc32: u32,
+    /// BLAKE3, for the stream's digest.
+    pub digest: Digest,
+}
+
+impl StoredSums {
+    /// Sums these bytes.
+    pub fn of(stored: &[u8]) -> Self {
+        Self { adler32: adler32(stored), crc32: crc32fast::hash(stored), digest: blake3::hash(stored).into() }
+    }
+}
+
+/// Checksums of a range of the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainSums {
+    /// CRC-32 of all of it.
+    pub crc32: u32,
+    /// What it adds to each granule that it touches, in order.
+    pub(super) remainders: Vec<u32>,
+}
+
+impl PlainSums {
+    /// Sums the content of a disk from `start` on, reading it once.
+    pub fn of(start: u64, plain: &[u8], granules: Granules) -> Self {
+        let end = start + plain.len() as u64;
+        let (mut whole, mut remainders) = (0, Vec::new());
+        for (number, remainder) in granules.remainders(start, plain) {
+            // Moved by what lies behind in the granule; the whole wants it moved by what lies behind in the content.
+            let granule_end = granules.range(number).end;
+            whole ^= match end.checked_sub(granule_end) {
+                Some(behind) => crc::shift(remainder, behind),
+                None => crc::shift_back(remainder, granule_end - end),
+            };
+            remainders.push(remainder);
+        }
+        Self { crc32: crc::swap_form(whole, plain.len() as u64), remainders }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_sum_follows_from_the_granules() {
+        let granules = Granules::of_disk(1 << 20);
+        let plain: Vec<u8> = (0..300_000u32).map(|i| (i % 241) as u8).collect();
+        for (start, len) in
+            [(0, 300_000), (1, 70_000), (65_535, 2), (65_536, 65_536), (4096, 8), (700_000, 0)]
+        {
+            let sums = PlainSums::of(start, &plain[..len], granules);
+            assert_eq!(sums.crc32, crc32fast::hash(&plain[..len]), "{start}+{len}");
+        }
+    }
+}
