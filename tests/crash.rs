@@ -149,7 +149,7 @@ fn killed_in_the_first_full_at_every_place() {
             bed.back_up_increment();
         } else {
             let ended = bed.back_up("full");
-            assert_eq!(ended.why(), "no chain in this period yet", "after {place}: {ended:#?}");
+            assert_eq!(ended.why(), "first backup of this VM", "after {place}: {ended:#?}");
         }
         bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
         bed.assert_tidy(place);

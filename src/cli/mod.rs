@@ -2,6 +2,7 @@
 
 mod arguments;
 mod exit;
+mod plan;
 mod progress;
 mod run;
 mod summary;

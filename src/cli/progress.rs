@@ -95,6 +95,7 @@ impl RunWatch for Progress {
             }
             VmResult::Failed(error) => tracing::error!(vm, "{error}"),
             VmResult::NoFolder(error) => tracing::error!(vm, "{error}"),
+            VmResult::Excluded(by) => tracing::info!(vm, "not backed up: policy never ({by})"),
             VmResult::NotBegun => tracing::warn!(vm, "not begun: the run was asked to stop"),
         }
     }

@@ -6,22 +6,25 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use jiff::Zoned;
 
 use super::arguments::Arguments;
 use super::exit::Exit;
+use super::plan;
 use super::progress::Progress;
 use super::summary;
+use crate::clock::Clock;
+use crate::config;
 use crate::config::value::LogLevel;
-use crate::config::{self, Loaded};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::fail_point::FailPoints;
 use crate::engine::guard::{self, GUARD_ARGUMENT};
-use crate::engine::settings::{EngineSettings, Reserve};
 use crate::session::{Session, SessionError};
 
 /// Tests name a place to die at here.
 const FAIL_POINT_VARIABLE: &str = "VMBACKUP_FAIL_POINT";
+
+/// Tests say here at what time a run begins, in UTC: `2027-03-28T00:30:00Z`. What is written then has that date.
+const NOW_VARIABLE: &str = "VMBACKUP_TEST_NOW";
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
@@ -77,28 +80,19 @@ fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
     let fail_points = fail_points(&environment)?;
     let settings = &loaded.settings;
-    let session = Session::open(
-        settings.libvirt_uri.as_str(),
-        settings.backup_path.as_path(),
-        engine_settings(&loaded),
-        &arguments.vm,
-        Zoned::now().date(),
-    )
-    .map_err(session_error)?;
+    let session = Session::open(settings, &arguments.vm, clock(&environment)?).map_err(session_error)?;
     if arguments.dry_run {
-        let previews = session.preview();
+        let plans = session.plan();
         if arguments.json {
-            tell(&format!("{:#}\n", summary::plan_json(&previews)));
+            tell(&format!("{:#}\n", plan::json(&plans)));
         } else {
-            tell(&summary::plan_text(&previews));
+            tell(&plan::text(&plans));
         }
         return Ok(Exit::Ok);
     }
     let cancel = Cancel::default();
     stop_on_signals(&cancel);
-    let outcomes = session
-        .run(settings.parallel_vms.get() as usize, fail_points, &progress, &cancel)
-        .map_err(session_error)?;
+    let outcomes = session.run(fail_points, &progress, &cancel).map_err(session_error)?;
     if arguments.json {
         tell(&format!("{:#}\n", summary::json(&outcomes)));
     } else {
@@ -119,6 +113,13 @@ fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, (Ex
     FailPoints::parse(text).ok_or_else(unknown)
 }
 
+/// The clock of this run: the system's, but for tests.
+fn clock(environment: &BTreeMap<String, String>) -> Result<Clock, (Exit, String)> {
+    let Some(text) = environment.get(NOW_VARIABLE) else { return Ok(Clock::system()) };
+    let moment = text.parse().map_err(|e| (Exit::Usage, format!("{NOW_VARIABLE}={text} is no time: {e}")))?;
+    Ok(Clock::from(moment))
+}
+
 fn session_error(error: SessionError) -> (Exit, String) {
     let exit = match &error {
         SessionError::NoBackupPath(_) | SessionError::NotADirectory(_) | SessionError::NotWritable { .. } => {
@@ -137,27 +138,6 @@ fn log_level(level: LogLevel) -> tracing::Level {
         LogLevel::Warn => tracing::Level::WARN,
         LogLevel::Info => tracing::Level::INFO,
         LogLevel::Debug => tracing::Level::DEBUG,
-    }
-}
-
-fn engine_settings(loaded: &Loaded) -> EngineSettings {
-    let settings = &loaded.settings;
-    EngineSettings {
-        compression: Some(settings.compress_level.get()),
-        scratch_dir: settings.scratch_dir.as_path().to_owned(),
-        scratch_reserve: Reserve {
-            bytes: settings.scratch_reserve.bytes(),
-            percent: settings.scratch_reserve_percent.get().into(),
-        },
-        target_reserve: Reserve {
-            bytes: settings.target_reserve.bytes(),
-            percent: settings.target_reserve_percent.get().into(),
-        },
-        freeze: settings.text("VIRTNBD_FSFREEZE") != Some("false"),
-        freeze_limit: settings.freeze_timeout.duration(),
-        raw_disks: settings.backup_raw_disks.on,
-        include_disks: settings.include_disks.as_slice().to_vec(),
-        exclude_disks: settings.exclude_disks.as_slice().to_vec(),
     }
 }
 

@@ -8,9 +8,9 @@ use super::exit::Exit;
 use crate::engine::cancel::Cancel;
 use crate::engine::cancel::StopReason;
 use crate::engine::space::human;
-use crate::engine::{BackupError, Method, Preview, Report, Trouble};
-use crate::policy::{Decision, Refusal};
-use crate::session::{LayoutError, VmOutcome, VmResult};
+use crate::engine::{BackupError, Method, Report, Trouble};
+use crate::policy::Decision;
+use crate::session::{VmOutcome, VmResult};
 
 /// One line about a backup that ended well.
 pub(super) fn one_line(report: &Report, took: Duration) -> String {
@@ -36,7 +36,7 @@ pub(super) fn one_line(report: &Report, took: Duration) -> String {
     )
 }
 
-fn level(decision: &Decision) -> String {
+pub(super) fn level(decision: &Decision) -> String {
     match decision {
         Decision::Skip => "skip".into(),
         Decision::Full { .. } => "full".into(),
@@ -65,13 +65,19 @@ pub(super) fn table(outcomes: &[VmOutcome]) -> String {
         text.push('\n');
     }
     let count = |wanted: &str| outcomes.iter().filter(|o| status(o) == wanted).count();
-    text + &format!("{} backed up, {} skipped, {} failed\n", count("ok"), count("skipped"), count("FAILED"))
+    let (ok, excluded) = (count("ok"), count("excluded"));
+    text + &format!(
+        "{ok} backed up, {excluded} excluded, {} skipped, {} failed\n",
+        count("skipped"),
+        count("FAILED")
+    )
 }
 
 fn status(outcome: &VmOutcome) -> &'static str {
     match &outcome.result {
         VmResult::Done(report) if report.plan.decision == Decision::Skip => "skipped",
         VmResult::Done(_) => "ok",
+        VmResult::Excluded(_) => "excluded",
         VmResult::Failed(_) | VmResult::NoFolder(_) | VmResult::NotBegun => "FAILED",
     }
 }
@@ -79,7 +85,7 @@ fn status(outcome: &VmOutcome) -> &'static str {
 fn row(outcome: &VmOutcome) -> [String; 7] {
     let time = format!("{:.1} s", outcome.took.as_secs_f64());
     let status = status(outcome).to_owned();
-    let failed = |remark: String| {
+    let nothing = |remark: String| {
         let dash = || "-".to_owned();
         [outcome.domain.clone(), status.clone(), dash(), dash(), dash(), time.clone(), remark]
     };
@@ -101,9 +107,10 @@ fn row(outcome: &VmOutcome) -> [String; 7] {
             let level = level(&report.plan.decision);
             [outcome.domain.clone(), status, level, points, size, time, remarks.join("; ")]
         }
-        VmResult::Failed(error) => failed(error.to_string()),
-        VmResult::NoFolder(error) => failed(error.to_string()),
-        VmResult::NotBegun => failed("not begun".to_owned()),
+        VmResult::Failed(error) => nothing(error.to_string()),
+        VmResult::NoFolder(error) => nothing(error.to_string()),
+        VmResult::Excluded(by) => nothing(format!("policy never ({by})")),
+        VmResult::NotBegun => nothing("not begun".to_owned()),
     }
 }
 
@@ -112,9 +119,14 @@ pub(super) fn json(outcomes: &[VmOutcome]) -> Value {
     let one = |outcome: &VmOutcome| {
         let mut value = json!({
             "vm": outcome.domain,
+            "policy": outcome.policy,
             "status": status(outcome).to_lowercase(),
             "seconds": outcome.took.as_secs_f64(),
         });
+        if let Some(place) = &outcome.place {
+            value["period"] = json!(place.period);
+            value["dir"] = json!(place.dir);
+        }
         match &outcome.result {
             VmResult::Done(report) => {
                 value["report"] = serde_json::to_value(report).unwrap_or_default();
@@ -125,6 +137,7 @@ pub(super) fn json(outcomes: &[VmOutcome]) -> Value {
             }
             VmResult::Failed(error) => value["error"] = json!(error.to_string()),
             VmResult::NoFolder(error) => value["error"] = json!(error.to_string()),
+            VmResult::Excluded(by) => value["why"] = json!(format!("policy never ({by})")),
             VmResult::NotBegun => value["error"] = json!("not begun"),
         }
         value
@@ -138,7 +151,7 @@ pub(super) fn exit(outcomes: &[VmOutcome], cancel: &Cancel) -> Exit {
         return Exit::Signal(number);
     }
     let failed = outcomes.iter().filter_map(|o| match &o.result {
-        VmResult::Done(_) => None,
+        VmResult::Done(_) | VmResult::Excluded(_) => None,
         VmResult::Failed(error) => Some(exit_of(error)),
         VmResult::NoFolder(_) | VmResult::NotBegun => Some(Exit::Vm),
     });
@@ -160,62 +173,4 @@ pub(super) fn exit_of(error: &BackupError) -> Exit {
         Trouble::Locked => Exit::Locked,
         Trouble::Signal(number) => Exit::Signal(number),
     }
-}
-
-/// One domain of a dry run.
-pub(super) type PreviewRow = (String, Result<Preview, BackupError>, Option<LayoutError>);
-
-/// The plan of a run, for people.
-pub(super) fn plan_text(previews: &[PreviewRow]) -> String {
-    let mut text = String::from("[DRY-RUN] Nothing is changed. A run now would do this:\n");
-    for (vm, preview, no_folder) in previews {
-        let line = match (preview, no_folder) {
-            (_, Some(error)) => format!("cannot: {error}"),
-            (Err(error), None) => format!("cannot: {error}"),
-            (Ok(preview), None) => plan_line(vm, preview),
-        };
-        text += &format!("  {vm}: {line}\n");
-        if let Ok(preview) = preview {
-            for skipped in &preview.skipped {
-                text += &format!("      disk {} left out: {}\n", skipped.target, skipped.reason);
-            }
-        }
-    }
-    text
-}
-
-fn plan_line(vm: &str, preview: &Preview) -> String {
-    let plan = &preview.plan;
-    let mut line = match &plan.decision {
-        Decision::Refuse(Refusal::ForeignCheckpoints(names)) => {
-            let error = BackupError::ForeignCheckpoints { domain: vm.to_owned(), names: names.clone() };
-            format!("cannot: {error}")
-        }
-        Decision::Full { archive: true } | Decision::Copy { archive: true } => {
-            format!("{} ({}), what is there goes to the archive", level(&plan.decision), plan.why)
-        }
-        _ => format!("{} ({})", level(&plan.decision), plan.why),
-    };
-    if !plan.drop_checkpoints.is_empty() {
-        line += &format!(", {} checkpoint(s) no chain needs are deleted", plan.drop_checkpoints.len());
-    }
-    if preview.leftovers {
-        line += "; first, what an interrupted run left is undone";
-    }
-    line
-}
-
-/// The plan of a run, for scripts.
-pub(super) fn plan_json(previews: &[PreviewRow]) -> Value {
-    let one = |(vm, preview, no_folder): &PreviewRow| match (preview, no_folder) {
-        (_, Some(error)) => json!({ "vm": vm, "error": error.to_string() }),
-        (Err(error), None) => json!({ "vm": vm, "error": error.to_string() }),
-        (Ok(preview), None) => json!({
-            "vm": vm,
-            "plan": preview.plan,
-            "why": preview.plan.why.to_string(),
-            "leftovers": preview.leftovers,
-        }),
-    };
-    json!({ "dry_run": true, "vms": previews.iter().map(one).collect::<Vec<_>>() })
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::keys::{Key, Marks, settings_table};
 use super::value::{
-    CompressLevel, Directory, DiskTargets, Gibibytes, IoClass, LibvirtUri, LogLevel, Mebibytes, Niceness,
-    Number, Percent, RotationPolicy, Seconds, Switch, Text, Value,
+    AutoRecovery, CompressLevel, Directory, DiskTargets, Gibibytes, IoClass, LibvirtUri, LogLevel, Mebibytes,
+    Niceness, Number, Percent, RotationPolicy, Seconds, Switch, Text, Value,
 };
 
 settings_table! {
@@ -52,9 +52,9 @@ section "How backups run" {
     /// Whether ranges that hold no data are skipped.
     "VIRTNBD_SPARSE_DETECTION" sparse_detection: Text = "true", "", PLAIN;
     /// How many times a failed backup is tried again.
-    "MAX_RETRIES" max_retries: Text = "3", "", SHIPPED;
+    "MAX_RETRIES" max_retries: Number<0, 100> = "3", "", SHIPPED;
     /// Pause between two tries.
-    "RETRY_DELAY" retry_delay: Text = "30", "seconds", PLAIN;
+    "RETRY_DELAY" retry_delay: Seconds<0, 86400> = "30", "seconds", PLAIN;
     /// Time a backup may take to show its first progress.
     "BACKUP_STARTUP_GRACE" startup_grace: Text = "300", "seconds", PLAIN;
     /// Time without progress after which a backup counts as stalled.
@@ -84,25 +84,27 @@ section "Consideration for others" {
 }
 section "Rotation" {
     /// When a new chain begins: daily, weekly, monthly, accumulate (never) or never (no backup at all).
-    "DEFAULT_ROTATION_POLICY" default_rotation_policy: Text = "monthly", "", PLAIN;
+    "DEFAULT_ROTATION_POLICY" default_rotation_policy: RotationPolicy = "monthly", "", PLAIN;
     /// Older name of DEFAULT_ROTATION_POLICY. If set, it is the one that counts.
-    "BACKUP_ROTATION_POLICY" backup_rotation_policy: Text = "", "", PLAIN;
+    "BACKUP_ROTATION_POLICY" backup_rotation_policy: Option<RotationPolicy> = "", "", PLAIN;
     /// Restore points of an accumulating chain from which on a warning is given.
-    "ACCUMULATE_WARN_DEPTH" accumulate_warn_depth: Text = "100", "restore points", PLAIN;
+    "ACCUMULATE_WARN_DEPTH" accumulate_warn_depth: Number<1, 1000000> = "100", "restore points", PLAIN;
     /// Restore points at which an accumulating chain is archived and a new one begins.
-    "ACCUMULATE_HARD_LIMIT" accumulate_hard_limit: Text = "365", "restore points", PLAIN;
-    /// Day of the month on which a full backup is made.
-    "CHECKPOINT_FORCE_FULL_ON_DAY" force_full_on_day: Text = "1", "day of the month, 1 to 31", PLAIN;
-    /// Whether checkpoints are examined before a backup.
-    "CHECKPOINT_HEALTH_CHECK" checkpoint_health_check: Text = "yes", "", SHIPPED;
-    /// Checkpoints of one virtual machine from which on a warning is given.
-    "CHECKPOINT_MAX_DEPTH_WARN" checkpoint_max_depth_warn: Text = "10", "checkpoints", PLAIN;
-    /// Whether a failed incremental backup is made again as a full one.
-    "CHECKPOINT_RETRY_AUTO_TO_FULL" retry_auto_to_full: Text = "yes", "", PLAIN;
+    "ACCUMULATE_HARD_LIMIT" accumulate_hard_limit: Number<1, 1000000> = "365", "restore points", PLAIN;
+    /// Day of the month on which weekly and monthly chains begin anew, also in the middle of their period. A month
+    /// without that day has it on its last.
+    "CHECKPOINT_FORCE_FULL_ON_DAY" force_full_on_day: Number<1, 31> = "1", "day of the month, 1 to 31", PLAIN;
+    /// Not used: checkpoints are always examined before a backup. Kept so that older files load.
+    "CHECKPOINT_HEALTH_CHECK" checkpoint_health_check: Switch = "yes", "", SHIPPED;
+    /// Not used: ACCUMULATE_WARN_DEPTH warns. Kept so that older files load.
+    "CHECKPOINT_MAX_DEPTH_WARN" checkpoint_max_depth_warn: Number<0, 1000000> = "10", "checkpoints", PLAIN;
+    /// Whether an incremental backup that failed because of its bitmaps, checkpoints or chain is made again as a full
+    /// one. Other failures, such as a full disk, never make a backup bigger.
+    "CHECKPOINT_RETRY_AUTO_TO_FULL" retry_auto_to_full: Switch = "yes", "", PLAIN;
     /// Incremental attempts before that.
-    "CHECKPOINT_MAX_RETRIES_AUTO" max_retries_auto: Text = "1", "", PLAIN;
+    "CHECKPOINT_MAX_RETRIES_AUTO" max_retries_auto: Number<0, 100> = "1", "", PLAIN;
     /// When checkpoints are damaged: yes repairs and goes on, warn only reports, no fails.
-    "ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION" auto_recovery: Text = "yes", "", SHIPPED;
+    "ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION" auto_recovery: AutoRecovery = "yes", "", SHIPPED;
 }
 section "Retention" {
     /// Periods kept of virtual machines that rotate daily.
@@ -128,9 +130,9 @@ section "Retention" {
 }
 section "Virtual machines that are shut off" {
     /// Whether a virtual machine that is shut off and unchanged since its last backup is skipped.
-    "SKIP_OFFLINE_UNCHANGED_BACKUPS" skip_offline_unchanged: Text = "true", "", SHIPPED;
-    /// Changes of a disk file up to this long after the last backup do not count as changes.
-    "OFFLINE_CHANGE_DETECTION_THRESHOLD" offline_change_threshold: Text = "60", "seconds", SHIPPED;
+    "SKIP_OFFLINE_UNCHANGED_BACKUPS" skip_offline_unchanged: Switch = "true", "", SHIPPED;
+    /// Not used: a change is told from the files exactly, and none is passed over. Kept so that older files load.
+    "OFFLINE_CHANGE_DETECTION_THRESHOLD" offline_change_threshold: Seconds<0, 86400> = "60", "seconds", SHIPPED;
 }
 section "Trimming guests before a backup" {
     /// Whether guests with an agent are asked to give back unused blocks.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::VmTarget;
 use super::cancel::StopReason;
 use super::copy::CopyError;
 use super::disk::DomainXmlError;
@@ -11,6 +12,7 @@ use super::journal::JournalError;
 use super::lock::LockError;
 use super::qemu_img::QemuImgError;
 use crate::libvirt::LibvirtError;
+use crate::policy::{Refusal, Why};
 
 /// Why a domain's backup failed. The text says what happened to what, why, and what helps.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,20 @@ pub enum BackupError {
         domain: String,
         /// Their names.
         names: Vec<String>,
+    },
+    /// Chain and checkpoints do not fit, and repairs are switched off.
+    #[error(
+        "VM {domain} is not backed up: {why}. ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION is not yes, so nothing was changed. Look: \
+         virsh checkpoint-list '{domain}'; vmstream verify '{}'. With yes, the next run moves the chain to the archive as it is \
+         and begins a new one", dir.display()
+    )]
+    RecoveryOff {
+        /// The domain.
+        domain: String,
+        /// What does not fit.
+        why: String,
+        /// The chain.
+        dir: PathBuf,
     },
     /// A job that is not ours.
     #[error(
@@ -190,6 +206,17 @@ pub enum Trouble {
 }
 
 impl BackupError {
+    /// The error of a backup that the plan refuses.
+    pub(super) fn refused(vm: &VmTarget, refusal: &Refusal, why: &Why) -> Self {
+        let domain = vm.domain.name().to_owned();
+        match refusal {
+            Refusal::ForeignCheckpoints(names) => Self::ForeignCheckpoints { domain, names: names.clone() },
+            Refusal::RecoveryOff => {
+                Self::RecoveryOff { domain, why: why.to_string(), dir: vm.chain_dir.clone() }
+            }
+        }
+    }
+
     /// What kind of trouble it is.
     pub fn trouble(&self) -> Trouble {
         match self {

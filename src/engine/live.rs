@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use vmstream::chain::CheckpointName;
 
@@ -75,7 +75,7 @@ impl Live<'_> {
             Decision::Incremental { parent, name } => (name, Some(parent), newest),
             _ => (CheckpointName::FIRST, None, None),
         };
-        PointIdentity { name, parent, time: publish::point_time(SystemTime::now(), time_after) }
+        PointIdentity { name, parent, time: publish::point_time(self.engine.clock.file_time(), time_after) }
     }
 
     fn check_scratch(&self) -> Result<(), BackupError> {

@@ -37,8 +37,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jiff::Zoned;
-
 pub use error::{BackupError, Trouble};
 pub use report::{DiskReport, Method, Report};
 
@@ -53,8 +51,10 @@ use self::owned::Owned;
 use self::publish::PointFiles;
 use self::settings::EngineSettings;
 use self::watch::Watch;
+use crate::clock::Clock;
 use crate::libvirt::{Domain, Host};
-use crate::policy::{self, Decision, Plan, Refusal};
+use crate::policy::rotation::Placement;
+use crate::policy::{self, Decision, Plan};
 
 /// How long the guard of a run that has just died is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
@@ -68,8 +68,12 @@ pub struct VmTarget {
     pub folder: String,
     /// `BACKUP_PATH/VM`
     pub vm_dir: PathBuf,
-    /// `BACKUP_PATH/VM/PERIOD`
+    /// `BACKUP_PATH/VM/PERIOD`, or `BACKUP_PATH/VM` for a chain that does not end by date
     pub chain_dir: PathBuf,
+    /// Which period that is.
+    pub placement: Placement,
+    /// What the last try of this run failed with, if a full can cure that.
+    pub failed: Option<String>,
 }
 
 /// Everything that the backups of a run share.
@@ -84,6 +88,8 @@ pub struct Engine {
     pub guard: Guard,
     /// Where journals are kept.
     pub journals: JournalDir,
+    /// What time it is.
+    pub clock: Clock,
     /// Places to die at, in tests.
     pub fail_points: FailPoints,
 }
@@ -95,6 +101,8 @@ pub struct Preview {
     pub plan: Plan,
     /// An earlier run ended in the middle; its leftovers would be undone first.
     pub leftovers: bool,
+    /// Why the backup would be refused.
+    pub refused: Option<BackupError>,
     /// Disks that would be left out.
     pub skipped: Vec<disk::Skipped>,
 }
@@ -114,7 +122,11 @@ pub fn preview(
     if incremental || !settings.raw_disks {
         skipped.extend(observe::skip_raw(&observed.disks, incremental));
     }
-    Ok(Preview { plan, leftovers: journal.is_some(), skipped })
+    let refused = match &plan.decision {
+        Decision::Refuse(refusal) => Some(BackupError::refused(vm, refusal, &plan.why)),
+        _ => None,
+    };
+    Ok(Preview { plan, leftovers: journal.is_some(), refused, skipped })
 }
 
 impl Engine {
@@ -131,12 +143,10 @@ impl Engine {
         tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);
         let mut report = Report::new(plan.clone());
         report.recovered = recovered;
+        report.warnings.extend(plan.notes.iter().map(ToString::to_string));
         match &plan.decision {
             Decision::Skip => report.points = 1,
-            Decision::Refuse(Refusal::ForeignCheckpoints(names)) => {
-                let domain = vm.domain.name().to_owned();
-                return Err(BackupError::ForeignCheckpoints { domain, names: names.clone() });
-            }
+            Decision::Refuse(refusal) => return Err(BackupError::refused(vm, refusal, &plan.why)),
             Decision::Full { .. } | Decision::Incremental { .. } => {
                 self.prepare_target(vm, &observed, &plan)?;
                 let (observed, plan) = (&observed, &plan);
@@ -234,7 +244,7 @@ impl Engine {
         let archive = match plan.decision {
             Decision::Full { archive: true } | Decision::Copy { archive: true } => {
                 let dir = &vm.chain_dir;
-                let to = archive::folder_for(dir, Zoned::now().date());
+                let to = archive::folder_for(dir, self.clock.local().date());
                 let names = archive::entries(dir).map_err(|source| BackupError::File {
                     doing: "list",
                     path: dir.clone(),

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use roxmltree::Document;
-use vmstream::chain::{BackupSet, CheckpointName, PointDisk, PointId, SetError, SetProblem, Severity};
+use vmstream::chain::{BackupSet, CheckpointName, Point, PointDisk, PointId, SetError, SetProblem, Severity};
 
 use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
 use super::offline;
@@ -13,7 +16,7 @@ use super::qemu_img::{self, ImageInfo};
 use super::settings::EngineSettings;
 use super::{BackupError, VmTarget, joined, xml};
 use crate::libvirt::{CheckpointInfo, ErrorKind, LibvirtError};
-use crate::policy::{ChainSeen, CheckpointSeen, DiskSeen, OfflineSeen, Origin, Seen};
+use crate::policy::{Broken, ChainSeen, CheckpointSeen, DiskSeen, OfflineSeen, Origin, Seen};
 
 /// A disk that can be read, with its image's facts.
 #[derive(Clone, Debug)]
@@ -80,7 +83,17 @@ pub(super) fn observe(
         OfflineSeen::Unchanged
     };
     let History { set, chain, checkpoints, bitmap_fault, .. } = history;
-    let seen = Seen { active, chain, checkpoints, bitmap_fault, disks: seen_disks, offline };
+    let seen = Seen {
+        placement: vm.placement.clone(),
+        rules: settings.rules.clone(),
+        failed: vm.failed.clone(),
+        active,
+        chain,
+        checkpoints,
+        bitmap_fault,
+        disks: seen_disks,
+        offline,
+    };
     Ok(Observed { seen, facts, config_xml, disks, skipped, set })
 }
 
@@ -96,7 +109,7 @@ struct History {
 
 impl History {
     fn of(vm: &VmTarget, active: bool, unfinished: Option<&str>) -> Result<Self, BackupError> {
-        let (set, chain) = chain_seen(&vm.chain_dir)?;
+        let (set, chain) = chain_seen(&vm.chain_dir, vm.domain.uuid())?;
         let mut known = vm.domain.checkpoints()?;
         if let Some(id) = unfinished {
             known.retain(|checkpoint| !checkpoint.xml.contains(&xml::description(id)));
@@ -149,7 +162,7 @@ fn read_images(vm: &VmTarget, disks: Vec<Disk>, active: bool) -> Result<Vec<Read
 }
 
 /// What the folder holds. One that cannot be read is an error, not an empty one: what is in it would be overwritten.
-fn chain_seen(dir: &Path) -> Result<(Option<BackupSet>, ChainSeen), BackupError> {
+fn chain_seen(dir: &Path, uuid: &str) -> Result<(Option<BackupSet>, ChainSeen), BackupError> {
     let failed = |source| BackupError::File { doing: "read folder", path: dir.to_owned(), source };
     let is_backup = |name: &String| name.ends_with(".data") || name.ends_with(".cpt");
     let names = match super::archive::entries(dir) {
@@ -165,7 +178,7 @@ fn chain_seen(dir: &Path) -> Result<(Option<BackupSet>, ChainSeen), BackupError>
             return Ok((None, nothing));
         }
         Err(SetError::Read { source, .. }) => return Err(failed(source)),
-        Err(e) => return Ok((None, ChainSeen { broken: Some(e.to_string()), ..nothing })),
+        Err(e) => return Ok((None, ChainSeen { broken: Some(Broken::List(e.to_string())), ..nothing })),
     };
     let points: Vec<CheckpointName> = set
         .points
@@ -177,26 +190,46 @@ fn chain_seen(dir: &Path) -> Result<(Option<BackupSet>, ChainSeen), BackupError>
         .collect();
     let is_copy = points.is_empty() && set.points.iter().any(|p| p.id == PointId::Copy);
     let broken = chain_fault(&set, &points);
-    Ok((Some(set), ChainSeen { points, has_files, is_copy, broken }))
+    let began = set.points.first().and_then(day_of);
+    let other_vm = set.newest().and_then(uuid_of).filter(|of_chain| of_chain != uuid);
+    Ok((Some(set), ChainSeen { points, has_files, is_copy, broken, began, other_vm }))
+}
+
+/// The local day of a point, as its streams have it. Their modification times are only the next best: copies lose them.
+fn day_of(point: &Point) -> Option<Date> {
+    let written = |disk: &PointDisk| match disk {
+        PointDisk::Stream(entry) => entry.meta.as_ref().ok()?.date.get(..10)?.parse().ok(),
+        PointDisk::Raw(_) => None,
+    };
+    let modified = || {
+        let time = point.disks.values().map(PointDisk::modified).max()?;
+        Some(Timestamp::try_from(time).ok()?.to_zoned(TimeZone::system()).date())
+    };
+    point.disks.values().find_map(written).or_else(modified)
+}
+
+/// The UUID in a point's domain XML.
+fn uuid_of(point: &Point) -> Option<String> {
+    let xml = fs::read_to_string(point.vmconfig.as_ref()?).ok()?;
+    let document = Document::parse(&xml).ok()?;
+    let uuid = document.root_element().children().find(|n| n.has_tag_name("uuid"))?;
+    uuid.text().map(|text| text.trim().to_owned())
 }
 
 /// What makes a chain impossible to continue: a gap, or a stream of it that is missing or unreadable.
-fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<String> {
+fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<Broken> {
     for (want, name) in (0_u32..).zip(points) {
         if name.number() != want {
-            return Some(format!("restore point virtnbdbackup.{want} is missing"));
+            return Some(Broken::List(format!("restore point virtnbdbackup.{want} is missing")));
         }
     }
-    let unusable = |p: &&SetProblem| {
-        p.severity() == Severity::Damage
-            || matches!(
-                p,
-                SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ManyLists { .. }
-            )
+    let of_list = |p: &SetProblem| {
+        matches!(p, SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ManyLists { .. })
     };
-    let lost = set.problems.iter().find(unusable);
+    let lost = set.problems.iter().find(|p| p.severity() == Severity::Damage || of_list(p));
     if let Some(problem) = lost {
-        return Some(problem.to_string());
+        let text = problem.to_string();
+        return Some(if of_list(problem) { Broken::List(text) } else { Broken::Data(text) });
     }
     let entries = set.points.iter().flat_map(|p| p.disks.values());
     let mut streams = entries.filter_map(|d| match d {
@@ -204,7 +237,8 @@ fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<String> {
         PointDisk::Raw(_) => None,
     });
     streams.find_map(|entry| {
-        entry.meta.as_ref().err().map(|e| format!("{} cannot be read: {e}", entry.path.display()))
+        let unread = entry.meta.as_ref().err()?;
+        Some(Broken::Data(format!("{} cannot be read: {unread}", entry.path.display())))
     })
 }
 

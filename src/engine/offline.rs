@@ -174,7 +174,7 @@ impl Offline<'_> {
         owned: &mut Owned<'_>,
         report: &mut Report,
     ) -> Result<(), BackupError> {
-        let time = publish::point_time(SystemTime::now(), None);
+        let time = publish::point_time(self.engine.clock.file_time(), None);
         let before = ImageStates::of(&self.observed.disks);
         self.engine.fail_points.at("copying");
         let copied = self.copy_disks(disks, time, owned)?;

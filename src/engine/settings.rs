@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::policy::Rules;
+
 /// Free space that a file system must keep: the smaller of both numbers, so that the share suits small file systems
 /// and the fixed number large ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,4 +43,6 @@ pub struct EngineSettings {
     pub include_disks: Vec<String>,
     /// Not these disk targets.
     pub exclude_disks: Vec<String>,
+    /// When chains end, and what is repaired.
+    pub rules: Rules,
 }

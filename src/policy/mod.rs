@@ -1,7 +1,13 @@
-//! Pure decisions: what to do for a domain, given what was seen. No clock, no files, no libvirt.
+//! Pure decisions: facts in, a plan with its reasons out. No libvirt, no files, no clock.
 
+pub mod glob;
 mod level;
+#[cfg(test)]
+mod level_tests;
+mod plan;
+pub mod rotation;
+mod seen;
 
-pub use level::{
-    ChainSeen, CheckpointSeen, Decision, DiskSeen, OfflineSeen, Origin, Plan, Refusal, Seen, Why, plan_backup,
-};
+pub use level::plan_backup;
+pub use plan::{Decision, Note, Plan, Refusal, Why};
+pub use seen::{Broken, ChainSeen, CheckpointSeen, DiskSeen, OfflineSeen, Origin, Rules, Seen};

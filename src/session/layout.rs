@@ -1,18 +1,21 @@
-//! Where the backups of a domain are: `BACKUP_PATH/VM/PERIOD`.
+//! Where the backups of a domain are: `BACKUP_PATH/VM/PERIOD`, or `BACKUP_PATH/VM` for chains that do not end by date.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use jiff::civil::Date;
 
+use crate::config::value::RotationPolicy;
 use crate::engine::VmTarget;
 use crate::libvirt::Domain;
+use crate::policy::rotation::Placement;
 
 /// Folders that are not a domain's.
 const RESERVED: [&str; 2] = ["_state", "__HOST_CONFIG__"];
 
 /// A domain whose backups cannot have a folder of their own.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// Two names become one.
     #[error(
@@ -25,6 +28,14 @@ pub enum LayoutError {
         folder: String,
         /// The domains.
         names: Vec<String>,
+    },
+    /// The folder cannot be read.
+    #[error("Cannot read backup folder {}: {source}", path.display())]
+    Unreadable {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The folder has another use.
     #[error("VM {name} would use the backup folder {folder}, which is reserved. Rename it (virsh domrename)")]
@@ -42,18 +53,15 @@ pub fn folder_name(domain: &str) -> String {
     domain.chars().map(|c| if keep(c) { c } else { '_' }).collect()
 }
 
-/// The period a day belongs to, under the monthly policy.
-pub fn period_of(day: Date) -> String {
-    day.strftime("%Y%m").to_string()
-}
-
 /// Gives each domain its folders. `all` are all domains of the host: also one that is not backed up now must not share.
+/// `None` for a policy without backups.
 pub(super) fn place(
     domain: &Domain,
     all: &[Domain],
     backup_path: &Path,
+    policy: RotationPolicy,
     today: Date,
-) -> Result<VmTarget, LayoutError> {
+) -> Result<Option<VmTarget>, LayoutError> {
     let folder = folder_name(domain.name());
     let mut by_folder: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for other in all {
@@ -61,8 +69,29 @@ pub(super) fn place(
     }
     check(domain.name(), &folder, by_folder.remove(&folder).unwrap_or_default())?;
     let vm_dir = backup_path.join(&folder);
-    let chain_dir = vm_dir.join(period_of(today));
-    Ok(VmTarget { domain: domain.clone(), folder, vm_dir, chain_dir })
+    let periods =
+        folders_in(&vm_dir).map_err(|source| LayoutError::Unreadable { path: vm_dir.clone(), source })?;
+    let target = |placement: Placement| {
+        let chain_dir = placement.folder.as_ref().map_or(vm_dir.clone(), |folder| vm_dir.join(folder));
+        VmTarget { domain: domain.clone(), folder, vm_dir, chain_dir, placement, failed: None }
+    };
+    Ok(Placement::choose(policy, today, &periods).map(target))
+}
+
+/// The names of the folders in a VM's folder. None when it is not there yet.
+fn folders_in(vm_dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(vm_dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(names)
 }
 
 fn check(name: &str, folder: &str, names: Vec<String>) -> Result<(), LayoutError> {
@@ -83,15 +112,14 @@ mod tests {
         {
             assert_eq!(folder_name(name), want);
         }
-        assert_eq!(period_of(jiff::civil::date(2026, 2, 6)), "202602");
     }
 
     #[test]
     fn names_that_cannot_have_a_folder_are_refused() {
         let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        assert_eq!(check("web", "web", own(&["web"])), Ok(()));
-        let shared = LayoutError::Shared { folder: "web_1".into(), names: own(&["web 1", "web_1"]) };
-        assert_eq!(check("web 1", "web_1", own(&["web 1", "web_1"])), Err(shared));
+        check("web", "web", own(&["web"])).unwrap();
+        let shared = check("web 1", "web_1", own(&["web 1", "web_1"])).unwrap_err().to_string();
+        assert!(shared.starts_with("VMs web 1 and web_1 would share the backup folder web_1"), "{shared}");
         assert!(check("_state", "_state", own(&["_state"])).is_err());
         assert!(check("..", "..", own(&[".."])).is_err());
     }

@@ -3,7 +3,10 @@
 //! Must not live here: printing, arguments (`cli`); how one domain is backed up (`engine`).
 
 mod layout;
+mod plan;
 mod run;
+mod settings;
 
-pub use layout::{LayoutError, folder_name, period_of};
-pub use run::{RunWatch, Session, SessionError, VmOutcome, VmResult};
+pub use layout::{LayoutError, folder_name};
+pub use plan::{Outlook, VmPlan};
+pub use run::{Place, RunWatch, Session, SessionError, VmOutcome, VmResult};

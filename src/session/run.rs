@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 use jiff::civil::Date;
 
 use super::layout::{self, LayoutError};
+use super::plan::{Outlook, VmPlan};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::config::value::RotationPolicy;
 use crate::engine::budget::Budget;
 use crate::engine::cancel::Cancel;
 use crate::engine::copy::{Compressors, Shared};
@@ -17,8 +21,9 @@ use crate::engine::guard::Guard;
 use crate::engine::journal::JournalDir;
 use crate::engine::settings::EngineSettings;
 use crate::engine::watch::Watch;
-use crate::engine::{self, BackupError, Engine, Preview, Report, VmTarget};
+use crate::engine::{self, BackupError, Engine, Report, VmTarget};
 use crate::libvirt::{Domain, Host, LibvirtError};
+use crate::policy::rotation::{ChosenBy, Policies};
 
 /// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
 /// stays well below 256 MiB.
@@ -84,8 +89,19 @@ pub enum VmResult {
     Failed(BackupError),
     /// It cannot have a folder.
     NoFolder(LayoutError),
+    /// Its policy is `never`, because of this.
+    Excluded(ChosenBy),
     /// Not begun: the run was asked to stop.
     NotBegun,
+}
+
+/// Where a domain's backups go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The period, as the database names it.
+    pub period: String,
+    /// The folder of its chain.
+    pub dir: PathBuf,
 }
 
 /// One domain of a run.
@@ -93,6 +109,10 @@ pub enum VmResult {
 pub struct VmOutcome {
     /// Its name.
     pub domain: String,
+    /// Its rotation policy.
+    pub policy: RotationPolicy,
+    /// Where its backups go; `None` when it has no folder.
+    pub place: Option<Place>,
     /// How it ended.
     pub result: VmResult,
     /// How long it took.
@@ -104,26 +124,41 @@ pub struct Session {
     host: Host,
     backup_path: PathBuf,
     settings: EngineSettings,
+    policies: Policies,
+    parallel: usize,
     all: Vec<Domain>,
     chosen: Vec<Domain>,
+    clock: Clock,
+    /// The day the run began: all VMs of a run are in the same period.
     today: Date,
+}
+
+impl Place {
+    pub(super) fn of(vm: &VmTarget) -> Self {
+        Self { period: vm.placement.period.clone(), dir: vm.chain_dir.clone() }
+    }
 }
 
 impl Session {
     /// Checks the paths, connects and finds the domains. `names` empty means all of them; each may be a list with commas.
-    pub fn open(
-        uri: &str,
-        backup_path: &Path,
-        settings: EngineSettings,
-        names: &[String],
-        today: Date,
-    ) -> Result<Self, SessionError> {
-        check_backup_path(backup_path)?;
+    pub fn open(settings: &Settings, names: &[String], clock: Clock) -> Result<Self, SessionError> {
+        let backup_path = settings.backup_path.as_path().to_owned();
+        check_backup_path(&backup_path)?;
         let failed = |source| SessionError::Libvirt { source };
-        let host = Host::connect(uri).map_err(failed)?;
+        let host = Host::connect(settings.libvirt_uri.as_str()).map_err(failed)?;
         let all = host.domains().map_err(failed)?;
         let chosen = choose(&all, names)?;
-        Ok(Self { host, backup_path: backup_path.to_owned(), settings, all, chosen, today })
+        Ok(Self {
+            host,
+            backup_path,
+            settings: super::settings::engine(settings),
+            policies: super::settings::policies(settings),
+            parallel: settings.parallel_vms.get() as usize,
+            all,
+            chosen,
+            clock,
+            today: clock.local().date(),
+        })
     }
 
     /// The domains of this run.
@@ -132,23 +167,25 @@ impl Session {
     }
 
     /// What the run would do to each domain. Touches nothing.
-    pub fn preview(&self) -> Vec<(String, Result<Preview, BackupError>, Option<LayoutError>)> {
-        let preview = |domain: &Domain| match self.place(domain) {
-            Ok(vm) => {
-                (domain.name().to_owned(), engine::preview(&vm, &self.settings, &self.backup_path), None)
-            }
-            Err(e) => {
-                let stopped = BackupError::Stopped(engine::cancel::StopReason::OtherFailure);
-                (domain.name().to_owned(), Err(stopped), Some(e))
-            }
+    pub fn plan(&self) -> Vec<VmPlan> {
+        let plan = |domain: &Domain| {
+            let (policy, chosen_by) = self.policies.of(domain.name());
+            let outlook = match self.place(domain, policy) {
+                Ok(Some(vm)) => match engine::preview(&vm, &self.settings, &self.backup_path) {
+                    Ok(preview) => Outlook::Backup { place: Place::of(&vm), preview },
+                    Err(error) => Outlook::Unknown(error),
+                },
+                Ok(None) => Outlook::Excluded,
+                Err(error) => Outlook::NoFolder(error),
+            };
+            VmPlan { domain: domain.name().to_owned(), policy, chosen_by, outlook }
         };
-        self.chosen.iter().map(preview).collect()
+        self.chosen.iter().map(plan).collect()
     }
 
-    /// Backs up every domain, `parallel` at once.
+    /// Backs up every domain, several at once.
     pub fn run(
         &self,
-        parallel: usize,
         fail_points: FailPoints,
         watch: &dyn RunWatch,
         cancel: &Cancel,
@@ -164,7 +201,7 @@ impl Session {
         thread::scope(|scope| {
             // Beside the backups: the guard of a run that has just died, or another run, may hold its VM for a while.
             scope.spawn(|| self.recover_others(&engine));
-            for _ in 0..parallel.clamp(1, self.chosen.len().max(1)) {
+            for _ in 0..self.parallel.clamp(1, self.chosen.len().max(1)) {
                 scope.spawn(|| {
                     let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     while let Some((index, domain)) = take() {
@@ -191,6 +228,7 @@ impl Session {
             shared,
             guard: Guard::start(self.host.uri()).map_err(BackupError::from)?,
             journals: JournalDir::open(&self.backup_path).map_err(BackupError::from)?,
+            clock: self.clock,
             fail_points,
         })
     }
@@ -211,25 +249,25 @@ impl Session {
         }
     }
 
-    fn place(&self, domain: &Domain) -> Result<VmTarget, LayoutError> {
-        layout::place(domain, &self.all, &self.backup_path, self.today)
+    fn place(&self, domain: &Domain, policy: RotationPolicy) -> Result<Option<VmTarget>, LayoutError> {
+        layout::place(domain, &self.all, &self.backup_path, policy, self.today)
     }
 
     fn back_up(&self, engine: &Engine, domain: &Domain, watch: &dyn RunWatch, cancel: &Cancel) -> VmOutcome {
         let since = Instant::now();
-        let result = if cancel.stopped().is_some() {
-            VmResult::NotBegun
-        } else {
-            let disks = watch.vm_begin(domain.name());
-            match self.place(domain) {
-                Err(e) => VmResult::NoFolder(e),
-                Ok(vm) => match engine.backup(&vm, disks.as_ref(), cancel) {
-                    Ok(report) => VmResult::Done(report),
-                    Err(e) => VmResult::Failed(e),
-                },
-            }
+        let (policy, chosen_by) = self.policies.of(domain.name());
+        let target = self.place(domain, policy);
+        let place = target.as_ref().ok().and_then(Option::as_ref).map(Place::of);
+        let result = match target {
+            _ if cancel.stopped().is_some() => VmResult::NotBegun,
+            Err(e) => VmResult::NoFolder(e),
+            Ok(None) => VmResult::Excluded(chosen_by),
+            Ok(Some(vm)) => match engine.backup(&vm, watch.vm_begin(domain.name()).as_ref(), cancel) {
+                Ok(report) => VmResult::Done(report),
+                Err(e) => VmResult::Failed(e),
+            },
         };
-        VmOutcome { domain: domain.name().to_owned(), result, took: since.elapsed() }
+        VmOutcome { domain: domain.name().to_owned(), policy, place, result, took: since.elapsed() }
     }
 }
 

@@ -14,6 +14,9 @@ use super::{Lab, Vm};
 /// Where a run under test may be killed or held; see `engine::fail_point`.
 const FAIL_POINT: &str = "VMBACKUP_FAIL_POINT";
 
+/// At what time a run under test begins; see `cli::run`.
+const NOW: &str = "VMBACKUP_TEST_NOW";
+
 /// A run that hangs is a failed test.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 
@@ -68,6 +71,13 @@ impl Lab {
     /// Backs up a VM. The run may fail.
     pub fn run(&self, vm: &Vm) -> Ended {
         self.begin_run(self.run_command(&[vm])).wait()
+    }
+
+    /// Backs up VMs at a time of day and year, UTC. The run may fail.
+    pub fn run_at(&self, now: &str, vms: &[&Vm]) -> Ended {
+        let mut command = self.run_command(vms);
+        command.env(NOW, now);
+        self.begin_run(command).wait()
     }
 
     /// Backs up a VM; panics when that fails.
@@ -227,6 +237,23 @@ impl Ended {
     /// How long the guest stood still.
     pub fn stopped_ms(&self) -> u64 {
         self.vm()["report"]["stopped_ms"].as_u64().expect("a report says how long the guest stood still")
+    }
+
+    /// Where the VM's backups went, and the name of the period.
+    pub fn place(&self) -> (PathBuf, String) {
+        let text = |key: &str| self.vm()[key].as_str().unwrap_or_default().to_owned();
+        (PathBuf::from(text("dir")), text("period"))
+    }
+
+    /// `ok`, `skipped`, `excluded` or `failed`.
+    pub fn vm_status(&self) -> String {
+        self.vm()["status"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// What deserves a look, a line each.
+    pub fn warnings(&self) -> String {
+        let lines = self.vm()["report"]["warnings"].as_array().into_iter().flatten();
+        lines.filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
     }
 
     fn vm(&self) -> &Value {

@@ -1,5 +1,7 @@
 //! Values that are one of a few words.
 
+use serde::Serialize;
+
 use super::Value;
 
 /// How much is logged. Each level includes those before it.
@@ -63,7 +65,8 @@ impl Value for IoClass {
 }
 
 /// How long a chain of a domain goes on, or that the domain is not backed up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RotationPolicy {
     /// A period for each day.
     Daily,
@@ -77,19 +80,59 @@ pub enum RotationPolicy {
     Never,
 }
 
+impl RotationPolicy {
+    const ALL: [Self; 5] = [Self::Daily, Self::Weekly, Self::Monthly, Self::Accumulate, Self::Never];
+
+    /// The word for it in files, in the database and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+            Self::Accumulate => "accumulate",
+            Self::Never => "never",
+        }
+    }
+}
+
+impl std::fmt::Display for RotationPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl Value for RotationPolicy {
     fn parse(text: &str) -> Option<Self> {
-        match text {
-            "daily" => Some(Self::Daily),
-            "weekly" => Some(Self::Weekly),
-            "monthly" => Some(Self::Monthly),
-            "accumulate" => Some(Self::Accumulate),
-            "never" => Some(Self::Never),
+        Self::ALL.into_iter().find(|policy| policy.as_str() == text)
+    }
+
+    fn allowed() -> String {
+        "daily, weekly, monthly, accumulate or never".to_owned()
+    }
+}
+
+/// What to do when libvirt's checkpoints and the chain on disk do not fit any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoRecovery {
+    /// The chain goes to the archive, a new one begins.
+    Yes,
+    /// The VM fails, and is told how to repair it.
+    Warn,
+    /// The VM fails.
+    No,
+}
+
+impl Value for AutoRecovery {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "yes" | "true" => Some(Self::Yes),
+            "warn" => Some(Self::Warn),
+            "no" | "false" => Some(Self::No),
             _ => None,
         }
     }
 
     fn allowed() -> String {
-        "daily, weekly, monthly, accumulate or never".to_owned()
+        "yes, warn or no".to_owned()
     }
 }

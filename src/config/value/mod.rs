@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 mod keyword;
 mod quantity;
 
-pub use keyword::{IoClass, LogLevel, RotationPolicy};
+pub use keyword::{AutoRecovery, IoClass, LogLevel, RotationPolicy};
 pub use quantity::{CompressLevel, Gibibytes, Mebibytes, Niceness, Number, Percent, Seconds};
 
 /// A type that a configuration value is read into.
@@ -28,6 +28,17 @@ pub trait Value: Sized + PartialEq {
     /// Says when an allowed value is not taken literally.
     fn remark(_text: &str) -> Option<&'static str> {
         None
+    }
+}
+
+/// A value that may be missing: the empty text.
+impl<T: Value> Value for Option<T> {
+    fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() { Some(None) } else { T::parse(text).map(Some) }
+    }
+
+    fn allowed() -> String {
+        format!("{}, or empty", T::allowed())
     }
 }
 

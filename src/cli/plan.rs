@@ -1,0 +1,81 @@
+//! What a run would do, for people and for scripts.
+
+use serde_json::{Value, json};
+
+use super::summary::level;
+use crate::engine::Preview;
+use crate::policy::Decision;
+use crate::session::{Outlook, VmPlan};
+
+/// The plan of a run, for people.
+pub(super) fn text(plans: &[VmPlan]) -> String {
+    let mut text = String::from("[DRY-RUN] Nothing is changed. A run now would do this:\n");
+    for plan in plans {
+        let line = match &plan.outlook {
+            Outlook::Excluded => format!("not backed up: policy never ({})", plan.chosen_by),
+            Outlook::NoFolder(error) => format!("cannot: {error}"),
+            Outlook::Unknown(error) => format!("cannot: {error}"),
+            Outlook::Backup { preview, .. } => line(preview),
+        };
+        text += &format!("  {}: {line}\n", plan.domain);
+        if let Outlook::Backup { place, preview } = &plan.outlook {
+            text += &format!("      policy {} ({}), period {}\n", plan.policy, plan.chosen_by, place.period);
+            for note in &preview.plan.notes {
+                text += &format!("      {note}\n");
+            }
+            for skipped in &preview.skipped {
+                text += &format!("      disk {} left out: {}\n", skipped.target, skipped.reason);
+            }
+        }
+    }
+    text
+}
+
+fn line(preview: &Preview) -> String {
+    let plan = &preview.plan;
+    if let Some(error) = &preview.refused {
+        return format!("cannot: {error}");
+    }
+    let archive = match plan.decision {
+        Decision::Full { archive: true } | Decision::Copy { archive: true } => {
+            ", what is there goes to the archive"
+        }
+        _ => "",
+    };
+    let mut line = format!("{} ({}){archive}", level(&plan.decision), plan.why);
+    if !plan.drop_checkpoints.is_empty() {
+        line += &format!(", {} checkpoint(s) no chain needs are deleted", plan.drop_checkpoints.len());
+    }
+    if preview.leftovers {
+        line += "; first, what an interrupted run left is undone";
+    }
+    line
+}
+
+/// The plan of a run, for scripts.
+pub(super) fn json(plans: &[VmPlan]) -> Value {
+    let one = |plan: &VmPlan| {
+        let mut value = json!({
+            "vm": plan.domain,
+            "policy": plan.policy,
+            "policy_from": plan.chosen_by.to_string(),
+        });
+        match &plan.outlook {
+            Outlook::Excluded => value["plan"] = json!("excluded"),
+            Outlook::NoFolder(error) => value["error"] = json!(error.to_string()),
+            Outlook::Unknown(error) => value["error"] = json!(error.to_string()),
+            Outlook::Backup { place, preview } => {
+                value["period"] = json!(place.period);
+                value["dir"] = json!(place.dir);
+                value["plan"] = json!(preview.plan);
+                value["why"] = json!(preview.plan.why.to_string());
+                value["leftovers"] = json!(preview.leftovers);
+                if let Some(error) = &preview.refused {
+                    value["error"] = json!(error.to_string());
+                }
+            }
+        }
+        value
+    };
+    json!({ "dry_run": true, "vms": plans.iter().map(one).collect::<Vec<_>>() })
+}

@@ -1,0 +1,118 @@
+//! Bash patterns for names: what `[[ name == pattern ]]` says, extglob included, without a shell.
+//!
+//! Lives here: the pattern as a tree, and whether a whole name matches it.
+//! Must not live here: which names are asked about (`rotation` for VMs), reading of files (`config`).
+//!
+//! Matching works on sets of positions, so no pattern takes more than polynomial time.
+
+mod parse;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use set::CharSet;
+
+/// A Bash pattern: `*`, `?`, `[a-z]`, `[!abc]`, `@(a|b)`, `*(a)`, `+(a)`, `?(a)`, `!(a)`, and `\` before a character that
+/// stands for itself. Case counts; `*` also matches dots and slashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    nodes: Vec<Node>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Node {
+    Char(char),
+    AnyChar,
+    AnyText,
+    OneOf(CharSet),
+    Group(Repeat, Vec<Vec<Node>>),
+}
+
+/// How often a group may occur.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    /// `@(…)`
+    Once,
+    /// `?(…)`
+    AtMostOnce,
+    /// `*(…)`
+    AnyTimes,
+    /// `+(…)`
+    AtLeastOnce,
+    /// `!(…)`: any text but these.
+    Not,
+}
+
+/// Places in a text, counted in characters.
+type Places = BTreeSet<usize>;
+
+impl Pattern {
+    /// Reads a pattern. Every text is one: what is not complete stands for itself, as in Bash.
+    pub fn new(text: &str) -> Self {
+        let chars: Vec<char> = text.chars().collect();
+        Self { text: text.to_owned(), nodes: parse::sequence(&chars) }
+    }
+
+    /// Whether the whole name matches.
+    pub fn matches(&self, name: &str) -> bool {
+        let chars: Vec<char> = name.chars().collect();
+        ends(&self.nodes, &chars, Places::from([0])).contains(&chars.len())
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Where a match of all nodes may end that begins at one of `from`.
+fn ends(nodes: &[Node], text: &[char], from: Places) -> Places {
+    nodes.iter().fold(from, |places, node| node.ends(text, &places))
+}
+
+impl Node {
+    fn ends(&self, text: &[char], from: &Places) -> Places {
+        let step = |fits: &dyn Fn(char) -> bool| {
+            from.iter().filter(|at| text.get(**at).is_some_and(|c| fits(*c))).map(|at| at + 1).collect()
+        };
+        match self {
+            Self::Char(want) => step(&|c| c == *want),
+            Self::AnyChar => step(&|_| true),
+            Self::OneOf(set) => step(&|c| set.contains(c)),
+            Self::AnyText => from.first().map_or(Places::new(), |first| (*first..=text.len()).collect()),
+            Self::Group(repeat, alternatives) => group_ends(*repeat, alternatives, text, from),
+        }
+    }
+}
+
+fn group_ends(repeat: Repeat, alternatives: &[Vec<Node>], text: &[char], from: &Places) -> Places {
+    let once = |from: &Places| -> Places {
+        alternatives.iter().flat_map(|nodes| ends(nodes, text, from.clone())).collect()
+    };
+    let any_times = |mut reached: Places| {
+        let mut new = reached.clone();
+        while !new.is_empty() {
+            new = once(&new).difference(&reached).copied().collect();
+            reached.extend(&new);
+        }
+        reached
+    };
+    match repeat {
+        Repeat::Once => once(from),
+        Repeat::AtMostOnce => once(from).union(from).copied().collect(),
+        Repeat::AnyTimes => any_times(from.clone()),
+        Repeat::AtLeastOnce => any_times(once(from)),
+        Repeat::Not => {
+            let other_than = |at: &usize| {
+                let excluded = once(&Places::from([*at]));
+                (*at..=text.len()).filter(move |end| !excluded.contains(end)).collect::<Places>()
+            };
+            from.iter().flat_map(other_than).collect()
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Text to tree.
+
+use super::set::CharSet;
+use super::{Node, Repeat};
+
+/// Reads a whole pattern.
+pub(super) fn sequence(text: &[char]) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        at = node(text, at, &mut nodes);
+    }
+    nodes
+}
+
+/// Reads one node and returns where the next one begins.
+fn node(text: &[char], at: usize, nodes: &mut Vec<Node>) -> usize {
+    if let Some((group, end)) = group(text, at) {
+        nodes.push(group);
+        return end;
+    }
+    match text[at] {
+        '*' => nodes.push(Node::AnyText),
+        '?' => nodes.push(Node::AnyChar),
+        '\\' if at + 1 < text.len() => {
+            nodes.push(Node::Char(text[at + 1]));
+            return at + 2;
+        }
+        '[' => {
+            if let Some((set, end)) = CharSet::read(text, at) {
+                nodes.push(Node::OneOf(set));
+                return end;
+            }
+            nodes.push(Node::Char('['));
+        }
+        other => nodes.push(Node::Char(other)),
+    }
+    at + 1
+}
+
+/// Reads `?(a|b)` and the like, and returns where what follows begins. `None` when there is no group here, or no end of it.
+fn group(text: &[char], at: usize) -> Option<(Node, usize)> {
+    let repeat = match text[at] {
+        '@' => Repeat::Once,
+        '?' => Repeat::AtMostOnce,
+        '*' => Repeat::AnyTimes,
+        '+' => Repeat::AtLeastOnce,
+        '!' => Repeat::Not,
+        _ => return None,
+    };
+    if text.get(at + 1) != Some(&'(') {
+        return None;
+    }
+    let mut alternatives = Vec::new();
+    let mut begin = at + 2;
+    let mut depth = 0;
+    let mut next = begin;
+    while let Some(c) = text.get(next) {
+        match c {
+            '\\' => next += 1,
+            '[' => next = CharSet::read(text, next).map_or(next, |(_, end)| end - 1),
+            '(' => depth += 1,
+            ')' if depth > 0 => depth -= 1,
+            '|' | ')' if depth == 0 => {
+                alternatives.push(sequence(&text[begin..next]));
+                begin = next + 1;
+                if *c == ')' {
+                    return Some((Node::Group(repeat, alternatives), begin));
+                }
+            }
+            _ => {}
+        }
+        next += 1;
+    }
+    None
+}

@@ -1,0 +1,274 @@
+//! Each row of the decision table.
+
+use jiff::civil::{Date, date};
+use vmstream::chain::CheckpointName;
+
+use super::rotation::Placement;
+use super::*;
+use crate::config::value::{AutoRecovery, RotationPolicy};
+
+/// A Sunday, and no day of fulls.
+const TODAY: Date = date(2026, 11, 22);
+
+fn cp(n: u32) -> CheckpointName {
+    CheckpointName::new(n)
+}
+
+fn known(n: u32) -> CheckpointSeen {
+    CheckpointSeen { name: cp(n).to_string(), origin: Origin::Chain(cp(n)) }
+}
+
+fn placement(policy: RotationPolicy, today: Date, folders: &[&str]) -> Placement {
+    let folders: Vec<String> = folders.iter().map(|name| (*name).to_owned()).collect();
+    Placement::choose(policy, today, &folders).unwrap()
+}
+
+fn disk(target: &str) -> DiskSeen {
+    DiskSeen {
+        target: target.into(),
+        size: 10,
+        has_bitmap: true,
+        size_in_chain: Some(10),
+        raw_in_chain: false,
+    }
+}
+
+/// A running domain with a chain of two points, all well.
+fn healthy() -> Seen {
+    Seen {
+        placement: placement(RotationPolicy::Monthly, TODAY, &["202611"]),
+        rules: Rules {
+            warn_depth: 100,
+            hard_limit: 365,
+            full_day: 1,
+            recovery: AutoRecovery::Yes,
+            skip_unchanged: true,
+        },
+        failed: None,
+        active: true,
+        chain: ChainSeen {
+            points: vec![cp(0), cp(1)],
+            has_files: true,
+            began: Some(date(2026, 11, 3)),
+            ..ChainSeen::default()
+        },
+        checkpoints: vec![known(0), known(1)],
+        bitmap_fault: None,
+        disks: vec![disk("vda")],
+        offline: OfflineSeen::Changed,
+    }
+}
+
+fn copy_on_disk() -> ChainSeen {
+    ChainSeen { is_copy: true, has_files: true, ..ChainSeen::default() }
+}
+
+/// What a row of the table says, before it is written out.
+#[derive(Clone)]
+enum Want {
+    Incremental,
+    Full { archive: bool, drops: usize },
+    Copy,
+    Skip,
+    Refuse(Refusal),
+}
+
+#[track_caller]
+fn check(case: &str, change: impl Fn(&mut Seen), want: Want, why: Why) {
+    let mut seen = healthy();
+    change(&mut seen);
+    let plan = plan_backup(&seen);
+    let (decision, drops) = match want {
+        Want::Incremental => (Decision::Incremental { parent: cp(1), name: cp(2) }, 0),
+        Want::Full { archive, drops } => (Decision::Full { archive }, drops),
+        Want::Copy => (Decision::Copy { archive: seen.chain.has_files }, 0),
+        Want::Skip => (Decision::Skip, 0),
+        Want::Refuse(refusal) => (Decision::Refuse(refusal), 0),
+    };
+    assert_eq!((&plan.decision, &plan.why), (&decision, &why), "{case}");
+    assert_eq!(plan.drop_checkpoints.len(), drops, "{case}: {plan:?}");
+}
+
+/// The chain is archived and the two checkpoints go.
+const ANEW: Want = Want::Full { archive: true, drops: 2 };
+
+#[test]
+fn a_chain_begins() {
+    let empty = |s: &mut Seen, folders: &[&str], policy| {
+        s.chain = ChainSeen::default();
+        s.placement = placement(policy, TODAY, folders);
+        s.checkpoints.iter_mut().for_each(|c| c.origin = Origin::OlderChain);
+    };
+    let first = |s: &mut Seen| {
+        empty(s, &[], RotationPolicy::Monthly);
+        s.checkpoints.clear();
+    };
+    let full = |drops| Want::Full { archive: false, drops };
+    check("first", first, full(0), Why::NoChain);
+    let boundary = |s: &mut Seen| empty(s, &["202610"], RotationPolicy::Monthly);
+    check("boundary", boundary, full(2), Why::NewPeriod("202610".into()));
+    // A boundary is planned: no setting about damage has a say.
+    for recovery in [AutoRecovery::Warn, AutoRecovery::No] {
+        let off = |s: &mut Seen| {
+            boundary(s);
+            s.rules.recovery = recovery;
+        };
+        check("boundary, recovery off", off, full(2), Why::NewPeriod("202610".into()));
+    }
+    let policy = |s: &mut Seen| empty(s, &["202611"], RotationPolicy::Weekly);
+    check("policy changed", policy, full(2), Why::NewPolicy(RotationPolicy::Weekly));
+    let back = |s: &mut Seen| {
+        s.checkpoints.iter_mut().for_each(|c| c.origin = Origin::OlderChain);
+        s.rules.recovery = AutoRecovery::No;
+    };
+    check("policy changed to and fro", back, ANEW, Why::WasElsewhere);
+    check("after a copy", |s| s.chain = copy_on_disk(), ANEW, Why::AfterCopy);
+}
+
+#[test]
+fn a_chain_goes_on_or_begins_anew() {
+    check("all well", |_| {}, Want::Incremental, Why::ChainContinues);
+    check("other VM", |s| s.chain.other_vm = Some("u".into()), ANEW, Why::OtherVm("u".into()));
+    let failed = Why::LastTryFailed("x".into());
+    check("last try failed", |s| s.failed = Some("x".into()), ANEW, failed);
+    check("disk shrank", |s| s.disks[0].size = 9, ANEW, Why::DiskResized("vda".into()));
+    check("disk grew", |s| s.disks[0].size = 11, ANEW, Why::DiskResized("vda".into()));
+    check("disk converted", |s| s.disks[0].raw_in_chain = true, ANEW, Why::DiskConverted("vda".into()));
+    check("all disks replaced", |s| s.disks[0].has_bitmap = false, ANEW, Why::OtherDisks);
+    let added =
+        |s: &mut Seen| s.disks.push(DiskSeen { has_bitmap: false, size_in_chain: None, ..disk("vdb") });
+    check("disk added", added, Want::Incremental, Why::ChainContinues);
+    let removed = |s: &mut Seen| s.disks = vec![disk("vdb")];
+    check("disk removed", removed, Want::Incremental, Why::ChainContinues);
+    let older = |s: &mut Seen| {
+        s.checkpoints.push(CheckpointSeen { name: cp(7).to_string(), origin: Origin::OlderChain });
+    };
+    let mut seen = healthy();
+    older(&mut seen);
+    assert_eq!(plan_backup(&seen).drop_checkpoints, [cp(7).to_string()], "only what no chain goes on from");
+}
+
+#[test]
+fn damage_is_repaired_unless_that_is_switched_off() {
+    type Change = fn(&mut Seen);
+    let list = |s: &mut Seen| s.chain.broken = Some(Broken::List("x".into()));
+    let data = |s: &mut Seen| s.chain.broken = Some(Broken::Data("x".into()));
+    let lost = |s: &mut Seen| drop(s.checkpoints.pop());
+    let bitmap = |s: &mut Seen| s.bitmap_fault = Some("x".into());
+    let broken = Why::ChainBroken("x".into());
+    // (case, change, why, checkpoints left, whether the setting has a say)
+    let cases: [(&str, Change, Why, usize, bool); 4] = [
+        ("checkpoint lost", lost, Why::CheckpointLost(cp(1).to_string()), 1, true),
+        ("bitmap lost", bitmap, Why::BitmapLost("x".into()), 2, true),
+        ("list damaged", list, broken.clone(), 2, true),
+        ("data lost", data, broken, 2, false),
+    ];
+    for (case, change, why, drops, has_a_say) in cases {
+        check(case, change, Want::Full { archive: true, drops }, why.clone());
+        for recovery in [AutoRecovery::Warn, AutoRecovery::No] {
+            let off = |s: &mut Seen| {
+                change(s);
+                s.rules.recovery = recovery;
+            };
+            let refused = Want::Refuse(Refusal::RecoveryOff);
+            let want = if has_a_say { refused } else { Want::Full { archive: true, drops } };
+            check(case, off, want, why.clone());
+        }
+    }
+}
+
+#[test]
+fn a_domain_that_is_shut_off() {
+    let off = |s: &mut Seen| s.active = false;
+    let copied = |s: &mut Seen| {
+        off(s);
+        s.chain = copy_on_disk();
+        s.offline = OfflineSeen::Unchanged;
+    };
+    check("a chain is there", off, Want::Copy, Why::ShutOff);
+    check("copied before", copied, Want::Skip, Why::Unchanged);
+    let changed = |s: &mut Seen| {
+        copied(s);
+        s.offline = OfflineSeen::Changed;
+    };
+    check("changed since", changed, Want::Copy, Why::ShutOff);
+    let always = |s: &mut Seen| {
+        copied(s);
+        s.rules.skip_unchanged = false;
+    };
+    check("never skipped", always, Want::Copy, Why::ShutOff);
+    let foreign = |s: &mut Seen| {
+        copied(s);
+        s.checkpoints[0].origin = Origin::Foreign;
+    };
+    check("somebody else's checkpoint is not in the way", foreign, Want::Skip, Why::Unchanged);
+}
+
+#[test]
+fn the_day_of_fulls_comes_once_and_only_for_chains_that_end_by_date() {
+    let on = |policy, today: Date, began: Date, full_day| {
+        move |s: &mut Seen| {
+            s.placement = placement(policy, today, &[]);
+            s.chain.began = Some(began);
+            s.rules.full_day = full_day;
+        }
+    };
+    let (weekly, monthly) = (RotationPolicy::Weekly, RotationPolicy::Monthly);
+    let first = date(2026, 12, 1);
+    let day = |n| date(2026, 11, n);
+    let goes_on = |case, change| check(case, change, Want::Incremental, Why::ChainContinues);
+    check("in mid-week", on(weekly, first, day(30), 1), ANEW, Why::FullDay(1));
+    check("in mid-month", on(monthly, TODAY, day(3), 22), ANEW, Why::FullDay(22));
+    check("day 31 of a shorter month", on(monthly, day(30), day(3), 31), ANEW, Why::FullDay(31));
+    goes_on("its second run", on(monthly, TODAY, TODAY, 22));
+    goes_on("another day", on(monthly, TODAY, day(3), 21));
+    goes_on("daily chains are of that day", on(RotationPolicy::Daily, TODAY, TODAY, 22));
+    goes_on("accumulating chains do not end by date", on(RotationPolicy::Accumulate, TODAY, day(3), 22));
+    goes_on("31 on the 30th of a longer month", on(monthly, date(2026, 12, 30), date(2026, 12, 1), 31));
+}
+
+#[test]
+fn an_accumulating_chain_warns_and_ends_by_its_restore_points() {
+    let with = |points: u32| {
+        let mut seen = healthy();
+        seen.placement = placement(RotationPolicy::Accumulate, TODAY, &[]);
+        seen.rules = Rules { warn_depth: 3, hard_limit: 4, ..seen.rules };
+        seen.chain.points = (0..points).map(cp).collect();
+        seen.checkpoints = (0..points).map(known).collect();
+        plan_backup(&seen)
+    };
+    let long = |points| vec![Note::LongChain { points, limit: 4 }];
+    // (points before, why, notes)
+    let cases = [
+        (1, Why::ChainContinues, vec![]),
+        (2, Why::ChainContinues, long(3)),
+        (3, Why::ChainContinues, long(4)),
+        (4, Why::ChainLimit(4), vec![]),
+    ];
+    for (points, why, notes) in cases {
+        let plan = with(points);
+        assert_eq!((plan.why, plan.notes), (why, notes), "{points}");
+        let full = Decision::Full { archive: true };
+        assert_eq!(plan.decision == full, points == 4, "{points}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_is_said() {
+    let mut seen = healthy();
+    seen.placement = placement(RotationPolicy::Monthly, TODAY, &["202612", "202611"]);
+    let plan = plan_backup(&seen);
+    assert_eq!(plan.decision, Decision::Incremental { parent: cp(1), name: cp(2) });
+    assert_eq!(plan.notes, [Note::ClockBehind { period: "202612".into(), today: TODAY }]);
+}
+
+#[test]
+fn a_foreign_checkpoint_is_never_touched() {
+    for name in ["mine", "virtnbdbackup.2"] {
+        let mut seen = healthy();
+        seen.checkpoints.push(CheckpointSeen { name: name.into(), origin: Origin::Foreign });
+        let plan = plan_backup(&seen);
+        assert_eq!(plan.decision, Decision::Refuse(Refusal::ForeignCheckpoints(vec![name.into()])));
+        assert!(plan.drop_checkpoints.is_empty());
+    }
+}

@@ -1,0 +1,174 @@
+//! What a decision says: what to do, why, and what deserves a look.
+
+use std::fmt;
+
+use jiff::civil::Date;
+use serde::Serialize;
+use vmstream::chain::CheckpointName;
+
+use crate::config::value::RotationPolicy;
+
+/// Why this level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Why {
+    /// First backup of the VM.
+    NoChain,
+    /// The period's first backup; the newest earlier period that is there.
+    NewPeriod(String),
+    /// First backup under this policy.
+    NewPolicy(RotationPolicy),
+    /// The VM went on in another folder meanwhile, and now comes back: policy or clock changed to and fro.
+    WasElsewhere,
+    /// As many restore points as an accumulating chain may have.
+    ChainLimit(usize),
+    /// The day of the month on which chains begin anew.
+    FullDay(u32),
+    /// The chain is that of another VM, which had the same name.
+    OtherVm(String),
+    /// The last try failed with this.
+    LastTryFailed(String),
+    /// The chain goes on.
+    ChainContinues,
+    /// The folder holds a copy made while the domain was shut off.
+    AfterCopy,
+    /// libvirt no longer has the checkpoint.
+    CheckpointLost(String),
+    /// The checkpoint is there, its bitmaps are not usable.
+    BitmapLost(String),
+    /// The chain on disk cannot be continued.
+    ChainBroken(String),
+    /// A disk has another size than in the chain. virtnbdrestore before 2.29 gives every point the size of the first
+    /// one, and drops what does not fit without an error: such a chain would not be exact under every reader.
+    DiskResized(String),
+    /// A disk was raw when the chain began, and its image beside the streams would be taken for one of them.
+    DiskConverted(String),
+    /// None of the disks of the last point is part of this one.
+    OtherDisks,
+    /// The domain is shut off.
+    ShutOff,
+    /// Shut off, and nothing changed since the last copy.
+    Unchanged,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoChain => write!(f, "first backup of this VM"),
+            Self::NewPeriod(previous) => write!(f, "a new period begins, after {previous}"),
+            Self::NewPolicy(policy) => write!(f, "first backup under the policy {policy}"),
+            Self::WasElsewhere => write!(f, "the VM's checkpoints belong to a newer chain in another folder"),
+            Self::ChainLimit(limit) => {
+                write!(f, "the chain has {limit} restore points, its limit (ACCUMULATE_HARD_LIMIT)")
+            }
+            Self::FullDay(day) => write!(f, "chains begin anew on day {day} (CHECKPOINT_FORCE_FULL_ON_DAY)"),
+            Self::OtherVm(uuid) => write!(f, "the chain is that of another VM of this name (UUID {uuid})"),
+            Self::LastTryFailed(message) => write!(f, "the last try failed: {message}"),
+            Self::ChainContinues => write!(f, "the chain continues"),
+            Self::AfterCopy => write!(f, "the last backup is a copy made while the VM was shut off"),
+            Self::CheckpointLost(name) => write!(f, "libvirt no longer has checkpoint {name}"),
+            Self::BitmapLost(message) => write!(f, "a dirty bitmap is lost ({message})"),
+            Self::ChainBroken(message) => write!(f, "the chain cannot be continued: {message}"),
+            Self::DiskResized(target) => write!(f, "disk {target} was resized"),
+            Self::DiskConverted(target) => write!(f, "disk {target} was converted from raw"),
+            Self::OtherDisks => write!(f, "none of the chain's disks is there any more"),
+            Self::ShutOff => write!(f, "the VM is shut off"),
+            Self::Unchanged => write!(f, "shut off and unchanged since the last copy"),
+        }
+    }
+}
+
+/// Why nothing can be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Refusal {
+    /// Checkpoints that are not ours are in the way.
+    ForeignCheckpoints(Vec<String>),
+    /// Chain and checkpoints do not fit, and repairs are switched off.
+    RecoveryOff,
+}
+
+/// What deserves a look, though the backup is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The period of the newest chain has not begun yet, says the clock.
+    ClockBehind {
+        /// The chain's period.
+        period: String,
+        /// What the clock says.
+        today: Date,
+    },
+    /// An accumulating chain gets long.
+    LongChain {
+        /// Its restore points, with the one of this run.
+        points: usize,
+        /// At so many a new one begins.
+        limit: u32,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClockBehind { period, today } => write!(
+                f,
+                "the clock says {today}, but the newest chain is that of {period}: the clock was set back, or was ahead then. The \
+                 chain of {period} goes on until the clock has reached it"
+            ),
+            Self::LongChain { points, limit } => write!(
+                f,
+                "the chain has {points} restore points now; a restore reads all of them. At {limit} it is archived and a new one \
+                 begins (ACCUMULATE_HARD_LIMIT)"
+            ),
+        }
+    }
+}
+
+impl Serialize for Note {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What one run will do to one domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Decision {
+    /// Nothing.
+    Skip,
+    /// Every disk, as a chain's first point.
+    Full {
+        /// The folder's chain or copy goes to the archive.
+        archive: bool,
+    },
+    /// What changed since the last point.
+    Incremental {
+        /// The last point.
+        #[serde(serialize_with = "as_text")]
+        parent: CheckpointName,
+        /// The new one.
+        #[serde(serialize_with = "as_text")]
+        name: CheckpointName,
+    },
+    /// Every disk of a domain that is shut off.
+    Copy {
+        /// The folder's chain or copy goes to the archive.
+        archive: bool,
+    },
+    /// Nothing, and somebody must look.
+    Refuse(Refusal),
+}
+
+fn as_text<S: serde::Serializer>(name: &CheckpointName, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(name)
+}
+
+/// The decision, its reason, and what goes before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// What to do.
+    pub decision: Decision,
+    /// Why.
+    pub why: Why,
+    /// Checkpoints of ours that no chain needs any more; deleted before the backup.
+    pub drop_checkpoints: Vec<String>,
+    /// What deserves a look.
+    pub notes: Vec<Note>,
+}

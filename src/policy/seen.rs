@@ -1,0 +1,115 @@
+//! The facts that a decision rests on.
+
+use jiff::civil::Date;
+use vmstream::chain::CheckpointName;
+
+use super::rotation::Placement;
+use crate::config::value::AutoRecovery;
+
+/// Where a checkpoint that libvirt knows comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The chain in the current folder: same name, same creation time.
+    Chain(CheckpointName),
+    /// An older chain of this domain, in an archive or another period.
+    OlderChain,
+    /// Nobody we know.
+    Foreign,
+}
+
+/// A checkpoint that libvirt knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointSeen {
+    /// Its name.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// What the current folder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainSeen {
+    /// Checkpoints of the chain, oldest first.
+    pub points: Vec<CheckpointName>,
+    /// There are files of a chain or copy, so they are in the way of a new full.
+    pub has_files: bool,
+    /// It is a copy of a domain that was shut off.
+    pub is_copy: bool,
+    /// What makes it impossible to go on with, if anything.
+    pub broken: Option<Broken>,
+    /// The day of its first point.
+    pub began: Option<Date>,
+    /// It belongs to a VM of the same name with this UUID, which is not the domain's.
+    pub other_vm: Option<String>,
+}
+
+/// What makes it impossible to go on with a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Its list of points is missing, damaged, or has a gap.
+    List(String),
+    /// A stream of it is missing or damaged.
+    Data(String),
+}
+
+/// A disk that is to be backed up as a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSeen {
+    /// Disk target.
+    pub target: String,
+    /// Bytes of the disk now.
+    pub size: u64,
+    /// The last checkpoint has a bitmap for it.
+    pub has_bitmap: bool,
+    /// Bytes of the disk at its newest stream in the chain.
+    pub size_in_chain: Option<u64>,
+    /// The chain has it as a raw image, from before it was converted.
+    pub raw_in_chain: bool,
+}
+
+/// What the images of a domain that is shut off tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfflineSeen {
+    /// As they were when the last copy was taken.
+    Unchanged,
+    /// Changed, or nothing to compare with.
+    Changed,
+}
+
+/// The settings that a decision follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Restore points of an accumulating chain from which on a warning is due.
+    pub warn_depth: u32,
+    /// Restore points at which an accumulating chain ends.
+    pub hard_limit: u32,
+    /// Day of the month on which weekly and monthly chains begin anew.
+    pub full_day: u32,
+    /// What to do when checkpoints and chain do not fit any more.
+    pub recovery: AutoRecovery,
+    /// A domain that is shut off and unchanged is skipped.
+    pub skip_unchanged: bool,
+}
+
+/// Everything a decision rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The period and its folder.
+    pub placement: Placement,
+    /// The settings.
+    pub rules: Rules,
+    /// What the last try of this run failed with, if a full can cure that.
+    pub failed: Option<String>,
+    /// A QEMU process has the disks open.
+    pub active: bool,
+    /// The current folder.
+    pub chain: ChainSeen,
+    /// What libvirt knows.
+    pub checkpoints: Vec<CheckpointSeen>,
+    /// Why the last checkpoint's bitmaps cannot be used; `None` when they are sound (or nobody asked).
+    pub bitmap_fault: Option<String>,
+    /// The disks that become streams.
+    pub disks: Vec<DiskSeen>,
+    /// For a domain that is shut off.
+    pub offline: OfflineSeen,
+}

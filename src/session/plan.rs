@@ -1,0 +1,38 @@
+//! What a run would do, as a value: for each VM its policy, its period, and the decision with its reason.
+
+use super::layout::LayoutError;
+use super::run::Place;
+use crate::config::value::RotationPolicy;
+use crate::engine::{BackupError, Preview};
+use crate::policy::rotation::ChosenBy;
+
+/// What a run would do to one VM.
+#[derive(Debug)]
+pub struct VmPlan {
+    /// Its name.
+    pub domain: String,
+    /// Its rotation policy.
+    pub policy: RotationPolicy,
+    /// Where that comes from.
+    pub chosen_by: ChosenBy,
+    /// What follows.
+    pub outlook: Outlook,
+}
+
+/// What follows from the facts about one VM.
+#[derive(Debug)]
+pub enum Outlook {
+    /// Nothing: its policy is `never`.
+    Excluded,
+    /// This.
+    Backup {
+        /// Where it goes.
+        place: Place,
+        /// The decision, its reason, and the repairs before it.
+        preview: Preview,
+    },
+    /// It cannot have a folder.
+    NoFolder(LayoutError),
+    /// The facts could not be had.
+    Unknown(BackupError),
+}

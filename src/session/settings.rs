@@ -1,0 +1,44 @@
+//! The configuration, as the parts of a run take it.
+
+use crate::config::Settings;
+use crate::engine::settings::{EngineSettings, Reserve};
+use crate::policy::Rules;
+use crate::policy::glob::Pattern;
+use crate::policy::rotation::Policies;
+
+/// Which VM rotates how.
+pub(super) fn policies(settings: &Settings) -> Policies {
+    Policies {
+        default: settings.backup_rotation_policy.unwrap_or(settings.default_rotation_policy),
+        by_vm: settings.vm_policies.clone(),
+        exclude: settings.exclude_patterns.iter().map(|text| Pattern::new(text)).collect(),
+    }
+}
+
+/// What the engine must know.
+pub(super) fn engine(settings: &Settings) -> EngineSettings {
+    EngineSettings {
+        compression: Some(settings.compress_level.get()),
+        scratch_dir: settings.scratch_dir.as_path().to_owned(),
+        scratch_reserve: Reserve {
+            bytes: settings.scratch_reserve.bytes(),
+            percent: settings.scratch_reserve_percent.get().into(),
+        },
+        target_reserve: Reserve {
+            bytes: settings.target_reserve.bytes(),
+            percent: settings.target_reserve_percent.get().into(),
+        },
+        freeze: settings.text("VIRTNBD_FSFREEZE") != Some("false"),
+        freeze_limit: settings.freeze_timeout.duration(),
+        raw_disks: settings.backup_raw_disks.on,
+        include_disks: settings.include_disks.as_slice().to_vec(),
+        exclude_disks: settings.exclude_disks.as_slice().to_vec(),
+        rules: Rules {
+            warn_depth: settings.accumulate_warn_depth.get(),
+            hard_limit: settings.accumulate_hard_limit.get(),
+            full_day: settings.force_full_on_day.get(),
+            recovery: settings.auto_recovery,
+            skip_unchanged: settings.skip_offline_unchanged.on,
+        },
+    }
+}

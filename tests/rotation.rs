@@ -1,0 +1,152 @@
+//! Periods and policies on real VMs, with the clock in the test's hand.
+
+mod lab;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lab::{DiskSpec, Ended, History, Lab, Vm, text};
+
+const MIB: u64 = 1 << 20;
+
+fn small_vm(lab: &Lab, name: &str) -> Vm {
+    let vm = lab.paused_vm(name, &[DiskSpec::new("vda", 2 * MIB)]);
+    vm.resume();
+    vm
+}
+
+/// One VM's chains, wherever they are by now.
+struct Bed<'a> {
+    lab: &'a Lab,
+    vm: &'a Vm,
+    chains: Vec<(PathBuf, History)>,
+    stamp: u8,
+}
+
+impl<'a> Bed<'a> {
+    fn new(lab: &'a Lab, vm: &'a Vm) -> Self {
+        Self { lab, vm, chains: vec![], stamp: 0 }
+    }
+
+    /// Writes something, backs up on a day, and expects this level in this period, for this reason.
+    #[track_caller]
+    fn run(&mut self, now: &str, level: &str, period: &str, why: &str) -> Ended {
+        self.stamp += 1;
+        self.vm.write("vda", u64::from(self.stamp) * 4096, 512, self.stamp).expect("a write");
+        let ended = self.lab.run_at(now, &[self.vm]);
+        let (dir, got) = ended.place();
+        assert_eq!((ended.level().as_str(), got.as_str()), (level, period), "{now}: {ended:#?}");
+        assert!(ended.why().contains(why), "{now}: {:?} is not in {:?}", why, ended.why());
+        assert!(!ended.log.contains("ERROR"), "{now}: {}", ended.log);
+        let there = self.chains.iter().position(|(chain, _)| *chain == dir);
+        if level == "full" {
+            let archive = ended.report("archived_to");
+            match there {
+                Some(there) => self.chains[there].0 = PathBuf::from(archive),
+                None => assert_eq!(archive, "null", "{now}"),
+            }
+            self.chains.push((dir, History::default()));
+        }
+        let at = if level == "full" { self.chains.len() - 1 } else { there.expect("a chain goes on") };
+        self.chains[at].1.note(self.lab, self.vm);
+        ended
+    }
+
+    /// Everything that was ever taken can be restored where it is said to be.
+    #[track_caller]
+    fn assert_all(&self) {
+        for (dir, history) in &self.chains {
+            history.assert_restorable(self.lab, dir);
+        }
+    }
+}
+
+fn overrides(lab: &Lab, file: &str, lines: &str) {
+    fs::write(lab.config_dir().join("default").join(file), lines).expect("a configuration");
+}
+
+fn folders(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("a folder").flatten().filter(|entry| entry.path().is_dir());
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().expect("text")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn periods_begin_by_the_calendar_and_the_day_of_fulls() {
+    let lab = Lab::new("periods");
+    let vm = small_vm(&lab, "calendar");
+    let mut bed = Bed::new(&lab, &vm);
+    // Local time decides, not UTC.
+    lab.configure(&[("DEFAULT_ROTATION_POLICY", "monthly"), ("CHECKPOINT_FORCE_FULL_ON_DAY", "20")]);
+    bed.run("2026-11-22T01:00:00Z", "full", "202611", "first backup");
+    bed.run("2026-11-30T23:30:00Z", "incremental 1", "202611", "continues");
+    bed.run("2026-12-01T01:00:00Z", "full", "202612", "a new period begins, after 202611");
+    bed.run("2026-12-20T01:00:00Z", "full", "202612", "day 20");
+    bed.run("2026-12-20T23:00:00Z", "incremental 1", "202612", "continues");
+    // The clock is set back over the boundary: no second chain.
+    bed.run("2027-01-01T01:00:00Z", "full", "202701", "a new period begins");
+    let ended = bed.run("2026-12-31T23:00:00Z", "incremental 1", "202701", "continues");
+    assert!(ended.warnings().contains("the clock says 2026-12-31"), "{}", ended.warnings());
+    bed.run("2027-01-02T01:00:00Z", "incremental 2", "202701", "continues");
+    bed.assert_all();
+    assert_eq!(folders(&lab.backup_path().join(vm.name())), ["202611", "202612", "202701"]);
+}
+
+#[test]
+fn a_policy_may_change_to_any_other_and_back() {
+    let lab = Lab::new("policies");
+    let vm = small_vm(&lab, "policies");
+    let mut bed = Bed::new(&lab, &vm);
+    let policy =
+        |word: &str| lab.configure(&[("DEFAULT_ROTATION_POLICY", word), ("ACCUMULATE_HARD_LIMIT", "3")]);
+    policy("monthly");
+    bed.run("2026-11-22T01:00:00Z", "full", "202611", "first backup");
+    policy("weekly");
+    bed.run("2026-11-23T01:00:00Z", "full", "2026-W48", "under the policy weekly");
+    // By its exact name, and a pattern for another VM that does not match.
+    overrides(
+        &lab,
+        "vm_overrides.conf",
+        &format!("declare -A VM_POLICY\nVM_POLICY[\"{}\"]=\"daily\"\n", vm.name()),
+    );
+    overrides(&lab, "exclude_patterns.conf", "EXCLUDE_PATTERNS+=(\"nobody-*\")\n");
+    bed.run("2026-11-24T01:00:00Z", "full", "20261124", "under the policy daily");
+    bed.run("2026-11-25T01:00:00Z", "full", "20261125", "after 20261124");
+    overrides(&lab, "vm_overrides.conf", &format!("VM_POLICY[{}]=accumulate\n", vm.name()));
+    bed.run("2026-11-26T01:00:00Z", "full", "accumulate", "under the policy accumulate");
+    bed.run("2027-03-01T01:00:00Z", "incremental 1", "accumulate", "continues");
+    bed.run("2027-03-02T01:00:00Z", "incremental 2", "accumulate", "continues");
+    bed.run("2027-03-03T01:00:00Z", "full", "accumulate", "3 restore points, its limit");
+    assert_eq!(bed.chains.last().expect("chains").0, lab.backup_path().join(vm.name()));
+    overrides(&lab, "vm_overrides.conf", "");
+    policy("monthly");
+    // Back in a period whose chain the VM has left, and which could not be repaired: that is no damage.
+    lab.configure(&[("ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION", "no")]);
+    bed.run("2026-11-27T01:00:00Z", "full", "202611", "newer chain in another folder");
+    bed.run("2026-11-28T01:00:00Z", "incremental 1", "202611", "continues");
+    bed.assert_all();
+}
+
+#[test]
+fn a_vm_that_is_excluded_is_left_alone_also_when_it_is_named() {
+    let lab = Lab::new("excluded");
+    lab.configure(&[]);
+    let vm = small_vm(&lab, "excluded");
+    overrides(
+        &lab,
+        "exclude_patterns.conf",
+        &format!("EXCLUDE_PATTERNS+=(\"{}@(exc|inc)*\")\n", lab.prefix()),
+    );
+    overrides(&lab, "vm_overrides.conf", &format!("VM_POLICY[\"{}\"]=\"daily\"\n", vm.name()));
+    let ended = lab.run(&vm);
+    assert_eq!((ended.status.code(), ended.vm_status().as_str()), (Some(0), "excluded"), "{ended:#?}");
+    assert!(ended.log.contains("policy never (EXCLUDE_PATTERNS"), "{}", ended.log);
+    assert!(!lab.backup_path().join(vm.name()).exists());
+    let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]);
+    assert!(text(&plan).contains("not backed up: policy never"), "{}", text(&plan));
+    overrides(&lab, "vm_overrides.conf", &format!("VM_POLICY[\"{}\"]=\"fortnightly\"\n", vm.name()));
+    let refused = lab.vmbackup(&["--run", "--vm", vm.name()]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    assert!(text(&refused).contains("daily, weekly, monthly, accumulate or never"), "{}", text(&refused));
+}
