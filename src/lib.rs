@@ -4,6 +4,7 @@
 //! crate `vmstream` with `stream`, `chain` and `restore`.
 #![deny(unsafe_code)]
 
+pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,0 +1,81 @@
+//! The database of a run, shared by its threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tempfile::TempDir;
+
+use super::error::CatalogError;
+
+/// The database, or its absence. May be used by several threads at once.
+#[derive(Debug)]
+pub struct Catalog {
+    database: Mutex<Option<Connection>>,
+    path: PathBuf,
+    warned: AtomicBool,
+    /// Holds the copy that is read, where the database itself must not be touched. Goes after the connection.
+    _copy: Option<TempDir>,
+}
+
+impl Catalog {
+    pub(super) fn new(database: Option<Connection>, path: PathBuf, copy: Option<TempDir>) -> Self {
+        let warned = AtomicBool::new(false);
+        Self { database: Mutex::new(database), path, warned, _copy: copy }
+    }
+
+    /// False when this run goes on without a database.
+    pub fn is_available(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Where the database is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
+        // A thread that panicked in here left no transaction: it was rolled back on its way out.
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes, all or nothing. The first failure of a run is a warning, those after it are its echo.
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Option<T> {
+        let mut database = self.lock();
+        let done = in_transaction(database.as_mut()?, work);
+        done.map_err(|error| self.tell(&error)).ok()
+    }
+
+    fn tell(&self, error: &rusqlite::Error) {
+        let path = self.path.display();
+        if self.warned.swap(true, Ordering::Relaxed) {
+            tracing::debug!("The database {path} cannot be written: {error}");
+        } else {
+            tracing::warn!(
+                "The database {path} cannot be written: {error}. Backups go on; what they do is missing there"
+            );
+        }
+    }
+
+    /// Asks.
+    pub(super) fn read<T>(
+        &self,
+        ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogError> {
+        let database = self.lock();
+        Ok(ask(database.as_ref().ok_or(CatalogError::Unavailable)?)?)
+    }
+}
+
+/// Runs `work` in a transaction that is ours to write from its beginning: it cannot fail half-way because of another
+/// writer, and waits for one at its start.
+pub(super) fn in_transaction<T>(
+    database: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
+}

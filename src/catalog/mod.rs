@@ -1,0 +1,34 @@
+//! The record of what was done: `_state/vmbackup.db`, an SQLite database that people query.
+//!
+//! Lives here: its tables, how it is opened, mended and made anew from the backups on disk, what is written and what
+//! can be asked. No SQL stands outside this folder.
+//! Must not live here: decisions. What a backup needs to be restored is in its own folder: a run works without this.
+//!
+//! [`Catalog::open`] never fails. Where no database can be had, what is written is dropped with one warning, and what
+//! is asked is answered with [`CatalogError::Unavailable`]: whoever wants to delete takes that for a no.
+
+mod chain;
+mod error;
+mod event;
+mod handle;
+mod open;
+mod query;
+mod schema;
+mod session;
+mod stamp;
+mod vm_backup;
+mod words;
+
+pub use chain::ChainHealth;
+pub use error::CatalogError;
+pub use event::{ChainEvent, ConfigEvent, EventRow, FileOperation, PeriodEvent, RetentionEvent};
+pub use handle::Catalog;
+pub use query::{History, LastSuccess, PastError, VmPeriod};
+pub use session::{NewSession, SessionId, SessionRow};
+pub use stamp::Stamp;
+pub use vm_backup::{DiskBackup, Failure, VmBackup};
+pub use words::{
+    ArchiveReason, ArchiveTrigger, BackupMethod, BackupType, ChainEventKind, ChainStatus, ConfigEventKind,
+    DateSource, DiskResult, ErrorCode, FileType, Operation, PeriodEventKind, PreserveReason, Remover,
+    RetentionAction, RetentionTarget, SessionKind, SessionStatus, VmEvent, VmStatus,
+};

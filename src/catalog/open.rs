@@ -1,0 +1,203 @@
+//! Opening the database: making it, mending it, or going on without it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::error::SchemaError;
+use super::handle::Catalog;
+use super::schema::{self, Prepared};
+use super::stamp::utc;
+
+/// How long a writer waits for another one.
+const BUSY: Duration = Duration::from_secs(15);
+
+/// Group may read, others nothing: what the tree has everywhere.
+const FILE_MODE: u32 = 0o640;
+
+/// Tries at copying a database that somebody is writing to.
+const COPY_TRIES: u32 = 5;
+
+/// Why there is no database.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Schema(#[from] SchemaError),
+    /// The content is no longer a sound database.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            _ => Self::Schema(error.into()),
+        }
+    }
+}
+
+impl Catalog {
+    /// Opens `_state/vmbackup.db` below a backup path for writing; makes it where there is none.
+    ///
+    /// Never fails: a damaged file is moved aside and a new one made, and where that is impossible the run goes on
+    /// without, which is said in the log. Call it with the session's lock held: nobody else must be mending it.
+    pub fn open(backup_path: &Path, now: Timestamp) -> Self {
+        let path = database_of(backup_path);
+        let database = match sound(&path, now) {
+            Ok(database) => Some(database),
+            Err(error) => {
+                tracing::warn!(
+                    "The database {} cannot be used: {error}. Backups go on without",
+                    path.display()
+                );
+                None
+            }
+        };
+        Self::new(database, path, None)
+    }
+
+    /// Reads the database below a backup path without changing anything there, not even its helper files.
+    ///
+    /// What is asked is answered from a private copy, brought up to date and mended as a run would do it. What is
+    /// written goes to that copy and is lost.
+    pub fn peek(backup_path: &Path, now: Timestamp) -> Self {
+        let path = database_of(backup_path);
+        let opened = tempfile::tempdir().map_err(OpenError::from).and_then(|dir| {
+            let copy = dir.path().join("vmbackup.db");
+            copy_quiet(&path, &copy)?;
+            Ok((sound(&copy, now)?, dir))
+        });
+        match opened {
+            Ok((database, dir)) => Self::new(Some(database), path, Some(dir)),
+            Err(error) => {
+                tracing::warn!("The database {} cannot be read: {error}", path.display());
+                Self::new(None, path, None)
+            }
+        }
+    }
+
+    /// No database: what is written is dropped.
+    pub fn none() -> Self {
+        Self::new(None, PathBuf::new(), None)
+    }
+}
+
+fn database_of(backup_path: &Path) -> PathBuf {
+    backup_path.join("_state").join("vmbackup.db")
+}
+
+/// A database that is sound and has our tables. A damaged one is moved aside first.
+fn sound(path: &Path, now: Timestamp) -> Result<Connection, OpenError> {
+    match connect(path, now) {
+        Err(OpenError::Damaged(what)) => {
+            let aside = move_aside(path, now)?;
+            tracing::warn!(
+                "The database {} is damaged ({what}). It was moved to {}, and a new one is made",
+                path.display(),
+                aside.display()
+            );
+            connect(path, now)
+        }
+        other => other,
+    }
+}
+
+fn connect(path: &Path, now: Timestamp) -> Result<Connection, OpenError> {
+    make_file(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut database = Connection::open_with_flags(path, flags)?;
+    database.busy_timeout(BUSY)?;
+    database.pragma_update(None, "foreign_keys", true)?;
+    // Not possible on some network file systems: SQLite then says which other way it keeps, and keeps it.
+    database.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    let verdict: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Err(OpenError::Damaged(verdict));
+    }
+    match schema::prepare(&mut database, &utc(now)) {
+        Ok(Prepared::Made | Prepared::Current) => {}
+        Ok(Prepared::Upgraded(from)) => tracing::info!("The database {} had version {from}", path.display()),
+        Ok(Prepared::Newer(version)) => tracing::warn!(
+            "The database {} has version {version}, newer than this program; its tables are used as they are",
+            path.display()
+        ),
+        Err(SchemaError::Sql(error)) => return Err(error.into()),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(database)
+}
+
+/// Makes the file, so that it has its mode from the beginning. SQLite gives its helper files the same.
+fn make_file(path: &Path) -> io::Result<()> {
+    if let Some(Err(error)) = path.parent().map(fs::create_dir) {
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            return Err(error);
+        }
+    }
+    match File::options().write(true).create_new(true).mode(FILE_MODE).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Moves a database and its write-ahead log to names of their own, and returns the database's.
+fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
+    let time = now.strftime("%Y%m%dT%H%M%SZ");
+    let named = |n: u32| {
+        beside(path, &if n == 0 { format!(".corrupt-{time}") } else { format!(".corrupt-{time}.{n}") })
+    };
+    let aside = (0..).map(named).find(|name| name.symlink_metadata().is_err());
+    let aside = aside.unwrap_or_else(|| named(0));
+    // The log first: beside a new database it would be taken for its own.
+    for helper in ["-wal", "-shm"] {
+        match fs::rename(beside(path, helper), beside(&aside, helper)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+fn beside(path: &Path, more: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(more);
+    name.into()
+}
+
+/// Copies a database and its write-ahead log, both as they were at one moment. No database is an empty one.
+fn copy_quiet(from: &Path, to: &Path) -> io::Result<()> {
+    for _ in 0..COPY_TRIES {
+        let before = looks(from);
+        for helper in ["", "-wal"] {
+            match fs::copy(beside(from, helper), beside(to, helper)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    File::create(beside(to, helper))?;
+                }
+                other => {
+                    other?;
+                }
+            }
+        }
+        if looks(from) == before {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("it is being written all the time; try again later"))
+}
+
+/// What tells whether somebody has written: size and time of both files.
+fn looks(path: &Path) -> [Option<(u64, std::time::SystemTime)>; 2] {
+    ["", "-wal"].map(|helper| {
+        let about = fs::metadata(beside(path, helper)).ok()?;
+        Some((about.len(), about.modified().ok()?))
+    })
+}
