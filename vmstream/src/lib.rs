@@ -1,11 +1,13 @@
 //! The virtnbdbackup-compatible backup set: its streams, its folder, and how to get disks back from it.
 //!
 //! Lives here: `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
-//! `restore` (from streams to a disk), `verify` (what a folder is worth), `doctor` (what its writer may have left out).
+//! `restore` (from streams to a disk), `verify` (what a folder is worth), `doctor` (what its writer may have left out),
+//! `convert` (a folder written again in another form).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 
 pub mod chain;
+pub mod convert;
 pub mod doctor;
 pub mod restore;
 pub mod sidecar;

@@ -45,7 +45,7 @@ fn help_is_as_it_was_read_and_found_good() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(commands.len(), 7);
+    assert_eq!(commands.len(), 8);
     for command in commands {
         // The list of commands stands for `help`.
         let (args, name) =

@@ -3,6 +3,7 @@
 //! Must not live here: anything that reads a stream or decides what a set is worth.
 
 mod compare;
+mod convert;
 mod doctor;
 mod exit;
 mod extract;
@@ -39,6 +40,8 @@ enum Command {
     Map(map::Args),
     /// Compare a disk as it was at a restore point with an image
     Compare(compare::Args),
+    /// Write a backup set again in a new folder: in another compression, or its chain as one new full
+    Convert(convert::Args),
     /// Name backups of virtnbdbackup that may have lost changes when they were written
     Doctor(doctor::Args),
 }
@@ -50,6 +53,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Extract(args) => extract::run(&args),
         Command::Map(args) => map::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Compare(args) => compare::run(&args),
     };

@@ -21,6 +21,11 @@ impl Bar {
         Self(bar)
     }
 
+    /// Says over how many bytes, where that was not known before.
+    pub(crate) fn set_total(&self, total: u64) {
+        self.0.set_length(total);
+    }
+
     /// Takes the bar off the screen.
     pub(crate) fn clear(&self) {
         self.0.finish_and_clear();

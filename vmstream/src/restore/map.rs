@@ -87,18 +87,8 @@ impl<'a> BlockMap<'a> {
     /// A map over layers, oldest first.
     pub fn new(layers: &'a [Layer]) -> Self {
         let size = disk_size(layers);
-        let mut limit = u64::MAX;
-        let mut cursors: Vec<_> = layers
-            .iter()
-            .rev()
-            .map(|layer| {
-                if !layer.is_placeholder() {
-                    limit = limit.min(layer.stream.meta().virtual_size);
-                }
-                Cursor::new(layer, limit)
-            })
-            .collect();
-        cursors.reverse();
+        let cursors =
+            layers.iter().zip(limits(layers)).map(|(layer, limit)| Cursor::new(layer, limit)).collect();
         Self { layers, cursors, size, at: 0, done: false }
     }
 
@@ -153,6 +143,23 @@ impl<'a> BlockMap<'a> {
 pub(crate) fn disk_size(layers: &[Layer]) -> u64 {
     let newest = layers.iter().rev().find(|layer| !layer.is_placeholder());
     newest.map_or(0, |layer| layer.stream.meta().virtual_size)
+}
+
+/// Up to where the bytes of each layer count: what lay behind the end of a disk that shrank later is gone.
+pub(crate) fn limits(layers: &[Layer]) -> Vec<u64> {
+    let mut limit = u64::MAX;
+    let mut limits: Vec<u64> = layers
+        .iter()
+        .rev()
+        .map(|layer| {
+            if !layer.is_placeholder() {
+                limit = limit.min(layer.stream.meta().virtual_size);
+            }
+            limit
+        })
+        .collect();
+    limits.reverse();
+    limits
 }
 
 impl Iterator for BlockMap<'_> {
@@ -245,7 +252,7 @@ impl<'a> Cursor<'a> {
         (disk.start < end).then_some(disk.start..end)
     }
 
-    fn drain(&mut self) -> Result<(), StreamError> {
+    pub(crate) fn drain(&mut self) -> Result<(), StreamError> {
         self.frame = None;
         self.frames.try_for_each(|frame| frame.map(|_| ()))
     }

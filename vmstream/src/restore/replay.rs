@@ -244,7 +244,8 @@ struct Windows<'a> {
 }
 
 /// One layer's walk, and the span that goes on in the next window or begins there.
-struct Walk<'a> {
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
     layer: &'a Layer,
     cursor: Cursor<'a>,
     next: Option<Span>,
@@ -252,11 +253,13 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(layer: &'a Layer) -> Self {
-        Self { layer, cursor: Cursor::new(layer, u64::MAX), next: None, ended: false }
+    /// From the first frame on; nothing of the disk from `limit` on is seen.
+    pub(crate) fn new(layer: &'a Layer, limit: u64) -> Self {
+        Self { layer, cursor: Cursor::new(layer, limit), next: None, ended: false }
     }
 
-    fn upto(&mut self, end: u64) -> Result<Vec<Span>, MapError> {
+    /// The spans that begin before `end`, whole. One that goes on behind it comes again.
+    pub(crate) fn upto(&mut self, end: u64) -> Result<Vec<Span>, MapError> {
         let mut spans = Vec::new();
         while !self.ended {
             let span = match self.next.take() {
@@ -282,9 +285,17 @@ impl<'a> Walk<'a> {
     }
 }
 
+impl Walk<'_> {
+    /// Walks the rest of the stream, so that damage there is not passed over.
+    pub(crate) fn drain(&mut self) -> Result<(), MapError> {
+        self.ended = true;
+        self.cursor.drain().map_err(|source| MapError { path: self.layer.path.clone(), source })
+    }
+}
+
 impl<'a> Windows<'a> {
     fn new(replay: &Replay<'a>) -> Self {
-        let walks = |layers: &'a [Layer]| layers.iter().map(Walk::new).collect();
+        let walks = |layers: &'a [Layer]| layers.iter().map(|layer| Walk::new(layer, u64::MAX)).collect();
         // Streams are walked to their ends, also where no point reaches that far.
         let sizes = replay.chain.iter().chain(replay.side).map(|layer| layer.stream.meta().virtual_size);
         Self { chain: walks(replay.chain), side: walks(replay.side), size: sizes.max().unwrap_or(0), at: 0 }

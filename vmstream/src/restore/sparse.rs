@@ -117,7 +117,7 @@ impl Target for SparseImage {
 }
 
 /// Hands on content without its whole blocks of zeros. Returns the bytes handed on.
-pub(super) fn write_parts(
+pub(crate) fn write_parts(
     at: u64,
     bytes: &[u8],
     mut write: impl FnMut(u64, &[u8]) -> io::Result<()>,
@@ -145,7 +145,7 @@ pub(super) fn write_parts(
 }
 
 /// A rename that never replaces, also on file systems (NFS, SMB) that have no such call.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
             if std::fs::symlink_metadata(to).is_ok() {

@@ -51,7 +51,16 @@ impl StreamWriter {
     /// Creates the file. `meta.data_size` is ignored; `meta.compression` decides the form of the stream.
     pub fn create(path: &Path, meta: StreamMeta) -> io::Result<Self> {
         let widest = StreamMeta { data_size: u64::MAX, ..meta.clone() };
-        let meta_len = widest.to_json().len();
+        Self::with_room(path, meta, widest.to_json().len())
+    }
+
+    /// Creates the file of a stream that will hold `meta.data_size` bytes of data: its meta text has no blanks.
+    pub fn create_exact(path: &Path, meta: StreamMeta) -> io::Result<Self> {
+        let meta_len = meta.to_json().len();
+        Self::with_room(path, meta, meta_len)
+    }
+
+    fn with_room(path: &Path, meta: StreamMeta, meta_len: usize) -> io::Result<Self> {
         let mut output = Output::create(path)?;
         output.append(&vec![b' '; FRAME_HEADER_LEN + meta_len + CRLF.len()])?;
         let meta = StreamMeta { data_size: 0, ..meta };

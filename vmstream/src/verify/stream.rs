@@ -314,7 +314,7 @@ struct BatchWork {
 impl BatchWork {
     fn check(&mut self, stream: &StreamFile, batch: &Batch, read: &dyn Fn(u64)) {
         self.len = batch.file.end - batch.file.start;
-        let mut sum = RunningSum { stream, sum: Adler32::new(), at: batch.file.start };
+        let mut sum = RunningSum::new(stream, batch.file.start);
         for piece in &batch.pieces {
             let outcome = stream.read_piece(piece, &mut self.stored, &mut self.plain);
             let bytes = if stream.is_compressed() { &self.stored } else { &self.plain };
@@ -323,7 +323,7 @@ impl BatchWork {
             }
         }
         self.sum = match sum.upto(batch.file.end, read) {
-            Ok(()) => Some(sum.sum.finish()),
+            Ok(()) => Some(sum.finish()),
             Err(error) => {
                 self.errors.push(error);
                 None
@@ -333,15 +333,35 @@ impl BatchWork {
 }
 
 /// The checksum over a file whose payloads somebody else reads, in order.
-struct RunningSum<'a> {
+pub(crate) struct RunningSum<'a> {
     stream: &'a StreamFile,
     sum: Adler32,
     at: u64,
 }
 
-impl RunningSum<'_> {
+impl<'a> RunningSum<'a> {
+    /// The sum of no bytes, from this place of the file on.
+    pub(crate) fn new(stream: &'a StreamFile, at: u64) -> Self {
+        Self { stream, sum: Adler32::new(), at }
+    }
+
+    /// The sum so far.
+    pub(crate) fn finish(&self) -> u32 {
+        self.sum.finish()
+    }
+
+    /// Up to where bytes were added.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// Adds everything up to a piece, then the piece, whose stored bytes are at hand.
-    fn take(&mut self, piece: &Piece, stored: &[u8], read: &dyn Fn(u64)) -> Result<(), StreamError> {
+    pub(crate) fn take(
+        &mut self,
+        piece: &Piece,
+        stored: &[u8],
+        read: &dyn Fn(u64),
+    ) -> Result<(), StreamError> {
         self.upto(piece.stored_at, read)?;
         self.sum.update(stored);
         self.at += piece.stored_len;
@@ -350,7 +370,7 @@ impl RunningSum<'_> {
     }
 
     /// Reads and adds what lies between payloads, and payloads that did not decode.
-    fn upto(&mut self, end: u64, read: &dyn Fn(u64)) -> Result<(), StreamError> {
+    pub(crate) fn upto(&mut self, end: u64, read: &dyn Fn(u64)) -> Result<(), StreamError> {
         if end <= self.at {
             return Ok(());
         }
@@ -375,7 +395,7 @@ impl RunningSum<'_> {
 }
 
 /// The decimal number in a checksum file.
-fn recorded(path: &Path) -> Result<u32, Finding> {
+pub(crate) fn recorded(path: &Path) -> Result<u32, Finding> {
     let mut text = String::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
     match read {

@@ -1,0 +1,177 @@
+//! `vmstream convert`
+
+use super::exit::Exit;
+use super::progress::Bar;
+use super::{fail, say, text};
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use vmstream::chain::{BackupSet, PointId, Severity};
+use vmstream::convert::{Compression, ConvertOptions, Converted, FRAME_LEN, Shape, convert, total_bytes};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Folder of the backup set; nothing in it is changed
+    dir: PathBuf,
+    /// Folder to make; it appears when all of it is written
+    #[arg(long, value_name = "NEWDIR")]
+    to: PathBuf,
+    /// How to store the content
+    #[arg(long, value_enum, default_value_t = Method::Lz4)]
+    compression: Method,
+    /// LZ4 level, 1 if not given: 1 and 2 are fast, 3 to 16 denser
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    level: Option<u32>,
+    /// Make one new full of the chain
+    #[arg(long)]
+    squash: bool,
+    /// Restore point that the new full holds: virtnbdbackup.N or diff.EPOCH [default: the newest]
+    #[arg(long, value_name = "POINT", requires = "squash")]
+    until: Option<PointId>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Threads; each needs up to 64 MiB, with --squash 160 MiB
+    #[arg(long, default_value_t = super::default_workers())]
+    workers: NonZeroUsize,
+}
+
+/// Ways to store content, as people type them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Method {
+    Lz4,
+    None,
+}
+
+pub(super) fn run(args: &Args) -> Exit {
+    let compression = match (args.compression, args.level) {
+        (Method::None, Some(_)) => {
+            eprintln!("error: --level means nothing without compression: leave one of the two out");
+            return Exit::CannotTell;
+        }
+        (Method::None, None) => Compression::None,
+        (Method::Lz4, level) => Compression::Lz4(level.unwrap_or(1)),
+    };
+    let set = match BackupSet::open(&args.dir) {
+        Ok(set) => set,
+        Err(error) => return fail(&error, Exit::CannotTell),
+    };
+    let shape = match (args.squash, args.until.or_else(|| set.newest().map(|point| point.id))) {
+        (true, Some(point)) => Shape::Full(point),
+        _ => Shape::SamePoints,
+    };
+    let options = ConvertOptions { compression, frame_len: FRAME_LEN, workers: args.workers };
+    let bar = Bar::new(0);
+    let done = total_bytes(&set, shape).and_then(|total| {
+        bar.set_total(total);
+        convert(&set, shape, &args.to, options, &bar)
+    });
+    bar.clear();
+    match done {
+        Ok(done) => {
+            for problem in set.problems.iter().filter(|problem| problem.severity() == Severity::Damage) {
+                eprintln!("warning: not needed for the new full: {problem}");
+            }
+            warnings(&done, shape).iter().for_each(|warning| eprintln!("warning: {warning}"));
+            say(&if args.json { as_json(args, &set, &done, shape) } else { as_text(args, &done, shape) });
+            Exit::Good
+        }
+        Err(error) => fail(&error, if error.is_damage() { Exit::Damaged } else { Exit::CannotTell }),
+    }
+}
+
+/// What the person who trusts the new set should know.
+fn warnings(done: &Converted, shape: Shape) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for stream in &done.streams {
+        for source in &stream.unproven {
+            warnings.push(format!("nothing proves {source}: {} holds what was read there", stream.file));
+        }
+    }
+    if let Shape::Full(point) = shape {
+        for image in done.raw_images.iter().filter(|image| image.taken != point) {
+            warnings.push(format!(
+                "{} is a raw disk: its content is that of {}, not of {point}",
+                image.disk, image.taken
+            ));
+        }
+        if done.suspect {
+            warnings.push(format!(
+                "{point} is made of increments by virtnbdbackup that may have lost changes when they were written; \
+                 the new full has the same content (vmstream doctor says more about the old set)"
+            ));
+        }
+    }
+    warnings
+}
+
+fn as_text(args: &Args, done: &Converted, shape: Shape) -> String {
+    let row = |stream: &vmstream::convert::ConvertedStream| {
+        vec![
+            stream.file.clone(),
+            format!("{} of {}", text::size(stream.file_bytes), text::size(stream.data_bytes)),
+            format!("was {}", text::size(stream.source_bytes)),
+        ]
+    };
+    let rows: Vec<_> = done.streams.iter().map(row).collect();
+    let sum = |bytes: fn(&vmstream::convert::ConvertedStream) -> u64| done.streams.iter().map(bytes).sum();
+    let (before, after) = (sum(|stream| stream.source_bytes), sum(|stream| stream.file_bytes));
+    let what = match shape {
+        Shape::SamePoints => text::count(done.points.len(), "restore point"),
+        Shape::Full(point) => format!("{point} as one new full"),
+    };
+    let sizes = format!("{}, was {}", text::size(after), text::size(before));
+    let last = format!("{}: {what}, {} ({sizes})\n", args.to.display(), method(args));
+    let note = match shape {
+        Shape::SamePoints => "",
+        Shape::Full(_) => NO_INCREMENTS,
+    };
+    format!("{}\n{last}{note}", text::table(&rows))
+}
+
+/// What a new full is not.
+const NO_INCREMENTS: &str = "\
+No increment can follow it: libvirt has no checkpoint for it. Keep it beside the chain that goes on, or as an archive:
+a backup program that finds it in the place of its chain begins a new one, or refuses.
+";
+
+fn method(args: &Args) -> String {
+    match args.compression {
+        Method::None => "uncompressed".to_owned(),
+        Method::Lz4 => format!("LZ4 level {}", args.level.unwrap_or(1)),
+    }
+}
+
+fn as_json(args: &Args, set: &BackupSet, done: &Converted, shape: Shape) -> String {
+    let stream = |stream: &vmstream::convert::ConvertedStream| {
+        json!({
+            "file": stream.file,
+            "disk": stream.disk.to_string(),
+            "source_bytes": stream.source_bytes,
+            "file_bytes": stream.file_bytes,
+            "data_bytes": stream.data_bytes,
+            "unproven_sources": stream.unproven,
+        })
+    };
+    let raw = |image: &vmstream::convert::RawCopy| json!({"file": image.file, "disk": image.disk.to_string(), "taken": image.taken.to_string()});
+    let (compression, level) = match args.compression {
+        Method::None => ("none", Value::Null),
+        Method::Lz4 => ("lz4", args.level.unwrap_or(1).into()),
+    };
+    let squashed = match shape {
+        Shape::SamePoints => Value::Null,
+        Shape::Full(point) => point.to_string().into(),
+    };
+    let value = json!({
+        "dir": set.dir.display().to_string(),
+        "to": args.to.display().to_string(),
+        "compression": compression,
+        "level": level,
+        "squashed": squashed,
+        "points": done.points.iter().map(PointId::to_string).collect::<Vec<_>>(),
+        "streams": done.streams.iter().map(stream).collect::<Vec<_>>(),
+        "raw_images": done.raw_images.iter().map(raw).collect::<Vec<_>>(),
+        "warnings": warnings(done, shape),
+    });
+    format!("{value:#}\n")
+}

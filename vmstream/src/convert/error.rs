@@ -1,0 +1,100 @@
+//! Why a set was not converted.
+
+use crate::chain::{PointId, SetError};
+use crate::restore::MapError;
+use crate::stream::StreamError;
+use crate::stream::codec::CodecError;
+use std::path::PathBuf;
+
+/// Why there is no new set.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// The set does not have what is needed.
+    #[error(transparent)]
+    Set(#[from] SetError),
+    /// The set itself is damaged: files are missing or contradict each other.
+    #[error("The backup set is damaged, so it is not converted: {}; vmstream verify says what is still good", problems.join("; "))]
+    DamagedSet {
+        /// What is wrong, in words.
+        problems: Vec<String>,
+    },
+    /// There is no restore point.
+    #[error("{} holds no restore point", dir.display())]
+    NoPoints {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// There is nothing to put together.
+    #[error("{point} stands alone: convert it without squashing")]
+    NotAChain {
+        /// The point.
+        point: PointId,
+    },
+    /// A stream is damaged, or cannot be read.
+    #[error(transparent)]
+    Stream(#[from] MapError),
+    /// A stream is not what was written when the backup was made.
+    #[error(
+        "The checksum of {} is {found}, its checksum file says {recorded}: the file or its checksum has changed since the backup",
+        path.display()
+    )]
+    Checksum {
+        /// The stream.
+        path: PathBuf,
+        /// What its checksum file says.
+        recorded: u32,
+        /// The sum over its bytes.
+        found: u32,
+    },
+    /// A checksum file that cannot be used.
+    #[error("Cannot use {}: {message}", path.display())]
+    ChecksumFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// The new folder is there already.
+    #[error("{} exists already: choose another name", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another conversion runs, or was killed.
+    #[error("{} is left of a conversion that was stopped, or one is running: remove it if none is", path.display())]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of the set could not be read.
+    #[error("Cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of the new set could not be written.
+    #[error("Cannot write {}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The content could not be compressed.
+    #[error(transparent)]
+    Compress(#[from] CodecError),
+}
+
+impl ConvertError {
+    /// True when the backup set is damaged: a wish that cannot be met, and a failing system, are something else.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Set(SetError::Lost { .. }) | Self::DamagedSet { .. } | Self::Checksum { .. } => true,
+            Self::ChecksumFile { .. } => true,
+            Self::Stream(MapError { source, .. }) => matches!(source, StreamError::Damaged(_)),
+            _ => false,
+        }
+    }
+}

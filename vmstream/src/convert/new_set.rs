@@ -1,0 +1,149 @@
+//! A folder that appears at once: complete and durable, or not at all.
+//!
+//! ```text
+//! NEW.partial/NAME.partial ─ each written, timed, synced ─► NEW.partial/NAME ─ all renamed, folders synced ─► NEW
+//! ```
+//! So wherever this stops, no reader takes what is left for a backup.
+
+use super::ConvertError;
+use crate::restore::sparse::{rename_new, write_parts};
+use crate::verify::Watch;
+use std::collections::BTreeSet;
+use std::fs::{self, File, FileTimes};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Bytes copied at once.
+const COPY_LEN: usize = 4 << 20;
+
+/// The folder in the making. Dropped before it is published, it is removed.
+pub(super) struct NewSet {
+    target: PathBuf,
+    dir: PathBuf,
+    names: Vec<String>,
+    published: bool,
+}
+
+impl NewSet {
+    /// Begins a folder that gets the permissions of another.
+    pub(super) fn create(target: &Path, like: &Path) -> Result<Self, ConvertError> {
+        let failed = |source| ConvertError::Write { path: target.to_owned(), source };
+        let mut name =
+            target.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?.to_owned();
+        name.push(".partial");
+        let dir = target.with_file_name(name);
+        if fs::symlink_metadata(target).is_ok() {
+            return Err(ConvertError::Exists { path: target.to_owned() });
+        }
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(ConvertError::Unfinished { path: dir });
+            }
+            made => made.map_err(failed)?,
+        }
+        let new = Self { target: target.to_owned(), dir, names: Vec::new(), published: false };
+        fs::metadata(like)
+            .and_then(|about| fs::set_permissions(&new.dir, about.permissions()))
+            .map_err(failed)?;
+        Ok(new)
+    }
+
+    /// Where a file is written until the set is published.
+    pub(super) fn unfinished(&mut self, name: &str) -> Result<PathBuf, ConvertError> {
+        let path = self.unfinished_path(name);
+        if let Some(folder) = path.parent().filter(|folder| *folder != self.dir) {
+            fs::create_dir_all(folder).map_err(|source| write_failed(folder, source))?;
+        }
+        self.names.push(name.to_owned());
+        Ok(path)
+    }
+
+    /// Gives a written file its time and makes it durable.
+    pub(super) fn finish(&self, path: &Path, file: &File, time: SystemTime) -> Result<(), ConvertError> {
+        let done = file.set_times(FileTimes::new().set_modified(time)).and_then(|()| file.sync_all());
+        done.map_err(|source| write_failed(path, source))
+    }
+
+    /// Writes a small file.
+    pub(super) fn write(&mut self, name: &str, content: &[u8], time: SystemTime) -> Result<(), ConvertError> {
+        let path = self.unfinished(name)?;
+        let failed = |source| write_failed(&path, source);
+        let mut file = File::create_new(&path).map_err(failed)?;
+        file.write_all(content).map_err(failed)?;
+        self.finish(&path, &file, time)
+    }
+
+    /// Copies a file of any size, with its permissions and holes where it is zero.
+    pub(super) fn copy(
+        &mut self,
+        name: &str,
+        from: &Path,
+        time: SystemTime,
+        watch: &dyn Watch,
+    ) -> Result<(), ConvertError> {
+        let path = self.unfinished(name)?;
+        let failed = |source| write_failed(&path, source);
+        let read_failed = |source| ConvertError::Read { path: from.to_owned(), source };
+        let input = File::open(from).map_err(read_failed)?;
+        let permissions = input.metadata().map_err(read_failed)?.permissions();
+        let file = File::create_new(&path).map_err(failed)?;
+        let (mut buffer, mut at) = (Vec::new(), 0);
+        loop {
+            buffer.clear();
+            let len = (&input).take(COPY_LEN as u64).read_to_end(&mut buffer).map_err(read_failed)? as u64;
+            if len == 0 {
+                break;
+            }
+            write_parts(at, &buffer, |at, part| file.write_all_at(part, at)).map_err(failed)?;
+            at += len;
+            watch.read(len);
+        }
+        file.set_len(at).and_then(|()| file.set_permissions(permissions)).map_err(failed)?;
+        self.finish(&path, &file, time)
+    }
+
+    /// Gives every file its name, and then the folder.
+    pub(super) fn publish(mut self) -> Result<(), ConvertError> {
+        let mut folders = BTreeSet::from([self.dir.clone()]);
+        for name in &self.names {
+            let path = self.dir.join(name);
+            fs::rename(self.unfinished_path(name), &path).map_err(|source| write_failed(&path, source))?;
+            folders.extend(
+                path.ancestors().skip(1).take_while(|folder| *folder != self.dir).map(Path::to_owned),
+            );
+        }
+        folders.iter().try_for_each(|folder| sync_dir(folder))?;
+        rename_new(&self.dir, &self.target).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => ConvertError::Exists { path: self.target.clone() },
+            _ => write_failed(&self.target, source),
+        })?;
+        self.published = true;
+        match self.target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+            _ => sync_dir(Path::new(".")),
+        }
+    }
+
+    fn unfinished_path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.partial"))
+    }
+}
+
+impl Drop for NewSet {
+    fn drop(&mut self) {
+        if !self.published {
+            // Nothing more can be done about it here; the name says that it is not finished.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+fn write_failed(path: &Path, source: io::Error) -> ConvertError {
+    ConvertError::Write { path: path.to_owned(), source }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), ConvertError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| write_failed(dir, source))
+}

@@ -1,0 +1,98 @@
+//! The streams that a new one is made of: open, read once, and held against their checksum files.
+
+use super::ConvertError;
+use crate::chain::StreamEntry;
+use crate::restore::{Layer, MapError};
+use crate::stream::checksum::{Adler32, combine};
+use crate::stream::{Piece, StreamError, StreamMeta};
+use crate::verify::stream::{RunningSum, recorded};
+
+/// Streams of one disk, oldest first; at least one.
+pub(super) struct Source<'a> {
+    pub(super) layers: Vec<Layer>,
+    entries: &'a [&'a StreamEntry],
+}
+
+/// Room for one piece.
+#[derive(Debug, Default)]
+pub(super) struct PieceRoom {
+    stored: Vec<u8>,
+    pub(super) plain: Vec<u8>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn open(entries: &'a [&'a StreamEntry]) -> Result<Self, ConvertError> {
+        let layers = entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<_, _>>()?;
+        Ok(Self { layers, entries })
+    }
+
+    /// What the newest stream says about itself.
+    pub(super) fn newest(&self) -> &StreamMeta {
+        self.layers[self.layers.len() - 1].stream.meta()
+    }
+
+    /// Says which stream an error is about.
+    pub(super) fn failed(&self, layer: usize, source: StreamError) -> ConvertError {
+        MapError { path: self.layers[layer].path.clone(), source }.into()
+    }
+
+    /// Holds the sums over every byte against the checksum files. Returns the names of streams that nothing proves.
+    pub(super) fn check(&self, sums: &Sums) -> Result<Vec<String>, ConvertError> {
+        let mut unproven = Vec::new();
+        for ((entry, layer), &found) in self.entries.iter().zip(&self.layers).zip(&sums.0) {
+            let Some(path) = &entry.checksum else {
+                if !layer.stream.is_compressed() && layer.stream.meta().data_size > 0 {
+                    unproven.extend(entry.path.file_name().map(|name| name.to_string_lossy().into_owned()));
+                }
+                continue;
+            };
+            let recorded = recorded(path).map_err(|finding| ConvertError::ChecksumFile {
+                path: path.clone(),
+                message: finding.message,
+            })?;
+            if recorded != found {
+                return Err(ConvertError::Checksum { path: entry.path.clone(), recorded, found });
+            }
+        }
+        Ok(unproven)
+    }
+}
+
+/// The sum over each stream so far, part by part in the order of the file.
+pub(super) struct Sums(Vec<u32>);
+
+impl Sums {
+    pub(super) fn new(streams: usize) -> Self {
+        Self(vec![Adler32::new().finish(); streams])
+    }
+
+    /// Adds the part of a stream that follows.
+    pub(super) fn add(&mut self, part: Part) {
+        let sum = &mut self.0[part.layer];
+        *sum = combine(*sum, part.sum, part.len);
+    }
+}
+
+/// The sum over a part of one stream's file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) layer: usize,
+    pub(super) sum: u32,
+    pub(super) len: u64,
+}
+
+/// Reads a piece, and adds everything up to its end to the sum, unless it was added before.
+pub(super) fn read_piece(
+    layer: &Layer,
+    piece: &Piece,
+    sum: &mut RunningSum<'_>,
+    room: &mut PieceRoom,
+    read: &dyn Fn(u64),
+) -> Result<(), StreamError> {
+    let PieceRoom { stored, plain } = room;
+    layer.stream.read_piece(piece, stored, plain)?;
+    if piece.stored_at < sum.at() {
+        return Ok(());
+    }
+    sum.take(piece, if layer.stream.is_compressed() { stored } else { plain }, read)
+}

@@ -1,0 +1,155 @@
+//! Chains of one disk, made by our writer without a VM, each with what the disk holds at every point.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::fs::{File, FileTimes};
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+use vmstream::chain::{CheckpointName, cpt};
+use vmstream::stream::writer::StreamWriter;
+use vmstream::stream::{StreamMeta, codec};
+
+/// Seconds of the first point's files; each later point is a minute newer.
+const FIRST_TIME: u64 = 1_795_000_000;
+
+/// Numbers that repeat with their seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 32) % limit
+    }
+
+    /// A seed given by the environment, or this one; printed, so that a failure can be repeated.
+    pub(crate) fn seeded(name: &str, default: u64) -> Self {
+        let seed = std::env::var(name).ok().map_or(default, |text| text.parse().unwrap());
+        println!("{name}={seed}");
+        Self(seed | 1)
+    }
+
+    /// Content of a kind that a guest's disk has: noise, something that compresses, or zeros in between.
+    pub(crate) fn content(&mut self, len: usize) -> Vec<u8> {
+        let fill = 1 + self.below(250) as u8;
+        match self.below(4) {
+            0 => (0..len).map(|_| self.below(256) as u8).collect(),
+            1 => vec![fill; len],
+            2 => (0..len).map(|at| if at % 9000 < 4500 { fill } else { 0 }).collect(),
+            _ => (0..len)
+                .map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[at % 3] & fill)
+                .collect(),
+        }
+    }
+}
+
+/// What one run stored: frames in disk order, those without content are zero frames.
+pub(crate) struct Link {
+    pub(crate) size: u64,
+    pub(crate) alone: bool,
+    pub(crate) frames: Vec<(Range<u64>, Option<Vec<u8>>)>,
+}
+
+impl Link {
+    /// Does to a disk what a restore of this stream does.
+    pub(crate) fn apply(&self, disk: &mut Vec<u8>) {
+        if self.alone && self.frames.is_empty() {
+            return;
+        }
+        disk.resize(self.size as usize, 0);
+        for (range, content) in &self.frames {
+            let place = &mut disk[range.start as usize..range.end as usize];
+            match content {
+                Some(content) => place.copy_from_slice(content),
+                None if self.alone => place.fill(0),
+                None => {}
+            }
+        }
+    }
+}
+
+/// How the streams are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    pub(crate) compression: Option<u32>,
+    pub(crate) frame_len: usize,
+}
+
+/// Writes a set of one disk `vda`: full, increments, and everything beside them.
+pub(crate) fn write_chain(dir: &Path, links: &[Link], form: Form) {
+    std::fs::create_dir_all(dir.join("checkpoints")).unwrap();
+    let names: Vec<CheckpointName> = (0..links.len() as u32).map(CheckpointName::new).collect();
+    for (link, name) in links.iter().zip(&names) {
+        let time = UNIX_EPOCH + Duration::from_secs(FIRST_TIME + 60 * u64::from(name.number()));
+        let file =
+            if name.number() == 0 { "vda.full.data".to_owned() } else { format!("vda.inc.{name}.data") };
+        let done = write_stream(&dir.join(&file), link, *name, form);
+        done.0.set_times(FileTimes::new().set_modified(time)).unwrap();
+        let small = [
+            (format!("{file}.chksum"), done.1.to_string()),
+            (format!("vmconfig.{name}.xml"), DOMAIN.to_owned()),
+            (
+                format!("checkpoints/{name}.xml"),
+                format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>"),
+            ),
+        ];
+        for (file, content) in small {
+            std::fs::write(dir.join(&file), content).unwrap();
+            File::open(dir.join(&file)).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
+        }
+    }
+    std::fs::write(dir.join("made.cpt"), cpt::encode(&names)).unwrap();
+}
+
+fn write_stream(path: &Path, link: &Link, name: CheckpointName, form: Form) -> (File, u32) {
+    let parent = name.number().checked_sub(1).filter(|_| !link.alone).map(CheckpointName::new);
+    let meta = StreamMeta {
+        virtual_size: link.size,
+        data_size: 0,
+        date: "2026-11-22T20:02:30.768021".to_owned(),
+        disk_name: "vda".to_owned(),
+        disk_format: "qcow2".to_owned(),
+        checkpoint_name: name.to_string(),
+        compression: form.compression,
+        compression_method: "lz4".to_owned(),
+        parent_checkpoint: parent.map(|parent| parent.to_string()).unwrap_or_default(),
+        incremental: !link.alone,
+        stream_version: 2,
+    };
+    let mut writer = StreamWriter::create(path, meta).unwrap();
+    let mut stored = Vec::new();
+    for (range, content) in &link.frames {
+        let Some(content) = content else {
+            writer.zero(range.start, range.end - range.start).unwrap();
+            continue;
+        };
+        let mut at = range.start;
+        for part in content.chunks(form.frame_len) {
+            stored.clear();
+            match form.compression {
+                Some(level) => drop(codec::compress(part, level, &mut stored).unwrap()),
+                None => stored.extend_from_slice(part),
+            }
+            writer.data(at, part.len() as u64, &stored).unwrap();
+            at += part.len() as u64;
+        }
+    }
+    let done = writer.finish().unwrap();
+    (done.file, done.adler32)
+}
+
+/// A definition that restore programs find the disk in.
+const DOMAIN: &str = "<domain type='qemu'>
+  <name>made</name>
+  <memory unit='KiB'>65536</memory>
+  <os><type arch='x86_64'>hvm</type></os>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/>
+      <source file='/images/vda.qcow2'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+  </devices>
+</domain>
+";
