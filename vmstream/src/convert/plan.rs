@@ -195,14 +195,12 @@ fn owner(name: &str) -> Owner {
     if let Some(checkpoint) = name.strip_prefix("checkpoints/").and_then(|file| file.strip_suffix(".xml")) {
         return checkpoint.parse().map_or(Owner::Set, |name| Owner::Point(PointId::Checkpoint(name), None));
     }
-    let Some(file) = SetFile::parse(name) else {
-        // What describes the old streams says nothing of the new ones.
-        return if name.ends_with(".idx") { Owner::Chain } else { Owner::Set };
-    };
+    let Some(file) = SetFile::parse(name) else { return Owner::Set };
     let point = match &file {
-        SetFile::Stream { .. } | SetFile::Checksum { .. } | SetFile::CheckpointList { .. } => {
-            return Owner::Chain;
-        }
+        SetFile::Stream { .. }
+        | SetFile::Checksum { .. }
+        | SetFile::Sidecar { .. }
+        | SetFile::CheckpointList { .. } => return Owner::Chain,
         SetFile::Log { .. } => return Owner::Set,
         SetFile::VmConfig(point) | SetFile::Autostart(point) | SetFile::OsInfo(point) => *point,
         SetFile::QcowInfo { point, .. }
