@@ -1,5 +1,6 @@
 # make demo   three throw-away VMs are backed up, changed, backed up again, restored and compared
 # make test   everything that CI runs
+# make fuzz   looks for inputs that break a reader
 # make help   the rest
 
 PREFIX ?= /usr/local
@@ -8,12 +9,14 @@ CARGO_TARGET_DIR ?= target
 MODEL_STEPS ?= 5000
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help build demo test bench soak install fmt lint clean
+.PHONY: help build demo test fuzz bench bench-micro soak install fmt lint clean
 
 help:
 	@echo 'make demo     back up, change, back up again, verify, restore and compare three throw-away VMs'
 	@echo 'make test     everything that CI runs: format, lints, build, unit, property, lab and interop tests'
 	@echo 'make bench    speed and memory, beside virtnbdbackup (BENCH_GIB=5.9 BENCH_RUNS=3)'
+	@echo 'make bench-micro  speed of the single pieces: frames, zeros, LZ4 and zstd, checksums, block map, extents'
+	@echo 'make fuzz     each reader of foreign bytes on broken input, FUZZ_SECONDS=60 for each of them'
 	@echo 'make soak     the model test for much longer (MODEL_STEPS=$(MODEL_STEPS), MODEL_SEED=…)'
 	@echo 'make build    the programs, in $(CARGO_TARGET_DIR)/release'
 	@echo 'make install  the programs to $(PREFIX)/bin, the configuration to $(CONFIG_DIR) unless there is one'
@@ -36,6 +39,15 @@ bench:
 	scripts/install-deps.sh lab
 	cargo build --locked --release --workspace
 	benches/compare.sh
+
+bench-micro:
+	scripts/install-deps.sh build
+	cargo bench --locked -p vmstream --bench data_path
+	cargo bench --locked -p vmbackup --bench extents
+
+fuzz:
+	scripts/install-deps.sh lab
+	scripts/fuzz.sh
 
 soak:
 	scripts/install-deps.sh lab

@@ -47,6 +47,7 @@ case ${1-} in
 	run cargo fmt --all --check
 	run cargo clippy --locked --workspace --all-targets -- -D warnings
 	run cargo build --locked --workspace --all-targets
+	run scripts/fuzz.sh --build
 	tests=(--workspace --no-fail-fast)
 	;;
 --soak)

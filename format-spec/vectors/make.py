@@ -227,6 +227,9 @@ def make_good():
     end = (1 << 63) - 1
     good("plain-far-end", "Numbers that need all bits of a signed 64-bit integer.",
          Stream(virtual_size=end).data(0, b"first").zero(5, end - 9).data(end - 4, b"last"))
+    end = (1 << 64) - 1
+    good("plain-last-offset", "Data up to the last offset that 64 bits can name.",
+         Stream(virtual_size=end).data(end - 10, b"0123456789"))
     good("plain-level-0", "Level 0 and no trailer: the file decides, it is uncompressed.",
          Stream(0, compressed=False).data(0, content(100, 6)))
     good("lz4", "Version 2, compressed: every data frame is one LZ4 frame.", small_lz4())

@@ -31,7 +31,7 @@ pub mod settings;
 mod shut_down;
 pub mod space;
 pub mod watch;
-mod xml;
+pub mod xml;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,13 +1,11 @@
 //! Gathers everything a decision rests on, in one place, without touching anything.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use roxmltree::Document;
 use vmstream::chain::{BackupSet, CheckpointName, Point, PointDisk, PointId, SetError, SetProblem, Severity};
 
 use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
@@ -123,7 +121,7 @@ impl History {
             Some(parent) if active => bitmap_fault(vm.domain.validate_checkpoint(parent))?,
             _ => None,
         };
-        let with_bitmap = parent.map(|p| disks_with_bitmap(&p.xml)).unwrap_or_default();
+        let with_bitmap = parent.map(|p| xml::disks_with_bitmap(&p.xml)).unwrap_or_default();
         Ok(Self { set, chain, checkpoints, bitmap_fault, with_bitmap })
     }
 }
@@ -210,10 +208,7 @@ fn day_of(point: &Point) -> Option<Date> {
 
 /// The UUID in a point's domain XML.
 fn uuid_of(point: &Point) -> Option<String> {
-    let xml = fs::read_to_string(point.vmconfig.as_ref()?).ok()?;
-    let document = Document::parse(&xml).ok()?;
-    let uuid = document.root_element().children().find(|n| n.has_tag_name("uuid"))?;
-    uuid.text().map(|text| text.trim().to_owned())
+    xml::uuid(&fs::read_to_string(point.vmconfig.as_ref()?).ok()?)
 }
 
 /// What makes a chain impossible to continue: a gap, or a stream of it that is missing or unreadable.
@@ -265,9 +260,9 @@ fn seen_checkpoint(checkpoint: &CheckpointInfo, vm: &VmTarget, chain: &ChainSeen
     let Ok(own_name) = name.parse::<CheckpointName>() else {
         return CheckpointSeen { name, origin: Origin::Foreign };
     };
-    let born = creation_time(&checkpoint.xml);
+    let born = xml::creation_time(&checkpoint.xml);
     let same = |path: PathBuf| {
-        fs::read_to_string(path).is_ok_and(|xml| born.is_some() && creation_time(&xml) == born)
+        fs::read_to_string(path).is_ok_and(|xml| born.is_some() && xml::creation_time(&xml) == born)
     };
     let file = format!("checkpoints/{name}.xml");
     let origin = if chain.points.contains(&own_name) && same(vm.chain_dir.join(&file)) {
@@ -291,27 +286,6 @@ fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
     let archives: Vec<_> = dirs.iter().flat_map(|dir| folders(&dir.join(".archives"))).collect();
     dirs.extend(archives);
     dirs
-}
-
-/// `<creationTime>` of a checkpoint XML.
-fn creation_time(xml: &str) -> Option<String> {
-    let document = Document::parse(xml).ok()?;
-    let time = document.root_element().children().find(|n| n.has_tag_name("creationTime"))?;
-    time.text().map(|t| t.trim().to_owned())
-}
-
-/// The disks for which a checkpoint has a bitmap.
-fn disks_with_bitmap(xml: &str) -> Vec<String> {
-    let Ok(document) = Document::parse(xml) else { return vec![] };
-    let mut disks = BTreeMap::new();
-    for list in document.root_element().children().filter(|n| n.has_tag_name("disks")) {
-        for disk in list.children().filter(|n| n.has_tag_name("disk")) {
-            if let (Some(name), Some("bitmap")) = (disk.attribute("name"), disk.attribute("checkpoint")) {
-                disks.insert(name.to_owned(), ());
-            }
-        }
-    }
-    disks.into_keys().collect()
 }
 
 /// Raw disks that a run leaves out.

@@ -1,10 +1,13 @@
-//! The XML we send to libvirt: backup job and checkpoint.
+//! The XML of backup jobs and checkpoints: what we send to libvirt, and what we read of what it sends.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+use roxmltree::Document;
 
 /// How one disk takes part in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum JobDisk {
+pub enum JobDisk {
     /// Exported.
     Backup {
         /// Disk target; also the name of its export.
@@ -36,7 +39,7 @@ pub(super) fn job_bitmap_context(target: &str) -> String {
 /// `<domainbackup>` for pull mode over a unix socket.
 ///
 /// Source: libvirt `docs/formatbackup.rst`.
-pub(super) fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[JobDisk]) -> String {
+pub fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[JobDisk]) -> String {
     let mut xml = String::from("<domainbackup mode='pull'>\n");
     if let Some(parent) = parent {
         xml += &format!("  <incremental>{}</incremental>\n", escape(parent));
@@ -69,7 +72,7 @@ pub(super) fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[Jo
 }
 
 /// `<domaincheckpoint>`. The description carries the run's id, by which its owner knows it again.
-pub(super) fn checkpoint(name: &str, run_id: &str, disks: &[JobDisk]) -> String {
+pub fn checkpoint(name: &str, run_id: &str, disks: &[JobDisk]) -> String {
     let mut xml = format!(
         "<domaincheckpoint>\n  <name>{}</name>\n  {}\n  <disks>\n",
         escape(name),
@@ -86,8 +89,39 @@ pub(super) fn checkpoint(name: &str, run_id: &str, disks: &[JobDisk]) -> String 
 }
 
 /// The description element of a run's checkpoint.
-pub(super) fn description(run_id: &str) -> String {
+pub fn description(run_id: &str) -> String {
     format!("<description>vmbackup {run_id}</description>")
+}
+
+/// `<creationTime>` of a checkpoint: seconds since 1970, as text. `None` when there is none, or no XML.
+pub fn creation_time(xml: &str) -> Option<String> {
+    top_text(xml, "creationTime")
+}
+
+/// `<uuid>` of a domain. `None` when there is none, or no XML.
+pub fn uuid(domain_xml: &str) -> Option<String> {
+    top_text(domain_xml, "uuid")
+}
+
+/// The text of the first element of that name below the root.
+fn top_text(xml: &str, tag: &str) -> Option<String> {
+    let document = Document::parse(xml).ok()?;
+    let found = document.root_element().children().find(|n| n.has_tag_name(tag))?;
+    found.text().map(|text| text.trim().to_owned())
+}
+
+/// The disks for which a checkpoint has a bitmap, by name. None when it is no XML.
+pub fn disks_with_bitmap(xml: &str) -> Vec<String> {
+    let Ok(document) = Document::parse(xml) else { return vec![] };
+    let mut disks = BTreeSet::new();
+    for list in document.root_element().children().filter(|n| n.has_tag_name("disks")) {
+        for disk in list.children().filter(|n| n.has_tag_name("disk")) {
+            if let (Some(name), Some("bitmap")) = (disk.attribute("name"), disk.attribute("checkpoint")) {
+                disks.insert(name.to_owned());
+            }
+        }
+    }
+    disks.into_iter().collect()
 }
 
 /// Text as it may stand in an attribute or an element.

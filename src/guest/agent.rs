@@ -96,7 +96,15 @@ impl<'a> Agent<'a> {
             ErrorKind::AgentSilent | ErrorKind::Busy => AgentError::Silent { command, limit },
             _ => AgentError::Refused { command, source },
         })?;
-        let mut reply: Value = serde_json::from_str(&reply).map_err(|_| AgentError::Nonsense { command })?;
-        reply.get_mut("return").map(Value::take).ok_or(AgentError::Nonsense { command })
+        read_reply(command, &reply)
     }
+}
+
+/// What an agent's reply to `command` returns.
+///
+/// # Errors
+/// [`AgentError::Nonsense`] when it is no JSON object with `return`.
+pub fn read_reply(command: &'static str, reply: &str) -> Result<Value, AgentError> {
+    let mut reply: Value = serde_json::from_str(reply).map_err(|_| AgentError::Nonsense { command })?;
+    reply.get_mut("return").map(Value::take).ok_or(AgentError::Nonsense { command })
 }

@@ -2,4 +2,4 @@
 
 mod agent;
 
-pub use agent::{Agent, AgentError, FreezeStatus};
+pub use agent::{Agent, AgentError, FreezeStatus, read_reply};

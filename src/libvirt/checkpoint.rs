@@ -152,11 +152,16 @@ impl Domain {
             // SAFETY: the handle is live; the string that comes back is ours to free.
             unsafe { take_string(sys::virDomainCheckpointGetXMLDesc(handle.0, flags)) }
         })?;
-        let Ok(document) = roxmltree::Document::parse(&xml) else { return Ok(vec![]) };
-        let disks = document.descendants().filter(|n| n.has_tag_name("disk"));
-        let size = |n: roxmltree::Node<'_, '_>| {
-            Some((n.attribute("name")?.to_owned(), n.attribute("size")?.parse().ok()?))
-        };
-        Ok(disks.filter_map(size).collect())
+        Ok(changed_bytes(&xml))
     }
+}
+
+/// What a checkpoint's XML says of the changes since then: `(disk target, bytes)`. None when it is no XML.
+pub fn changed_bytes(xml: &str) -> Vec<(String, u64)> {
+    let Ok(document) = roxmltree::Document::parse(xml) else { return vec![] };
+    let disks = document.descendants().filter(|n| n.has_tag_name("disk"));
+    let size = |n: roxmltree::Node<'_, '_>| {
+        Some((n.attribute("name")?.to_owned(), n.attribute("size")?.parse().ok()?))
+    };
+    disks.filter_map(size).collect()
 }

@@ -15,7 +15,7 @@ mod event_loop;
 mod host;
 mod job;
 
-pub use checkpoint::{CheckpointDelete, CheckpointInfo};
+pub use checkpoint::{CheckpointDelete, CheckpointInfo, changed_bytes};
 pub use domain::{Domain, DomainState};
 pub use error::{ErrorKind, LibvirtError};
 pub use host::Host;

@@ -124,7 +124,7 @@ pub enum Construct {
     #[error("The value is longer than 65536 bytes")]
     TooLong,
     /// All values together grew too long.
-    #[error("The values of all files together are longer than 16777216 bytes")]
+    #[error("The values of all files together are longer than 1048576 bytes")]
     TooMuch,
     /// The bytes of a value are not UTF-8.
     #[error("The value is not UTF-8 text; save the file as UTF-8")]

@@ -288,7 +288,7 @@ fn what_needs_a_shell_is_refused_by_name() {
     let doubled = format!("A=xxxxxxxx\n{}", "A=$A$A\n".repeat(40));
     assert_eq!(shown(doubled.as_bytes()).0, "f.conf:15:3: The value is longer than 65536 bytes");
     let many = format!("A={}\nL=({})", "x".repeat(60_000), "$A ".repeat(300_000));
-    let want = "f.conf:2:838: The values of all files together are longer than 16777216 bytes";
+    let want = "f.conf:2:52: The values of all files together are longer than 1048576 bytes";
     assert_eq!(shown(many.as_bytes()).0, want);
     let nested = format!("A={}", "${B:-".repeat(100_000));
     assert_eq!(shown(nested.as_bytes()).0, "f.conf:1:83: Expansions are nested too deeply");

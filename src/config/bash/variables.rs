@@ -40,8 +40,9 @@ const MADE_BY_SHELL: &[&str] = &[
 
 /// Longest value after expansion.
 const MAX_VALUE_BYTES: usize = 64 * 1024;
-/// Most text that all words together expand to.
-const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
+/// Most text that all words together expand to: as much as a file may have. Each list element of one letter takes a
+/// hundred times its text in memory.
+const MAX_EXPANDED_BYTES: usize = 1024 * 1024;
 
 /// One value and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -145,7 +145,7 @@ impl<'a> Windows<'a> {
     }
 
     fn plan(&mut self) -> Result<Plan, MapError> {
-        let end = self.size.min(self.at + WINDOW_LEN);
+        let end = self.size.min(self.at.saturating_add(WINDOW_LEN));
         let mut plan = Plan { disk: self.at..end, segments: Vec::new() };
         self.at = end;
         let Some(map) = &mut self.map else { return Ok(plan) };

@@ -309,7 +309,7 @@ impl Iterator for Windows<'_> {
         if self.at >= self.size {
             return None;
         }
-        let disk = self.at..self.size.min(self.at + WINDOW_LEN);
+        let disk = self.at..self.size.min(self.at.saturating_add(WINDOW_LEN));
         self.at = disk.end;
         let spans = |walks: &mut [Walk<'_>]| -> Result<Vec<_>, MapError> {
             walks.iter_mut().map(|walk| walk.upto(disk.end)).collect()

@@ -157,8 +157,8 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// True when all bytes are zero.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+/// True when all bytes are zero. Stops soon after the first that is not.
+pub fn is_zero(bytes: &[u8]) -> bool {
     // Without an early exit inside a chunk the compiler compares many bytes at once.
     bytes.chunks(256).all(|chunk| chunk.iter().fold(0, |any, byte| any | byte) == 0)
 }

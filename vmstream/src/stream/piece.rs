@@ -95,7 +95,8 @@ impl Frame {
             Stored::Lz4 { .. } => (MAX_PIECE_LEN, Coding::Lz4),
         };
         let start = self.header.start + number * plain_len;
-        let end = self.disk().end.min(start + plain_len);
+        // Not `start + plain_len`: a disk may end at the last offset there is.
+        let end = start + plain_len.min(self.disk().end - start);
         let stored_len = match &self.stored {
             Stored::Plain => end - start,
             Stored::Lz4 { pieces } => pieces[number as usize],
