@@ -228,6 +228,65 @@ fn any_chain_can_be_written_again_and_put_together() {
     }
 }
 
+/// The disk is put together in windows of 32 MiB; each byte of a stream belongs to one of them.
+#[test]
+fn frames_may_cross_every_window() {
+    let mut random = Random::seeded("CONVERT_SEED", 0x5eed_c0de_0002);
+    const MIB: u64 = 1 << 20;
+    let mut content = |range: std::ops::Range<u64>| {
+        let len = (range.end - range.start) as usize;
+        let fill = 1 + random.below(250) as u8;
+        (range, Some((0..len).map(|at| fill ^ (at / 7000) as u8).collect::<Vec<u8>>()))
+    };
+    let link = |mib: u64, alone, frames| Link { size: mib * MIB, alone, frames };
+    let links = [
+        link(
+            100,
+            true,
+            vec![content(MIB..70 * MIB), (70 * MIB..95 * MIB, None), content(95 * MIB..99 * MIB)],
+        ),
+        link(
+            100,
+            false,
+            vec![content(30 * MIB..33 * MIB), content(40 * MIB..65 * MIB), content(96 * MIB..98 * MIB)],
+        ),
+        // What lay behind 80 MiB is gone, also when the disk grows again.
+        link(80, false, vec![content(31 * MIB..34 * MIB), content(63 * MIB..65 * MIB)]),
+        link(120, false, vec![content(64 * MIB - 4096..64 * MIB + 4096), content(119 * MIB..120 * MIB)]),
+    ];
+    for (compression, frame_len) in [(None, 5 * MIB), (Some(1), 9 * MIB), (Some(1), 32 * MIB - 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("old");
+        write_chain(&old, &links, Form { compression, frame_len: frame_len as usize });
+        let mut shadow = Vec::new();
+        for (number, link) in links.iter().enumerate() {
+            link.apply(&mut shadow);
+            let new = dir.path().join(format!("full-{number}"));
+            let at = Shape::Full(point(&format!("virtnbdbackup.{number}")));
+            converted(&old, at, &new, Compression::Lz4(1)).unwrap();
+            assert!(
+                disk_at(&new, "vda", point("virtnbdbackup.0")) == shadow,
+                "{compression:?}, {frame_len}, {number}"
+            );
+            std::fs::remove_dir_all(&new).unwrap();
+        }
+        // A byte in what newer streams hide, and one behind the end of the smaller disk.
+        let full = old.join("vda.full.data");
+        for place in [3, 100] {
+            let pristine = std::fs::read(&full).unwrap();
+            flip(&full, |len| if place == 3 { len / 3 } else { len - len / 200 - 4000 });
+            let failed = converted(
+                &old,
+                Shape::Full(point("virtnbdbackup.3")),
+                &dir.path().join("new"),
+                Compression::None,
+            );
+            assert!(failed.unwrap_err().is_damage(), "{compression:?}, {frame_len}, {place}");
+            std::fs::write(&full, pristine).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_full_of_nothing_but_zeros_still_has_data_for_old_readers() {
     let dir = tempfile::tempdir().unwrap();
