@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -12,13 +13,14 @@ use super::exit::Exit;
 use super::plan;
 use super::progress::Progress;
 use super::summary;
+use crate::catalog::{Catalog, NewSession, SessionKind, SessionStatus};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::value::LogLevel;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::fail_point::FailPoints;
 use crate::engine::guard::{self, GUARD_ARGUMENT};
-use crate::session::{Session, SessionError};
+use crate::session::{self, Records, Session, SessionError};
 
 /// Tests name a place to die at here.
 const FAIL_POINT_VARIABLE: &str = "VMBACKUP_FAIL_POINT";
@@ -76,11 +78,13 @@ fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
     let progress = Progress::new();
     super::progress::start_log(log_level(loaded.settings.log_level), progress.bars());
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    session::priority::lower(&loaded.settings).iter().for_each(|what| tracing::warn!("{what}"));
     // Backups are for root and the group of the backup path only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
     let fail_points = fail_points(&environment)?;
     let settings = &loaded.settings;
-    let session = Session::open(settings, &arguments.vm, clock(&environment)?).map_err(session_error)?;
+    let clock = clock(&environment)?;
+    let session = Session::open(settings, &arguments.vm, clock).map_err(session_error)?;
     if arguments.dry_run {
         let plans = session.plan();
         if arguments.json {
@@ -90,9 +94,23 @@ fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
         }
         return Ok(Exit::Ok);
     }
+    let catalog = Catalog::open(settings.backup_path.as_path(), clock.now());
+    let row = catalog.begin_session(&NewSession {
+        instance: &arguments.config_instance,
+        kind: if arguments.vm.is_empty() { SessionKind::Standard } else { SessionKind::Targeted },
+        log_file: Path::new(""),
+        at: clock.now(),
+    });
+    let records = Records { catalog: &catalog, session: row.id() };
     let cancel = Cancel::default();
     stop_on_signals(&cancel);
-    let outcomes = session.run(fail_points, &progress, &cancel).map_err(session_error)?;
+    let outcomes = session.run(records, fail_points, &progress, &cancel).map_err(session_error)?;
+    let failed = outcomes.iter().filter(|outcome| outcome.is_failed()).count();
+    let status = match cancel.stopped() {
+        Some(StopReason::Signal(number)) => SessionStatus::of_signal(number),
+        _ => SessionStatus::of_counts(outcomes.len() - failed, failed),
+    };
+    row.end(status, clock.now());
     if arguments.json {
         tell(&format!("{:#}\n", summary::json(&outcomes)));
     } else {

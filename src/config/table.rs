@@ -75,6 +75,9 @@ section "Scratch space" {
     "SCRATCH_RESERVE_PERCENT" scratch_reserve_percent: Percent = "5", "percent", PLAIN;
 }
 section "Consideration for others" {
+    /// Most that all backups of a run write to BACKUP_PATH together, in each second. 0 is no limit. A backup that takes
+    /// longer needs more scratch space.
+    "TARGET_BANDWIDTH" target_bandwidth: Mebibytes<0, 1048576> = "0", "MiB per second", PLAIN;
     /// Priority of the process: -20 is served first, 19 last, 0 changes nothing.
     "PROCESS_PRIORITY" process_priority: Niceness = "10", "", PLAIN;
     /// Class of disk access. Real-time can starve everything else.

@@ -11,7 +11,8 @@ use super::guard::GuardError;
 use super::journal::JournalError;
 use super::lock::LockError;
 use super::qemu_img::QemuImgError;
-use crate::libvirt::LibvirtError;
+use crate::libvirt::{ErrorKind, LibvirtError};
+use crate::nbd::NbdError;
 use crate::policy::{Refusal, Why};
 
 /// Why a domain's backup failed. The text says what happened to what, why, and what helps.
@@ -205,7 +206,47 @@ pub enum Trouble {
     Signal(i32),
 }
 
+/// What helps after a backup failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// Only somebody who looks: another try would fail in the same way.
+    GiveUp,
+    /// The same again, later.
+    TryAgain,
+    /// A new chain: bitmaps, checkpoints or the chain do not do what they must.
+    TryFull,
+}
+
 impl BackupError {
+    /// What helps. A full is larger than an increment, so it is the answer only where it cures the cause: not to an I/O
+    /// error, and never to a lack of space.
+    pub fn next_step(&self) -> NextStep {
+        use NextStep::{GiveUp, TryAgain, TryFull};
+        match self {
+            Self::Libvirt(e) => match e.kind {
+                ErrorKind::CheckpointInconsistent | ErrorKind::NoCheckpoint => TryFull,
+                _ if e.message.contains("itmap") => TryFull,
+                _ => TryAgain,
+            },
+            Self::Copy(CopyError::Chain { .. }) => TryFull,
+            Self::Copy(CopyError::Read { source, .. }) => match **source {
+                NbdError::NoContext { .. } => TryFull,
+                _ => TryAgain,
+            },
+            Self::Copy(CopyError::Write { source, .. }) => match source.kind() {
+                io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::ReadOnlyFilesystem => GiveUp,
+                _ => TryAgain,
+            },
+            Self::Copy(CopyError::Stopped(_)) => GiveUp,
+            Self::Copy(_) | Self::QemuImg(_) | Self::QemuNbd { .. } => TryAgain,
+            Self::JobRunning { .. } | Self::Changed { .. } | Self::Recovery { .. } => TryAgain,
+            Self::LeftBehind { error, .. } => error.next_step(),
+            _ => GiveUp,
+        }
+    }
+
     /// The error of a backup that the plan refuses.
     pub(super) fn refused(vm: &VmTarget, refusal: &Refusal, why: &Why) -> Self {
         let domain = vm.domain.name().to_owned();
@@ -234,6 +275,53 @@ impl BackupError {
             Self::Lock(_) => Trouble::Locked,
             Self::LeftBehind { error, .. } => error.trouble(),
             _ => Trouble::Domain,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn libvirt(kind: ErrorKind, message: &str) -> BackupError {
+        LibvirtError { doing: "begin".into(), kind, message: message.into() }.into()
+    }
+
+    fn write(kind: io::ErrorKind) -> BackupError {
+        CopyError::Write { path: "/b/x".into(), source: kind.into() }.into()
+    }
+
+    #[test]
+    fn a_full_is_taken_only_where_it_cures_the_cause() {
+        use NextStep::{GiveUp, TryAgain, TryFull};
+        let domain = String::from("web");
+        let cases = [
+            (libvirt(ErrorKind::CheckpointInconsistent, "x"), TryFull),
+            (libvirt(ErrorKind::NoCheckpoint, "x"), TryFull),
+            (libvirt(ErrorKind::Other(1), "Bitmap virtnbdbackup.1 not found"), TryFull),
+            (libvirt(ErrorKind::ConnectionLost, "x"), TryAgain),
+            (libvirt(ErrorKind::Busy, "x"), TryAgain),
+            (CopyError::Chain { target: "vda".into(), message: "x".into() }.into(), TryFull),
+            (write(io::ErrorKind::StorageFull), GiveUp),
+            (write(io::ErrorKind::QuotaExceeded), GiveUp),
+            (write(io::ErrorKind::Other), TryAgain),
+            (CopyError::Stalled { target: "vda".into(), seconds: 1 }.into(), TryAgain),
+            (BackupError::Stopped(StopReason::Signal(15)), GiveUp),
+            (BackupError::JobRunning { domain: domain.clone() }, TryAgain),
+            (BackupError::Changed { domain: domain.clone(), what: "x".into() }, TryAgain),
+            (BackupError::ForeignCheckpoints { domain: domain.clone(), names: vec![] }, GiveUp),
+            (BackupError::NoDisks { domain: domain.clone(), reasons: "x".into() }, GiveUp),
+            (BackupError::Panicked { message: "x".into() }, GiveUp),
+            (
+                BackupError::LeftBehind {
+                    error: Box::new(write(io::ErrorKind::StorageFull)),
+                    failed: vec![],
+                },
+                GiveUp,
+            ),
+        ];
+        for (error, want) in cases {
+            assert_eq!(error.next_step(), want, "{error}");
         }
     }
 }

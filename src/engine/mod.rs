@@ -24,6 +24,7 @@ mod point;
 mod publish;
 pub mod qemu_img;
 mod qemu_nbd;
+pub mod rate;
 pub mod recover;
 mod report;
 mod scratch;
@@ -37,7 +38,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use error::{BackupError, Trouble};
+pub use error::{BackupError, NextStep, Trouble};
 pub use report::{DiskReport, Method, Report};
 
 use self::cancel::Cancel;
@@ -143,6 +144,8 @@ impl Engine {
         tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);
         let mut report = Report::new(plan.clone());
         report.recovered = recovered;
+        let before = &observed.seen.chain;
+        report.points_before = if before.is_copy { 1 } else { before.points.len() };
         report.warnings.extend(plan.notes.iter().map(ToString::to_string));
         match &plan.decision {
             Decision::Skip => report.points = 1,

@@ -55,6 +55,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// What deserves a look.
     pub warnings: Vec<String>,
+    /// Restore points in the folder before.
+    pub points_before: usize,
     /// Restore points in the folder now.
     pub points: usize,
     /// Where the previous chain went.
@@ -76,6 +78,7 @@ impl Report {
             disks: vec![],
             skipped: vec![],
             warnings: vec![],
+            points_before: 0,
             points: 0,
             archived_to: None,
         }

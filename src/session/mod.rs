@@ -3,10 +3,15 @@
 //! Must not live here: printing, arguments (`cli`); how one domain is backed up (`engine`).
 
 mod layout;
+mod order;
 mod plan;
+pub mod priority;
+mod record;
 mod run;
 mod settings;
+mod tries;
 
 pub use layout::{LayoutError, folder_name};
 pub use plan::{Outlook, VmPlan};
+pub use record::Records;
 pub use run::{Place, RunWatch, Session, SessionError, VmOutcome, VmResult};

@@ -9,7 +9,11 @@ use std::time::{Duration, Instant};
 use jiff::civil::Date;
 
 use super::layout::{self, LayoutError};
+use super::order;
 use super::plan::{Outlook, VmPlan};
+use super::record::{Records, VmEnd};
+use super::settings::Retries;
+use super::tries;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::value::RotationPolicy;
@@ -19,10 +23,11 @@ use crate::engine::copy::{Compressors, Shared};
 use crate::engine::fail_point::FailPoints;
 use crate::engine::guard::Guard;
 use crate::engine::journal::JournalDir;
+use crate::engine::rate::Rate;
 use crate::engine::settings::EngineSettings;
 use crate::engine::watch::Watch;
 use crate::engine::{self, BackupError, Engine, Report, VmTarget};
-use crate::libvirt::{Domain, Host, LibvirtError};
+use crate::libvirt::{Domain, DomainState, Host, LibvirtError};
 use crate::policy::rotation::{ChosenBy, Policies};
 
 /// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
@@ -102,6 +107,8 @@ pub struct Place {
     pub period: String,
     /// The folder of its chain.
     pub dir: PathBuf,
+    /// The period before it.
+    pub previous: Option<String>,
 }
 
 /// One domain of a run.
@@ -117,6 +124,15 @@ pub struct VmOutcome {
     pub result: VmResult,
     /// How long it took.
     pub took: Duration,
+    /// How many tries there were.
+    pub tries: u32,
+}
+
+impl VmOutcome {
+    /// Whether there should be a restore point, and is none.
+    pub fn is_failed(&self) -> bool {
+        matches!(self.result, VmResult::Failed(_) | VmResult::NoFolder(_) | VmResult::NotBegun)
+    }
 }
 
 /// A run that is ready to begin.
@@ -126,6 +142,8 @@ pub struct Session {
     settings: EngineSettings,
     policies: Policies,
     parallel: usize,
+    retries: Retries,
+    bytes_per_second: u64,
     all: Vec<Domain>,
     chosen: Vec<Domain>,
     clock: Clock,
@@ -135,7 +153,11 @@ pub struct Session {
 
 impl Place {
     pub(super) fn of(vm: &VmTarget) -> Self {
-        Self { period: vm.placement.period.clone(), dir: vm.chain_dir.clone() }
+        Self {
+            period: vm.placement.period.clone(),
+            dir: vm.chain_dir.clone(),
+            previous: vm.placement.previous.clone(),
+        }
     }
 }
 
@@ -154,6 +176,8 @@ impl Session {
             settings: super::settings::engine(settings),
             policies: super::settings::policies(settings),
             parallel: settings.parallel_vms.get() as usize,
+            retries: Retries::of(settings),
+            bytes_per_second: settings.target_bandwidth.bytes(),
             all,
             chosen,
             clock,
@@ -186,6 +210,7 @@ impl Session {
     /// Backs up every domain, several at once.
     pub fn run(
         &self,
+        records: Records<'_>,
         fail_points: FailPoints,
         watch: &dyn RunWatch,
         cancel: &Cancel,
@@ -196,7 +221,10 @@ impl Session {
             check_writable(what, path)?;
         }
         let engine = self.engine(fail_points)?;
-        let queue: Mutex<VecDeque<(usize, &Domain)>> = Mutex::new(self.chosen.iter().enumerate().collect());
+        let took = |vm: &str| Some(records.catalog.history(vm).ok()??.took);
+        let order = order::longest_first(self.domains(), took);
+        let queue: Mutex<VecDeque<(usize, &Domain)>> =
+            Mutex::new(order.into_iter().map(|index| (index, &self.chosen[index])).collect());
         let outcomes: Mutex<Vec<(usize, VmOutcome)>> = Mutex::new(Vec::new());
         thread::scope(|scope| {
             // Beside the backups: the guard of a run that has just died, or another run, may hold its VM for a while.
@@ -205,7 +233,7 @@ impl Session {
                 scope.spawn(|| {
                     let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     while let Some((index, domain)) = take() {
-                        let outcome = self.back_up(&engine, domain, watch, cancel);
+                        let outcome = self.back_up(&engine, domain, records, watch, cancel);
                         watch.vm_end(&outcome);
                         outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
                     }
@@ -220,8 +248,11 @@ impl Session {
 
     fn engine(&self, fail_points: FailPoints) -> Result<Engine, SessionError> {
         let threads = thread::available_parallelism().map_or(2, usize::from);
-        let shared =
-            Shared { compressors: Arc::new(Compressors::start(threads)), budget: Budget::new(FRAME_BUDGET) };
+        let shared = Shared {
+            compressors: Arc::new(Compressors::start(threads)),
+            budget: Budget::new(FRAME_BUDGET),
+            rate: Arc::new(Rate::new(self.bytes_per_second)),
+        };
         Ok(Engine {
             host: self.host.clone(),
             settings: self.settings.clone(),
@@ -253,21 +284,47 @@ impl Session {
         layout::place(domain, &self.all, &self.backup_path, policy, self.today)
     }
 
-    fn back_up(&self, engine: &Engine, domain: &Domain, watch: &dyn RunWatch, cancel: &Cancel) -> VmOutcome {
+    fn back_up(
+        &self,
+        engine: &Engine,
+        domain: &Domain,
+        records: Records<'_>,
+        watch: &dyn RunWatch,
+        cancel: &Cancel,
+    ) -> VmOutcome {
         let since = Instant::now();
+        let state = state_word(domain);
+        let policy_before = records.policy_before(domain.name());
         let (policy, chosen_by) = self.policies.of(domain.name());
         let target = self.place(domain, policy);
         let place = target.as_ref().ok().and_then(Option::as_ref).map(Place::of);
-        let result = match target {
-            _ if cancel.stopped().is_some() => VmResult::NotBegun,
-            Err(e) => VmResult::NoFolder(e),
-            Ok(None) => VmResult::Excluded(chosen_by),
-            Ok(Some(vm)) => match engine.backup(&vm, watch.vm_begin(domain.name()).as_ref(), cancel) {
-                Ok(report) => VmResult::Done(report),
-                Err(e) => VmResult::Failed(e),
-            },
+        let (result, tries) = match target {
+            _ if cancel.stopped().is_some() => (VmResult::NotBegun, 0),
+            Err(e) => (VmResult::NoFolder(e), 0),
+            Ok(None) => (VmResult::Excluded(chosen_by), 0),
+            Ok(Some(vm)) => {
+                let disks = watch.vm_begin(domain.name());
+                let once = |failed| engine.backup(&VmTarget { failed, ..vm.clone() }, disks.as_ref(), cancel);
+                let (result, tries) = tries::until_well(domain.name(), self.retries, cancel, once);
+                (result.map_or_else(VmResult::Failed, VmResult::Done), tries)
+            }
         };
-        VmOutcome { domain: domain.name().to_owned(), policy, place, result, took: since.elapsed() }
+        let domain = domain.name().to_owned();
+        let outcome = VmOutcome { domain, policy, place, result, took: since.elapsed(), tries };
+        records.vm_end(&VmEnd { outcome: &outcome, state, policy_before, at: self.clock.now() });
+        outcome
+    }
+}
+
+/// The state of a domain in virsh's words.
+fn state_word(domain: &Domain) -> &'static str {
+    match domain.state() {
+        Ok(DomainState::Running) => "running",
+        Ok(DomainState::Paused) => "paused",
+        Ok(DomainState::ShutOff) => "shut off",
+        Ok(DomainState::Crashed) => "crashed",
+        Ok(DomainState::ShuttingDown) => "in shutdown",
+        Ok(DomainState::Unknown(_)) | Err(_) => "unknown",
     }
 }
 

@@ -1,5 +1,7 @@
 //! The configuration, as the parts of a run take it.
 
+use std::time::Duration;
+
 use crate::config::Settings;
 use crate::engine::settings::{EngineSettings, Reserve};
 use crate::policy::Rules;
@@ -12,6 +14,27 @@ pub(super) fn policies(settings: &Settings) -> Policies {
         default: settings.backup_rotation_policy.unwrap_or(settings.default_rotation_policy),
         by_vm: settings.vm_policies.clone(),
         exclude: settings.exclude_patterns.iter().map(|text| Pattern::new(text)).collect(),
+    }
+}
+
+/// How a backup that failed is tried again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Retries {
+    /// Tries after the first.
+    pub(super) max: u32,
+    /// Time before each of them.
+    pub(super) delay: Duration,
+    /// After so many increments that failed for a cause that a full cures, a full is tried. `None`: never.
+    pub(super) full_after: Option<u32>,
+}
+
+impl Retries {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            max: settings.max_retries.get(),
+            delay: settings.retry_delay.duration(),
+            full_after: settings.retry_auto_to_full.on.then(|| settings.max_retries_auto.get()),
+        }
     }
 }
 

@@ -46,6 +46,7 @@ impl Lab {
         let usual = [
             ("TARGET_RESERVE_PERCENT", "0"),
             ("TARGET_RESERVE_GIB", "0"),
+            ("MAX_RETRIES", "0"),
             ("VIRTNBD_COMPRESS_LEVEL", "1"),
             ("VIRTNBD_SCRATCH_DIR", scratch),
         ];

@@ -31,6 +31,7 @@ pub use sink::{Copied, SinkPlan};
 
 use super::budget::{Budget, Permit};
 use super::cancel::{Cancel, StopReason};
+use super::rate::Rate;
 use super::watch::Watch;
 use crate::nbd::Export;
 
@@ -73,6 +74,8 @@ pub struct Shared {
     pub compressors: Arc<Compressors>,
     /// Memory for frames on their way.
     pub budget: Budget,
+    /// How much may be written in a second.
+    pub rate: Arc<Rate>,
 }
 
 /// A read that is to be done.
@@ -97,6 +100,16 @@ struct Piece {
     start: u64,
     content: Content,
     permit: Permit,
+}
+
+impl Piece {
+    /// Bytes that it takes in the file.
+    fn stored_len(&self) -> usize {
+        match &self.content {
+            Content::Data { stored, .. } => stored.len(),
+            Content::Zero { .. } => 0,
+        }
+    }
 }
 
 /// What reaches the writer.
@@ -171,7 +184,7 @@ pub fn copy_disk(
         drop((op_rx, lane));
         scope.spawn(move || note.note(scout::survey(task, &shared.budget, &op_tx, &piece_tx, watch, cancel)));
         let _ended = StopOnPanic(cancel);
-        note.note(writer::write_all(task, &piece_rx, watch, cancel))
+        note.note(writer::write_all(task, &piece_rx, &shared.rate, watch, cancel))
     });
     first_error.into_result(copied)
 }

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::sink::{Copied, Sink};
 use super::{Content, CopyError, DiskTask, Piece, ToWriter};
 use crate::engine::cancel::{Cancel, StopReason};
+use crate::engine::rate::Rate;
 use crate::engine::watch::Watch;
 
 /// How often to look for a stop while nothing arrives.
@@ -20,6 +21,7 @@ const STALL_LIMIT: Duration = Duration::from_secs(180);
 pub(super) fn write_all(
     task: &DiskTask,
     arriving: &Receiver<ToWriter>,
+    rate: &Rate,
     watch: &dyn Watch,
     cancel: &Cancel,
 ) -> Result<Copied, CopyError> {
@@ -42,6 +44,7 @@ pub(super) fn write_all(
             Err(RecvTimeoutError::Disconnected) => return Err(StopReason::OtherFailure.into()),
         }
         while let Some(piece) = waiting.remove(&next) {
+            rate.take(piece.stored_len(), cancel)?;
             write_one(&mut sink, piece, task, watch)?;
             next += 1;
             last_progress = Instant::now();
