@@ -38,6 +38,21 @@ impl<'a> Bed<'a> {
         assert_eq!((ended.level().as_str(), got.as_str()), (level, period), "{now}: {ended:#?}");
         assert!(ended.why().contains(why), "{now}: {:?} is not in {:?}", why, ended.why());
         assert!(!ended.log.contains("ERROR"), "{now}: {}", ended.log);
+        let row = "SELECT status, backup_type, rotation_policy, backup_path, restore_points, retry_attempt, chain_archived,
+            bytes_written > 0, chain_size_bytes > 0, created_at FROM vm_backups ORDER BY id DESC LIMIT 1";
+        let (full, number) = (level == "full", level.trim_start_matches("incremental ").parse::<usize>());
+        let (kind, points) = if full { ("full", 1) } else { ("auto", number.expect("a number") + 1) };
+        let policy = match period.len() {
+            4.. if period == "accumulate" => "accumulate",
+            6 => "monthly",
+            _ if period.contains('W') => "weekly",
+            _ => "daily",
+        };
+        let archived = u8::from(ended.report("archived_to") != "null");
+        let at = now.get(..16).expect("a time").replace('T', " ");
+        let want = format!("success|{kind}|{policy}|{}|{points}|0|{archived}|1|1|{at}", dir.display());
+        let got = self.lab.ask(row).concat();
+        assert!(got.starts_with(&want), "{now}: {got} is not {want}");
         let there = self.chains.iter().position(|(chain, _)| *chain == dir);
         if level == "full" {
             let archive = ended.report("archived_to");
@@ -90,6 +105,22 @@ fn periods_begin_by_the_calendar_and_the_day_of_fulls() {
     assert!(ended.warnings().contains("the clock says 2026-12-31"), "{}", ended.warnings());
     bed.run("2027-01-02T01:00:00Z", "incremental 2", "202701", "continues");
     bed.assert_all();
+    let periods = "SELECT event_type, period_id, previous_period FROM period_events ORDER BY id";
+    let want = [
+        "period_created|202611|",
+        "period_closed|202611|",
+        "period_created|202612|202611",
+        "period_closed|202612|",
+        "period_created|202701|202612",
+    ];
+    assert_eq!(lab.ask(periods), want);
+    let archived =
+        "SELECT period_id, archive_reason, checkpoint_count, total_chain_bytes > 0 FROM chain_events
+        WHERE event_type = 'chain_archived'";
+    assert_eq!(lab.ask(archived), ["202612|forced_full|1|1"]);
+    let health = "SELECT period_id, chain_status, total_checkpoints FROM chain_health ORDER BY period_id";
+    assert_eq!(lab.ask(health), ["202611|active|2", "202612|active|2", "202701|active|3"]);
+    assert_eq!(lab.ask("SELECT DISTINCT status, session_type FROM sessions"), ["success|targeted"]);
     assert_eq!(folders(&lab.backup_path().join(vm.name())), ["202611", "202612", "202701"]);
 }
 
@@ -126,6 +157,10 @@ fn a_policy_may_change_to_any_other_and_back() {
     bed.run("2026-11-27T01:00:00Z", "full", "202611", "newer chain in another folder");
     bed.run("2026-11-28T01:00:00Z", "incremental 1", "202611", "continues");
     bed.assert_all();
+    let changes = "SELECT previous_value || '->' || setting_value FROM config_events
+        WHERE event_type = 'policy_change' ORDER BY id";
+    let want = ["monthly->weekly", "weekly->daily", "daily->accumulate", "accumulate->monthly"];
+    assert_eq!(lab.ask(changes), want);
 }
 
 #[test]
@@ -143,6 +178,8 @@ fn a_vm_that_is_excluded_is_left_alone_also_when_it_is_named() {
     assert_eq!((ended.status.code(), ended.vm_status().as_str()), (Some(0), "excluded"), "{ended:#?}");
     assert!(ended.log.contains("policy never (EXCLUDE_PATTERNS"), "{}", ended.log);
     assert!(!lab.backup_path().join(vm.name()).exists());
+    let row = "SELECT status, backup_type, backup_method, rotation_policy, event_type FROM vm_backups";
+    assert_eq!(lab.ask(row), ["excluded|n/a|excluded|never|vm_excluded"]);
     let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]);
     assert!(text(&plan).contains("not backed up: policy never"), "{}", text(&plan));
     overrides(&lab, "vm_overrides.conf", &format!("VM_POLICY[\"{}\"]=\"fortnightly\"\n", vm.name()));

@@ -19,6 +19,7 @@
 )]
 
 mod binaries;
+mod catalog;
 mod command;
 mod daemon;
 mod domain_xml;
