@@ -29,7 +29,7 @@ pub enum Outlook {
         /// Where it goes.
         place: Place,
         /// The decision, its reason, and the repairs before it.
-        preview: Preview,
+        preview: Box<Preview>,
     },
     /// It cannot have a folder.
     NoFolder(LayoutError),

@@ -196,7 +196,7 @@ impl Session {
             let (policy, chosen_by) = self.policies.of(domain.name());
             let outlook = match self.place(domain, policy) {
                 Ok(Some(vm)) => match engine::preview(&vm, &self.settings, &self.backup_path) {
-                    Ok(preview) => Outlook::Backup { place: Place::of(&vm), preview },
+                    Ok(preview) => Outlook::Backup { place: Place::of(&vm), preview: Box::new(preview) },
                     Err(error) => Outlook::Unknown(error),
                 },
                 Ok(None) => Outlook::Excluded,

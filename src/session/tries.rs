@@ -100,7 +100,8 @@ mod tests {
         let (never, later) =
             (Retries { full_after: None, ..AT_ONCE }, Retries { full_after: Some(2), ..AT_ONCE });
         let once = Retries { max: 0, ..AT_ONCE };
-        let cases: [(&str, Retries, fn() -> BackupError, &[bool]); 6] = [
+        type Case = (&'static str, Retries, fn() -> BackupError, &'static [bool]);
+        let cases: [Case; 6] = [
             ("bitmap", AT_ONCE, broken_bitmap, &[false, true, true, true]),
             ("bitmap, after two", later, broken_bitmap, &[false, false, true, true]),
             ("bitmap, fulls switched off", never, broken_bitmap, &[false; 4]),
