@@ -1,6 +1,8 @@
 //! The database: its tables are those of the Bash version, its rows are true, and losing it costs nothing.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod lab;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,9 +14,10 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use vmbackup::catalog::{
     ArchiveReason, ArchiveTrigger, BackupMethod, BackupType, Catalog, ChainEvent, ChainEventKind,
-    ChainHealth, ConfigEvent, ConfigEventKind, DiskBackup, DiskResult, ErrorCode, Failure, FileOperation,
-    FileType, NewSession, Operation, PeriodEvent, PeriodEventKind, PreserveReason, Remover, RetentionAction,
-    RetentionEvent, RetentionTarget, SessionKind, SessionStatus, Stamp, VmBackup, VmStatus,
+    ChainHealth, ChainStatus, ConfigEvent, ConfigEventKind, DateSource, DiskBackup, DiskResult, ErrorCode,
+    Failure, FileOperation, FileType, NewSession, Operation, PeriodEvent, PeriodEventKind, PreserveReason,
+    Remover, RetentionAction, RetentionEvent, RetentionTarget, SessionKind, SessionStatus, Stamp, VmBackup,
+    VmEvent, VmStatus,
 };
 use vmbackup::config::value::RotationPolicy;
 
@@ -49,6 +52,13 @@ impl Tree {
         let catalog = Catalog::open(self.path(), noon());
         assert!(catalog.is_available());
         catalog
+    }
+
+    /// The database of a tree that goes away.
+    fn open_sql(&self) -> Connection {
+        let sql = self.sql();
+        sql.query_row("SELECT COUNT(*) FROM sessions", [], |_| Ok(())).unwrap();
+        sql
     }
 
     /// The database as anybody sees it.
@@ -627,30 +637,504 @@ fn a_database_of_the_bash_version_goes_on() {
     assert_eq!(rows(&tree.sql(), "vm_backups").len(), 5);
 }
 
+/// Takes the golden database back to an older version: what each step of the Bash version added goes, newest first.
+fn age(database: &Connection, version: &str) {
+    let steps: [(&str, &str); 8] = [
+        ("1.9", "ALTER TABLE sessions DROP COLUMN session_type"),
+        ("1.8", "ALTER TABLE replication_vms ADD COLUMN bytes_transferred INTEGER DEFAULT 0"),
+        ("1.7", "ALTER TABLE retention_events DROP COLUMN action_source"),
+        (
+            "1.6",
+            "ALTER TABLE chain_health DROP COLUMN marked_at; ALTER TABLE chain_health DROP COLUMN marked_by;
+             ALTER TABLE chain_health DROP COLUMN purged_at",
+        ),
+        ("1.5", ""),
+        (
+            "1.4",
+            "ALTER TABLE vm_backups DROP COLUMN restore_points_before; ALTER TABLE vm_backups DROP COLUMN retry_attempt;
+             ALTER TABLE vm_backups DROP COLUMN archived_restore_points; ALTER TABLE vm_backups DROP COLUMN event_type;
+             ALTER TABLE vm_backups DROP COLUMN event_detail; ALTER TABLE replication_vms DROP COLUMN status;
+             ALTER TABLE replication_runs DROP COLUMN retry_attempt;
+             ALTER TABLE replication_runs DROP COLUMN backup_timestamp;
+             ALTER TABLE replication_runs DROP COLUMN destination_path; DROP TABLE chain_events;
+             DROP TABLE config_events; DROP TABLE file_operations; DROP TABLE period_events; DROP TABLE retention_events",
+        ),
+        (
+            "1.3",
+            "DROP INDEX idx_chain_health_policy; ALTER TABLE chain_health DROP COLUMN rotation_policy;
+             ALTER TABLE chain_health DROP COLUMN archive_size_bytes;
+             ALTER TABLE chain_health DROP COLUMN purge_eligible",
+        ),
+        ("1.0", "DROP TABLE chain_health"),
+    ];
+    for (reached, step) in steps {
+        database.execute_batch(step).unwrap();
+        database.execute("UPDATE schema_info SET value = ?1 WHERE key = 'version'", [reached]).unwrap();
+        if reached == version {
+            return;
+        }
+    }
+    panic!("no such version: {version}");
+}
+
+/// The columns of a table by name, sorted, each with its type, whether it may be NULL, and its default.
+fn columns(database: &Connection, table: &str) -> Vec<String> {
+    let mut ask = database
+        .prepare("SELECT name || ' ' || type || ' ' || \"notnull\" || ' ' || COALESCE(dflt_value, '-') FROM pragma_table_info(?1)")
+        .unwrap();
+    let mut columns: Vec<String> =
+        ask.query_map([table], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    columns.sort();
+    columns
+}
+
 #[test]
-fn a_damaged_database_is_moved_aside() {
-    type Damage = fn(&Path);
-    let damages: [(&str, Damage); 3] = [
+fn every_older_version_becomes_the_current_one() {
+    let golden = Tree::golden().open_sql();
+    for version in ["1.0", "none", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.9"] {
+        let tree = Tree::golden();
+        let old = tree.sql();
+        age(&old, if version == "none" { "1.0" } else { version });
+        if version == "none" {
+            old.execute("DELETE FROM schema_info WHERE key = 'version'", []).unwrap();
+        }
+        let tables = names(&old, "table");
+        let before: Vec<_> = tables.iter().map(|table| rows(&old, table)).collect();
+        drop(old);
+
+        let catalog = tree.open();
+        let new = tree.sql();
+        for table in names(&golden, "table") {
+            let (want, mut have) = (columns(&golden, &table), columns(&new, &table));
+            have.retain(|column| !column.starts_with("bytes_transferred ") || table != "replication_vms");
+            assert_eq!(have, want, "{table} from {version}");
+        }
+        for index in names(&golden, "index") {
+            assert_eq!(index_sql(&new, &index), index_sql(&golden, &index), "{index} from {version}");
+        }
+        let version_now = "SELECT value FROM schema_info WHERE key = 'version'";
+        assert_eq!(new.query_row(version_now, [], |row| row.get::<_, String>(0)).unwrap(), "2.0");
+        for (table, before) in tables.iter().zip(&before).filter(|(table, _)| *table != "schema_info") {
+            let after = rows(&new, table);
+            for (old, new) in before.iter().zip(&after) {
+                assert!(old.iter().all(|(column, value)| new[column] == *value), "{table} from {version}");
+            }
+            assert_eq!(after.len(), before.len(), "{table} from {version}");
+        }
+        let chain = &rows(&new, "chain_health")[0];
+        assert_eq!(chain["rotation_policy"], Value::Text("monthly".into()), "from {version}");
+        assert_eq!(chain["purge_eligible"], Value::Integer(1), "from {version}");
+        let session = catalog.begin_session(&new_session(noon()));
+        catalog.vm_backup(session.stamp(noon()), &VmBackup::new("gold1", VmStatus::Success));
+        let event = PeriodEvent::new(PeriodEventKind::Created, "gold1", "202612", Path::new("/b"));
+        catalog.event(session.stamp(noon()), &event);
+        session.end(SessionStatus::Success, noon());
+        assert_eq!(rows(&new, "period_events").len(), 1, "from {version}");
+        drop(catalog);
+        // The second time there is nothing to do.
+        let count =
+            "SELECT total(rootpage) || (SELECT group_concat(value) FROM schema_info) FROM sqlite_master";
+        let state = || new.query_row(count, [], |row| row.get::<_, String>(0)).unwrap();
+        let settled = state();
+        tree.open();
+        assert_eq!(state(), settled, "from {version}");
+    }
+}
+
+#[test]
+fn a_newer_version_is_used_but_not_changed() {
+    let schema = |tree: &Tree| {
+        let sql = "SELECT group_concat(sql) || (SELECT group_concat(key || value) FROM schema_info) FROM sqlite_master";
+        tree.sql().query_row(sql, [], |row| row.get::<_, String>(0)).unwrap()
+    };
+    let newer = |tree: &Tree, version: &str| {
+        let sql = "UPDATE schema_info SET value = ?1 WHERE key = 'version'";
+        tree.sql().execute(sql, [version]).unwrap();
+    };
+    for version in ["2.1", "2.10", "3.0", "rolling"] {
+        let tree = Tree::golden();
+        newer(&tree, version);
+        let before = schema(&tree);
+        let bytes = std::fs::read(tree.file()).unwrap();
+        assert!(!Catalog::open(tree.path(), noon()).is_available(), "{version}: our tables are not there");
+        assert_eq!(schema(&tree), before, "{version}");
+        assert!(std::fs::read(tree.file()).unwrap() == bytes, "{version}");
+        assert_eq!(tree.state(), ["vmbackup.db"]);
+
+        let tree = Tree::golden();
+        tree.open();
+        newer(&tree, version);
+        tree.sql().execute("ALTER TABLE vm_backups ADD COLUMN mood TEXT", []).unwrap();
+        let before = schema(&tree);
+        let catalog = tree.open();
+        let session = catalog.begin_session(&new_session(noon()));
+        catalog.vm_backup(session.stamp(noon()), &VmBackup::new("gold1", VmStatus::Success));
+        assert_eq!(rows(&tree.sql(), "vm_backups").len(), 5, "{version}");
+        assert_eq!(schema(&tree), before, "{version}");
+    }
+}
+
+#[test]
+fn a_database_of_something_else_is_left_alone() {
+    let tree = Tree::empty();
+    std::fs::create_dir(tree.path().join("_state")).unwrap();
+    tree.sql()
+        .execute_batch("CREATE TABLE sessions (user TEXT); INSERT INTO sessions VALUES ('me')")
+        .unwrap();
+    assert!(!Catalog::open(tree.path(), noon()).is_available());
+    assert_eq!(names(&tree.sql(), "table"), ["sessions"]);
+    assert_eq!(rows(&tree.sql(), "sessions").len(), 1);
+}
+
+/// The golden chain, as rows have it. Its checkpoints tell when they were made.
+const POINTS: [&str; 4] = [
+    "disks=vda,vdb file_bytes=493152 folder=gold1/202611 period_id=202611 point=virtnbdbackup.0 restorable=1 taken_at=2026-11-22 20:02:25 taken_from=checkpoint vm_name=gold1",
+    "disks=vda,vdb file_bytes=309464 folder=gold1/202611 period_id=202611 point=virtnbdbackup.1 restorable=1 taken_at=2026-11-22 20:02:29 taken_from=checkpoint vm_name=gold1",
+    "disks=vda,vdb file_bytes=5369 folder=gold1/202611 period_id=202611 point=virtnbdbackup.2 restorable=1 taken_at=2026-11-22 20:02:33 taken_from=checkpoint vm_name=gold1",
+    "disks=vda,vdb file_bytes=909 folder=gold1/202611 period_id=202611 point=virtnbdbackup.3 restorable=1 taken_at=2026-11-22 20:02:36 taken_from=checkpoint vm_name=gold1",
+];
+
+fn points(tree: &Tree) -> Vec<String> {
+    let mut rows = rows(&tree.sql(), "restore_points");
+    rows.iter_mut().for_each(|row| drop(row.remove("id")));
+    rows.iter().map(said).collect()
+}
+
+#[test]
+fn the_points_on_disk_are_known_from_the_first_run_on() {
+    let tree = Tree::golden();
+    let health = rows(&tree.sql(), "chain_health");
+    let catalog = tree.open();
+    assert_eq!(points(&tree), POINTS);
+    assert_eq!(rows(&tree.sql(), "chain_health"), health, "what the Bash version wrote stays");
+    drop(catalog);
+    // Only once: what changes later is told by those who change it.
+    let period = tree.path().join("gold1/202611");
+    let archive = period.join(".archives/chain-2026-11-23");
+    std::fs::create_dir_all(&archive).unwrap();
+    for entry in std::fs::read_dir(&period).unwrap().map(Result::unwrap) {
+        if entry.file_name() != ".archives" {
+            std::fs::rename(entry.path(), archive.join(entry.file_name())).unwrap();
+        }
+    }
+    let catalog = tree.open();
+    assert_eq!(points(&tree), POINTS);
+    catalog.points_changed("gold1", "202611", &period);
+    assert_eq!(points(&tree), [""; 0]);
+    catalog.points_changed("gold1", "202611", &archive);
+    assert_eq!(
+        points(&tree),
+        POINTS.map(|row| row.replace("gold1/202611", "gold1/202611/.archives/chain-2026-11-23"))
+    );
+    catalog.points_gone(&tree.path().join("gold1/2026"));
+    assert_eq!(points(&tree).len(), 4, "another folder");
+    catalog.points_gone(&period);
+    assert_eq!(points(&tree), [""; 0]);
+}
+
+#[test]
+fn a_lost_database_is_made_anew_from_the_disk() {
+    let tree = Tree::golden();
+    std::fs::remove_dir_all(tree.path().join("_state")).unwrap();
+    // A chain in an archive alone, one with a hole, one without periods, a folder that is no VM's.
+    let copy = |from: &str, to: &str| {
+        let to = tree.path().join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        assert!(Command::new("cp").arg("-a").arg(tree.path().join(from)).arg(to).status().unwrap().success());
+    };
+    copy("gold1/202611", "gold1/2026-W40/.archives/chain-2026-10-04");
+    copy("gold1/202611", "gold1/20261101");
+    copy("gold1/202611", "flat");
+    copy("gold1/202611", "_state/gold1/202611");
+    std::fs::remove_file(tree.path().join("gold1/20261101/vda.inc.virtnbdbackup.2.data")).unwrap();
+    std::fs::rename(tree.path().join("flat/gold1.cpt"), tree.path().join("flat/flat vm.cpt")).unwrap();
+    let catalog = tree.open();
+    let health: Vec<_> = rows(&tree.sql(), "chain_health").iter().map(said).collect();
+    let row = |id: u32,
+               vm: &str,
+               period: &str,
+               folder: &str,
+               policy: &str,
+               state: &str,
+               broken: &str,
+               good: u32| {
+        let folder = tree.path().join(folder);
+        format!(
+            "{broken}chain_location={} chain_status={state} created_at=2026-11-23 12:00:00 \
+             first_backup=2026-11-22 20:02:25 id={id} last_backup=2026-11-22 20:02:36 period_id={period} \
+             purge_eligible=1 restorable_count={good} rotation_policy={policy} total_checkpoints=4 \
+             updated_at=2026-11-23 12:00:00 vm_name={vm}",
+            folder.display()
+        )
+    };
+    let broken = "break_reason=streams are missing or damaged broken_at=2 ";
+    let archive = "gold1/2026-W40/.archives/chain-2026-10-04";
+    let want = [
+        row(1, "flat vm", "accumulate", "flat", "accumulate", "active", "", 4),
+        row(2, "gold1", "2026-W40", archive, "weekly", "archived", "", 4),
+        row(3, "gold1", "202611", "gold1/202611", "monthly", "active", "", 4),
+        row(4, "gold1", "20261101", "gold1/20261101", "daily", "broken", broken, 2),
+    ];
+    assert_eq!(health, want);
+    let found = points(&tree);
+    assert_eq!(found.len(), 16);
+    assert_eq!(found.iter().filter(|row| row.contains("restorable=1")).count(), 14);
+    let last = catalog.last_success("gold1").unwrap().unwrap();
+    assert_eq!(last.at, Some("2026-11-22T20:02:36Z".parse().unwrap()));
+    assert!(rows(&tree.sql(), "vm_backups").is_empty() && rows(&tree.sql(), "sessions").is_empty());
+}
+
+/// Breaks a database file. True when some of its rows can still be read.
+type Damage = fn(&Path) -> bool;
+
+#[test]
+fn a_damaged_database_is_replaced_and_what_can_be_read_of_it_kept() {
+    let damages: [(&str, Damage); 4] = [
         ("header", |file| {
             let mut bytes = std::fs::read(file).unwrap();
             bytes[..16].fill(b'x');
             std::fs::write(file, bytes).unwrap();
+            false
+        }),
+        ("garbage", |file| {
+            std::fs::write(file, "no database".repeat(9000)).unwrap();
+            false
         }),
         ("truncated", |file| {
-            std::fs::File::options().write(true).open(file).unwrap().set_len(50_000).unwrap()
+            std::fs::File::options().write(true).open(file).unwrap().set_len(102_400).unwrap();
+            true
         }),
-        ("garbage", |file| std::fs::write(file, "no database".repeat(9000)).unwrap()),
+        ("one page", |file| {
+            // A page with rows of config_events; the first page, where there are none.
+            let mut bytes = std::fs::read(file).unwrap();
+            let place = bytes.windows(14).position(|text| text == b"config_loaded/").unwrap_or(0);
+            let page = place / 4096 * 4096;
+            bytes[page..page + 4096].fill(0xaa);
+            std::fs::write(file, bytes).unwrap();
+            true
+        }),
     ];
     for (name, damage) in damages {
         let tree = Tree::golden();
-        damage(&tree.file());
+        tree.sql().execute("UPDATE chain_health SET purge_eligible = 0", []).unwrap();
+        let rest = damage(&tree.file());
         let broken = std::fs::read(tree.file()).unwrap();
         let catalog = tree.open();
         let aside = tree.path().join("_state/vmbackup.db.corrupt-20261123T120000Z");
-        assert_eq!(std::fs::read(aside).unwrap(), broken, "{name}");
+        assert!(std::fs::read(aside).unwrap() == broken, "{name}: kept as it was");
+        assert_eq!(std::fs::metadata(tree.file()).unwrap().permissions().mode() & 0o7777, 0o640, "{name}");
+        assert_eq!(points(&tree), POINTS, "{name}");
+        let period = ("gold1".to_owned(), "202611".to_owned());
+        assert_eq!(catalog.protected().unwrap().contains(&period), rest, "{name}");
+        assert_eq!(rows(&tree.sql(), "vm_backups").len(), if rest { 4 } else { 0 }, "{name}");
+        assert_eq!(rows(&tree.sql(), "chain_health").len(), 1, "{name}");
         let session = catalog.begin_session(&new_session(noon()));
         catalog.vm_backup(session.stamp(noon()), &VmBackup::new("gold1", VmStatus::Success));
-        assert!(catalog.last_success("gold1").unwrap().is_some(), "{name}");
+        assert_eq!(catalog.last_success("gold1").unwrap().unwrap().at, Some(noon()), "{name}");
+        let verdict: String = tree.sql().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(verdict, "ok", "{name}");
+        drop(session);
+        drop(catalog);
+        assert_eq!(tree.state(), ["vmbackup.db", "vmbackup.db.corrupt-20261123T120000Z"], "{name}");
+        // Again, in the same second.
+        damage(&tree.file());
+        drop(tree.open());
+        assert_eq!(tree.state().len(), 3, "{name}: {:?}", tree.state());
+    }
+}
+
+const ROLE: &str = "VMBACKUP_TEST_WRITER";
+
+/// Another process that writes: this test, called with a role.
+fn writer(tree: &Tree, test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(ROLE, tree.path());
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command
+}
+
+fn write_backups(catalog: &Catalog, vm: &str, count: usize) {
+    let session = catalog.begin_session(&new_session(noon()));
+    for _ in 0..count {
+        let disk = DiskBackup {
+            disk: "vda".into(),
+            result: DiskResult::Copied,
+            file: "vda.full.data".into(),
+            file_bytes: 1,
+            data_bytes: 1,
+            reason: String::new(),
+        };
+        let row = VmBackup { disks: vec![disk], ..VmBackup::new(vm, VmStatus::Success) };
+        catalog.vm_backup(session.stamp(noon()), &row);
+    }
+}
+
+#[test]
+fn processes_that_write_at_once_wait_for_each_other() {
+    if let Some(path) = std::env::var_os(ROLE) {
+        return write_backups(&Catalog::open(Path::new(&path), noon()), "child", 300);
+    }
+    let tree = Tree::empty();
+    let catalog = tree.open();
+    let mut children: Vec<_> = (0..2)
+        .map(|_| writer(&tree, "processes_that_write_at_once_wait_for_each_other").spawn().unwrap())
+        .collect();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| write_backups(&catalog, "parent", 300));
+        }
+    });
+    for child in &mut children {
+        assert!(child.wait().unwrap().success());
+    }
+    let sql = tree.sql();
+    let count = |vm: &str| {
+        let ask = "SELECT COUNT(*) FROM vm_backups b JOIN disk_backups d ON d.vm_backup_id = b.id WHERE vm_name = ?1";
+        sql.query_row(ask, [vm], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!((count("child"), count("parent")), (600, 600));
+    assert_eq!(rows(&sql, "sessions").len(), 4, "four numbers for four sessions of one second");
+}
+
+#[test]
+fn a_writer_that_is_killed_leaves_whole_rows() {
+    if let Some(path) = std::env::var_os(ROLE) {
+        return write_backups(&Catalog::open(Path::new(&path), noon()), "child", usize::MAX);
+    }
+    let tree = Tree::golden();
+    for round in 1..=8 {
+        let mut child = writer(&tree, "a_writer_that_is_killed_leaves_whole_rows").spawn().unwrap();
+        let count = || {
+            let sql = tree.sql();
+            sql.busy_timeout(Duration::from_secs(60)).unwrap();
+            let ask = "SELECT COUNT(*) FROM vm_backups WHERE vm_name = 'child'";
+            sql.query_row(ask, [], |row| row.get::<_, i64>(0)).unwrap_or(0)
+        };
+        let before = count();
+        while count() < before + 5 * round {
+            assert!(child.try_wait().unwrap().is_none(), "it writes until it is killed");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let kept = count();
+        let catalog = tree.open();
+        assert_eq!(count(), kept, "round {round}");
+        let lost = "SELECT COUNT(*) FROM vm_backups b LEFT JOIN disk_backups d ON d.vm_backup_id = b.id
+            WHERE vm_name = 'child' AND d.id IS NULL";
+        assert_eq!(tree.sql().query_row(lost, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "half a backup");
+        catalog.begin_session(&new_session(noon())).end(SessionStatus::Success, noon());
+        let running = "SELECT COUNT(*) FROM sessions WHERE status = 'running'";
+        assert_eq!(tree.sql().query_row(running, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        let dead = "SELECT vms_success FROM sessions WHERE status = 'interrupted' ORDER BY id DESC LIMIT 1";
+        assert!(tree.sql().query_row(dead, [], |row| row.get::<_, i64>(0)).unwrap() > 0);
+        assert_eq!(
+            tree.state(),
+            ["vmbackup.db", "vmbackup.db-shm", "vmbackup.db-wal"],
+            "nothing was moved aside"
+        );
+        assert_eq!(points(&tree), POINTS, "the disk was read once, whole");
+    }
+}
+
+#[test]
+fn a_write_that_fails_does_not_stop_the_run() {
+    let tree = Tree::empty();
+    let catalog = tree.open();
+    tree.sql().execute("DROP TABLE config_events", []).unwrap();
+    let session = catalog.begin_session(&new_session(noon()));
+    for _ in 0..2 {
+        catalog.event(session.stamp(noon()), &ConfigEvent::new(ConfigEventKind::Loaded, "a", "b"));
+    }
+    catalog.vm_backup(session.stamp(noon()), &VmBackup::new("web", VmStatus::Success));
+    session.end(SessionStatus::Success, noon());
+    assert_eq!(rows(&tree.sql(), "vm_backups").len(), 1);
+    // A row needs its session.
+    let stray = Stamp { session: Some(vmbackup::catalog::SessionId(1)), at: noon() };
+    catalog.vm_backup(stray, &VmBackup::new("web", VmStatus::Success));
+    assert_eq!(rows(&tree.sql(), "vm_backups").len(), 1);
+}
+
+#[test]
+fn a_full_disk_costs_rows_and_nothing_else() {
+    let lab = lab::Lab::new("catalog_full");
+    let disk = lab.small_file_system("full", 2);
+    disk.fill();
+    let nothing = Catalog::open(disk.path(), noon());
+    assert!(!nothing.is_available());
+    disk.empty();
+    let catalog = Catalog::open(disk.path(), noon());
+    let session = catalog.begin_session(&new_session(noon()));
+    let write = || catalog.vm_backup(session.stamp(noon()), &VmBackup::new("web", VmStatus::Success));
+    write();
+    disk.fill();
+    let count = || successes(disk.path());
+    let mut before = -1;
+    // What is left in the last blocks of the log is used up first.
+    while count() > before {
+        before = count();
+        write();
+    }
+    let full = count();
+    write();
+    assert_eq!(count(), full, "no room");
+    disk.empty();
+    write();
+    assert_eq!(count(), full + 1, "there is room again");
+    session.end(SessionStatus::Success, noon());
+    drop(catalog);
+    let catalog = Catalog::open(disk.path(), noon());
+    assert!(catalog.is_available() && catalog.last_success("web").unwrap().is_some());
+    assert_eq!(std::fs::read_dir(disk.path().join("_state")).unwrap().count(), 3, "nothing was moved aside");
+}
+
+fn successes(backup_path: &Path) -> i64 {
+    let sql = Connection::open(backup_path.join("_state/vmbackup.db")).unwrap();
+    sql.query_row("SELECT COUNT(*) FROM vm_backups", [], |row| row.get(0)).unwrap()
+}
+
+/// Words that people's queries ask for: they are what the Bash version writes.
+#[test]
+fn the_words_are_the_documented_ones() {
+    fn check<T: Copy + PartialEq + std::fmt::Debug>(
+        all: &[T],
+        word: fn(T) -> &'static str,
+        of_word: fn(&str) -> Option<T>,
+        want: &str,
+    ) {
+        let words: Vec<_> = all.iter().map(|value| word(*value)).collect();
+        assert_eq!(words.join(" "), want);
+        for value in all {
+            assert_eq!(of_word(word(*value)), Some(*value));
+        }
+        assert_eq!(of_word("other"), None);
+    }
+    macro_rules! check {
+        ($($name:ident: $words:literal,)+) => {
+            $(check($name::ALL, $name::word, $name::of_word, $words);)+
+        };
+    }
+    check! {
+        SessionKind: "standard targeted replicate_only prune",
+        SessionStatus: "running success partial failed interrupted killed",
+        VmStatus: "success failed skipped excluded",
+        BackupType: "full auto none n/a archive recovery",
+        BackupMethod: "agent paused offline unknown excluded",
+        VmEvent: "backup_completed backup_failed backup_skipped vm_excluded",
+        ErrorCode: "CHECKPOINT_STALE CHECKPOINT_BROKEN DIRECTORY_PREP_FAILED PAUSE_FAILED POLICY_CHANGE_ARCHIVE_FAILED BACKUP_FAILED FOREIGN_CHECKPOINTS STORAGE HYPERVISOR TOOL FOLDER_NAME STOPPED",
+        DiskResult: "copied left_out",
+        ChainStatus: "active archived broken deleted purged",
+        Remover: "retention prune orphan_retention",
+        ChainEventKind: "chain_created chain_archived chain_broken chain_deleted chain_purged",
+        ArchiveReason: "policy_change period_boundary checkpoint_lost bitmap_lost broken_chain disk_resized disks_changed disk_replaced other_domain copy_backup offline_change accumulate_limit forced_full retry",
+        ArchiveTrigger: "policy_change period_rotation archive_existing_checkpoint_chain",
+        ConfigEventKind: "config_loaded config_changed config_removed policy_change manifest_rebuilt state_backup",
+        Operation: "create copy move delete",
+        FileType: "manifest config_xml directory tpm_state tpm backup checkpoint_xml host_config",
+        PeriodEventKind: "period_closed period_created period_deleted",
+        RetentionAction: "delete skip error",
+        RetentionTarget: "period orphan_period archive_chain",
+        PreserveReason: "protected last_period unreplicated safety_check_failed rm_failed unknown_age in_use needed",
+        DateSource: "checkpoint stream",
     }
 }
 
@@ -701,7 +1185,7 @@ fn looking_changes_nothing() {
         "what stands in the log counts"
     );
     drop(peek);
-    assert_eq!(look(&copy), before);
+    assert!(look(&copy) == before, "the files are as they were");
 
     let nothing = Tree::empty();
     assert!(Catalog::peek(nothing.path(), noon()).protected().unwrap().is_empty());

@@ -8,7 +8,7 @@ use rusqlite::{Transaction, params};
 use super::handle::Catalog;
 use super::stamp::utc;
 use super::vm_backup::integer;
-use super::words::{ChainStatus, Remover, policy_word};
+use super::words::{ChainStatus, Remover};
 use crate::config::value::RotationPolicy;
 
 /// A chain as it stands after a backup.
@@ -106,7 +106,7 @@ pub(super) fn upsert(
             chain.period,
             chain.folder.to_string_lossy(),
             status,
-            policy_word(chain.policy),
+            chain.policy.as_str(),
             integer(chain.points),
             integer(chain.restorable),
             broken_at,

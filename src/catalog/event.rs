@@ -13,7 +13,7 @@ use super::stamp::{Stamp, utc};
 use super::vm_backup::integer;
 use super::words::{
     ArchiveReason, ArchiveTrigger, BackupType, ChainEventKind, ConfigEventKind, FileType, Operation,
-    PeriodEventKind, PreserveReason, Remover, RetentionAction, RetentionTarget, policy_word,
+    PeriodEventKind, PreserveReason, Remover, RetentionAction, RetentionTarget,
 };
 use crate::config::value::RotationPolicy;
 
@@ -306,7 +306,7 @@ impl Row for PeriodEvent {
             ("vm_name", text(&self.vm)),
             ("event_type", text(self.kind.word())),
             ("period_id", text(&self.period)),
-            ("rotation_policy", text(self.policy.map_or("", policy_word))),
+            ("rotation_policy", text(self.policy.map_or("", RotationPolicy::as_str))),
             ("period_dir", path(&self.folder)),
             ("period_start", time(self.first)),
             ("period_end", time(self.last)),
@@ -388,7 +388,7 @@ impl Row for RetentionEvent {
             ("target_type", text(self.target.word())),
             ("target_path", path(&self.path)),
             ("target_period", text(&self.period)),
-            ("rotation_policy", text(self.policy.map_or("", policy_word))),
+            ("rotation_policy", text(self.policy.map_or("", RotationPolicy::as_str))),
             ("retention_limit", number(self.limit)),
             ("current_count", number(self.current)),
             ("age_days", number(self.age_days)),

@@ -12,10 +12,15 @@ mod error;
 mod event;
 mod handle;
 mod open;
+mod points;
 mod query;
+mod rebuild;
+mod salvage;
 mod schema;
 mod session;
 mod stamp;
+mod tables;
+mod tree;
 mod vm_backup;
 mod words;
 
@@ -26,6 +31,7 @@ pub use handle::Catalog;
 pub use query::{History, LastSuccess, PastError, VmPeriod};
 pub use session::{NewSession, SessionId, SessionRow};
 pub use stamp::Stamp;
+pub use tree::{ChainFolder, PointOnDisk, chains_of};
 pub use vm_backup::{DiskBackup, Failure, VmBackup};
 pub use words::{
     ArchiveReason, ArchiveTrigger, BackupMethod, BackupType, ChainEventKind, ChainStatus, ConfigEventKind,

@@ -11,6 +11,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::SchemaError;
 use super::handle::Catalog;
+use super::rebuild;
+use super::salvage;
 use super::schema::{self, Prepared};
 use super::stamp::utc;
 
@@ -51,7 +53,7 @@ impl Catalog {
     /// without, which is said in the log. Call it with the session's lock held: nobody else must be mending it.
     pub fn open(backup_path: &Path, now: Timestamp) -> Self {
         let path = database_of(backup_path);
-        let database = match sound(&path, now) {
+        let database = match sound(&path, Some(backup_path), now) {
             Ok(database) => Some(database),
             Err(error) => {
                 tracing::warn!(
@@ -73,7 +75,7 @@ impl Catalog {
         let opened = tempfile::tempdir().map_err(OpenError::from).and_then(|dir| {
             let copy = dir.path().join("vmbackup.db");
             copy_quiet(&path, &copy)?;
-            Ok((sound(&copy, now)?, dir))
+            Ok((sound(&copy, None, now)?, dir))
         });
         match opened {
             Ok((database, dir)) => Self::new(Some(database), path, Some(dir)),
@@ -94,13 +96,22 @@ fn database_of(backup_path: &Path) -> PathBuf {
     backup_path.join("_state").join("vmbackup.db")
 }
 
-/// A database that is sound and has our tables. A damaged one is moved aside first.
-fn sound(path: &Path, now: Timestamp) -> Result<Connection, OpenError> {
-    match connect(path, now) {
+/// A database that is sound, has our tables and knows what is below `backup_path`, where one is given.
+fn sound(path: &Path, backup_path: Option<&Path>, now: Timestamp) -> Result<Connection, OpenError> {
+    match connect(path, now).and_then(|database| filled(database, path, backup_path, now)) {
         Err(OpenError::Damaged(what)) => {
-            let aside = move_aside(path, now)?;
+            let fresh = beside(path, ".new");
+            for leftover in ["", "-wal", "-shm"] {
+                remove(&beside(&fresh, leftover))?;
+            }
+            let mut database = connect(&fresh, now)?;
+            let saved = salvage::save(path, &mut database)?;
+            let database = filled(database, path, backup_path, now)?;
+            database.close().map_err(|(_, error)| error)?;
+            let aside = change_places(&fresh, path, now)?;
             tracing::warn!(
-                "The database {} is damaged ({what}). It was moved to {}, and a new one is made",
+                "The database {} is damaged ({what}). It was moved to {}, and a new one made: {saved} rows of the old \
+                 one could be saved. If a period was protected, see that it still is",
                 path.display(),
                 aside.display()
             );
@@ -108,6 +119,24 @@ fn sound(path: &Path, now: Timestamp) -> Result<Connection, OpenError> {
         }
         other => other,
     }
+}
+
+/// Reads the backups on disk into a database that has not done so before.
+fn filled(
+    mut database: Connection,
+    path: &Path,
+    backup_path: Option<&Path>,
+    now: Timestamp,
+) -> Result<Connection, OpenError> {
+    let found = backup_path.map_or(Ok(None), |base| rebuild::fill(&mut database, base, now))?;
+    if let Some(found) = found.filter(|found| found.chains > 0) {
+        let (chains, points) = (found.chains, found.points);
+        let path = path.display();
+        tracing::info!(
+            "The database {path} was filled from the disk: {points} restore points in {chains} chains"
+        );
+    }
+    Ok(database)
 }
 
 fn connect(path: &Path, now: Timestamp) -> Result<Connection, OpenError> {
@@ -148,23 +177,32 @@ fn make_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Moves a database and its write-ahead log to names of their own, and returns the database's.
-fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
+/// Puts a closed database in the place of a damaged one, and returns where that is now.
+fn change_places(fresh: &Path, path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let time = now.strftime("%Y%m%dT%H%M%SZ");
-    let named = |n: u32| {
-        beside(path, &if n == 0 { format!(".corrupt-{time}") } else { format!(".corrupt-{time}.{n}") })
-    };
-    let aside = (0..).map(named).find(|name| name.symlink_metadata().is_err());
-    let aside = aside.unwrap_or_else(|| named(0));
-    // The log first: beside a new database it would be taken for its own.
-    for helper in ["-wal", "-shm"] {
-        match fs::rename(beside(path, helper), beside(&aside, helper)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    let more = |n: u32| if n == 0 { String::new() } else { format!(".{n}") };
+    let named = |n: u32| beside(path, &format!(".corrupt-{time}{}", more(n)));
+    let aside = (0..).map(named).find(|name| name.symlink_metadata().is_err()).unwrap_or_else(|| named(0));
+    // The log first: beside the new database it would be taken for its own.
+    let log = beside(path, "-wal");
+    if fs::metadata(&log).is_ok_and(|about| about.len() > 0) {
+        fs::rename(&log, beside(&aside, "-wal"))?;
     }
-    fs::rename(path, &aside)?;
+    for helper in ["-wal", "-shm"] {
+        remove(&beside(path, helper))?;
+    }
+    // A second name, so that there is a database at every instant; a rename where there are no such names.
+    fs::hard_link(path, &aside).or_else(|_| fs::rename(path, &aside))?;
+    fs::rename(fresh, path)?;
     Ok(aside)
+}
+
+/// Removes a file. None there is as good.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn beside(path: &Path, more: &str) -> PathBuf {

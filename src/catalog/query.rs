@@ -10,8 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::error::CatalogError;
 use super::handle::Catalog;
 use super::stamp::parse_utc;
-use super::words::policy_of;
-use crate::config::value::RotationPolicy;
+use crate::config::value::{RotationPolicy, Value};
 
 /// The last backup of a VM that ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +184,7 @@ fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
 
 fn policy(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<RotationPolicy>> {
     let word: Option<String> = row.get(column)?;
-    Ok(word.as_deref().and_then(policy_of))
+    Ok(word.as_deref().and_then(RotationPolicy::parse))
 }
 
 fn last_part(path: Option<&str>) -> Option<&str> {

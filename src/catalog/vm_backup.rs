@@ -7,7 +7,7 @@ use rusqlite::{Transaction, params};
 
 use super::handle::Catalog;
 use super::stamp::{Stamp, utc};
-use super::words::{BackupMethod, BackupType, DiskResult, ErrorCode, VmEvent, VmStatus, policy_word};
+use super::words::{BackupMethod, BackupType, DiskResult, ErrorCode, VmEvent, VmStatus};
 use crate::config::value::RotationPolicy;
 
 /// What a session did about one VM.
@@ -151,7 +151,7 @@ impl Catalog {
                     row.os,
                     row.backup_type,
                     row.method,
-                    row.policy.map_or("", policy_word),
+                    row.policy.map_or("", RotationPolicy::as_str),
                     row.status,
                     integer(row.bytes_written),
                     integer(row.chain_bytes),

@@ -6,8 +6,6 @@
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
-use crate::config::value::{RotationPolicy, Value};
-
 /// Declares an enum with the word that stands for each value.
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ }) => {
@@ -415,20 +413,4 @@ words! {
         /// The stream's own text: the host's local time, without its zone.
         Stream = "stream",
     }
-}
-
-/// The word for a policy in `rotation_policy`.
-pub(super) fn policy_word(policy: RotationPolicy) -> &'static str {
-    match policy {
-        RotationPolicy::Daily => "daily",
-        RotationPolicy::Weekly => "weekly",
-        RotationPolicy::Monthly => "monthly",
-        RotationPolicy::Accumulate => "accumulate",
-        RotationPolicy::Never => "never",
-    }
-}
-
-/// The policy of such a word.
-pub(super) fn policy_of(word: &str) -> Option<RotationPolicy> {
-    RotationPolicy::parse(word)
 }

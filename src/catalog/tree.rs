@@ -1,0 +1,173 @@
+//! The backups on disk, as rows want them: chains with their points and dates.
+//!
+//! Must not live here: what may be deleted. A date from here is for people; retention reads its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, PointId};
+
+use super::words::DateSource;
+use crate::config::value::RotationPolicy;
+use crate::policy::rotation::Period;
+
+/// What the database calls the period of a chain without periods.
+const ACCUMULATE: &str = "accumulate";
+
+/// Folders of a backup path that are not a VM's.
+const NOT_A_VM: [&str; 2] = ["_state", "__HOST_CONFIG__"];
+
+/// A folder with a chain or a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainFolder {
+    /// The VM's name, as far as its files tell; else that of its folder.
+    pub vm: String,
+    /// The period it is in.
+    pub period: String,
+    /// The period's policy.
+    pub policy: RotationPolicy,
+    /// The folder.
+    pub folder: PathBuf,
+    /// It lies in an archive.
+    pub archived: bool,
+    /// Oldest first.
+    pub points: Vec<PointOnDisk>,
+}
+
+/// A restore point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointOnDisk {
+    /// Its name: `virtnbdbackup.N`, `diff.EPOCH`, `copy`.
+    pub name: String,
+    /// When it was taken and how that is known. `None` where no file tells.
+    pub taken: Option<(Timestamp, DateSource)>,
+    /// Its disks.
+    pub disks: Vec<String>,
+    /// Bytes of its own files.
+    pub file_bytes: u64,
+    /// Every stream that it needs is there and readable at its beginning.
+    pub restorable: bool,
+}
+
+impl ChainFolder {
+    /// Points that can be restored.
+    pub fn restorable(&self) -> usize {
+        self.points.iter().filter(|point| point.restorable).count()
+    }
+
+    /// Dates of the first and of the last point.
+    pub fn dates(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let date = |point: Option<&PointOnDisk>| point.and_then(|point| point.taken).map(|(at, _)| at);
+        (date(self.points.first()), date(self.points.last()))
+    }
+}
+
+/// The folders of a backup path that are VMs', sorted.
+pub(super) fn vm_folders(backup_path: &Path) -> Vec<PathBuf> {
+    let not_a_vm = |name: &str| name.starts_with('.') || NOT_A_VM.contains(&name);
+    folders(backup_path).into_iter().filter(|path| !name_of(path).is_some_and(not_a_vm)).collect()
+}
+
+/// Every chain of a VM, period by period, the archived ones of a period before its own.
+pub fn chains_of(vm_dir: &Path) -> Vec<ChainFolder> {
+    let mut found = Vec::new();
+    let periods = folders(vm_dir).into_iter().filter_map(|path| {
+        let period = Period::parse(name_of(&path)?)?;
+        Some((path, period.to_string(), period.policy()))
+    });
+    let flat = (vm_dir.to_owned(), ACCUMULATE.to_owned(), RotationPolicy::Accumulate);
+    for (dir, period, policy) in periods.chain([flat]) {
+        for archive in folders(&dir.join(".archives")) {
+            found.extend(chain_in(&archive, vm_dir, &period, policy, true));
+        }
+        found.extend(chain_in(&dir, vm_dir, &period, policy, false));
+    }
+    found
+}
+
+/// The chain in one folder, `None` when there is none.
+fn chain_in(
+    dir: &Path,
+    vm_dir: &Path,
+    period: &str,
+    policy: RotationPolicy,
+    archived: bool,
+) -> Option<ChainFolder> {
+    let set = BackupSet::open(dir).ok()?;
+    let points = points_of(&set);
+    if points.is_empty() {
+        return None;
+    }
+    let vm = set.domain.clone().or_else(|| domain_of(&set)).or_else(|| name_of(vm_dir).map(str::to_owned))?;
+    Some(ChainFolder { vm, period: period.to_owned(), policy, folder: dir.to_owned(), archived, points })
+}
+
+/// The points of a set as rows want them.
+pub(super) fn points_of(set: &BackupSet) -> Vec<PointOnDisk> {
+    set.points.iter().map(|point| describe(set, point)).collect()
+}
+
+fn describe(set: &BackupSet, point: &Point) -> PointOnDisk {
+    let disks = set.disks_at(point);
+    let whole = |content: DiskContent<'_>| match content {
+        DiskContent::Raw { .. } => true,
+        DiskContent::Streams(streams) => streams.iter().all(|stream| stream.meta.is_ok()),
+    };
+    let restorable = |disk| set.content(disk, point.id).is_ok_and(whole);
+    PointOnDisk {
+        name: point.id.to_string(),
+        taken: taken(set, point),
+        file_bytes: point.disks.values().map(PointDisk::file_len).sum(),
+        restorable: !disks.is_empty() && disks.iter().all(restorable),
+        disks: disks.into_iter().map(|disk| disk.to_string()).collect(),
+    }
+}
+
+fn taken(set: &BackupSet, point: &Point) -> Option<(Timestamp, DateSource)> {
+    let exact = match point.id {
+        PointId::Checkpoint(name) => creation_time(&set.dir, name),
+        PointId::Diff(second) => Timestamp::from_second(i64::try_from(second).ok()?).ok(),
+        PointId::Copy => None,
+    };
+    let told = || {
+        let mut dates = point.disks.values().filter_map(|disk| match disk {
+            PointDisk::Stream(stream) => stream.meta.as_ref().ok()?.date.parse::<DateTime>().ok(),
+            PointDisk::Raw(_) => None,
+        });
+        dates.next()?.to_zoned(TimeZone::system()).ok().map(|date| date.timestamp())
+    };
+    let exact = exact.map(|at| (at, DateSource::Checkpoint));
+    exact.or_else(|| told().map(|at| (at, DateSource::Stream)))
+}
+
+/// When libvirt made a checkpoint.
+fn creation_time(dir: &Path, name: CheckpointName) -> Option<Timestamp> {
+    let xml = fs::read_to_string(dir.join(format!("checkpoints/{name}.xml"))).ok()?;
+    let document = roxmltree::Document::parse(&xml).ok()?;
+    let time = document.root_element().children().find(|node| node.has_tag_name("creationTime"))?;
+    Timestamp::from_second(time.text()?.trim().parse().ok()?).ok()
+}
+
+/// The name in the newest domain XML of a set.
+fn domain_of(set: &BackupSet) -> Option<String> {
+    let xml = fs::read_to_string(set.points.iter().rev().find_map(|point| point.vmconfig.as_ref())?).ok()?;
+    let document = roxmltree::Document::parse(&xml).ok()?;
+    let name = document.root_element().children().find(|node| node.has_tag_name("name"))?;
+    name.text().map(str::to_owned)
+}
+
+/// Folders in a folder, sorted. Links are not followed.
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut dirs: Vec<_> =
+        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect();
+    dirs.sort();
+    dirs
+}
+
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
