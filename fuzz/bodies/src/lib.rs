@@ -11,6 +11,7 @@ mod config;
 mod host;
 pub mod mutate;
 pub mod seeds;
+mod sidecar;
 mod stream;
 mod structured;
 
@@ -62,6 +63,13 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "stream_round_trip",
         body: stream::round_trip,
+        allowance: Allowance { fixed: 64 * MIB, per_byte: 1024 },
+        seeds: seeds::noise,
+    },
+    Target { name: "sidecar", body: sidecar::sidecar, allowance: TEXT, seeds: seeds::sidecars },
+    Target {
+        name: "recorder_round_trip",
+        body: stream::recorder_round_trip,
         allowance: Allowance { fixed: 64 * MIB, per_byte: 1024 },
         seeds: seeds::noise,
     },

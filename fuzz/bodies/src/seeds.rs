@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use vmstream::chain::{CheckpointName, cpt};
-use vmstream::stream::writer::StreamWriter;
+use vmstream::sidecar::{FileIdentity, Granules, Head, PlainSums, Recorder, StoredSums, StreamIdentity};
+use vmstream::stream::writer::{FinishedStream, StreamWriter};
 use vmstream::stream::{FRAME_HEADER_LEN, StreamMeta, codec};
 
 use crate::chain::pack;
 use crate::config::SEPARATOR;
+use crate::sidecar::unsealed;
 
 /// Longer vectors say nothing that shorter ones do not, and make every run slow.
 const LONGEST_STREAM: u64 = 40_000;
@@ -143,7 +145,12 @@ pub(crate) fn lists() -> Vec<Vec<u8>> {
     lists
 }
 
-fn meta(point: u32, parent: Option<&str>, virtual_size: u64, compression: Option<u32>) -> StreamMeta {
+pub(crate) fn meta(
+    point: u32,
+    parent: Option<&str>,
+    virtual_size: u64,
+    compression: Option<u32>,
+) -> StreamMeta {
     StreamMeta {
         virtual_size,
         data_size: 0,
@@ -159,6 +166,78 @@ fn meta(point: u32, parent: Option<&str>, virtual_size: u64, compression: Option
     }
 }
 
+/// A stream with data at the given places, zeros in between where they do not follow each other, and its sidecar.
+fn recorded(name: &str, meta: StreamMeta, data: &[(u64, u64)]) -> (Vec<u8>, Vec<u8>) {
+    let dir = scratch();
+    let (stream, sidecar) = (dir.path().join("x"), dir.path().join("y"));
+    let level = meta.compression;
+    let granules = Granules::of_disk(meta.virtual_size);
+    let mut recorder = Recorder::create(&stream, &sidecar, meta).unwrap();
+    let mut at = 0;
+    for &(start, len) in data {
+        if start > at {
+            recorder.zero_frame(at, start - at).unwrap();
+            recorder.zero_content(at, start - at).unwrap();
+        }
+        let plain = content(start, len);
+        let stored = stored(level, &plain);
+        let sums = (PlainSums::of(start, &plain, granules), StoredSums::of(&stored));
+        recorder.data(start, len, &stored, (&sums.0, &sums.1)).unwrap();
+        at = start + len;
+    }
+    let (done, writer) = recorder.finish().unwrap();
+    writer.finish(&head(name, &done, granules)).unwrap();
+    (std::fs::read(stream).unwrap(), std::fs::read(sidecar).unwrap())
+}
+
+/// The head of a full's sidecar.
+pub(crate) fn head(name: &str, done: &FinishedStream, granules: Granules) -> Head {
+    Head {
+        writer: "vmbackup".into(),
+        stream: StreamIdentity {
+            name: name.into(),
+            size: done.size,
+            adler32: Some(done.adler32),
+            digest: Some(done.digest),
+        },
+        target: "vda".into(),
+        point: "virtnbdbackup.0".into(),
+        parent: None,
+        parent_sidecar: None,
+        taken_seconds: 1_795_377_788,
+        granules,
+        files: vec![FileIdentity::of("vmconfig.virtnbdbackup.0.xml", b"<domain></domain>\n")],
+    }
+}
+
+fn content(start: u64, len: u64) -> Vec<u8> {
+    (0..len).map(|i| (i / 7 + start) as u8).collect()
+}
+
+pub(crate) fn stored(level: Option<u32>, plain: &[u8]) -> Vec<u8> {
+    let Some(level) = level else { return plain.to_vec() };
+    let mut stored = Vec::new();
+    codec::compress(plain, level, &mut stored).unwrap();
+    stored
+}
+
+/// Sidecars as they are, and without their checksums.
+pub(crate) fn sidecars() -> Vec<Vec<u8>> {
+    let disks: [(u64, &[(u64, u64)]); 4] = [
+        (20_000, &[(0, 1000), (8192, 3000)]),
+        (1 << 20, &[(0, 70_000), (200_000, 131_072), (1_000_000, 48_576)]),
+        (40 << 20, &[(33 << 20, 100)]),
+        (u64::MAX, &[(0, 65_536)]),
+    ];
+    let mut inputs = Vec::new();
+    for (size, data) in disks {
+        let (_, sidecar) = recorded("vda.full.data", meta(0, None, size, Some(1)), data);
+        inputs.push(unsealed(&sidecar));
+        inputs.push(sidecar);
+    }
+    inputs
+}
+
 /// A stream with data at the given places, zeros in between where they do not follow each other.
 fn written(meta: StreamMeta, data: &[(u64, u64)]) -> Vec<u8> {
     let dir = scratch();
@@ -170,13 +249,7 @@ fn written(meta: StreamMeta, data: &[(u64, u64)]) -> Vec<u8> {
         if start > at {
             writer.zero(at, start - at).unwrap();
         }
-        let plain: Vec<u8> = (0..len).map(|i| (i / 7 + start) as u8).collect();
-        let mut stored = Vec::new();
-        match level {
-            Some(level) => drop(codec::compress(&plain, level, &mut stored).unwrap()),
-            None => stored.clone_from(&plain),
-        }
-        writer.data(start, len, &stored).unwrap();
+        writer.data(start, len, &stored(level, &content(start, len))).unwrap();
         at = start + len;
     }
     writer.finish().unwrap();
@@ -190,7 +263,8 @@ pub(crate) fn chains() -> Vec<Vec<u8>> {
     let file = |name: &str, age: u8, content: &[u8]| (name.to_owned(), age, content.to_vec());
     let mut chains = Vec::new();
     for level in [None, Some(1)] {
-        let full = written(meta(0, None, 20_000, level), &[(0, 1000), (8192, 3000)]);
+        let (full, sidecar) =
+            recorded("vda.full.data", meta(0, None, 20_000, level), &[(0, 1000), (8192, 3000)]);
         let inc = written(meta(1, Some(zero), 20_000, level), &[(512, 512), (9000, 5000)]);
         let next = written(meta(2, Some(one), 16_384, level), &[(4096, 4096)]);
         let sum = vmstream::stream::checksum::adler32(&full).to_string();
@@ -204,6 +278,8 @@ pub(crate) fn chains() -> Vec<Vec<u8>> {
         ];
         chains.push(pack(&files));
         let diff = written(meta(2, Some(one), 20_000, level), &[(1024, 77)]);
+        files.push(file("vda.full.idx", 1, &sidecar));
+        chains.push(pack(&files));
         files.push(file("vda.diff.1795377788.data", 4, &diff));
         files.push(file("vdb.full.data", 1, &written(meta(0, None, 20_000, level), &[])));
         chains.push(pack(&files));

@@ -1,8 +1,9 @@
-//! The readers of one stream: header, meta text, trailer, LZ4 piece, the whole file.
+//! The readers of one stream: header, meta text, trailer, LZ4 piece, the whole file, and the file with its sidecar.
 
 use std::num::NonZeroUsize;
 
 use vmstream::chain::{PointDisk, StreamEntry, open_file};
+use vmstream::sidecar::{PlainSums, Recorder, Sidecar, StoredSums, Value};
 use vmstream::stream::checksum::adler32;
 use vmstream::stream::trailer::{self, TrailerEntry};
 use vmstream::stream::writer::StreamWriter;
@@ -177,11 +178,7 @@ pub(crate) fn round_trip(input: &[u8]) {
             let repeat = 1 + usize::from(input.byte() % 64);
             let some = 1 + usize::from(input.byte());
             let plain = [input.bytes(some), &[level]].concat().repeat(repeat);
-            let mut stored = Vec::new();
-            match meta.compression {
-                Some(level) => drop(codec::compress(&plain, level, &mut stored).unwrap()),
-                None => stored.clone_from(&plain),
-            }
+            let stored = crate::seeds::stored(meta.compression, &plain);
             writer.data(at, plain.len() as u64, &stored).unwrap();
             at += plain.len() as u64;
             want.push((FrameKind::Data, at - plain.len() as u64, plain));
@@ -214,4 +211,68 @@ pub(crate) fn round_trip(input: &[u8]) {
     assert_eq!(lens as u64, done.data_frames);
     let entries: Vec<_> = (0..done.data_frames).map(TrailerEntry::Plain).collect();
     assert_eq!(trailer::parse(&trailer::encode(&entries), done.size.max(64)).unwrap(), entries);
+}
+
+/// A disk of random content, recorded with its sidecar: the table is that of the content, and the blocks those of the
+/// stream.
+pub(crate) fn recorder_round_trip(input: &[u8]) {
+    let mut input = Structured(input);
+    let size = 1 + input.number(400_000);
+    let level = (input.byte() % 2 == 0).then_some(1);
+    let mut disk = vec![0; size as usize];
+    let (mut at, mut ranges) = (0, Vec::new());
+    while !input.is_empty() && at < size {
+        let end = size.min(at + 1 + input.number(150_000));
+        let seed = input.byte();
+        if seed % 4 > 0 {
+            let fill = (at..end).map(|i| (i / u64::from(seed) * 31) as u8 | 1);
+            disk[at as usize..end as usize].iter_mut().zip(fill).for_each(|(byte, new)| *byte = new);
+        }
+        ranges.push((at..end, seed % 4 > 0));
+        at = end;
+    }
+    let dir = crate::seeds::scratch();
+    let (stream_path, sidecar_path) = (dir.path().join("vda.full.data"), dir.path().join("vda.full.idx"));
+    let meta = crate::seeds::meta(0, None, size, level);
+    let mut recorder = Recorder::create(&stream_path, &sidecar_path, meta).unwrap();
+    let granules = recorder.granules();
+    for (range, data) in &ranges {
+        let len = range.end - range.start;
+        if !data {
+            recorder.zero_content(range.start, len).unwrap();
+            recorder.zero_frame(range.start, len).unwrap();
+            continue;
+        }
+        let plain = &disk[range.start as usize..range.end as usize];
+        let stored = crate::seeds::stored(level, plain);
+        let sums = (PlainSums::of(range.start, plain, granules), StoredSums::of(&stored));
+        recorder.data(range.start, len, &stored, (&sums.0, &sums.1)).unwrap();
+    }
+    let (done, writer) = recorder.finish().unwrap();
+    writer.finish(&crate::seeds::head("vda.full.data", &done, granules)).unwrap();
+
+    let sidecar = Sidecar::open(&sidecar_path).unwrap();
+    sidecar.check().unwrap();
+    assert_eq!(Sidecar::parse(std::fs::read(&sidecar_path).unwrap()).unwrap().head(), sidecar.head());
+    let stream = StreamFile::open(&stream_path).unwrap();
+    let frames: Vec<_> =
+        stream.frames().map(Result::unwrap).filter(|f| f.header.kind == FrameKind::Data).collect();
+    let blocks: Vec<_> = sidecar.blocks().map(Result::unwrap).collect();
+    assert_eq!(blocks.len(), frames.len());
+    for (block, frame) in blocks.iter().zip(&frames) {
+        assert_eq!((block.disk(), block.stored_at), (frame.disk(), frame.stored_at));
+        let plain = &disk[block.start as usize..][..block.plain_len as usize];
+        assert_eq!(block.plain_crc32, crc32fast::hash(plain));
+    }
+    let mut known = std::collections::BTreeMap::new();
+    for run in sidecar.runs().map(Result::unwrap) {
+        known.extend(run.numbers().map(|number| (number, run.value(number, granules))));
+    }
+    for number in 0..granules.count() {
+        let range = granules.range(number);
+        let sum = crc32fast::hash(&disk[range.start as usize..range.end as usize]);
+        // What was told to its last byte is known; of the rest nothing is said.
+        let want = if range.end <= at { Value::Known(sum) } else { Value::Unknown };
+        assert_eq!(known.get(&number).copied().unwrap_or(Value::Unknown), want, "granule {number} of {size}");
+    }
 }

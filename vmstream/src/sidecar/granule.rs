@@ -50,6 +50,11 @@ impl Granules {
         self.disk_size.div_ceil(self.size)
     }
 
+    /// True when a table of them may be held in memory. A sidecar's claim of more is not worth that.
+    pub(super) fn may_be_held(self) -> bool {
+        self.count() <= MOST
+    }
+
     /// The range of the disk that a granule covers. `number` is below [`Granules::count`].
     pub fn range(self, number: u64) -> Range<u64> {
         let start = number.saturating_mul(self.size).min(self.disk_size);

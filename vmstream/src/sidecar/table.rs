@@ -159,7 +159,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger of the disk after the last stream of the tables. `None` when nothing is known of it.
+    /// A ledger of the disk after the last stream of the tables. `None` when nothing is known of it, or when its sidecar
+    /// cuts it into more granules than a writer would.
     ///
     /// # Errors
     /// [`SidecarError`] when a sidecar cannot be read any more.
@@ -167,7 +168,9 @@ impl Ledger {
         const WINDOW: u64 = 32 << 20;
         let mut ledger: Option<Self> = None;
         let last = tables.layers.len().saturating_sub(1);
-        if tables.layers.last().is_none_or(Option::is_none) {
+        let granules =
+            tables.layers.last().and_then(Option::as_ref).map(|layer| layer.sidecar.head().granules);
+        if !granules.is_some_and(|granules| granules.disk_size() == disk_size && granules.may_be_held()) {
             return Ok(None);
         }
         let mut start = 0;
@@ -181,7 +184,7 @@ impl Ledger {
             })?;
             start = end;
         }
-        Ok(ledger.filter(|ledger| ledger.granules.disk_size() == disk_size))
+        Ok(ledger)
     }
 
     fn push(&mut self, values: &[Value]) {
