@@ -13,4 +13,5 @@ pub mod guest;
 pub mod libvirt;
 pub mod nbd;
 pub mod policy;
+pub mod retention;
 pub mod session;

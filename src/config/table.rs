@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::keys::{Key, Marks, settings_table};
 use super::value::{
     AutoRecovery, CompressLevel, Directory, DiskTargets, Gibibytes, IoClass, LibvirtUri, LogLevel, Mebibytes,
-    Niceness, Number, Percent, RotationPolicy, Seconds, Switch, Text, Value,
+    Niceness, Number, Percent, Periods, ReplicaRule, RotationPolicy, Seconds, Switch, Text, Value,
 };
 
 settings_table! {
@@ -110,22 +110,22 @@ section "Rotation" {
     "ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION" auto_recovery: AutoRecovery = "yes", "", SHIPPED;
 }
 section "Retention" {
-    /// Periods kept of virtual machines that rotate daily.
-    "RETENTION_DAYS" retention_days: Text = "7", "days", ENV;
+    /// Periods kept of virtual machines that rotate daily. 0 is read as 1: the period just written always stays.
+    "RETENTION_DAYS" retention_days: Periods = "7", "days", ENV;
     /// Periods kept of virtual machines that rotate weekly.
-    "RETENTION_WEEKS" retention_weeks: Text = "4", "weeks", ENV;
+    "RETENTION_WEEKS" retention_weeks: Periods = "4", "weeks", ENV;
     /// Periods kept of virtual machines that rotate monthly.
-    "RETENTION_MONTHS" retention_months: Text = "3", "months", ENV;
+    "RETENTION_MONTHS" retention_months: Periods = "3", "months", ENV;
     /// Whether periods left over from an earlier policy are deleted when they are old enough.
-    "RETENTION_ORPHAN_ENABLED" orphan_enabled: Text = "true", "", PLAIN;
+    "RETENTION_ORPHAN_ENABLED" orphan_enabled: Switch = "true", "", PLAIN;
     /// Age from which on a left-over period is deleted.
-    "RETENTION_ORPHAN_MAX_AGE_DAYS" orphan_max_age: Text = "90", "days", PLAIN;
+    "RETENTION_ORPHAN_MAX_AGE_DAYS" orphan_max_age: Number<0, 36500> = "90", "days", PLAIN;
     /// Age up to which a left-over period is never deleted. Must be below the other one.
-    "RETENTION_ORPHAN_MIN_AGE_DAYS" orphan_min_age: Text = "7", "days", PLAIN;
+    "RETENTION_ORPHAN_MIN_AGE_DAYS" orphan_min_age: Number<0, 36500> = "7", "days", PLAIN;
     /// Only report which left-over periods would be deleted.
-    "RETENTION_ORPHAN_DRY_RUN" orphan_dry_run: Text = "false", "", PLAIN;
+    "RETENTION_ORPHAN_DRY_RUN" orphan_dry_run: Switch = "false", "", PLAIN;
     /// Periods without a replica: warn deletes them with a warning, block keeps them.
-    "RETENTION_REQUIRE_REPLICATION" require_replication: Text = "warn", "", PLAIN;
+    "RETENTION_REQUIRE_REPLICATION" require_replication: ReplicaRule = "warn", "", PLAIN;
     /// How long copies of the state directory are kept.
     "STATE_BACKUP_KEEP_DAYS" state_backup_keep: Text = "90", "days", PLAIN;
     /// How long log files are kept; 0 keeps them for ever.

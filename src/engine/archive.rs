@@ -16,7 +16,7 @@ pub(super) fn folder_for(dir: &Path, today: Date) -> PathBuf {
 
 /// The entries of `dir` that belong to its chain or copy: every visible file (the firmware and kernel files of a copy
 /// have names of their own) and the folders beside them. Unfinished files stay: they belong to no chain.
-pub(super) fn entries(dir: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn entries(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;

@@ -2,7 +2,7 @@
 //!
 //! Must not live here: which level to take (`policy`), several domains, configuration, printing.
 
-mod archive;
+pub(crate) mod archive;
 mod bitmap;
 pub mod budget;
 pub mod cancel;

@@ -33,6 +33,29 @@ impl Value for LogLevel {
     }
 }
 
+/// What becomes of a period that was never replicated, where others were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaRule {
+    /// It goes, with a warning.
+    Warn,
+    /// It stays.
+    Block,
+}
+
+impl Value for ReplicaRule {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim() {
+            "warn" => Some(Self::Warn),
+            "block" => Some(Self::Block),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "warn or block".to_owned()
+    }
+}
+
 /// Scheduling class of disk access, as `ionice -c` numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoClass {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 mod keyword;
 mod quantity;
 
-pub use keyword::{AutoRecovery, IoClass, LogLevel, RotationPolicy};
-pub use quantity::{CompressLevel, Gibibytes, Mebibytes, Niceness, Number, Percent, Seconds};
+pub use keyword::{AutoRecovery, IoClass, LogLevel, ReplicaRule, RotationPolicy};
+pub use quantity::{CompressLevel, Gibibytes, Mebibytes, Niceness, Number, Percent, Periods, Seconds};
 
 /// A type that a configuration value is read into.
 pub trait Value: Sized + PartialEq {

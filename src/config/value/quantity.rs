@@ -28,6 +28,10 @@ pub struct Percent(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CompressLevel(u32);
 
+/// How many periods are kept, from 1. A value of 0 is read as 1: what was just written stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Periods(u32);
+
 /// Process priority, from -20 (first) to 19 (last). 0 leaves it as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Niceness(i32);
@@ -80,6 +84,13 @@ impl CompressLevel {
     }
 }
 
+impl Periods {
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
 impl Niceness {
     /// The value for `setpriority`.
     pub fn get(self) -> i32 {
@@ -126,6 +137,20 @@ impl Value for CompressLevel {
     fn remark(text: &str) -> Option<&'static str> {
         (in_range(text, 0, 0) == Some(0))
             .then_some("level 0 is read as 1, the fastest: backups are always compressed")
+    }
+}
+
+impl Value for Periods {
+    fn parse(text: &str) -> Option<Self> {
+        in_range(text, 0, 100_000).map(|periods| Self(periods.max(1)))
+    }
+
+    fn allowed() -> String {
+        "a whole number from 0 to 100000".to_owned()
+    }
+
+    fn remark(text: &str) -> Option<&'static str> {
+        (in_range(text, 0, 0) == Some(0)).then_some("0 is read as 1: the period just written always stays")
     }
 }
 

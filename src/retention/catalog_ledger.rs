@@ -1,0 +1,166 @@
+//! The ledger of a real run: rows of the database.
+
+use std::collections::BTreeSet;
+
+use super::folder::FolderError;
+use super::ledger::{Cause, DoomedChain, Event, Happened, Ledger};
+use super::period::PeriodId;
+use super::plan::Why;
+use super::rules::Replica;
+use crate::catalog::{
+    Catalog, ChainEvent, ChainEventKind, FileOperation, FileType, Operation, PeriodEvent, PeriodEventKind,
+    PreserveReason, Remover, RetentionAction, RetentionEvent, RetentionTarget, Stamp, VmPeriod,
+};
+use crate::retention::place::ARCHIVES;
+
+/// A database, and what it said when it was asked once for all VMs.
+pub struct CatalogLedger<'a> {
+    catalog: &'a Catalog,
+    stamp: Stamp,
+    protected: Option<BTreeSet<VmPeriod>>,
+    /// `None` where nothing was ever replicated.
+    replicated: Option<BTreeSet<VmPeriod>>,
+}
+
+impl<'a> CatalogLedger<'a> {
+    /// Asks the database; rows are written with this stamp. One that cannot be asked protects everything.
+    pub fn new(catalog: &'a Catalog, stamp: Stamp) -> Self {
+        let protected = catalog.protected().ok();
+        let replicated = catalog.replicated().ok().flatten();
+        Self { catalog, stamp, protected, replicated }
+    }
+
+    fn removed(&self, event: &Event<'_>) {
+        let Event { vm, doomed, path, .. } = event;
+        let (place, by) = (&doomed.place, remover(doomed.cause));
+        let period = place.period.as_str();
+        for chain in &doomed.chains {
+            self.catalog.event(self.stamp, &chain_event(event, chain));
+        }
+        self.catalog.event(
+            self.stamp,
+            &FileOperation {
+                bytes: doomed.size_bytes,
+                reason: doomed.cause.word().to_owned(),
+                triggered_by: by.word().to_owned(),
+                ..FileOperation::new(Operation::Delete, FileType::Directory, vm, path)
+            },
+        );
+        self.retention(event, RetentionAction::Delete, None);
+        if place.archive.is_some() {
+            return;
+        }
+        self.catalog.chain_removed(vm, period, path, by, self.stamp.at);
+        let row = PeriodEvent {
+            policy: Some(place.period.kind().policy()),
+            chains: doomed.chains.len() as u64,
+            points: doomed.points(),
+            bytes: doomed.size_bytes,
+            remaining: doomed.periods.map(|periods| (periods as u64).saturating_sub(1)),
+            ..PeriodEvent::new(PeriodEventKind::Deleted, vm, period, path)
+        };
+        self.catalog.event(self.stamp, &row);
+    }
+
+    fn failed(&self, event: &Event<'_>, error: &FolderError) {
+        let reason = match error {
+            FolderError::Link(_)
+            | FolderError::Mount(_)
+            | FolderError::Name { .. }
+            | FolderError::TooDeep(_) => PreserveReason::UnsafePath,
+            FolderError::Gone(_) | FolderError::OldKernel | FolderError::System { .. } => {
+                PreserveReason::RemoveFailed
+            }
+        };
+        self.retention(event, RetentionAction::Error, Some(reason));
+        let operation = FileOperation::new(Operation::Delete, FileType::Directory, event.vm, event.path);
+        let error = Some(error.to_string());
+        let triggered_by = remover(event.doomed.cause).word().to_owned();
+        self.catalog.event(self.stamp, &FileOperation { error, triggered_by, ..operation });
+    }
+
+    fn retention(&self, event: &Event<'_>, action: RetentionAction, kept: Option<PreserveReason>) {
+        let doomed = event.doomed;
+        let target = match (&doomed.place.archive, doomed.cause) {
+            (Some(_), _) => RetentionTarget::ArchiveChain,
+            (None, Cause::Orphan) => RetentionTarget::OrphanPeriod,
+            (None, Cause::Retention | Cause::Prune) => RetentionTarget::Period,
+        };
+        let what = (event.vm, doomed.place.period.as_str());
+        let row = RetentionEvent {
+            policy: Some(doomed.place.period.kind().policy()),
+            limit: doomed.limit,
+            current: doomed.periods.map(|periods| periods as u64),
+            age_days: doomed.age_days.and_then(|days| u64::try_from(days).ok()),
+            freed_bytes: if action == RetentionAction::Delete { doomed.size_bytes } else { 0 },
+            kept,
+            ..RetentionEvent::new(action, target, remover(doomed.cause), what, event.path)
+        };
+        self.catalog.event(self.stamp, &row);
+    }
+}
+
+impl Ledger for CatalogLedger<'_> {
+    fn protected(&self, vm: &str, period: &PeriodId) -> Option<bool> {
+        let key = (vm.to_owned(), period.as_str().to_owned());
+        self.protected.as_ref().map(|protected| protected.contains(&key))
+    }
+
+    fn replica(&self, vm: &str, period: &PeriodId) -> Replica {
+        let key = (vm.to_owned(), period.as_str().to_owned());
+        match &self.replicated {
+            None => Replica::NotUsed,
+            Some(replicated) if replicated.contains(&key) => Replica::There,
+            Some(_) => Replica::Missing,
+        }
+    }
+
+    fn record(&self, event: &Event<'_>) {
+        match &event.what {
+            Happened::Removed => self.removed(event),
+            Happened::Kept(why) => self.retention(event, RetentionAction::Skip, preserve_reason(*why)),
+            Happened::Failed(error) => self.failed(event, error),
+        }
+    }
+}
+
+fn remover(cause: Cause) -> Remover {
+    match cause {
+        Cause::Retention => Remover::Retention,
+        Cause::Orphan => Remover::OrphanRetention,
+        Cause::Prune => Remover::Prune,
+    }
+}
+
+fn preserve_reason(why: Why) -> Option<PreserveReason> {
+    match why {
+        Why::Protected | Why::ProtectionUnknown => Some(PreserveReason::Protected),
+        Why::LastRestorable | Why::NothingRestorable | Why::LastPeriod => Some(PreserveReason::LastPeriod),
+        Why::NoReplica => Some(PreserveReason::Unreplicated),
+        Why::Unreadable => Some(PreserveReason::UnsafePath),
+        _ => None,
+    }
+}
+
+fn chain_event(event: &Event<'_>, chain: &DoomedChain) -> ChainEvent {
+    let kind = match event.doomed.cause {
+        Cause::Retention | Cause::Orphan => ChainEventKind::Deleted,
+        Cause::Prune => ChainEventKind::Purged,
+    };
+    let (place, path) = (&event.doomed.place, event.path);
+    let chain_id = chain.archive.clone().unwrap_or_default();
+    let (backup_dir, location) = match &place.archive {
+        // The archive folder's folder.
+        Some(_) => (path.ancestors().nth(2).unwrap_or(path).to_owned(), path.to_owned()),
+        None if chain_id.is_empty() => (path.to_owned(), path.to_owned()),
+        None => (path.to_owned(), path.join(ARCHIVES).join(&chain_id)),
+    };
+    ChainEvent {
+        chain_id,
+        backup_dir,
+        location,
+        points: chain.points.into(),
+        bytes: chain.size_bytes,
+        ..ChainEvent::new(kind, event.vm, place.period.as_str())
+    }
+}

@@ -1,0 +1,207 @@
+//! What is kept, and removing the rest: rules after each backup, and what a person prunes.
+//!
+//! ```text
+//! inventory (disk) ┐
+//! ledger (database)├─► plan / select (pure) ─► remove
+//! rules, now       ┘
+//! ```
+//! Must not live here: which period a backup goes to (`session`), SQL (`catalog`), what a person sees (`cli`).
+//!
+//! An age comes from the data itself and is never guessed; what cannot be read, dated or asked about stays.
+
+mod catalog_ledger;
+mod folder;
+mod inventory;
+mod ledger;
+mod links;
+mod period;
+mod place;
+mod plan;
+mod remove;
+mod rules;
+mod select;
+
+use std::path::Path;
+
+use jiff::civil::DateTime;
+use serde::Serialize;
+
+use crate::config::value::RotationPolicy;
+
+pub use catalog_ledger::CatalogLedger;
+pub use folder::FolderError;
+pub use inventory::{
+    ArchiveTree, Inventory, InventoryError, Leftover, Look, PeriodTree, SetTree, Unreadable, VmTree, read,
+    read_vm,
+};
+pub use ledger::{Cause, Doomed, DoomedChain, Event, Happened, Ledger};
+pub use period::{PeriodId, PeriodKind};
+pub use place::Place;
+pub use plan::{Fate, PeriodSeen, Plan, Rule, Seen, Verdict, Why, plan};
+pub use remove::{Outcome, Remover};
+pub use rules::{OrphanRule, Replica, Rules};
+pub use select::{Guards, Item, SelectError, Selection, Target, TargetError};
+
+/// The VM whose backups are looked at, and the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// Where all backups are.
+    pub backup_path: &'a Path,
+    /// The domain.
+    pub vm_name: &'a str,
+    /// Its folder.
+    pub folder: &'a str,
+    /// Its policy.
+    pub policy: RotationPolicy,
+    /// The period that its backup went, or would go, to.
+    pub current: &'a PeriodId,
+    /// What to keep.
+    pub rules: &'a Rules,
+    /// Local time.
+    pub now: DateTime,
+}
+
+/// What was kept and removed after a backup.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// What was decided.
+    pub plan: Plan,
+    /// Bytes freed, also those of removals that an earlier run did not end.
+    pub freed_bytes: u64,
+    /// Periods removed.
+    pub removed: usize,
+    /// What could not be removed, and why.
+    pub failures: Vec<String>,
+}
+
+/// Retention could not look at the backups.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    /// The backup path could not be read.
+    #[error("{0}")]
+    Inventory(#[from] InventoryError),
+    /// It could not be opened for removing.
+    #[error("{0}")]
+    Folder(#[from] FolderError),
+}
+
+/// What [`after_success`] would do if the backup in `scope` succeeded. Touches nothing.
+///
+/// # Errors
+/// When the backup path cannot be read.
+pub fn preview(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Plan, RetentionError> {
+    let inventory = read_vm(scope.backup_path, scope.folder, Look::Dates)?;
+    let keeper = Some(scope.current.clone());
+    Ok(decide(scope, &inventory, keeper, ledger))
+}
+
+/// Removes what the rules drop, now that a backup of the VM succeeded; first ends removals that an earlier run did not.
+///
+/// The caller holds the VM's lock. Policies without periods touch nothing. What could not be removed is in the report.
+///
+/// # Errors
+/// When the backup path cannot be read: then nothing was removed.
+pub fn after_success(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Report, RetentionError> {
+    let inventory = read_vm(scope.backup_path, scope.folder, Look::Dates)?;
+    let remover = Remover::open(scope.backup_path, ledger, &|_| {})?;
+    let mut report = Report::default();
+    for leftover in &inventory.leftovers {
+        match remover.finish(leftover) {
+            Ok(bytes) => report.freed_bytes += bytes,
+            Err(error) => report.failures.push(error.to_string()),
+        }
+    }
+    let Some(vm) = inventory.vms.first() else { return Ok(report) };
+    let keeper = vm.keeper(scope.backup_path, |_| false).map(|set| set.period);
+    report.plan = decide(scope, &inventory, keeper, ledger);
+    for verdict in &report.plan.verdicts {
+        let doomed = doomed(scope, vm, verdict);
+        match verdict.fate {
+            Fate::Keep(why) if why.is_guard() => {
+                let path = &scope.backup_path.join(doomed.place.path());
+                let what = Happened::Kept(why);
+                ledger.record(&Event { vm: scope.vm_name, doomed: &doomed, path, what });
+            }
+            Fate::Keep(_) => {}
+            Fate::Delete { .. } => match remover.remove(vm, &doomed).result {
+                Ok(bytes) => {
+                    report.freed_bytes += bytes;
+                    report.removed += 1;
+                }
+                Err(error) => report.failures.push(error.to_string()),
+            },
+        }
+    }
+    log(scope, &report);
+    Ok(report)
+}
+
+fn decide(scope: &Scope<'_>, inventory: &Inventory, keeper: Option<PeriodId>, ledger: &dyn Ledger) -> Plan {
+    let periods = inventory.vms.iter().flat_map(|vm| &vm.periods);
+    let periods = periods.map(|period| PeriodSeen {
+        id: period.id.clone(),
+        size_bytes: period.size_bytes,
+        newest: period.newest(),
+        protected: ledger.protected(scope.vm_name, &period.id),
+        replica: ledger.replica(scope.vm_name, &period.id),
+    });
+    let seen = Seen {
+        policy: scope.policy,
+        current: scope.current.clone(),
+        complete: inventory.unreadable.is_empty(),
+        keeper,
+        periods: periods.collect(),
+    };
+    plan(&seen, scope.rules, scope.now)
+}
+
+/// A verdict as the remover and the database take it.
+fn doomed(scope: &Scope<'_>, vm: &VmTree, verdict: &Verdict) -> Doomed {
+    let rule = match verdict.fate {
+        Fate::Delete { rule, .. } => Some(rule),
+        Fate::Keep(_) => None,
+    };
+    let is_orphan = match rule {
+        Some(rule) => matches!(rule, Rule::Orphan { .. }),
+        None => verdict.period.kind().policy() != scope.policy,
+    };
+    let (cause, limit) = if is_orphan {
+        (Cause::Orphan, Some(scope.rules.orphans.max_age_days.into()))
+    } else {
+        (Cause::Retention, scope.rules.limit(scope.policy).map(|limit| limit as u64))
+    };
+    let place = Place::period(scope.folder, &verdict.period);
+    Doomed { age_days: verdict.age_days, limit, ..Doomed::of(vm, place, cause) }
+}
+
+fn log(scope: &Scope<'_>, report: &Report) {
+    let vm = scope.vm_name;
+    for verdict in &report.plan.verdicts {
+        match verdict.fate {
+            Fate::Keep(why @ (Why::DateUnknown | Why::InFuture)) => {
+                tracing::warn!("{vm}: period {} is kept: {}", verdict.period, why.text());
+            }
+            Fate::Keep(why) if why.is_guard() || why == Why::OrphanDryRun => {
+                tracing::warn!("{vm}: period {} is kept: {}", verdict.period, why.text());
+            }
+            Fate::Keep(why) => tracing::debug!("{vm}: period {} is kept: {}", verdict.period, why.text()),
+            Fate::Delete { unreplicated: true, .. } => {
+                tracing::warn!("{vm}: period {} was removed without having a replica", verdict.period);
+            }
+            Fate::Delete { .. } => {}
+        }
+    }
+    report.failures.iter().for_each(|failure| tracing::error!("{vm}: {failure}"));
+    let kept = |wanted: &dyn Fn(Why) -> bool| {
+        report.plan.verdicts.iter().filter(|v| matches!(v.fate, Fate::Keep(why) if wanted(why))).count()
+    };
+    let aging = kept(&|why| matches!(why, Why::Aging | Why::Young));
+    let protected = kept(&|why| why.is_guard());
+    let (removed, failed) = (report.removed, report.failures.len());
+    if removed + aging + protected + failed > 0 {
+        tracing::info!(
+            "{vm}: retention: deleted={removed} aging={aging} protected={protected} failed={failed}, {} bytes freed",
+            report.freed_bytes
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! Where something that can be removed stands below the backup path.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::period::PeriodId;
+
+/// The folder of a period's archived chains.
+pub(super) const ARCHIVES: &str = ".archives";
+
+/// A period of a VM, or one archived chain of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The VM's folder.
+    pub vm: String,
+    /// The period.
+    pub period: PeriodId,
+    /// The archived chain; `None` for the period with all that is in it.
+    pub archive: Option<String>,
+}
+
+impl Place {
+    /// A whole period.
+    pub fn period(vm: &str, period: &PeriodId) -> Self {
+        Self { vm: vm.to_owned(), period: period.clone(), archive: None }
+    }
+
+    /// An archived chain.
+    pub fn archive(vm: &str, period: &PeriodId, chain: &str) -> Self {
+        Self { archive: Some(chain.to_owned()), ..Self::period(vm, period) }
+    }
+
+    /// The folder, one component each. Of a chain that accumulates this is the VM's folder, which holds more than it.
+    pub fn parts(&self) -> Vec<&str> {
+        let mut parts = vec![self.vm.as_str()];
+        parts.extend(self.period.folder());
+        if let Some(chain) = &self.archive {
+            parts.extend([ARCHIVES, chain.as_str()]);
+        }
+        parts
+    }
+
+    /// The folder, below the backup path.
+    pub fn path(&self) -> PathBuf {
+        self.parts().iter().collect()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.archive {
+            None => write!(f, "period {} for {}", self.period, self.vm),
+            Some(chain) => write!(f, "chain {chain} in {}/{}", self.vm, self.period),
+        }
+    }
+}

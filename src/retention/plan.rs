@@ -1,0 +1,453 @@
+//! Which periods a VM keeps after a backup, and which go. Pure: no clock, no files, no database.
+//!
+//! ```text
+//! period                                        verdict
+//! policy accumulate or never                    all stay
+//! written just now                              stays
+//! its data does not tell a date, or a later one stays, and is not counted
+//! of this policy, among the newest `limit`      stays
+//! of this policy, older                         goes, if no guard holds it
+//! of another policy, rule off                   stays
+//! of another policy, younger than the minimum   stays
+//! of another policy, between minimum and maximum stays (aging)
+//! of another policy, older                      goes, if no guard holds it (only said, in a dry run)
+//!
+//! guards, in order: something of the VM could not be read; protected in the database, or the database cannot be asked;
+//! the only place with a chain that can be restored; no replica, where one is required
+//! ```
+
+use jiff::civil::DateTime;
+use serde::Serialize;
+
+use super::period::{PeriodId, PeriodKind};
+use super::rules::{Replica, Rules};
+use crate::config::value::RotationPolicy;
+
+/// What is known of a VM's backups.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its policy now.
+    pub policy: RotationPolicy,
+    /// The period written just now.
+    pub current: PeriodId,
+    /// Everything below the VM's folder could be read.
+    pub complete: bool,
+    /// A period with a chain that can be restored: the newest such. `None` when none was found.
+    pub keeper: Option<PeriodId>,
+    /// All periods.
+    pub periods: Vec<PeriodSeen>,
+}
+
+/// What is known of a period.
+#[derive(Clone, Debug)]
+pub struct PeriodSeen {
+    /// Its name.
+    pub id: PeriodId,
+    /// Bytes of everything in it.
+    pub size_bytes: u64,
+    /// When its newest point was made, in local time, as the data tells.
+    pub newest: Option<DateTime>,
+    /// Protected in the database; `None` when that cannot be asked.
+    pub protected: Option<bool>,
+    /// Its replica.
+    pub replica: Replica,
+}
+
+/// What becomes of each period of a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// In the order they were given.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What becomes of a period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Which.
+    pub period: PeriodId,
+    /// Its bytes.
+    pub size_bytes: u64,
+    /// Whole days since its newest point, where the data tells.
+    pub age_days: Option<i64>,
+    /// Stays or goes.
+    pub fate: Fate,
+}
+
+/// Stays or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Stays.
+    Keep(Why),
+    /// Goes.
+    Delete {
+        /// Under which rule.
+        rule: Rule,
+        /// Though it has no replica.
+        unreplicated: bool,
+    },
+}
+
+/// The rule a period goes under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// More periods of the policy than are kept.
+    Count {
+        /// How many are kept.
+        limit: usize,
+    },
+    /// Left over from another policy, and old.
+    Orphan {
+        /// The age from which on they go.
+        max_age_days: u32,
+    },
+}
+
+/// Why a period stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The policy keeps everything.
+    NoRetention,
+    /// A chain that accumulates is never dropped by a rule.
+    Accumulates,
+    /// Written just now.
+    Current,
+    /// Its data does not say when it was made.
+    DateUnknown,
+    /// Its data says it was made later than now.
+    InFuture,
+    /// Among the newest of its policy.
+    WithinLimit,
+    /// The rule for left-over periods is off.
+    OrphansStay,
+    /// Left over, younger than the minimum.
+    Young,
+    /// Left over, not yet as old as the maximum.
+    Aging,
+    /// It would go, but the rule only says so.
+    OrphanDryRun,
+    /// Something of this VM could not be read.
+    Unreadable,
+    /// Protected in the database (`purge_eligible = 0`).
+    Protected,
+    /// The database could not be asked whether it is protected.
+    ProtectionUnknown,
+    /// No chain of this VM that can be restored was found.
+    NothingRestorable,
+    /// Nothing else of this VM can be restored.
+    LastRestorable,
+    /// Nothing else of this VM holds a restore point.
+    LastPeriod,
+    /// No replica, and one is required.
+    NoReplica,
+}
+
+impl Why {
+    /// In words, after "kept: ".
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NoRetention => "the policy keeps everything",
+            Self::Accumulates => "a chain that accumulates is never dropped by a rule",
+            Self::Current => "it was written just now",
+            Self::DateUnknown => "its data does not say when it was made",
+            Self::InFuture => "its data says it was made later than now; look at the clock",
+            Self::WithinLimit => "it is within the limit",
+            Self::OrphansStay => {
+                "left-over periods are not deleted (RETENTION_ORPHAN_ENABLED, minimum below maximum age)"
+            }
+            Self::Young => "left over, and younger than RETENTION_ORPHAN_MIN_AGE_DAYS",
+            Self::Aging => "left over, and not yet RETENTION_ORPHAN_MAX_AGE_DAYS old",
+            Self::OrphanDryRun => "left over and old, but RETENTION_ORPHAN_DRY_RUN is set",
+            Self::Unreadable => "something of this VM could not be read",
+            Self::Protected => "it is protected (purge_eligible = 0 in chain_health)",
+            Self::ProtectionUnknown => "the database could not be asked whether it is protected",
+            Self::NothingRestorable => {
+                "no chain of this VM that can be restored was found; look at it with vmstream verify"
+            }
+            Self::LastRestorable => "nothing else of this VM can be restored",
+            Self::LastPeriod => "no other period of this VM holds a restore point",
+            Self::NoReplica => "it has no replica, and RETENTION_REQUIRE_REPLICATION is block",
+        }
+    }
+
+    /// True when a guard held back what a rule would have dropped, or a person wanted removed.
+    pub fn is_guard(self) -> bool {
+        use Why::*;
+        matches!(
+            self,
+            Protected
+                | ProtectionUnknown
+                | LastRestorable
+                | NothingRestorable
+                | LastPeriod
+                | NoReplica
+                | Unreadable
+        )
+    }
+}
+
+impl Plan {
+    /// The periods that go.
+    pub fn deletions(&self) -> impl Iterator<Item = (&Verdict, Rule)> {
+        self.verdicts.iter().filter_map(|verdict| match verdict.fate {
+            Fate::Delete { rule, .. } => Some((verdict, rule)),
+            Fate::Keep(_) => None,
+        })
+    }
+}
+
+/// Decides for each period. `now` is local time, as the dates in the data are.
+pub fn plan(seen: &Seen, rules: &Rules, now: DateTime) -> Plan {
+    let newest_first = newest_of_policy(seen, now);
+    let verdict = |period: &PeriodSeen| {
+        let age_days = period.newest.map(|date| now.duration_since(date).as_secs().div_euclid(86_400));
+        let fate = match rule(seen, rules, &newest_first, period, now) {
+            Ok(rule) => guard(seen, rules, period, rule),
+            Err(why) => Fate::Keep(why),
+        };
+        Verdict { period: period.id.clone(), size_bytes: period.size_bytes, age_days, fate }
+    };
+    Plan { verdicts: seen.periods.iter().map(verdict).collect() }
+}
+
+/// The periods that count: of this policy and with a date that can be. The one just written is the newest, whatever
+/// the clock said when the others were made.
+fn newest_of_policy(seen: &Seen, now: DateTime) -> Vec<&PeriodId> {
+    let counts = |period: &&PeriodSeen| {
+        period.id != seen.current
+            && period.id.kind().policy() == seen.policy
+            && period.newest.is_some_and(|date| date <= now)
+    };
+    let mut counted: Vec<&PeriodSeen> = seen.periods.iter().filter(counts).collect();
+    counted.sort_by_key(|period| std::cmp::Reverse((period.newest, &period.id)));
+    std::iter::once(&seen.current).chain(counted.into_iter().map(|period| &period.id)).collect()
+}
+
+/// The rule a period would go under, or why none applies.
+fn rule(
+    seen: &Seen,
+    rules: &Rules,
+    newest_first: &[&PeriodId],
+    period: &PeriodSeen,
+    now: DateTime,
+) -> Result<Rule, Why> {
+    let Some(limit) = rules.limit(seen.policy) else { return Err(Why::NoRetention) };
+    if period.id.kind() == PeriodKind::Accumulate {
+        return Err(Why::Accumulates);
+    }
+    if period.id == seen.current {
+        return Err(Why::Current);
+    }
+    let Some(date) = period.newest else { return Err(Why::DateUnknown) };
+    if date > now {
+        return Err(Why::InFuture);
+    }
+    if period.id.kind().policy() == seen.policy {
+        let kept = newest_first.iter().take(limit).any(|id| **id == period.id);
+        return if kept { Err(Why::WithinLimit) } else { Ok(Rule::Count { limit }) };
+    }
+    let orphans = &rules.orphans;
+    if !orphans.enabled || orphans.min_age_days >= orphans.max_age_days {
+        return Err(Why::OrphansStay);
+    }
+    match now.duration_since(date).as_secs() / 86_400 {
+        age if age < i64::from(orphans.min_age_days) => Err(Why::Young),
+        age if age < i64::from(orphans.max_age_days) => Err(Why::Aging),
+        _ if orphans.dry_run => Err(Why::OrphanDryRun),
+        _ => Ok(Rule::Orphan { max_age_days: orphans.max_age_days }),
+    }
+}
+
+fn guard(seen: &Seen, rules: &Rules, period: &PeriodSeen, rule: Rule) -> Fate {
+    let held = match (&seen.keeper, period.protected) {
+        _ if !seen.complete => Some(Why::Unreadable),
+        (_, None) => Some(Why::ProtectionUnknown),
+        (_, Some(true)) => Some(Why::Protected),
+        (None, _) => Some(Why::NothingRestorable),
+        (Some(keeper), _) if *keeper == period.id => Some(Why::LastRestorable),
+        _ if rules.require_replica && period.replica == Replica::Missing => Some(Why::NoReplica),
+        _ => None,
+    };
+    let go = Fate::Delete { rule, unreplicated: period.replica == Replica::Missing };
+    held.map_or(go, Fate::Keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retention::rules::OrphanRule;
+    use jiff::ToSpan;
+    use jiff::civil::date;
+
+    fn rules() -> Rules {
+        let orphans = OrphanRule { enabled: true, max_age_days: 90, min_age_days: 7, dry_run: false };
+        Rules { days: 3, weeks: 2, months: 2, orphans, require_replica: false }
+    }
+
+    fn now() -> DateTime {
+        date(2026, 11, 22).at(1, 0, 0, 0)
+    }
+
+    /// A period whose newest point is so many days old.
+    fn aged(name: &str, days: i64) -> PeriodSeen {
+        PeriodSeen {
+            id: PeriodId::parse(name).unwrap(),
+            size_bytes: 10,
+            newest: Some(now() - days.days()),
+            protected: Some(false),
+            replica: Replica::NotUsed,
+        }
+    }
+
+    fn seen(policy: RotationPolicy, periods: Vec<PeriodSeen>) -> Seen {
+        let current = periods[0].id.clone();
+        Seen { policy, keeper: Some(current.clone()), current, complete: true, periods }
+    }
+
+    fn daily() -> Seen {
+        let names = ["20261122", "20261121", "20261120", "20261119", "20261118"];
+        let periods = names.iter().zip(0..).map(|(name, days)| aged(name, days)).collect();
+        seen(RotationPolicy::Daily, periods)
+    }
+
+    fn fates(seen: &Seen, rules: &Rules) -> Vec<Fate> {
+        plan(seen, rules, now()).verdicts.into_iter().map(|verdict| verdict.fate).collect()
+    }
+
+    const COUNTED: Fate = Fate::Delete { rule: Rule::Count { limit: 3 }, unreplicated: false };
+
+    fn keep(whys: &[Why]) -> Vec<Fate> {
+        whys.iter().copied().map(Fate::Keep).collect()
+    }
+
+    #[test]
+    fn the_newest_periods_of_the_policy_stay() {
+        let mut want = keep(&[Why::Current, Why::WithinLimit, Why::WithinLimit]);
+        want.extend([COUNTED, COUNTED]);
+        assert_eq!(fates(&daily(), &rules()), want);
+    }
+
+    #[test]
+    fn a_limit_of_zero_keeps_what_was_just_written() {
+        let fates = fates(&daily(), &Rules { days: 0, ..rules() });
+        assert_eq!(fates[0], Fate::Keep(Why::Current));
+        assert!(fates[1..].iter().all(|fate| matches!(fate, Fate::Delete { .. })), "{fates:?}");
+    }
+
+    #[test]
+    fn the_data_counts_and_not_the_name() {
+        // The Bash program called the last days of 2025 2025-W01.
+        let weeks =
+            vec![aged("2026-W02", 0), aged("2025-W01", 7), aged("2025-W52", 14), aged("2025-W51", 21)];
+        let fates = fates(&seen(RotationPolicy::Weekly, weeks), &Rules { weeks: 3, ..rules() });
+        assert_eq!(fates[..3], keep(&[Why::Current, Why::WithinLimit, Why::WithinLimit]));
+        assert!(matches!(fates[3], Fate::Delete { .. }));
+    }
+
+    #[test]
+    fn without_a_date_or_with_one_to_come_nothing_goes_and_nothing_counts() {
+        let mut seen = daily();
+        seen.periods[1].newest = None;
+        seen.periods[2].newest = Some(now() + 1.day());
+        let mut want =
+            keep(&[Why::Current, Why::DateUnknown, Why::InFuture, Why::WithinLimit, Why::WithinLimit]);
+        assert_eq!(fates(&seen, &rules()), want);
+        seen.periods.push(aged("20261117", 5));
+        want.push(COUNTED);
+        assert_eq!(fates(&seen, &rules()), want);
+    }
+
+    #[test]
+    fn what_another_policy_left_goes_by_age() {
+        let months = vec![
+            aged("202611", 0),
+            aged("20261116", 6),
+            aged("20261115", 7),
+            aged("2026-W35", 89),
+            aged("2026-W34", 90),
+            aged("accumulate", 500),
+        ];
+        let seen = seen(RotationPolicy::Monthly, months);
+        let orphan = Fate::Delete { rule: Rule::Orphan { max_age_days: 90 }, unreplicated: false };
+        let with = |orphans: OrphanRule| Rules { orphans, ..rules() };
+        let usual = rules().orphans;
+        let cases = [
+            ("as configured", usual.clone(), [Why::Young, Why::Aging, Why::Aging], orphan),
+            (
+                "off",
+                OrphanRule { enabled: false, ..usual.clone() },
+                [Why::OrphansStay; 3],
+                Fate::Keep(Why::OrphansStay),
+            ),
+            (
+                "minimum as maximum",
+                OrphanRule { min_age_days: 90, ..usual.clone() },
+                [Why::OrphansStay; 3],
+                Fate::Keep(Why::OrphansStay),
+            ),
+            (
+                "dry run",
+                OrphanRule { dry_run: true, ..usual },
+                [Why::Young, Why::Aging, Why::Aging],
+                Fate::Keep(Why::OrphanDryRun),
+            ),
+        ];
+        for (name, orphans, whys, last) in cases {
+            let fates = fates(&seen, &with(orphans));
+            assert_eq!(fates[0], Fate::Keep(Why::Current), "{name}");
+            assert_eq!(fates[1..4], keep(&whys), "{name}");
+            assert_eq!(fates[4], last, "{name}");
+            assert_eq!(fates[5], Fate::Keep(Why::Accumulates), "{name}");
+        }
+    }
+
+    #[test]
+    fn policies_without_periods_keep_everything() {
+        for policy in [RotationPolicy::Accumulate, RotationPolicy::Never] {
+            let seen = Seen { policy, ..daily() };
+            assert_eq!(fates(&seen, &rules()), keep(&[Why::NoRetention; 5]));
+        }
+    }
+
+    #[test]
+    fn each_guard_holds_what_a_rule_would_drop() {
+        let keeper = |name: &str| PeriodId::parse(name);
+        let set = |change: &dyn Fn(&mut Seen)| {
+            let mut seen = daily();
+            change(&mut seen);
+            seen
+        };
+        let block = Rules { require_replica: true, ..rules() };
+        let unreplicated = Fate::Delete { rule: Rule::Count { limit: 3 }, unreplicated: true };
+        let cases: [(&str, Seen, &Rules, Fate); 8] = [
+            ("unreadable", set(&|s| s.complete = false), &rules(), Fate::Keep(Why::Unreadable)),
+            (
+                "protected",
+                set(&|s| s.periods[4].protected = Some(true)),
+                &rules(),
+                Fate::Keep(Why::Protected),
+            ),
+            (
+                "unknown",
+                set(&|s| s.periods[4].protected = None),
+                &rules(),
+                Fate::Keep(Why::ProtectionUnknown),
+            ),
+            ("last", set(&|s| s.keeper = keeper("20261118")), &rules(), Fate::Keep(Why::LastRestorable)),
+            ("nothing", set(&|s| s.keeper = None), &rules(), Fate::Keep(Why::NothingRestorable)),
+            ("no replica, warn", set(&|s| s.periods[4].replica = Replica::Missing), &rules(), unreplicated),
+            (
+                "no replica, block",
+                set(&|s| s.periods[4].replica = Replica::Missing),
+                &block,
+                Fate::Keep(Why::NoReplica),
+            ),
+            ("replica, block", set(&|s| s.periods[4].replica = Replica::There), &block, COUNTED),
+        ];
+        for (name, seen, rules, want) in cases {
+            assert_eq!(fates(&seen, rules)[4], want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Trees that want to lead a removal out of the backup path.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+
+use vmbackup::retention::{
+    Cause, Doomed, Fate, FolderError, Look, Place, Remover, Rules, Why, after_success, read,
+};
+
+use crate::book::Book;
+use crate::lab::Lab;
+use crate::tree::{Tree, days_ago, period, rules, scope, write_chain};
+
+fn remove(tree: &Tree, place: &Place) -> Result<u64, FolderError> {
+    let book = Book::default();
+    let inventory = read(&tree.path(), Look::Sizes).expect("an inventory");
+    let vm = &inventory.vms[0];
+    let remover = Remover::open(&tree.path(), &book, &|_| {}).expect("a backup path");
+    let doomed = Doomed::of(vm, place.clone(), Cause::Prune);
+    remover.remove(vm, &doomed).result
+}
+
+#[test]
+fn names_with_dots_and_slashes_lead_nowhere() {
+    let tree = Tree::new();
+    tree.chain("web/202611", &[days_ago(0)]);
+    let before = tree.snapshot();
+    let places = [
+        Place::period("..", &period("202611")),
+        Place::period("../outside", &period("202611")),
+        Place::period("", &period("202611")),
+        Place::period(".", &period("202611")),
+        Place::archive("web", &period("202611"), ".."),
+        Place::archive("web", &period("202611"), ""),
+        Place::archive("web", &period("202611"), "../../202611"),
+        Place::archive("web", &period("202611"), "/etc"),
+        Place::archive("web/202611", &period("accumulate"), "x"),
+    ];
+    for place in places {
+        assert!(remove(&tree, &place).is_err(), "{place:?}");
+        assert_eq!(tree.snapshot(), before, "{place:?}");
+    }
+}
+
+#[test]
+fn links_in_place_of_folders_are_refused() {
+    let tree = Tree::new();
+    tree.chain("web/202611", &[days_ago(0)]);
+    tree.chain("web/202610", &[days_ago(30)]);
+    let target = tree.outside().join("202601");
+    write_chain(&target, "web", &[days_ago(300)]);
+    write_chain(&tree.outside().join("chain-2026-01-01"), "web", &[days_ago(300)]);
+    symlink(&target, tree.at("web/202601")).expect("a link");
+    symlink(tree.outside(), tree.at("linked")).expect("a link");
+    symlink(tree.outside(), tree.at("web/202610/.archives")).expect("a link");
+    let before = tree.snapshot();
+    let inventory = read(&tree.path(), Look::Dates).expect("an inventory");
+    let names: Vec<&str> = inventory.vms[0].periods.iter().map(|period| period.id.as_str()).collect();
+    assert_eq!((inventory.vms.len(), names), (1, vec!["202610", "202611"]));
+    let places = [
+        Place::period("web", &period("202601")),
+        Place::period("linked", &period("202601")),
+        Place::archive("web", &period("202610"), "chain-2026-01-01"),
+    ];
+    for place in places {
+        let refused = remove(&tree, &place);
+        assert!(
+            matches!(refused, Err(FolderError::Link(_) | FolderError::Gone(_))),
+            "{place:?}: {refused:?}"
+        );
+        assert_eq!(tree.snapshot(), before, "{place:?}");
+    }
+    // The period that holds such a link goes; the link goes with it, what it leads to stays.
+    remove(&tree, &Place::period("web", &period("202610"))).expect("it can be removed");
+    let mut want = before;
+    want.retain(|path, _| !path.starts_with("backups/web/202610"));
+    assert_eq!(tree.snapshot(), want);
+}
+
+#[test]
+fn strange_names_inside_go_with_their_period() {
+    let tree = Tree::new();
+    tree.chain("web/202611", &[days_ago(0)]);
+    let dir = tree.chain("web/202601", &[days_ago(300)]);
+    symlink(tree.outside(), dir.join("config")).expect("a link");
+    symlink("/etc/passwd", dir.join("vdz.full.data")).expect("a link");
+    symlink("..", dir.join("up")).expect("a link");
+    fs::write(dir.join(OsStr::from_bytes(b"new\nline \xff\xfe")), "x").expect("a file");
+    fs::create_dir_all(dir.join("...").join(" ").join("-rf *")).expect("folders");
+    let passwd = fs::read("/etc/passwd").expect("it is there");
+    let mut want = tree.snapshot();
+    want.retain(|path, _| !path.starts_with("backups/web/202601"));
+    remove(&tree, &Place::period("web", &period("202601"))).expect("it can be removed");
+    assert_eq!(tree.snapshot(), want);
+    assert_eq!(fs::read("/etc/passwd").expect("it is there"), passwd);
+}
+
+#[test]
+fn a_mounted_file_system_stays_and_so_does_the_period_around_it() {
+    let lab = Lab::new("prune-mount");
+    let tree = Tree::new();
+    let days = ["20261122", "20261121"];
+    for (day, ago) in days.iter().zip(0..) {
+        tree.chain(&format!("web/{day}"), &[days_ago(ago)]);
+    }
+    // In the period, and in place of one.
+    for at in ["web/20261121/config", "web/20261120"] {
+        let mounted = lab.small_file_system(&format!("mounted-{}", at.len()), 1);
+        fs::create_dir_all(tree.at(at)).expect("a folder");
+        let bind =
+            std::process::Command::new("mount").arg("--bind").arg(mounted.path()).arg(tree.at(at)).status();
+        assert!(bind.expect("mount can be started").success());
+        fs::write(tree.at(at).join("theirs"), "x").expect("a file");
+        let before = tree.snapshot();
+        let place =
+            Place::period("web", &period(if at.ends_with("config") { "20261121" } else { "20261120" }));
+        let refused = remove(&tree, &place);
+        let current = period("20261122");
+        let rules = Rules { days: 1, ..rules() };
+        let path = tree.path();
+        let report = after_success(&scope(&path, &current, &rules), &Book::default()).expect("retention");
+        let unmount = std::process::Command::new("umount").arg(tree.at(at)).status();
+        let mounted_file = mounted.path().join("theirs");
+        assert!(mounted_file.exists(), "{at}");
+        assert!(unmount.expect("umount can be started").success());
+        fs::remove_dir(tree.at(at)).expect("it is empty now");
+        assert!(matches!(refused, Err(FolderError::Mount(_))), "{at}: {refused:?}");
+        assert!(before.contains_key(std::path::Path::new("backups/web/20261121/vda.full.data")));
+        assert!(tree.at("web/20261121/vda.full.data").exists(), "{at}: {report:?}");
+        let held = |verdict: &vmbackup::retention::Verdict| verdict.fate == Fate::Keep(Why::Unreadable);
+        assert!(report.plan.verdicts.iter().any(held), "{at}: {report:?}");
+    }
+}

@@ -1,0 +1,13 @@
+//! What is kept and what goes: rules after a backup, and `--prune`, on trees of real streams.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod book;
+
+mod crash;
+mod hostile;
+mod many;
+mod property;
+mod tpm;
+mod tree;
