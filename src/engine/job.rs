@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, StreamKind};
+use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, PointId, StreamKind};
+use vmstream::sidecar::Digest;
 
-use super::copy::{DiskTask, SinkPlan};
+use super::copy::{DiskTask, SidecarPlan, SinkPlan};
 use super::disk::{ImageFormat, Skipped};
 use super::journal::{self, Journal, Stage, Stop};
 use super::observe::{self, Observed, ReadableDisk};
@@ -110,8 +111,11 @@ impl<'a> JobPlan<'a> {
             self.disks.iter().map(|(disk, _)| scratch_dir.join(format!("backup.{id}.{}", disk.target)));
         let sockets = self.disks.iter().map(|(disk, _)| nbd_socket(&socket, &disk.target));
         let streams = self.disks.iter().filter(|(_, role)| *role != Role::RawImage);
-        let partial =
-            self.disks.iter().map(|(disk, role)| publish::partial_name(&file_name(disk, *role, point)));
+        let files = self.disks.iter().flat_map(|(disk, role)| {
+            let kind = stream_kind(*role, point);
+            [stream_file(&disk.target, kind), sidecar_file(&disk.target, kind)]
+        });
+        let partial = files.map(|name| publish::partial_name(&name));
         Journal {
             pid: std::process::id(),
             host: journal::host_id(),
@@ -142,7 +146,8 @@ impl<'a> JobPlan<'a> {
     ) -> Result<Vec<DiskTask>, BackupError> {
         let task = |&(disk, role): &(&ReadableDisk, Role)| {
             let DiskSource { export, bitmap } = source(disk, role);
-            let file = file_name(disk, role, point);
+            let kind = stream_kind(role, point);
+            let file = stream_file(&disk.target, kind);
             let path = vm.chain_dir.join(publish::partial_name(&file));
             // The plan rests on the size that was seen; a disk of another size needs another plan.
             let size = point::export_size(&export, &disk.target)?;
@@ -164,8 +169,16 @@ impl<'a> JobPlan<'a> {
                     SinkPlan::Stream { path, meta }
                 }
             };
+            let sidecar_name = sidecar_file(&disk.target, kind);
+            let sidecar = SidecarPlan {
+                path: vm.chain_dir.join(publish::partial_name(&sidecar_name)),
+                file: sidecar_name,
+                parent: role.since().map(|name| name.to_string()),
+                parent_digest: role.since().and_then(|name| parent_sidecar(observed, name, &disk.target)),
+            };
             let earlier_streams = earlier_streams(observed, point, &disk.target);
-            Ok(DiskTask { target: disk.target.clone(), file, export, bitmap, sink, earlier_streams })
+            let target = disk.target.clone();
+            Ok(DiskTask { target, file, export, bitmap, sink, sidecar, earlier_streams })
         };
         self.disks.iter().map(task).collect()
     }
@@ -212,15 +225,28 @@ fn earlier_streams(observed: &Observed, point: &PointIdentity, target: &str) -> 
     streams.collect()
 }
 
-/// The file a disk becomes. In a chain every point but the first is called an increment, also when it holds the
+/// The digest of a disk's sidecar at the parent. None when there is none, or none that can be used: no reason to fail.
+fn parent_sidecar(observed: &Observed, parent: CheckpointName, target: &str) -> Option<Digest> {
+    let set = observed.set.as_ref()?;
+    let point = set.point(PointId::Checkpoint(parent)).ok()?;
+    let (_, content) = point.disks.iter().find(|(disk, _)| disk.as_str() == target)?;
+    match content.open_sidecar()? {
+        Ok(sidecar) => Some(*sidecar.digest()),
+        Err(problem) => {
+            tracing::warn!("the content of disk {target} is known in part from here on: {problem}");
+            None
+        }
+    }
+}
+
+/// What a disk's file is called. In a chain every point but the first is called an increment, also when it holds the
 /// whole disk because the disk was added.
-fn file_name(disk: &ReadableDisk, role: Role, point: &PointIdentity) -> String {
-    let kind = match (role, point.parent) {
+fn stream_kind(role: Role, point: &PointIdentity) -> StreamKind {
+    match (role, point.parent) {
         (Role::RawImage, _) => StreamKind::Copy,
         (Role::Stream { .. }, None) => StreamKind::Full,
         (Role::Stream { .. }, Some(_)) => StreamKind::Inc(point.name),
-    };
-    stream_file(&disk.target, kind)
+    }
 }
 
 /// A stream's file name for a target that came from libvirt.
@@ -229,5 +255,13 @@ pub(super) fn stream_file(target: &str, kind: StreamKind) -> String {
         Ok(target) => kind.file_name(&target),
         // libvirt allows only letters and digits in a target; whatever it is stays inside the folder.
         Err(_) => format!("{}.data", target.replace(['/', '.'], "_")),
+    }
+}
+
+/// The file name of a stream's sidecar.
+pub(super) fn sidecar_file(target: &str, kind: StreamKind) -> String {
+    match target.parse::<DiskTarget>() {
+        Ok(target) => kind.sidecar_name(&target),
+        Err(_) => stream_file(target, kind).replace(".data", ".idx"),
     }
 }

@@ -289,8 +289,9 @@ impl Live<'_> {
     ) -> Result<(), BackupError> {
         let mut files = PointFiles::new(&self.vm.chain_dir, point.time);
         point::write_checkpoint_files(self.vm, self.observed, point, &mut files)?;
-        point::add_disks(&mut files, copied, report)?;
+        let sidecars = point::add_disks(&mut files, copied, report)?;
         point::add_placeholders(self.observed, point, self.engine.settings.compression, &mut files)?;
+        point::add_sidecars(&mut files, sidecars, &point.name.to_string())?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;
         report.points = point.name.number() as usize + 1;
         Ok(())

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use vmstream::chain::{CheckpointName, PointId, SetFile, StreamKind};
 
 use super::cancel::Cancel;
-use super::copy::{self, CopiedDisk, CopyError, DiskTask, SinkPlan};
+use super::copy::{self, CopiedDisk, CopyError, DiskTask, SidecarPlan, SinkPlan};
 use super::disk::ImageFormat;
-use super::job::{self, nbd_socket, stream_file};
+use super::job::{self, nbd_socket, sidecar_file, stream_file};
 use super::journal::{self, Journal, Stage, Stop};
 use super::observe::{self, Observed, ReadableDisk};
 use super::owned::Owned;
@@ -149,6 +149,7 @@ impl Offline<'_> {
         for disk in disks {
             let file = stream_file(&disk.target, StreamKind::Copy);
             names.extend([format!("{file}.chksum"), file, format!("{}.copy.qcow.json", disk.target)]);
+            names.push(sidecar_file(&disk.target, StreamKind::Copy));
         }
         names.extend(point::side_files(self.observed, "copy"));
         Journal {
@@ -189,10 +190,11 @@ impl Offline<'_> {
         report.method = Some(Method::Offline);
         let mut files = PointFiles::new(&self.vm.chain_dir, time);
         point::write_side_files(self.vm, self.observed, "copy", &mut files)?;
-        point::add_disks(&mut files, copied, report)?;
+        let sidecars = point::add_disks(&mut files, copied, report)?;
         let state = CopyState { disks: targets(disks), images, config_xml: self.observed.config_xml.clone() };
         files.add_small(STATE_FILE, &serde_json::to_vec(&state).unwrap_or_default())?;
         files.set_marker(&marker(), &self.observed.config_xml)?;
+        point::add_sidecars(&mut files, sidecars, &PointId::Copy.ident())?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;
         report.points = 1;
         Ok(())
@@ -239,7 +241,14 @@ impl Offline<'_> {
             },
             ImageFormat::Raw => SinkPlan::RawImage { path, size },
         };
+        let sidecar_name = sidecar_file(&disk.target, StreamKind::Copy);
+        let sidecar = SidecarPlan {
+            path: self.vm.chain_dir.join(publish::partial_name(&sidecar_name)),
+            file: sidecar_name,
+            parent: None,
+            parent_digest: None,
+        };
         let target = disk.target.clone();
-        Ok(DiskTask { target, file, export, bitmap: None, sink, earlier_streams: vec![] })
+        Ok(DiskTask { target, file, export, bitmap: None, sink, sidecar, earlier_streams: vec![] })
     }
 }

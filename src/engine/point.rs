@@ -7,10 +7,11 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use vmstream::chain::{BackupSet, CheckpointName, PointDisk, PointId, SetFile, StreamKind, cpt};
+use vmstream::sidecar::{Head, SidecarWriter, StreamIdentity};
 use vmstream::stream::meta::{STREAM_VERSION, StreamMeta};
 use vmstream::stream::writer::StreamWriter;
 
-use super::copy::{Copied, CopiedDisk, CopyError};
+use super::copy::{Copied, CopiedDisk, CopyError, SidecarPlan};
 use super::disk::ImageFormat;
 use super::job::stream_file;
 use super::observe::Observed;
@@ -169,25 +170,69 @@ pub(super) fn write_side_files(
     Ok(())
 }
 
-/// Takes the copied disks into the point, each stream with its checksum file.
+/// A sidecar that lacks its head.
+pub(super) struct OpenSidecar {
+    plan: SidecarPlan,
+    target: String,
+    stream: StreamIdentity,
+    writer: Box<SidecarWriter>,
+}
+
+/// Takes the copied disks into the point, each stream with its checksum file. Their sidecars come back: they name the
+/// point's other files, so they are ended last.
 pub(super) fn add_disks(
     files: &mut PointFiles,
     copied: Vec<CopiedDisk>,
     report: &mut Report,
-) -> Result<(), BackupError> {
-    for disk in copied {
-        let (file_bytes, data_bytes) = match &disk.copied {
-            Copied::Stream(stream) => {
-                files.add_stream(&disk.file, &stream.file)?;
-                files.add_small(&format!("{}.chksum", disk.file), stream.adler32.to_string().as_bytes())?;
-                (stream.size, stream.data_size)
+) -> Result<Vec<OpenSidecar>, BackupError> {
+    let mut sidecars = Vec::new();
+    for CopiedDisk { target, file: name, sidecar: plan, copied } in copied {
+        let (file_bytes, data_bytes, identity, writer) = match copied {
+            Copied::Stream { stream, sidecar } => {
+                files.add_stream(&name, &stream.file)?;
+                files.add_small(&format!("{name}.chksum"), stream.adler32.to_string().as_bytes())?;
+                let (adler32, digest) = (Some(stream.adler32), Some(stream.digest));
+                let identity = StreamIdentity { name: name.clone(), size: stream.size, adler32, digest };
+                (stream.size, stream.data_size, identity, sidecar)
             }
-            Copied::RawImage { file, data_bytes } => {
-                files.add_stream(&disk.file, file)?;
-                (*data_bytes, *data_bytes)
+            Copied::RawImage { file, data_bytes, sidecar } => {
+                files.add_stream(&name, &file)?;
+                let size = sidecar.granules().disk_size();
+                let identity = StreamIdentity { name: name.clone(), size, adler32: None, digest: None };
+                (data_bytes, data_bytes, identity, sidecar)
             }
         };
-        report.disks.push(DiskReport { target: disk.target, file: disk.file, file_bytes, data_bytes });
+        sidecars.push(OpenSidecar { plan, target: target.clone(), stream: identity, writer });
+        report.disks.push(DiskReport { target, file: name, file_bytes, data_bytes });
+    }
+    Ok(sidecars)
+}
+
+/// Ends the sidecars of a point whose other files are all written.
+pub(super) fn add_sidecars(
+    files: &mut PointFiles,
+    sidecars: Vec<OpenSidecar>,
+    ident: &str,
+) -> Result<(), BackupError> {
+    let taken = files.time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    for OpenSidecar { plan, target, stream, writer } in sidecars {
+        let head = Head {
+            writer: concat!("vmbackup ", env!("CARGO_PKG_VERSION")).to_owned(),
+            stream,
+            target,
+            point: ident.to_owned(),
+            parent: plan.parent,
+            parent_sidecar: plan.parent_digest,
+            taken_seconds: taken.as_secs(),
+            granules: writer.granules(),
+            files: files.identities().to_vec(),
+        };
+        let finished = writer.finish(&head).map_err(|source| BackupError::File {
+            doing: "write",
+            path: plan.path.clone(),
+            source,
+        })?;
+        files.add_sidecar(&plan.file, &finished.file)?;
     }
     Ok(())
 }

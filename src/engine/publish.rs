@@ -11,6 +11,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use vmstream::sidecar::FileIdentity;
+
 use super::BackupError;
 use super::journal::{ArchiveMove, Stage};
 
@@ -35,12 +37,14 @@ pub(super) struct PointFiles {
     small: Vec<String>,
     streams: Vec<String>,
     marker: Option<(String, String)>,
+    /// The small files and the marker, for the sidecars.
+    identities: Vec<FileIdentity>,
 }
 
 impl PointFiles {
     /// In a chain directory; all files get this modification time.
     pub(super) fn new(dir: &Path, time: SystemTime) -> Self {
-        Self { dir: dir.to_owned(), time, small: vec![], streams: vec![], marker: None }
+        Self { dir: dir.to_owned(), time, small: vec![], streams: vec![], marker: None, identities: vec![] }
     }
 
     /// Where a file is written until it is published.
@@ -61,6 +65,7 @@ impl PointFiles {
         time: SystemTime,
     ) -> Result<(), BackupError> {
         self.write(name, content, time)?;
+        self.identities.push(FileIdentity::of(name, content));
         self.small.push(name.to_owned());
         Ok(())
     }
@@ -77,15 +82,37 @@ impl PointFiles {
         file: &File,
         time: SystemTime,
     ) -> Result<(), BackupError> {
-        let set = file.set_times(FileTimes::new().set_modified(time)).and_then(|()| file.sync_all());
-        set.map_err(|source| self.failed("set the time of", &self.partial_path(name), source))?;
+        self.set_time(name, file, time)?;
         self.streams.push(name.to_owned());
         Ok(())
+    }
+
+    /// Takes a sidecar that was written at its partial path.
+    pub(super) fn add_sidecar(&mut self, name: &str, file: &File) -> Result<(), BackupError> {
+        self.set_time(name, file, self.time)?;
+        self.small.push(name.to_owned());
+        Ok(())
+    }
+
+    /// What a sidecar says of the small files and the marker.
+    pub(super) fn identities(&self) -> &[FileIdentity] {
+        &self.identities
+    }
+
+    /// The modification time of the files.
+    pub(super) fn time(&self) -> SystemTime {
+        self.time
+    }
+
+    fn set_time(&self, name: &str, file: &File, time: SystemTime) -> Result<(), BackupError> {
+        let set = file.set_times(FileTimes::new().set_modified(time)).and_then(|()| file.sync_all());
+        set.map_err(|source| self.failed("set the time of", &self.partial_path(name), source))
     }
 
     /// Writes the marker: the file that is published last.
     pub(super) fn set_marker(&mut self, name: &str, content: &str) -> Result<(), BackupError> {
         self.write(name, content.as_bytes(), self.time)?;
+        self.identities.push(FileIdentity::of(name, content.as_bytes()));
         self.marker = Some((name.to_owned(), content.to_owned()));
         Ok(())
     }

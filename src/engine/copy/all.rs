@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::{Copied, CopyError, DiskTask, Shared, copy_disk};
+use super::{Copied, CopyError, DiskTask, Shared, SidecarPlan, copy_disk};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::joined;
 use crate::engine::watch::Watch;
@@ -14,6 +14,8 @@ pub struct CopiedDisk {
     pub target: String,
     /// Name of the file once it is published.
     pub file: String,
+    /// Its sidecar.
+    pub sidecar: SidecarPlan,
     /// The file.
     pub copied: Copied,
 }
@@ -31,7 +33,8 @@ pub fn copy_all(
         if copied.is_err() {
             cancel.stop(StopReason::OtherFailure);
         }
-        Ok(CopiedDisk { target: task.target.clone(), file: task.file.clone(), copied: copied? })
+        let (target, file, sidecar) = (task.target.clone(), task.file.clone(), task.sidecar.clone());
+        Ok(CopiedDisk { target, file, sidecar, copied: copied? })
     };
     let results: Vec<Result<CopiedDisk, CopyError>> = thread::scope(|scope| {
         let threads: Vec<_> = tasks.iter().map(|task| scope.spawn(move || copy_one(task))).collect();

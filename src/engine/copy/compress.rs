@@ -6,7 +6,9 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use vmstream::stream::codec;
 
-use super::{Content, CopyError, DiskTask, FRAME_LEN, Piece, ToWriter};
+use super::{
+    Content, CopyError, DiskTask, FRAME_LEN, Granules, Piece, PlainSums, SinkPlan, StoredSums, Sums, ToWriter,
+};
 use crate::engine::budget::Permit;
 use crate::engine::cancel::{Cancel, StopReason};
 
@@ -53,6 +55,7 @@ impl Spare {
 #[derive(Clone)]
 pub(super) struct Lane {
     level: Option<u32>,
+    granules: Granules,
     jobs: Sender<Job>,
     pieces: Sender<ToWriter>,
     spare: Arc<Spare>,
@@ -72,9 +75,10 @@ impl Compressors {
         Self { jobs, spare }
     }
 
-    /// A lane for one disk. `level` is the LZ4 level, `None` for no compression.
-    pub(super) fn lane(&self, level: Option<u32>, pieces: Sender<ToWriter>) -> Lane {
-        Lane { level, jobs: self.jobs.clone(), pieces, spare: Arc::clone(&self.spare) }
+    /// A lane for one disk.
+    pub(super) fn lane(&self, sink: &SinkPlan, pieces: Sender<ToWriter>) -> Lane {
+        let (level, granules) = (sink.level(), sink.granules());
+        Lane { level, granules, jobs: self.jobs.clone(), pieces, spare: Arc::clone(&self.spare) }
     }
 }
 
@@ -123,6 +127,7 @@ fn frame(job: Job) -> Result<Piece, CopyError> {
         lane.spare.give(plain);
         Content::Zero { len: plain_len }
     } else if let Some(level) = lane.level {
+        let plain_sums = PlainSums::of(start, &plain, lane.granules);
         let mut stored = Vec::with_capacity(plain.len() / 2);
         codec::compress(&plain, level, &mut stored).map_err(|source| CopyError::Compress {
             target,
@@ -130,9 +135,12 @@ fn frame(job: Job) -> Result<Piece, CopyError> {
             source,
         })?;
         lane.spare.give(plain);
-        Content::Data { plain_len, stored }
+        let sums = Sums { plain: plain_sums, stored: StoredSums::of(&stored) };
+        Content::Data { plain_len, stored, sums }
     } else {
-        Content::Data { plain_len, stored: plain }
+        let plain_sums = PlainSums::of(start, &plain, lane.granules);
+        let sums = Sums { plain: plain_sums, stored: StoredSums::of(&plain) };
+        Content::Data { plain_len, stored: plain, sums }
     };
     debug_assert!(plain_len <= FRAME_LEN);
     Ok(Piece { seq, start, content, permit })

@@ -29,6 +29,8 @@ pub use compress::Compressors;
 pub use error::CopyError;
 pub use sink::{Copied, SinkPlan};
 
+use vmstream::sidecar::{Digest, Granules, PlainSums, StoredSums};
+
 use super::budget::{Budget, Permit};
 use super::cancel::{Cancel, StopReason};
 use super::rate::Rate;
@@ -63,8 +65,23 @@ pub struct DiskTask {
     pub bitmap: Option<String>,
     /// What to write.
     pub sink: SinkPlan,
+    /// The sidecar to write with it.
+    pub sidecar: SidecarPlan,
     /// Streams of the chain so far that hold data of this disk: where one does, zeroes must be written as data.
     pub earlier_streams: Vec<PathBuf>,
+}
+
+/// The sidecar of a disk's file.
+#[derive(Clone, Debug)]
+pub struct SidecarPlan {
+    /// Its name once it is published.
+    pub file: String,
+    /// The file, `….partial`.
+    pub path: PathBuf,
+    /// The checkpoint whose changes the stream holds; `None` when it holds the whole disk.
+    pub parent: Option<String>,
+    /// The digest of the parent's sidecar, where there is one.
+    pub parent_digest: Option<Digest>,
 }
 
 /// What all disks of a run share.
@@ -89,9 +106,15 @@ struct ReadOp {
 /// A range of the disk on its way to the file.
 enum Content {
     /// Bytes as the file stores them.
-    Data { plain_len: u64, stored: Vec<u8> },
+    Data { plain_len: u64, stored: Vec<u8>, sums: Sums },
     /// Zeroes.
     Zero { len: u64 },
+}
+
+/// Checksums of a piece: of its content, and of what the file stores. Made once, by the thread that compresses.
+struct Sums {
+    plain: PlainSums,
+    stored: StoredSums,
 }
 
 /// One numbered piece for the writer.
@@ -173,7 +196,7 @@ pub fn copy_disk(
     let (piece_tx, piece_rx) = bounded::<ToWriter>(QUEUED_PIECES);
     let copied = thread::scope(|scope| {
         let (note, cancel) = (&first_error, &cancel);
-        let lane = shared.compressors.lane(task.sink.level(), piece_tx.clone());
+        let lane = shared.compressors.lane(&task.sink, piece_tx.clone());
         for _ in 0..CONNECTIONS {
             let (ops, lane) = (op_rx.clone(), lane.clone());
             scope.spawn(move || {

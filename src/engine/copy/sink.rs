@@ -1,4 +1,4 @@
-//! The file a disk is copied into: a sparse stream, or a raw image.
+//! The file a disk is copied into, a sparse stream or a raw image, with its sidecar.
 
 use std::fs::File;
 use std::io;
@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vmstream::chain::Coverage;
+use vmstream::sidecar::{Granules, PlainSums, Recorder, SidecarWriter, StoredSums};
 use vmstream::stream::codec;
 use vmstream::stream::meta::StreamMeta;
-use vmstream::stream::writer::{FinishedStream, StreamWriter};
+use vmstream::stream::writer::FinishedStream;
 
-use super::{CopyError, DiskTask, FRAME_LEN};
+use super::{CopyError, DiskTask, FRAME_LEN, Sums};
 use crate::nbd::{Connection, NbdError};
 
 /// What a stream without any change holds all the same.
@@ -52,6 +53,14 @@ impl SinkPlan {
         matches!(self, Self::Stream { meta, .. } if !meta.incremental)
     }
 
+    /// How the disk is cut for its sidecar.
+    pub(super) fn granules(&self) -> Granules {
+        Granules::of_disk(match self {
+            Self::Stream { meta, .. } => meta.virtual_size,
+            Self::RawImage { size, .. } => *size,
+        })
+    }
+
     /// The LZ4 level that frames are stored with.
     pub(super) fn level(&self) -> Option<u32> {
         match self {
@@ -61,17 +70,25 @@ impl SinkPlan {
     }
 }
 
-/// A disk that is copied completely; its file is synced, under its partial name.
+/// A disk that is copied completely; its file is synced, under its partial name. Its sidecar lacks only its head, which
+/// names the point's other files.
 #[derive(Debug)]
 pub enum Copied {
     /// As a stream.
-    Stream(FinishedStream),
+    Stream {
+        /// The file.
+        stream: FinishedStream,
+        /// Its sidecar.
+        sidecar: Box<SidecarWriter>,
+    },
     /// As a raw image.
     RawImage {
         /// The open file.
         file: File,
         /// Bytes of data in it.
         data_bytes: u64,
+        /// Its sidecar.
+        sidecar: Box<SidecarWriter>,
     },
 }
 
@@ -84,38 +101,52 @@ pub(super) struct Sink<'a> {
 enum Form {
     /// `held` is the last zero range of a stream that stands alone, not written yet.
     Stream {
-        writer: Box<StreamWriter>,
+        writer: Box<Recorder>,
         zeroes: Zeroes,
         held: Option<Range<u64>>,
     },
     RawImage {
         file: File,
         data_bytes: u64,
+        sidecar: Box<SidecarWriter>,
     },
 }
 
 impl<'a> Sink<'a> {
     pub(super) fn create(task: &'a DiskTask) -> Result<Self, CopyError> {
         let form = match &task.sink {
-            SinkPlan::Stream { path, meta } => StreamWriter::create(path, meta.clone()).map(|writer| {
-                Form::Stream { writer: Box::new(writer), zeroes: Zeroes::new(meta.compression), held: None }
-            }),
-            SinkPlan::RawImage { path, size } => {
-                create_image(path, *size).map(|file| Form::RawImage { file, data_bytes: 0 })
+            SinkPlan::Stream { path, meta } => {
+                Recorder::create(path, &task.sidecar.path, meta.clone()).map(|writer| Form::Stream {
+                    writer: Box::new(writer),
+                    zeroes: Zeroes::new(meta.compression),
+                    held: None,
+                })
             }
+            SinkPlan::RawImage { path, size } => create_image(path, *size).and_then(|file| {
+                let sidecar = SidecarWriter::create(&task.sidecar.path, task.sink.granules())?;
+                Ok(Form::RawImage { file, data_bytes: 0, sidecar: Box::new(sidecar) })
+            }),
         };
         let form = form.map_err(|source| write_error(task, source))?;
         Ok(Self { task, form })
     }
 
-    pub(super) fn data(&mut self, start: u64, plain_len: u64, stored: &[u8]) -> Result<(), CopyError> {
+    pub(super) fn data(
+        &mut self,
+        start: u64,
+        plain_len: u64,
+        stored: &[u8],
+        sums: &Sums,
+    ) -> Result<(), CopyError> {
         let written = match &mut self.form {
             Form::Stream { writer, held, .. } => {
-                write_held(writer, held).and_then(|()| writer.data(start, plain_len, stored))
+                let sums = (&sums.plain, &sums.stored);
+                write_held(writer, held).and_then(|()| writer.data(start, plain_len, stored, sums))
             }
-            Form::RawImage { file, data_bytes } => {
+            Form::RawImage { file, data_bytes, sidecar } => {
                 *data_bytes += plain_len;
-                file.write_all_at(stored, start)
+                let written = file.write_all_at(stored, start);
+                written.and_then(|()| sidecar.data(start, plain_len, &sums.plain))
             }
         };
         written.map_err(|source| write_error(self.task, source))
@@ -125,8 +156,12 @@ impl<'a> Sink<'a> {
     /// zero frames; elsewhere the restored image is zero already, and only a stream that stands alone says so.
     pub(super) fn zero(&mut self, start: u64, len: u64) -> Result<(), CopyError> {
         let task = self.task;
-        let Form::Stream { writer, zeroes, held } = &mut self.form else { return Ok(()) };
         let failed = |source| write_error(task, source);
+        let (writer, zeroes, held) = match &mut self.form {
+            Form::Stream { writer, zeroes, held } => (writer, zeroes, held),
+            Form::RawImage { sidecar, .. } => return sidecar.zero(start, len).map_err(failed),
+        };
+        writer.zero_content(start, len).map_err(failed)?;
         let covered: Vec<_> = match task.earlier_streams.as_slice() {
             [] => vec![],
             _ => zeroes.coverage(task)?.intersect(start..start + len).collect(),
@@ -153,10 +188,11 @@ impl<'a> Sink<'a> {
                     Some(range) => zeroes.write_last(&mut writer, range).map_err(failed)?,
                     None => write_sector(&mut writer, &zeroes, task)?,
                 }
-                writer.finish().map(Copied::Stream).map_err(failed)
+                let (stream, sidecar) = writer.finish().map_err(failed)?;
+                Ok(Copied::Stream { stream, sidecar: Box::new(sidecar) })
             }
-            Form::RawImage { file, data_bytes } => {
-                file.sync_all().map(|()| Copied::RawImage { file, data_bytes }).map_err(failed)
+            Form::RawImage { file, data_bytes, sidecar } => {
+                file.sync_all().map(|()| Copied::RawImage { file, data_bytes, sidecar }).map_err(failed)
             }
         }
     }
@@ -164,7 +200,7 @@ impl<'a> Sink<'a> {
 
 /// Takes a zero range of a stream that stands alone; the one before it is written when they do not touch.
 fn hold(
-    writer: &mut StreamWriter,
+    writer: &mut Recorder,
     held: &mut Option<Range<u64>>,
     range: Range<u64>,
     task: &DiskTask,
@@ -181,14 +217,14 @@ fn hold(
     Ok(())
 }
 
-fn write_held(writer: &mut StreamWriter, held: &mut Option<Range<u64>>) -> io::Result<()> {
-    held.take().map_or(Ok(()), |range| writer.zero(range.start, range.end - range.start))
+fn write_held(writer: &mut Recorder, held: &mut Option<Range<u64>>) -> io::Result<()> {
+    held.take().map_or(Ok(()), |range| writer.zero_frame(range.start, range.end - range.start))
 }
 
 /// Gives an increment without any change its first sector as data, so that no stream is without data:
 /// virtnbdrestore 1.9.15 passes over such before it looks whether the point is the one to stop at (`--until`), and
 /// applies what comes later.
-fn write_sector(writer: &mut StreamWriter, zeroes: &Zeroes, task: &DiskTask) -> Result<(), CopyError> {
+fn write_sector(writer: &mut Recorder, zeroes: &Zeroes, task: &DiskTask) -> Result<(), CopyError> {
     let failed = |source: NbdError| CopyError::Read { target: task.target.clone(), source: Box::new(source) };
     let mut connection = Connection::open(&task.export, &[]).map_err(failed)?;
     let len = SECTOR.min(connection.size());
@@ -198,8 +234,11 @@ fn write_sector(writer: &mut StreamWriter, zeroes: &Zeroes, task: &DiskTask) -> 
     connection.start_read(vec![0; len as usize], 0, 0).map_err(failed)?;
     for read in connection.wait(READ_LIMIT).map_err(failed)? {
         read.result.map_err(failed)?;
+        let plain = PlainSums::of(0, &read.buf, writer.granules());
         let stored = zeroes.store(read.buf).map_err(|source| write_error(task, source))?;
-        writer.data(0, len, &stored).map_err(|source| write_error(task, source))?;
+        let sums = (&plain, &StoredSums::of(&stored));
+        // The sector did not change: the parent's sidecar knows it.
+        writer.frame(0, len, &stored, sums).map_err(|source| write_error(task, source))?;
     }
     Ok(())
 }
@@ -219,13 +258,13 @@ struct Zeroes {
     level: Option<u32>,
     /// Where the chain holds data; read from the headers of its streams at the first zero range.
     coverage: Option<Coverage>,
-    /// The stored form of the last length written.
-    stored: (u64, Vec<u8>),
+    /// The stored form of the last length written, and its sums.
+    stored: Option<(u64, Vec<u8>, Sums)>,
 }
 
 impl Zeroes {
     fn new(level: Option<u32>) -> Self {
-        Self { level, coverage: None, stored: (0, Vec::new()) }
+        Self { level, coverage: None, stored: None }
     }
 
     fn coverage(&mut self, task: &DiskTask) -> Result<&Coverage, CopyError> {
@@ -237,24 +276,29 @@ impl Zeroes {
         Ok(self.coverage.insert(coverage))
     }
 
-    fn write(&mut self, writer: &mut StreamWriter, start: u64, end: u64) -> io::Result<()> {
+    fn write(&mut self, writer: &mut Recorder, start: u64, end: u64) -> io::Result<()> {
         let mut at = start;
         while at < end {
             let len = FRAME_LEN.min(end - at);
-            if self.stored.0 != len {
-                self.stored = (len, self.store(vec![0; usize::try_from(len).map_err(io::Error::other)?])?);
-            }
-            writer.data(at, len, &self.stored.1)?;
+            let (_, stored, sums) = match self.stored.take() {
+                Some(last) if last.0 == len => self.stored.insert(last),
+                _ => {
+                    let stored = self.store(vec![0; usize::try_from(len).map_err(io::Error::other)?])?;
+                    let sums = Sums { plain: PlainSums::of_zeros(len), stored: StoredSums::of(&stored) };
+                    self.stored.insert((len, stored, sums))
+                }
+            };
+            writer.frame(at, len, stored, (&sums.plain, &sums.stored))?;
             at += len;
         }
         Ok(())
     }
 
     /// Writes the last zero range of a stream that has no data, its last sector as data; see [`write_sector`].
-    fn write_last(&mut self, writer: &mut StreamWriter, range: Range<u64>) -> io::Result<()> {
+    fn write_last(&mut self, writer: &mut Recorder, range: Range<u64>) -> io::Result<()> {
         let last = range.end.saturating_sub(SECTOR).max(range.start);
         if last > range.start {
-            writer.zero(range.start, last - range.start)?;
+            writer.zero_frame(range.start, last - range.start)?;
         }
         self.write(writer, last, range.end)
     }

@@ -56,8 +56,8 @@ pub(super) fn write_all(
 fn write_one(sink: &mut Sink, piece: Piece, task: &DiskTask, watch: &dyn Watch) -> Result<(), CopyError> {
     let Piece { start, content, permit, .. } = piece;
     match content {
-        Content::Data { plain_len, stored } => {
-            sink.data(start, plain_len, &stored)?;
+        Content::Data { plain_len, stored, sums } => {
+            sink.data(start, plain_len, &stored, &sums)?;
             watch.disk_advance(&task.target, start + plain_len, plain_len);
         }
         Content::Zero { len } => {

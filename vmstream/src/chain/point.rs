@@ -2,7 +2,8 @@
 
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::StreamKind;
-use crate::stream::{StreamError, StreamMeta};
+use crate::sidecar::{Sidecar, SidecarError};
+use crate::stream::{StreamError, StreamMeta, checksum};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -90,7 +91,36 @@ impl StreamEntry {
     }
 }
 
+/// A sidecar that is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarProblem {
+    /// It is about another file: the stream was replaced, or the sidecar left behind.
+    #[error(
+        "The sidecar is not of the file beside it, which was replaced, or an old program moved the one it is of"
+    )]
+    Stale,
+    /// It cannot be read or used.
+    #[error(transparent)]
+    Unusable(SidecarError),
+}
+
 impl PointDisk {
+    /// Opens the sidecar, if there is one, and holds it against name, size and checksum file. Reads its head only.
+    pub fn open_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
+        let sidecar = match Sidecar::open(self.sidecar()?) {
+            Ok(sidecar) => sidecar,
+            Err(error) => return Some(Err(SidecarProblem::Unusable(error))),
+        };
+        let name = self.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let checksum = match self {
+            Self::Stream(entry) => entry.checksum.as_deref(),
+            Self::Raw(_) => None,
+        };
+        let recorded = checksum.and_then(|path| checksum::read_file(path).ok().flatten());
+        let fits = sidecar.head().fits(name, self.file_len(), recorded);
+        Some(if fits { Ok(sidecar) } else { Err(SidecarProblem::Stale) })
+    }
+
     /// Where its bytes are.
     pub fn path(&self) -> &std::path::Path {
         match self {

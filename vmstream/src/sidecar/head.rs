@@ -79,6 +79,13 @@ impl Head {
         self.parent.is_none()
     }
 
+    /// True for the sidecar of a file of this name and size; `recorded` is what its checksum file says, if it has one.
+    pub fn fits(&self, name: &str, size: u64, recorded: Option<u32>) -> bool {
+        let StreamIdentity { name: own_name, size: own_size, adler32, .. } = &self.stream;
+        let sums_differ = recorded.zip(*adler32).is_some_and(|(recorded, own)| recorded != own);
+        own_name == name && *own_size == size && !sums_differ
+    }
+
     pub(super) fn to_json(&self) -> Vec<u8> {
         let hex = |digest: &Digest| blake3::Hash::from_bytes(*digest).to_hex().to_string();
         let file =

@@ -35,6 +35,11 @@ pub struct PlainSums {
 }
 
 impl PlainSums {
+    /// Sums of so many zeros, for a frame without content of its own ([`Recorder::frame`](super::Recorder::frame)).
+    pub fn of_zeros(len: u64) -> Self {
+        Self { crc32: crc::of_zeros(len), remainders: Vec::new() }
+    }
+
     /// Sums the content of a disk from `start` on, reading it once.
     pub fn of(start: u64, plain: &[u8], granules: Granules) -> Self {
         let end = start + plain.len() as u64;

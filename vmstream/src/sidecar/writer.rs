@@ -16,6 +16,7 @@ const CHUNK_LEN: usize = 64 << 10;
 const MAX_KNOWN: usize = CHUNK_LEN / 8;
 
 /// A sidecar under construction: blocks and content in disk order, what is said about them last.
+#[derive(Debug)]
 pub struct SidecarWriter {
     file: BufWriter<File>,
     digest: blake3::Hasher,

@@ -2,6 +2,9 @@
 //!
 //! The start value is 1, so the checksum of no bytes is 1.
 
+use std::io::{self, Read};
+use std::path::Path;
+
 /// The modulus of Adler-32: the largest prime below 2^16.
 const BASE: u32 = 65521;
 
@@ -53,6 +56,19 @@ pub fn combine(a: u32, b: u32, len_b: u64) -> u32 {
     let carried = ((u64::from(rem) * u64::from(a_low)) % u64::from(BASE)) as u32;
     let high = (carried + a_high + b_high + BASE - rem) % BASE;
     high << 16 | low
+}
+
+/// The number in a checksum file; `None` when there is no number in it.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_file(path: &Path) -> io::Result<Option<u32>> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
+    match read {
+        Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(error),
+        _ => Ok(text.trim().parse().ok()),
+    }
 }
 
 #[cfg(test)]
