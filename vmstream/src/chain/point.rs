@@ -5,7 +5,7 @@ use super::names::StreamKind;
 use crate::sidecar::{Sidecar, SidecarError};
 use crate::stream::{StreamError, StreamMeta, checksum};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// One completed backup.
@@ -85,10 +85,35 @@ pub enum DiskContent<'a> {
 }
 
 impl StreamEntry {
+    /// As [`PointDisk::whole_sidecar`].
+    pub fn whole_sidecar(&self) -> Option<Sidecar> {
+        self.open_sidecar()?.ok().filter(|sidecar| sidecar.check().is_ok())
+    }
+
+    /// As [`PointDisk::open_sidecar`].
+    pub fn open_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
+        let recorded = || checksum::read_file(self.checksum.as_deref()?).ok().flatten();
+        open_sidecar(self.sidecar.as_deref()?, &self.path, self.file_len, recorded())
+    }
+
     /// True for a stream that only keeps the place of a disk that did not exist.
     pub fn is_placeholder(&self) -> bool {
         self.placeholder
     }
+}
+
+fn open_sidecar(
+    sidecar: &Path,
+    file: &Path,
+    file_len: u64,
+    recorded: Option<u32>,
+) -> Option<Result<Sidecar, SidecarProblem>> {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    Some(match Sidecar::open(sidecar) {
+        Err(error) => Err(SidecarProblem::Unusable(error)),
+        Ok(sidecar) if sidecar.head().fits(name, file_len, recorded) => Ok(sidecar),
+        Ok(_) => Err(SidecarProblem::Stale),
+    })
 }
 
 /// A sidecar that is not used.
@@ -107,22 +132,19 @@ pub enum SidecarProblem {
 impl PointDisk {
     /// Opens the sidecar, if there is one, and holds it against name, size and checksum file. Reads its head only.
     pub fn open_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
-        let sidecar = match Sidecar::open(self.sidecar()?) {
-            Ok(sidecar) => sidecar,
-            Err(error) => return Some(Err(SidecarProblem::Unusable(error))),
-        };
-        let name = self.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let checksum = match self {
-            Self::Stream(entry) => entry.checksum.as_deref(),
-            Self::Raw(_) => None,
-        };
-        let recorded = checksum.and_then(|path| checksum::read_file(path).ok().flatten());
-        let fits = sidecar.head().fits(name, self.file_len(), recorded);
-        Some(if fits { Ok(sidecar) } else { Err(SidecarProblem::Stale) })
+        match self {
+            Self::Stream(entry) => entry.open_sidecar(),
+            Self::Raw(image) => open_sidecar(image.sidecar.as_deref()?, &image.path, image.len, None),
+        }
+    }
+
+    /// The sidecar, if there is one that is of this file and as it was written: all of it is read.
+    pub fn whole_sidecar(&self) -> Option<Sidecar> {
+        self.open_sidecar()?.ok().filter(|sidecar| sidecar.check().is_ok())
     }
 
     /// Where its bytes are.
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         match self {
             Self::Stream(entry) => &entry.path,
             Self::Raw(image) => &image.path,
@@ -130,7 +152,7 @@ impl PointDisk {
     }
 
     /// Its sidecar, where there is one.
-    pub fn sidecar(&self) -> Option<&std::path::Path> {
+    pub fn sidecar(&self) -> Option<&Path> {
         match self {
             Self::Stream(entry) => entry.sidecar.as_deref(),
             Self::Raw(image) => image.sidecar.as_deref(),

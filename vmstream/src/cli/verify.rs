@@ -7,6 +7,7 @@ use super::{say, text};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use vmstream::sidecar::Checked;
 use vmstream::verify::{
     Depth, DiskDigest, DiskVerdict, FileReport, Finding, Level, PointVerdict, Proof, SetReport, StreamReport,
     Verdict, VerifyOptions, total_bytes, verify_file, verify_set,
@@ -133,7 +134,9 @@ fn as_text(report: &SetReport) -> String {
     out.push_str(&text::table(&rows));
     let digests = digest_rows(report);
     if !digests.is_empty() {
-        out.push_str(&format!("\n{digests}\n{DIGEST_TEXT}"));
+        let any_checked = report.digests.iter().any(|found| found.checked.is_some());
+        let text = if any_checked { PROVEN_TEXT } else { DIGEST_TEXT };
+        out.push_str(&format!("\n{digests}\n{text}"));
     }
     out + "\n" + &last_line(report)
 }
@@ -145,11 +148,32 @@ MiB of the disk: equal digests are equal disks. What the guest had at that momen
 the same is not proven; `vmstream compare` holds a disk against an image.
 ";
 
+/// The same for disks of which sidecars say what they held.
+const PROVEN_TEXT: &str = "\
+Each of these was put together from its streams, to the last byte, and is what the guest had as far as it is called
+proven: its sidecars kept the checksums. The digest is the SHA-256 over the SHA-256 of each MiB of the disk.
+";
+
 fn digest_rows(report: &SetReport) -> String {
     let row = |found: &DiskDigest| {
-        vec![found.point.to_string(), found.disk.to_string(), text::size(found.size), found.digest.clone()]
+        let mut row = vec![
+            found.point.to_string(),
+            found.disk.to_string(),
+            text::size(found.size),
+            found.digest.clone(),
+        ];
+        row.extend(found.checked.as_ref().map(checked_text));
+        row
     };
     text::table(&report.digests.iter().map(row).collect::<Vec<_>>())
+}
+
+fn checked_text(checked: &Checked) -> String {
+    match (checked.wrong.is_empty(), checked.unproven_bytes) {
+        (false, _) => "WRONG, see above".to_owned(),
+        (true, 0) => "proven".to_owned(),
+        (true, unproven) => format!("proven but for {}", text::size(unproven)),
+    }
 }
 
 fn last_line(report: &SetReport) -> String {
@@ -307,6 +331,8 @@ fn as_json(report: &SetReport) -> Value {
             "disk": found.disk.to_string(),
             "disk_bytes": found.size,
             "sha256_of_mib_sha256": found.digest,
+            "proven_bytes": found.checked.as_ref().map(|checked| checked.proven_bytes),
+            "unproven_bytes": found.checked.as_ref().map(|checked| checked.unproven_bytes),
         })
     };
     json!({
@@ -329,6 +355,7 @@ fn stream_json(stream: &StreamReport) -> Value {
         "frames": stream.frame_count,
         "data_bytes": stream.data_bytes,
         "proof": stream.proof.map(|proof| match proof {
+            Proof::Sidecar => "sidecar",
             Proof::Checksum => "checksum",
             Proof::Lz4 => "lz4",
             Proof::Empty => "empty",

@@ -7,7 +7,7 @@ use crate::restore::ordered;
 use crate::stream::writer::{FinishedStream, StreamWriter};
 use crate::stream::{FrameKind, Frames, Piece, StreamError, StreamFile};
 use crate::verify::Watch;
-use crate::verify::stream::RunningSum;
+use crate::verify::batch::RunningSum;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;

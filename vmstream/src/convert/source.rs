@@ -5,7 +5,8 @@ use crate::chain::StreamEntry;
 use crate::restore::{Layer, MapError};
 use crate::stream::checksum::{Adler32, combine};
 use crate::stream::{Piece, StreamError, StreamMeta};
-use crate::verify::stream::{RunningSum, recorded};
+use crate::verify::batch::RunningSum;
+use crate::verify::stream::recorded;
 
 /// Streams of one disk, oldest first; at least one.
 pub(super) struct Source<'a> {

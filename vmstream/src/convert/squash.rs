@@ -17,7 +17,7 @@ use crate::restore::{Layer, MapError, ordered};
 use crate::stream::writer::{FinishedStream, StreamWriter};
 use crate::stream::{Piece, StreamMeta};
 use crate::verify::Watch;
-use crate::verify::stream::RunningSum;
+use crate::verify::batch::RunningSum;
 use std::io;
 use std::ops::Range;
 use std::path::Path;

@@ -6,6 +6,7 @@
 use super::content::WINDOW_LEN;
 use super::map::{Cursor, Layer, MapError, Span};
 use super::ordered;
+use crate::sidecar::PartSums;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
@@ -35,13 +36,19 @@ pub(crate) struct Replay<'a> {
 }
 
 /// What a look at a leaf gives.
-pub(crate) type Leaf = [u8; 32];
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    /// SHA-256 of its bytes.
+    pub(crate) digest: [u8; 32],
+    /// For its granules.
+    pub(crate) sums: PartSums,
+}
 
 /// The leaves of one window, for each stop.
 type Leaves = Vec<Vec<Leaf>>;
 
 impl Replay<'_> {
-    /// Calls `see` with each stop's number and its leaves, in disk order; `look` makes a leaf of its bytes.
+    /// Calls `see` with each stop's number, a range of the disk and its leaves, in disk order, all stops for each range; `look` makes a leaf of its bytes.
     ///
     /// # Errors
     /// [`MapError`] at the first stream that cannot be read.
@@ -50,7 +57,7 @@ impl Replay<'_> {
         workers: NonZeroUsize,
         look: impl Fn(&[u8]) -> Leaf + Sync,
         read: impl Fn(u64) + Sync,
-        mut see: impl FnMut(usize, &[Leaf]),
+        mut see: impl FnMut(usize, &Range<u64>, &[Leaf]),
     ) -> Result<(), MapError> {
         let zero = look(&vec![0; LEAF_LEN as usize]);
         let work = |window: WindowPlan, room: &mut Room| {
@@ -58,7 +65,8 @@ impl Replay<'_> {
             Ok(())
         };
         ordered::run(workers, Room::default, Windows::new(self), work, |room| {
-            room.leaves.iter().enumerate().for_each(|(stop, leaves)| see(stop, leaves));
+            let Room { state, leaves, .. } = room;
+            leaves.iter().enumerate().for_each(|(stop, leaves)| see(stop, &state.disk, leaves));
             Ok(())
         })
     }

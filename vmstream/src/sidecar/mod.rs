@@ -20,6 +20,7 @@ pub use head::{FileIdentity, Head, HeadError, StreamIdentity};
 pub use reader::{Blocks, Runs, Sidecar, SidecarError};
 pub use record::{Block, Run, RunKind};
 pub use recorder::Recorder;
+pub(crate) use sums::PartSums;
 pub use sums::{Digest, PlainSums, StoredSums};
 pub use table::{Checked, Ledger, Tables};
 pub use writer::{FinishedSidecar, SidecarWriter};

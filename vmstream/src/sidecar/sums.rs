@@ -25,6 +25,46 @@ impl StoredSums {
     }
 }
 
+/// Bytes of the disk that [`PartSums`] sums, from the disk's start on.
+const PARTS_LEN: u64 = 1 << 20;
+
+/// The smallest granule, of which any other is made.
+const PART_LEN: u64 = 64 << 10;
+
+/// Sums of one MiB of a disk, from which those of its granules follow whatever their size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PartSums([u32; (PARTS_LEN / PART_LEN) as usize]);
+
+impl PartSums {
+    /// Sums the content of a MiB; the disk's last one may be shorter.
+    pub(crate) fn of(content: &[u8]) -> Self {
+        let mut sums = Self::default();
+        for (sum, part) in sums.0.iter_mut().zip(content.chunks(PART_LEN as usize)) {
+            *sum = crc::swap_form(crc32fast::hash(part), part.len() as u64);
+        }
+        sums
+    }
+
+    /// The CRC-32 of a granule, from the sums of every MiB of the disk from `start` on, a multiple of 32 MiB.
+    pub(crate) fn granule<'a>(
+        granules: Granules,
+        number: u64,
+        start: u64,
+        mut sums_at: impl FnMut(usize) -> Option<&'a Self>,
+    ) -> Option<u32> {
+        let range = granules.range(number);
+        let (mut remainder, mut at) = (0, range.start);
+        while at < range.end {
+            let place = at.checked_sub(start)?;
+            let part = sums_at((place / PARTS_LEN) as usize)?.0[(place % PARTS_LEN / PART_LEN) as usize];
+            let end = range.end.min(at + PART_LEN);
+            remainder ^= crc::shift(part, range.end - end);
+            at = end;
+        }
+        Some(crc::swap_form(remainder, range.end - range.start))
+    }
+}
+
 /// Checksums of a range of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainSums {

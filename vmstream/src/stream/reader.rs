@@ -164,7 +164,8 @@ impl StreamFile {
         self.trailer
     }
 
-    pub(super) fn frames_at(&self) -> u64 {
+    /// Where the first frame behind the meta frame begins.
+    pub(crate) fn frames_at(&self) -> u64 {
         HEADER + self.meta_len + LINE_END
     }
 

@@ -1,17 +1,20 @@
 //! Every disk at every point, put together and digested.
 //!
-//! Without a record of what the digests were when the backup was made, this proves that each point can be put together
-//! to its last byte, and gives a value by which copies can be compared. It does not prove that the guest had that.
+//! Sidecars tell what the disk held at each point, granule by granule. Where there is none, this proves only that each
+//! point can be put together to its last byte, and gives a value by which copies can be compared.
 
-use super::report::{DiskDigest, DiskVerdict, Finding, PointVerdict};
+use super::report::{DiskDigest, DiskVerdict, Finding, Level, PointVerdict};
 use super::set::Watch;
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry};
 use crate::restore::content::Content;
 use crate::restore::replay::{LEAF_LEN, Leaf, Replay, Stop};
 use crate::restore::{ExtractError, Layer, MapError};
+use crate::sidecar::{Checked, Granules, PartSums, Tables, Value};
 use crate::stream::StreamError;
 use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 /// The digests of all that can be restored, and what stood in the way of others.
 pub(super) fn digests(
@@ -30,7 +33,10 @@ pub(super) fn digests(
             Some(Ok(DiskContent::Streams(_))) => streams(set, &disk, &ids, workers, watch),
         };
         match done {
-            Ok(found) => digests.extend(found),
+            Ok(found) => {
+                findings.extend(wrong_content(set, &found));
+                digests.extend(found);
+            }
             Err(MapError { path, source }) => findings.push(Finding::of_error(&path, &source)),
         }
     }
@@ -69,17 +75,106 @@ fn streams(
     let open = |entries: &[&StreamEntry]| {
         entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<Vec<_>, _>>()
     };
-    let (chain, side) = (open(&chain)?, open(&side)?);
+    let (layers, side) = (open(&chain)?, open(&side)?);
     let mut tops = vec![Sha256::new(); stops.len()];
-    let replay = Replay { chain: &chain, side: &side, stops: &stops };
-    replay.run(workers, leaf, |bytes| watch.read(bytes), |stop, leaves| add(&mut tops[stop], leaves))?;
-    let digest = |((point, stop), top): ((PointId, Stop), Sha256)| DiskDigest {
+    let replay = Replay { chain: &layers, side: &side, stops: &stops };
+    let mut proofs = Proofs::new(&chain, &stops);
+    let see = |stop: usize, window: &Range<u64>, leaves: &[Leaf]| {
+        add(&mut tops[stop], leaves);
+        proofs.add(stop, window, leaves);
+    };
+    replay.run(workers, leaf, |bytes| watch.read(bytes), see)?;
+    let digest = |(((point, stop), top), checked): (((PointId, Stop), Sha256), Option<Checked>)| DiskDigest {
         disk: disk.clone(),
         point,
         size: stop.size,
         digest: hex(&top.finalize()),
+        checked,
     };
-    Ok(known.into_iter().zip(stops).zip(tops).map(digest).collect())
+    Ok(known.into_iter().zip(stops.iter().copied()).zip(tops).zip(proofs.found).map(digest).collect())
+}
+
+/// The points of a replay, held against the granules of their sidecars.
+struct Proofs<'a> {
+    tables: Option<Tables>,
+    stops: &'a [Stop],
+    /// What is known of the window, for each stop.
+    known: Vec<Option<(Granules, Vec<Value>)>>,
+    /// `None` where nothing at all is known.
+    found: Vec<Option<Checked>>,
+}
+
+impl<'a> Proofs<'a> {
+    fn new(chain: &[&StreamEntry], stops: &'a [Stop]) -> Self {
+        let sidecars = chain.iter().map(|entry| entry.whole_sidecar());
+        Self {
+            tables: Some(Tables::new(sidecars.collect())),
+            stops,
+            known: vec![None; stops.len()],
+            found: vec![None; stops.len()],
+        }
+    }
+
+    fn add(&mut self, number: usize, window: &Range<u64>, leaves: &[Leaf]) {
+        if number == 0 {
+            self.look_up(window);
+        }
+        let Some((granules, values)) = &self.known[number] else { return };
+        if granules.disk_size() != self.stops[number].size {
+            return;
+        }
+        let checked = self.found[number].get_or_insert_default();
+        for (granule, known) in (window.start / granules.size()..).zip(values) {
+            let sum = PartSums::granule(*granules, granule, window.start, |at| Some(&leaves.get(at)?.sums));
+            if let Some(sum) = sum {
+                checked.add(granules.range(granule), *known, sum);
+            }
+        }
+    }
+
+    fn look_up(&mut self, window: &Range<u64>) {
+        self.known.fill(None);
+        let Some(tables) = &mut self.tables else { return };
+        let looked = tables.window(window, |layer, known| {
+            // A difference has no sidecar, so nothing is known of it.
+            let here = |stop: &Stop| stop.applied == layer + 1 && stop.side.is_none();
+            for (_, slot) in self.stops.iter().zip(&mut self.known).filter(|(stop, _)| here(stop)) {
+                *slot = known.map(|(granules, values)| (granules, values.to_vec()));
+            }
+        });
+        if looked.is_err() {
+            // Proven or not is all that hangs on it: the sidecars themselves were looked at before.
+            self.tables = None;
+        }
+    }
+}
+
+/// Where disks are not what their sidecars say: each range at the first point that has it.
+fn wrong_content(set: &BackupSet, digests: &[DiskDigest]) -> Vec<Finding> {
+    let (mut findings, mut before): (_, &[Range<u64>]) = (Vec::new(), &[]);
+    for found in digests {
+        let wrong = found.checked.as_ref().map_or(&[][..], |checked| &checked.wrong);
+        for range in wrong.iter().filter(|range| !before.contains(range)) {
+            let message = format!(
+                "disk {} at {}, put together from its streams, is not what was backed up: the checksum in the sidecar \
+                 differs",
+                found.disk, found.point
+            );
+            let finding = Finding::about(Level::Damage, &newest_file(set, found), message);
+            findings.push(Finding { disk_range: Some(range.clone()), ..finding });
+        }
+        before = wrong;
+    }
+    findings
+}
+
+fn newest_file(set: &BackupSet, found: &DiskDigest) -> PathBuf {
+    match set.content(&found.disk, found.point) {
+        Ok(DiskContent::Streams(entries)) => entries.last().map(|entry| entry.path.as_path()),
+        Ok(DiskContent::Raw { image, .. }) => Some(image.path.as_path()),
+        Err(_) => None,
+    }
+    .map_or_else(|| set.dir.clone(), Path::to_owned)
 }
 
 /// A raw image is the same at all points.
@@ -105,7 +200,7 @@ fn raw(
             None => Content::open(set, disk, *id).map_err(failed)?,
             Some(DiskDigest { size, digest, .. }) => {
                 let (size, digest) = (*size, digest.clone());
-                found.push(DiskDigest { disk: disk.clone(), point: *id, size, digest });
+                found.push(DiskDigest { disk: disk.clone(), point: *id, size, digest, checked: None });
                 continue;
             }
         };
@@ -119,17 +214,18 @@ fn raw(
         };
         content.read(workers, look, see).map_err(failed)?;
         let digest = hex(&top.finalize());
-        found.push(DiskDigest { disk: disk.clone(), point: *id, size: content.size, digest });
+        let (disk, size) = (disk.clone(), content.size);
+        found.push(DiskDigest { disk, point: *id, size, digest, checked: None });
     }
     Ok(found)
 }
 
 fn leaf(bytes: &[u8]) -> Leaf {
-    Sha256::digest(bytes).into()
+    Leaf { digest: Sha256::digest(bytes).into(), sums: PartSums::of(bytes) }
 }
 
 fn add(top: &mut Sha256, leaves: &[Leaf]) {
-    leaves.iter().for_each(|leaf| top.update(leaf));
+    leaves.iter().for_each(|leaf| top.update(leaf.digest));
 }
 
 fn hex(bytes: &[u8]) -> String {

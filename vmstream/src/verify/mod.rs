@@ -3,9 +3,11 @@
 //! Lives here: reading every byte of a set and saying what each restore point is worth.
 //! Must not live here: repair, printing.
 
+pub(crate) mod batch;
 mod deep;
 pub mod report;
 pub mod set;
+mod sidecar;
 pub mod stream;
 
 pub use report::{

@@ -2,6 +2,7 @@
 
 use super::stream::StreamReport;
 use crate::chain::{DiskTarget, PointId};
+use crate::sidecar::Checked;
 use crate::stream::{Damage, StreamError};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -116,6 +117,8 @@ pub struct SetReport {
     pub depth: Depth,
     /// Each stream that was looked at.
     pub streams: Vec<StreamReport>,
+    /// Raw images that their sidecars prove.
+    pub proven_images: usize,
     /// Each restore point, oldest first.
     pub points: Vec<PointVerdict>,
     /// With [`Depth::Deep`], the digest of each disk at each point that can be restored.
@@ -150,20 +153,27 @@ pub struct DiskDigest {
     ///
     /// So that an increment costs what it changed, and all cores can work on one disk.
     pub digest: String,
+    /// How it compares with the granules of the sidecars; `None` where they say nothing of it.
+    pub checked: Option<Checked>,
 }
 
 impl FileReport {
     /// The answer in one word.
     pub fn verdict(&self) -> Verdict {
-        let proven = self.stream.as_ref().is_some_and(|stream| stream.proof.is_some());
-        verdict(&self.findings, proven || self.depth == Depth::Quick && self.stream.is_some())
+        let proven = match &self.stream {
+            Some(stream) => stream.proof.is_some() || self.depth == Depth::Quick,
+            // A raw image that nothing proves has a finding that says so.
+            None => self.findings.is_empty(),
+        };
+        verdict(&self.findings, proven)
     }
 }
 
 impl SetReport {
     /// The answer in one word.
     pub fn verdict(&self) -> Verdict {
-        let proven = self.depth == Depth::Quick || self.streams.iter().any(|stream| stream.proof.is_some());
+        let by_stream = self.streams.iter().any(|stream| stream.proof.is_some());
+        let proven = self.depth == Depth::Quick || by_stream || self.proven_images > 0;
         verdict(&self.findings, proven && !self.points.is_empty())
     }
 }

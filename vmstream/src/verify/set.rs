@@ -2,7 +2,8 @@
 
 use super::deep;
 use super::report::{Depth, DiskVerdict, FileReport, Finding, Level, PointVerdict, SetReport};
-use super::stream::{StreamReport, glance_at_stream, verify_stream};
+use super::sidecar;
+use super::stream::{Reading, StreamReport, glance_at_stream, read_stream};
 use crate::chain::{
     BackupSet, DiskContent, DiskTarget, Point, PointDisk, SetError, SetProblem, Severity, StreamEntry,
 };
@@ -47,16 +48,25 @@ pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) ->
     let streams = verify_all(&entries, options, watch);
     let mut findings: Vec<Finding> = set.problems.iter().map(|problem| of_problem(set, problem)).collect();
     streams.iter().for_each(|report| of_stream(report, options.depth, &mut findings));
+    let mut proven_images = 0;
     for point in &set.points {
         findings.extend(point.vmconfig.as_deref().and_then(config_finding));
         for content in point.disks.values() {
             if let (PointDisk::Raw(image), false) = (content, options.depth == Depth::Quick) {
-                findings.push(read_raw(&image.path, watch));
+                let found = sidecar::read_raw(image, watch);
+                proven_images += usize::from(found.is_empty());
+                findings.extend(found);
             }
         }
     }
+    if options.depth != Depth::Quick {
+        let blamed: BTreeSet<_> = findings.iter().map(|finding| finding.path.clone()).collect();
+        let usable = |path: &Path| streams.iter().all(|report| report.path != path || report.has_sidecar);
+        let found = sidecar::files(set, usable).into_iter();
+        findings.extend(found.filter(|finding| !blamed.contains(&finding.path)));
+    }
     let judge = |findings: &[Finding]| {
-        let broken = Broken::new(set, &streams, findings);
+        let broken = Broken::new(findings);
         set.points.iter().map(|point| broken.judge(set, point)).collect::<Vec<_>>()
     };
     let mut points = judge(&findings);
@@ -75,6 +85,7 @@ pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) ->
         domain: set.domain.clone(),
         depth: options.depth,
         streams,
+        proven_images,
         points,
         digests,
         findings,
@@ -88,7 +99,7 @@ pub fn verify_file(file: &PointDisk, options: VerifyOptions, watch: &dyn Watch) 
             path: image.path.clone(),
             depth: options.depth,
             stream: None,
-            findings: vec![read_raw(&image.path, watch)],
+            findings: sidecar::read_raw(image, watch),
         },
         PointDisk::Stream(entry) => {
             let mut streams = verify_all(&[entry], options, watch);
@@ -102,7 +113,8 @@ pub fn verify_file(file: &PointDisk, options: VerifyOptions, watch: &dyn Watch) 
 
 fn of_stream(report: &StreamReport, depth: Depth, findings: &mut Vec<Finding>) {
     findings.extend(report.findings.iter().cloned());
-    if report.proof.is_none() && report.findings.is_empty() && depth != Depth::Quick {
+    let only_warnings = report.findings.iter().all(|finding| finding.level == Level::Warning);
+    if report.proof.is_none() && only_warnings && depth != Depth::Quick {
         let message = "no checksum file, and the content is not compressed: nothing proves it".to_owned();
         findings.push(Finding::about(Level::Unproven, &report.path, message));
     }
@@ -130,6 +142,7 @@ fn entries(set: &BackupSet) -> impl Iterator<Item = &StreamEntry> {
 fn verify_all(entries: &[&StreamEntry], options: VerifyOptions, watch: &dyn Watch) -> Vec<StreamReport> {
     let quick = options.depth == Depth::Quick;
     let read = |bytes| watch.read(bytes);
+    let how = |workers| Reading { workers, digest: options.depth == Depth::Deep, read: &read };
     let alone = |entry: &StreamEntry| quick || entry.file_len <= SMALL_STREAM;
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::with_capacity(entries.len()));
@@ -142,7 +155,7 @@ fn verify_all(entries: &[&StreamEntry], options: VerifyOptions, watch: &dyn Watc
         if quick {
             keep(number, glance_at_stream(entry));
         } else if alone(entry) {
-            keep(number, verify_stream(entry, NonZeroUsize::MIN, &read));
+            keep(number, read_stream(entry, how(NonZeroUsize::MIN)));
         }
     };
     std::thread::scope(|scope| {
@@ -152,7 +165,7 @@ fn verify_all(entries: &[&StreamEntry], options: VerifyOptions, watch: &dyn Watc
         work();
     });
     for (number, entry) in entries.iter().enumerate().filter(|(_, entry)| !alone(entry)) {
-        keep(number, verify_stream(entry, options.workers, &read));
+        keep(number, read_stream(entry, how(options.workers)));
     }
     let mut reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     reports.sort_by_key(|(number, _)| *number);
@@ -188,25 +201,6 @@ fn config_finding(path: &Path) -> Option<Finding> {
     (!whole).then(|| Finding::about(Level::Damage, path, message.to_owned()))
 }
 
-/// Nothing can prove a raw image; reading it tells at least that the medium gives it back.
-fn read_raw(path: &Path, watch: &dyn Watch) -> Finding {
-    let mut buffer = vec![0; 1 << 20];
-    let done = std::fs::File::open(path).and_then(|mut file| {
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(()),
-                len => watch.read(len as u64),
-            }
-        }
-    });
-    match done {
-        Ok(()) => {
-            Finding::about(Level::Unproven, path, "a raw image has no checksum: nothing proves it".to_owned())
-        }
-        Err(error) => Finding::about(Level::Unreadable, path, error.to_string()),
-    }
-}
-
 /// The files that points must not rely on.
 struct Broken {
     damaged: BTreeSet<PathBuf>,
@@ -215,18 +209,12 @@ struct Broken {
 }
 
 impl Broken {
-    fn new(set: &BackupSet, streams: &[StreamReport], findings: &[Finding]) -> Self {
-        let mut damaged: BTreeSet<_> =
-            streams.iter().filter(|report| report.is_damaged()).map(|report| report.path.clone()).collect();
-        damaged.extend(set.problems.iter().filter_map(|problem| match problem {
-            SetProblem::MetaMismatch { path, .. } => Some(path.clone()),
-            _ => None,
-        }));
+    fn new(findings: &[Finding]) -> Self {
         let of = |level| {
             let found = findings.iter().filter(|finding| finding.level == level);
             found.map(|finding| finding.path.clone()).collect()
         };
-        Self { damaged, unreadable: of(Level::Unreadable), unproven: of(Level::Unproven) }
+        Self { damaged: of(Level::Damage), unreadable: of(Level::Unreadable), unproven: of(Level::Unproven) }
     }
 
     fn judge(&self, set: &BackupSet, point: &Point) -> PointVerdict {

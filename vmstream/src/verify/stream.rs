@@ -1,18 +1,15 @@
-//! One stream, every byte of it read once: structure, LZ4 pieces and checksum in one pass, on many threads.
+//! One stream, every byte of it read once: structure, LZ4 pieces, checksum and sidecar in one pass, on many threads.
 
+use super::batch::{BatchWork, Batches};
 use super::report::{Finding, Level};
+use super::sidecar;
 use crate::chain::StreamEntry;
 use crate::restore::ordered;
-use crate::stream::checksum::combine;
-use crate::stream::{Adler32, FrameKind, Frames, Piece, StreamError, StreamFile};
-use std::collections::VecDeque;
-use std::io::Read;
+use crate::sidecar::{Digest, Sidecar};
+use crate::stream::checksum::{self, adler32, combine};
+use crate::stream::{StreamError, StreamFile};
 use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// Bytes of a file that one thread checks at a time, or a single frame if that is larger.
-const BATCH_LEN: u64 = 8 << 20;
 
 /// The most findings kept of one stream: a file of noise would name every piece.
 const MAX_FINDINGS: usize = 100;
@@ -20,6 +17,8 @@ const MAX_FINDINGS: usize = 100;
 /// What proves a stream's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
+    /// Its sidecar: every block, every byte of the file.
+    Sidecar,
     /// The checksum file's sum over every byte.
     Checksum,
     /// The checksums inside the LZ4 frames: all content, not where it belongs.
@@ -59,6 +58,8 @@ pub struct StreamReport {
     pub data_bytes: u64,
     /// The checksum file.
     pub checksum: Checksum,
+    /// It has a sidecar of its own, in which nothing is wrong.
+    pub has_sidecar: bool,
     /// What proves it; `None` when damaged, unreadable, or when nothing does.
     pub proof: Option<Proof>,
     /// What was found; at most a hundred and one that counts the rest.
@@ -78,7 +79,7 @@ impl StreamReport {
     }
 }
 
-/// Looks at a stream's ends, its lengths and its checksum file. Reads no content.
+/// Looks at a stream's ends, its lengths, its checksum file and its sidecar's head. Reads no content.
 pub fn glance_at_stream(entry: &StreamEntry) -> StreamReport {
     let mut pass = Pass::new(entry);
     match StreamFile::open(&entry.path) {
@@ -98,7 +99,21 @@ pub fn glance_at_stream(entry: &StreamEntry) -> StreamReport {
             pass.report.findings.push(finding);
         }
     }
+    if let Some(Err(finding)) = sidecar::glance(entry) {
+        pass.report.findings.push(finding);
+    }
     pass.report
+}
+
+/// How to read a stream.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    /// Threads.
+    pub(super) workers: NonZeroUsize,
+    /// Also hold the stream against the digest in its sidecar.
+    pub(super) digest: bool,
+    /// Hears the bytes read, as they are read.
+    pub(super) read: &'a (dyn Fn(u64) + Sync),
 }
 
 /// Reads every byte of a stream, on so many threads. Goes on after damage wherever the structure allows it.
@@ -109,10 +124,21 @@ pub fn verify_stream(
     workers: NonZeroUsize,
     read: &(dyn Fn(u64) + Sync),
 ) -> StreamReport {
+    read_stream(entry, Reading { workers, digest: false, read })
+}
+
+pub(super) fn read_stream(entry: &StreamEntry, how: Reading<'_>) -> StreamReport {
     let mut pass = Pass::new(entry);
+    let sidecar = match sidecar::open(entry.sidecar.as_deref(), &entry.path, entry.file_len) {
+        Ok(sidecar) => sidecar,
+        Err(finding) => {
+            pass.report.findings.push(finding);
+            None
+        }
+    };
     match StreamFile::open(&entry.path) {
         Err(error) => pass.find(&error),
-        Ok(stream) => pass.run(&stream, entry.checksum.as_deref(), workers, read),
+        Ok(stream) => pass.run(&stream, entry.checksum.as_deref(), sidecar, how),
     }
     let Pass { mut report, hidden, .. } = pass;
     if hidden > 0 {
@@ -127,6 +153,16 @@ struct Pass {
     hidden: u64,
 }
 
+/// What reading a whole file gave.
+struct Sums {
+    /// Adler-32 of the file; `None` when it could not be read.
+    adler32: Option<u32>,
+    /// Its digest as a sidecar has it; `None` also when nobody asked.
+    digest: Option<Digest>,
+    /// Where blocks are not as the sidecar says.
+    wrong_blocks: Vec<Finding>,
+}
+
 impl Pass {
     fn new(entry: &StreamEntry) -> Self {
         let report = StreamReport {
@@ -134,6 +170,7 @@ impl Pass {
             frame_count: 0,
             data_bytes: 0,
             checksum: Checksum::Unknown,
+            has_sidecar: false,
             proof: None,
             findings: Vec::new(),
         };
@@ -144,30 +181,60 @@ impl Pass {
         &mut self,
         stream: &StreamFile,
         checksum: Option<&Path>,
-        workers: NonZeroUsize,
-        read: &(dyn Fn(u64) + Sync),
+        sidecar: Option<Sidecar>,
+        how: Reading<'_>,
     ) {
-        let mut batches = Batches::new(stream);
-        let mut sum = Some(Adler32::new().finish());
+        let sums = self.read(stream, sidecar.as_ref(), how);
+        let recorded = match checksum.map(recorded).transpose() {
+            Ok(recorded) => recorded,
+            Err(finding) => {
+                self.report.checksum = Checksum::Unusable;
+                self.report.findings.push(finding);
+                None
+            }
+        };
+        if checksum.is_none() {
+            self.report.checksum = Checksum::Missing;
+        }
+        if let Some((recorded, found)) = recorded.zip(sums.adler32) {
+            self.report.checksum =
+                if recorded == found { Checksum::Matches } else { Checksum::Differs { recorded, found } };
+        }
+        match sidecar {
+            Some(sidecar) => self.hold_against(&sidecar, recorded, checksum, sums),
+            None => self.blame_stream(),
+        }
+        self.report.proof = self.proof(stream);
+    }
+
+    fn read(&mut self, stream: &StreamFile, sidecar: Option<&Sidecar>, how: Reading<'_>) -> Sums {
+        let mut batches = Batches::new(stream, sidecar.map(Sidecar::blocks));
+        let want_digest = how.digest && sidecar.is_some();
+        let (mut sum, mut wrong_blocks) = (Some(adler32(b"")), Vec::new());
+        let mut digest = want_digest.then(|| RunningDigest::new(stream));
         let mut take = |batch: &mut BatchWork| {
             for error in batch.errors.drain(..) {
                 self.find(&error);
             }
+            let room = MAX_FINDINGS.saturating_sub(wrong_blocks.len());
+            let wrong = batch.wrong.drain(..).take(room);
+            wrong_blocks.extend(wrong.map(|wrong| wrong.finding(&self.report.path)));
             sum = sum.zip(batch.sum).map(|(sum, part)| combine(sum, part, batch.len));
+            digest = digest.take().zip(batch.feed.take()).map(|(digest, feed)| digest.with(&feed));
         };
-        if workers == NonZeroUsize::MIN {
+        if how.workers == NonZeroUsize::MIN {
             let mut work = BatchWork::default();
             for batch in &mut batches {
-                work.check(stream, &batch, read);
+                work.check(stream, &batch, want_digest, how.read);
                 take(&mut work);
             }
         } else {
             let done = ordered::run(
-                workers,
+                how.workers,
                 BatchWork::default,
                 (&mut batches).map(Ok::<_, std::convert::Infallible>),
                 |batch, work: &mut BatchWork| {
-                    work.check(stream, &batch, read);
+                    work.check(stream, &batch, want_digest, how.read);
                     Ok(())
                 },
                 |work| {
@@ -180,38 +247,68 @@ impl Pass {
                 Err(never) => match never {},
             }
         }
-        let Batches { frame_count, data_bytes, broken, .. } = batches;
+        let Batches { frame_count, data_bytes, broken, other_blocks, .. } = batches;
         self.report.frame_count = frame_count;
         self.report.data_bytes = data_bytes;
         if let Some(error) = broken {
             self.find(&error);
         }
-        if let Some(found) = sum {
-            self.compare(checksum, found);
+        if let Some(at) = other_blocks {
+            let message = "the frames from here on are not those that the sidecar lists".to_owned();
+            let finding = Finding::about(Level::Damage, &self.report.path, message);
+            wrong_blocks.push(Finding { at: Some(at), ..finding });
         }
-        self.report.proof = self.proof(stream);
+        Sums { adler32: sum, digest: digest.map(RunningDigest::finish), wrong_blocks }
     }
 
-    fn compare(&mut self, checksum: Option<&Path>, found: u32) {
-        let Some(path) = checksum else {
-            self.report.checksum = Checksum::Missing;
+    /// Without a sidecar, a checksum that does not fit is the stream's fault: nothing tells whose it is.
+    fn blame_stream(&mut self) {
+        if let Checksum::Differs { recorded, found } = self.report.checksum {
+            let message = format!(
+                "the file's checksum is {found}, its checksum file says {recorded}: the file or its checksum has \
+                 changed since the backup"
+            );
+            self.report.findings.push(Finding::about(Level::Damage, &self.report.path, message));
+        }
+    }
+
+    /// Three say what the stream's sum is: itself, its checksum file, its sidecar. Two of a mind are right.
+    fn hold_against(
+        &mut self,
+        sidecar: &Sidecar,
+        recorded: Option<u32>,
+        checksum: Option<&Path>,
+        sums: Sums,
+    ) {
+        let path = self.report.path.clone();
+        let Some((found, listed)) = sums.adler32.zip(sidecar.head().stream.adler32) else {
+            self.report.findings.extend(sums.wrong_blocks);
             return;
         };
-        match recorded(path) {
-            Err(finding) => {
-                self.report.checksum = Checksum::Unusable;
-                self.report.findings.push(finding);
-            }
-            Ok(recorded) if recorded == found => self.report.checksum = Checksum::Matches,
-            Ok(recorded) => {
-                self.report.checksum = Checksum::Differs { recorded, found };
-                let message = format!(
-                    "the file's checksum is {found}, its checksum file says {recorded}: the file or its \
-                     checksum has changed since the backup"
-                );
-                let finding = Finding::about(Level::Damage, &self.report.path, message);
-                self.report.findings.push(finding);
-            }
+        if found != listed && recorded == Some(found) {
+            self.report.findings.push(sidecar::stale(&path));
+            return;
+        }
+        self.report.has_sidecar = true;
+        self.report.findings.extend(sums.wrong_blocks);
+        if found != listed {
+            let message = format!(
+                "the file's checksum is {found}, its sidecar says {listed}: the file has changed since the backup"
+            );
+            self.report.findings.push(Finding::about(Level::Damage, &path, message));
+        } else if let (Some(checksum), Some(recorded)) = (checksum, recorded.filter(|sum| *sum != found)) {
+            let message = format!(
+                "the checksum file says {recorded}; the stream's checksum is {found}, as its sidecar says"
+            );
+            self.report.findings.push(Finding::about(Level::Damage, checksum, message));
+        }
+        let digests = sums.digest.zip(sidecar.head().stream.digest);
+        if found == listed && digests.is_some_and(|(found, listed)| found != listed) {
+            let message =
+                "its checksum is right, but its digest is not that of the sidecar: somebody has changed \
+                           the file with care"
+                    .to_owned();
+            self.report.findings.push(Finding::about(Level::Damage, &path, message));
         }
     }
 
@@ -220,6 +317,7 @@ impl Pass {
             return None;
         }
         match self.report.checksum {
+            _ if self.report.has_sidecar => Some(Proof::Sidecar),
             Checksum::Matches => Some(Proof::Checksum),
             _ if self.report.data_bytes == 0 => Some(Proof::Empty),
             _ => stream.is_compressed().then_some(Proof::Lz4),
@@ -235,176 +333,40 @@ impl Pass {
     }
 }
 
-/// A part of the file: its pieces, and all bytes from one place to another.
-struct Batch {
-    file: Range<u64>,
-    pieces: Vec<Piece>,
+/// The digest of a stream as its sidecar has it: the meta frame, which comes first, counts last.
+struct RunningDigest {
+    hasher: blake3::Hasher,
+    meta_frame: Vec<u8>,
+    meta_len: usize,
 }
 
-/// The file cut into batches that any thread can check: in order, without gaps, to the end of the file.
-struct Batches<'a> {
-    frames: Frames<'a>,
-    /// Pieces of a frame that is larger than a batch.
-    rest: VecDeque<Piece>,
-    file_len: u64,
-    at: u64,
-    frame_count: u64,
-    data_bytes: u64,
-    /// Where the walk broke off.
-    broken: Option<StreamError>,
-}
-
-impl<'a> Batches<'a> {
-    fn new(stream: &'a StreamFile) -> Self {
-        let (frames, file_len) = (stream.frames(), stream.file_len());
-        Self { frames, rest: VecDeque::new(), file_len, at: 0, frame_count: 0, data_bytes: 0, broken: None }
-    }
-}
-
-impl Iterator for Batches<'_> {
-    type Item = Batch;
-
-    fn next(&mut self) -> Option<Batch> {
-        if self.at >= self.file_len {
-            return None;
-        }
-        let start = self.at;
-        let mut pieces: Vec<Piece> = Vec::new();
-        while self.at - start < BATCH_LEN {
-            if let Some(piece) = self.rest.pop_front() {
-                self.at = piece.stored_at + piece.stored_len;
-                pieces.push(piece);
-                continue;
-            }
-            let frame = match self.frames.next() {
-                None => {
-                    self.at = self.file_len;
-                    break;
-                }
-                Some(Err(error)) => {
-                    self.broken = Some(error);
-                    self.at = self.file_len;
-                    break;
-                }
-                Some(Ok(frame)) => frame,
-            };
-            self.frame_count += 1;
-            if frame.header.kind == FrameKind::Data {
-                self.data_bytes += frame.header.len;
-                self.rest.extend(frame.pieces());
-            } else {
-                self.at = frame.stored_at;
-            }
-        }
-        Some(Batch { file: start..self.at, pieces })
-    }
-}
-
-/// One thread's room for a batch, and what it found there.
-#[derive(Default)]
-struct BatchWork {
-    stored: Vec<u8>,
-    plain: Vec<u8>,
-    errors: Vec<StreamError>,
-    /// Adler-32 of the batch; `None` when it could not be read.
-    sum: Option<u32>,
-    len: u64,
-}
-
-impl BatchWork {
-    fn check(&mut self, stream: &StreamFile, batch: &Batch, read: &dyn Fn(u64)) {
-        self.len = batch.file.end - batch.file.start;
-        let mut sum = RunningSum::new(stream, batch.file.start);
-        for piece in &batch.pieces {
-            let outcome = stream.read_piece(piece, &mut self.stored, &mut self.plain);
-            let bytes = if stream.is_compressed() { &self.stored } else { &self.plain };
-            if let Err(error) = outcome.and_then(|()| sum.take(piece, bytes, read)) {
-                self.errors.push(error);
-            }
-        }
-        self.sum = match sum.upto(batch.file.end, read) {
-            Ok(()) => Some(sum.finish()),
-            Err(error) => {
-                self.errors.push(error);
-                None
-            }
-        };
-    }
-}
-
-/// The checksum over a file whose payloads somebody else reads, in order.
-pub(crate) struct RunningSum<'a> {
-    stream: &'a StreamFile,
-    sum: Adler32,
-    at: u64,
-}
-
-impl<'a> RunningSum<'a> {
-    /// The sum of no bytes, from this place of the file on.
-    pub(crate) fn new(stream: &'a StreamFile, at: u64) -> Self {
-        Self { stream, sum: Adler32::new(), at }
+impl RunningDigest {
+    fn new(stream: &StreamFile) -> Self {
+        let meta_len = stream.frames_at() as usize;
+        Self { hasher: blake3::Hasher::new(), meta_frame: Vec::new(), meta_len }
     }
 
-    /// The sum so far.
-    pub(crate) fn finish(&self) -> u32 {
-        self.sum.finish()
+    fn with(mut self, feed: &[u8]) -> Self {
+        let (meta, rest) = feed.split_at((self.meta_len - self.meta_frame.len()).min(feed.len()));
+        self.meta_frame.extend(meta);
+        self.hasher.update(rest);
+        self
     }
 
-    /// Up to where bytes were added.
-    pub(crate) fn at(&self) -> u64 {
-        self.at
-    }
-
-    /// Adds everything up to a piece, then the piece, whose stored bytes are at hand.
-    pub(crate) fn take(
-        &mut self,
-        piece: &Piece,
-        stored: &[u8],
-        read: &dyn Fn(u64),
-    ) -> Result<(), StreamError> {
-        self.upto(piece.stored_at, read)?;
-        self.sum.update(stored);
-        self.at += piece.stored_len;
-        read(piece.stored_len);
-        Ok(())
-    }
-
-    /// Reads and adds what lies between payloads, and payloads that did not decode.
-    pub(crate) fn upto(&mut self, end: u64, read: &dyn Fn(u64)) -> Result<(), StreamError> {
-        if end <= self.at {
-            return Ok(());
-        }
-        let mut input = self.stream.section(self.at, end - self.at);
-        let mut buffer = vec![0; (end - self.at).min(1 << 20) as usize];
-        while self.at < end {
-            let len = input.read(&mut buffer).map_err(|source| StreamError::Read {
-                at: self.at,
-                len: end - self.at,
-                source,
-            })?;
-            if len == 0 {
-                let source = std::io::ErrorKind::UnexpectedEof.into();
-                return Err(StreamError::Read { at: self.at, len: end - self.at, source });
-            }
-            self.sum.update(&buffer[..len]);
-            self.at += len as u64;
-            read(len as u64);
-        }
-        Ok(())
+    fn finish(mut self) -> Digest {
+        self.hasher.update(&self.meta_frame);
+        self.hasher.finalize().into()
     }
 }
 
 /// The decimal number in a checksum file.
 pub(crate) fn recorded(path: &Path) -> Result<u32, Finding> {
-    let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
-    match read {
-        Err(error) if error.kind() != std::io::ErrorKind::InvalidData => {
-            Err(Finding::about(Level::Unreadable, path, error.to_string()))
-        }
-        _ => text.trim().parse().map_err(|_| {
+    match checksum::read_file(path) {
+        Err(error) => Err(Finding::about(Level::Unreadable, path, error.to_string())),
+        Ok(Some(recorded)) => Ok(recorded),
+        Ok(None) => {
             let message = "the checksum file does not hold a number".to_owned();
-            Finding::about(Level::Damage, path, message)
-        }),
+            Err(Finding::about(Level::Damage, path, message))
+        }
     }
 }

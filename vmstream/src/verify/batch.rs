@@ -1,0 +1,260 @@
+//! A stream's file cut into batches that any thread can check: every byte summed, every piece decoded and held against
+//! its block in the sidecar.
+
+use super::report::{Finding, Level};
+use crate::sidecar::{Block, Blocks, Digest};
+use crate::stream::{Adler32, Coding, FrameKind, Frames, Piece, StreamError, StreamFile};
+use std::collections::VecDeque;
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+/// Bytes of a file that one thread checks at a time, or a single frame if that is larger.
+const BATCH_LEN: u64 = 8 << 20;
+
+/// A part of the file: its pieces, and all bytes from one place to another.
+pub(super) struct Batch {
+    file: Range<u64>,
+    /// Each with what the sidecar says of it.
+    pieces: Vec<(Piece, Option<Block>)>,
+}
+
+/// The file's batches: in order, without gaps, to the end of the file.
+pub(super) struct Batches<'a> {
+    frames: Frames<'a>,
+    /// Pieces of a frame that is larger than a batch.
+    rest: VecDeque<Piece>,
+    blocks: Option<Blocks<'a>>,
+    file_len: u64,
+    at: u64,
+    pub(super) frame_count: u64,
+    pub(super) data_bytes: u64,
+    /// Where the walk broke off.
+    pub(super) broken: Option<StreamError>,
+    /// The blocks are not those of the frames, from a file offset on.
+    pub(super) other_blocks: Option<u64>,
+}
+
+impl<'a> Batches<'a> {
+    pub(super) fn new(stream: &'a StreamFile, blocks: Option<Blocks<'a>>) -> Self {
+        let (frames, file_len) = (stream.frames(), stream.file_len());
+        Self {
+            frames,
+            rest: VecDeque::new(),
+            blocks,
+            file_len,
+            at: 0,
+            frame_count: 0,
+            data_bytes: 0,
+            broken: None,
+            other_blocks: None,
+        }
+    }
+
+    /// The block of a piece; `None` when there is no sidecar, or from the first that is another one.
+    fn block_of(&mut self, piece: &Piece) -> Option<Block> {
+        let block = self.blocks.as_mut()?.next();
+        let fits = |block: &Block| {
+            block.disk() == piece.disk
+                && block.stored_at == piece.stored_at
+                && u64::from(block.stored_len) == piece.stored_len
+        };
+        let block = block.and_then(Result::ok).filter(fits);
+        if block.is_none() {
+            self.other_blocks = Some(piece.stored_at);
+            self.blocks = None;
+        }
+        block
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        if self.at >= self.file_len {
+            return None;
+        }
+        let start = self.at;
+        let mut pieces = Vec::new();
+        while self.at - start < BATCH_LEN {
+            if let Some(piece) = self.rest.pop_front() {
+                self.at = piece.stored_at + piece.stored_len;
+                let block = self.block_of(&piece);
+                pieces.push((piece, block));
+                continue;
+            }
+            let frame = match self.frames.next() {
+                None => {
+                    self.at = self.file_len;
+                    break;
+                }
+                Some(Err(error)) => {
+                    self.broken = Some(error);
+                    self.at = self.file_len;
+                    break;
+                }
+                Some(Ok(frame)) => frame,
+            };
+            self.frame_count += 1;
+            if frame.header.kind == FrameKind::Data {
+                self.data_bytes += frame.header.len;
+                self.rest.extend(frame.pieces());
+            } else {
+                self.at = frame.stored_at;
+            }
+        }
+        Some(Batch { file: start..self.at, pieces })
+    }
+}
+
+/// What the bytes of a batch add to the stream's digest: what lies between the payloads as it is, each payload's own
+/// digest.
+type Feed = Vec<u8>;
+
+/// One thread's room for a batch, and what it found there.
+#[derive(Default)]
+pub(super) struct BatchWork {
+    stored: Vec<u8>,
+    plain: Vec<u8>,
+    pub(super) errors: Vec<StreamError>,
+    /// Pieces that are not as their blocks say.
+    pub(super) wrong: Vec<WrongBlock>,
+    /// Adler-32 of the batch; `None` when it could not be read.
+    pub(super) sum: Option<u32>,
+    /// `None` when it is not wanted, or a payload could not be read.
+    pub(super) feed: Option<Feed>,
+    pub(super) len: u64,
+}
+
+/// A piece that is not as its block says.
+pub(super) struct WrongBlock {
+    piece: Piece,
+    /// The stored bytes are as they were; what they hold is not.
+    stored_as_it_was: bool,
+}
+
+impl WrongBlock {
+    pub(super) fn finding(self, path: &Path) -> Finding {
+        let message = match self.stored_as_it_was {
+            false => "the block is not as it was written: its checksum in the sidecar differs",
+            true => {
+                "the block is as it was written, but holds other content than the sidecar says: a fault of the host that wrote it"
+            }
+        };
+        Finding {
+            frame: Some(self.piece.frame),
+            at: Some(self.piece.stored_at),
+            disk_range: Some(self.piece.disk),
+            ..Finding::about(Level::Damage, path, message.to_owned())
+        }
+    }
+}
+
+impl BatchWork {
+    pub(super) fn check(
+        &mut self,
+        stream: &StreamFile,
+        batch: &Batch,
+        want_digest: bool,
+        read: &dyn Fn(u64),
+    ) {
+        self.len = batch.file.end - batch.file.start;
+        let feed = want_digest.then(Feed::new);
+        let mut sum = RunningSum { feed, ..RunningSum::new(stream, batch.file.start) };
+        for (piece, block) in &batch.pieces {
+            let outcome = stream.read_piece(piece, &mut self.stored, &mut self.plain);
+            let stored = if piece.coding == Coding::Plain { &self.plain } else { &self.stored };
+            if outcome.is_ok() {
+                self.wrong.extend(block.and_then(|block| wrong_block(piece, &block, stored, &self.plain)));
+            }
+            if let Err(error) = outcome.and_then(|()| sum.take(piece, stored, read)) {
+                self.errors.push(error);
+            }
+        }
+        match sum.upto(batch.file.end, read) {
+            Ok(()) => (self.sum, self.feed) = (Some(sum.finish()), sum.feed),
+            Err(error) => {
+                self.errors.push(error);
+                (self.sum, self.feed) = (None, None);
+            }
+        }
+    }
+}
+
+fn wrong_block(piece: &Piece, block: &Block, stored: &[u8], plain: &[u8]) -> Option<WrongBlock> {
+    let stored_as_it_was = crc32fast::hash(stored) == block.stored_crc32;
+    let same_bytes = piece.coding == Coding::Plain && block.stored_crc32 == block.plain_crc32;
+    let fine = stored_as_it_was && (same_bytes || crc32fast::hash(plain) == block.plain_crc32);
+    (!fine).then(|| WrongBlock { piece: piece.clone(), stored_as_it_was })
+}
+
+/// The sums over a file whose payloads somebody else reads, in order.
+pub(crate) struct RunningSum<'a> {
+    stream: &'a StreamFile,
+    sum: Adler32,
+    at: u64,
+    feed: Option<Feed>,
+}
+
+impl<'a> RunningSum<'a> {
+    /// The sum of no bytes, from this place of the file on.
+    pub(crate) fn new(stream: &'a StreamFile, at: u64) -> Self {
+        Self { stream, sum: Adler32::new(), at, feed: None }
+    }
+
+    /// The sum so far.
+    pub(crate) fn finish(&self) -> u32 {
+        self.sum.finish()
+    }
+
+    /// Up to where bytes were added.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Adds everything up to a piece, then the piece, whose stored bytes are at hand.
+    pub(crate) fn take(
+        &mut self,
+        piece: &Piece,
+        stored: &[u8],
+        read: &dyn Fn(u64),
+    ) -> Result<(), StreamError> {
+        self.upto(piece.stored_at, read)?;
+        self.sum.update(stored);
+        if let Some(feed) = &mut self.feed {
+            let digest: Digest = blake3::hash(stored).into();
+            feed.extend(digest);
+        }
+        self.at += piece.stored_len;
+        read(piece.stored_len);
+        Ok(())
+    }
+
+    /// Reads and adds what lies between payloads, and payloads that did not decode.
+    pub(crate) fn upto(&mut self, end: u64, read: &dyn Fn(u64)) -> Result<(), StreamError> {
+        if end <= self.at {
+            return Ok(());
+        }
+        let mut input = self.stream.section(self.at, end - self.at);
+        let mut buffer = vec![0; (end - self.at).min(1 << 20) as usize];
+        while self.at < end {
+            let len = input.read(&mut buffer).map_err(|source| StreamError::Read {
+                at: self.at,
+                len: end - self.at,
+                source,
+            })?;
+            if len == 0 {
+                let source = std::io::ErrorKind::UnexpectedEof.into();
+                return Err(StreamError::Read { at: self.at, len: end - self.at, source });
+            }
+            self.sum.update(&buffer[..len]);
+            if let Some(feed) = &mut self.feed {
+                feed.extend(&buffer[..len]);
+            }
+            self.at += len as u64;
+            read(len as u64);
+        }
+        Ok(())
+    }
+}

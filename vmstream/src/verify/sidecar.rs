@@ -1,0 +1,154 @@
+//! What sidecars say, and what is wrong with them: of a stream, of a raw image, of the files beside them.
+
+use super::report::{Finding, Level, with_sources};
+use super::set::Watch;
+use crate::chain::{BackupSet, PointDisk, PointId, RawImage, SidecarProblem, StreamEntry};
+use crate::sidecar::{Checked, FileIdentity, Sidecar, SidecarError, Tables};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes of a raw image looked at together. A multiple of every granule.
+const WINDOW_LEN: u64 = 32 << 20;
+
+/// The sidecar of a file, proven to be as it was written. `None` when there is none.
+///
+/// # Errors
+/// The finding, when there is one that cannot be used.
+pub(super) fn open(sidecar: Option<&Path>, file: &Path, file_len: u64) -> Result<Option<Sidecar>, Finding> {
+    let Some(path) = sidecar else { return Ok(None) };
+    let opened = Sidecar::open(path).and_then(|sidecar| sidecar.check().map(|()| sidecar));
+    let sidecar = opened.map_err(|error| unusable(path, &error))?;
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if sidecar.head().fits(name, file_len, None) { Ok(Some(sidecar)) } else { Err(stale(file)) }
+}
+
+/// What a quick look at a stream's sidecar finds: its head alone is read.
+pub(super) fn glance(entry: &StreamEntry) -> Option<Result<Sidecar, Finding>> {
+    let path = entry.sidecar.as_deref()?;
+    Some(entry.open_sidecar()?.map_err(|problem| match problem {
+        SidecarProblem::Stale => stale(&entry.path),
+        SidecarProblem::Unusable(error) => unusable(path, &error),
+    }))
+}
+
+fn unusable(path: &Path, error: &SidecarError) -> Finding {
+    let level = match error {
+        SidecarError::Read(_) => Level::Unreadable,
+        error if error.is_newer() => Level::Warning,
+        _ => Level::Damage,
+    };
+    let message = format!("{}; nothing is lost with it but proof", with_sources(error));
+    Finding::about(level, path, message)
+}
+
+/// The finding about a file whose sidecar is of another one.
+pub(super) fn stale(file: &Path) -> Finding {
+    let message = format!("its sidecar is ignored: {}", SidecarProblem::Stale);
+    Finding::about(Level::Warning, file, message)
+}
+
+/// Reads a raw image, and holds it against the granules of its sidecar. Without one nothing can prove it; reading it
+/// tells at least that the medium gives it back.
+pub(super) fn read_raw(image: &RawImage, watch: &dyn Watch) -> Vec<Finding> {
+    let (sidecar, mut findings) = match open(image.sidecar.as_deref(), &image.path, image.len) {
+        Ok(sidecar) => (sidecar, Vec::new()),
+        Err(finding) => (None, vec![finding]),
+    };
+    let proven = sidecar.is_some();
+    let checked = File::open(&image.path).and_then(|file| check_raw(&file, image.len, sidecar, watch));
+    match checked {
+        Err(error) => findings.push(Finding::about(Level::Unreadable, &image.path, error.to_string())),
+        Ok(checked) => {
+            let wrong = checked.wrong.iter().map(|range| {
+                let message = "the content is not what was backed up: its checksum in the sidecar differs";
+                let finding = Finding::about(Level::Damage, &image.path, message.to_owned());
+                Finding { at: Some(range.start), disk_range: Some(range.clone()), ..finding }
+            });
+            findings.extend(wrong);
+            if !proven || checked.unproven_bytes > 0 {
+                let message = "a raw image has no checksum: nothing proves it".to_owned();
+                findings.push(Finding::about(Level::Unproven, &image.path, message));
+            }
+        }
+    }
+    findings
+}
+
+fn check_raw(file: &File, len: u64, sidecar: Option<Sidecar>, watch: &dyn Watch) -> io::Result<Checked> {
+    let mut tables = Tables::new(vec![sidecar]);
+    let mut checked = Checked::default();
+    let mut buffer = vec![0; WINDOW_LEN.min(len) as usize];
+    let mut at = 0;
+    while at < len {
+        let window = at..len.min(at + WINDOW_LEN);
+        let bytes = &mut buffer[..(window.end - at) as usize];
+        file.read_exact_at(bytes, at)?;
+        watch.read(bytes.len() as u64);
+        let looked = tables.window(&window, |_, known| {
+            if let Some((granules, values)) = known {
+                checked.add_window(granules, values, window.start, bytes);
+            }
+        });
+        looked.map_err(io::Error::other)?;
+        at = window.end;
+    }
+    Ok(checked)
+}
+
+/// Holds the files beside the streams against what the points' sidecars say of them, and the sidecars against each other.
+///
+/// `usable` says of which files the sidecar counts.
+pub(super) fn files(set: &BackupSet, usable: impl Fn(&Path) -> bool) -> Vec<Finding> {
+    let newest = set.points.iter().rev().find(|point| matches!(point.id, PointId::Checkpoint(_)));
+    let newest = newest.map(|point| point.id);
+    let (mut findings, mut seen) = (Vec::new(), BTreeSet::new());
+    for point in &set.points {
+        for (disk, content) in &point.disks {
+            let path = content.sidecar().filter(|_| usable(content.path()));
+            let Some(Ok(sidecar)) = path.map(Sidecar::open) else { continue };
+            for file in &sidecar.head().files {
+                // The list is written anew for each point, so only the newest sidecar speaks of what is there.
+                let outdated = file.name.ends_with(".cpt") && newest != Some(point.id);
+                if !outdated && seen.insert(file.name.clone()) {
+                    findings.extend(check_file(&set.dir, file));
+                }
+            }
+            let parent = point.parent.and_then(|name| set.point(PointId::Checkpoint(name)).ok());
+            let before = parent.and_then(|parent| parent.disks.get(disk));
+            findings.extend(link(&sidecar, content, before));
+        }
+    }
+    findings
+}
+
+fn check_file(dir: &Path, file: &FileIdentity) -> Option<Finding> {
+    let path = dir.join(&file.name);
+    let mut content = Vec::new();
+    // One byte more tells a file that grew.
+    let read = File::open(&path).and_then(|input| input.take(file.size + 1).read_to_end(&mut content));
+    let message = match read {
+        Ok(_) if FileIdentity::of(&file.name, &content) == *file => return None,
+        Ok(_) => "the file is not as it was written with the backup",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            "the file was written with the backup, and is gone"
+        }
+        Err(error) => return Some(Finding::about(Level::Unreadable, &path, error.to_string())),
+    };
+    Some(Finding::about(Level::Damage, &path, message.to_owned()))
+}
+
+/// A sidecar that goes on from another than the one before it.
+fn link(sidecar: &Sidecar, content: &PointDisk, before: Option<&PointDisk>) -> Option<Finding> {
+    let named = sidecar.head().parent_sidecar?;
+    let message = match before?.sidecar().map(Sidecar::open) {
+        Some(Ok(parent)) if *parent.digest() == named => return None,
+        Some(Ok(_)) => "goes on from another sidecar than the one before it",
+        Some(Err(_)) => "goes on from a sidecar that cannot be used",
+        None => "goes on from a sidecar that is gone",
+    };
+    let message = format!("{message}: the disk's content is known in part from here on");
+    Some(Finding::about(Level::Warning, content.sidecar()?, message))
+}
