@@ -803,10 +803,10 @@ fn points(tree: &Tree) -> Vec<String> {
 #[test]
 fn the_points_on_disk_are_known_from_the_first_run_on() {
     let tree = Tree::golden();
-    let health = rows(&tree.sql(), "chain_health");
+    let before = rows(&tree.sql(), "chain_health");
     let catalog = tree.open();
     assert_eq!(points(&tree), POINTS);
-    assert_eq!(rows(&tree.sql(), "chain_health"), health, "what the Bash version wrote stays");
+    assert_eq!(rows(&tree.sql(), "chain_health"), before, "what the Bash version wrote stays");
     drop(catalog);
     // Only once: what changes later is told by those who change it.
     let period = tree.path().join("gold1/202611");
@@ -819,16 +819,18 @@ fn the_points_on_disk_are_known_from_the_first_run_on() {
     }
     let catalog = tree.open();
     assert_eq!(points(&tree), POINTS);
-    catalog.points_changed("gold1", "202611", &period);
+    catalog.chain_active(&health("gold1", "202611", &period, 0), noon());
     assert_eq!(points(&tree), [""; 0]);
-    catalog.points_changed("gold1", "202611", &archive);
-    assert_eq!(
-        points(&tree),
-        POINTS.map(|row| row.replace("gold1/202611", "gold1/202611/.archives/chain-2026-11-23"))
-    );
+    catalog.chain_archived("gold1", "202611", &archive, 1, noon());
+    let archived = POINTS.map(|row| row.replace("gold1/202611", "gold1/202611/.archives/chain-2026-11-23"));
+    assert_eq!(points(&tree), archived);
     catalog.points_gone(&tree.path().join("gold1/2026"));
-    assert_eq!(points(&tree).len(), 4, "another folder");
-    catalog.points_gone(&period);
+    catalog.chain_removed("gold1", "accumulate", &tree.path().join("gold1"), Remover::Prune, noon());
+    assert_eq!(points(&tree), archived, "of other folders");
+    catalog.points_gone(&archive);
+    assert_eq!(points(&tree), [""; 0]);
+    catalog.chain_archived("gold1", "202611", &archive, 1, noon());
+    catalog.chain_removed("gold1", "202611", &period, Remover::Retention, noon());
     assert_eq!(points(&tree), [""; 0]);
 }
 

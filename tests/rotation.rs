@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lab::{DiskSpec, Ended, History, Lab, Vm, text};
+use vmstream::chain::BackupSet;
 
 const MIB: u64 = 1 << 20;
 
@@ -67,12 +68,19 @@ impl<'a> Bed<'a> {
         ended
     }
 
-    /// Everything that was ever taken can be restored where it is said to be.
+    /// Everything that was ever taken can be restored where it is said to be, and the database knows of that and no more.
     #[track_caller]
     fn assert_all(&self) {
+        let mut promised = Vec::new();
         for (dir, history) in &self.chains {
             history.assert_restorable(self.lab, dir);
+            let folder = dir.strip_prefix(self.lab.backup_path()).expect("a folder below the backup path");
+            let points = BackupSet::open(dir).expect("a chain").points;
+            promised.extend(points.iter().map(|point| format!("{}|{}|1", folder.display(), point.id)));
         }
+        promised.sort();
+        let known = "SELECT folder, point, restorable FROM restore_points ORDER BY folder || '|' || point";
+        assert_eq!(self.lab.ask(known), promised);
     }
 }
 

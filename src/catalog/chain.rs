@@ -1,4 +1,5 @@
-//! Rows of `chain_health`: what is known of the chain of each VM and period.
+//! Rows of `chain_health`: what is known of the chain of each VM and period. The points of its folder are written anew
+//! with each of them.
 
 use std::path::Path;
 
@@ -35,18 +36,23 @@ pub struct ChainHealth<'a> {
 impl Catalog {
     /// The chain is sound, after a backup or a look at it.
     pub fn chain_active(&self, chain: &ChainHealth<'_>, at: Timestamp) {
-        self.write(|transaction| upsert(transaction, chain, ChainStatus::Active, None, at));
+        self.health(chain, ChainStatus::Active, None, at);
     }
 
     /// A backup failed; the chain is as it was.
     pub fn chain_failed(&self, chain: &ChainHealth<'_>, why: &str, at: Timestamp) {
         let why = format!("backup_failed: {why}");
-        self.write(|transaction| upsert(transaction, chain, ChainStatus::Active, Some(&why), at));
+        self.health(chain, ChainStatus::Active, Some(&why), at);
     }
 
     /// Points of the chain are lost: `chain.restorable` is the place of the first one.
     pub fn chain_broken(&self, chain: &ChainHealth<'_>, why: &str, at: Timestamp) {
-        self.write(|transaction| upsert(transaction, chain, ChainStatus::Broken, Some(why), at));
+        self.health(chain, ChainStatus::Broken, Some(why), at);
+    }
+
+    fn health(&self, chain: &ChainHealth<'_>, status: ChainStatus, why: Option<&str>, at: Timestamp) {
+        self.write(|transaction| upsert(transaction, chain, status, why, at));
+        self.points_changed(chain.vm, chain.period, chain.folder);
     }
 
     /// The chain was moved to `folder`, which holds `bytes` now.
@@ -58,6 +64,7 @@ impl Catalog {
                 params![vm, period, folder.to_string_lossy(), utc(at), integer(bytes)],
             )
         });
+        self.points_changed(vm, period, folder);
     }
 
     /// The period was deleted.
@@ -80,11 +87,12 @@ impl Catalog {
                 params![vm, period, folder.to_string_lossy(), status, reason, deleted, purged, at],
             )
         });
+        self.points_gone(folder);
     }
 }
 
 /// A chain that is there again is neither deleted nor marked. Whether it may be deleted stays: that a person decides.
-pub(super) fn upsert(
+fn upsert(
     transaction: &Transaction<'_>,
     chain: &ChainHealth<'_>,
     status: ChainStatus,

@@ -1,7 +1,6 @@
 //! Rows of our `restore_points`: every point that can be asked for, and where it is.
 //!
-//! They repeat what is on disk. Whoever changes a folder of backups says so here, and its rows are written anew from
-//! what is there then.
+//! They repeat what is on disk: after each change of a folder its rows are written anew from what is there then.
 
 use std::path::{Path, PathBuf};
 
@@ -14,21 +13,22 @@ use super::tree::{self, PointOnDisk};
 use super::vm_backup::integer;
 
 impl Catalog {
-    /// Writes the points in a folder anew: after a backup into it, and on both sides of a move to the archive.
-    ///
-    /// A folder that is not there any more, or holds no backup, loses its rows.
-    pub fn points_changed(&self, vm: &str, period: &str, folder: &Path) {
+    /// Writes the points in a folder anew. One that is gone, or holds no backup, loses its rows.
+    pub(super) fn points_changed(&self, vm: &str, period: &str, folder: &Path) {
         let points = BackupSet::open(folder).map(|set| tree::points_of(&set)).unwrap_or_default();
         let name = self.relative(folder);
         self.write(|transaction| replace(transaction, vm, period, &name, &points));
     }
 
-    /// A folder was deleted, with its archives.
+    /// A chain's folder was deleted, with its archives. Periods in it, beside a chain without periods, stay.
+    ///
+    /// For an archive of its own; of a period [`chain_removed`](Self::chain_removed) knows.
     pub fn points_gone(&self, folder: &Path) {
         let name = self.relative(folder);
+        let archives = format!("{name}/.archives/");
         self.write(|transaction| {
-            let sql = "DELETE FROM restore_points WHERE folder = ?1 OR substr(folder, 1, length(?1) + 1) = ?1 || '/'";
-            transaction.execute(sql, [&name])
+            let sql = "DELETE FROM restore_points WHERE folder = ?1 OR substr(folder, 1, length(?2)) = ?2";
+            transaction.execute(sql, [&name, &archives])
         });
     }
 

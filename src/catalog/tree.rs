@@ -8,14 +8,11 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, PointId};
+use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, PointId, Severity};
 
 use super::words::DateSource;
 use crate::config::value::RotationPolicy;
-use crate::policy::rotation::Period;
-
-/// What the database calls the period of a chain without periods.
-const ACCUMULATE: &str = "accumulate";
+use crate::policy::rotation::{ACCUMULATE, Period};
 
 /// Folders of a backup path that are not a VM's.
 const NOT_A_VM: [&str; 2] = ["_state", "__HOST_CONFIG__"];
@@ -35,6 +32,8 @@ pub struct ChainFolder {
     pub archived: bool,
     /// Oldest first.
     pub points: Vec<PointOnDisk>,
+    /// What is lost or contradicts itself.
+    pub damage: Vec<String>,
 }
 
 /// A restore point.
@@ -58,6 +57,11 @@ impl ChainFolder {
         self.points.iter().filter(|point| point.restorable).count()
     }
 
+    /// Bytes of its points' files.
+    pub fn bytes(&self) -> u64 {
+        self.points.iter().map(|point| point.file_bytes).sum()
+    }
+
     /// Dates of the first and of the last point.
     pub fn dates(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         let date = |point: Option<&PointOnDisk>| point.and_then(|point| point.taken).map(|(at, _)| at);
@@ -66,26 +70,42 @@ impl ChainFolder {
 }
 
 /// The folders of a backup path that are VMs', sorted.
-pub(super) fn vm_folders(backup_path: &Path) -> Vec<PathBuf> {
+pub fn vm_folders(backup_path: &Path) -> Vec<PathBuf> {
     let not_a_vm = |name: &str| name.starts_with('.') || NOT_A_VM.contains(&name);
     folders(backup_path).into_iter().filter(|path| !name_of(path).is_some_and(not_a_vm)).collect()
 }
 
 /// Every chain of a VM, period by period, the archived ones of a period before its own.
-pub fn chains_of(vm_dir: &Path) -> Vec<ChainFolder> {
+pub(super) fn chains_of(vm_dir: &Path) -> Vec<ChainFolder> {
     let mut found = Vec::new();
-    let periods = folders(vm_dir).into_iter().filter_map(|path| {
-        let period = Period::parse(name_of(&path)?)?;
-        Some((path, period.to_string(), period.policy()))
-    });
-    let flat = (vm_dir.to_owned(), ACCUMULATE.to_owned(), RotationPolicy::Accumulate);
-    for (dir, period, policy) in periods.chain([flat]) {
+    for (dir, period, policy) in places(vm_dir) {
         for archive in folders(&dir.join(".archives")) {
             found.extend(chain_in(&archive, vm_dir, &period, policy, true));
         }
         found.extend(chain_in(&dir, vm_dir, &period, policy, false));
     }
     found
+}
+
+/// The newest chain of a VM outside the archives: of the latest period of any policy that has one, or without periods.
+pub fn newest_chain(vm_dir: &Path) -> Option<ChainFolder> {
+    let mut places = places(vm_dir);
+    let flat = places.pop();
+    places.sort_by_key(|(_, period, _)| std::cmp::Reverse(Period::parse(period).map(Period::first_day)));
+    let open = |(dir, period, policy): (PathBuf, String, _)| chain_in(&dir, vm_dir, &period, policy, false);
+    let of_period = places.into_iter().find_map(open);
+    let newest = |chain: &ChainFolder| chain.dates().1;
+    of_period.into_iter().chain(flat.and_then(open)).max_by_key(newest)
+}
+
+/// Where a VM can have chains: its periods by name, then its own folder.
+fn places(vm_dir: &Path) -> Vec<(PathBuf, String, RotationPolicy)> {
+    let periods = folders(vm_dir).into_iter().filter_map(|path| {
+        let period = Period::parse(name_of(&path)?)?;
+        Some((path, period.to_string(), period.policy()))
+    });
+    let flat = (vm_dir.to_owned(), ACCUMULATE.to_owned(), RotationPolicy::Accumulate);
+    periods.chain([flat]).collect()
 }
 
 /// The chain in one folder, `None` when there is none.
@@ -102,7 +122,17 @@ fn chain_in(
         return None;
     }
     let vm = set.domain.clone().or_else(|| domain_of(&set)).or_else(|| name_of(vm_dir).map(str::to_owned))?;
-    Some(ChainFolder { vm, period: period.to_owned(), policy, folder: dir.to_owned(), archived, points })
+    let damage = set.problems.iter().filter(|problem| problem.severity() == Severity::Damage);
+    let damage = damage.map(ToString::to_string).collect();
+    Some(ChainFolder {
+        vm,
+        period: period.to_owned(),
+        policy,
+        folder: dir.to_owned(),
+        archived,
+        points,
+        damage,
+    })
 }
 
 /// The points of a set as rows want them.

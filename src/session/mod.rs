@@ -9,9 +9,11 @@ pub mod priority;
 mod record;
 mod run;
 mod settings;
+mod status;
 mod tries;
 
 pub use layout::{LayoutError, folder_name};
 pub use plan::{Outlook, VmPlan};
 pub use record::Records;
 pub use run::{Place, RunWatch, Session, SessionError, VmOutcome, VmResult};
+pub use status::{ChainReport, Health, VmReport, status};

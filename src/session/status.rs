@@ -1,0 +1,300 @@
+//! How each VM stands: from the database and the disk, without touching anything.
+//!
+//! Must not live here: printing (`cli`). A report is a value; as JSON it is the value itself.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+use jiff::{Timestamp, Zoned};
+use serde::{Serialize, Serializer};
+
+use super::layout::folder_name;
+use super::settings::policies;
+use crate::catalog::{Catalog, ChainFolder, newest_chain, vm_folders};
+use crate::config::Settings;
+use crate::config::value::RotationPolicy;
+use crate::policy::rotation::{Period, Policies};
+
+/// Whether the newest chain of a VM can be restored, as far as names and the beginnings of files tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Every point.
+    Good,
+    /// Not every point.
+    Damaged,
+    /// There is no chain.
+    NoBackup,
+}
+
+/// How one VM stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VmReport {
+    /// Its name.
+    pub vm: String,
+    /// Whether libvirt knows it. `None` when libvirt was not asked, or did not answer.
+    pub defined: Option<bool>,
+    /// Its policy now.
+    pub policy: RotationPolicy,
+    /// The last backup that ended well: the database's, or the newest point on disk where that is later or all there is.
+    #[serde(serialize_with = "as_text")]
+    pub last_success: Option<Timestamp>,
+    /// Why the last try failed, if nothing succeeded since.
+    pub last_error: Option<String>,
+    /// The first day of the next period, on which a new chain begins. `None` under a policy without periods.
+    #[serde(serialize_with = "as_text")]
+    pub next_period: Option<Date>,
+    /// The newest chain.
+    pub chain: Option<ChainReport>,
+    /// Whether that can be restored.
+    pub health: Health,
+    /// What somebody should look at.
+    pub problems: Vec<String>,
+}
+
+/// The newest chain of a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChainReport {
+    /// Its period.
+    pub period: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its restore points.
+    pub points: usize,
+    /// Those of them that can be restored.
+    pub restorable: usize,
+    /// Bytes of their files.
+    pub bytes: u64,
+}
+
+/// Reports on the VMs that libvirt knows and on those that have backups, by name.
+///
+/// `domains` are the names that libvirt knows, `None` when it does not answer. `names` empty means all.
+pub fn status(
+    settings: &Settings,
+    catalog: &Catalog,
+    domains: Option<&[String]>,
+    names: &[String],
+    now: &Zoned,
+) -> Vec<VmReport> {
+    let backup_path = settings.backup_path.as_path();
+    let vms = known_vms(backup_path, domains);
+    let chosen = vms.into_iter().filter(|vm| names.is_empty() || names.contains(&vm.name));
+    chosen.map(|vm| report(&vm, &policies(settings), catalog, domains, now)).collect()
+}
+
+/// A VM, its folder and its newest chain.
+struct KnownVm {
+    name: String,
+    folder: PathBuf,
+    chain: Option<ChainFolder>,
+}
+
+/// VMs that libvirt knows, and those that have backups, by name.
+fn known_vms(backup_path: &Path, domains: Option<&[String]>) -> Vec<KnownVm> {
+    let mut vms: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for name in domains.into_iter().flatten() {
+        vms.insert(name.clone(), backup_path.join(folder_name(name)));
+    }
+    let mut chains: BTreeMap<PathBuf, ChainFolder> = BTreeMap::new();
+    for folder in vm_folders(backup_path) {
+        let Some(chain) = newest_chain(&folder) else { continue };
+        if !vms.values().any(|known| *known == folder) {
+            vms.insert(chain.vm.clone(), folder.clone());
+        }
+        chains.insert(folder, chain);
+    }
+    let known = |(name, folder): (String, PathBuf)| {
+        let chain = chains.get(&folder).cloned();
+        KnownVm { name, folder, chain }
+    };
+    vms.into_iter().map(known).collect()
+}
+
+/// What policy, database and disk know of a VM.
+fn report(
+    vm: &KnownVm,
+    policies: &Policies,
+    catalog: &Catalog,
+    domains: Option<&[String]>,
+    now: &Zoned,
+) -> VmReport {
+    let mut problems = Vec::new();
+    let recorded = catalog.last_success(&vm.name).unwrap_or_else(|error| {
+        problems.push(format!("history is not known: {error}"));
+        None
+    });
+    let recorded_at = recorded.as_ref().and_then(|last| last.at);
+    let good = |chain: &ChainFolder| chain.points.iter().rev().find(|point| point.restorable)?.taken;
+    let on_disk = vm.chain.as_ref().and_then(good).map(|(at, _)| at);
+    let failed = catalog.errors(Some(&vm.name), 1).unwrap_or_default().pop();
+    let health = match &vm.chain {
+        None => Health::NoBackup,
+        Some(chain) if chain.restorable() < chain.points.len() || !chain.damage.is_empty() => Health::Damaged,
+        Some(_) => Health::Good,
+    };
+    match &vm.chain {
+        Some(chain) => problems.extend(chain.damage.iter().cloned()),
+        None if recorded.is_some() => problems.push(format!(
+            "the database has a backup, but {} holds none outside its archives",
+            vm.folder.display()
+        )),
+        None => {}
+    }
+    let policy = policies.of(&vm.name).0;
+    VmReport {
+        vm: vm.name.clone(),
+        defined: domains.map(|domains| domains.contains(&vm.name)),
+        policy,
+        last_success: recorded_at.max(on_disk),
+        last_error: failed.filter(|error| error.at > recorded_at).map(|error| error.message),
+        next_period: Period::of(policy, now.date()).map(Period::next_begin),
+        chain: vm.chain.as_ref().map(ChainReport::of),
+        health,
+        problems,
+    }
+}
+
+impl ChainReport {
+    fn of(chain: &ChainFolder) -> Self {
+        Self {
+            period: chain.period.clone(),
+            folder: chain.folder.clone(),
+            points: chain.points.len(),
+            restorable: chain.restorable(),
+            bytes: chain.bytes(),
+        }
+    }
+}
+
+fn as_text<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{ErrorCode, Failure, NewSession, SessionKind, VmBackup, VmStatus};
+
+    /// The tree and database that the Bash version wrote.
+    fn golden() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let tar = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vmbackup-0.5.3-lz4.tar");
+        let done = std::process::Command::new("tar").arg("xf").arg(tar).arg("-C").arg(dir.path()).status();
+        assert!(done.unwrap().success());
+        dir
+    }
+
+    fn noon() -> Zoned {
+        "2026-11-23T12:00:00[UTC]".parse().unwrap()
+    }
+
+    fn ask(base: &Path, catalog: &Catalog, domains: Option<&[String]>) -> Vec<VmReport> {
+        let by_vm = BTreeMap::from([("web 1".to_owned(), RotationPolicy::Weekly)]);
+        let policies = Policies { default: RotationPolicy::Monthly, by_vm, exclude: vec![] };
+        let vms = known_vms(base, domains);
+        vms.iter().map(|vm| report(vm, &policies, catalog, domains, &noon())).collect()
+    }
+
+    #[test]
+    fn a_vm_stands_as_database_and_disk_say() {
+        let tree = golden();
+        let at: Timestamp = "2026-11-22T20:02:38Z".parse().unwrap();
+        let gold = VmReport {
+            vm: "gold1".into(),
+            defined: Some(false),
+            policy: RotationPolicy::Monthly,
+            last_success: Some(at),
+            last_error: None,
+            next_period: Some(jiff::civil::date(2026, 12, 1)),
+            chain: Some(ChainReport {
+                period: "202611".into(),
+                folder: tree.path().join("gold1/202611"),
+                points: 4,
+                restorable: 4,
+                bytes: 493_152 + 309_464 + 5369 + 909,
+            }),
+            health: Health::Good,
+            problems: vec![],
+        };
+        let web = VmReport {
+            vm: "web 1".into(),
+            defined: Some(true),
+            policy: RotationPolicy::Weekly,
+            last_success: None,
+            next_period: Some(jiff::civil::date(2026, 11, 30)),
+            chain: None,
+            health: Health::NoBackup,
+            ..gold.clone()
+        };
+        let domains = ["web 1".to_owned()];
+        let peek = Catalog::peek(tree.path(), noon().timestamp());
+        assert_eq!(ask(tree.path(), &peek, Some(&domains)), [gold.clone(), web]);
+        let json = serde_json::to_value(&gold).unwrap();
+        assert_eq!(
+            (&json["last_success"], &json["policy"]),
+            (&"2026-11-22T20:02:38Z".into(), &"monthly".into())
+        );
+
+        // Without a database the disk still tells, and it is said what is missing.
+        let alone = &ask(tree.path(), &Catalog::none(), None)[0];
+        assert_eq!(
+            (alone.last_success, alone.defined),
+            (Some("2026-11-22T20:02:36Z".parse().unwrap()), None)
+        );
+        assert_eq!(alone.problems, ["history is not known: there is no usable database in this run"]);
+    }
+
+    #[test]
+    fn failures_and_losses_are_seen() {
+        let tree = golden();
+        let catalog = Catalog::open(tree.path(), noon().timestamp());
+        let new = NewSession {
+            instance: "default",
+            kind: SessionKind::Standard,
+            log_file: Path::new(""),
+            at: noon().timestamp(),
+        };
+        let session = catalog.begin_session(&new);
+        let failure = Some(Failure { code: Some(ErrorCode::Storage), message: "no space".into() });
+        let row = VmBackup { failure, ..VmBackup::new("gold1", VmStatus::Failed) };
+        catalog.vm_backup(session.stamp(noon().timestamp()), &row);
+        let now = || ask(tree.path(), &catalog, None).pop();
+        assert_eq!(now().unwrap().last_error.as_deref(), Some("no space"));
+        catalog.vm_backup(session.stamp(noon().timestamp()), &VmBackup::new("gold1", VmStatus::Success));
+        assert_eq!(now().unwrap().last_error, None, "there was a success since");
+
+        std::fs::remove_file(tree.path().join("gold1/202611/vdb.inc.virtnbdbackup.3.data")).unwrap();
+        let damaged = now().unwrap();
+        assert_eq!((damaged.health, damaged.chain.unwrap().restorable), (Health::Damaged, 3));
+        assert_eq!(damaged.problems, ["Disk vdb has no stream at virtnbdbackup.3"]);
+        let known = ["gold1".to_owned()];
+        std::fs::remove_dir_all(tree.path().join("gold1")).unwrap();
+        let gone = ask(tree.path(), &catalog, Some(&known)).pop().unwrap();
+        assert_eq!(gone.health, Health::NoBackup);
+        assert!(gone.problems[0].contains("the database has a backup, but"), "{:?}", gone.problems);
+        assert!(now().is_none(), "nobody knows it");
+    }
+
+    #[test]
+    fn the_newest_chain_counts() {
+        let tree = golden();
+        let copy = |to: &str| {
+            let (from, to) = (tree.path().join("gold1/202611"), tree.path().join("gold1").join(to));
+            let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+            assert!(done.unwrap().success());
+        };
+        let newest = || newest_chain(&tree.path().join("gold1")).unwrap().period;
+        copy("2026-W30");
+        assert_eq!(newest(), "202611");
+        copy("20261122");
+        assert_eq!(newest(), "20261122");
+        std::fs::create_dir(tree.path().join("gold1/202701")).unwrap();
+        assert_eq!(newest(), "20261122", "an empty folder is no chain");
+    }
+}
