@@ -14,9 +14,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
-use vmstream::chain::{BackupSet, PointId};
+use vmstream::chain::{BackupSet, DiskContent, PointId, StreamEntry};
 use vmstream::convert::{Compression, ConvertError, ConvertOptions, Shape, convert};
 use vmstream::restore::extract_to;
+use vmstream::sidecar::{Run, RunKind, Sidecar, SidecarWriter, Tables, Value as Granule};
 use vmstream::verify::{Depth, DiskDigest, Verdict, VerifyOptions, verify_set};
 
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
@@ -107,7 +108,8 @@ fn every_point_is_the_same_in_another_compression() {
                     assert!(after[file].0 == *content, "{file_name}");
                 }
             }
-            assert!(after.keys().all(|file| before.contains_key(file)), "{name}");
+            let is_sidecar = |file: &Path| file.extension().is_some_and(|last| last == "idx");
+            assert!(after.keys().all(|file| before.contains_key(file) || is_sidecar(file)), "{name}");
         }
     }
     // One file of a point is as old as another, and the next point's are newer.
@@ -159,6 +161,32 @@ fn a_chain_as_one_full_is_the_disk_at_its_point_under_every_reader() {
     }
 }
 
+/// Where the sidecars of `vda` know the disk's content at a point: the beginning of each granule. All of it must be so.
+fn known(dir: &Path, at: PointId, disk: &[u8]) -> Vec<u64> {
+    let set = BackupSet::open(dir).unwrap();
+    let DiskContent::Streams(entries) = set.content(&"vda".parse().unwrap(), at).unwrap() else { panic!() };
+    let open = |entry: &&StreamEntry| Some(Sidecar::open(entry.sidecar.as_ref()?).unwrap());
+    let sidecars: Vec<_> = entries.iter().map(open).collect();
+    sidecars.iter().flatten().for_each(|sidecar| sidecar.check().unwrap());
+    let newest = sidecars.len() - 1;
+    let mut found = Vec::new();
+    Tables::new(sidecars)
+        .window(&(0..disk.len() as u64), |layer, known| {
+            let Some((granules, values)) = known.filter(|_| layer == newest) else { return };
+            for (number, value) in values.iter().enumerate() {
+                let range = granules.range(number as u64);
+                let sum = crc32fast::hash(&disk[range.start as usize..range.end as usize]);
+                match value {
+                    Granule::Known(known) => assert_eq!(*known, sum, "{at}, granule {number}"),
+                    Granule::Unknown => continue,
+                }
+                found.push(range.start);
+            }
+        })
+        .unwrap();
+    found
+}
+
 /// A random chain: disks that grow, shrink, come late, and fulls in mid-chain.
 fn random_links(random: &mut Random) -> Vec<Link> {
     let mut size = 70_001;
@@ -178,6 +206,8 @@ fn random_links(random: &mut Random) -> Vec<Link> {
                 match random.below(4) {
                     0 => frames.push((at..end, None)),
                     1 | 2 => frames.push((at..end, Some(random.content((end - at) as usize)))),
+                    // A full in mid-chain names all that is zero.
+                    _ if alone && number > 0 => frames.push((at..end, None)),
                     _ => {}
                 }
                 at = end;
@@ -199,6 +229,7 @@ fn any_chain_can_be_written_again_and_put_together() {
         let form = Form {
             compression: [None, Some(1)][random.below(2) as usize],
             frame_len: 1 + random.below(20_000) as usize,
+            sidecars: random.below(2) == 0,
         };
         let old = dir.path().join("old");
         write_chain(&old, &links, form);
@@ -217,6 +248,10 @@ fn any_chain_can_be_written_again_and_put_together() {
                 continue;
             }
             assert!(disk_at(&again, "vda", at) == shadow, "round {round}, point {number}");
+            let (before, after) = (known(&old, at, &shadow), known(&again, at, &shadow));
+            if form.sidecars {
+                assert_eq!(after, before, "round {round}, point {number}");
+            }
             let full = dir.path().join(format!("full-{number}"));
             convert(&set, Shape::Full(at), &full, options, &()).unwrap();
             assert!(
@@ -224,6 +259,8 @@ fn any_chain_can_be_written_again_and_put_together() {
                 "round {round}, full {number}"
             );
             assert_eq!(digests(&full).len(), 1);
+            let all = (0..shadow.len() as u64).step_by(64 << 10).collect::<Vec<_>>();
+            assert_eq!(known(&full, point("virtnbdbackup.0"), &shadow), all, "round {round}, full {number}");
         }
     }
 }
@@ -257,7 +294,7 @@ fn frames_may_cross_every_window() {
     for (compression, frame_len) in [(None, 5 * MIB), (Some(1), 9 * MIB), (Some(1), 32 * MIB - 1)] {
         let dir = tempfile::tempdir().unwrap();
         let old = dir.path().join("old");
-        write_chain(&old, &links, Form { compression, frame_len: frame_len as usize });
+        write_chain(&old, &links, Form { compression, frame_len: frame_len as usize, sidecars: false });
         let mut shadow = Vec::new();
         for (number, link) in links.iter().enumerate() {
             link.apply(&mut shadow);
@@ -293,7 +330,11 @@ fn a_full_of_nothing_but_zeros_still_has_data_for_old_readers() {
     let size = 40 << 20;
     let full = Link { size, alone: true, frames: vec![(0..4096, Some(vec![9; 4096])), (4096..size, None)] };
     let zeroed = Link { size, alone: false, frames: vec![(0..4096, Some(vec![0; 4096]))] };
-    write_chain(&dir.path().join("old"), &[full, zeroed], Form { compression: None, frame_len: 4096 });
+    write_chain(
+        &dir.path().join("old"),
+        &[full, zeroed],
+        Form { compression: None, frame_len: 4096, sidecars: false },
+    );
     let new = dir.path().join("new");
     let newest = Shape::Full(point("virtnbdbackup.1"));
     converted(&dir.path().join("old"), newest, &new, Compression::Lz4(1)).unwrap();
@@ -331,7 +372,11 @@ fn who_wrote_a_stream_can_still_be_told() {
     // What is ours stays ours.
     let link = |alone| Link { size: 9000, alone, frames: vec![(0..50, Some(vec![1; 50]))] };
     let ours = golden.root().join("ours");
-    write_chain(&ours, &[link(true), link(false)], Form { compression: None, frame_len: 4096 });
+    write_chain(
+        &ours,
+        &[link(true), link(false)],
+        Form { compression: None, frame_len: 4096, sidecars: false },
+    );
     converted(&ours, Shape::SamePoints, &golden.root().join("again"), Compression::Lz4(1)).unwrap();
     assert_eq!(diagnosis(&golden.root().join("again")).suspects, []);
 }
@@ -403,6 +448,45 @@ fn damage_is_named_and_nothing_is_left_of_the_new_set() {
 }
 
 #[test]
+fn streams_that_are_whole_but_do_not_make_the_disk_up_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = Link { size: 1 << 20, alone: true, frames: vec![(0..1 << 20, Some(vec![5; 1 << 20]))] };
+    let inc = Link { size: 1 << 20, alone: false, frames: vec![(0..65_536, Some(vec![6; 65_536]))] };
+    let old = dir.path().join("old");
+    write_chain(&old, &[full, inc], Form { compression: Some(1), frame_len: 1 << 20, sidecars: true });
+    let path = old.join("vda.inc.virtnbdbackup.1.idx");
+    let head = Sidecar::open(&path).unwrap().head().clone();
+    let mut writer = SidecarWriter::create(&path, head.granules).unwrap();
+    let sixes = crc32fast::hash(&[6; 65_536]);
+    writer.run(&Run { first: 0, kind: RunKind::Known(vec![sixes]) }).unwrap();
+    writer.run(&Run { first: 3, kind: RunKind::Known(vec![77]) }).unwrap();
+    writer.finish(&head).unwrap();
+    let new = dir.path().join("new");
+    let failed = converted(&old, Shape::Full(point("virtnbdbackup.1")), &new, Compression::None).unwrap_err();
+    assert!(failed.is_damage());
+    assert!(
+        failed.to_string().starts_with("Disk bytes 196608..262144 are not what the disk had"),
+        "{failed}"
+    );
+    assert_eq!(left(&new), [""; 0]);
+    converted(&old, Shape::Full(point("virtnbdbackup.0")), &new, Compression::None).unwrap();
+}
+
+#[test]
+fn what_is_claimed_of_a_raw_image_is_held_against_it() {
+    let golden = Golden::extract();
+    let (new, again) = (golden.root().join("new"), golden.root().join("again"));
+    converted(&golden.plain(), Shape::SamePoints, &new, Compression::Lz4(1)).unwrap();
+    let done = vmstream(golden.root(), &["convert", "new", "--to", "again"]);
+    assert_eq!((text(&done.stderr), done.status.code()), ("", Some(0)), "its sidecar proves it by now");
+    std::fs::remove_dir_all(&again).unwrap();
+    flip(&new.join("vdb.copy.data"), |len| len / 2);
+    let failed = converted(&new, Shape::SamePoints, &again, Compression::None).unwrap_err();
+    assert!(failed.is_damage() && failed.to_string().contains("bytes 524288..589824"), "{failed}");
+    assert_eq!(left(&again), [""; 0]);
+}
+
+#[test]
 fn a_good_point_of_a_damaged_chain_can_be_put_together() {
     let golden = Golden::extract();
     flip(&golden.lz4().join("vda.inc.virtnbdbackup.2.data"), |len| len / 2);
@@ -459,7 +543,8 @@ fn people_are_told_what_was_made() {
 
 ../new: 3 restore points, uncompressed (513 KiB, was 513 KiB)
 ";
-    assert_eq!((text(&done.stdout), text(&done.stderr), done.status.code()), (want, "", Some(0)));
+    let raw = "warning: nothing proves vdb.copy.data: it was copied as it was read\n";
+    assert_eq!((text(&done.stdout), text(&done.stderr), done.status.code()), (want, raw, Some(0)));
     std::fs::remove_file(golden.plain().join("vda.full.data.chksum")).unwrap();
     let done = vmstream(&golden.plain(), &["convert", ".", "--to", "../full", "--squash", "--level", "9"]);
     let want = "  vda.full.data  SIZE of 512 KiB  was 513 KiB
@@ -472,6 +557,7 @@ a backup program that finds it in the place of its chain begins a new one, or re
     assert_eq!(text(&done.stdout).replace(&size, "SIZE"), want);
     let want = "\
 warning: nothing proves vda.full.data: vda.full.data holds what was read there
+warning: nothing proves vdb.copy.data: it was copied as it was read
 warning: vdb is a raw disk: its content is that of virtnbdbackup.0, not of diff.1795377788
 warning: diff.1795377788 is made of increments by virtnbdbackup that may have lost changes when they were written; \
 the new full has the same content (vmstream doctor says more about the old set)
@@ -499,7 +585,7 @@ fn large_chain(dir: &Path) {
         Link { size, alone: true, frames: vec![part(&mut random, 0, 8 << 20), ((8 << 20)..size, None)] };
     let inc = |random: &mut Random| Link { size, alone: false, frames: vec![part(random, 5 << 20, 2 << 20)] };
     let links = [full, inc(&mut random), inc(&mut random)];
-    write_chain(dir, &links, Form { compression: Some(1), frame_len: 1 << 20 });
+    write_chain(dir, &links, Form { compression: Some(1), frame_len: 1 << 20, sidecars: false });
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn levels_at(frame_len: u64) {
     for compression in [None, Some(1), Some(4), Some(16)] {
         let dir = tempfile::tempdir().unwrap();
         let set = dir.path().join("set");
-        write_chain(&set, &links, Form { compression, frame_len: frame_len as usize });
+        write_chain(&set, &links, Form { compression, frame_len: frame_len as usize, sidecars: true });
         for release in Release::ALL {
             for (point, want) in [("virtnbdbackup.2", &states[3]), ("virtnbdbackup.1", &states[2])] {
                 let until = Some(point).filter(|point| *point != "virtnbdbackup.2");
@@ -124,7 +124,7 @@ fn frames_of_more_than_32_mib_in_pieces() {
     let dir = tempfile::tempdir().unwrap();
     let (set, again) = (dir.path().join("set"), dir.path().join("again"));
     let blank = Link { size, alone: true, frames: vec![(0..4096, Some(vec![1; 4096]))] };
-    write_chain(&set, &[blank], Form { compression: Some(1), frame_len: 4096 });
+    write_chain(&set, &[blank], Form { compression: Some(1), frame_len: 4096, sidecars: false });
     std::fs::write(set.join("vda.full.data"), build(&meta(size, len, Some(1)), &frames, Some(&entries)))
         .unwrap();
     std::fs::remove_file(set.join("vda.full.data.chksum")).unwrap();

@@ -88,6 +88,9 @@ fn warnings(done: &Converted, shape: Shape) -> Vec<String> {
             warnings.push(format!("nothing proves {source}: {} holds what was read there", stream.file));
         }
     }
+    for image in done.raw_images.iter().filter(|image| !image.proven) {
+        warnings.push(format!("nothing proves {}: it was copied as it was read", image.file));
+    }
     if let Shape::Full(point) = shape {
         for image in done.raw_images.iter().filter(|image| image.taken != point) {
             warnings.push(format!(

@@ -2,8 +2,10 @@
 
 use crate::chain::{PointId, SetError};
 use crate::restore::MapError;
+use crate::sidecar::SidecarError;
 use crate::stream::StreamError;
 use crate::stream::codec::CodecError;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Why there is no new set.
@@ -45,6 +47,36 @@ pub enum ConvertError {
         recorded: u32,
         /// The sum over its bytes.
         found: u32,
+    },
+    /// Streams that are whole, and do not belong together.
+    #[error(
+        "Disk bytes {}..{} are not what the disk had when {} was written: the checksums in the sidecars differ",
+        range.start, range.end, path.display()
+    )]
+    OtherContent {
+        /// The newest stream.
+        path: PathBuf,
+        /// The first range of the disk that differs.
+        range: Range<u64>,
+    },
+    /// A raw image is not what was written when the backup was made.
+    #[error(
+        "{}, bytes {}..{}, is not what was backed up: the checksums in its sidecar differ",
+        path.display(), range.start, range.end
+    )]
+    RawContent {
+        /// The image.
+        path: PathBuf,
+        /// The first range that differs.
+        range: Range<u64>,
+    },
+    /// A sidecar that could be read before cannot be read any more.
+    #[error("Cannot read the sidecar of {}, or of a stream before it", stream.display())]
+    Sidecar {
+        /// The stream.
+        stream: PathBuf,
+        /// Why.
+        source: SidecarError,
     },
     /// A checksum file that cannot be used.
     #[error("Cannot use {}: {message}", path.display())]
@@ -92,7 +124,7 @@ impl ConvertError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Set(SetError::Lost { .. }) | Self::DamagedSet { .. } | Self::Checksum { .. } => true,
-            Self::ChecksumFile { .. } => true,
+            Self::ChecksumFile { .. } | Self::OtherContent { .. } | Self::RawContent { .. } => true,
             Self::Stream(MapError { source, .. }) => matches!(source, StreamError::Damaged(_)),
             _ => false,
         }

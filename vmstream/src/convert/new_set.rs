@@ -7,7 +7,7 @@
 
 use super::ConvertError;
 use crate::restore::sparse::{rename_new, write_parts};
-use crate::verify::Watch;
+use crate::sidecar::FileIdentity;
 use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Bytes copied at once.
-const COPY_LEN: usize = 4 << 20;
+const COPY_LEN: u64 = 4 << 20;
 
 /// The folder in the making. Dropped before it is published, it is removed.
 pub(super) struct NewSet {
@@ -50,13 +50,18 @@ impl NewSet {
         Ok(new)
     }
 
+    /// Takes a file into the set that is written at its unfinished path.
+    pub(super) fn expect(&mut self, name: &str) {
+        self.names.push(name.to_owned());
+    }
+
     /// Where a file is written until the set is published.
     pub(super) fn unfinished(&mut self, name: &str) -> Result<PathBuf, ConvertError> {
         let path = self.unfinished_path(name);
         if let Some(folder) = path.parent().filter(|folder| *folder != self.dir) {
             fs::create_dir_all(folder).map_err(|source| write_failed(folder, source))?;
         }
-        self.names.push(name.to_owned());
+        self.expect(name);
         Ok(path)
     }
 
@@ -67,41 +72,49 @@ impl NewSet {
     }
 
     /// Writes a small file.
-    pub(super) fn write(&mut self, name: &str, content: &[u8], time: SystemTime) -> Result<(), ConvertError> {
+    pub(super) fn write(
+        &mut self,
+        name: &str,
+        content: &[u8],
+        time: SystemTime,
+    ) -> Result<FileIdentity, ConvertError> {
         let path = self.unfinished(name)?;
         let failed = |source| write_failed(&path, source);
         let mut file = File::create_new(&path).map_err(failed)?;
         file.write_all(content).map_err(failed)?;
-        self.finish(&path, &file, time)
+        self.finish(&path, &file, time)?;
+        Ok(FileIdentity::of(name, content))
     }
 
-    /// Copies a file of any size, with its permissions and holes where it is zero.
+    /// Copies a file of any size, with its permissions and holes where it is zero. `see` meets its bytes in order.
     pub(super) fn copy(
         &mut self,
         name: &str,
         from: &Path,
         time: SystemTime,
-        watch: &dyn Watch,
-    ) -> Result<(), ConvertError> {
+        mut see: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> Result<FileIdentity, ConvertError> {
         let path = self.unfinished(name)?;
         let failed = |source| write_failed(&path, source);
         let read_failed = |source| ConvertError::Read { path: from.to_owned(), source };
         let input = File::open(from).map_err(read_failed)?;
         let permissions = input.metadata().map_err(read_failed)?.permissions();
         let file = File::create_new(&path).map_err(failed)?;
-        let (mut buffer, mut at) = (Vec::new(), 0);
+        let (mut buffer, mut size, mut digest) = (Vec::new(), 0, blake3::Hasher::new());
         loop {
             buffer.clear();
-            let len = (&input).take(COPY_LEN as u64).read_to_end(&mut buffer).map_err(read_failed)? as u64;
+            let len = (&input).take(COPY_LEN).read_to_end(&mut buffer).map_err(read_failed)? as u64;
             if len == 0 {
                 break;
             }
-            write_parts(at, &buffer, |at, part| file.write_all_at(part, at)).map_err(failed)?;
-            at += len;
-            watch.read(len);
+            write_parts(size, &buffer, |at, part| file.write_all_at(part, at)).map_err(failed)?;
+            digest.update(&buffer);
+            see(size, &buffer).map_err(failed)?;
+            size += len;
         }
-        file.set_len(at).and_then(|()| file.set_permissions(permissions)).map_err(failed)?;
-        self.finish(&path, &file, time)
+        file.set_len(size).and_then(|()| file.set_permissions(permissions)).map_err(failed)?;
+        self.finish(&path, &file, time)?;
+        Ok(FileIdentity { name: name.to_owned(), size, digest: digest.finalize().into() })
     }
 
     /// Gives every file its name, and then the folder.
@@ -126,7 +139,7 @@ impl NewSet {
         }
     }
 
-    fn unfinished_path(&self, name: &str) -> PathBuf {
+    pub(super) fn unfinished_path(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.partial"))
     }
 }

@@ -1,9 +1,9 @@
 //! What a new set is made of, as a value: decided before anything is written.
 
-use super::{ConvertError, RawCopy, Shape};
+use super::{ConvertError, Shape};
 use crate::chain::{
-    BackupSet, CheckpointName, DiskContent, DiskTarget, PointDisk, PointId, SetFile, SetProblem, Severity,
-    StreamEntry, StreamKind, cpt,
+    BackupSet, CheckpointName, DiskContent, DiskTarget, PointDisk, PointId, RawImage, SetFile, SetProblem,
+    Severity, StreamEntry, StreamKind, cpt,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,23 +17,40 @@ const HIDDEN: [&str; 2] = [".tpm-backup-marker", ".copy-state.json"];
 
 /// All that will be written.
 pub(super) struct Plan<'a> {
-    pub(super) points: Vec<PointId>,
-    pub(super) streams: Vec<NewStream<'a>>,
-    /// Files that are copied as they are, raw images too.
+    /// Oldest first.
+    pub(super) points: Vec<NewPoint<'a>>,
+    /// Files that belong to no point.
     pub(super) files: Vec<NewFile>,
-    pub(super) raw_images: Vec<RawCopy>,
-    /// The checkpoint list: name, content, time.
-    pub(super) list: Option<(String, Vec<u8>, SystemTime)>,
+    /// The checkpoint list's name, where the points are a chain.
+    pub(super) list: Option<String>,
+}
+
+/// A restore point of the new set.
+pub(super) struct NewPoint<'a> {
+    pub(super) id: PointId,
+    /// Of all its files.
+    pub(super) time: SystemTime,
+    pub(super) streams: Vec<NewStream<'a>>,
+    pub(super) images: Vec<NewImage<'a>>,
+    /// Everything else that belongs to it.
+    pub(super) files: Vec<NewFile>,
 }
 
 /// A stream to write.
 pub(super) struct NewStream<'a> {
-    pub(super) name: String,
+    pub(super) kind: StreamKind,
     pub(super) disk: DiskTarget,
-    pub(super) time: SystemTime,
     pub(super) shape: Shape,
     /// What it is made of, oldest first; at least one.
     pub(super) sources: Vec<&'a StreamEntry>,
+}
+
+/// A raw image to copy.
+pub(super) struct NewImage<'a> {
+    pub(super) disk: DiskTarget,
+    pub(super) source: &'a RawImage,
+    /// When it was taken.
+    pub(super) taken: PointId,
 }
 
 /// A file to copy.
@@ -54,42 +71,53 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Bytes that will be read.
+    pub(super) fn total_bytes(&self) -> u64 {
+        let len = |path: &Path| std::fs::metadata(path).map_or(0, |about| about.len());
+        let of_point = |point: &NewPoint<'_>| {
+            let streams = point.streams.iter().flat_map(|stream| &stream.sources).map(|entry| entry.file_len);
+            let images = point.images.iter().map(|image| image.source.len);
+            streams.chain(images).chain(point.files.iter().map(|file| len(&file.from))).sum::<u64>()
+        };
+        let files: u64 = self.files.iter().map(|file| len(&file.from)).sum();
+        self.points.iter().map(of_point).sum::<u64>() + files
+    }
+
     /// Every stream again, everything else as it is.
     fn same_points(set: &'a BackupSet) -> Result<Self, ConvertError> {
         refuse(set.problems.iter().filter(|problem| problem.severity() == Severity::Damage))?;
         let times = times(set);
-        let mut plan = Self::empty(set.points.iter().map(|point| point.id).collect());
+        let mut plan = Self { points: Vec::new(), files: Vec::new(), list: None };
         for point in &set.points {
-            let time = times[&point.id];
+            let mut new = NewPoint::new(point.id, times[&point.id]);
             for (disk, content) in &point.disks {
+                let disk = disk.clone();
                 match content {
-                    PointDisk::Stream(entry) => plan.streams.push(NewStream {
-                        name: entry.kind.file_name(disk),
-                        disk: disk.clone(),
-                        time,
-                        shape: Shape::SamePoints,
-                        sources: vec![entry],
-                    }),
-                    PointDisk::Raw(image) => plan.raw(disk, &image.path, time, point.id),
+                    PointDisk::Stream(entry) => {
+                        let (kind, shape, sources) = (entry.kind, Shape::SamePoints, vec![entry.as_ref()]);
+                        new.streams.push(NewStream { kind, disk, shape, sources });
+                    }
+                    PointDisk::Raw(source) => new.images.push(NewImage { disk, source, taken: point.id }),
                 }
             }
+            plan.points.push(new);
         }
         for (name, from) in listing(&set.dir)? {
-            let time = match owner(&name) {
-                Owner::Chain => continue,
-                // Left by a run that did not finish: no part of any point.
-                Owner::Point(PointId::Checkpoint(id), _)
-                    if !plan.points.contains(&PointId::Checkpoint(id)) =>
-                {
+            let owner = owner(&name);
+            if let Owner::Point(id, _) = &owner {
+                if let Some(point) = plan.points.iter_mut().find(|point| point.id == *id) {
+                    let time = point.time;
+                    point.files.push(NewFile { name, from, time });
                     continue;
                 }
-                Owner::Point(point, _) => times.get(&point).copied(),
-                Owner::Set => None,
-            };
-            let time = time.map_or_else(|| modified(&from), Ok)?;
-            plan.files.push(NewFile { name, from, time });
+            }
+            // What is of a checkpoint that is no point was left by a run that did not finish.
+            if matches!(owner, Owner::Set | Owner::Point(PointId::Diff(_) | PointId::Copy, _)) {
+                let time = modified(&from)?;
+                plan.files.push(NewFile { name, from, time });
+            }
         }
-        plan.list(set, &times);
+        plan.add_list(set);
         Ok(plan)
     }
 
@@ -100,65 +128,65 @@ impl<'a> Plan<'a> {
         if id == PointId::Copy {
             return Err(ConvertError::NotAChain { point: id });
         }
-        let time = times(set)[&id];
-        let mut plan = Self::empty(vec![first]);
+        let mut new = NewPoint::new(first, times(set)[&id]);
         for disk in set.disks_at(point) {
             match set.content(&disk, id)? {
-                DiskContent::Streams(sources) => plan.streams.push(NewStream {
-                    name: StreamKind::Full.file_name(&disk),
-                    disk,
-                    time,
-                    shape: Shape::Full(id),
-                    sources,
-                }),
-                DiskContent::Raw { image, taken } => plan.raw(&disk, &image.path, time, taken),
+                DiskContent::Streams(sources) => {
+                    let (kind, shape) = (StreamKind::Full, Shape::Full(id));
+                    new.streams.push(NewStream { kind, disk, shape, sources });
+                }
+                DiskContent::Raw { image, taken } => {
+                    new.images.push(NewImage { disk, source: image, taken });
+                }
             }
         }
         let needed: Vec<&PathBuf> =
-            plan.streams.iter().flat_map(|stream| &stream.sources).map(|entry| &entry.path).collect();
+            new.streams.iter().flat_map(|stream| &stream.sources).map(|entry| &entry.path).collect();
         refuse(set.problems.iter().filter(|problem| match problem {
             SetProblem::MetaMismatch { path, .. } => needed.contains(&path),
             SetProblem::ConfigMissing { point } => *point == id,
             SetProblem::ListMissing | SetProblem::ListDamaged { .. } => true,
             _ => false,
         }))?;
+        let mut files = Vec::new();
         for (name, from) in listing(&set.dir)? {
-            let (name, time) = match owner(&name) {
-                Owner::Point(point, Some(file)) if point == id => (at(file, first).to_string(), time),
-                Owner::Set if name.contains('/') || name.starts_with('.') => (name, modified(&from)?),
-                _ => continue,
-            };
-            plan.files.push(NewFile { name, from, time });
+            match owner(&name) {
+                Owner::Point(point, Some(file)) if point == id => {
+                    let (name, time) = (at(file, first).to_string(), new.time);
+                    new.files.push(NewFile { name, from, time });
+                }
+                Owner::Set if name.contains('/') || name.starts_with('.') => {
+                    let time = modified(&from)?;
+                    files.push(NewFile { name, from, time });
+                }
+                _ => {}
+            }
         }
-        plan.list(set, &BTreeMap::from([(first, time)]));
+        let mut plan = Self { points: vec![new], files, list: None };
+        plan.add_list(set);
         Ok(plan)
     }
 
-    fn empty(points: Vec<PointId>) -> Self {
-        Self { points, streams: Vec::new(), files: Vec::new(), raw_images: Vec::new(), list: None }
+    /// The checkpoint list as it is at a point.
+    pub(super) fn list_at(&self, id: PointId) -> Vec<u8> {
+        let upto = self.points.iter().position(|point| point.id == id).map_or(0, |place| place + 1);
+        let names = self.points[..upto].iter().filter_map(|point| match point.id {
+            PointId::Checkpoint(name) => Some(name),
+            _ => None,
+        });
+        cpt::encode(&names.collect::<Vec<_>>())
     }
 
-    fn raw(&mut self, disk: &DiskTarget, from: &Path, time: SystemTime, taken: PointId) {
-        let name = StreamKind::Copy.file_name(disk);
-        self.raw_images.push(RawCopy { file: name.clone(), disk: disk.clone(), taken });
-        self.files.push(NewFile { name, from: from.to_owned(), time });
+    fn add_list(&mut self, set: &BackupSet) {
+        let chain = self.points.iter().any(|point| matches!(point.id, PointId::Checkpoint(_)));
+        let list = |domain: &String| SetFile::CheckpointList { domain: domain.clone() }.to_string();
+        self.list = set.domain.as_ref().filter(|_| chain).map(list);
     }
+}
 
-    /// The list of the plan's points, where they are a chain.
-    fn list(&mut self, set: &BackupSet, times: &BTreeMap<PointId, SystemTime>) {
-        let names: Vec<CheckpointName> = self
-            .points
-            .iter()
-            .filter_map(|point| match point {
-                PointId::Checkpoint(name) => Some(*name),
-                _ => None,
-            })
-            .collect();
-        let newest = times.values().max().copied();
-        if let (Some(domain), Some(time), false) = (&set.domain, newest, names.is_empty()) {
-            let name = SetFile::CheckpointList { domain: domain.clone() }.to_string();
-            self.list = Some((name, cpt::encode(&names), time));
-        }
+impl NewPoint<'_> {
+    fn new(id: PointId, time: SystemTime) -> Self {
+        Self { id, time, streams: Vec::new(), images: Vec::new(), files: Vec::new() }
     }
 }
 

@@ -1,34 +1,87 @@
 //! One stream written again: the same ranges of the disk, stored in another way.
 
-use super::encode::{Encoded, append};
+use super::encode::{Encoded, Encoding, Tell};
+use super::point::{Paths, Written};
 use super::source::{Part, PieceRoom, Source, Sums, read_piece};
 use super::{ConvertError, ConvertOptions};
 use crate::restore::ordered;
-use crate::stream::writer::{FinishedStream, StreamWriter};
+use crate::sidecar::{Granules, Recorder, Sidecar, SidecarWriter};
+use crate::stream::writer::StreamWriter;
 use crate::stream::{FrameKind, Frames, Piece, StreamError, StreamFile};
 use crate::verify::Watch;
 use crate::verify::batch::RunningSum;
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
-use std::path::Path;
 
 /// Bytes of the file, and of content, that a thread takes at a time, or a single piece if that is larger.
 const BATCH_LEN: u64 = 8 << 20;
 
-/// Writes the one stream of `source` to `path`.
+/// Writes the one stream of `source` again.
 pub(super) fn run(
     source: &Source<'_>,
-    path: &Path,
+    paths: &Paths,
     options: ConvertOptions,
     watch: &dyn Watch,
-) -> Result<(FinishedStream, Sums), ConvertError> {
-    let layer = &source.layers[0];
-    let write_failed = |source| ConvertError::Write { path: path.to_owned(), source };
-    let mut writer = create(&layer.stream, path, options).map_err(write_failed)?;
+) -> Result<Written, ConvertError> {
+    let stream = &source.layers[0].stream;
+    let write_failed = |source| paths.failed(source);
+    let writer = create(stream, paths, options).map_err(write_failed)?;
+    if stream.is_placeholder() {
+        let sums = read_all(source, watch)?;
+        return Ok(Written {
+            stream: writer.finish().map_err(write_failed)?,
+            sidecar: None,
+            old: None,
+            sums,
+        });
+    }
+    let granules = Granules::of_disk(stream.meta().virtual_size);
+    let old = source.sidecars().pop().flatten().filter(|old| old.head().granules == granules);
+    // What the old sidecar knows goes on as it is; without one, what the frames tell of themselves.
+    let tell = match (&old, stream.meta().incremental) {
+        (Some(_), _) => Tell::Nothing,
+        (None, true) => Tell::Data,
+        (None, false) => Tell::All,
+    };
+    let sidecar = SidecarWriter::create(&paths.sidecar, granules).map_err(write_failed)?;
+    let mut recorder = Recorder::new(writer, sidecar);
+    let sums = copy(source, Encoding { options, granules }, watch, |encoded| {
+        encoded.frames().try_for_each(|frame| frame.append(&mut recorder, tell)).map_err(write_failed)
+    })?;
+    let (stream, mut sidecar) = recorder.finish().map_err(write_failed)?;
+    if let Some(old) = &old {
+        carry(old, &mut sidecar).map_err(write_failed)?;
+    }
+    Ok(Written { stream, sidecar: Some(sidecar), old: old.map(|old| *old.digest()), sums })
+}
+
+/// What is known of the disk's content does not depend on how it is stored.
+fn carry(old: &Sidecar, new: &mut SidecarWriter) -> io::Result<()> {
+    old.runs().try_for_each(|run| new.run(&run.map_err(io::Error::other)?))
+}
+
+/// Reads a stream without content for its checksum.
+fn read_all(source: &Source<'_>, watch: &dyn Watch) -> Result<Sums, ConvertError> {
+    let stream = &source.layers[0].stream;
+    let (mut sum, len) = (RunningSum::new(stream, 0), stream.file_len());
+    sum.upto(len, &|bytes| watch.read(bytes)).map_err(|error| source.failed(0, error))?;
     let mut sums = Sums::new(1);
+    sums.add(Part { layer: 0, sum: sum.finish(), len });
+    Ok(sums)
+}
+
+/// Reads a stream, decodes and encodes it on many threads; `take` gets the frames in order.
+fn copy(
+    source: &Source<'_>,
+    encoding: Encoding,
+    watch: &dyn Watch,
+    mut take: impl FnMut(&Encoded) -> Result<(), ConvertError>,
+) -> Result<Sums, ConvertError> {
+    let layer = &source.layers[0];
+    let failed = |error| source.failed(0, error);
     let read = |bytes| watch.read(bytes);
     let work = |batch: Batch, (room, encoded, part): &mut (PieceRoom, Encoded, Option<Part>)| {
-        let failed = |error| source.failed(0, error);
         encoded.clear();
         let mut sum = RunningSum::new(&layer.stream, batch.file.start);
         for item in batch.items {
@@ -36,7 +89,7 @@ pub(super) fn run(
                 Item::Zero(disk) => encoded.zero(disk),
                 Item::Piece(piece) => {
                     read_piece(layer, &piece, &mut sum, room, &read).map_err(failed)?;
-                    encoded.data(piece.disk.start, &room.plain, options)?;
+                    encoded.data(piece.disk.start, &room.plain, encoding)?;
                 }
             }
         }
@@ -44,26 +97,23 @@ pub(super) fn run(
         *part = Some(Part { layer: 0, sum: sum.finish(), len: batch.file.end - batch.file.start });
         Ok(())
     };
-    let take = |(_, encoded, part): &mut (PieceRoom, Encoded, Option<Part>)| {
+    let mut sums = Sums::new(1);
+    let add = |(_, encoded, part): &mut (PieceRoom, Encoded, Option<Part>)| {
         part.take().into_iter().for_each(|part| sums.add(part));
-        encoded
-            .frames()
-            .try_for_each(|(disk, stored)| append(&mut writer, disk, stored))
-            .map_err(write_failed)
+        take(encoded)
     };
-    let batches = Batches::new(&layer.stream).map(|batch| batch.map_err(|error| source.failed(0, error)));
-    ordered::run(options.workers, Default::default, batches, work, take)?;
-    Ok((writer.finish().map_err(write_failed)?, sums))
+    let batches = Batches::new(&layer.stream).map(|batch| batch.map_err(failed));
+    ordered::run(encoding.options.workers, Default::default, batches, work, add)?;
+    Ok(sums)
 }
 
 /// Keeps the form of the meta text: blanks in it tell who wrote the stream.
-fn create(stream: &StreamFile, path: &Path, options: ConvertOptions) -> std::io::Result<StreamWriter> {
+fn create(stream: &StreamFile, paths: &Paths, options: ConvertOptions) -> io::Result<StreamWriter> {
     let mut meta = stream.meta().clone();
     options.compression.describe(&mut meta);
-    if stream.has_reserved_meta() {
-        StreamWriter::create(path, meta)
-    } else {
-        StreamWriter::create_exact(path, meta)
+    match stream.has_reserved_meta() {
+        true => StreamWriter::create(&paths.stream, meta),
+        false => StreamWriter::create_exact(&paths.stream, meta),
     }
 }
 

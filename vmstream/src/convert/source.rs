@@ -1,12 +1,14 @@
-//! The streams that a new one is made of: open, read once, and held against their checksum files.
+//! The streams that a new one is made of: open, read once, and held against their checksum files and sidecars.
 
 use super::ConvertError;
 use crate::chain::StreamEntry;
 use crate::restore::{Layer, MapError};
+use crate::sidecar::Sidecar;
 use crate::stream::checksum::{Adler32, combine};
 use crate::stream::{Piece, StreamError, StreamMeta};
 use crate::verify::batch::RunningSum;
 use crate::verify::stream::recorded;
+use std::path::Path;
 
 /// Streams of one disk, oldest first; at least one.
 pub(super) struct Source<'a> {
@@ -32,6 +34,11 @@ impl<'a> Source<'a> {
         self.layers[self.layers.len() - 1].stream.meta()
     }
 
+    /// Each stream's sidecar, where it has one that counts.
+    pub(super) fn sidecars(&self) -> Vec<Option<Sidecar>> {
+        self.entries.iter().map(|entry| sidecar_of(entry)).collect()
+    }
+
     /// Says which stream an error is about.
     pub(super) fn failed(&self, layer: usize, source: StreamError) -> ConvertError {
         MapError { path: self.layers[layer].path.clone(), source }.into()
@@ -41,22 +48,39 @@ impl<'a> Source<'a> {
     pub(super) fn check(&self, sums: &Sums) -> Result<Vec<String>, ConvertError> {
         let mut unproven = Vec::new();
         for ((entry, layer), &found) in self.entries.iter().zip(&self.layers).zip(&sums.0) {
-            let Some(path) = &entry.checksum else {
-                if !layer.stream.is_compressed() && layer.stream.meta().data_size > 0 {
+            let listed = sidecar_of(entry).and_then(|sidecar| sidecar.head().stream.adler32);
+            let recorded = match &entry.checksum {
+                Some(path) => Some(read_checksum(path)?),
+                None => listed,
+            };
+            match recorded {
+                Some(recorded) if recorded == found => {}
+                Some(recorded) => {
+                    return Err(ConvertError::Checksum { path: entry.path.clone(), recorded, found });
+                }
+                None if layer.stream.is_compressed() || layer.stream.meta().data_size == 0 => {}
+                None => {
                     unproven.extend(entry.path.file_name().map(|name| name.to_string_lossy().into_owned()));
                 }
-                continue;
-            };
-            let recorded = recorded(path).map_err(|finding| ConvertError::ChecksumFile {
-                path: path.clone(),
-                message: finding.message,
-            })?;
-            if recorded != found {
-                return Err(ConvertError::Checksum { path: entry.path.clone(), recorded, found });
             }
         }
         Ok(unproven)
     }
+}
+
+fn read_checksum(path: &Path) -> Result<u32, ConvertError> {
+    recorded(path)
+        .map_err(|finding| ConvertError::ChecksumFile { path: path.to_owned(), message: finding.message })
+}
+
+/// The sidecar of a stream, if it is whole and of this stream. Any other is no reason not to convert: it costs proof.
+fn sidecar_of(entry: &StreamEntry) -> Option<Sidecar> {
+    whole(entry.open_sidecar()?.ok()?)
+}
+
+/// A sidecar of which every byte is as it was written.
+pub(super) fn whole(sidecar: Sidecar) -> Option<Sidecar> {
+    sidecar.check().ok().map(|()| sidecar)
 }
 
 /// The sum over each stream so far, part by part in the order of the file.

@@ -5,7 +5,8 @@
 //! ```
 //! Of what newer streams hide only the checksum is taken.
 
-use super::encode::{Encoded, append};
+use super::encode::{Encoded, Encoding, Frame, Tell};
+use super::point::{Paths, Written};
 use super::source::{Part, PieceRoom, Source, Sums, read_piece};
 use super::{ConvertError, ConvertOptions};
 use crate::chain::{CheckpointName, Coverage};
@@ -14,13 +15,13 @@ use crate::restore::map::{disk_size, limits};
 use crate::restore::replay::Walk;
 use crate::restore::sparse::is_zero;
 use crate::restore::{Layer, MapError, ordered};
+use crate::sidecar::{Checked, Granules, Recorder, SidecarWriter, Tables, Value};
 use crate::stream::writer::{FinishedStream, StreamWriter};
 use crate::stream::{Piece, StreamMeta};
 use crate::verify::Watch;
 use crate::verify::batch::RunningSum;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 
 /// Zeros of so many bytes in a row, and on such a border, are told as zeros: much shorter ones would cost more in frames
 /// than in content.
@@ -29,28 +30,31 @@ const ZERO_LEN: u64 = 64 << 10;
 /// Bytes of data that a disk of zeros ends with: old readers skip streams without data.
 const SECTOR: u64 = 512;
 
-/// Writes the disk that `source` makes up to `path`.
+/// Writes the disk that `source` makes up. `tell` says whether its content may be called what the guest had.
 pub(super) fn run(
     source: &Source<'_>,
-    path: &Path,
+    paths: &Paths,
+    tell: Tell,
     options: ConvertOptions,
     watch: &dyn Watch,
-) -> Result<(FinishedStream, Sums), ConvertError> {
-    let write_failed = |source| ConvertError::Write { path: path.to_owned(), source };
+) -> Result<Written, ConvertError> {
+    let write_failed = |source| paths.failed(source);
     let size = disk_size(&source.layers);
-    let meta = meta(source, size, options);
-    let mut full = Full { writer: StreamWriter::create(path, meta).map_err(write_failed)?, zeros: 0..0 };
+    let encoding = Encoding { options, granules: Granules::of_disk(size) };
+    let writer = StreamWriter::create(&paths.stream, meta(source, size, options)).map_err(write_failed)?;
+    let sidecar = SidecarWriter::create(&paths.sidecar, encoding.granules).map_err(write_failed)?;
+    let mut full = Full { recorder: Recorder::new(writer, sidecar), tell, zeros: 0..0 };
     let mut sums = Sums::new(source.layers.len());
-    let work = |job: Job, room: &mut Room| room.build(source, job, options, &|bytes| watch.read(bytes));
+    let work = |job: Job, room: &mut Room| room.build(source, job, encoding, &|bytes| watch.read(bytes));
     let take = |room: &mut Room| {
         room.parts.drain(..).for_each(|part| sums.add(part));
-        room.encoded.frames().try_for_each(|(disk, stored)| full.add(disk, stored)).map_err(write_failed)
+        room.encoded.frames().try_for_each(|frame| full.add(frame)).map_err(write_failed)
     };
-    let jobs = Jobs::new(&source.layers, size).map(|job| job.map_err(ConvertError::from));
-    ordered::run(options.workers, Room::default, jobs, work, take)?;
+    ordered::run(options.workers, Room::default, Jobs::new(source, size), work, take)?;
     let mut last = Encoded::default();
-    last.data(size.saturating_sub(SECTOR), &vec![0; SECTOR.min(size) as usize], options)?;
-    Ok((full.finish(&last).map_err(write_failed)?, sums))
+    last.data(size.saturating_sub(SECTOR), &vec![0; SECTOR.min(size) as usize], encoding)?;
+    let (stream, sidecar) = full.finish(&last).map_err(write_failed)?;
+    Ok(Written { stream, sidecar: Some(sidecar), old: None, sums })
 }
 
 /// That of the newest stream, as a chain's first.
@@ -66,41 +70,42 @@ fn meta(source: &Source<'_>, size: u64, options: ConvertOptions) -> StreamMeta {
 
 /// A full in the making: touching zeros become one frame.
 struct Full {
-    writer: StreamWriter,
+    recorder: Recorder,
+    tell: Tell,
     zeros: Range<u64>,
 }
 
 impl Full {
     /// Takes the range that follows.
-    fn add(&mut self, disk: Range<u64>, stored: Option<&[u8]>) -> io::Result<()> {
-        let end = disk.end;
-        if stored.is_none() {
+    fn add(&mut self, frame: Frame<'_>) -> io::Result<()> {
+        let end = frame.disk.end;
+        if frame.data.is_none() {
             self.zeros.end = end;
             return Ok(());
         }
         self.end_zeros()?;
         self.zeros = end..end;
-        append(&mut self.writer, disk, stored)
+        frame.append(&mut self.recorder, self.tell)
     }
 
     fn end_zeros(&mut self) -> io::Result<()> {
         if self.zeros.is_empty() {
             return Ok(());
         }
-        append(&mut self.writer, self.zeros.clone(), None)
+        Frame { disk: self.zeros.clone(), data: None }.append(&mut self.recorder, self.tell)
     }
 
     /// Ends the stream; one that has no data yet with `last`.
-    fn finish(mut self, last: &Encoded) -> io::Result<FinishedStream> {
-        let empty = self.writer.data_size() == 0;
+    fn finish(mut self, last: &Encoded) -> io::Result<(FinishedStream, SidecarWriter)> {
+        let empty = self.recorder.data_size() == 0;
         if empty {
             self.zeros.end = self.zeros.end.saturating_sub(SECTOR);
         }
         self.end_zeros()?;
         if empty {
-            last.frames().try_for_each(|(disk, stored)| append(&mut self.writer, disk, stored))?;
+            last.frames().try_for_each(|frame| frame.append(&mut self.recorder, self.tell))?;
         }
-        self.writer.finish()
+        self.recorder.finish()
     }
 }
 
@@ -108,6 +113,8 @@ impl Full {
 struct Job {
     disk: Range<u64>,
     layers: Vec<LayerPart>,
+    /// What the sidecars know of it.
+    known: Option<(Granules, Vec<Value>)>,
 }
 
 /// What one stream has in a window.
@@ -123,6 +130,7 @@ struct LayerPart {
 struct Jobs<'a> {
     layers: &'a [Layer],
     walks: Vec<Walk<'a>>,
+    tables: Tables,
     /// Up to where each file was given out.
     files_at: Vec<u64>,
     size: u64,
@@ -131,12 +139,26 @@ struct Jobs<'a> {
 }
 
 impl<'a> Jobs<'a> {
-    fn new(layers: &'a [Layer], size: u64) -> Self {
+    fn new(source: &'a Source<'_>, size: u64) -> Self {
+        let layers = &source.layers;
         let walks = layers.iter().zip(limits(layers)).map(|(layer, limit)| Walk::new(layer, limit)).collect();
-        Self { layers, walks, files_at: vec![0; layers.len()], size, at: 0, tails: 0..layers.len() }
+        let tables = Tables::new(source.sidecars());
+        Self { layers, walks, tables, files_at: vec![0; layers.len()], size, at: 0, tails: 0..layers.len() }
     }
 
-    fn window(&mut self) -> Result<Job, MapError> {
+    /// What the sidecars know of a window at the newest stream, where they are about a disk of this size.
+    fn known(&mut self, disk: &Range<u64>) -> Result<Option<(Granules, Vec<Value>)>, ConvertError> {
+        let (newest, size, mut found) = (self.layers.len() - 1, self.size, None);
+        let looked = self.tables.window(disk, |layer, known| {
+            let known = known.filter(|(granules, _)| layer == newest && granules.disk_size() == size);
+            found = known.map(|(granules, values)| (granules, values.to_vec()));
+        });
+        looked
+            .map_err(|source| ConvertError::Sidecar { stream: self.layers[newest].path.clone(), source })?;
+        Ok(found)
+    }
+
+    fn window(&mut self) -> Result<Job, ConvertError> {
         let disk = self.at..self.size.min(self.at + WINDOW_LEN);
         self.at = disk.end;
         let (mut hidden, mut layers) = (Coverage::new(), Vec::new());
@@ -160,26 +182,27 @@ impl<'a> Jobs<'a> {
                 layers.push(LayerPart { layer, file, visible });
             }
         }
-        Ok(Job { disk, layers })
+        let known = self.known(&disk)?;
+        Ok(Job { disk, layers, known })
     }
 
     fn tail(&mut self, layer: usize) -> Result<Job, MapError> {
         self.walks[layer].drain()?;
         let file = self.files_at[layer]..self.layers[layer].stream.file_len();
         let part = LayerPart { layer, file, visible: Vec::new() };
-        Ok(Job { disk: self.size..self.size, layers: vec![part] })
+        Ok(Job { disk: self.size..self.size, layers: vec![part], known: None })
     }
 }
 
 impl Iterator for Jobs<'_> {
-    type Item = Result<Job, MapError>;
+    type Item = Result<Job, ConvertError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.at < self.size {
             return Some(self.window());
         }
         let layer = self.tails.next()?;
-        Some(self.tail(layer))
+        Some(self.tail(layer).map_err(ConvertError::from))
     }
 }
 
@@ -197,10 +220,10 @@ impl Room {
         &mut self,
         source: &Source<'_>,
         job: Job,
-        options: ConvertOptions,
+        encoding: Encoding,
         read: &dyn Fn(u64),
     ) -> Result<(), ConvertError> {
-        let Job { disk, layers } = job;
+        let Job { disk, layers, known } = job;
         self.window.clear();
         self.parts.clear();
         if layers.iter().any(|part| !part.visible.is_empty()) {
@@ -209,7 +232,15 @@ impl Room {
         for part in &layers {
             self.fill(source, part, disk.start, read)?;
         }
-        self.encode(disk, options)
+        if let Some((granules, values)) = known {
+            let mut checked = Checked::default();
+            checked.add_window(granules, &values, disk.start, &self.window);
+            if let Some(range) = checked.wrong.first() {
+                let path = source.layers[source.layers.len() - 1].path.clone();
+                return Err(ConvertError::OtherContent { path, range: range.clone() });
+            }
+        }
+        self.encode(disk, encoding)
     }
 
     fn fill(
@@ -237,7 +268,7 @@ impl Room {
     }
 
     /// The window as frames: runs of zeros, and what lies between them.
-    fn encode(&mut self, disk: Range<u64>, options: ConvertOptions) -> Result<(), ConvertError> {
+    fn encode(&mut self, disk: Range<u64>, encoding: Encoding) -> Result<(), ConvertError> {
         let Self { window, encoded, .. } = self;
         encoded.clear();
         if window.is_empty() {
@@ -250,14 +281,14 @@ impl Room {
         for (number, block) in window.chunks(ZERO_LEN as usize).enumerate() {
             let start = number * ZERO_LEN as usize;
             if is_zero(block) {
-                encoded.data(disk.start + data.start as u64, &window[data.clone()], options)?;
+                encoded.data(disk.start + data.start as u64, &window[data.clone()], encoding)?;
                 encoded.zero(disk.start + start as u64..disk.start + (start + block.len()) as u64);
                 data = start + block.len()..start + block.len();
             } else {
                 data.end = start + block.len();
             }
         }
-        encoded.data(disk.start + data.start as u64, &window[data], options)?;
+        encoded.data(disk.start + data.start as u64, &window[data], encoding)?;
         Ok(())
     }
 }

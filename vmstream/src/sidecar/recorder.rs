@@ -25,6 +25,11 @@ impl Recorder {
         Ok(Self { stream: StreamWriter::create(stream, meta)?, sidecar })
     }
 
+    /// Takes both, before anything was written to either.
+    pub fn new(stream: StreamWriter, sidecar: SidecarWriter) -> Self {
+        Self { stream, sidecar }
+    }
+
     /// How the disk is cut, for [`PlainSums::of`].
     pub fn granules(&self) -> Granules {
         self.sidecar.granules()

@@ -104,6 +104,14 @@ impl SidecarWriter {
         Ok(())
     }
 
+    /// Notes what another sidecar of a disk that is cut alike knows. Runs come in disk order, and nothing else with them.
+    pub fn run(&mut self, run: &Run) -> io::Result<()> {
+        for number in run.numbers() {
+            self.value(Some((number, run.value(number, self.granules))))?;
+        }
+        Ok(())
+    }
+
     /// Writes the rest and the head, and syncs the file.
     pub fn finish(mut self, head: &Head) -> io::Result<FinishedSidecar> {
         let done = self.collector.close();

@@ -6,8 +6,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 use vmstream::chain::{CheckpointName, cpt};
-use vmstream::stream::writer::StreamWriter;
-use vmstream::stream::{StreamMeta, codec};
+use vmstream::sidecar::{
+    Block, Digest, Granules, Head, PlainSums, SidecarWriter, StoredSums, StreamIdentity,
+};
+use vmstream::stream::writer::{FinishedStream, StreamWriter};
+use vmstream::stream::{FrameKind, StreamFile, StreamMeta, codec};
 
 /// Seconds of the first point's files; each later point is a minute newer.
 const FIRST_TIME: u64 = 1_795_000_000;
@@ -74,20 +77,26 @@ impl Link {
 pub(crate) struct Form {
     pub(crate) compression: Option<u32>,
     pub(crate) frame_len: usize,
+    pub(crate) sidecars: bool,
 }
 
 /// Writes a set of one disk `vda`: full, increments, and everything beside them.
 pub(crate) fn write_chain(dir: &Path, links: &[Link], form: Form) {
     std::fs::create_dir_all(dir.join("checkpoints")).unwrap();
     let names: Vec<CheckpointName> = (0..links.len() as u32).map(CheckpointName::new).collect();
+    let mut parent = None;
     for (link, name) in links.iter().zip(&names) {
         let time = UNIX_EPOCH + Duration::from_secs(FIRST_TIME + 60 * u64::from(name.number()));
         let file =
             if name.number() == 0 { "vda.full.data".to_owned() } else { format!("vda.inc.{name}.data") };
         let done = write_stream(&dir.join(&file), link, *name, form);
-        done.0.set_times(FileTimes::new().set_modified(time)).unwrap();
+        done.file.set_times(FileTimes::new().set_modified(time)).unwrap();
+        parent = form
+            .sidecars
+            .then(|| write_sidecar(&dir.join(&file), link, *name, (&done, parent, form)))
+            .flatten();
         let small = [
-            (format!("{file}.chksum"), done.1.to_string()),
+            (format!("{file}.chksum"), done.adler32.to_string()),
             (format!("vmconfig.{name}.xml"), DOMAIN.to_owned()),
             (
                 format!("checkpoints/{name}.xml"),
@@ -102,7 +111,7 @@ pub(crate) fn write_chain(dir: &Path, links: &[Link], form: Form) {
     std::fs::write(dir.join("made.cpt"), cpt::encode(&names)).unwrap();
 }
 
-fn write_stream(path: &Path, link: &Link, name: CheckpointName, form: Form) -> (File, u32) {
+fn write_stream(path: &Path, link: &Link, name: CheckpointName, form: Form) -> FinishedStream {
     let parent = name.number().checked_sub(1).filter(|_| !link.alone).map(CheckpointName::new);
     let meta = StreamMeta {
         virtual_size: link.size,
@@ -135,8 +144,72 @@ fn write_stream(path: &Path, link: &Link, name: CheckpointName, form: Form) -> (
             at += part.len() as u64;
         }
     }
-    let done = writer.finish().unwrap();
-    (done.file, done.adler32)
+    writer.finish().unwrap()
+}
+
+/// Writes the sidecar that belongs to a stream, as the engine does: every granule of a stream that stands alone, of an
+/// increment those that it touches. A placeholder has none.
+fn write_sidecar(
+    path: &Path,
+    link: &Link,
+    name: CheckpointName,
+    (done, parent, form): (&FinishedStream, Option<(Digest, Granules)>, Form),
+) -> Option<(Digest, Granules)> {
+    if link.alone && link.frames.is_empty() {
+        return None;
+    }
+    let granules = Granules::of_disk(link.size);
+    let stream = StreamFile::open(path).unwrap();
+    let sidecar = path.with_extension("idx");
+    let mut writer = SidecarWriter::create(&sidecar, granules).unwrap();
+    let (mut stored, mut plain) = (Vec::new(), Vec::new());
+    let frames = stream.frames().map(Result::unwrap).filter(|frame| frame.header.kind == FrameKind::Data);
+    for piece in frames.flat_map(|frame| frame.pieces().collect::<Vec<_>>()) {
+        stream.read_piece(&piece, &mut stored, &mut plain).unwrap();
+        let sums = PlainSums::of(piece.disk.start, &plain, granules);
+        let bytes = if form.compression.is_some() { &stored } else { &plain };
+        let (disk, place) = ((piece.disk.start, plain.len() as u64), (piece.stored_at, piece.stored_len));
+        writer.block(&Block::new(disk, place, &sums, &StoredSums::of(bytes)).unwrap()).unwrap();
+    }
+    let mut told = 0;
+    for (range, content) in &link.frames {
+        if link.alone && told < range.start {
+            writer.zero(told, range.start - told).unwrap();
+        }
+        match content {
+            Some(content) => {
+                let sums = PlainSums::of(range.start, content, granules);
+                writer.data(range.start, content.len() as u64, &sums).unwrap();
+            }
+            None if link.alone => writer.zero(range.start, range.end - range.start).unwrap(),
+            None => {}
+        }
+        told = range.end;
+    }
+    if link.alone && told < link.size {
+        writer.zero(told, link.size - told).unwrap();
+    }
+    let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+    let identity = StreamIdentity {
+        name: file,
+        size: done.size,
+        adler32: Some(done.adler32),
+        digest: Some(done.digest),
+    };
+    let linked = parent.filter(|(_, parent)| !link.alone && *parent == granules);
+    let head = Head {
+        writer: "test".to_owned(),
+        stream: identity,
+        target: "vda".to_owned(),
+        point: name.to_string(),
+        parent: (!link.alone).then(|| stream.meta().parent_checkpoint.clone()),
+        parent_sidecar: linked.map(|(digest, _)| digest),
+        taken_seconds: FIRST_TIME,
+        granules,
+        files: Vec::new(),
+    };
+    let done = writer.finish(&head).unwrap();
+    Some((done.digest, granules))
 }
 
 /// A definition that restore programs find the disk in.

@@ -1,0 +1,237 @@
+//! One point after the other into the new folder: its streams and images, the files beside them, and last the sidecars,
+//! which name them all.
+
+use super::encode::Tell;
+use super::new_set::NewSet;
+use super::plan::{NewFile, NewImage, NewPoint, NewStream, Plan};
+use super::source::{Source, Sums, whole};
+use super::{ConvertError, ConvertOptions, Converted, ConvertedStream, RawCopy, Shape, recompress, squash};
+use crate::chain::{PointId, StreamKind};
+use crate::sidecar::{
+    Digest, FileIdentity, Granules, Head, Ledger, PlainSums, Sidecar, SidecarWriter, StreamIdentity, Tables,
+};
+use crate::stream::writer::FinishedStream;
+use crate::verify::Watch;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where a stream and its sidecar wait.
+pub(super) struct Paths {
+    pub(super) stream: PathBuf,
+    pub(super) sidecar: PathBuf,
+}
+
+impl Paths {
+    /// A failed call on one of the two.
+    pub(super) fn failed(&self, source: io::Error) -> ConvertError {
+        ConvertError::Write { path: self.stream.clone(), source }
+    }
+}
+
+/// A stream that was written.
+pub(super) struct Written {
+    pub(super) stream: FinishedStream,
+    /// Still without its head. A placeholder has none.
+    pub(super) sidecar: Option<SidecarWriter>,
+    /// Digest of the sidecar whose place it takes.
+    pub(super) old: Option<Digest>,
+    /// Of each source, over every byte.
+    pub(super) sums: Sums,
+}
+
+/// A sidecar that waits for the names of the point's files.
+struct Waiting {
+    writer: SidecarWriter,
+    head: Head,
+    path: PathBuf,
+    old: Option<Digest>,
+}
+
+/// The points of a new set, as they are written.
+pub(super) struct Points<'a> {
+    new: NewSet,
+    options: ConvertOptions,
+    /// What is put together may not be what the guest had.
+    suspect: bool,
+    watch: &'a dyn Watch,
+    /// The sidecar that took the place of each old one, by their digests.
+    links: BTreeMap<Digest, Digest>,
+}
+
+impl<'a> Points<'a> {
+    pub(super) fn new(new: NewSet, options: ConvertOptions, suspect: bool, watch: &'a dyn Watch) -> Self {
+        Self { new, options, suspect, watch, links: BTreeMap::new() }
+    }
+
+    /// Writes a point; `list` is the checkpoint list as it is at that point.
+    pub(super) fn write(
+        &mut self,
+        point: &NewPoint<'_>,
+        list: Option<(&str, Vec<u8>)>,
+        converted: &mut Converted,
+    ) -> Result<(), ConvertError> {
+        let (mut waiting, mut files) = (Vec::new(), Vec::new());
+        for stream in &point.streams {
+            let (done, sidecar, checksum) = self.stream(point, stream)?;
+            converted.streams.push(done);
+            waiting.extend(sidecar);
+            files.push(checksum);
+        }
+        for image in &point.images {
+            let (done, sidecar) = self.image(point, image)?;
+            converted.raw_images.push(done);
+            waiting.push(sidecar);
+        }
+        let watch = self.watch;
+        for NewFile { name, from, time } in &point.files {
+            files.push(self.new.copy(name, from, *time, |_, part| seen(watch, part))?);
+        }
+        files.extend(list.map(|(name, content)| FileIdentity::of(name, &content)));
+        for Waiting { writer, head, path, old } in waiting {
+            let done = writer.finish(&Head { files: files.clone(), ..head });
+            let done = done.map_err(|source| ConvertError::Write { path: path.clone(), source })?;
+            self.new.finish(&path, &done.file, point.time)?;
+            self.links.extend(old.map(|old| (old, done.digest)));
+        }
+        converted.points.push(point.id);
+        Ok(())
+    }
+
+    /// Writes what belongs to no point, and lets the new set appear.
+    pub(super) fn publish(mut self, plan: &Plan<'_>) -> Result<(), ConvertError> {
+        let watch = self.watch;
+        for NewFile { name, from, time } in &plan.files {
+            self.new.copy(name, from, *time, |_, part| seen(watch, part))?;
+        }
+        let newest = plan.points.iter().rev().find(|point| matches!(point.id, PointId::Checkpoint(_)));
+        if let Some((name, point)) = plan.list.as_ref().zip(newest) {
+            self.new.write(name, &plan.list_at(point.id), point.time)?;
+        }
+        self.new.publish()
+    }
+
+    /// Writes one stream and its checksum file.
+    fn stream(
+        &mut self,
+        point: &NewPoint<'_>,
+        stream: &NewStream<'_>,
+    ) -> Result<(ConvertedStream, Option<Waiting>, FileIdentity), ConvertError> {
+        let source = Source::open(&stream.sources)?;
+        let name = stream.kind.file_name(&stream.disk);
+        let paths = self.paths(&name, stream)?;
+        let Written { stream: done, sidecar, old, sums } = match stream.shape {
+            Shape::SamePoints => recompress::run(&source, &paths, self.options, self.watch)?,
+            Shape::Full(_) => {
+                let tell = if self.suspect { Tell::Nothing } else { Tell::All };
+                squash::run(&source, &paths, tell, self.options, self.watch)?
+            }
+        };
+        let unproven = source.check(&sums)?;
+        self.new.finish(&paths.stream, &done.file, point.time)?;
+        let checksum =
+            self.new.write(&format!("{name}.chksum"), done.adler32.to_string().as_bytes(), point.time)?;
+        let identity = StreamIdentity {
+            name: name.clone(),
+            size: done.size,
+            adler32: Some(done.adler32),
+            digest: Some(done.digest),
+        };
+        let waiting = match sidecar {
+            None => None,
+            Some(writer) => {
+                let mut head = head(point, stream.disk.as_str(), identity, writer.granules());
+                if stream.shape == Shape::SamePoints {
+                    self.link(&source, &mut head);
+                }
+                self.new.expect(&stream.kind.sidecar_name(&stream.disk));
+                Some(Waiting { writer, head, path: paths.sidecar, old })
+            }
+        };
+        let done = ConvertedStream {
+            file: name,
+            disk: stream.disk.clone(),
+            source_bytes: stream.sources.iter().map(|entry| entry.file_len).sum(),
+            file_bytes: done.size,
+            data_bytes: done.data_size,
+            unproven,
+        };
+        Ok((done, waiting, checksum))
+    }
+
+    fn paths(&mut self, name: &str, stream: &NewStream<'_>) -> Result<Paths, ConvertError> {
+        let sidecar = self.new.unfinished_path(&stream.kind.sidecar_name(&stream.disk));
+        Ok(Paths { stream: self.new.unfinished(name)?, sidecar })
+    }
+
+    /// What an increment builds on, and when it was taken.
+    fn link(&self, source: &Source<'_>, head: &mut Head) {
+        let meta = source.newest();
+        head.parent = meta.incremental.then(|| meta.parent_checkpoint.clone());
+        if let Some(Some(old)) = source.sidecars().pop() {
+            head.taken_seconds = old.head().taken_seconds;
+            let parent = old.head().parent_sidecar;
+            head.parent_sidecar = parent.and_then(|parent| self.links.get(&parent).copied());
+        }
+    }
+
+    /// Copies a raw image, and writes its sidecar from what is read.
+    fn image(
+        &mut self,
+        point: &NewPoint<'_>,
+        image: &NewImage<'_>,
+    ) -> Result<(RawCopy, Waiting), ConvertError> {
+        let NewImage { disk, source, taken } = image;
+        let (kind, granules) = (StreamKind::Copy, Granules::of_disk(source.len));
+        let (name, sidecar) = (kind.file_name(disk), kind.sidecar_name(disk));
+        let path = self.new.unfinished(&sidecar)?;
+        let failed = |source| ConvertError::Write { path: path.clone(), source };
+        let sidecar_failed = |error| ConvertError::Sidecar { stream: source.path.clone(), source: error };
+        let old = source.sidecar.as_deref().and_then(|path| whole(Sidecar::open(path).ok()?));
+        let old = old.filter(|old| old.head().fits(&name, source.len, None));
+        let ledger = Ledger::of(Tables::new(vec![old]), source.len).map_err(sidecar_failed)?;
+        let mut writer = SidecarWriter::create(&path, granules).map_err(failed)?;
+        let watch = self.watch;
+        let copied = self.new.copy(&name, &source.path, point.time, |at, part| {
+            if let Some(ledger) = &ledger {
+                ledger.note(at, part);
+            }
+            writer.data(at, part.len() as u64, &PlainSums::of(at, part, granules))?;
+            seen(watch, part)
+        })?;
+        let checked = ledger.map(Ledger::finish);
+        if let Some(range) = checked.as_ref().and_then(|checked| checked.wrong.first()) {
+            return Err(ConvertError::RawContent { path: source.path.clone(), range: range.clone() });
+        }
+        let proven = checked.is_some_and(|checked| checked.unproven_bytes == 0);
+        let identity = StreamIdentity { name: name.clone(), size: copied.size, adler32: None, digest: None };
+        let head = head(point, disk.as_str(), identity, granules);
+        let done = RawCopy { file: name, disk: disk.clone(), taken: *taken, proven };
+        Ok((done, Waiting { writer, head, path, old: None }))
+    }
+}
+
+fn seen(watch: &dyn Watch, part: &[u8]) -> io::Result<()> {
+    watch.read(part.len() as u64);
+    Ok(())
+}
+
+/// A head of something that stands alone. The point's files are not known yet.
+fn head(point: &NewPoint<'_>, target: &str, stream: StreamIdentity, granules: Granules) -> Head {
+    Head {
+        writer: format!("vmstream {}", env!("CARGO_PKG_VERSION")),
+        stream,
+        target: target.to_owned(),
+        point: point.id.ident(),
+        parent: None,
+        parent_sidecar: None,
+        taken_seconds: seconds(point.time),
+        granules,
+        files: Vec::new(),
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
