@@ -47,7 +47,11 @@ fn digests(dir: &Path) -> Vec<DiskDigest> {
     let set = BackupSet::open(dir).unwrap();
     let report = verify_set(&set, VerifyOptions { depth: Depth::Deep, workers: WORKERS }, &());
     assert_eq!(report.verdict(), Verdict::Good, "{:?}", report.findings);
-    report.digests
+    let wrong =
+        report.digests.iter().filter_map(|found| found.checked.as_ref()).any(|found| !found.wrong.is_empty());
+    assert!(!wrong, "{:?}", report.digests);
+    // What proves them is another matter.
+    report.digests.into_iter().map(|found| DiskDigest { checked: None, ..found }).collect()
 }
 
 /// The disk as it was at a point.
