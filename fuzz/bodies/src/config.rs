@@ -1,9 +1,10 @@
-//! The files of an instance: Bash assignments and TOML.
+//! The files of an instance, Bash assignments and TOML, and the patterns in them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use vmbackup::config::{ConfigError, Loaded, load};
+use vmbackup::policy::glob::Pattern;
 
 use crate::structured::Structured;
 
@@ -73,4 +74,22 @@ pub(crate) fn round_trip(input: &[u8]) {
             Err(error) => panic!("{error}: {files:?}"),
         }
     }
+}
+
+/// A pattern and a name, with a zero byte between them. Every text is a pattern, and one that is all plain matches
+/// itself.
+pub(crate) fn glob(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let (pattern, name) = text.split_once('\0').unwrap_or((text, "web-1"));
+    // libvirt's names have 255 characters at most; reading takes the square of a pattern's length.
+    let cut = |text: &str, most| text.chars().take(most).collect::<String>();
+    let (pattern, name) = (cut(pattern, 400), cut(name, 60));
+    let read = Pattern::new(&pattern);
+    assert_eq!(read.to_string(), pattern);
+    read.matches(&name);
+    let quoted: String = name.chars().flat_map(|c| ['\\', c]).collect();
+    assert!(Pattern::new(&quoted).matches(&name));
+    assert!(Pattern::new("*").matches(&name));
+    let either = format!("@(x|{quoted})");
+    assert!(Pattern::new(&either).matches(&name), "{either}");
 }

@@ -92,6 +92,13 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "agent_reply", body: host::agent_reply, allowance: TEXT, seeds: seeds::agent_replies },
     Target { name: "block_status", body: host::block_status, allowance: TEXT, seeds: seeds::noise },
+    Target {
+        name: "glob",
+        body: config::glob,
+        // Places in a name, for each group and place.
+        allowance: Allowance { fixed: 8 * MIB, per_byte: 64 << 10 },
+        seeds: seeds::globs,
+    },
     Target { name: "conf", body: config::conf, allowance: CONFIG, seeds: seeds::confs },
     Target { name: "toml", body: config::toml, allowance: CONFIG, seeds: seeds::tomls },
     Target { name: "config_round_trip", body: config::round_trip, allowance: CONFIG, seeds: seeds::noise },

@@ -384,3 +384,22 @@ pub(crate) fn tomls() -> Vec<Vec<u8>> {
     all.push(sample("vmbackup.toml"));
     all
 }
+
+/// Each kind of pattern, and nests of them.
+pub(crate) fn globs() -> Vec<Vec<u8>> {
+    let nest = |opening: &str, depth| {
+        format!("{}a{}\0aaaaaaaaaaaaaaaaaaaaaaaa", opening.repeat(depth), ")".repeat(depth))
+    };
+    texts(&[
+        "web-*\0web-1",
+        "[a-c][!x][[:digit:]_]?\0ab1x",
+        "@(web|db)-+([0-9])\0db-12",
+        "!(test*|*-old)\0web",
+        "?(a)*(b|c)\\*[\0abcb*[",
+        "[]a]\0]",
+        &nest("!(*", 20),
+        &nest("+(*", 12),
+        &nest("@(", 100),
+        &nest("@([", 100),
+    ])
+}

@@ -89,7 +89,7 @@ macro_rules! targets {
 
 targets! {
     frame meta trailer piece stream stream_round_trip sidecar recorder_round_trip names checkpoint_list chain domain_xml checkpoint_xml
-    checkpoint_round_trip agent_reply block_status conf toml config_round_trip
+    checkpoint_round_trip agent_reply block_status glob conf toml config_round_trip
 }
 
 /// A target that is only in one of the three places would run in none of the others.

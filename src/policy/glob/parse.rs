@@ -3,19 +3,26 @@
 use super::set::CharSet;
 use super::{Node, Repeat};
 
+/// How deep groups may nest: the stack has an end. What is deeper stands for itself.
+const MAX_DEPTH: u32 = 32;
+
 /// Reads a whole pattern.
-pub(super) fn sequence(text: &[char]) -> Vec<Node> {
+pub(super) fn pattern(text: &[char]) -> Vec<Node> {
+    sequence(text, 0)
+}
+
+fn sequence(text: &[char], depth: u32) -> Vec<Node> {
     let mut nodes = Vec::new();
     let mut at = 0;
     while at < text.len() {
-        at = node(text, at, &mut nodes);
+        at = node(text, at, depth, &mut nodes);
     }
     nodes
 }
 
 /// Reads one node and returns where the next one begins.
-fn node(text: &[char], at: usize, nodes: &mut Vec<Node>) -> usize {
-    if let Some((group, end)) = group(text, at) {
+fn node(text: &[char], at: usize, depth: u32, nodes: &mut Vec<Node>) -> usize {
+    if let Some((group, end)) = group(text, at, depth) {
         nodes.push(group);
         return end;
     }
@@ -39,7 +46,7 @@ fn node(text: &[char], at: usize, nodes: &mut Vec<Node>) -> usize {
 }
 
 /// Reads `?(a|b)` and the like, and returns where what follows begins. `None` when there is no group here, or no end of it.
-fn group(text: &[char], at: usize) -> Option<(Node, usize)> {
+fn group(text: &[char], at: usize, depth: u32) -> Option<(Node, usize)> {
     let repeat = match text[at] {
         '@' => Repeat::Once,
         '?' => Repeat::AtMostOnce,
@@ -48,21 +55,21 @@ fn group(text: &[char], at: usize) -> Option<(Node, usize)> {
         '!' => Repeat::Not,
         _ => return None,
     };
-    if text.get(at + 1) != Some(&'(') {
+    if text.get(at + 1) != Some(&'(') || depth >= MAX_DEPTH {
         return None;
     }
     let mut alternatives = Vec::new();
     let mut begin = at + 2;
-    let mut depth = 0;
+    let mut open = 0;
     let mut next = begin;
     while let Some(c) = text.get(next) {
         match c {
             '\\' => next += 1,
             '[' => next = CharSet::read(text, next).map_or(next, |(_, end)| end - 1),
-            '(' => depth += 1,
-            ')' if depth > 0 => depth -= 1,
-            '|' | ')' if depth == 0 => {
-                alternatives.push(sequence(&text[begin..next]));
+            '(' => open += 1,
+            ')' if open > 0 => open -= 1,
+            '|' | ')' if open == 0 => {
+                alternatives.push(sequence(&text[begin..next], depth + 1));
                 begin = next + 1;
                 if *c == ')' {
                     return Some((Node::Group(repeat, alternatives), begin));

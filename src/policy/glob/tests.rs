@@ -176,3 +176,16 @@ fn no_pattern_takes_for_ever() {
     let pattern = Pattern::new(&format!("{}b", "*(*(a)*(a))".repeat(8)));
     assert!(!pattern.matches(&"a".repeat(60)));
 }
+
+#[test]
+fn nests_of_groups_take_neither_the_stack_nor_for_ever() {
+    let nest = |opening: &str, depth: usize| format!("{}a{}", opening.repeat(depth), ")".repeat(depth));
+    let name = "a".repeat(60);
+    // A star in each: every level asks about every place. From the third on, each level says the opposite of the one in
+    // it. (Bash is no judge here: it gets `!(…)` inside of another group wrong.)
+    assert!(Pattern::new(&nest("!(*", 31)).matches(&name));
+    assert!(!Pattern::new(&nest("!(*", 30)).matches(&name));
+    assert!(Pattern::new(&nest("@(", 32)).matches("a"));
+    // Deeper, Bash's answer would be yes as well; here the rest stands for itself.
+    assert!(!Pattern::new(&nest("@(", 20_000)).matches("a"));
+}
