@@ -7,12 +7,13 @@ meta:
   endian: le
   encoding: ASCII
 doc: |
-  A disk image, or what changed in it, as frames of data and zeros: versions 1 and 2, compressed and not.
+  A disk image, or what changed in it, as frames of data and zeros: versions 1 to 3, compressed and not.
   The text is chapter 1 of this specification (1-stream.md); where the two differ, the text holds.
 
   What a grammar cannot say, a reader checks by itself: hex digits are lower case; frames are in order, do not
   overlap and end inside the disk; none is empty; stop and comp carry zeros; dataSize is the sum of all data
-  frames; the meta text and the trailer are JSON. The trailer is not needed here: an LZ4 frame tells its own end.
+  frames; the meta text and the trailer are JSON. The trailer is not needed here: an LZ4 or
+  zstd frame tells its own end. Which of the two it must be, the meta text says.
 doc-ref: 1-stream.md
 seq:
   - id: meta
@@ -99,7 +100,7 @@ types:
         if: not _root.is_compressed
       - id: pieces
         doc: Each holds 32 MiB of content, the last one what is left.
-        type: lz4_frame
+        type: compressed_frame
         repeat: expr
         repeat-expr: (length + 33554431) / 33554432
         if: _root.is_compressed
@@ -126,11 +127,72 @@ types:
         contents: comp
       - id: range
         type: range
-  lz4_frame:
-    doc: A frame of the LZ4 frame format, without dictionary.
+  compressed_frame:
     seq:
       - id: magic
-        contents: [0x04, 0x22, 0x4d, 0x18]
+        doc: 0x184d2204 for LZ4, 0xfd2fb528 for zstd.
+        type: u4
+        valid:
+          any-of:
+            - 0x184d2204
+            - 0xfd2fb528
+      - id: lz4
+        type: lz4_frame
+        if: magic == 0x184d2204
+      - id: zstd
+        type: zstd_frame
+        if: magic == 0xfd2fb528
+  zstd_frame:
+    doc: A zstd frame (RFC 8878) behind its magic number, without dictionary.
+    seq:
+      - id: descriptor
+        type: u1
+        valid:
+          expr: (_ & 3) == 0
+      - id: window
+        type: u1
+        if: (descriptor & 32) == 0
+      - id: content_size_1
+        type: u1
+        if: (descriptor & 224) == 32
+      - id: content_size_2
+        size: 2
+        if: (descriptor & 192) == 64
+      - id: content_size_4
+        type: u4
+        if: (descriptor & 192) == 128
+      - id: content_size_8
+        type: u8
+        if: (descriptor & 192) == 192
+      - id: blocks
+        type: zstd_block
+        repeat: until
+        repeat-until: (_.head & 1) == 1
+      - id: content_checksum
+        doc: The low half of xxHash, 64 bits, of the content.
+        type: u4
+        if: (descriptor & 4) != 0
+  zstd_block:
+    seq:
+      - id: head
+        doc: Whether it is the last one, kind (1 repeats one byte), low bits of the size.
+        type: u1
+      - id: size_middle
+        type: u1
+      - id: size_high
+        type: u1
+      - id: bytes
+        size: size
+        if: (head & 6) != 2
+      - id: repeated
+        type: u1
+        if: (head & 6) == 2
+    instances:
+      size:
+        value: head / 8 + size_middle * 32 + size_high * 8192
+  lz4_frame:
+    doc: A frame of the LZ4 frame format behind its magic number, without dictionary.
+    seq:
       - id: flags
         type: u1
       - id: block_descriptor

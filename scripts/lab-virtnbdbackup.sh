@@ -1,17 +1,15 @@
 #!/bin/bash
-# Unpacks the newest virtnbdbackup (Debian sid) into target/lab, without installing it.
+# Unpacks the virtnbdbackup of a Debian suite into target/lab, without installing it.
 #
-#   lab-virtnbdbackup.sh [--refresh] [--dry-run]
+#   lab-virtnbdbackup.sh [--refresh] [--dry-run] [SUITE]
 #
-# Makes target/lab/virtnbdbackup-sid and target/lab/virtnbdrestore-sid, which run it with the Python libraries
-# of this machine. apt fetches it with its own lists and cache, so the machine's sources stay as they are.
+# SUITE is sid, the newest one, unless another is named. Makes target/lab/virtnbdbackup-SUITE and
+# target/lab/virtnbdrestore-SUITE, which run it with the Python libraries of this machine. apt fetches it with its own lists and cache, so the machine's sources stay as they are.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
 readonly lab=${CARGO_TARGET_DIR:-$root/target}/lab
-readonly unpacked=$lab/virtnbdbackup-sid.d
-readonly state=$lab/apt-sid
 readonly keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 say() { printf 'lab-virtnbdbackup: %s\n' "$*"; }
@@ -20,7 +18,7 @@ die() {
 	exit 1
 }
 
-works() { "$lab/virtnbdrestore-sid" --version >/dev/null 2>&1 && "$lab/virtnbdbackup-sid" --version >/dev/null 2>&1; }
+works() { "$lab/virtnbdrestore-$suite" --version >/dev/null 2>&1 && "$lab/virtnbdbackup-$suite" --version >/dev/null 2>&1; }
 
 # A mirror that lags behind is good enough here: the signature is still checked.
 isolated() {
@@ -39,10 +37,10 @@ fetch() {
 	rm -rf "$state"
 	mkdir -p "$state"/{lists/partial,cache/archives/partial,state,download}
 	: >"$state/status"
-	echo "deb [signed-by=$keyring] http://deb.debian.org/debian sid main" >"$state/sources.list"
-	isolated apt-get -q update >"$state/log" 2>&1 || die "Cannot read sid's package list: $(tail -n3 "$state/log")"
+	echo "deb [signed-by=$keyring] http://deb.debian.org/debian $suite main" >"$state/sources.list"
+	isolated apt-get -q update >"$state/log" 2>&1 || die "Cannot read the package list of $suite: $(tail -n3 "$state/log")"
 	(cd "$state/download" && isolated apt-get -q download virtnbdbackup) >>"$state/log" 2>&1 ||
-		die "Cannot fetch virtnbdbackup of sid: $(tail -n3 "$state/log")"
+		die "Cannot fetch virtnbdbackup of $suite: $(tail -n3 "$state/log")"
 	package=$(echo "$state"/download/virtnbdbackup_*.deb)
 	rm -rf "$unpacked"
 	dpkg-deb -x "$package" "$unpacked"
@@ -52,32 +50,40 @@ fetch() {
 
 write_wrapper() {
 	local tool=$1
-	cat >"$lab/$tool-sid.new" <<-END
+	cat >"$lab/$tool-$suite.new" <<-END
 		#!/bin/sh
 		# Runs the $tool that lies unpacked beside this file.
 		PYTHONPATH='$unpacked/usr/lib/python3/dist-packages' PYTHONDONTWRITEBYTECODE=1 \\
 		exec /usr/bin/python3 '$unpacked/usr/bin/$tool' "\$@"
 	END
-	chmod +x "$lab/$tool-sid.new"
-	mv "$lab/$tool-sid.new" "$lab/$tool-sid"
+	chmod +x "$lab/$tool-$suite.new"
+	mv "$lab/$tool-$suite.new" "$lab/$tool-$suite"
 }
 
-case ${1-} in
+how=''
+if [[ ${1-} == --* ]]; then
+	how=$1
+	shift
+fi
+readonly suite=${1:-sid}
+readonly unpacked=$lab/virtnbdbackup-$suite.d state=$lab/apt-$suite
+[[ $# -le 1 && $suite =~ ^[a-z]+$ ]] || how=--help
+case $how in
 '') if works; then exit 0; fi ;;
 --dry-run)
-	works || say "would unpack the newest virtnbdbackup of sid into $unpacked"
+	works || say "would unpack the virtnbdbackup of $suite into $unpacked"
 	exit 0
 	;;
 --refresh) ;;
-*) die "usage: lab-virtnbdbackup.sh [--refresh] [--dry-run]" ;;
+*) die "usage: lab-virtnbdbackup.sh [--refresh] [--dry-run] [SUITE]" ;;
 esac
 
 [[ -r $keyring ]] || die "$keyring is missing; install-deps.sh lab installs it"
 mkdir -p "$lab"
-exec 9>"$lab/virtnbdbackup-sid.lock"
+exec 9>"$lab/virtnbdbackup-$suite.lock"
 flock 9
 fetch
 write_wrapper virtnbdbackup
 write_wrapper virtnbdrestore
-works || die "It does not run: $("$lab/virtnbdrestore-sid" --version 2>&1 | tail -n2)"
-say "$("$lab/virtnbdrestore-sid" --version 2>&1)"
+works || die "It does not run: $("$lab/virtnbdrestore-$suite" --version 2>&1 | tail -n2)"
+say "$("$lab/virtnbdrestore-$suite" --version 2>&1)"

@@ -5,7 +5,8 @@
     make.py --check     say whether the files are what this script makes; exit 1 when not
     make.py DIR         write them elsewhere
 
-Independent of the project's own code, and deterministic: plain Python, its own LZ4 (lz4frame.py), no clock.
+Independent of the project's own code, and deterministic: plain Python, its own LZ4 and zstd (lz4frame.py,
+zstdframe.py), no clock.
 README.md beside it says what the JSON means.
 """
 
@@ -17,10 +18,11 @@ import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import lz4frame  # noqa: E402
+import zstdframe  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MIB = 1 << 20
-PIECE = 32 * MIB  # longest content of one LZ4 frame
+PIECE = 32 * MIB  # longest content of one compressed frame
 CRLF = b"\r\n"
 HEADER = 40
 
@@ -70,17 +72,20 @@ def meta_fields(level, virtual_size, data_size, **changed):
 class Stream:
     """One stream and what a reader must make of it."""
 
-    def __init__(self, level=None, virtual_size=MIB, compressed=None, **changed):
+    def __init__(self, level=None, virtual_size=MIB, compressed=None, zstd=False, **changed):
+        if zstd:
+            changed = {"compressionMethod": "zstd", "streamVersion": 3, **changed}
         self.level, self.virtual_size, self.changed = level, virtual_size, changed
-        # Whether payloads are LZ4 frames; follows from the level but for a few old forms.
+        # Whether payloads are compressed frames; follows from the level but for a few old forms.
         self.compressed = level is not None if compressed is None else compressed
+        self.codec = zstdframe if zstd else lz4frame
         self.items = []
 
     def data(self, start, plain, pieces=None, **form):
-        """`pieces`: stored forms to use instead of this script's LZ4 frames. `form`: how those are made."""
+        """`pieces`: stored forms to use instead of this script's frames. `form`: how those are made."""
         if self.compressed and pieces is None:
             cuts = range(0, len(plain), PIECE) if plain else [0]
-            pieces = [lz4frame.frame(plain[at : at + PIECE], **form) for at in cuts]
+            pieces = [self.codec.frame(plain[at : at + PIECE], **form) for at in cuts]
         self.items.append(("data", start, plain, pieces or [plain]))
         return self
 
@@ -157,7 +162,7 @@ def good(name, about, stream, **how):
         "size": len(raw),
         "adler32": zlib.adler32(raw),
         "meta": stream.meta(),
-        "lz4": stream.compressed,
+        "coding": ("zstd" if stream.codec is zstdframe else "lz4") if stream.compressed else "plain",
         "frames": stream.frames,
         "trailer": stream.trailer,
     }
@@ -265,6 +270,40 @@ def make_good():
          Stream(1, virtual_size=64 * MIB).zero(0, 7).data(7, bytes(PIECE) + b"abc").zero(PIECE + 10, 100))
 
 
+# words(1000, 30), compressed by the program zstd 1.5.4 at level 19 with a checksum.
+ZSTD_WORDS = bytes.fromhex(
+    "28b52ffd64e80205030022061010c0b70100bcf8f72291dd9b7670f48312677572eb8ac4b33ab942249ed5c94d917856271745e2599ddc"
+    "13896775724d249ed5c92d9178562783be6d4321c78c4ca810e00dfb06e0e7105604c80781e176449e541f11b9a44e7be1a6148cf2b20f"
+)
+
+
+def small_zstd():
+    """An ordinary zstd full."""
+    return (
+        Stream(3, zstd=True).data(0, words(1000, 30), pieces=[ZSTD_WORDS]).zero(1000, 65536)
+        .data(73728, content(1000, 3)).zero(74728, MIB - 74728)
+    )
+
+
+def make_good_zstd():
+    good("zstd", "Version 3: every data frame is one zstd frame.", small_zstd())
+    good("zstd-no-frames", "A stream without data has an empty trailer.", Stream(3, zstd=True))
+    good("zstd-padded", "Padding does not depend on compression.", small_zstd(), pad=40)
+    good("zstd-increment", "An increment that writes zeros as data.",
+         Stream(19, zstd=True, incremental=True, checkpointName="virtnbdbackup.12",
+                parentCheckpoint="virtnbdbackup.11")
+         .data(0, bytes(65536)).data(MIB - 512, words(512, 9)))
+    text = words(150000, 10)
+    good("zstd-forms", "zstd frames with and without checksum and size; raw and repeated blocks, an empty last one.",
+         Stream(1, zstd=True)
+         .data(0, text)
+         .data(150000, text, checksum=False)
+         .data(300000, text, sized=False)
+         .data(450000, text, sized=False, checksum=False, block=1000)
+         .data(600000, bytes(300000))
+         .data(900000, b"x"))
+
+
 def version_1(**changed):
     """An increment of old times. `None` takes a field away."""
     stream = Stream(incremental=True, parentCheckpoint="virtnbdbackup.0", compressionMethod=None, **changed)
@@ -282,6 +321,7 @@ def other_json(fields):
 
 
 def make_bad():
+    bad_zstd()
     bad_meta()
     bad_cuts()
     bad_frames()
@@ -316,8 +356,18 @@ def bad_meta():
         ("meta-bad-utf-8", "JSON is UTF-8.", "meta-not-json",
          lambda f: json.dumps(f).encode().replace(b"vda", b"v\xffa")),
         ("meta-list", "JSON, but no object.", "meta-not-an-object", lambda f: json.dumps([f])),
-        ("meta-version-3", "A version from later.", "meta-version",
-         lambda f: json.dumps({**f, "streamVersion": 3})),
+        ("meta-version-4", "A version from later.", "meta-version",
+         lambda f: json.dumps({**f, "streamVersion": 4})),
+        ("meta-version-3-plain", "Version 3 is zstd.", "meta-field",
+         lambda f: json.dumps({**f, "streamVersion": 3, "compressionMethod": "zstd"})),
+        ("meta-version-3-lz4", "Version 3 is zstd.", "meta-field",
+         lambda f: json.dumps({**f, "streamVersion": 3, "compressed": 1})),
+        ("meta-version-2-zstd", "zstd needs version 3.", "meta-field",
+         lambda f: json.dumps({**f, "compressionMethod": "zstd", "compressed": 1})),
+        ("meta-zstd-level-0", "zstd has levels from 1 on.", "meta-field",
+         lambda f: json.dumps({**f, "streamVersion": 3, "compressionMethod": "zstd", "compressed": 0})),
+        ("meta-method-unknown", "A method from later.", "meta-field",
+         lambda f: json.dumps({**f, "compressionMethod": "other", "compressed": 1})),
         ("meta-version-0", "A version that never was.", "meta-version",
          lambda f: json.dumps({**f, "streamVersion": 0})),
         ("meta-version-text", "A version that is no number.", "meta-field",
@@ -601,6 +651,54 @@ def bad_payloads():
             "refuses")
 
 
+def bad_zstd():
+    """zstd streams whose structure is whole and whose content is not, and trailers that no zstd stream has."""
+    text = words(100000, 20)
+    whole = zstdframe.frame(text)
+
+    def payload(name, about, stored, code, grammar):
+        stream = Stream(3, zstd=True).zero(0, 512).data(512, text, pieces=[stored]).data(100512, b"after")
+        raw = stream.build()
+        frame = stream.frames[1]
+        frame["crc32"] = None
+        bad(name, about, raw, code, frame["stored_at"], 1, stream.frames, grammar, lost=[512, 512 + len(text)])
+
+    payload("zstd-block-flip", "A changed byte inside a block: the content's checksum differs.",
+            put(whole, 5000, bytes([whole[5000] ^ 1])), "payload-damaged", "accepts")
+    payload("zstd-content-sum", "The content's checksum differs.",
+            put(whole, len(whole) - 4, b"\0\0\0\0"), "payload-damaged", "accepts")
+    payload("zstd-magic", "Not a zstd frame but one to be skipped.", put(whole, 0, b"\x50\x2a\x4d\x18"),
+            "payload-damaged", "refuses")
+    payload("zstd-lz4-frame", "Not a zstd frame but an LZ4 one.", lz4frame.frame(text), "payload-damaged", "accepts")
+    payload("zstd-dictionary", "A frame that needs a dictionary.", zstdframe.frame(text, dictionary=7),
+            "payload-damaged", "refuses")
+    payload("zstd-too-few-bytes", "The zstd frame holds one byte less than the data frame says.",
+            zstdframe.frame(text[:-1]), "payload-length", "accepts")
+    payload("zstd-too-many-bytes", "The zstd frame holds one byte more than the data frame says.",
+            zstdframe.frame(text + b"x"), "payload-length", "accepts")
+    payload("zstd-too-many-unsized", "The same, and the zstd frame does not say it.",
+            zstdframe.frame(text + b"x", sized=False), "payload-length", "accepts")
+    payload("zstd-content-size", "The zstd frame claims more content than it holds.",
+            zstdframe.frame(text, claimed=len(text) + 1), "payload-length", "accepts")
+    payload("zstd-bytes-behind", "Bytes between the zstd frame and the line end.", whole + b"\0\0",
+            "payload-trailing", "refuses")
+    payload("zstd-two-frames", "Two zstd frames that hold the content together.",
+            zstdframe.frame(text[:50000]) + zstdframe.frame(text[50000:]), "payload-trailing", "refuses")
+    payload("zstd-frame-cut", "The zstd frame has no end, the trailer fits all the same.", whole[:-8], "payload-cut",
+            "refuses")
+    stored = zstdframe.frame(bytes(PIECE), checksum=False)
+    for name, about, entry in [
+        ("zstd-32-mib", "Data frames of zstd streams are shorter than 32 MiB.", len(stored)),
+        ("zstd-pieces", "Trailers of zstd streams have plain numbers only.", {str(len(stored)): [len(stored)]}),
+    ]:
+        stream = Stream(1, zstd=True, virtual_size=64 * MIB).data(0, bytes(PIECE), pieces=[stored])
+        raw = stream.build(trailer=json.dumps([entry]))
+        bad(name, about, raw, "trailer-form", stream.at["trailer"], 0, grammar="accepts", lost=[0, 64 * MIB])
+    stream = Stream(1, zstd=True, virtual_size=64 * MIB).data(0, bytes(8 * MIB), pieces=[stored[:100]])
+    bad("zstd-trailer-small", "Fewer bytes than zstd can make of the content.", stream.build(),
+        "trailer-stored-length", stream.at["trailer"], 0, grammar="refuses", lost=[0, 64 * MIB])
+
+
 def claim(frame, size):
     """An LZ4 frame that claims another content size, its descriptor's checksum made right again."""
     descriptor = frame[4:6] + struct.pack("<Q", size)
@@ -612,6 +710,7 @@ def claim(frame, size):
 
 def files():
     make_good()
+    make_good_zstd()
     make_bad()
     out = {}
     index = {"good": [], "bad": []}

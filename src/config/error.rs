@@ -99,6 +99,18 @@ pub enum ConfigError {
         /// Each value.
         problems: Vec<InvalidValue>,
     },
+    /// Values that are allowed, but not together.
+    #[error("{source_of_value}: {key}={value:?} cannot be: {why}")]
+    Contradiction {
+        /// The key.
+        key: String,
+        /// Its value as written.
+        value: String,
+        /// Where.
+        source_of_value: Source,
+        /// What it contradicts, and what to do.
+        why: String,
+    },
     /// No target for the backups.
     #[error(
         "BACKUP_PATH is not set; set it in {} to the directory that holds the backups",

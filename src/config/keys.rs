@@ -109,6 +109,8 @@ macro_rules! settings_table {
             $($( $(#[doc = $doc])+ pub $field: $type, )+)+
             /// Rotation policy of single domains, by their exact name.
             pub vm_policies: BTreeMap<String, RotationPolicy>,
+            /// How to compress: what the keys about it come to.
+            pub compression: CompressionChoice,
             /// Patterns for names of domains that are not backed up, in the order written.
             pub exclude_patterns: Vec<String>,
             texts: BTreeMap<&'static str, String>,
@@ -125,6 +127,7 @@ macro_rules! settings_table {
                 Some(Self {
                     $($( $field: $field?, )+)+
                     vm_policies: BTreeMap::new(),
+                    compression: CompressionChoice::default(),
                     exclude_patterns: Vec::new(),
                     texts,
                 })

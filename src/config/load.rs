@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::bash::{self, Variables};
+use super::compression;
 use super::error::{ConfigError, InvalidValue};
 use super::files::{instance_dir, read_if_present};
 use super::keys::Key;
@@ -138,6 +139,7 @@ fn settle(
         sources.insert(format!("{EXCLUDE_PATTERNS}[{number}]"), Source::File(pattern.at));
         settings.exclude_patterns.push(pattern.text);
     }
+    settings.compression = compression::choose(&settings, &sources)?;
     Ok(Loaded { dir, settings, warnings, sources })
 }
 

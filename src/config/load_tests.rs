@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::value::{IoClass, LogLevel, RotationPolicy};
+use super::value::{CompressionMethod, IoClass, LogLevel, RotationPolicy};
 use super::{ConfigError, Loaded, load};
 
 /// A configuration directory with an instance `x` that holds these files.
@@ -53,7 +53,7 @@ fn defaults_hold_where_nobody_says_otherwise() {
     let loaded = instance.load(&[]).expect("a minimal file loads");
     let settings = &loaded.settings;
     assert_eq!(settings.backup_path.as_path(), Path::new("/mnt/b"));
-    assert_eq!(settings.compress_level.get(), 4);
+    assert_eq!(settings.compression.method, CompressionMethod::Auto);
     assert_eq!(settings.scratch_dir.as_path(), Path::new("/var/tmp"));
     assert_eq!(settings.log_level, LogLevel::Info);
     assert_eq!(settings.libvirt_uri.as_str(), "qemu:///system");
@@ -135,7 +135,7 @@ DIR/vmbackup.conf:1:13: BACKUP_PATH=\"relative\" is not allowed; it must be an a
 DIR/vmbackup.conf:8:20: TARGET_RESERVE_GIB=\"1.5\" is not allowed; it must be a whole number from 0 to 1048576
 DIR/vmbackup.conf:15:13: LIBVIRT_URI=\"qemu\" is not allowed; it must be a libvirt address such as qemu:///system
 DIR/vmbackup.conf:5:14: PARALLEL_VMS=\"0\" is not allowed; it must be a whole number from 1 to 64
-DIR/vmbackup.conf:2:24: VIRTNBD_COMPRESS_LEVEL=\"17\" is not allowed; it must be a whole number from 0 to 16
+DIR/vmbackup.conf:2:24: VIRTNBD_COMPRESS_LEVEL=\"17\" is not allowed; it must be a whole number from 0 to 16, or empty
 DIR/vmbackup.conf:11:23: VIRTNBD_INCLUDE_DISKS=\"/dev/vda\" is not allowed; it must be disk targets such as vda,vdb, separated by commas
 DIR/vmbackup.conf:10:18: BACKUP_RAW_DISKS=\"1\" is not allowed; it must be true (or yes), false (or no)
 DIR/vmbackup.conf:9:16: FREEZE_TIMEOUT=\"10s\" is not allowed; it must be a whole number from 1 to 600
@@ -235,7 +235,81 @@ fn doubtful_files_load_with_warnings() {
     ];
     let instance = Instance::new(&[("vmbackup.conf", conf)]);
     assert_eq!(instance.warnings(), want);
-    assert_eq!(instance.load(&[]).expect("the instance loads").settings.compress_level.get(), 1);
+    let compression = instance.load(&[]).expect("the instance loads").settings.compression;
+    assert_eq!((compression.method, compression.level), (CompressionMethod::Lz4, 1));
+}
+
+#[test]
+fn compression_is_what_the_keys_come_to() {
+    use CompressionMethod::{Auto, Lz4, None, Zstd};
+    // (file, environment's old level, method and level, or how it is refused)
+    type Case = (&'static str, &'static str, Result<(CompressionMethod, u32), &'static str>);
+    let cases: [Case; 16] = [
+        ("", "", Ok((Auto, 0))),
+        ("COMPRESSION=auto", "", Ok((Auto, 0))),
+        ("VIRTNBD_COMPRESS_LEVEL=4", "", Ok((Lz4, 4))),
+        ("", "16", Ok((Lz4, 16))),
+        ("COMPRESSION=none", "9", Ok((None, 0))),
+        ("COMPRESSION=lz4", "9", Ok((Lz4, 1))),
+        ("COMPRESSION=lz4\nVIRTNBD_COMPRESS_LEVEL=9", "", Ok((Lz4, 9))),
+        ("COMPRESSION=lz4\nCOMPRESSION_LEVEL=12", "", Ok((Lz4, 12))),
+        ("COMPRESSION=zstd", "", Ok((Zstd, 3))),
+        ("COMPRESSION=ZSTD\nCOMPRESSION_LEVEL=19", "", Ok((Zstd, 19))),
+        (
+            "COMPRESSION=lz4\nCOMPRESSION_LEVEL=13",
+            "",
+            Err("DIR/vmbackup.conf:3:19: COMPRESSION_LEVEL=\"13\" cannot be: levels of lz4 end at 12"),
+        ),
+        (
+            "COMPRESSION_LEVEL=3",
+            "",
+            Err(
+                "DIR/vmbackup.conf:2:19: COMPRESSION_LEVEL=\"3\" cannot be: COMPRESSION is auto, which has no level; \
+                 set COMPRESSION to lz4 or zstd, or remove it",
+            ),
+        ),
+        (
+            "COMPRESSION=none\nCOMPRESSION_LEVEL=3",
+            "",
+            Err(
+                "DIR/vmbackup.conf:3:19: COMPRESSION_LEVEL=\"3\" cannot be: COMPRESSION is none, which has no level; \
+                 set COMPRESSION to lz4 or zstd, or remove it",
+            ),
+        ),
+        (
+            "COMPRESSION=zstd\nVIRTNBD_COMPRESS_LEVEL=4",
+            "",
+            Err(
+                "DIR/vmbackup.conf:3:24: VIRTNBD_COMPRESS_LEVEL=\"4\" cannot be: it is a level of lz4, and COMPRESSION \
+                 is zstd (DIR/vmbackup.conf:2:13); remove one of the two",
+            ),
+        ),
+        (
+            "VIRTNBD_COMPRESS_LEVEL=4\nCOMPRESSION=auto",
+            "",
+            Err(
+                "DIR/vmbackup.conf:2:24: VIRTNBD_COMPRESS_LEVEL=\"4\" cannot be: it is a level of lz4, and COMPRESSION \
+                 is auto (DIR/vmbackup.conf:3:13); remove one of the two",
+            ),
+        ),
+        (
+            "COMPRESSION_LEVEL=2\nVIRTNBD_COMPRESS_LEVEL=4",
+            "",
+            Err("DIR/vmbackup.conf:3:24: VIRTNBD_COMPRESS_LEVEL=\"4\" cannot be: COMPRESSION_LEVEL says 2 \
+                 (DIR/vmbackup.conf:2:19); remove VIRTNBD_COMPRESS_LEVEL"),
+        ),
+    ];
+    for (file, old_level, want) in cases {
+        let instance = Instance::new(&[("vmbackup.conf", &format!("BACKUP_PATH=/b\n{file}"))]);
+        let environment = [("VIRTNBD_COMPRESS_LEVEL", old_level)];
+        match want {
+            Ok(want) => {
+                let found = instance.load(&environment).expect(file).settings.compression;
+                assert_eq!((found.method, found.level), want, "{file}");
+            }
+            Err(want) => assert_eq!(instance.refused(&environment), want, "{file}"),
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! reading the process environment (the caller passes it).
 
 mod bash;
+mod compression;
 mod error;
 mod files;
 mod keys;
@@ -26,6 +27,7 @@ mod sample_tests;
 mod toml_tests;
 
 pub use bash::Construct;
+pub use compression::CompressionChoice;
 pub use error::{ConfigError, Difference, InvalidValue};
 pub use keys::{Key, Marks};
 pub use load::{Loaded, load};

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use super::compression::CompressionChoice;
 use super::keys::{Key, Marks, settings_table};
 use super::value::{
-    AutoRecovery, CompressLevel, Directory, DiskTargets, Gibibytes, IoClass, LibvirtUri, LogLevel, Mebibytes,
-    Niceness, Number, Percent, Periods, ReplicaRule, RotationPolicy, Seconds, Switch, Text, Value,
+    AutoRecovery, CompressLevel, CompressionMethod, Directory, DiskTargets, Gibibytes, IoClass, LibvirtUri,
+    LogLevel, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, ReplicaRule, RotationPolicy,
+    Seconds, Switch, Text, Value,
 };
 
 settings_table! {
@@ -27,9 +29,15 @@ section "How backups run" {
     "LIBVIRT_URI" libvirt_uri: LibvirtUri = "qemu:///system", "", PLAIN;
     /// How many virtual machines are backed up at the same time.
     "PARALLEL_VMS" parallel_vms: Number<1, 64> = "2", "", PLAIN;
-    /// Compression of the saved data: 1 is fastest, 16 smallest. 0 does not switch compression off: it is
-    /// read as 1, with a warning.
-    "VIRTNBD_COMPRESS_LEVEL" compress_level: CompressLevel = "4", "", ENV;
+    /// How the saved data is compressed: lz4, zstd, none, or auto, which is lz4 and compresses harder only while
+    /// the processors would otherwise wait for disks. zstd is smaller, but virtnbdrestore cannot restore it:
+    /// vmstream can. A change from or to zstd begins a new chain.
+    "COMPRESSION" compression_method: CompressionMethod = "auto", "", PLAIN;
+    /// How hard, for lz4 (1 to 12, otherwise 1) and zstd (1 to 19, otherwise 3). More is smaller and slower.
+    "COMPRESSION_LEVEL" compression_level: OptionalNumber<1, 19> = "", "", PLAIN;
+    /// Older way to choose lz4 with this level, when COMPRESSION is not set: 1 is fastest, 16 smallest. 0 does not
+    /// switch compression off: it is read as 1, with a warning.
+    "VIRTNBD_COMPRESS_LEVEL" old_compress_level: CompressLevel = "", "", ENV;
     /// Disks to leave out, in all virtual machines, by their target name: vda,vdb
     "VIRTNBD_EXCLUDE_DISKS" exclude_disks: DiskTargets = "", "", ENV;
     /// Save only these disks, in all virtual machines, by their target name. Empty means all.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, PointId, StreamKind};
+use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, PointId, StreamKind, StreamSuffix};
 use vmstream::sidecar::Digest;
 
 use super::copy::{DiskTask, SidecarPlan, SinkPlan};
@@ -113,7 +113,7 @@ impl<'a> JobPlan<'a> {
         let streams = self.disks.iter().filter(|(_, role)| *role != Role::RawImage);
         let files = self.disks.iter().flat_map(|(disk, role)| {
             let kind = stream_kind(*role, point);
-            [stream_file(&disk.target, kind), sidecar_file(&disk.target, kind)]
+            [stream_file(&disk.target, kind, point.suffix_of(*role)), sidecar_file(&disk.target, kind)]
         });
         let partial = files.map(|name| publish::partial_name(&name));
         Journal {
@@ -147,7 +147,7 @@ impl<'a> JobPlan<'a> {
         let task = |&(disk, role): &(&ReadableDisk, Role)| {
             let DiskSource { export, bitmap } = source(disk, role);
             let kind = stream_kind(role, point);
-            let file = stream_file(&disk.target, kind);
+            let file = stream_file(&disk.target, kind, point.suffix_of(role));
             let path = vm.chain_dir.join(publish::partial_name(&file));
             // The plan rests on the size that was seen; a disk of another size needs another plan.
             let size = point::export_size(&export, &disk.target)?;
@@ -164,7 +164,7 @@ impl<'a> JobPlan<'a> {
                         incremental: since.is_some(),
                         time: point.time,
                     };
-                    let compression = engine.settings.compression;
+                    let compression = engine.settings.method.stated();
                     let meta = point::meta(&disk.target, disk.format, size, compression, &origin);
                     SinkPlan::Stream { path, meta }
                 }
@@ -239,6 +239,16 @@ fn parent_sidecar(observed: &Observed, parent: CheckpointName, target: &str) -> 
     }
 }
 
+impl PointIdentity {
+    /// How the name of a disk's file ends.
+    fn suffix_of(&self, role: Role) -> StreamSuffix {
+        match role {
+            Role::RawImage => StreamSuffix::Data,
+            Role::Stream { .. } => self.suffix,
+        }
+    }
+}
+
 /// What a disk's file is called. In a chain every point but the first is called an increment, also when it holds the
 /// whole disk because the disk was added.
 fn stream_kind(role: Role, point: &PointIdentity) -> StreamKind {
@@ -250,11 +260,11 @@ fn stream_kind(role: Role, point: &PointIdentity) -> StreamKind {
 }
 
 /// A stream's file name for a target that came from libvirt.
-pub(super) fn stream_file(target: &str, kind: StreamKind) -> String {
+pub(super) fn stream_file(target: &str, kind: StreamKind, suffix: StreamSuffix) -> String {
     match target.parse::<DiskTarget>() {
-        Ok(target) => kind.file_name(&target),
+        Ok(target) => kind.file_name(&target, suffix),
         // libvirt allows only letters and digits in a target; whatever it is stays inside the folder.
-        Err(_) => format!("{}.data", target.replace(['/', '.'], "_")),
+        Err(_) => format!("{}.{}", target.replace(['/', '.'], "_"), suffix.as_str()),
     }
 }
 
@@ -262,6 +272,6 @@ pub(super) fn stream_file(target: &str, kind: StreamKind) -> String {
 pub(super) fn sidecar_file(target: &str, kind: StreamKind) -> String {
     match target.parse::<DiskTarget>() {
         Ok(target) => kind.sidecar_name(&target),
-        Err(_) => stream_file(target, kind).replace(".data", ".idx"),
+        Err(_) => stream_file(target, kind, StreamSuffix::Data).replace(".data", ".idx"),
     }
 }

@@ -75,7 +75,8 @@ impl Live<'_> {
             Decision::Incremental { parent, name } => (name, Some(parent), newest),
             _ => (CheckpointName::FIRST, None, None),
         };
-        PointIdentity { name, parent, time: publish::point_time(self.engine.clock.file_time(), time_after) }
+        let time = publish::point_time(self.engine.clock.file_time(), time_after);
+        PointIdentity { name, parent, time, suffix: self.engine.settings.method.suffix() }
     }
 
     fn check_scratch(&self) -> Result<(), BackupError> {
@@ -290,7 +291,7 @@ impl Live<'_> {
         let mut files = PointFiles::new(&self.vm.chain_dir, point.time);
         point::write_checkpoint_files(self.vm, self.observed, point, &mut files)?;
         let sidecars = point::add_disks(&mut files, copied, report)?;
-        point::add_placeholders(self.observed, point, self.engine.settings.compression, &mut files)?;
+        point::add_placeholders(self.observed, point, self.engine.settings.method.stated(), &mut files)?;
         point::add_sidecars(&mut files, sidecars, &point.name.to_string())?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;
         report.points = point.name.number() as usize + 1;

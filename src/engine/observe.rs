@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use vmstream::chain::{BackupSet, CheckpointName, Point, PointDisk, PointId, SetError, SetProblem, Severity};
+use vmstream::chain::{
+    BackupSet, CheckpointName, Point, PointDisk, PointId, SetError, SetProblem, Severity, StreamSuffix,
+};
 
 use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
 use super::offline;
@@ -55,7 +57,7 @@ pub(super) fn observe(
     // Asking qemu-img takes as long as everything else.
     let (disks, history) = std::thread::scope(|scope| {
         let images = scope.spawn(|| read_images(vm, readable, active));
-        let history = History::of(vm, active, unfinished);
+        let history = History::of(vm, active, unfinished, settings.method.suffix());
         (joined(images), history)
     });
     let (disks, history) = (disks?, history?);
@@ -106,8 +108,13 @@ struct History {
 }
 
 impl History {
-    fn of(vm: &VmTarget, active: bool, unfinished: Option<&str>) -> Result<Self, BackupError> {
-        let (set, chain) = chain_seen(&vm.chain_dir, vm.domain.uuid())?;
+    fn of(
+        vm: &VmTarget,
+        active: bool,
+        unfinished: Option<&str>,
+        suffix: StreamSuffix,
+    ) -> Result<Self, BackupError> {
+        let (set, chain) = chain_seen(&vm.chain_dir, vm.domain.uuid(), suffix)?;
         let mut known = vm.domain.checkpoints()?;
         if let Some(id) = unfinished {
             known.retain(|checkpoint| !checkpoint.xml.contains(&xml::description(id)));
@@ -160,9 +167,14 @@ fn read_images(vm: &VmTarget, disks: Vec<Disk>, active: bool) -> Result<Vec<Read
 }
 
 /// What the folder holds. One that cannot be read is an error, not an empty one: what is in it would be overwritten.
-fn chain_seen(dir: &Path, uuid: &str) -> Result<(Option<BackupSet>, ChainSeen), BackupError> {
+fn chain_seen(
+    dir: &Path,
+    uuid: &str,
+    suffix: StreamSuffix,
+) -> Result<(Option<BackupSet>, ChainSeen), BackupError> {
     let failed = |source| BackupError::File { doing: "read folder", path: dir.to_owned(), source };
-    let is_backup = |name: &String| name.ends_with(".data") || name.ends_with(".cpt");
+    let is_backup =
+        |name: &String| [".data", ".zstd", ".cpt"].into_iter().any(|ending| name.ends_with(ending));
     let names = match super::archive::entries(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => vec![],
         other => other.map_err(failed)?,
@@ -190,7 +202,11 @@ fn chain_seen(dir: &Path, uuid: &str) -> Result<(Option<BackupSet>, ChainSeen), 
     let broken = chain_fault(&set, &points);
     let began = set.points.first().and_then(day_of);
     let other_vm = set.newest().and_then(uuid_of).filter(|of_chain| of_chain != uuid);
-    Ok((Some(set), ChainSeen { points, has_files, is_copy, broken, began, other_vm }))
+    let has_other_suffix = set.points.iter().flat_map(|p| p.disks.values()).any(|disk| match disk {
+        PointDisk::Stream(entry) => entry.path.extension().is_some_and(|end| end != suffix.as_str()),
+        PointDisk::Raw(_) => false,
+    });
+    Ok((Some(set), ChainSeen { points, has_files, is_copy, broken, began, other_vm, has_other_suffix }))
 }
 
 /// The local day of a point, as its streams have it. Their modification times are only the next best: copies lose them.

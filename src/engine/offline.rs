@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use vmstream::chain::{CheckpointName, PointId, SetFile, StreamKind};
+use vmstream::chain::{CheckpointName, PointId, SetFile, StreamKind, StreamSuffix};
 
 use super::cancel::Cancel;
 use super::copy::{self, CopiedDisk, CopyError, DiskTask, SidecarPlan, SinkPlan};
@@ -147,7 +147,7 @@ impl Offline<'_> {
         let socket = self.engine.settings.scratch_dir.join(format!("vmbackup-{id}.nbd"));
         let mut names: Vec<String> = vec![marker(), STATE_FILE.to_owned()];
         for disk in disks {
-            let file = stream_file(&disk.target, StreamKind::Copy);
+            let file = copy_file(disk, self.engine);
             names.extend([format!("{file}.chksum"), file, format!("{}.copy.qcow.json", disk.target)]);
             names.push(sidecar_file(&disk.target, StreamKind::Copy));
         }
@@ -224,7 +224,7 @@ impl Offline<'_> {
 
     fn task(&self, disk: &ReadableDisk, export: Export, time: SystemTime) -> Result<DiskTask, CopyError> {
         let size = point::export_size(&export, &disk.target)?;
-        let file = stream_file(&disk.target, StreamKind::Copy);
+        let file = copy_file(disk, self.engine);
         let path = self.vm.chain_dir.join(publish::partial_name(&file));
         let origin = Origin {
             // The old tool puts this name into copies, though no such checkpoint exists.
@@ -233,7 +233,7 @@ impl Offline<'_> {
             incremental: false,
             time,
         };
-        let compression = self.engine.settings.compression;
+        let compression = self.engine.settings.method.stated();
         let sink = match disk.format {
             ImageFormat::Qcow2 => SinkPlan::Stream {
                 path,
@@ -251,4 +251,13 @@ impl Offline<'_> {
         let target = disk.target.clone();
         Ok(DiskTask { target, file, export, bitmap: None, sink, sidecar, earlier_streams: vec![] })
     }
+}
+
+/// The file a disk becomes.
+fn copy_file(disk: &ReadableDisk, engine: &Engine) -> String {
+    let suffix = match disk.format {
+        ImageFormat::Qcow2 => engine.settings.method.suffix(),
+        ImageFormat::Raw => StreamSuffix::Data,
+    };
+    stream_file(&disk.target, StreamKind::Copy, suffix)
 }

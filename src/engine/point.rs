@@ -6,10 +6,12 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use vmstream::chain::{BackupSet, CheckpointName, PointDisk, PointId, SetFile, StreamKind, cpt};
+use vmstream::chain::{
+    BackupSet, CheckpointName, PointDisk, PointId, SetFile, StreamKind, StreamSuffix, cpt,
+};
 use vmstream::sidecar::{Head, SidecarWriter, StreamIdentity};
-use vmstream::stream::meta::{STREAM_VERSION, StreamMeta};
 use vmstream::stream::writer::StreamWriter;
+use vmstream::stream::{Compression, StreamMeta};
 
 use super::copy::{Copied, CopiedDisk, CopyError, SidecarPlan};
 use super::disk::ImageFormat;
@@ -27,6 +29,8 @@ pub(super) struct PointIdentity {
     pub(super) parent: Option<CheckpointName>,
     /// Modification time of its files.
     pub(super) time: SystemTime,
+    /// How its streams' names end, and those of the chain's other points.
+    pub(super) suffix: StreamSuffix,
 }
 
 /// Where a stream stands in its chain.
@@ -47,7 +51,7 @@ pub(super) fn meta(
     target: &str,
     format: ImageFormat,
     virtual_size: u64,
-    compression: Option<u32>,
+    compression: Option<Compression>,
     origin: &Origin,
 ) -> StreamMeta {
     StreamMeta {
@@ -58,10 +62,9 @@ pub(super) fn meta(
         disk_format: format.as_str().to_owned(),
         checkpoint_name: origin.checkpoint.clone(),
         compression,
-        compression_method: "lz4".to_owned(),
         parent_checkpoint: origin.parent.clone(),
         incremental: origin.incremental,
-        stream_version: STREAM_VERSION,
+        stream_version: StreamMeta::version_for(compression),
     }
 }
 
@@ -86,11 +89,12 @@ pub(super) fn partial_names(vm: &VmTarget, observed: &Observed, point: &PointIde
     names.extend(side_files(observed, &point.name.to_string()));
     for disk in &observed.disks {
         for (kind, _) in missing_points(observed, point, &disk.target) {
-            names.push(stream_file(&disk.target, kind));
-            names.push(format!("{}.chksum", stream_file(&disk.target, kind)));
+            let stream = stream_file(&disk.target, kind, point.suffix);
+            names.push(format!("{stream}.chksum"));
+            names.push(stream);
         }
         for kind in [StreamKind::Full, StreamKind::Inc(point.name)] {
-            names.push(format!("{}.chksum", stream_file(&disk.target, kind)));
+            names.push(format!("{}.chksum", stream_file(&disk.target, kind, point.suffix)));
         }
     }
     names.iter().map(|name| publish::partial_name(name)).collect()
@@ -262,7 +266,7 @@ fn missing_points(
 pub(super) fn add_placeholders(
     observed: &Observed,
     point: &PointIdentity,
-    compression: Option<u32>,
+    compression: Option<Compression>,
     files: &mut PointFiles,
 ) -> Result<(), BackupError> {
     let streamed = observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
@@ -272,7 +276,7 @@ pub(super) fn add_placeholders(
             // must be the disk's: the oldest of them make the image by the first stream.
             let checkpoint = name.to_string();
             let origin = Origin { checkpoint, parent: String::new(), incremental: false, time };
-            let file = stream_file(&disk.target, kind);
+            let file = stream_file(&disk.target, kind, point.suffix);
             let path: PathBuf = files.partial_path(&file);
             let meta = meta(&disk.target, disk.format, disk.info.virtual_size, compression, &origin);
             let finished = StreamWriter::create(&path, meta).and_then(StreamWriter::finish);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::copy::Method;
 use crate::policy::Rules;
 
 /// Free space that a file system must keep: the smaller of both numbers, so that the share suits small file systems
@@ -25,8 +26,8 @@ impl Reserve {
 /// Settings of the engine, the same for all domains of a run.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// LZ4 level of the streams, `None` for uncompressed ones.
-    pub compression: Option<u32>,
+    /// How streams are compressed.
+    pub method: Method,
     /// Where scratch files go while a job runs.
     pub scratch_dir: PathBuf,
     /// Kept free in the scratch directory.

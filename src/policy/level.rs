@@ -8,6 +8,7 @@
 //! | runs | chain | last checkpoint gone, those of a newer chain there | full, chain archived |
 //! | runs | chain | last checkpoint or bitmap gone, or the chain's list damaged | full, chain archived; refused when recovery is off |
 //! | runs | chain with a stream missing or damaged | any of ours | full, chain archived |
+//! | runs | chain, of zstd streams where others are asked for, or the reverse | any of ours | full, chain archived |
 //! | runs | chain, a disk was resized or converted, or no disk goes on | any of ours | full, chain archived |
 //! | runs | chain of another VM of that name | any of ours | full, chain archived |
 //! | runs | chain, at its limit or on the day of fulls | any of ours | full, chain archived |
@@ -93,6 +94,9 @@ fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
     }
     if let Some(message) = &seen.bitmap_fault {
         return Err(Why::BitmapLost(message.clone()));
+    }
+    if chain.has_other_suffix {
+        return Err(Why::OtherCompression);
     }
     if let Some(disk) = seen.disks.iter().find(|d| d.size_in_chain.is_some_and(|before| d.size != before)) {
         return Err(Why::DiskResized(disk.target.clone()));

@@ -131,6 +131,7 @@ fn a_chain_goes_on_or_begins_anew() {
     check("other VM", |s| s.chain.other_vm = Some("u".into()), ANEW, Why::OtherVm("u".into()));
     let failed = Why::LastTryFailed("x".into());
     check("last try failed", |s| s.failed = Some("x".into()), ANEW, failed);
+    check("zstd from now on", |s| s.chain.has_other_suffix = true, ANEW, Why::OtherCompression);
     check("disk shrank", |s| s.disks[0].size = 9, ANEW, Why::DiskResized("vda".into()));
     check("disk grew", |s| s.disks[0].size = 11, ANEW, Why::DiskResized("vda".into()));
     check("disk converted", |s| s.disks[0].raw_in_chain = true, ANEW, Why::DiskConverted("vda".into()));

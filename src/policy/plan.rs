@@ -37,6 +37,9 @@ pub enum Why {
     BitmapLost(String),
     /// The chain on disk cannot be continued.
     ChainBroken(String),
+    /// zstd was chosen, or given up, since the chain began. Old readers cannot see zstd streams: of a mixed chain they
+    /// would put a wrong image together and call it a success.
+    OtherCompression,
     /// A disk has another size than in the chain. virtnbdrestore before 2.29 gives every point the size of the first
     /// one, and drops what does not fit without an error: such a chain would not be exact under every reader.
     DiskResized(String),
@@ -68,6 +71,9 @@ impl fmt::Display for Why {
             Self::CheckpointLost(name) => write!(f, "libvirt no longer has checkpoint {name}"),
             Self::BitmapLost(message) => write!(f, "a dirty bitmap is lost ({message})"),
             Self::ChainBroken(message) => write!(f, "the chain cannot be continued: {message}"),
+            Self::OtherCompression => {
+                write!(f, "COMPRESSION was changed from or to zstd, and a chain holds no mixture")
+            }
             Self::DiskResized(target) => write!(f, "disk {target} was resized"),
             Self::DiskConverted(target) => write!(f, "disk {target} was converted from raw"),
             Self::OtherDisks => write!(f, "none of the chain's disks is there any more"),

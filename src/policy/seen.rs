@@ -41,6 +41,8 @@ pub struct ChainSeen {
     pub began: Option<Date>,
     /// It belongs to a VM of the same name with this UUID, which is not the domain's.
     pub other_vm: Option<String>,
+    /// Its streams are zstd and the new ones are not to be, or the reverse.
+    pub has_other_suffix: bool,
 }
 
 /// What makes it impossible to go on with a chain.

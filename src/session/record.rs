@@ -312,7 +312,7 @@ fn archive_reason(why: &Why) -> ArchiveReason {
         Why::AfterCopy => ArchiveReason::CopyReplaced,
         Why::ShutOff => ArchiveReason::OfflineChange,
         Why::ChainLimit(_) => ArchiveReason::AccumulateLimit,
-        Why::FullDay(_) => ArchiveReason::ForcedFull,
+        Why::FullDay(_) | Why::OtherCompression => ArchiveReason::ForcedFull,
         Why::LastTryFailed(_) => ArchiveReason::Retry,
     }
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::config::Settings;
+use vmstream::stream::Compression;
+
+use crate::config::value::CompressionMethod;
+use crate::config::{CompressionChoice, Settings};
+use crate::engine::copy::Method;
 use crate::engine::settings::{EngineSettings, Reserve};
 use crate::policy::Rules;
 use crate::policy::glob::Pattern;
@@ -38,10 +42,19 @@ impl Retries {
     }
 }
 
+fn method(CompressionChoice { method, level }: CompressionChoice) -> Method {
+    match method {
+        CompressionMethod::None => Method::Plain,
+        CompressionMethod::Auto => Method::Fixed(Compression::Lz4(1)),
+        CompressionMethod::Lz4 => Method::Fixed(Compression::Lz4(level)),
+        CompressionMethod::Zstd => Method::Fixed(Compression::Zstd(level)),
+    }
+}
+
 /// What the engine must know.
 pub(super) fn engine(settings: &Settings) -> EngineSettings {
     EngineSettings {
-        compression: Some(settings.compress_level.get()),
+        method: method(settings.compression),
         scratch_dir: settings.scratch_dir.as_path().to_owned(),
         scratch_reserve: Reserve {
             bytes: settings.scratch_reserve.bytes(),

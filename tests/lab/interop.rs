@@ -18,28 +18,29 @@ const RESTORE_TRIES: u32 = 3;
 pub enum Version {
     /// The one this machine's distribution packages.
     Distribution,
-    /// The newest of Debian sid, unpacked by `scripts/lab-virtnbdbackup.sh`.
+    /// The one of Debian 13 (2.28), unpacked by `scripts/lab-virtnbdbackup.sh`.
+    Trixie,
+    /// The newest of Debian sid, unpacked the same way.
     Sid,
 }
 
 impl Version {
-    /// Both, for loops.
+    /// The oldest and the newest, for loops.
     pub const ALL: [Self; 2] = [Self::Distribution, Self::Sid];
 
     fn tool(self, name: &str) -> Command {
-        match self {
-            Self::Distribution => Command::new(name),
-            Self::Sid => {
-                static UNPACKED: Once = Once::new();
-                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-                UNPACKED.call_once(|| {
-                    must(&mut Command::new(root.join("scripts/lab-virtnbdbackup.sh")));
-                });
-                let target =
-                    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-                Command::new(target.join("lab").join(format!("{name}-sid")))
-            }
-        }
+        static UNPACKED: [Once; 2] = [Once::new(), Once::new()];
+        let (suite, unpacked) = match self {
+            Self::Distribution => return Command::new(name),
+            Self::Trixie => ("trixie", &UNPACKED[0]),
+            Self::Sid => ("sid", &UNPACKED[1]),
+        };
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        unpacked.call_once(|| {
+            must(Command::new(root.join("scripts/lab-virtnbdbackup.sh")).arg(suite));
+        });
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        Command::new(target.join("lab").join(format!("{name}-{suite}")))
     }
 }
 

@@ -50,7 +50,11 @@ impl Lab {
             ("VIRTNBD_COMPRESS_LEVEL", "1"),
             ("VIRTNBD_SCRATCH_DIR", scratch),
         ];
-        let given = |name: &str| keys.iter().any(|(key, _)| *key == name);
+        // An old level contradicts other ways to say how to compress.
+        let given = |name: &str| {
+            let is_level = |key: &str| name == "VIRTNBD_COMPRESS_LEVEL" && key == "COMPRESSION";
+            keys.iter().any(|(key, _)| *key == name || is_level(key))
+        };
         let mut all: Vec<_> = usual.into_iter().filter(|(key, _)| !given(key)).collect();
         all.extend(keys);
         self.instance_conf(&all);

@@ -99,7 +99,6 @@ fn write_stream(path: &Path, name: CheckpointName, parent: Option<CheckpointName
         disk_format: "qcow2".to_owned(),
         checkpoint_name: name.to_string(),
         compression: None,
-        compression_method: "lz4".to_owned(),
         parent_checkpoint: parent.map(|p| p.to_string()).unwrap_or_default(),
         incremental: parent.is_some(),
         stream_version: 2,

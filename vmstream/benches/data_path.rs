@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vmstream::restore::{BlockMap, Layer, is_zero};
 use vmstream::stream::checksum::{Adler32, adler32, combine};
 use vmstream::stream::writer::StreamWriter;
-use vmstream::stream::{FRAME_HEADER_LEN, FrameHeader, FrameKind, StreamMeta, codec};
+use vmstream::stream::{Compression, FRAME_HEADER_LEN, FrameHeader, FrameKind, StreamMeta, codec};
 
 /// Bytes of one frame of the engine.
 const FRAME_LEN: usize = 2 << 20;
@@ -58,38 +58,33 @@ fn zeros(c: &mut Criterion) {
     group.finish();
 }
 
+const LZ4: Compression = Compression::Lz4(1);
+const ZSTD: Compression = Compression::Zstd(1);
+
 fn compression(c: &mut Criterion) {
     let plain = mixed(FRAME_LEN);
     let (mut stored, mut out) = (Vec::new(), Vec::new());
-    let mut group = c.benchmark_group("lz4");
-    group.throughput(Throughput::Bytes(FRAME_LEN as u64)).sample_size(20);
-    for level in [1, 4] {
-        group.bench_function(format!("compress/level_{level}/2MiB"), |b| {
-            b.iter(|| {
-                stored.clear();
-                codec::compress(black_box(&plain), level, &mut stored).unwrap()
+    for (compression, levels) in
+        [(LZ4, [1, 2, 4].map(Compression::Lz4)), (ZSTD, [1, 3, 9].map(Compression::Zstd))]
+    {
+        let mut group = c.benchmark_group(compression.method());
+        group.throughput(Throughput::Bytes(FRAME_LEN as u64)).sample_size(20);
+        for compression in levels {
+            group.bench_function(format!("compress/level_{}/2MiB", compression.level()), |b| {
+                b.iter(|| {
+                    stored.clear();
+                    codec::compress(black_box(&plain), compression, &mut stored).unwrap()
+                });
             });
+        }
+        stored.clear();
+        codec::compress(&plain, compression, &mut stored).unwrap();
+        let decompress = if compression == ZSTD { codec::decompress_zstd } else { codec::decompress_lz4 };
+        group.bench_function("decompress/2MiB", |b| {
+            b.iter(|| decompress(black_box(&stored), FRAME_LEN, &mut out).unwrap());
         });
+        group.finish();
     }
-    stored.clear();
-    codec::compress(&plain, 1, &mut stored).unwrap();
-    group.bench_function("decompress/2MiB", |b| {
-        b.iter(|| codec::decompress(black_box(&stored), FRAME_LEN, &mut out).unwrap());
-    });
-    group.finish();
-
-    let mut group = c.benchmark_group("zstd");
-    group.throughput(Throughput::Bytes(FRAME_LEN as u64)).sample_size(20);
-    let mut packer = zstd::bulk::Compressor::new(1).unwrap();
-    group.bench_function("compress/level_1/2MiB", |b| {
-        b.iter(|| packer.compress(black_box(&plain)).unwrap().len());
-    });
-    let stored = packer.compress(&plain).unwrap();
-    let mut unpacker = zstd::bulk::Decompressor::new().unwrap();
-    group.bench_function("decompress/2MiB", |b| {
-        b.iter(|| unpacker.decompress_to_buffer(black_box(&stored), &mut out[..]).unwrap());
-    });
-    group.finish();
 }
 
 fn checksums(c: &mut Criterion) {
@@ -119,7 +114,6 @@ fn chain(dir: &Path, disk_len: u64, increments: u64) -> Vec<Layer> {
             disk_format: "qcow2".into(),
             checkpoint_name: format!("virtnbdbackup.{number}"),
             compression: None,
-            compression_method: "lz4".into(),
             parent_checkpoint: String::new(),
             incremental: number > 0,
             stream_version: 2,

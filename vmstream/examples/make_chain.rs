@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 use vmstream::chain::{CheckpointName, cpt};
 use vmstream::stream::writer::StreamWriter;
-use vmstream::stream::{StreamMeta, codec};
+use vmstream::stream::{Compression, StreamMeta, codec};
 
 const FRAME_LEN: usize = 4 << 20;
 
@@ -34,8 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             disk_name: "vda".to_owned(),
             disk_format: "qcow2".to_owned(),
             checkpoint_name: name.to_string(),
-            compression: (level > 0).then_some(level),
-            compression_method: "lz4".to_owned(),
+            compression: (level > 0).then_some(Compression::Lz4(level)),
             incremental: parent.is_some(),
             parent_checkpoint: parent.unwrap_or_default(),
             stream_version: 2,
@@ -54,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn write(image: &File, path: &Path, meta: StreamMeta) -> Result<(File, u32), Box<dyn std::error::Error>> {
-    let (size, level) = (meta.virtual_size, meta.compression);
+    let (size, compression) = (meta.virtual_size, meta.compression);
     let mut writer = StreamWriter::create(path, meta)?;
     let (mut plain, mut stored, mut at) = (vec![0; FRAME_LEN], Vec::new(), 0);
     while at < size {
@@ -62,9 +61,9 @@ fn write(image: &File, path: &Path, meta: StreamMeta) -> Result<(File, u32), Box
         image.read_exact_at(&mut plain[..len], at)?;
         if plain[..len].iter().all(|byte| *byte == 0) {
             writer.zero(at, len as u64)?;
-        } else if let Some(level) = level {
+        } else if let Some(compression) = compression {
             stored.clear();
-            codec::compress(&plain[..len], level, &mut stored)?;
+            codec::compress(&plain[..len], compression, &mut stored)?;
             writer.data(at, len as u64, &stored)?;
         } else {
             writer.data(at, len as u64, &plain[..len])?;

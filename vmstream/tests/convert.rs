@@ -520,7 +520,7 @@ fn wishes_that_cannot_be_met_are_explained() {
             &["--to", "../new", "--compression", "none", "--level", "3"],
             "--level means nothing without compression",
         ),
-        (&["--to", "../new", "--level", "17"], "17 is not in 1..=16"),
+        (&["--to", "../new", "--level", "17"], "levels of lz4 end at 16"),
         (&["--to", "../new", "--until", "virtnbdbackup.1"], "--squash"),
         (
             &["--to", "../new", "--squash", "--until", "virtnbdbackup.9"],
@@ -641,4 +641,24 @@ fn a_kill_at_any_moment_leaves_a_whole_new_set_or_none() {
     }
     println!("{none} without a new set, {whole} with a whole one");
     assert!(none > 0, "no kill came early enough");
+}
+
+#[test]
+fn a_set_written_again_as_zstd_has_other_names_and_the_same_disks() {
+    let golden = Golden::extract();
+    for (name, dir) in [("lz4", golden.lz4()), ("plain", golden.plain()), ("copy", golden.copy())] {
+        let new = golden.root().join(format!("{name}-zstd"));
+        converted(&dir, Shape::SamePoints, &new, Compression::Zstd(3)).unwrap();
+        assert_eq!(digests(&new), digests(&dir), "{name}");
+
+        let named = |dir: &Path, end: &str| {
+            files(dir).keys().filter(|file| file.extension().is_some_and(|last| last == end)).count()
+        };
+        let raw = files(&dir).keys().filter(|file| file.ends_with("vdb.copy.data")).count();
+        assert_eq!((named(&new, "data"), named(&new, "zstd")), (raw, named(&dir, "data") - raw), "{name}");
+        // And back.
+        let back = golden.root().join(format!("{name}-back"));
+        converted(&new, Shape::SamePoints, &back, Compression::Lz4(1)).unwrap();
+        assert_eq!((named(&back, "zstd"), digests(&back)), (0, digests(&dir)), "{name}");
+    }
 }

@@ -6,7 +6,7 @@ mod golden;
 use golden::Golden;
 use std::path::Path;
 use std::process::Command;
-use vmstream::stream::{FrameHeader, FrameKind, StreamFile, TrailerEntry, codec, trailer};
+use vmstream::stream::{Compression, FrameHeader, FrameKind, StreamFile, TrailerEntry, codec, trailer};
 
 /// Writes a stream again: compressed in frames of at most 2 MiB, its meta text padded.
 fn recode(path: &Path) {
@@ -24,13 +24,15 @@ fn recode(path: &Path) {
                 let start = piece.disk.start + ((number as u64) << 21);
                 let header = FrameHeader { kind: FrameKind::Data, start, len: part.len() as u64 };
                 frames.extend_from_slice(&header.encode());
-                entries.push(TrailerEntry::Plain(codec::compress(part, 1, &mut frames).unwrap() as u64));
+                entries.push(TrailerEntry::Plain(
+                    codec::compress(part, Compression::Lz4(1), &mut frames).unwrap() as u64,
+                ));
                 frames.extend_from_slice(b"\r\n");
             }
         }
     }
     let mut meta = stream.meta().clone();
-    meta.compression = Some(1);
+    meta.compression = Some(Compression::Lz4(1));
     let json = meta.to_padded_json(meta.to_json().len() + 20).unwrap();
     let header = |kind, len: usize| FrameHeader { kind, start: 0, len: len as u64 }.encode();
     let list = trailer::encode(&entries);

@@ -7,11 +7,11 @@ use golden::{build, meta};
 use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use vmstream::chain::{BackupSet, Coverage, PointId};
+use vmstream::chain::{BackupSet, Coverage, PointId, SetProblem, StreamSuffix};
 use vmstream::restore::{
     BlockMap, ExtractOptions, Format, Layer, Source, Units, extract::extract_layers, extract_to,
 };
-use vmstream::stream::{FrameHeader, FrameKind, MAX_PIECE_LEN, TrailerEntry, codec, trailer};
+use vmstream::stream::{Compression, FrameHeader, FrameKind, MAX_PIECE_LEN, TrailerEntry, codec, trailer};
 use vmstream::verify::{Depth, VerifyOptions, verify_set};
 
 struct Random(u64);
@@ -25,24 +25,31 @@ impl Random {
     }
 }
 
+const LZ4: Option<Compression> = Some(Compression::Lz4(1));
+
+/// Streams of one chain may differ in it.
+fn any_compression(random: &mut Random) -> Option<Compression> {
+    [None, LZ4, Some(Compression::Zstd(1))][random.below(3) as usize]
+}
+
 /// A stream in the making.
 struct Maker {
     number: u32,
     size: u64,
     incremental: bool,
-    compressed: bool,
+    compression: Option<Compression>,
     frames: Vec<u8>,
     entries: Vec<TrailerEntry>,
     data_size: u64,
 }
 
 impl Maker {
-    fn new(size: u64, incremental: bool, compressed: bool) -> Self {
+    fn new(size: u64, incremental: bool, compression: Option<Compression>) -> Self {
         Self {
             number: 0,
             size,
             incremental,
-            compressed,
+            compression,
             frames: Vec::new(),
             entries: Vec::new(),
             data_size: 0,
@@ -57,10 +64,10 @@ impl Maker {
         let header = FrameHeader { kind: FrameKind::Data, start, len: content.len() as u64 };
         self.frames.extend_from_slice(&header.encode());
         self.data_size += header.len;
-        if self.compressed {
+        if let Some(compression) = self.compression {
             let lens: Vec<u64> = content
                 .chunks(MAX_PIECE_LEN as usize)
-                .map(|piece| codec::compress(piece, 1, &mut self.frames).unwrap() as u64)
+                .map(|piece| codec::compress(piece, compression, &mut self.frames).unwrap() as u64)
                 .collect();
             let pieces = header.len >= MAX_PIECE_LEN;
             self.entries.push(if pieces { TrailerEntry::Pieces(lens) } else { TrailerEntry::Plain(lens[0]) });
@@ -71,14 +78,14 @@ impl Maker {
     }
 
     fn write(self, path: PathBuf) -> Layer {
-        let mut meta = meta(self.size, self.data_size, self.compressed.then_some(1));
+        let mut meta = meta(self.size, self.data_size, self.compression);
         meta.incremental = self.incremental;
         meta.checkpoint_name = format!("virtnbdbackup.{}", self.number);
         if self.incremental && self.number > 0 {
             meta.parent_checkpoint = format!("virtnbdbackup.{}", self.number - 1);
         }
         let trailer = String::from_utf8(trailer::encode(&self.entries)).unwrap();
-        let bytes = build(&meta, &self.frames, self.compressed.then_some(&trailer));
+        let bytes = build(&meta, &self.frames, self.compression.map(|_| trailer.as_str()));
         std::fs::write(&path, bytes).unwrap();
         let layer = Layer::open(path).unwrap();
         layer.stream.check_ends().unwrap();
@@ -90,7 +97,7 @@ impl Maker {
 fn random_stream(random: &mut Random, shadow: &mut Vec<u8>, alone: bool, path: PathBuf) -> Layer {
     let size = if random.below(4) == 0 { 1 + random.below(60_000) } else { (shadow.len() as u64).max(1) };
     shadow.resize(size as usize, 0);
-    let mut maker = Maker::new(size, !alone, random.below(2) == 0);
+    let mut maker = Maker::new(size, !alone, any_compression(random));
     let mut at = 0;
     while at < size {
         let len = (1 + random.below(9000)).min(size - at);
@@ -171,9 +178,9 @@ fn frames_of_many_pieces_are_cut_at_32_mib() {
     let dir = tempfile::tempdir().unwrap();
     let size = 2 * MAX_PIECE_LEN + 70_001;
     let mut shadow: Vec<u8> = (0..size).map(|at| (at / 1_000_003 + at % 7) as u8).collect();
-    let mut full = Maker::new(size, false, true);
+    let mut full = Maker::new(size, false, LZ4);
     full.data(0, &shadow);
-    let mut increment = Maker::new(size, true, true);
+    let mut increment = Maker::new(size, true, LZ4);
     // Across the border of two pieces, and one zeroed range that old readers need as data.
     let over = MAX_PIECE_LEN as usize - 5000..MAX_PIECE_LEN as usize + 5000;
     shadow[over.clone()].fill(0);
@@ -189,16 +196,16 @@ fn placeholders_count_for_nothing() {
     let dir = tempfile::tempdir().unwrap();
     // With the size of the disk, or none.
     for placeholder_size in [5000, 4000, 0] {
-        let placeholder = Maker::new(placeholder_size, false, true).write(dir.path().join("0.data"));
+        let placeholder = Maker::new(placeholder_size, false, LZ4).write(dir.path().join("0.data"));
         assert!(placeholder.stream.is_placeholder());
-        let mut full = Maker::new(5000, false, false);
+        let mut full = Maker::new(5000, false, None);
         full.data(1, b"content");
         full.data(4990, b"end");
         let layers = [placeholder, full.write(dir.path().join("1.data"))];
         let image = extracted(&layers, dir.path(), 1);
         assert_eq!((image.len(), &image[..9], &image[4990..4993]), (5000, &b"\0content\0"[..], &b"end"[..]));
     }
-    let unchanged = Maker::new(5000, true, true).write(dir.path().join("2.data"));
+    let unchanged = Maker::new(5000, true, LZ4).write(dir.path().join("2.data"));
     assert!(!unchanged.stream.is_placeholder(), "an increment of a disk that did not change");
 }
 
@@ -210,13 +217,15 @@ fn digest(image: &[u8]) -> String {
 }
 
 /// A random stream over a disk of several windows: few frames, some of them large, some zeros, some resizing.
-fn large_stream(random: &mut Random, shadow: &mut Vec<u8>, number: u32, alone: bool, path: &Path) {
+/// `stem` is the file's name up to what its compression puts behind it.
+fn large_stream(random: &mut Random, shadow: &mut Vec<u8>, number: u32, alone: bool, stem: &Path) {
     let mib = 1u64 << 20;
     if number > 0 && random.below(3) == 0 {
         shadow.resize((20 * mib + random.below(60 * mib)) as usize, 0);
     }
     let size = shadow.len() as u64;
-    let mut maker = Maker::new(size, !alone, random.below(2) == 0);
+    let compression = any_compression(random);
+    let mut maker = Maker::new(size, !alone, compression);
     maker.number = number;
     let mut at = random.below(8 * mib);
     while at < size {
@@ -238,7 +247,9 @@ fn large_stream(random: &mut Random, shadow: &mut Vec<u8>, number: u32, alone: b
         }
         at += len + random.below(12 * mib);
     }
-    maker.write(path.to_owned());
+    let mut path = stem.as_os_str().to_owned();
+    path.push(format!(".{}", StreamSuffix::of(compression).as_str()));
+    maker.write(path.into());
 }
 
 #[test]
@@ -251,20 +262,26 @@ fn windows_pipes_and_digests_equal_the_shadow() {
         for number in 0..5 {
             let alone = number == 0 || random.below(4) == 0;
             let name = format!("virtnbdbackup.{number}");
-            let file = if number == 0 { "vda.full.data".to_owned() } else { format!("vda.inc.{name}.data") };
+            let file = if number == 0 { "vda.full".to_owned() } else { format!("vda.inc.{name}") };
             large_stream(&mut random, &mut shadow, number, alone, &dir.path().join(file));
             shadows.push((name.parse::<PointId>().unwrap(), shadow.clone()));
             names.push(name);
             if number == 2 {
                 // A difference beside the chain: the chain goes on without it.
                 let mut other = shadow.clone();
-                let file = dir.path().join("vda.diff.1795377788.data");
+                let file = dir.path().join("vda.diff.1795377788");
                 large_stream(&mut random, &mut other, 3, false, &file);
                 shadows.push(("diff.1795377788".parse().unwrap(), other));
             }
         }
         std::fs::write(dir.path().join("vm.cpt"), serde_json::to_string(&names).unwrap()).unwrap();
         let set = BackupSet::open(dir.path()).unwrap();
+        let ends_so = |end: &str| {
+            let mut files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+            files.any(|file| file.extension().is_some_and(|last| last == end))
+        };
+        let mixed = set.problems.iter().any(|problem| matches!(problem, SetProblem::MixedSuffixes));
+        assert_eq!(mixed, ends_so("data") && ends_so("zstd"), "round {round}");
         let workers = NonZeroUsize::new(1 + round % 3).unwrap();
         let report = verify_set(&set, VerifyOptions { depth: Depth::Deep, workers }, &());
         let found: Vec<_> = report.digests.iter().map(|found| (found.point, found.digest.clone())).collect();

@@ -15,7 +15,7 @@ use vmstream::chain::BackupSet;
 use vmstream::convert::{Compression, ConvertOptions, Shape, convert};
 use vmstream::restore::extract_to;
 use vmstream::stream::writer::MAX_FRAME_LEN;
-use vmstream::stream::{FrameHeader, FrameKind, MAX_PIECE_LEN, TrailerEntry, codec, trailer};
+use vmstream::stream::{self, FrameHeader, FrameKind, MAX_PIECE_LEN, TrailerEntry, codec, trailer};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -115,7 +115,9 @@ fn frames_of_more_than_32_mib_in_pieces() {
         (0..len / MIB + 1).flat_map(|_| random.content(MIB as usize)).take(len as usize).collect();
     let mut frames = FrameHeader { kind: FrameKind::Data, start: MIB, len }.encode().to_vec();
     let pieces = content.chunks(MAX_PIECE_LEN as usize);
-    let lens = pieces.map(|piece| codec::compress(piece, 1, &mut frames).unwrap() as u64).collect();
+    let lens = pieces
+        .map(|piece| codec::compress(piece, stream::Compression::Lz4(1), &mut frames).unwrap() as u64)
+        .collect();
     frames.extend_from_slice(b"\r\n");
     let entries = String::from_utf8(trailer::encode(&[TrailerEntry::Pieces(lens)])).unwrap();
     let mut disk = vec![0; size as usize];
@@ -125,8 +127,11 @@ fn frames_of_more_than_32_mib_in_pieces() {
     let (set, again) = (dir.path().join("set"), dir.path().join("again"));
     let blank = Link { size, alone: true, frames: vec![(0..4096, Some(vec![1; 4096]))] };
     write_chain(&set, &[blank], Form { compression: Some(1), frame_len: 4096, sidecars: false });
-    std::fs::write(set.join("vda.full.data"), build(&meta(size, len, Some(1)), &frames, Some(&entries)))
-        .unwrap();
+    std::fs::write(
+        set.join("vda.full.data"),
+        build(&meta(size, len, Some(stream::Compression::Lz4(1))), &frames, Some(&entries)),
+    )
+    .unwrap();
     std::fs::remove_file(set.join("vda.full.data.chksum")).unwrap();
     assert!(extracted(&set, "virtnbdbackup.0") == disk);
     for release in Release::ALL {

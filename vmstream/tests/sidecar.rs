@@ -11,7 +11,7 @@ use vmstream::sidecar::{
     Block, Checked, FileIdentity, Granules, Head, Ledger, PlainSums, Recorder, Sidecar, SidecarError,
     SidecarWriter, StoredSums, StreamIdentity, Tables, Value,
 };
-use vmstream::stream::{FrameKind, StreamFile, codec};
+use vmstream::stream::{Compression, FrameKind, StreamFile, codec};
 
 const KIB: u64 = 1 << 10;
 const GRANULE: u64 = 64 * KIB;
@@ -61,7 +61,7 @@ fn record(
     name: &str,
     disk: &[u8],
     ranges: &[Range<u64>],
-    level: Option<u32>,
+    level: Option<Compression>,
 ) -> (PathBuf, Vec<Range<u64>>) {
     let (stream, sidecar) = (dir.join(format!("{name}.data")), dir.join(format!("{name}.idx")));
     let meta = golden::meta(disk.len() as u64, 0, level);
@@ -100,7 +100,7 @@ fn record(
 fn the_blocks_are_those_of_the_stream() {
     let dir = tempfile::tempdir().unwrap();
     let disk: Vec<u8> = (0..DISK).map(|i| (i / 3000 * 7) as u8).collect();
-    for level in [None, Some(1)] {
+    for level in [None, Some(Compression::Lz4(1)), Some(Compression::Zstd(1))] {
         let ranges = [0..GRANULE, GRANULE + 512..3 * GRANULE, DISK - 1536..DISK];
         let (path, frames) = record(dir.path(), "vda.full", &disk, &ranges, level);
         let sidecar = Sidecar::open(&path).unwrap();
@@ -310,8 +310,13 @@ fn no_flipped_byte_and_no_cut_passes() {
     let dir = tempfile::tempdir().unwrap();
     let mut disk = vec![0; DISK as usize];
     disk[..300_000].fill(3);
-    let (path, _) =
-        record(dir.path(), "vda.full", &disk, &[0..100_000, 100_000..300_000, 300_000..DISK], Some(1));
+    let (path, _) = record(
+        dir.path(),
+        "vda.full",
+        &disk,
+        &[0..100_000, 100_000..300_000, 300_000..DISK],
+        Some(Compression::Lz4(1)),
+    );
     let good = fs::read(&path).unwrap();
     let usable = |bytes: &[u8]| Sidecar::parse(bytes.to_vec()).and_then(|sidecar| sidecar.check());
     usable(&good).unwrap();

@@ -13,7 +13,7 @@ use vmstream::stream::frame::FrameHeaderError;
 use vmstream::stream::meta::MetaError;
 use vmstream::stream::trailer::TrailerError;
 use vmstream::stream::{
-    Damage, Frame, FrameKind, Piece, Problem, Stored, StreamError, StreamFile, TrailerMismatch,
+    Compression, Damage, Frame, FrameKind, Piece, Problem, Stored, StreamError, StreamFile, TrailerMismatch,
 };
 
 fn folder() -> PathBuf {
@@ -71,7 +71,7 @@ fn head(stream: &StreamFile) -> Value {
         "diskName": meta.disk_name,
         "diskFormat": meta.disk_format,
         "checkpointName": meta.checkpoint_name,
-        "compressed": meta.compression,
+        "compressed": meta.compression.map(Compression::level),
         "parentCheckpoint": meta.parent_checkpoint,
         "incremental": meta.incremental,
         "streamVersion": meta.stream_version,
@@ -101,7 +101,7 @@ fn described(frame: &Frame, crc: Option<u32>) -> Value {
         value["stored_at"] = frame.stored_at.into();
         value["stored"] = match &frame.stored {
             Stored::Plain => json!([frame.header.len]),
-            Stored::Lz4 { pieces } => json!(pieces),
+            Stored::Compressed { pieces, .. } => json!(pieces),
         };
         value["crc32"] = json!(crc);
     }
@@ -155,12 +155,12 @@ fn good(path: &Path) -> Value {
         return format!("refused: {damage}").into();
     }
     let bytes = fs::read(path).unwrap();
-    let lz4 = StreamFile::open(path).unwrap().is_compressed();
+    let coding = format!("{:?}", StreamFile::open(path).unwrap().coding()).to_lowercase();
     json!({
         "size": bytes.len(),
         "adler32": adler32(&bytes),
         "meta": reading.head,
-        "lz4": lz4,
+        "coding": coding,
         "frames": reading.frames,
     })
 }

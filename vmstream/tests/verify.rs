@@ -316,3 +316,19 @@ fn one_big_stream_is_the_same_on_any_number_of_threads() {
     assert_eq!(one, two);
     assert_eq!(one, five);
 }
+
+/// A stream's name tells which readers can read it. The wrong name, or both names, must be seen.
+#[test]
+fn names_that_do_not_fit_the_method_are_damage() {
+    let golden = Golden::extract();
+    let dir = golden.lz4();
+    let (data, zstd) = (dir.join("vda.inc.virtnbdbackup.1.data"), dir.join("vda.inc.virtnbdbackup.1.zstd"));
+    let problems = || verify(&dir, &["--quick", "."]).1["findings"].to_string();
+    std::fs::copy(&data, &zstd).unwrap();
+    assert_eq!(verify(&dir, &["--quick", "."]).0, 1);
+    assert!(problems().contains("virtnbdbackup.1.zstd is not used"), "{}", problems());
+    std::fs::remove_file(&data).unwrap();
+    assert_eq!(verify(&dir, &["--quick", "."]).0, 1);
+    let mismatch = r#"the stream says compressionMethod \"lz4\", its place needs \"zstd\""#;
+    assert!(problems().contains(mismatch), "{}", problems());
+}

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use vmstream::chain::{CheckpointName, cpt};
 use vmstream::sidecar::{FileIdentity, Granules, Head, PlainSums, Recorder, StoredSums, StreamIdentity};
 use vmstream::stream::writer::{FinishedStream, StreamWriter};
-use vmstream::stream::{FRAME_HEADER_LEN, StreamMeta, codec};
+use vmstream::stream::{Compression, FRAME_HEADER_LEN, StreamMeta, codec};
 
 use crate::chain::pack;
 use crate::config::SEPARATOR;
@@ -92,9 +92,9 @@ pub(crate) fn pieces() -> Vec<Vec<u8>> {
     let contents = [vec![], vec![7], vec![0; 300_000], (0..5000).map(|i| (i * i % 251) as u8).collect()];
     let mut pieces = Vec::new();
     for content in contents {
-        for level in [1, 9] {
+        for compression in [Compression::Lz4(1), Compression::Lz4(9), Compression::Zstd(1)] {
             let mut piece = (content.len() as u64).to_be_bytes().to_vec();
-            codec::compress(&content, level, &mut piece).unwrap();
+            codec::compress(&content, compression, &mut piece).unwrap();
             pieces.push(piece);
         }
     }
@@ -121,6 +121,8 @@ pub(crate) fn noise() -> Vec<Vec<u8>> {
 pub(crate) fn names() -> Vec<Vec<u8>> {
     texts(&[
         "vda.full.data",
+        "vda.inc.virtnbdbackup.2.zstd",
+        "vda.full.zstd.chksum",
         "vda.inc.virtnbdbackup.1.data",
         "vda.diff.1795377788.data.partial",
         "vda.copy.data.chksum",
@@ -149,7 +151,7 @@ pub(crate) fn meta(
     point: u32,
     parent: Option<&str>,
     virtual_size: u64,
-    compression: Option<u32>,
+    compression: Option<Compression>,
 ) -> StreamMeta {
     StreamMeta {
         virtual_size,
@@ -159,10 +161,9 @@ pub(crate) fn meta(
         disk_format: "qcow2".into(),
         checkpoint_name: format!("virtnbdbackup.{point}"),
         compression,
-        compression_method: "lz4".into(),
         parent_checkpoint: parent.unwrap_or_default().into(),
         incremental: parent.is_some(),
-        stream_version: 2,
+        stream_version: StreamMeta::version_for(compression),
     }
 }
 
@@ -214,7 +215,7 @@ fn content(start: u64, len: u64) -> Vec<u8> {
     (0..len).map(|i| (i / 7 + start) as u8).collect()
 }
 
-pub(crate) fn stored(level: Option<u32>, plain: &[u8]) -> Vec<u8> {
+pub(crate) fn stored(level: Option<Compression>, plain: &[u8]) -> Vec<u8> {
     let Some(level) = level else { return plain.to_vec() };
     let mut stored = Vec::new();
     codec::compress(plain, level, &mut stored).unwrap();
@@ -231,7 +232,7 @@ pub(crate) fn sidecars() -> Vec<Vec<u8>> {
     ];
     let mut inputs = Vec::new();
     for (size, data) in disks {
-        let (_, sidecar) = recorded("vda.full.data", meta(0, None, size, Some(1)), data);
+        let (_, sidecar) = recorded("vda.full.data", meta(0, None, size, Some(Compression::Lz4(1))), data);
         inputs.push(unsealed(&sidecar));
         inputs.push(sidecar);
     }
@@ -262,7 +263,7 @@ pub(crate) fn chains() -> Vec<Vec<u8>> {
     let list = |count: u32| cpt::encode(&(0..count).map(CheckpointName::new).collect::<Vec<_>>());
     let file = |name: &str, age: u8, content: &[u8]| (name.to_owned(), age, content.to_vec());
     let mut chains = Vec::new();
-    for level in [None, Some(1)] {
+    for level in [None, Some(Compression::Lz4(1)), Some(Compression::Zstd(1))] {
         let (full, sidecar) =
             recorded("vda.full.data", meta(0, None, 20_000, level), &[(0, 1000), (8192, 3000)]);
         let inc = written(meta(1, Some(zero), 20_000, level), &[(512, 512), (9000, 5000)]);

@@ -8,7 +8,7 @@ use vmstream::stream::checksum::adler32;
 use vmstream::stream::trailer::{self, TrailerEntry};
 use vmstream::stream::writer::StreamWriter;
 use vmstream::stream::{
-    FRAME_HEADER_LEN, FrameHeader, FrameKind, StreamError, StreamFile, StreamMeta, codec,
+    Compression, FRAME_HEADER_LEN, FrameHeader, FrameKind, StreamError, StreamFile, StreamMeta, codec,
 };
 use vmstream::verify::{Checksum, verify_stream};
 
@@ -59,6 +59,8 @@ pub(crate) fn trailer(input: &[u8]) {
     }
 }
 
+type Decompress = fn(&[u8], usize, &mut Vec<u8>) -> Result<(), codec::CodecError>;
+
 /// Two bytes say how much the piece shall hold, then come its stored bytes. What decodes has that length; and what
 /// was compressed decodes to itself.
 pub(crate) fn piece(input: &[u8]) {
@@ -66,15 +68,22 @@ pub(crate) fn piece(input: &[u8]) {
     let len = input.number(1 << 20) as usize;
     let stored = input.0;
     let mut out = Vec::new();
-    match codec::decompress(stored, len, &mut out) {
-        Ok(()) => assert_eq!(out.len(), len),
-        Err(error) => assert!(!error.to_string().is_empty()),
+    let level = (len % 17) as u32;
+    let methods: [(Compression, Decompress); 2] = [
+        (Compression::Lz4(level), codec::decompress_lz4),
+        (Compression::Zstd(1 + level % 4), codec::decompress_zstd),
+    ];
+    for (compression, decompress) in methods {
+        match decompress(stored, len, &mut out) {
+            Ok(()) => assert_eq!(out.len(), len),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+        let mut packed = Vec::new();
+        let count = codec::compress(stored, compression, &mut packed).unwrap();
+        assert_eq!(count, packed.len());
+        decompress(&packed, stored.len(), &mut out).unwrap();
+        assert_eq!(out, stored);
     }
-    let mut packed = Vec::new();
-    let count = codec::compress(stored, (len % 17) as u32, &mut packed).unwrap();
-    assert_eq!(count, packed.len());
-    codec::decompress(&packed, stored.len(), &mut out).unwrap();
-    assert_eq!(out, stored);
 }
 
 /// The walk, the quick look and the verification agree about a file, and no piece lies outside of it.
@@ -149,6 +158,11 @@ fn walk(stream: &StreamFile, decodes: &mut bool) -> Result<(), StreamError> {
 pub(crate) fn round_trip(input: &[u8]) {
     let mut input = Structured(input);
     let level = input.byte();
+    let compression = match level % 4 {
+        0 => None,
+        1 | 3 => Some(Compression::Lz4(u32::from(level / 2 % 17))),
+        _ => Some(Compression::Zstd(1 + u32::from(level / 4 % 4))),
+    };
     let meta = StreamMeta {
         virtual_size: 1 << 40,
         data_size: 0,
@@ -156,11 +170,10 @@ pub(crate) fn round_trip(input: &[u8]) {
         disk_name: input.text(),
         disk_format: "qcow2".into(),
         checkpoint_name: format!("virtnbdbackup.{}", input.byte()),
-        compression: (level % 2 == 1).then_some(u32::from(level / 2 % 17)),
-        compression_method: "lz4".into(),
+        compression,
         parent_checkpoint: input.text(),
         incremental: level >= 128,
-        stream_version: 2,
+        stream_version: StreamMeta::version_for(compression),
     };
     let dir = crate::seeds::scratch();
     let path = dir.path().join("vda.full.data.partial");
@@ -218,7 +231,7 @@ pub(crate) fn round_trip(input: &[u8]) {
 pub(crate) fn recorder_round_trip(input: &[u8]) {
     let mut input = Structured(input);
     let size = 1 + input.number(400_000);
-    let level = (input.byte() % 2 == 0).then_some(1);
+    let level = (input.byte() % 2 == 0).then_some(Compression::Lz4(1));
     let mut disk = vec![0; size as usize];
     let (mut at, mut ranges) = (0, Vec::new());
     while !input.is_empty() && at < size {

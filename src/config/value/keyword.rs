@@ -33,6 +33,35 @@ impl Value for LogLevel {
     }
 }
 
+/// How saved data is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionMethod {
+    /// LZ4, harder only while processors would otherwise wait.
+    Auto,
+    /// LZ4.
+    Lz4,
+    /// zstd, which old restore programs do not know.
+    Zstd,
+    /// Not at all.
+    None,
+}
+
+impl Value for CompressionMethod {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "auto" => Some(Self::Auto),
+            "lz4" => Some(Self::Lz4),
+            "zstd" => Some(Self::Zstd),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "auto, lz4, zstd or none".to_owned()
+    }
+}
+
 /// What becomes of a period that was never replicated, where others were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplicaRule {

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 mod keyword;
 mod quantity;
 
-pub use keyword::{AutoRecovery, IoClass, LogLevel, ReplicaRule, RotationPolicy};
-pub use quantity::{CompressLevel, Gibibytes, Mebibytes, Niceness, Number, Percent, Periods, Seconds};
+pub use keyword::{AutoRecovery, CompressionMethod, IoClass, LogLevel, ReplicaRule, RotationPolicy};
+pub use quantity::{
+    CompressLevel, Gibibytes, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, Seconds,
+};
 
 /// A type that a configuration value is read into.
 pub trait Value: Sized + PartialEq {

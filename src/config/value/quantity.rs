@@ -8,6 +8,10 @@ use super::Value;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number<const MIN: u32, const MAX: u32>(u32);
 
+/// The same, or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OptionalNumber<const MIN: u32, const MAX: u32>(Option<u32>);
+
 /// Whole seconds, from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds<const MIN: u32, const MAX: u32>(u32);
@@ -24,9 +28,9 @@ pub struct Gibibytes<const MIN: u32, const MAX: u32>(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(u32);
 
-/// LZ4 compression level, from 1 to 16. Never 0: a value of 0 is read as 1.
+/// LZ4 compression level, from 1 to 16, or nothing. Never 0: a value of 0 is read as 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CompressLevel(u32);
+pub struct CompressLevel(Option<u32>);
 
 /// How many periods are kept, from 1. A value of 0 is read as 1: what was just written stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,9 +81,16 @@ impl Percent {
     }
 }
 
+impl<const MIN: u32, const MAX: u32> OptionalNumber<MIN, MAX> {
+    /// The number, if there is one.
+    pub fn get(self) -> Option<u32> {
+        self.0
+    }
+}
+
 impl CompressLevel {
-    /// The level.
-    pub fn get(self) -> u32 {
+    /// The level, if one is set.
+    pub fn get(self) -> Option<u32> {
         self.0
     }
 }
@@ -115,6 +126,20 @@ macro_rules! ranged_value {
 
 ranged_value!(Number, Seconds, Mebibytes, Gibibytes);
 
+impl<const MIN: u32, const MAX: u32> Value for OptionalNumber<MIN, MAX> {
+    fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            Some(Self(None))
+        } else {
+            in_range(text, MIN, MAX).map(|number| Self(Some(number)))
+        }
+    }
+
+    fn allowed() -> String {
+        format!("a whole number from {MIN} to {MAX}, or empty")
+    }
+}
+
 impl Value for Percent {
     fn parse(text: &str) -> Option<Self> {
         in_range(text, 0, 99).map(Self)
@@ -127,11 +152,14 @@ impl Value for Percent {
 
 impl Value for CompressLevel {
     fn parse(text: &str) -> Option<Self> {
-        in_range(text, 0, 16).map(|level| Self(level.max(1)))
+        if text.is_empty() {
+            return Some(Self(None));
+        }
+        in_range(text, 0, 16).map(|level| Self(Some(level.max(1))))
     }
 
     fn allowed() -> String {
-        "a whole number from 0 to 16".to_owned()
+        "a whole number from 0 to 16, or empty".to_owned()
     }
 
     fn remark(text: &str) -> Option<&'static str> {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use vmstream::stream::Compression;
 use vmstream::stream::codec;
 
 use super::{
@@ -54,7 +55,7 @@ impl Spare {
 /// The way of one disk's frames through the compressors to its writer.
 #[derive(Clone)]
 pub(super) struct Lane {
-    level: Option<u32>,
+    compression: Option<Compression>,
     granules: Granules,
     jobs: Sender<Job>,
     pieces: Sender<ToWriter>,
@@ -77,8 +78,8 @@ impl Compressors {
 
     /// A lane for one disk.
     pub(super) fn lane(&self, sink: &SinkPlan, pieces: Sender<ToWriter>) -> Lane {
-        let (level, granules) = (sink.level(), sink.granules());
-        Lane { level, granules, jobs: self.jobs.clone(), pieces, spare: Arc::clone(&self.spare) }
+        let (compression, granules) = (sink.compression(), sink.granules());
+        Lane { compression, granules, jobs: self.jobs.clone(), pieces, spare: Arc::clone(&self.spare) }
     }
 }
 
@@ -126,10 +127,10 @@ fn frame(job: Job) -> Result<Piece, CopyError> {
     let content = if is_zero(&plain) {
         lane.spare.give(plain);
         Content::Zero { len: plain_len }
-    } else if let Some(level) = lane.level {
+    } else if let Some(compression) = lane.compression {
         let plain_sums = PlainSums::of(start, &plain, lane.granules);
         let mut stored = Vec::with_capacity(plain.len() / 2);
-        codec::compress(&plain, level, &mut stored).map_err(|source| CopyError::Compress {
+        codec::compress(&plain, compression, &mut stored).map_err(|source| CopyError::Compress {
             target,
             at: start,
             source,

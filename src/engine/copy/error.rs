@@ -33,7 +33,7 @@ pub enum CopyError {
         target: String,
         /// Offset on the disk.
         at: u64,
-        /// What LZ4 said.
+        /// What the library said.
         source: vmstream::stream::codec::CodecError,
     },
     /// The file in the target could not be written.

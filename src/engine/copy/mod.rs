@@ -13,6 +13,7 @@
 mod all;
 mod compress;
 mod error;
+mod method;
 mod reader;
 mod scout;
 mod sink;
@@ -27,6 +28,7 @@ use crossbeam_channel::bounded;
 pub use all::{CopiedDisk, copy_all};
 pub use compress::Compressors;
 pub use error::CopyError;
+pub use method::Method;
 pub use sink::{Copied, SinkPlan};
 
 use vmstream::sidecar::{Digest, Granules, PlainSums, StoredSums};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use vmstream::chain::Coverage;
 use vmstream::sidecar::{Granules, PlainSums, Recorder, SidecarWriter, StoredSums};
+use vmstream::stream::Compression;
 use vmstream::stream::codec;
 use vmstream::stream::meta::StreamMeta;
 use vmstream::stream::writer::FinishedStream;
@@ -61,8 +62,8 @@ impl SinkPlan {
         })
     }
 
-    /// The LZ4 level that frames are stored with.
-    pub(super) fn level(&self) -> Option<u32> {
+    /// How frames are stored.
+    pub(super) fn compression(&self) -> Option<Compression> {
         match self {
             Self::Stream { meta, .. } => meta.compression,
             Self::RawImage { .. } => None,
@@ -255,7 +256,7 @@ fn create_image(path: &Path, size: u64) -> io::Result<File> {
 
 /// Zeroes written as data.
 struct Zeroes {
-    level: Option<u32>,
+    compression: Option<Compression>,
     /// Where the chain holds data; read from the headers of its streams at the first zero range.
     coverage: Option<Coverage>,
     /// The stored form of the last length written, and its sums.
@@ -263,8 +264,8 @@ struct Zeroes {
 }
 
 impl Zeroes {
-    fn new(level: Option<u32>) -> Self {
-        Self { level, coverage: None, stored: None }
+    fn new(compression: Option<Compression>) -> Self {
+        Self { compression, coverage: None, stored: None }
     }
 
     fn coverage(&mut self, task: &DiskTask) -> Result<&Coverage, CopyError> {
@@ -305,9 +306,9 @@ impl Zeroes {
 
     /// What the file stores of these bytes.
     fn store(&self, plain: Vec<u8>) -> io::Result<Vec<u8>> {
-        let Some(level) = self.level else { return Ok(plain) };
+        let Some(compression) = self.compression else { return Ok(plain) };
         let mut stored = Vec::new();
-        codec::compress(&plain, level, &mut stored).map_err(io::Error::other)?;
+        codec::compress(&plain, compression, &mut stored).map_err(io::Error::other)?;
         Ok(stored)
     }
 }

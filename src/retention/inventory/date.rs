@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::civil::DateTime;
-use vmstream::chain::{DiskTarget, SetFile, StreamKind};
+use vmstream::chain::{DiskTarget, SetFile, StreamKind, StreamSuffix};
 use vmstream::stream::{Problem, StreamError, StreamFile};
 
 use super::SetTree;
@@ -13,7 +13,7 @@ use super::SetTree;
 #[derive(Default)]
 pub(super) struct Names {
     data_files: u32,
-    streams: BTreeSet<(StreamKind, DiskTarget)>,
+    streams: BTreeSet<(StreamKind, DiskTarget, StreamSuffix)>,
     lists: Vec<String>,
 }
 
@@ -28,14 +28,14 @@ enum Said {
 impl Names {
     /// Takes the name of a regular file.
     pub(super) fn take(&mut self, name: &str) {
-        let is_data = name.ends_with(".data");
+        let is_data = name.ends_with(".data") || name.ends_with(".zstd");
         self.data_files += u32::from(is_data);
         if !is_data && !name.ends_with(".cpt") {
             return;
         }
         match SetFile::parse(name) {
-            Some(SetFile::Stream { disk, kind, partial: false }) => {
-                self.streams.insert((kind, disk));
+            Some(SetFile::Stream { disk, kind, suffix, partial: false }) => {
+                self.streams.insert((kind, disk, suffix));
             }
             Some(SetFile::CheckpointList { domain }) => self.lists.push(domain),
             _ => {}
@@ -54,7 +54,7 @@ impl Names {
 
     /// Sums up; reads the date when `dir` is given.
     pub(super) fn describe(&self, dir: Option<&Path>) -> SetTree {
-        let kinds: BTreeSet<StreamKind> = self.streams.iter().map(|(kind, _)| *kind).collect();
+        let kinds: BTreeSet<StreamKind> = self.streams.iter().map(|(kind, ..)| *kind).collect();
         let begins = kinds.contains(&StreamKind::Full) || kinds.contains(&StreamKind::Copy);
         let points = if begins { u32::try_from(kinds.len()).unwrap_or(u32::MAX) } else { 0 };
         let newest = dir.and_then(|dir| self.newest(dir, &kinds));
@@ -83,8 +83,8 @@ impl Names {
     /// All disks of a point are of one moment, so the first that tells is enough.
     fn date_of(&self, dir: &Path, kind: StreamKind) -> Said {
         let mut all_raw = true;
-        for (_, disk) in self.streams.iter().filter(|(other, _)| *other == kind) {
-            match StreamFile::open(&dir.join(kind.file_name(disk))) {
+        for (_, disk, suffix) in self.streams.iter().filter(|(other, ..)| *other == kind) {
+            match StreamFile::open(&dir.join(kind.file_name(disk, *suffix))) {
                 Ok(stream) => match stream.meta().date.parse() {
                     Ok(date) => return Said::Date(date),
                     Err(_) => all_raw = false,

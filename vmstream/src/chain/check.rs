@@ -5,6 +5,8 @@ use super::point::{Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;
 use super::scan::Scan;
 use super::set::BackupSet;
+use crate::stream::Compression;
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Fills in the set's problems and the streams it misses.
@@ -30,7 +32,18 @@ pub(super) fn check(set: &mut BackupSet, scan: &Scan) {
             found.push(SetProblem::ConfigMissing { point: point.id });
         }
     }
+    found.extend(mixed_suffixes(set).then_some(SetProblem::MixedSuffixes));
     set.problems.extend(found);
+}
+
+/// A chain with streams that old readers see, and others that they do not.
+fn mixed_suffixes(set: &BackupSet) -> bool {
+    let streams =
+        set.points.iter().flat_map(|point| point.disks.values()).filter_map(|content| match content {
+            PointDisk::Stream(entry) => Some(entry.path.extension().is_some_and(|last| last == "zstd")),
+            PointDisk::Raw(_) => None,
+        });
+    streams.collect::<BTreeSet<bool>>().len() > 1
 }
 
 /// Checkpoints count from 0 without gaps. What comes after a gap has lost a parent.
@@ -129,6 +142,9 @@ fn names(point: &Point, entry: &StreamEntry, found: &mut Vec<SetProblem>) {
         }
     };
     expect("diskName", &meta.disk_name, entry.disk.to_string());
+    // Under another name old readers would apply it, and say nothing of what they cannot decode.
+    let want = if entry.path.extension().is_some_and(|last| last == "zstd") { "zstd" } else { "lz4" };
+    expect("compressionMethod", meta.compression.map_or("lz4", Compression::method), want.to_owned());
     if let PointId::Checkpoint(name) = point.id {
         expect("checkpointName", &meta.checkpoint_name, name.to_string());
         if let Some(parent) = point.parent.filter(|_| meta.incremental) {

@@ -1,6 +1,7 @@
 //! Every file name of a backup set, read and built in one place.
 
 use super::ident::{CheckpointName, DiskTarget, PointId, epoch};
+use crate::stream::Compression;
 use std::fmt;
 
 /// Which run wrote a stream, as its name tells.
@@ -16,24 +17,37 @@ pub enum StreamKind {
     Copy,
 }
 
+/// How a stream's name ends. Old readers apply every `DISK*.data`: what they cannot read is called otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamSuffix {
+    /// `.data`: uncompressed, or LZ4.
+    Data,
+    /// `.zstd`
+    Zstd,
+}
+
 /// One file of a backup set, by its name alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetFile {
-    /// `….data`, or `….data.partial` while it is being written.
+    /// `….data` or `….zstd`; with `.partial` while it is being written.
     Stream {
         /// Whose content.
         disk: DiskTarget,
         /// Of which run.
         kind: StreamKind,
+        /// How its name ends.
+        suffix: StreamSuffix,
         /// Not finished.
         partial: bool,
     },
-    /// `….data.chksum`
+    /// `….data.chksum` or `….zstd.chksum`
     Checksum {
         /// Of which disk's stream.
         disk: DiskTarget,
         /// Of which run.
         kind: StreamKind,
+        /// How the stream's name ends.
+        suffix: StreamSuffix,
     },
     /// `….idx`, beside a stream or a raw image.
     Sidecar {
@@ -105,13 +119,35 @@ impl StreamKind {
     }
 
     /// The finished stream's file name.
-    pub fn file_name(self, disk: &DiskTarget) -> String {
-        format!("{disk}.{}.data", self.infix())
+    pub fn file_name(self, disk: &DiskTarget, suffix: StreamSuffix) -> String {
+        format!("{disk}.{}.{}", self.infix(), suffix.as_str())
     }
 
     /// The file name of the finished stream's sidecar.
     pub fn sidecar_name(self, disk: &DiskTarget) -> String {
         format!("{disk}.{}.idx", self.infix())
+    }
+}
+
+impl StreamSuffix {
+    /// What follows the last dot of a finished stream's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The name's end that a stream of this compression must have.
+    pub fn of(compression: Option<Compression>) -> Self {
+        if matches!(compression, Some(Compression::Zstd(_))) { Self::Zstd } else { Self::Data }
+    }
+
+    /// Cuts `.data` or `.zstd` off.
+    fn split_off(name: &str) -> Option<(&str, Self)> {
+        let (stem, last) = name.rsplit_once('.')?;
+        let suffix = [Self::Data, Self::Zstd].into_iter().find(|suffix| suffix.as_str() == last)?;
+        Some((stem, suffix))
     }
 }
 
@@ -121,14 +157,14 @@ impl SetFile {
         if let Some(list) = name.strip_suffix(".cpt") {
             return (!list.is_empty()).then(|| Self::CheckpointList { domain: list.to_owned() });
         }
-        if let Some(stem) = name.strip_suffix(".data") {
-            return stream(stem).map(|(disk, kind)| Self::Stream { disk, kind, partial: false });
+        if let Some((stem, suffix)) = StreamSuffix::split_off(name) {
+            return stream(stem).map(|(disk, kind)| Self::Stream { disk, kind, suffix, partial: false });
         }
-        if let Some(stem) = name.strip_suffix(".data.partial") {
-            return stream(stem).map(|(disk, kind)| Self::Stream { disk, kind, partial: true });
+        if let Some((stem, suffix)) = name.strip_suffix(".partial").and_then(StreamSuffix::split_off) {
+            return stream(stem).map(|(disk, kind)| Self::Stream { disk, kind, suffix, partial: true });
         }
-        if let Some(stem) = name.strip_suffix(".data.chksum") {
-            return stream(stem).map(|(disk, kind)| Self::Checksum { disk, kind });
+        if let Some((stem, suffix)) = name.strip_suffix(".chksum").and_then(StreamSuffix::split_off) {
+            return stream(stem).map(|(disk, kind)| Self::Checksum { disk, kind, suffix });
         }
         if let Some(stem) = name.strip_suffix(".idx") {
             return stream(stem).map(|(disk, kind)| Self::Sidecar { disk, kind });
@@ -162,10 +198,12 @@ impl fmt::Display for SetFile {
     /// The file name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stream { disk, kind, partial } => {
-                write!(f, "{}{}", kind.file_name(disk), if *partial { ".partial" } else { "" })
+            Self::Stream { disk, kind, suffix, partial } => {
+                write!(f, "{}{}", kind.file_name(disk, *suffix), if *partial { ".partial" } else { "" })
             }
-            Self::Checksum { disk, kind } => write!(f, "{}.chksum", kind.file_name(disk)),
+            Self::Checksum { disk, kind, suffix } => {
+                write!(f, "{}.chksum", kind.file_name(disk, *suffix))
+            }
             Self::Sidecar { disk, kind } => f.write_str(&kind.sidecar_name(disk)),
             Self::CheckpointList { domain } => write!(f, "{domain}.cpt"),
             Self::VmConfig(point) => write!(f, "vmconfig.{}.xml", point.ident()),
@@ -229,11 +267,15 @@ mod tests {
             ),
         ];
         for (name, kind) in kinds {
-            let stream = |partial| SetFile::Stream { disk: vda(), kind, partial };
-            cases.push((name.to_owned(), stream(false)));
-            cases.push((format!("{name}.partial"), stream(true)));
-            cases.push((format!("{name}.chksum"), SetFile::Checksum { disk: vda(), kind }));
             cases.push((name.replace(".data", ".idx"), SetFile::Sidecar { disk: vda(), kind }));
+            for (name, suffix) in
+                [(name.to_owned(), StreamSuffix::Data), (name.replace(".data", ".zstd"), StreamSuffix::Zstd)]
+            {
+                let stream = |partial| SetFile::Stream { disk: vda(), kind, suffix, partial };
+                cases.push((name.clone(), stream(false)));
+                cases.push((format!("{name}.partial"), stream(true)));
+                cases.push((format!("{name}.chksum"), SetFile::Checksum { disk: vda(), kind, suffix }));
+            }
         }
         for (name, file) in cases {
             assert_eq!(SetFile::parse(&name).as_ref(), Some(&file), "{name}");
@@ -248,6 +290,8 @@ mod tests {
             ".cpt",
             ".full-backup-month",
             "vda.data",
+            "vda.full.zst",
+            "vda.full.data.zstd",
             ".full.data",
             "vda.inc.data",
             "vda.inc.virtnbdbackup.data",

@@ -63,6 +63,18 @@ pub enum SetProblem {
         /// The stream.
         path: PathBuf,
     },
+    /// A `.zstd` stream beside a `.data` stream of the same disk and run.
+    #[error("{} is not used: its disk has a .data stream of the same run; one of the two does not belong here", path.display())]
+    SecondStream {
+        /// The stream that is not used.
+        path: PathBuf,
+    },
+    /// Old readers see a part of the streams.
+    #[error(
+        "The set has .data and .zstd streams: old restore programs see the .data streams alone and would put wrong \
+         images together; restore with vmstream"
+    )]
+    MixedSuffixes,
     /// A stream that was never finished.
     #[error("{} was never finished: a backup is running, or one broke off", path.display())]
     Partial {
@@ -108,6 +120,7 @@ impl SetProblem {
     pub fn severity(&self) -> Severity {
         match self {
             Self::ManyLists { .. }
+            | Self::MixedSuffixes
             | Self::Leftover { .. }
             | Self::Partial { .. }
             | Self::LoneSidecar { .. }

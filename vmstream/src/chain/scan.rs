@@ -1,9 +1,10 @@
 //! One pass over a folder: which files of the format are there.
 
 use super::ident::{DiskTarget, PointId};
-use super::names::{SetFile, StreamKind};
+use super::names::{SetFile, StreamKind, StreamSuffix};
 use super::point::{PointDisk, RawImage, StreamEntry};
 use crate::stream::{Problem, StreamError, StreamFile};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,23 +12,32 @@ use std::path::{Path, PathBuf};
 /// Files that belong to a stream, by it.
 #[derive(Debug, Default)]
 struct Beside {
-    checksums: BTreeMap<(StreamKind, DiskTarget), PathBuf>,
+    checksums: BTreeMap<(StreamKind, DiskTarget, StreamSuffix), PathBuf>,
     sidecars: BTreeMap<(StreamKind, DiskTarget), PathBuf>,
 }
 
 impl Beside {
     fn note(&mut self, file: &SetFile, path: &Path) {
-        let (files, disk, kind) = match file {
-            SetFile::Checksum { disk, kind } => (&mut self.checksums, disk, kind),
-            SetFile::Sidecar { disk, kind } => (&mut self.sidecars, disk, kind),
-            _ => return,
-        };
-        files.insert((*kind, disk.clone()), path.to_owned());
+        let path = path.to_owned();
+        match file {
+            SetFile::Checksum { disk, kind, suffix } => {
+                self.checksums.insert((*kind, disk.clone(), *suffix), path);
+            }
+            SetFile::Sidecar { disk, kind } => {
+                self.sidecars.insert((*kind, disk.clone()), path);
+            }
+            _ => {}
+        }
     }
 
     /// The checksum file and the sidecar of a stream.
-    fn take(&mut self, key: &(StreamKind, DiskTarget)) -> (Option<PathBuf>, Option<PathBuf>) {
-        (self.checksums.remove(key), self.sidecars.remove(key))
+    fn take(
+        &mut self,
+        key: &(StreamKind, DiskTarget),
+        suffix: StreamSuffix,
+    ) -> (Option<PathBuf>, Option<PathBuf>) {
+        let (kind, disk) = key.clone();
+        (self.checksums.remove(&(kind, disk, suffix)), self.sidecars.remove(key))
     }
 }
 
@@ -35,6 +45,8 @@ impl Beside {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) streams: BTreeMap<(StreamKind, DiskTarget), PointDisk>,
+    /// Streams whose place another one has already.
+    pub(super) second: Vec<PointDisk>,
     pub(super) partials: Vec<PathBuf>,
     pub(super) lists: Vec<PathBuf>,
     pub(super) vmconfigs: BTreeMap<PointId, PathBuf>,
@@ -87,12 +99,16 @@ impl Scan {
     ) -> io::Result<()> {
         match file {
             SetFile::Stream { partial: true, .. } => self.partials.push(path),
-            SetFile::Stream { disk, kind, partial: false } => {
+            SetFile::Stream { disk, kind, suffix, partial: false } => {
                 let key = (kind, disk);
-                let content = describe(&key, path, about, beside.take(&key))?;
-                self.streams.insert(key, content);
+                let content = describe(&key, path, about, beside.take(&key, suffix))?;
+                // `.data` comes before `.zstd`: it is what old readers would apply.
+                match self.streams.entry(key) {
+                    Entry::Vacant(place) => drop(place.insert(content)),
+                    Entry::Occupied(_) => self.second.push(content),
+                }
             }
-            SetFile::Checksum { disk, kind } => match kind {
+            SetFile::Checksum { disk, kind, .. } => match kind {
                 StreamKind::Full => {
                     self.full_traces.insert(disk);
                 }
@@ -154,7 +170,8 @@ fn describe(
     let placeholder = stream.as_ref().is_ok_and(StreamFile::is_placeholder);
     let meta = stream.map(|stream| stream.meta().clone());
     let no_stream = matches!(&meta, Err(StreamError::Damaged(damage)) if matches!(damage.problem, Problem::NotAStream { .. }));
-    if kind == StreamKind::Copy && checksum.is_none() && no_stream {
+    let may_be_raw = path.extension().is_some_and(|last| last == "data");
+    if kind == StreamKind::Copy && may_be_raw && checksum.is_none() && no_stream {
         return Ok(PointDisk::Raw(RawImage { path, disk, modified, len: about.len(), sidecar }));
     }
     let file_len = about.len();

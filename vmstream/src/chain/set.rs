@@ -122,6 +122,8 @@ impl BackupSet {
                 .into_values()
                 .map(|left| SetProblem::Leftover { path: left.path().to_owned() }),
         );
+        let twice = scan.second.drain(..);
+        problems.extend(twice.map(|second| SetProblem::SecondStream { path: second.path().to_owned() }));
         for point in &mut points {
             point.vmconfig = scan.vmconfigs.get(&point.id).cloned();
         }

@@ -6,6 +6,7 @@ use super::{say, text};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, DiskTarget, Point, PointDisk, Severity};
+use vmstream::stream::{Compression, StreamMeta};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -97,7 +98,7 @@ fn file_text(file: &PointDisk) -> String {
         Err(error) => return format!("{path}: DAMAGED: {error}\n"),
         Ok(meta) => meta,
     };
-    let coding = meta.compression.map_or("uncompressed".to_owned(), |level| format!("lz4 level {level}"));
+    let coding = coding(meta);
     let parent = if meta.parent_checkpoint.is_empty() { "-" } else { &meta.parent_checkpoint };
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let rows = [
@@ -172,15 +173,17 @@ fn cell(content: Option<&PointDisk>) -> String {
     }
 }
 
+fn coding(meta: &StreamMeta) -> String {
+    meta.compression.map_or("uncompressed".to_owned(), |compression| compression.to_string())
+}
+
 /// A disk as its newest stream describes it.
 fn disk_row(set: &BackupSet, disk: &DiskTarget) -> Vec<String> {
     let newest = set.points.iter().rev().find_map(|point| match point.disks.get(disk)? {
         PointDisk::Raw(image) => Some((image.len, "raw".to_owned(), "plain copy".to_owned())),
         PointDisk::Stream(entry) => {
             let meta = entry.meta.as_ref().ok().filter(|_| !entry.is_placeholder())?;
-            let coding =
-                meta.compression.map_or("uncompressed".to_owned(), |level| format!("lz4 level {level}"));
-            Some((meta.virtual_size, meta.disk_format.clone(), coding))
+            Some((meta.virtual_size, meta.disk_format.clone(), coding(meta)))
         }
     });
     let (size, format, coding) = newest
@@ -239,7 +242,8 @@ fn disk_json(content: &PointDisk) -> Value {
                 "checkpoint": meta.checkpoint_name,
                 "parent": meta.parent_checkpoint,
                 "incremental": meta.incremental,
-                "lz4_level": meta.compression,
+                "compression": meta.compression.map(Compression::method),
+                "level": meta.compression.map(Compression::level),
                 "checksum_file": entry.checksum.is_some(),
             }),
         },

@@ -358,6 +358,7 @@ fn stream_json(stream: &StreamReport) -> Value {
             Proof::Sidecar => "sidecar",
             Proof::Checksum => "checksum",
             Proof::Lz4 => "lz4",
+            Proof::Zstd => "zstd",
             Proof::Empty => "empty",
         }),
     })

@@ -1,9 +1,10 @@
 //! Disk content as frames that a writer only has to append, with all their checksums, made by any thread.
 
 use super::ConvertOptions;
+use crate::chain::StreamSuffix;
 use crate::sidecar::{Granules, PlainSums, Recorder, StoredSums};
 use crate::stream::codec::{self, CodecError};
-use crate::stream::meta::{STREAM_VERSION, StreamMeta};
+use crate::stream::{self, StreamMeta};
 use std::io;
 use std::ops::Range;
 
@@ -14,17 +15,28 @@ pub enum Compression {
     None,
     /// As LZ4 frames of this level: 1 and 2 are fast, 3 to 16 denser.
     Lz4(u32),
+    /// As zstd frames of this level, 1 to 19. virtnbdrestore cannot read them, and does not see the streams.
+    Zstd(u32),
 }
 
 impl Compression {
+    /// How the new streams' names end.
+    pub(super) fn suffix(self) -> StreamSuffix {
+        StreamSuffix::of(self.of_stream())
+    }
+
+    fn of_stream(self) -> Option<stream::Compression> {
+        match self {
+            Self::None => None,
+            Self::Lz4(level) => Some(stream::Compression::Lz4(level)),
+            Self::Zstd(level) => Some(stream::Compression::Zstd(level)),
+        }
+    }
+
     /// Says in a meta text how the content is stored, in the form of today.
     pub(super) fn describe(self, meta: &mut StreamMeta) {
-        meta.stream_version = STREAM_VERSION;
-        meta.compression = match self {
-            Self::None => None,
-            Self::Lz4(level) => Some(level),
-        };
-        meta.compression_method = "lz4".to_owned();
+        meta.compression = self.of_stream();
+        meta.stream_version = StreamMeta::version_for(meta.compression);
     }
 }
 
@@ -106,11 +118,9 @@ impl Encoded {
         let mut at = start;
         for part in plain.chunks(options.frame_len as usize) {
             let before = self.stored.len();
-            match options.compression {
-                Compression::None => self.stored.extend_from_slice(part),
-                Compression::Lz4(level) => {
-                    codec::compress(part, level, &mut self.stored)?;
-                }
+            match options.compression.of_stream() {
+                None => self.stored.extend_from_slice(part),
+                Some(compression) => drop(codec::compress(part, compression, &mut self.stored)?),
             }
             let place = before..self.stored.len();
             let sums = (PlainSums::of(at, part, granules), StoredSums::of(&self.stored[place.clone()]));

@@ -114,7 +114,7 @@ pub fn convert(
 ) -> Result<Converted, ConvertError> {
     let longest = match options.compression {
         Compression::None => PLAIN_BLOCK_LEN,
-        Compression::Lz4(_) => MAX_FRAME_LEN,
+        Compression::Lz4(_) | Compression::Zstd(_) => MAX_FRAME_LEN,
     };
     let options = ConvertOptions { frame_len: options.frame_len.clamp(1, longest), ..options };
     let plan = Plan::of(set, shape)?;

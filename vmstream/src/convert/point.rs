@@ -6,7 +6,7 @@ use super::new_set::NewSet;
 use super::plan::{NewFile, NewImage, NewPoint, NewStream, Plan};
 use super::source::{Source, Sums, whole};
 use super::{ConvertError, ConvertOptions, Converted, ConvertedStream, RawCopy, Shape, recompress, squash};
-use crate::chain::{PointId, StreamKind};
+use crate::chain::{PointId, StreamKind, StreamSuffix};
 use crate::sidecar::{
     Digest, FileIdentity, Granules, Head, Ledger, PlainSums, Sidecar, SidecarWriter, StreamIdentity, Tables,
 };
@@ -119,7 +119,7 @@ impl<'a> Points<'a> {
         stream: &NewStream<'_>,
     ) -> Result<(ConvertedStream, Option<Waiting>, FileIdentity), ConvertError> {
         let source = Source::open(&stream.sources)?;
-        let name = stream.kind.file_name(&stream.disk);
+        let name = stream.kind.file_name(&stream.disk, self.options.compression.suffix());
         let paths = self.paths(&name, stream)?;
         let Written { stream: done, sidecar, old, sums } = match stream.shape {
             Shape::SamePoints => recompress::run(&source, &paths, self.options, self.watch)?,
@@ -184,7 +184,7 @@ impl<'a> Points<'a> {
     ) -> Result<(RawCopy, Waiting), ConvertError> {
         let NewImage { disk, source, taken } = image;
         let (kind, granules) = (StreamKind::Copy, Granules::of_disk(source.len));
-        let (name, sidecar) = (kind.file_name(disk), kind.sidecar_name(disk));
+        let (name, sidecar) = (kind.file_name(disk, StreamSuffix::Data), kind.sidecar_name(disk));
         let path = self.new.unfinished(&sidecar)?;
         let failed = |source| ConvertError::Write { path: path.clone(), source };
         let sidecar_failed = |error| ConvertError::Sidecar { stream: source.path.clone(), source: error };

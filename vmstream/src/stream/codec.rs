@@ -1,10 +1,14 @@
-//! One stored piece: a standard LZ4 frame with a checksum for each of its blocks.
+//! One stored piece: a standard LZ4 or zstd frame, with checksums of its own.
 //!
-//! The blocks' checksums cover every stored byte. The frame's checksum over the content, which other writers add and
-//! this reader verifies, would say the same once more, for a third of the time that compressing takes.
+//! LZ4: a checksum for each block. They cover every stored byte; the frame's checksum over the content, which other
+//! writers add and this reader verifies, would say the same once more, for a third of the time that compressing takes.
+//! zstd: the checksum over the content, the only one that it has.
 //!
 //! Must not live here: where a piece lies in a file or on a disk.
 
+mod zstd_frame;
+
+use std::fmt;
 use std::io::{Read, Write};
 
 /// The most plain bytes that one stored piece may hold: the NBD maximum request size.
@@ -12,16 +16,51 @@ use std::io::{Read, Write};
 /// Readers choose the form of a trailer entry by it, so it is part of the format.
 pub const MAX_PIECE_LEN: u64 = 33_554_432;
 
+/// How the payloads of a compressed stream are stored, with the level as its meta text states it.
+///
+/// Readers need the method only: frames of several levels may stand in one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// LZ4 frames. Levels 0 and 1 are fast, 2 a little denser, 3 to 12 slow and dense (higher ones count as 12).
+    Lz4(u32),
+    /// zstd frames (RFC 8878), levels 1 to 22. Old readers cannot read them.
+    Zstd(u32),
+}
+
+impl Compression {
+    /// The method's name as meta text and people have it: `lz4` or `zstd`.
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Lz4(_) => "lz4",
+            Self::Zstd(_) => "zstd",
+        }
+    }
+
+    /// The level.
+    pub fn level(self) -> u32 {
+        match self {
+            Self::Lz4(level) | Self::Zstd(level) => level,
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    /// `lz4 level 4`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} level {}", self.method(), self.level())
+    }
+}
+
 /// Why a piece could not be written or read back.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The LZ4 library refused to compress.
-    #[error("Cannot compress {plain_len} bytes with LZ4 at level {level}")]
+    /// The library refused to compress.
+    #[error("Cannot compress {plain_len} bytes with {compression}")]
     Compress {
         /// Bytes given.
         plain_len: usize,
-        /// Level asked for.
-        level: u32,
+        /// What was asked for.
+        compression: Compression,
         /// What the library said.
         source: std::io::Error,
     },
@@ -31,8 +70,8 @@ pub enum CodecError {
         /// Bytes asked for.
         plain_len: usize,
     },
-    /// The bytes are no LZ4 frame, or a checksum inside it does not fit.
-    #[error("The LZ4 frame of {stored_len} bytes is damaged")]
+    /// The bytes are no frame of the stream's method, or a checksum inside it does not fit.
+    #[error("The compressed frame of {stored_len} bytes is damaged")]
     Damaged {
         /// Bytes stored.
         stored_len: usize,
@@ -40,7 +79,7 @@ pub enum CodecError {
         source: std::io::Error,
     },
     /// The frame is whole, but holds another number of bytes.
-    #[error("The LZ4 frame holds {found} bytes where {want} belong")]
+    #[error("The compressed frame holds {found} bytes where {want} belong")]
     WrongLength {
         /// Bytes the frame header on disk promises.
         want: usize,
@@ -48,31 +87,37 @@ pub enum CodecError {
         found: String,
     },
     /// The frame ends before the stored bytes do.
-    #[error("The LZ4 frame ends {extra} bytes before its place in the stream does")]
+    #[error("The compressed frame ends {extra} bytes before its place in the stream does")]
     TrailingBytes {
         /// Stored bytes left over.
         extra: usize,
     },
     /// The stored bytes end in the middle of the frame.
-    #[error("The LZ4 frame of {stored_len} bytes is cut off")]
+    #[error("The compressed frame of {stored_len} bytes is cut off")]
     CutOff {
         /// Bytes stored.
         stored_len: usize,
     },
 }
 
-/// Appends `plain` to `out` as one LZ4 frame and returns the bytes added.
-///
-/// Levels 0 to 2 are fast, 3 to 12 slow and denser (higher ones count as 12).
+/// Appends `plain` to `out` as one compressed frame and returns the bytes added.
 ///
 /// # Errors
 /// [`CodecError::TooLarge`] past [`MAX_PIECE_LEN`]; [`CodecError::Compress`] when the library has no memory.
-pub fn compress(plain: &[u8], level: u32, out: &mut Vec<u8>) -> Result<usize, CodecError> {
+pub fn compress(plain: &[u8], compression: Compression, out: &mut Vec<u8>) -> Result<usize, CodecError> {
     if plain.len() as u64 > MAX_PIECE_LEN {
         return Err(CodecError::TooLarge { plain_len: plain.len() });
     }
-    let failed = |source| CodecError::Compress { plain_len: plain.len(), level, source };
     let before = out.len();
+    let done = match compression {
+        Compression::Lz4(level) => compress_lz4(plain, level, out),
+        Compression::Zstd(level) => zstd_frame::compress(plain, level, out),
+    };
+    done.map_err(|source| CodecError::Compress { plain_len: plain.len(), compression, source })?;
+    Ok(out.len() - before)
+}
+
+fn compress_lz4(plain: &[u8], level: u32, out: &mut Vec<u8>) -> std::io::Result<()> {
     // Independent blocks of 256 KiB keep source, result and hash table of a block inside a core's cache.
     let mut encoder = lz4::EncoderBuilder::new()
         .block_size(lz4::BlockSize::Max256KB)
@@ -82,11 +127,9 @@ pub fn compress(plain: &[u8], level: u32, out: &mut Vec<u8>) -> Result<usize, Co
         .content_size(plain.len() as u64)
         .auto_flush(true)
         .level(level)
-        .build(&mut *out)
-        .map_err(failed)?;
-    encoder.write_all(plain).map_err(failed)?;
-    encoder.finish().1.map_err(failed)?;
-    Ok(out.len() - before)
+        .build(out)?;
+    encoder.write_all(plain)?;
+    encoder.finish().1
 }
 
 /// Replaces `out` by the `plain_len` bytes of the one LZ4 frame in `stored`.
@@ -96,7 +139,7 @@ pub fn compress(plain: &[u8], level: u32, out: &mut Vec<u8>) -> Result<usize, Co
 ///
 /// # Errors
 /// [`CodecError`], when the frame is damaged, cut off, holds more or fewer bytes, or is followed by others.
-pub fn decompress(stored: &[u8], plain_len: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+pub fn decompress_lz4(stored: &[u8], plain_len: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
     if plain_len as u64 > MAX_PIECE_LEN {
         return Err(CodecError::TooLarge { plain_len });
     }
@@ -128,60 +171,97 @@ pub fn decompress(stored: &[u8], plain_len: usize, out: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
+/// Replaces `out` by the `plain_len` bytes of the one zstd frame in `stored`: as [`decompress_lz4`] for the other method.
+///
+/// # Errors
+/// [`CodecError`], when the frame is damaged, cut off, holds more or fewer bytes, or is followed by others.
+pub fn decompress_zstd(stored: &[u8], plain_len: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    if plain_len as u64 > MAX_PIECE_LEN {
+        return Err(CodecError::TooLarge { plain_len });
+    }
+    out.resize(plain_len, 0);
+    zstd_frame::decompress(stored, out)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
+    use Compression::{Lz4, Zstd};
 
     fn sample(len: usize) -> Vec<u8> {
         (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> (i % 7 * 3)) as u8).collect()
     }
 
+    fn decompress(
+        compression: Compression,
+        stored: &[u8],
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        match compression {
+            Lz4(_) => decompress_lz4(stored, len, out),
+            Zstd(_) => decompress_zstd(stored, len, out),
+        }
+    }
+
     #[test]
     fn every_size_and_level_comes_back() {
-        for len in [1, 511, 65536, 262_144, 262_145, 2 << 20] {
-            for level in [0, 1, 2, 4, 9, 16] {
+        let levels = [0, 1, 2, 4, 9, 16].map(Lz4).into_iter().chain([1, 3, 9, 19].map(Zstd));
+        for compression in levels {
+            for len in [1, 511, 65536, 262_144, 262_145, 2 << 20] {
                 let plain = sample(len);
                 let mut stored = b"kept".to_vec();
-                let count = compress(&plain, level, &mut stored).unwrap();
+                let count = compress(&plain, compression, &mut stored).unwrap();
                 assert_eq!(stored.len(), 4 + count);
                 let mut back = vec![7; 10];
-                decompress(&stored[4..], len, &mut back).unwrap();
-                assert!(back == plain, "{len} at level {level}");
+                decompress(compression, &stored[4..], len, &mut back).unwrap();
+                assert!(back == plain, "{len} with {compression}");
             }
         }
     }
 
     #[test]
-    fn no_flipped_byte_passes() {
+    fn no_flipped_byte_changes_the_content() {
         let plain = sample(3000);
-        let mut stored = Vec::new();
-        compress(&plain, 1, &mut stored).unwrap();
-        let mut out = Vec::new();
-        for place in 0..stored.len() {
-            let mut bad = stored.clone();
-            bad[place] ^= 0x10;
-            assert!(decompress(&bad, plain.len(), &mut out).is_err(), "byte {place}");
+        let mut harmless = 0;
+        for compression in [Lz4(1), Zstd(1)] {
+            let mut stored = Vec::new();
+            compress(&plain, compression, &mut stored).unwrap();
+            let mut out = Vec::new();
+            for place in 0..stored.len() {
+                let mut bad = stored.clone();
+                bad[place] ^= 0x10;
+                if decompress(compression, &bad, plain.len(), &mut out).is_ok() {
+                    assert!(out == plain, "byte {place} with {compression}");
+                    assert!(matches!(compression, Zstd(_)), "LZ4 covers every byte, not {place}");
+                    harmless += 1;
+                }
+            }
         }
+        // zstd leaves a few bits of its headers to chance. The stream's own checksum covers those.
+        assert!(harmless < 4, "{harmless}");
     }
 
     #[test]
     fn wrong_lengths_and_cuts_are_refused() {
         let plain = vec![0; 100_000];
-        let mut stored = Vec::new();
-        compress(&plain, 1, &mut stored).unwrap();
-        let mut out = Vec::new();
-        assert!(matches!(decompress(&stored, 99_999, &mut out), Err(CodecError::WrongLength { .. })));
-        assert_eq!(out.len(), 99_999, "must not grow");
-        assert!(matches!(decompress(&stored, 100_001, &mut out), Err(CodecError::WrongLength { .. })));
-        for cut in 0..stored.len() {
-            assert!(decompress(&stored[..cut], plain.len(), &mut out).is_err(), "cut at {cut}");
+        for compression in [Lz4(1), Zstd(1)] {
+            let mut stored = Vec::new();
+            compress(&plain, compression, &mut stored).unwrap();
+            let mut out = Vec::new();
+            let mut refused =
+                |stored: &[u8], len| decompress(compression, stored, len, &mut out).unwrap_err();
+            assert!(matches!(refused(&stored, 99_999), CodecError::WrongLength { .. }));
+            assert!(matches!(refused(&stored, 100_001), CodecError::WrongLength { .. }));
+            for cut in 0..stored.len() {
+                refused(&stored[..cut], plain.len());
+            }
+            stored.push(0);
+            let error = refused(&stored, plain.len());
+            assert!(matches!(error, CodecError::TrailingBytes { extra: 1 }), "{error}");
+            assert!(matches!(refused(&stored, 33_554_433), CodecError::TooLarge { .. }));
+            assert_eq!(out.len(), plain.len(), "must not grow");
         }
-        stored.push(0);
-        assert!(matches!(
-            decompress(&stored, plain.len(), &mut out),
-            Err(CodecError::TrailingBytes { extra: 1 })
-        ));
-        assert!(matches!(decompress(&stored, 33_554_433, &mut out), Err(CodecError::TooLarge { .. })));
     }
 }

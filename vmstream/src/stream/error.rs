@@ -174,8 +174,8 @@ pub enum TrailerMismatch {
     /// The form of an entry does not follow from its frame's length.
     #[error("the trailer entry does not have the form that a frame of this length needs")]
     Form,
-    /// No LZ4 frame of so many bytes can hold the frame's content.
-    #[error("the trailer gives {stored_len} stored bytes for {plain_len}, which LZ4 cannot yield")]
+    /// No compressed frame of so many bytes can hold the frame's content.
+    #[error("the trailer gives {stored_len} stored bytes for {plain_len}, which no compression yields")]
     StoredLen {
         /// The entry.
         stored_len: u64,

@@ -4,8 +4,8 @@ use super::codec::MAX_PIECE_LEN;
 use super::error::{Problem, StreamError, TrailerMismatch};
 use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use super::meta::StreamMeta;
-use super::piece::{Frame, Stored};
-use super::reader::{Positioned, Section, TrailerPlace, stored_len_is_possible};
+use super::piece::{Coding, Frame, Stored};
+use super::reader::{Positioned, Section, TrailerPlace};
 use super::trailer::{TrailerEntry, TrailerParser};
 use std::io::BufReader;
 
@@ -104,7 +104,7 @@ impl<'a> Frames<'a> {
     /// Takes the next trailer entry and holds it against the frame.
     fn stored_form(&mut self, header: &FrameHeader) -> Result<Stored, StreamError> {
         let Some((place, parser)) = &mut self.trailer else { return Ok(Stored::Plain) };
-        let at = place.at;
+        let TrailerPlace { at, coding, .. } = *place;
         let entry = match parser.next_entry() {
             Err(problem) => return Err(self.damaged(at, Problem::Trailer(problem))),
             Ok(None) => return Err(self.damaged(at, Problem::TrailerMismatch(TrailerMismatch::TooFew))),
@@ -112,8 +112,11 @@ impl<'a> Frames<'a> {
         };
         let pieces = match entry {
             TrailerEntry::Plain(len) if header.len < MAX_PIECE_LEN => vec![len],
+            // A zstd stream has no frames of that length.
             TrailerEntry::Pieces(lens)
-                if header.len >= MAX_PIECE_LEN && lens.len() as u64 == header.len.div_ceil(MAX_PIECE_LEN) =>
+                if coding == Coding::Lz4
+                    && header.len >= MAX_PIECE_LEN
+                    && lens.len() as u64 == header.len.div_ceil(MAX_PIECE_LEN) =>
             {
                 lens
             }
@@ -123,12 +126,12 @@ impl<'a> Frames<'a> {
         for &stored_len in &pieces {
             let plain_len = left.min(MAX_PIECE_LEN);
             left -= plain_len;
-            if !stored_len_is_possible(stored_len, plain_len) {
+            if !coding.allows(stored_len, plain_len) {
                 let problem = TrailerMismatch::StoredLen { stored_len, plain_len };
                 return Err(self.damaged(at, Problem::TrailerMismatch(problem)));
             }
         }
-        Ok(Stored::Lz4 { pieces })
+        Ok(Stored::Compressed { coding, pieces })
     }
 
     /// Moves behind the payload and its line end.
@@ -136,7 +139,7 @@ impl<'a> Frames<'a> {
         let want = match stored {
             Stored::Plain => header.len,
             // Cannot overflow: the parser keeps the sum within the file's length.
-            Stored::Lz4 { pieces } => pieces.iter().sum(),
+            Stored::Compressed { pieces, .. } => pieces.iter().sum(),
         };
         let have = self.frames_end.saturating_sub(self.at);
         let whole = want.saturating_add(LINE_END);

@@ -5,8 +5,13 @@
 
 use serde_json::{Map, Value};
 
-/// The version this program writes.
+use super::codec::Compression;
+
+/// The version that this program writes where old readers can read it.
 pub const STREAM_VERSION: u32 = 2;
+
+/// The version of streams of zstd frames, which no old reader knows.
+pub const ZSTD_STREAM_VERSION: u32 = 3;
 
 /// The most bytes of meta JSON that a reader accepts. Real ones have about 350.
 pub const MAX_META_LEN: u64 = 1 << 20;
@@ -26,15 +31,13 @@ pub struct StreamMeta {
     pub disk_format: String,
     /// The checkpoint made with this stream. A `diff` or `copy` names one that does not exist.
     pub checkpoint_name: String,
-    /// The LZ4 level, `None` for an uncompressed stream. Some writers put 0 for either: see the trailer.
-    pub compression: Option<u32>,
-    /// Always `lz4`, also in uncompressed streams.
-    pub compression_method: String,
+    /// Method and level, `None` for an uncompressed stream. Some writers put LZ4 level 0 for either: see the trailer.
+    pub compression: Option<Compression>,
     /// The checkpoint whose changes the stream holds; empty for a full.
     pub parent_checkpoint: String,
     /// True for increments and differences. False also under an `.inc.` name, when the writer fell back to a full.
     pub incremental: bool,
-    /// 1 or 2.
+    /// 1 or 2, and 3 for zstd: see [`StreamMeta::version_for`].
     pub stream_version: u32,
 }
 
@@ -57,7 +60,7 @@ pub enum MetaError {
         field: &'static str,
     },
     /// Written by something newer.
-    #[error("The stream has version {found}; this program reads 1 and 2")]
+    #[error("The stream has version {found}; this program reads 1 to 3")]
     Version {
         /// The version it claims.
         found: u64,
@@ -80,7 +83,7 @@ impl StreamMeta {
         };
         let stream_version = u32::try_from(version)
             .ok()
-            .filter(|known| (1..=STREAM_VERSION).contains(known))
+            .filter(|known| (1..=ZSTD_STREAM_VERSION).contains(known))
             .ok_or(MetaError::Version { found: version })?;
         let checkpoint_name = text(object, "checkpointName")?;
         if checkpoint_name.is_empty() {
@@ -93,8 +96,7 @@ impl StreamMeta {
             disk_name: text(object, "diskName")?,
             disk_format: text(object, "diskFormat")?,
             checkpoint_name,
-            compression: compression(object)?,
-            compression_method: text(object, "compressionMethod")?,
+            compression: compression(object, stream_version)?,
             parent_checkpoint: text(object, "parentCheckpoint")?,
             incremental: match object.get("incremental") {
                 Some(Value::Bool(incremental)) => *incremental,
@@ -102,6 +104,11 @@ impl StreamMeta {
             },
             stream_version,
         })
+    }
+
+    /// The version that a stream of this compression must have.
+    pub fn version_for(compression: Option<Compression>) -> u32 {
+        if matches!(compression, Some(Compression::Zstd(_))) { ZSTD_STREAM_VERSION } else { STREAM_VERSION }
     }
 
     /// The text as Python's `json.dumps(indent=4)` prints it.
@@ -125,7 +132,9 @@ impl StreamMeta {
 
     /// Everything up to the last value.
     fn to_open_json(&self) -> Vec<u8> {
-        let compressed = self.compression.map_or("false".to_owned(), |level| level.to_string());
+        let compressed = self.compression.map_or("false".to_owned(), |known| known.level().to_string());
+        // Old writers name it also where nothing is compressed.
+        let method = self.compression.map_or("lz4", Compression::method);
         let fields = [
             ("virtualSize", self.virtual_size.to_string()),
             ("dataSize", self.data_size.to_string()),
@@ -134,7 +143,7 @@ impl StreamMeta {
             ("diskFormat", quoted(&self.disk_format)),
             ("checkpointName", quoted(&self.checkpoint_name)),
             ("compressed", compressed),
-            ("compressionMethod", quoted(&self.compression_method)),
+            ("compressionMethod", quoted(method)),
             ("parentCheckpoint", quoted(&self.parent_checkpoint)),
             ("incremental", self.incremental.to_string()),
             ("streamVersion", self.stream_version.to_string()),
@@ -158,16 +167,25 @@ fn text(object: &Map<String, Value>, field: &'static str) -> Result<String, Meta
     }
 }
 
-/// `true` is what early versions wrote before there were levels.
-fn compression(object: &Map<String, Value>) -> Result<Option<u32>, MetaError> {
+/// `true` is what early versions wrote before there were levels. Version 3 is zstd and nothing else.
+fn compression(object: &Map<String, Value>, version: u32) -> Result<Option<Compression>, MetaError> {
     let wrong = MetaError::Field { field: "compressed" };
-    match object.get("compressed") {
-        None | Some(Value::Null | Value::Bool(false)) => Ok(None),
-        Some(Value::Bool(true)) => Ok(Some(1)),
+    let level = match object.get("compressed") {
+        None | Some(Value::Null | Value::Bool(false)) => None,
+        Some(Value::Bool(true)) => Some(1),
         Some(Value::Number(level)) => {
-            level.as_u64().and_then(|level| u32::try_from(level).ok()).map(Some).ok_or(wrong)
+            Some(level.as_u64().and_then(|level| u32::try_from(level).ok()).ok_or(wrong)?)
         }
-        Some(_) => Err(wrong),
+        Some(_) => return Err(wrong),
+    };
+    let method = text(object, "compressionMethod")?;
+    match (version, method.as_str(), level) {
+        (ZSTD_STREAM_VERSION, "zstd", Some(level @ 1..)) => Ok(Some(Compression::Zstd(level))),
+        (ZSTD_STREAM_VERSION, "zstd", _) => Err(MetaError::Field { field: "compressed" }),
+        (ZSTD_STREAM_VERSION, _, _) => Err(MetaError::Field { field: "compressionMethod" }),
+        (_, "" | "lz4", Some(level)) => Ok(Some(Compression::Lz4(level))),
+        (_, _, Some(_)) => Err(MetaError::Field { field: "compressionMethod" }),
+        (_, _, None) => Ok(None),
     }
 }
 
@@ -218,7 +236,7 @@ mod tests {
     #[test]
     fn prints_what_python_prints() {
         let meta = StreamMeta::parse(GOLDEN.as_bytes()).unwrap();
-        assert_eq!(meta.compression, Some(4));
+        assert_eq!(meta.compression, Some(Compression::Lz4(4)));
         assert!(meta.incremental);
         assert_eq!(String::from_utf8(meta.to_json()).unwrap(), GOLDEN);
         let plain = GOLDEN.replace("\"compressed\": 4", "\"compressed\": false");
@@ -257,11 +275,26 @@ mod tests {
     }
 
     #[test]
+    fn zstd_is_a_version_of_its_own() {
+        let zstd = GOLDEN.replace("lz4", "zstd").replace("Version\": 2", "Version\": 3");
+        let meta = StreamMeta::parse(zstd.as_bytes()).unwrap();
+        assert_eq!(meta.compression, Some(Compression::Zstd(4)));
+        assert_eq!(StreamMeta::version_for(meta.compression), meta.stream_version);
+        assert_eq!(String::from_utf8(meta.to_json()).unwrap(), zstd);
+    }
+
+    #[test]
     fn refuses_what_it_cannot_use() {
+        let zstd = GOLDEN.replace("lz4", "zstd").replace("Version\": 2", "Version\": 3");
         let cases = [
             ("cut", GOLDEN[..200].to_owned()),
             ("list", "[]".to_owned()),
-            ("newer", GOLDEN.replace("Version\": 2", "Version\": 3")),
+            ("newer", GOLDEN.replace("Version\": 2", "Version\": 4")),
+            ("version 3 is zstd", GOLDEN.replace("Version\": 2", "Version\": 3")),
+            ("zstd is version 3", GOLDEN.replace("lz4", "zstd")),
+            ("a method nobody knows", GOLDEN.replace("lz4", "brotli")),
+            ("zstd, not compressed", zstd.replace("\"compressed\": 4", "\"compressed\": false")),
+            ("zstd of level 0", zstd.replace("\"compressed\": 4", "\"compressed\": 0")),
             ("negative size", GOLDEN.replace("100663296", "-1")),
             ("size past u64", GOLDEN.replace("100663296", "99999999999999999999")),
             ("text as size", GOLDEN.replace("458752", "\"458752\"")),

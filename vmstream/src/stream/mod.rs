@@ -1,6 +1,6 @@
 //! Sparse stream: a disk image as frames of data and zero extents.
 //!
-//! Lives here: frame headers, meta JSON, the compression trailer, LZ4 pieces, checksums, reading one stream.
+//! Lives here: frame headers, meta JSON, the compression trailer, LZ4 and zstd pieces, checksums, reading one stream.
 //! Must not live here: file names (`chain`), which extents to save (the engine), which stream wins (`restore`).
 //! The byte layout is in `format-spec/`, with vectors that the reader must pass; change both in one commit.
 
@@ -18,7 +18,7 @@ pub mod trailer;
 pub mod writer;
 
 pub use checksum::Adler32;
-pub use codec::MAX_PIECE_LEN;
+pub use codec::{Compression, MAX_PIECE_LEN};
 pub use error::{Damage, Problem, StreamError, TrailerMismatch};
 pub use frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 pub use frames::Frames;

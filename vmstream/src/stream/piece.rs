@@ -26,8 +26,10 @@ pub struct Frame {
 pub enum Stored {
     /// As it is.
     Plain,
-    /// As LZ4 frames, one after the other, each of [`MAX_PIECE_LEN`] content bytes except the last.
-    Lz4 {
+    /// As compressed frames, one after the other, each of [`MAX_PIECE_LEN`] content bytes except the last.
+    Compressed {
+        /// LZ4 or zstd.
+        coding: Coding,
         /// Their stored lengths.
         pieces: Vec<u64>,
     },
@@ -40,6 +42,21 @@ pub enum Coding {
     Plain,
     /// As one LZ4 frame.
     Lz4,
+    /// As one zstd frame.
+    Zstd,
+}
+
+impl Coding {
+    /// Whether so many stored bytes can hold so much content. LZ4 shrinks by less than 256; zstd spends at least four
+    /// bytes on each 128 KiB. Both grow by little.
+    pub(crate) fn allows(self, stored_len: u64, plain_len: u64) -> bool {
+        let least = match self {
+            Self::Plain => plain_len,
+            Self::Lz4 => plain_len / 256,
+            Self::Zstd => plain_len / (32 << 10),
+        };
+        stored_len > 0 && stored_len >= least && stored_len <= plain_len + plain_len / 64 + 4096
+    }
 }
 
 /// A part of a data frame that is read and decoded at once: at most [`MAX_PIECE_LEN`] content bytes.
@@ -74,7 +91,7 @@ impl Frame {
     pub fn piece_count(&self) -> u64 {
         match &self.stored {
             Stored::Plain => self.header.len.div_ceil(PLAIN_PIECE_LEN),
-            Stored::Lz4 { pieces } => pieces.len() as u64,
+            Stored::Compressed { pieces, .. } => pieces.len() as u64,
         }
     }
 
@@ -92,14 +109,14 @@ impl Frame {
     pub(crate) fn piece(&self, number: u64, stored_at: u64) -> Piece {
         let (plain_len, coding) = match &self.stored {
             Stored::Plain => (PLAIN_PIECE_LEN, Coding::Plain),
-            Stored::Lz4 { .. } => (MAX_PIECE_LEN, Coding::Lz4),
+            Stored::Compressed { coding, .. } => (MAX_PIECE_LEN, *coding),
         };
         let start = self.header.start + number * plain_len;
         // Not `start + plain_len`: a disk may end at the last offset there is.
         let end = start + plain_len.min(self.disk().end - start);
         let stored_len = match &self.stored {
             Stored::Plain => end - start,
-            Stored::Lz4 { pieces } => pieces[number as usize],
+            Stored::Compressed { pieces, .. } => pieces[number as usize],
         };
         Piece { frame: self.index, disk: start..end, stored_at, stored_len, coding }
     }

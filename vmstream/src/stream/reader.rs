@@ -2,7 +2,7 @@
 //!
 //! Opening and walking read no payload. Nothing here trusts a length before it fits into the file and the disk.
 
-use super::codec::MAX_PIECE_LEN;
+use super::codec::{self, Compression, MAX_PIECE_LEN};
 use super::error::{Problem, StreamError, TrailerMismatch};
 use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use super::frames::Frames;
@@ -33,6 +33,8 @@ pub struct StreamFile {
 pub(crate) struct TrailerPlace {
     pub(crate) at: u64,
     pub(crate) len: u64,
+    /// What its entries are the lengths of.
+    pub(crate) coding: Coding,
 }
 
 impl StreamFile {
@@ -108,9 +110,14 @@ impl StreamFile {
         self.file_len
     }
 
-    /// True when payloads are LZ4 frames. Stands in the meta text, except where that says level 0.
+    /// True when payloads are compressed. Stands in the meta text, except where that says level 0.
     pub fn is_compressed(&self) -> bool {
         self.trailer.is_some()
+    }
+
+    /// How payloads are stored.
+    pub fn coding(&self) -> Coding {
+        self.trailer.map_or(Coding::Plain, |place| place.coding)
     }
 
     /// Walks all frames from the first, reading headers and trailer only, in memory that does not grow.
@@ -137,7 +144,7 @@ impl StreamFile {
     ) -> Result<(), StreamError> {
         let plain_len = piece.disk.end - piece.disk.start;
         self.input().fits(piece.stored_at, piece.stored_len)?;
-        if plain_len > MAX_PIECE_LEN || piece.stored_len > max_stored_len(plain_len) {
+        if plain_len > MAX_PIECE_LEN || !piece.coding.allows(piece.stored_len, plain_len) {
             let problem = TrailerMismatch::StoredLen { stored_len: piece.stored_len, plain_len };
             return Err(piece.damaged(Problem::TrailerMismatch(problem)));
         }
@@ -146,10 +153,14 @@ impl StreamFile {
                 out.resize(plain_len as usize, 0);
                 self.input().fill(piece.stored_at, out)
             }
-            Coding::Lz4 => {
+            Coding::Lz4 | Coding::Zstd => {
                 stored.resize(piece.stored_len as usize, 0);
                 self.input().fill(piece.stored_at, stored)?;
-                super::codec::decompress(stored, plain_len as usize, out)
+                let decompress = match piece.coding {
+                    Coding::Zstd => codec::decompress_zstd,
+                    _ => codec::decompress_lz4,
+                };
+                decompress(stored, plain_len as usize, out)
                     .map_err(|problem| piece.damaged(Problem::Codec(problem)))
             }
         }
@@ -174,34 +185,26 @@ impl StreamFile {
     }
 }
 
-/// Bounds of what LZ4 makes of `plain_len` bytes: it shrinks by less than 256, and grows by little.
-pub(crate) fn stored_len_is_possible(stored_len: u64, plain_len: u64) -> bool {
-    stored_len >= plain_len / 256 && stored_len > 0 && stored_len <= max_stored_len(plain_len)
-}
-
-fn max_stored_len(plain_len: u64) -> u64 {
-    plain_len + plain_len / 64 + 4096
-}
-
 /// Looks for `… CR LF comp 0 LENGTH CR LF` at the end of the file.
 fn find_trailer(
     input: &Positioned<'_>,
     meta: &StreamMeta,
     frames_at: u64,
 ) -> Result<Option<TrailerPlace>, StreamError> {
-    let Some(level) = meta.compression else { return Ok(None) };
+    let Some(compression) = meta.compression else { return Ok(None) };
+    // Python takes level 0 for "not compressed" in some places and not in others: the file decides.
+    let unclear = compression == Compression::Lz4(0);
     let missing = |at, problem| Err(StreamError::damaged(None, at, None, Problem::TrailerMismatch(problem)));
     // The shortest end of a compressed stream: stop header, [], line end, comp header.
     let Some(comp_at) =
         input.file_len.checked_sub(HEADER).filter(|at| *at >= frames_at + HEADER + 2 + LINE_END)
     else {
-        return if level == 0 { Ok(None) } else { missing(input.file_len, TrailerMismatch::Missing) };
+        return if unclear { Ok(None) } else { missing(input.file_len, TrailerMismatch::Missing) };
     };
     let header = FrameHeader::parse(&input.array::<FRAME_HEADER_LEN>(comp_at)?);
     let header = match header {
         Ok(header) if header.kind == FrameKind::Comp => header,
-        // Python takes level 0 for "not compressed" in some places and not in others: the file decides.
-        _ if level == 0 => return Ok(None),
+        _ if unclear => return Ok(None),
         _ => return missing(comp_at, TrailerMismatch::Missing),
     };
     if header.start != 0 {
@@ -217,7 +220,11 @@ fn find_trailer(
         let problem = Problem::CutOff { want: header.len, have: room };
         return Err(StreamError::damaged(None, comp_at, None, problem));
     }
-    Ok(Some(TrailerPlace { at: comp_at - LINE_END - header.len, len: header.len }))
+    let coding = match compression {
+        Compression::Lz4(_) => Coding::Lz4,
+        Compression::Zstd(_) => Coding::Zstd,
+    };
+    Ok(Some(TrailerPlace { at: comp_at - LINE_END - header.len, len: header.len, coding }))
 }
 
 /// Reads by position that cannot pass the end of the file.

@@ -11,7 +11,7 @@ const MIN_STORED_FULL_PIECE: u64 = MAX_PIECE_LEN / 256;
 /// How one data frame is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrailerEntry {
-    /// One LZ4 frame of so many bytes: data frames shorter than [`MAX_PIECE_LEN`].
+    /// One compressed frame of so many bytes: data frames shorter than [`MAX_PIECE_LEN`].
     Plain(u64),
     /// One LZ4 frame per [`MAX_PIECE_LEN`] of content: data frames of that length and longer.
     Pieces(Vec<u64>),

@@ -84,7 +84,7 @@ impl StreamWriter {
         self.meta.data_size
     }
 
-    /// Appends a data frame: `plain_len` bytes of the disk from `start` on, stored as `stored` (an LZ4 frame, or
+    /// Appends a data frame: `plain_len` bytes of the disk from `start` on, stored as `stored` (a compressed frame, or
     /// the bytes themselves in an uncompressed stream).
     pub fn data(&mut self, start: u64, plain_len: u64, stored: &[u8]) -> io::Result<()> {
         self.data_with_sums(start, plain_len, stored, &StoredSums::of(stored)).map(drop)
@@ -166,9 +166,10 @@ impl StreamWriter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::codec::Compression;
     use super::*;
 
-    fn meta(compression: Option<u32>) -> StreamMeta {
+    fn meta(compression: Option<Compression>) -> StreamMeta {
         StreamMeta {
             virtual_size: 1 << 20,
             data_size: 0,
@@ -177,7 +178,6 @@ mod tests {
             disk_format: "qcow2".into(),
             checkpoint_name: "virtnbdbackup.0".into(),
             compression,
-            compression_method: "lz4".into(),
             parent_checkpoint: String::new(),
             incremental: false,
             stream_version: 2,
@@ -213,7 +213,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (frames, want) in [(0, "[]"), (2, "[3, 3]")] {
             let path = dir.path().join("x");
-            let mut writer = StreamWriter::create(&path, meta(Some(1))).unwrap();
+            let mut writer = StreamWriter::create(&path, meta(Some(Compression::Lz4(1)))).unwrap();
             for i in 0..frames {
                 writer.data(i * 10, 10, b"lz4").unwrap();
             }

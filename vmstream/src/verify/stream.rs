@@ -7,7 +7,7 @@ use crate::chain::StreamEntry;
 use crate::restore::ordered;
 use crate::sidecar::{Digest, Sidecar};
 use crate::stream::checksum::{self, adler32, combine};
-use crate::stream::{StreamError, StreamFile};
+use crate::stream::{Coding, StreamError, StreamFile};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,8 @@ pub enum Proof {
     Checksum,
     /// The checksums inside the LZ4 frames: all content, not where it belongs.
     Lz4,
+    /// The same of zstd frames.
+    Zstd,
     /// There is no content.
     Empty,
 }
@@ -320,7 +322,11 @@ impl Pass {
             _ if self.report.has_sidecar => Some(Proof::Sidecar),
             Checksum::Matches => Some(Proof::Checksum),
             _ if self.report.data_bytes == 0 => Some(Proof::Empty),
-            _ => stream.is_compressed().then_some(Proof::Lz4),
+            _ => match stream.coding() {
+                Coding::Plain => None,
+                Coding::Lz4 => Some(Proof::Lz4),
+                Coding::Zstd => Some(Proof::Zstd),
+            },
         }
     }
 

@@ -10,7 +10,7 @@ use vmstream::sidecar::{
     Block, Digest, Granules, Head, PlainSums, SidecarWriter, StoredSums, StreamIdentity,
 };
 use vmstream::stream::writer::{FinishedStream, StreamWriter};
-use vmstream::stream::{FrameKind, StreamFile, StreamMeta, codec};
+use vmstream::stream::{Compression, FrameKind, StreamFile, StreamMeta, codec};
 
 /// Seconds of the first point's files; each later point is a minute newer.
 const FIRST_TIME: u64 = 1_795_000_000;
@@ -120,8 +120,7 @@ fn write_stream(path: &Path, link: &Link, name: CheckpointName, form: Form) -> F
         disk_name: "vda".to_owned(),
         disk_format: "qcow2".to_owned(),
         checkpoint_name: name.to_string(),
-        compression: form.compression,
-        compression_method: "lz4".to_owned(),
+        compression: form.compression.map(Compression::Lz4),
         parent_checkpoint: parent.map(|parent| parent.to_string()).unwrap_or_default(),
         incremental: !link.alone,
         stream_version: 2,
@@ -137,7 +136,7 @@ fn write_stream(path: &Path, link: &Link, name: CheckpointName, form: Form) -> F
         for part in content.chunks(form.frame_len) {
             stored.clear();
             match form.compression {
-                Some(level) => drop(codec::compress(part, level, &mut stored).unwrap()),
+                Some(level) => drop(codec::compress(part, Compression::Lz4(level), &mut stored).unwrap()),
                 None => stored.extend_from_slice(part),
             }
             writer.data(at, part.len() as u64, &stored).unwrap();

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use vmstream::stream::{FRAME_HEADER_LEN, FrameHeader, FrameKind, StreamMeta};
+use vmstream::stream::{Compression, FRAME_HEADER_LEN, FrameHeader, FrameKind, StreamMeta};
 
 /// Both sets in a folder of their own.
 pub(crate) struct Golden {
@@ -60,7 +60,7 @@ pub(crate) fn data_header(start: u64, len: u64) -> [u8; FRAME_HEADER_LEN] {
     FrameHeader { kind: FrameKind::Data, start, len }.encode()
 }
 
-pub(crate) fn meta(virtual_size: u64, data_size: u64, compression: Option<u32>) -> StreamMeta {
+pub(crate) fn meta(virtual_size: u64, data_size: u64, compression: Option<Compression>) -> StreamMeta {
     StreamMeta {
         virtual_size,
         data_size,
@@ -69,10 +69,9 @@ pub(crate) fn meta(virtual_size: u64, data_size: u64, compression: Option<u32>) 
         disk_format: "qcow2".to_owned(),
         checkpoint_name: "virtnbdbackup.0".to_owned(),
         compression,
-        compression_method: "lz4".to_owned(),
         parent_checkpoint: String::new(),
         incremental: false,
-        stream_version: 2,
+        stream_version: StreamMeta::version_for(compression),
     }
 }
 
@@ -83,7 +82,7 @@ pub(crate) fn build_plain(virtual_size: u64, data_size: u64, frames: &[u8]) -> V
 
 /// A compressed stream around frames and a trailer that were made by hand.
 pub(crate) fn build_lz4(virtual_size: u64, data_size: u64, frames: &[u8], trailer: &str) -> Vec<u8> {
-    build(&meta(virtual_size, data_size, Some(1)), frames, Some(trailer))
+    build(&meta(virtual_size, data_size, Some(Compression::Lz4(1))), frames, Some(trailer))
 }
 
 /// A stream from its parts.

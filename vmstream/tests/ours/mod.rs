@@ -8,7 +8,7 @@ use vmstream::sidecar::{
     Digest, FileIdentity, Granules, Head, PlainSums, Recorder, Sidecar, SidecarWriter, StoredSums,
     StreamIdentity,
 };
-use vmstream::stream::{StreamMeta, codec};
+use vmstream::stream::{Compression, StreamMeta, codec};
 
 pub(crate) const GRANULE: usize = 64 << 10;
 
@@ -169,7 +169,7 @@ impl Ours {
         let mut stored = Vec::new();
         match self.level {
             None => stored.extend(plain),
-            Some(level) => drop(codec::compress(plain, level, &mut stored).unwrap()),
+            Some(level) => drop(codec::compress(plain, Compression::Lz4(level), &mut stored).unwrap()),
         }
         stored
     }
@@ -182,8 +182,7 @@ impl Ours {
             disk_name: "vda".to_owned(),
             disk_format: "qcow2".to_owned(),
             checkpoint_name: format!("virtnbdbackup.{number}"),
-            compression: self.level,
-            compression_method: "lz4".to_owned(),
+            compression: self.level.map(Compression::Lz4),
             parent_checkpoint: number
                 .checked_sub(1)
                 .map(|n| format!("virtnbdbackup.{n}"))
