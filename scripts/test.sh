@@ -2,7 +2,8 @@
 # Everything that CI runs: format, lints, a build of all programs, every test. A missing tool is a failure, not a skip.
 #
 #   test.sh          all of it
-#   test.sh --soak   only the model test, in the release build: MODEL_STEPS and MODEL_SEED say how long and which
+#   test.sh --soak   in the release build: thousands of random flipped bytes (DAMAGE_FLIPS, DAMAGE_SEED), then the model
+#                    test, for long (MODEL_STEPS, MODEL_SEED)
 #
 # The tests make and remove VMs of their own (vmbt-…) on this machine's libvirt, so they need root: when this is not
 # root, the test programs run through sudo. RUST_TEST_THREADS says how many tests run at once (default: one for each
@@ -52,6 +53,8 @@ case ${1-} in
 	;;
 --soak)
 	run cargo build --locked --release --workspace
+	export DAMAGE_FLIPS=${DAMAGE_FLIPS:-12000} DAMAGE_SEED=${DAMAGE_SEED:-$RANDOM$RANDOM}
+	run cargo test --locked --release -p vmstream --test damage_grid -- --nocapture flipped
 	tests=(--release --test model -- --nocapture)
 	;;
 *) die "unknown argument $1" ;;
