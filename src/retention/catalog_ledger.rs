@@ -48,6 +48,7 @@ impl<'a> CatalogLedger<'a> {
         );
         self.retention(event, RetentionAction::Delete, None);
         if place.archive.is_some() {
+            self.catalog.points_gone(path);
             return;
         }
         self.catalog.chain_removed(vm, period, path, by, self.stamp.at);
