@@ -13,6 +13,7 @@ use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 
+const GENERAL: i32 = 1;
 const CONFIGURATION: i32 = 2;
 const STORAGE: i32 = 4;
 const VM: i32 = 5;
@@ -72,12 +73,27 @@ impl World {
         }
     }
 
+    /// Without the log, the one thing a dry run may write to.
+    fn without_log(mut self) -> Self {
+        for tree in &mut self.trees {
+            let of_log = |path: &Path| {
+                path.ends_with("_state") || path.components().any(|part| part.as_os_str() == "logs")
+            };
+            tree.retain(|path, _| !of_log(path));
+            let root = tree.keys().next().cloned().expect("a tree has a root");
+            let entry = tree.get_mut(&root).expect("the root");
+            (entry.1, entry.2) = (0, 0);
+        }
+        self
+    }
+
     /// Without what a run notes about itself: its state folder, and when folders were written to.
     fn without_notes(mut self) -> Self {
         for tree in &mut self.trees {
             tree.retain(|path, _| !path.components().any(|part| part.as_os_str() == "_state"));
             for (_, entry) in tree.iter_mut().filter(|(path, _)| path.is_dir()) {
-                (entry.1, entry.2) = (0, 0);
+                // A first run gives the backup path to its group.
+                (entry.0, entry.1, entry.2) = (0, 0, 0);
             }
         }
         self
@@ -271,37 +287,184 @@ fn a_configuration_that_cannot_be_used() {
     refused(&lab, &vms, &run, CONFIGURATION, &["Error: ", name, "directory"]);
 }
 
+/// Which output the program used, and what it said there.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Out(String),
+    Err(String),
+}
+
+#[track_caller]
+fn said(output: &Output) -> Said {
+    let [out, err] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    match (out.as_str(), err.as_str()) {
+        (_, "") => Said::Out(out),
+        ("", _) => Said::Err(err),
+        _ => panic!("both outputs: {}", text(output)),
+    }
+}
+
 #[test]
-fn arguments_that_make_no_sense() {
+fn every_row_of_the_table_of_arguments() {
     let lab = Lab::new("arguments");
     lab.configure(&[]);
-    for (arguments, word) in [
-        (vec!["--no-such-flag"], "--no-such-flag"),
-        (vec!["--vm", "x"], "--run"),
-        (vec!["--dry-run"], "--run"),
-        (vec!["--json"], "--run"),
-        (vec!["--run", "stray"], "stray"),
+    let together = |one: &str, other: &str| format!("{one} and {other} cannot be used together");
+    let targets = "Targets: list, archives, archives:PERIOD, chain:NAME, period:ID, all";
+    let of_one_vm = |target: &str| {
+        format!("--prune {target} works on one VM: name it\nFor example: vmbackup --prune {target} --vm web")
+    };
+    let on_stderr = [
+        (vec!["--bogus", "--help"], "Unknown option: --bogus\nSee what there is: vmbackup --help".to_owned()),
+        (vec!["--run", "extra"], "Unknown option: extra\nSee what there is: vmbackup --help".to_owned()),
+        (
+            vec!["--run", "--vm", "-x"],
+            "--vm needs the name of a VM, or several with commas: --vm web,db".to_owned(),
+        ),
+        (
+            vec!["--replicate-only", "far"],
+            "--replicate-only takes local, cloud or both, not 'far'".to_owned(),
+        ),
+        (vec!["--prune", "all", "--replicate-only"], together("--prune", "--replicate-only")),
+        (vec!["--replicate-only", "--vm", "a"], together("--replicate-only", "--vm")),
+        (
+            vec!["--prune", "all", "--vm", "a,b"],
+            "--prune works on one VM at a time: --vm takes a single name here".to_owned(),
+        ),
+        (vec!["--cancel-replication", "--prune"], together("--cancel-replication", "--prune")),
+        (
+            vec!["--cancel-replication", "--replicate-only"],
+            together("--cancel-replication", "--replicate-only"),
+        ),
+        (vec!["--cancel-replication", "--vm", "a"], together("--cancel-replication", "--vm")),
+        (vec!["--run", "--prune", "list"], together("--run", "--prune")),
+        (vec!["--run", "--replicate-only"], together("--run", "--replicate-only")),
+        (vec!["--run", "--cancel-replication"], together("--run", "--cancel-replication")),
+        (
+            vec!["--vm", "web"],
+            "--vm needs --run, --prune, --status or --check\nFor example: vmbackup --run --vm 'web'"
+                .to_owned(),
+        ),
+    ];
+    let on_stdout = [
+        (vec!["--prune"], format!("--prune needs a target\n{targets}")),
+        (vec!["--prune", "-y"], format!("--prune needs a target\n{targets}")),
+        (vec!["--prune", "some"], format!("--prune does not know the target 'some'\n{targets}")),
+        (vec!["--prune", "all"], of_one_vm("all")),
+        (vec!["--prune", "period:202611"], of_one_vm("period:202611")),
+        (vec!["--prune", "archives:202611"], of_one_vm("archives:202611")),
+        (vec!["--prune", "chain:x", "--yes"], of_one_vm("chain:x")),
+    ];
+    for (arguments, want) in on_stderr {
+        let output = refused(&lab, &[], &arguments, USAGE, &[]);
+        assert_eq!(said(&output), Said::Err(format!("Error: {want}\n")), "{arguments:?}");
+    }
+    for (arguments, want) in on_stdout {
+        let output = refused(&lab, &[], &arguments, USAGE, &[]);
+        assert_eq!(said(&output), Said::Out(format!("Error: {want}\n")), "{arguments:?}");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let of_file = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+        fs::read_to_string(&path).expect("a text to compare with").replace("VERSION", version)
+    };
+    for (arguments, want) in [
+        (vec![], "usage.txt"),
+        (vec!["--dry-run"], "usage.txt"),
+        (vec!["-y"], "usage.txt"),
+        (vec!["--json"], "usage.txt"),
+        (vec!["--help", "--bogus"], "help.txt"),
+        (vec!["--run", "-h"], "help.txt"),
+        (vec!["--version"], "version.txt"),
     ] {
-        refused(&lab, &[], &arguments, USAGE, &["Error: ", word]);
+        let output = refused(&lab, &[], &arguments, 0, &[]);
+        assert_eq!(said(&output), Said::Out(of_file(want)), "{arguments:?}");
     }
-    for (arguments, word) in
-        [(vec!["--help"], "--dry-run"), (vec!["--version"], env!("CARGO_PKG_VERSION")), (vec![], "--run")]
-    {
-        let output = lab.vmbackup(&arguments);
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-        assert!(String::from_utf8_lossy(&output.stdout).contains(word), "{}", text(&output));
+}
+
+#[test]
+fn only_root_may_do_more_than_ask_for_help() {
+    let lab = Lab::new("not_root");
+    lab.configure(&[]);
+    // Where everybody may run it.
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    let program = folder.path().join("vmbackup");
+    fs::copy(env!("CARGO_BIN_EXE_vmbackup"), &program).expect("a copy of the program");
+    let run = |arguments: &[&str]| {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(&program);
+        command.args(arguments).uid(65534).gid(65534).current_dir("/").output().expect("it can be run")
+    };
+    for arguments in [&["--help"][..], &["--version"], &[]] {
+        assert_eq!(run(arguments).status.code(), Some(0), "{arguments:?}");
     }
+    assert_eq!(run(&["--bogus"]).status.code(), Some(USAGE));
+    for mode in ["--run", "--prune", "--replicate-only", "--cancel-replication", "--status", "--check"] {
+        let output = run(&[mode]);
+        assert_eq!(output.status.code(), Some(GENERAL), "{mode}");
+        let Said::Err(text) = said(&output) else { panic!("{mode}: {output:?}") };
+        assert!(text.starts_with("Error: ") && text.contains("root") && text.contains("sudo"), "{text}");
+    }
+}
+
+#[test]
+fn a_replication_is_cancelled_by_a_flag_and_has_no_destination_yet() {
+    let lab = Lab::new("replication");
+    let file = lab.instance_conf(&[]);
+    let flag = lab.backup_path().join("_state/cancel-replication");
+    let output = lab.vmbackup(&["--cancel-replication", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        said(&output),
+        Said::Out(format!(
+            "[DRY-RUN] Would ask a replication to end, with the flag file\n  {}\n",
+            flag.display()
+        ))
+    );
+    assert!(!flag.exists());
+    let output = lab.vmbackup(&["--cancel-replication"]);
+    let want = format!(
+        "Replication is asked to end.\n  Flag file: {}\nA replication that is under way ends within about 30 seconds.\n",
+        flag.display()
+    );
+    assert_eq!((output.status.code(), said(&output)), (Some(0), Said::Out(want)));
+    let line = fs::read_to_string(&flag).expect("a flag");
+    let fields: Vec<&str> = line.trim_end().split(' ').collect();
+    assert!(fields.len() == 4 && fields[2].starts_with("PID=") && fields[3] == "user=root", "{line}");
+
+    let output = lab.vmbackup(&["--replicate-only", "local", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(flag.exists(), "a dry run takes no flag");
+    let output = lab.vmbackup(&["--replicate-only", "local"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("No replication destination is configured"), "{}", text(&output));
+    assert!(!flag.exists(), "the flag is for one replication");
+    let log = fs::read_to_string(lab.backup_path().join("_state/logs/vmbackup.log")).expect("a log");
+    for words in [
+        "===== REPLICATE-ONLY MODE START (scope=local) =====",
+        "===== REPLICATE-ONLY MODE END (exit=0) =====",
+        "Mode: local",
+    ] {
+        assert!(log.contains(words), "no {words:?} in {log}");
+    }
+    // What is configured and cannot be served is no success.
+    fs::write(file.with_file_name("replication_local.conf"), "").expect("a file");
+    let output = lab.vmbackup(&["--replicate-only"]);
+    assert_eq!(output.status.code(), Some(GENERAL), "{}", text(&output));
+    assert!(text(&output).contains("Error: replication_local.conf is there"), "{}", text(&output));
+    assert_eq!(lab.vmbackup(&["--replicate-only", "cloud"]).status.code(), Some(0));
 }
 
 /// What a dry run plans for each VM.
 #[track_caller]
 fn plans(lab: &Lab, vms: &[&Vm]) -> BTreeMap<String, Value> {
     let names = vms.iter().map(|vm| vm.name()).collect::<Vec<_>>().join(",");
-    let before = World::of(lab, vms);
+    let before = World::of(lab, vms).without_log();
     let for_people = lab.vmbackup(&["--run", "--dry-run", "--vm", &names]);
     assert!(text(&for_people).contains("Nothing is changed"), "{}", text(&for_people));
     let output = lab.vmbackup(&["--run", "--dry-run", "--json", "--vm", &names]);
-    assert!(World::of(lab, vms) == before, "a dry run changed something");
+    assert!(World::of(lab, vms).without_log() == before, "a dry run changed something");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let json: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
@@ -376,10 +539,10 @@ fn a_dry_run_names_the_leftovers_of_a_killed_run_and_leaves_them() {
         vec![partial.file_name().and_then(|name| name.to_str()).expect("text")].into();
     fs::write(&file, journal.to_string()).expect("the journal of the next run");
     fs::write(&partial, "unfinished").expect("its unfinished stream");
-    let before = World::of(&lab, &[&vm]);
+    let before = World::of(&lab, &[&vm]).without_log();
     let output = lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]);
     assert!(text(&output).contains("interrupted run"), "{}", text(&output));
-    assert!(World::of(&lab, &[&vm]) == before, "a dry run changed something");
+    assert!(World::of(&lab, &[&vm]).without_log() == before, "a dry run changed something");
     let ended = lab.run_well(&vm);
     assert_eq!(ended.level(), "incremental 2", "{}", ended.log);
     assert!(ended.log.contains("ended in the middle") && !partial.exists(), "{}", ended.log);

@@ -99,7 +99,9 @@ fn assert_tidy(lab: &Lab, chain_dir: &Path, when: &str) {
     for (dir, is_left) in [
         (chain_dir, (|name| name.ends_with(".partial")) as fn(&str) -> bool),
         (&chain_dir.join("checkpoints"), |name| !name.ends_with(".xml")),
-        (&journals, |name| !name.ends_with(".lock")),
+        (&journals, |_| true),
+        (&lab.backup_path().join("_state/locks"), |_| true),
+        (&lab.backup_path().join("_state"), |name| name == "vmbackup.pid"),
         (&lab.scratch_dir(), |_| true),
         (&lab.backup_path(), |name| name.starts_with(".vmbackup-test")),
     ] {
@@ -112,8 +114,8 @@ fn assert_tidy(lab: &Lab, chain_dir: &Path, when: &str) {
 
 /// Waits until the guard of a run that died has done its work: a run for another VM does not wait for it.
 fn wait_for_guard(lab: &Lab, vm: &Vm) {
-    let locks = lab.backup_path().join("_state/journal");
-    let Ok(lock) = fs::File::open(locks.join(format!("{}.lock", vm.name()))) else { return };
+    let lock = lab.backup_path().join(format!("_state/locks/vmbackup-{}.lock", vm.name()));
+    let Ok(lock) = fs::File::open(lock) else { return };
     let began = Instant::now();
     while rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         assert!(began.elapsed() < Duration::from_secs(20), "the guard of {} does not end", vm.name());

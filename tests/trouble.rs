@@ -4,10 +4,10 @@ mod lab;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use lab::{DiskOp, DiskSpec, Ended, History, Lab, Random, Run, Version, Vm, VmSpec};
+use lab::{DiskOp, DiskSpec, Ended, History, Lab, Random, Run, Version, Vm, VmSpec, text};
 
 const MIB: u64 = 1 << 20;
 
@@ -453,7 +453,7 @@ fn a_job_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn two_runs_at_one_vm_take_turns() {
+fn of_two_runs_at_once_the_second_is_refused() {
     let lab = Lab::new("two_runs");
     lab.configure(&[]);
     let mut random = Random::from_environment();
@@ -462,18 +462,123 @@ fn two_runs_at_one_vm_take_turns() {
     back_up(&lab, &vm, &mut history);
     change(&vm, &mut random);
     let first = lab.run_held_at(&vm, "copying");
-    let second = lab.run(&vm);
-    assert_eq!(second.status.code(), Some(LOCKED), "{second:#?}");
-    assert!(second.error().contains("another vmbackup is working on this VM"), "{}", second.error());
+    let pid = first.pid().as_raw_nonzero();
+    let locks = [lab.backup_path().join("_state/vmbackup.pid"), vm_lock(&lab, &vm)];
+    for lock in &locks {
+        assert_eq!(fs::read_to_string(lock).expect("a lock file"), format!("{pid}\n"), "{lock:?}");
+    }
+    let refused = format!("Error: Another vmbackup session is already running (PID {pid})");
+    for arguments in [&["--run"][..], &["--run", "--dry-run"]] {
+        let second = lab.vmbackup(arguments);
+        assert_eq!(second.status.code(), Some(LOCKED), "{}", text(&second));
+        assert!(text(&second).contains(&refused), "{}", text(&second));
+    }
     history.note(&lab, &vm);
-    let second = lab.begin_run(lab.run_command(&[&vm]));
-    std::thread::sleep(Duration::from_millis(500));
     first.release();
-    let (first, second) = (first.wait(), second.wait());
-    assert!(first.status.success() && second.status.success(), "{first:#?} {second:#?}");
-    history.note(&lab, &vm);
-    assert_eq!([first.level(), second.level()], ["incremental 1", "incremental 2"]);
+    let first = first.wait();
+    assert!(first.status.success(), "{first:#?}");
+    for lock in &locks {
+        assert!(!lock.exists(), "{lock:?} is given back");
+    }
+    change(&vm, &mut random);
+    back_up(&lab, &vm, &mut history);
     history.assert_restorable(&lab, &lab.chain_dir(&vm));
+}
+
+fn vm_lock(lab: &Lab, vm: &Vm) -> PathBuf {
+    lab.backup_path().join(format!("_state/locks/vmbackup-{}.lock", vm.name()))
+}
+
+/// A process that lives for as long as the value, under a name of its choice.
+struct Named(Child);
+
+impl Named {
+    fn new(name: &str) -> Self {
+        let script = format!("exec -a {name} sleep 120");
+        let child = Command::new("bash").args(["-c", &script]).spawn().expect("bash can be started");
+        let named = Self(child);
+        let line = || fs::read_to_string(format!("/proc/{}/cmdline", named.0.id())).unwrap_or_default();
+        while !line().starts_with(name) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        named
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_lock_files_of_the_bash_programs_are_honoured_while_they_live() {
+    let lab = Lab::new("bash_locks");
+    lab.configure(&[]);
+    let mut random = Random::from_environment();
+    let vm = small_vm(&lab);
+    let mut history = History::default();
+    back_up(&lab, &vm, &mut history);
+    let session = lab.backup_path().join("_state/vmbackup.pid");
+
+    let bash = Named::new("vmbackup.sh");
+    let pid = format!("{}\n", bash.0.id());
+    fs::write(&session, &pid).expect("a lock file");
+    let ended = lab.run(&vm);
+    assert_eq!(ended.status.code(), Some(LOCKED), "{ended:#?}");
+    assert!(ended.log.contains(&format!("already running (PID {})", bash.0.id())), "{ended:#?}");
+    assert_eq!(fs::read_to_string(&session).expect("it stays"), pid);
+    drop(bash);
+    change(&vm, &mut random);
+    back_up(&lab, &vm, &mut history);
+
+    let restore = Named::new("vmrestore");
+    fs::write(vm_lock(&lab, &vm), format!("{}\n", restore.0.id())).expect("a lock file");
+    let ended = lab.run(&vm);
+    assert_eq!(ended.status.code(), Some(LOCKED), "{ended:#?}");
+    assert!(ended.error().contains(&format!("PID {}", restore.0.id())), "{}", ended.error());
+    drop(restore);
+    change(&vm, &mut random);
+    back_up(&lab, &vm, &mut history);
+    assert!(!session.exists() && !vm_lock(&lab, &vm).exists(), "locks are given back");
+    history.assert_restorable(&lab, &lab.chain_dir(&vm));
+}
+
+#[test]
+fn two_instances_at_once_do_each_other_no_harm() {
+    let lab = Lab::new("two_instances");
+    lab.configure(&[]);
+    let mut random = Random::from_environment();
+    let (ours, theirs) = (small_vm(&lab), lab.paused_vm("other", &[DiskSpec::new("vda", 2 * MIB)]));
+    let mut history = History::default();
+    back_up(&lab, &ours, &mut history);
+    change(&ours, &mut random);
+    // The same configuration but for the backup path.
+    let second_path = lab.new_dir("second-backups");
+    let file = lab.config_dir().join("default/vmbackup.conf");
+    let conf = fs::read_to_string(&file).expect("the configuration");
+    let conf = conf.replace(lab.backup_path().to_str().expect("text"), second_path.to_str().expect("text"));
+    fs::create_dir_all(lab.config_dir().join("second")).expect("an instance");
+    fs::write(lab.config_dir().join("second/vmbackup.conf"), conf).expect("its configuration");
+    let second = |vm: &Vm| {
+        let mut command = lab.run_command(&[vm]);
+        command.args(["--config-instance", "second"]);
+        lab.begin_run(command).wait()
+    };
+    let first = lab.run_held_at(&ours, "copying");
+    let other = second(&theirs);
+    assert!(other.status.success(), "another VM is backed up meanwhile: {other:#?}");
+    let same = second(&ours);
+    assert_eq!(same.status.code(), Some(VM), "{same:#?}");
+    history.note(&lab, &ours);
+    first.release();
+    let first = first.wait();
+    assert!(first.status.success(), "the first run is not disturbed: {first:#?}");
+    change(&ours, &mut random);
+    back_up(&lab, &ours, &mut history);
+    history.assert_restorable(&lab, &lab.chain_dir(&ours));
+    assert!(!second_path.join("_state/vmbackup.pid").exists());
 }
 
 #[test]

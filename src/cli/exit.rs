@@ -1,4 +1,4 @@
-//! Exit codes, the same numbers as vmbackup 0.5.4 and vmrestore (1 and 8, general and missing dependency, are not used yet).
+//! Exit codes, the same numbers as vmbackup 0.5.4 and vmrestore.
 
 use std::process::ExitCode;
 
@@ -7,9 +7,11 @@ use std::process::ExitCode;
 pub(super) enum Exit {
     /// Everything that was asked was done.
     Ok,
+    /// What has no code of its own.
+    General,
     /// The configuration cannot be used.
     Configuration,
-    /// Another run is at it.
+    /// Another session is running, or another program works on the VM.
     Locked,
     /// A path is missing, cannot be written, or is full.
     Storage,
@@ -27,6 +29,7 @@ impl Exit {
     pub(super) fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
+            Self::General => 1,
             Self::Configuration => 2,
             Self::Locked => 3,
             Self::Storage => 4,

@@ -2,9 +2,15 @@
 
 mod arguments;
 mod exit;
+mod help;
+mod opened;
 mod plan;
+mod program;
 mod progress;
+mod record;
+mod replicate;
 mod run;
+mod session_box;
 mod summary;
 
-pub use run::main;
+pub use program::main;

@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tracing::Level;
 
 use super::summary;
 use crate::engine::watch::Watch;
@@ -14,46 +13,6 @@ use crate::session::{RunWatch, VmOutcome, VmResult};
 
 /// A log line for a disk at most this often, when there is no terminal to draw on.
 const LINE_EVERY: Duration = Duration::from_secs(30);
-
-/// Sends log lines to standard error: through the bars where there are any.
-pub(super) fn start_log(level: Level, bars: Option<MultiProgress>) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_writer(move || LogLine { bars: bars.clone(), line: Vec::new() });
-    if std::io::stderr().is_terminal() {
-        subscriber.without_time().init();
-    } else {
-        subscriber.with_ansi(false).init();
-    }
-}
-
-/// One log line on its way to standard error.
-struct LogLine {
-    bars: Option<MultiProgress>,
-    line: Vec<u8>,
-}
-
-impl std::io::Write for LogLine {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.line.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for LogLine {
-    fn drop(&mut self) {
-        // Standard error that is closed, or a terminal that is gone, is no reason to stop a backup.
-        let _ = match &self.bars {
-            Some(bars) => bars.println(String::from_utf8_lossy(&self.line).trim_end()),
-            None => std::io::Write::write_all(&mut std::io::stderr().lock(), &self.line),
-        };
-    }
-}
 
 /// Draws, or writes lines.
 pub(super) struct Progress {

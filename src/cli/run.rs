@@ -1,162 +1,100 @@
-//! The program `vmbackup`.
+//! `--run`: one session of backups.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
-use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
-
-use super::arguments::Arguments;
 use super::exit::Exit;
+use super::opened::{BACKUP_LOG, Opened, session_error};
 use super::plan;
+use super::program::{Context, Failed, start_log, tell};
 use super::progress::Progress;
+use super::record::Record;
+use super::replicate;
+use super::session_box::{self, Counts};
 use super::summary;
-use crate::catalog::{Catalog, NewSession, SessionKind, SessionStatus};
-use crate::clock::Clock;
-use crate::config;
-use crate::config::value::LogLevel;
+use crate::catalog::{SessionKind, SessionStatus};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::fail_point::FailPoints;
-use crate::engine::guard::{self, GUARD_ARGUMENT};
-use crate::session::{self, Records, Session, SessionError};
+use crate::session::{self, Records, Session};
 
 /// Tests name a place to die at here.
 const FAIL_POINT_VARIABLE: &str = "VMBACKUP_FAIL_POINT";
 
-/// Tests say here at what time a run begins, in UTC: `2027-03-28T00:30:00Z`. What is written then has that date.
-const NOW_VARIABLE: &str = "VMBACKUP_TEST_NOW";
-
-/// Reads the arguments and does what they say.
-pub fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(GUARD_ARGUMENT) {
-        guard::run_guard(&words.next().unwrap_or_default());
-        return ExitCode::SUCCESS;
-    }
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => return usage_error(&error),
-    };
-    if !arguments.run {
-        tell(&format!(
-            "vmbackup {}\n\nUsage: vmbackup --run [--vm NAME,NAME] [--dry-run]\n\nMore: vmbackup --help\n",
-            env!("CARGO_PKG_VERSION")
-        ));
-        return Exit::Ok.into();
-    }
-    match run(&arguments) {
-        Ok(exit) => exit.into(),
-        Err((exit, message)) => {
-            eprintln!("Error: {message}");
-            exit.into()
-        }
-    }
-}
-
-/// Prints to standard output. A reader that is gone changes nothing about what was done, nor about the exit code.
-fn tell(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-fn usage_error(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        tell(&error.to_string());
-        return Exit::Ok.into();
-    }
-    let text = error.to_string();
-    eprint!("Error: {}", text.strip_prefix("error: ").unwrap_or(&text));
-    Exit::Usage.into()
-}
-
-fn run(arguments: &Arguments) -> Result<Exit, (Exit, String)> {
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let loaded = config::load(&arguments.config_dir, &arguments.config_instance, &environment)
-        .map_err(|e| (Exit::Configuration, with_causes(&e)))?;
+pub(super) fn run(context: &Context) -> Result<Exit, Failed> {
+    let fail_points = fail_points(&context.environment)?;
     let progress = Progress::new();
-    super::progress::start_log(log_level(loaded.settings.log_level), progress.bars());
-    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    session::priority::lower(&loaded.settings).iter().for_each(|what| tracing::warn!("{what}"));
-    // Backups are for root and the group of the backup path only.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
-    let fail_points = fail_points(&environment)?;
-    let settings = &loaded.settings;
-    let clock = clock(&environment)?;
-    let session = Session::open(settings, &arguments.vm, clock).map_err(session_error)?;
-    if arguments.dry_run {
-        let plans = session.plan();
-        if arguments.json {
-            tell(&format!("{:#}\n", plan::json(&plans)));
-        } else {
-            tell(&plan::text(&plans));
-        }
-        return Ok(Exit::Ok);
+    let log = start_log(context, progress.bars());
+    let opened = Opened::begin(context, log, BACKUP_LOG, "VM BACKUP SESSION START")?;
+    let (exit, results) = if context.arguments.dry_run {
+        plan(context)?
+    } else {
+        back_up(context, &opened, &progress, fail_points)?
+    };
+    let backup_path = context.loaded.settings.backup_path.as_path().display();
+    tracing::info!("{results}");
+    tracing::info!(file_only = true, "Backup location: {backup_path}");
+    tracing::info!(file_only = true, "Full log: {}", opened.log_file.display());
+    opened.end("VM BACKUP SESSION COMPLETE", &results);
+    Ok(exit)
+}
+
+fn session(context: &Context) -> Result<Session, Failed> {
+    let names: Vec<String> = context.arguments.vm.iter().cloned().collect();
+    Session::open(&context.loaded.settings, &names, context.clock).map_err(session_error)
+}
+
+fn plan(context: &Context) -> Result<(Exit, String), Failed> {
+    let plans = session(context)?.plan();
+    let text = plan::text(&plans);
+    text.lines().for_each(|line| tracing::info!(file_only = true, "[DRY-RUN] {line}"));
+    if context.arguments.json {
+        tell(&format!("{:#}\n", plan::json(&plans)));
+    } else {
+        tell(&text);
     }
-    let catalog = Catalog::open(settings.backup_path.as_path(), clock.now());
-    let row = catalog.begin_session(&NewSession {
-        instance: &arguments.config_instance,
-        kind: if arguments.vm.is_empty() { SessionKind::Standard } else { SessionKind::Targeted },
-        log_file: Path::new(""),
-        at: clock.now(),
-    });
-    let records = Records { catalog: &catalog, session: row.id() };
+    Ok((Exit::Ok, "[DRY-RUN] Nothing was backed up".to_owned()))
+}
+
+fn back_up(
+    context: &Context,
+    opened: &Opened,
+    progress: &Progress,
+    fail_points: FailPoints,
+) -> Result<(Exit, String), Failed> {
+    let settings = &context.loaded.settings;
+    let kind = if context.arguments.vm.is_some() { SessionKind::Targeted } else { SessionKind::Standard };
+    session::priority::lower(settings).iter().for_each(|what| tracing::warn!("{what}"));
+    let row = opened.begin_row(context, kind);
+    opened.remove_old_logs(settings.log_keep.get());
+    let session = session(context)?;
+    if session.domains().next().is_none() {
+        tracing::warn!("This host has no VM: nothing is backed up");
+    }
     let cancel = Cancel::default();
     stop_on_signals(&cancel);
-    let outcomes = session.run(records, fail_points, &progress, &cancel).map_err(session_error)?;
-    let failed = outcomes.iter().filter(|outcome| outcome.is_failed()).count();
+    opened.confirm_lock()?;
+    let record = Record { opened, progress, backup_path: settings.backup_path.as_path() };
+    let records = Records { catalog: &opened.catalog, session: row.id() };
+    let outcomes = session.run(records, fail_points, &record, &cancel).map_err(session_error)?;
+    replicate::take_flag(&opened.state);
+    let counts = Counts::of(&outcomes);
     let status = match cancel.stopped() {
         Some(StopReason::Signal(number)) => SessionStatus::of_signal(number),
-        _ => SessionStatus::of_counts(outcomes.len() - failed, failed),
+        _ => SessionStatus::of_counts(counts.backed_up, counts.failed),
     };
-    row.end(status, clock.now());
-    if arguments.json {
+    row.end(status, context.clock.now());
+    session_box::backups(&outcomes).iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
+    if context.arguments.json {
         tell(&format!("{:#}\n", summary::json(&outcomes)));
     } else {
         tell(&summary::table(&outcomes));
     }
-    Ok(summary::exit(&outcomes, &cancel))
+    Ok((summary::exit(&outcomes, &cancel), counts.final_results()))
 }
 
-/// An error and what it comes from, as one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, (Exit, String)> {
+fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, Failed> {
     let Some(text) = environment.get(FAIL_POINT_VARIABLE) else { return Ok(FailPoints::default()) };
     let unknown = || (Exit::Usage, format!("{FAIL_POINT_VARIABLE}={text} names no fail point"));
     FailPoints::parse(text).ok_or_else(unknown)
-}
-
-/// The clock of this run: the system's, but for tests.
-fn clock(environment: &BTreeMap<String, String>) -> Result<Clock, (Exit, String)> {
-    let Some(text) = environment.get(NOW_VARIABLE) else { return Ok(Clock::system()) };
-    let moment = text.parse().map_err(|e| (Exit::Usage, format!("{NOW_VARIABLE}={text} is no time: {e}")))?;
-    Ok(Clock::from(moment))
-}
-
-fn session_error(error: SessionError) -> (Exit, String) {
-    let exit = match &error {
-        SessionError::NoBackupPath(_) | SessionError::NotADirectory(_) | SessionError::NotWritable { .. } => {
-            Exit::Storage
-        }
-        SessionError::Libvirt { .. } => Exit::Tool,
-        SessionError::UnknownVm { .. } => Exit::Vm,
-        SessionError::Engine(error) => summary::exit_of(error),
-    };
-    (exit, error.to_string())
-}
-
-fn log_level(level: LogLevel) -> tracing::Level {
-    match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-    }
 }
 
 /// The first signal stops the run in order; a second one ends the program at once, and the guard does the rest.

@@ -73,12 +73,22 @@ pub(super) fn table(outcomes: &[VmOutcome]) -> String {
     )
 }
 
-fn status(outcome: &VmOutcome) -> &'static str {
+pub(super) fn status(outcome: &VmOutcome) -> &'static str {
     match &outcome.result {
         VmResult::Done(report) if report.plan.decision == Decision::Skip => "skipped",
         VmResult::Done(_) => "ok",
         VmResult::Excluded(_) => "excluded",
         VmResult::Failed(_) | VmResult::NoFolder(_) | VmResult::NotBegun => "FAILED",
+    }
+}
+
+/// Why it failed, if it did.
+pub(super) fn error(outcome: &VmOutcome) -> Option<String> {
+    match &outcome.result {
+        VmResult::Done(_) | VmResult::Excluded(_) => None,
+        VmResult::Failed(error) => Some(error.to_string()),
+        VmResult::NoFolder(error) => Some(error.to_string()),
+        VmResult::NotBegun => Some("not begun".to_owned()),
     }
 }
 
@@ -107,10 +117,8 @@ fn row(outcome: &VmOutcome) -> [String; 7] {
             let level = level(&report.plan.decision);
             [outcome.domain.clone(), status, level, points, size, time, remarks.join("; ")]
         }
-        VmResult::Failed(error) => nothing(error.to_string()),
-        VmResult::NoFolder(error) => nothing(error.to_string()),
         VmResult::Excluded(by) => nothing(format!("policy never ({by})")),
-        VmResult::NotBegun => nothing("not begun".to_owned()),
+        _ => nothing(error(outcome).unwrap_or_default()),
     }
 }
 
@@ -135,10 +143,8 @@ pub(super) fn json(outcomes: &[VmOutcome]) -> Value {
                 value["report"]["left_out"] =
                     skipped.map(|s| json!({ "disk": s.target, "reason": s.reason.to_string() })).collect();
             }
-            VmResult::Failed(error) => value["error"] = json!(error.to_string()),
-            VmResult::NoFolder(error) => value["error"] = json!(error.to_string()),
             VmResult::Excluded(by) => value["why"] = json!(format!("policy never ({by})")),
-            VmResult::NotBegun => value["error"] = json!("not begun"),
+            _ => value["error"] = json!(error(outcome)),
         }
         value
     };

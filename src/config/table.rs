@@ -9,8 +9,8 @@ use super::compression::CompressionChoice;
 use super::keys::{Key, Marks, settings_table};
 use super::value::{
     AutoRecovery, CompressLevel, CompressionMethod, Directory, DiskTargets, Gibibytes, IoClass, LibvirtUri,
-    LogLevel, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, ReplicaRule, RotationPolicy,
-    Seconds, Switch, Text, Value,
+    LogFormat, LogLevel, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, ReplicaRule,
+    RotationPolicy, Seconds, Switch, Text, Value,
 };
 
 settings_table! {
@@ -134,10 +134,10 @@ section "Retention" {
     "RETENTION_ORPHAN_DRY_RUN" orphan_dry_run: Switch = "false", "", PLAIN;
     /// Periods without a replica: warn deletes them with a warning, block keeps them.
     "RETENTION_REQUIRE_REPLICATION" require_replication: ReplicaRule = "warn", "", PLAIN;
-    /// How long copies of the state directory are kept.
-    "STATE_BACKUP_KEEP_DAYS" state_backup_keep: Text = "90", "days", PLAIN;
+    /// How long the daily copies of the state directory are kept; 0 makes none.
+    "STATE_BACKUP_KEEP_DAYS" state_backup_keep: Number<0, 36500> = "90", "days", PLAIN;
     /// How long log files are kept; 0 keeps them for ever.
-    "LOG_KEEP_DAYS" log_keep: Text = "30", "days", PLAIN;
+    "LOG_KEEP_DAYS" log_keep: Number<0, 36500> = "30", "days", PLAIN;
 }
 section "Virtual machines that are shut off" {
     /// Whether a virtual machine that is shut off and unchanged since its last backup is skipped.
@@ -178,8 +178,11 @@ section "Replication" {
 section "Log" {
     /// How much is logged; each level includes those before it: ERROR, WARN, INFO, DEBUG.
     "LOG_LEVEL" log_level: LogLevel = "INFO", "", ENV_SHIPPED;
+    /// How messages look where they are not shown on a terminal: text, or a JSON object on each line. The log file
+    /// is always text.
+    "LOG_FORMAT" log_format: LogFormat = "text", "", PLAIN;
     /// Directory of the log files. Empty means _state/logs inside BACKUP_PATH.
-    "LOG_DIR" log_dir: Text = "", "", PLAIN;
+    "LOG_DIR" log_dir: Option<Directory> = "", "", PLAIN;
 }
 }
 

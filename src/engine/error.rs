@@ -9,11 +9,11 @@ use super::copy::CopyError;
 use super::disk::DomainXmlError;
 use super::guard::GuardError;
 use super::journal::JournalError;
-use super::lock::LockError;
 use super::qemu_img::QemuImgError;
 use crate::libvirt::{ErrorKind, LibvirtError};
 use crate::nbd::NbdError;
 use crate::policy::{Refusal, Why};
+use crate::state::LockError;
 
 /// Why a domain's backup failed. The text says what happened to what, why, and what helps.
 #[derive(Debug, thiserror::Error)]
@@ -272,6 +272,7 @@ impl BackupError {
             | Self::Stopped(StopReason::ScratchFull { .. })
             | Self::Copy(CopyError::Stopped(StopReason::ScratchFull { .. })) => Trouble::Storage,
             Self::QemuImg(_) | Self::QemuNbd { .. } | Self::Guard(_) => Trouble::Tool,
+            Self::Lock(LockError::File { .. }) => Trouble::Storage,
             Self::Lock(_) => Trouble::Locked,
             Self::LeftBehind { error, .. } => error.trouble(),
             _ => Trouble::Domain,

@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::journal::{Journal, Stage, Stop};
-use super::lock::VmLock;
 use super::recover;
 use crate::libvirt::{Domain, DomainState, Host};
+use crate::state::VmLock;
 
 /// The first argument that makes the program a guard.
 pub const GUARD_ARGUMENT: &str = "--internal-guard";
@@ -223,7 +223,7 @@ fn set_free(journal: &Journal, file: &Path, lock: &Path, host: &Host) {
     // A run that starts now undoes the same, and the journal is gone or another's when it is done. A journal that
     // cannot be read (its disk is what died) tells nothing against helping.
     let is_ours = || !Journal::read(file).is_ok_and(|now| now.is_none_or(|now| now.id != journal.id));
-    let held = VmLock::wait(lock, LOCK_LIMIT);
+    let held = VmLock::hold(lock, LOCK_LIMIT);
     let until = Instant::now() + WATCH_AFTER_DEATH;
     let goes_on = || is_ours() && Instant::now() < until;
     let mut found = recover::find(journal, host);

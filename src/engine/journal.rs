@@ -124,11 +124,6 @@ impl JournalDir {
         self.dir.join(format!("{vm_folder}.json"))
     }
 
-    /// The lock file of a domain's journal. Whoever writes or undoes the journal holds it.
-    pub fn lock_file(&self, vm_folder: &str) -> PathBuf {
-        self.dir.join(format!("{vm_folder}.lock"))
-    }
-
     /// Journals that were left behind, each with its folder name.
     pub fn left_behind(&self) -> Result<Vec<String>, JournalError> {
         let failed = |source| JournalError { doing: "list the folder of", path: self.dir.clone(), source };

@@ -16,7 +16,6 @@ mod hold;
 mod job;
 pub mod journal;
 mod live;
-pub mod lock;
 mod observe;
 mod offline;
 mod owned;
@@ -46,7 +45,6 @@ use self::copy::Shared;
 use self::fail_point::FailPoints;
 use self::guard::Guard;
 use self::journal::{ArchiveMove, Journal, JournalDir};
-use self::lock::VmLock;
 use self::observe::Observed;
 use self::owned::Owned;
 use self::publish::PointFiles;
@@ -56,6 +54,7 @@ use crate::clock::Clock;
 use crate::libvirt::{Domain, Host};
 use crate::policy::rotation::Placement;
 use crate::policy::{self, Decision, Plan};
+use crate::state::{StateDir, VmLock};
 
 /// How long the guard of a run that has just died is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
@@ -87,6 +86,8 @@ pub struct Engine {
     pub shared: Shared,
     /// The guard of this process.
     pub guard: Guard,
+    /// Where locks are kept.
+    pub state: StateDir,
     /// Where journals are kept.
     pub journals: JournalDir,
     /// What time it is.
@@ -136,7 +137,7 @@ impl Engine {
     /// On an error nothing of the chain has changed, the guest runs as before, and what could not be undone yet is in
     /// the journal for the next run.
     pub fn backup(&self, vm: &VmTarget, watch: &dyn Watch, cancel: &Cancel) -> Result<Report, BackupError> {
-        let _lock = VmLock::wait(&self.journals.lock_file(&vm.folder), LOCK_PATIENCE)?;
+        let _lock = VmLock::take(&self.state, vm.domain.name(), LOCK_PATIENCE)?;
         let recovered = self.recover_locked(&vm.folder)?;
         tracing::debug!("observing {}", vm.domain.name());
         let observed = observe::observe(vm, &self.settings, None)?;
@@ -166,7 +167,9 @@ impl Engine {
 
     /// Undoes what a run that died left of the domain with this folder, unless another run has it. Returns what was done.
     pub fn recover(&self, folder: &str) -> Result<Vec<String>, BackupError> {
-        let _lock = VmLock::wait(&self.journals.lock_file(folder), LOCK_PATIENCE)?;
+        // The lock goes by the VM's name, which the journal knows.
+        let Some(journal) = Journal::read(&self.journals.file(folder))? else { return Ok(vec![]) };
+        let _lock = VmLock::take(&self.state, &journal.domain, LOCK_PATIENCE)?;
         self.recover_locked(folder)
     }
 
@@ -230,7 +233,7 @@ impl Engine {
 
     /// Writes the journal and tells the guard.
     fn own(&self, vm: &VmTarget, journal: Journal) -> Result<Owned<'_>, BackupError> {
-        let (file, lock) = (self.journals.file(&vm.folder), self.journals.lock_file(&vm.folder));
+        let (file, lock) = (self.journals.file(&vm.folder), self.state.vm_lock(vm.domain.name()));
         Owned::begin(journal, file, lock, &self.guard)
     }
 

@@ -15,5 +15,5 @@ mod tries;
 pub use layout::{LayoutError, folder_name};
 pub use plan::{Outlook, VmPlan};
 pub use record::Records;
-pub use run::{Place, RunWatch, Session, SessionError, VmOutcome, VmResult};
+pub use run::{Place, RunWatch, Session, SessionError, VmOutcome, VmResult, check_backup_path};
 pub use status::{ChainReport, Health, VmReport, status};

@@ -29,6 +29,7 @@ use crate::engine::watch::Watch;
 use crate::engine::{self, BackupError, Engine, Report, VmTarget};
 use crate::libvirt::{Domain, DomainState, Host, LibvirtError};
 use crate::policy::rotation::{ChosenBy, Policies};
+use crate::state::StateDir;
 
 /// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
 /// stays well below 256 MiB.
@@ -162,10 +163,11 @@ impl Place {
 }
 
 impl Session {
-    /// Checks the paths, connects and finds the domains. `names` empty means all of them; each may be a list with commas.
+    /// Connects and finds the domains. The backup path must have passed [`check_backup_path`].
+    ///
+    /// `names` empty means all of them; each may be a list with commas.
     pub fn open(settings: &Settings, names: &[String], clock: Clock) -> Result<Self, SessionError> {
         let backup_path = settings.backup_path.as_path().to_owned();
-        check_backup_path(&backup_path)?;
         let failed = |source| SessionError::Libvirt { source };
         let host = Host::connect(settings.libvirt_uri.as_str()).map_err(failed)?;
         let all = host.domains().map_err(failed)?;
@@ -258,6 +260,7 @@ impl Session {
             settings: self.settings.clone(),
             shared,
             guard: Guard::start(self.host.uri()).map_err(BackupError::from)?,
+            state: StateDir::of(&self.backup_path),
             journals: JournalDir::open(&self.backup_path).map_err(BackupError::from)?,
             clock: self.clock,
             fail_points,
@@ -293,6 +296,7 @@ impl Session {
         cancel: &Cancel,
     ) -> VmOutcome {
         let since = Instant::now();
+        let _span = tracing::info_span!("back_up", vm = domain.name()).entered();
         let state = state_word(domain);
         let policy_before = records.policy_before(domain.name());
         let (policy, chosen_by) = self.policies.of(domain.name());
@@ -364,7 +368,8 @@ fn names_in<'a>(list: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
     names
 }
 
-fn check_backup_path(path: &Path) -> Result<(), SessionError> {
+/// Fails unless the backup path is a directory. It is never created.
+pub fn check_backup_path(path: &Path) -> Result<(), SessionError> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => Ok(()),
         Ok(_) => Err(SessionError::NotADirectory(path.to_owned())),

@@ -85,6 +85,29 @@ impl Value for ReplicaRule {
     }
 }
 
+/// How lines look on standard error where it is not a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people: as in the log file, or as journald takes them.
+    Text,
+    /// A JSON object each.
+    Json,
+}
+
+impl Value for LogFormat {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "text or json".to_owned()
+    }
+}
+
 /// Scheduling class of disk access, as `ionice -c` numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoClass {

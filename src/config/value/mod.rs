@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 mod keyword;
 mod quantity;
 
-pub use keyword::{AutoRecovery, CompressionMethod, IoClass, LogLevel, ReplicaRule, RotationPolicy};
+pub use keyword::{
+    AutoRecovery, CompressionMethod, IoClass, LogFormat, LogLevel, ReplicaRule, RotationPolicy,
+};
 pub use quantity::{
     CompressLevel, Gibibytes, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, Seconds,
 };

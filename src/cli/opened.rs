@@ -1,0 +1,163 @@
+//! What every mode that works in the backup path begins with, in this order: the path is there, nobody else works in
+//! it, the log is open, the path belongs to the group.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use jiff::Zoned;
+
+use super::exit::Exit;
+use super::help;
+use super::program::{Context, Failed};
+use crate::catalog::{Catalog, NewSession, SessionKind, SessionRow};
+use crate::log::{self, HEADER_WIDTH, Log};
+use crate::session::{SessionError, check_backup_path};
+use crate::state::{LockError, Ownership, SessionLock, StateDir};
+
+/// The log of backups and replications.
+pub(super) const BACKUP_LOG: &str = "vmbackup.log";
+
+/// A mode that works in the backup path, from its first line in the log to its last.
+pub(super) struct Opened {
+    pub(super) state: StateDir,
+    pub(super) log: Log,
+    /// Where log files go.
+    pub(super) log_dir: PathBuf,
+    pub(super) log_file: PathBuf,
+    /// The database. A dry run has none.
+    pub(super) catalog: Catalog,
+    /// `None` in a dry run, which only looked.
+    lock: Option<SessionLock>,
+    /// `None` where backups belong to whoever makes them.
+    pub(super) ownership: Option<Ownership>,
+}
+
+impl Opened {
+    /// `log_name` is its log file, `marker` stands there where the mode begins.
+    pub(super) fn begin(context: &Context, log: Log, log_name: &str, marker: &str) -> Result<Self, Failed> {
+        let settings = &context.loaded.settings;
+        let dry_run = context.arguments.dry_run;
+        let backup_path = settings.backup_path.as_path();
+        check_backup_path(backup_path).map_err(session_error)?;
+        let state = StateDir::of(backup_path);
+        let log_dir = settings.log_dir.as_ref().map_or_else(|| state.logs(), |dir| dir.as_path().to_owned());
+        let log_file = log_dir.join(log_name);
+        // A dry run may write to its log, and to nothing else.
+        let lock = if dry_run {
+            SessionLock::look(&state).map(|()| None)
+        } else {
+            SessionLock::take(&state).map(Some)
+        };
+        let keep_days = settings.log_keep.get();
+        if matches!(lock, Ok(Some(_))) && keep_days > 0 {
+            let today = Zoned::now().date();
+            if let Err(error) = log::begin_anew_when_old(&log_file, keep_days, today) {
+                tracing::warn!("Old log {} cannot be put aside: {error}", log_file.display());
+            }
+        }
+        let opened = match &settings.log_dir {
+            Some(dir) => std::fs::create_dir_all(dir.as_path()),
+            None => state.create("logs").map(drop),
+        };
+        if let Err(error) = opened.and_then(|()| log.open_session(&log_file)) {
+            tracing::warn!("Log file {} cannot be written: {error}", log_file.display());
+        }
+        let lock = lock.map_err(lock_error)?;
+        head(&log);
+        tracing::info!(file_only = true, "===== {marker} =====");
+        tracing::info!(file_only = true, "configuration {}", context.loaded.dir.display());
+        if dry_run {
+            tracing::info!("[DRY-RUN] nothing is changed");
+        }
+        context.loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let ownership = if dry_run { None } else { own(&state, backup_path) };
+        let catalog = if dry_run { Catalog::none() } else { Catalog::open(backup_path, context.clock.now()) };
+        Ok(Self { state, log, log_dir, log_file, catalog, lock, ownership })
+    }
+
+    /// Begins this session's row in the database. Rows of sessions that died are ended.
+    pub(super) fn begin_row(&self, context: &Context, kind: SessionKind) -> SessionRow<'_> {
+        let (instance, at) = (context.arguments.instance.as_str(), context.clock.now());
+        self.catalog.begin_session(&NewSession { instance, kind, log_file: &self.log_file, at })
+    }
+
+    /// Fails when a Bash program took the same lock in the same moment. To be asked before anything is touched.
+    pub(super) fn confirm_lock(&self) -> Result<(), Failed> {
+        self.lock.as_ref().map_or(Ok(()), SessionLock::confirm).map_err(lock_error)
+    }
+
+    /// Removes what is too old, as `LOG_KEEP_DAYS` says.
+    pub(super) fn remove_old_logs(&self, keep_days: u32) {
+        if keep_days == 0 {
+            return;
+        }
+        let (removed, failed) =
+            log::remove_old(self.state.path(), &self.log_dir, keep_days, SystemTime::now());
+        if removed > 0 {
+            tracing::info!(file_only = true, "{removed} log(s) older than {keep_days} days removed");
+        }
+        failed.iter().for_each(|what| tracing::warn!("An old log cannot be removed: {what}"));
+    }
+
+    /// The last lines of a session.
+    pub(super) fn end(&self, marker: &str, results: &str) {
+        tracing::info!(file_only = true, "===== {marker} =====");
+        let line = "=".repeat(HEADER_WIDTH);
+        let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z");
+        self.log.plain(&format!(
+            "{line}\nSession ended: {now}\n{results}\nWhat deserves a look is marked WARN or ERROR above.\n{line}\n\n"
+        ));
+    }
+}
+
+fn head(log: &Log) {
+    let line = "=".repeat(HEADER_WIDTH);
+    let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z");
+    log.plain(&format!(
+        "\n{line}\nSession started: {now}\n{}{line}\n",
+        help::version().replacen(' ', " v", 1)
+    ));
+}
+
+/// Puts the owner of the backup path and of its state folder in order. What cannot be done is said, and stops nothing.
+fn own(state: &StateDir, backup_path: &std::path::Path) -> Option<Ownership> {
+    let ownership = Ownership::of_host().map_err(|why| tracing::warn!("{why}")).ok()?;
+    match ownership.bootstrap(backup_path) {
+        Ok(None) => {}
+        Ok(Some(swept)) => {
+            let path = backup_path.display();
+            tracing::info!(
+                "{path} and {} entries in it now belong to root:backup, mode 2750",
+                swept.changed - 1
+            );
+            warn_of(swept.failed);
+        }
+        // A file system without owners, such as a share.
+        Err(error) => tracing::info!("{} keeps its owner: {error}", backup_path.display()),
+    }
+    warn_of(ownership.sweep(state.path()).failed);
+    Some(ownership)
+}
+
+pub(super) fn warn_of(failed: Option<(String, u64)>) {
+    if let Some((first, count)) = failed {
+        tracing::warn!("The owner of {count} file(s) cannot be set, first of all {first}");
+    }
+}
+
+pub(super) fn lock_error(error: LockError) -> Failed {
+    let exit = if matches!(error, LockError::File { .. }) { Exit::Storage } else { Exit::Locked };
+    (exit, error.to_string())
+}
+
+pub(super) fn session_error(error: SessionError) -> Failed {
+    let exit = match &error {
+        SessionError::NoBackupPath(_) | SessionError::NotADirectory(_) | SessionError::NotWritable { .. } => {
+            Exit::Storage
+        }
+        SessionError::Libvirt { .. } => Exit::Tool,
+        SessionError::UnknownVm { .. } => Exit::Vm,
+        SessionError::Engine(error) => super::summary::exit_of(error),
+    };
+    (exit, error.to_string())
+}

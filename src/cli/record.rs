@@ -1,0 +1,44 @@
+//! What is kept of each VM of a run beside its backup: its log, its lines in the session's log, the owner of its files.
+
+use jiff::Timestamp;
+
+use super::opened::{Opened, warn_of};
+use super::progress::Progress;
+use super::session_box;
+use crate::engine::watch::Watch;
+use crate::session::{RunWatch, VmOutcome, VmResult, folder_name};
+
+/// Hears of a run: keeps records, and passes on to what is drawn.
+pub(super) struct Record<'a> {
+    pub(super) opened: &'a Opened,
+    pub(super) progress: &'a Progress,
+    pub(super) backup_path: &'a std::path::Path,
+}
+
+impl RunWatch for Record<'_> {
+    fn vm_begin(&self, domain: &str) -> Box<dyn Watch> {
+        let name = format!("backup_{domain}_{}.log", Timestamp::now().as_second());
+        let file = self.opened.log_dir.join(name);
+        if let Err(error) = self.opened.log.open_vm(domain, &file) {
+            tracing::warn!(vm = domain, "Log file {} cannot be written: {error}", file.display());
+        }
+        log_lines(domain, session_box::vm_start(domain));
+        self.progress.vm_begin(domain)
+    }
+
+    fn vm_end(&self, outcome: &VmOutcome) {
+        self.progress.vm_end(outcome);
+        if let (VmResult::Done(_), Some(ownership)) = (&outcome.result, self.opened.ownership) {
+            let folder = self.backup_path.join(folder_name(&outcome.domain));
+            if folder.exists() {
+                warn_of(ownership.sweep(&folder).failed);
+            }
+        }
+        log_lines(&outcome.domain, session_box::vm_end(outcome));
+        self.opened.log.close_vm(&outcome.domain);
+    }
+}
+
+fn log_lines(vm: &str, lines: Vec<String>) {
+    lines.iter().for_each(|line| tracing::info!(vm, file_only = true, "{line}"));
+}

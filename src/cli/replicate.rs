@@ -1,0 +1,88 @@
+//! `--replicate-only` and `--cancel-replication`: the flag between them is a file that the Bash programs know too.
+
+use std::fs;
+
+use jiff::Zoned;
+
+use super::arguments::Scope;
+use super::exit::Exit;
+use super::opened::{BACKUP_LOG, Opened};
+use super::program::{Context, Failed, start_log, tell};
+use super::session_box;
+use crate::catalog::{SessionKind, SessionStatus};
+use crate::session::check_backup_path;
+use crate::state::StateDir;
+
+/// Files that say where replicas go.
+const DESTINATIONS: [(Scope, &str); 2] =
+    [(Scope::Local, "replication_local.conf"), (Scope::Cloud, "replication_cloud.conf")];
+
+/// Asks a replication to end. Works whether or not one is under way.
+pub(super) fn cancel(context: &Context) -> Result<Exit, Failed> {
+    let backup_path = context.loaded.settings.backup_path.as_path();
+    check_backup_path(backup_path).map_err(super::opened::session_error)?;
+    let state = StateDir::of(backup_path);
+    let flag = state.cancel_flag();
+    if context.arguments.dry_run {
+        tell(&format!(
+            "[DRY-RUN] Would ask a replication to end, with the flag file\n  {}\n",
+            flag.display()
+        ));
+        return Ok(Exit::Ok);
+    }
+    let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S");
+    // Only root comes here.
+    let line = format!("{now} PID={} user=root\n", std::process::id());
+    let written = state.make().and_then(|()| fs::write(&flag, line));
+    written
+        .map_err(|error| (Exit::Storage, format!("Cannot write flag file {}: {error}", flag.display())))?;
+    tell(&format!(
+        "Replication is asked to end.\n  Flag file: {}\nA replication that is under way ends within about 30 seconds.\n",
+        flag.display()
+    ));
+    Ok(Exit::Ok)
+}
+
+/// Replicates without a backup.
+pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Failed> {
+    let log = start_log(context, None);
+    let marker = format!("REPLICATE-ONLY MODE START (scope={})", scope.as_str());
+    let opened = Opened::begin(context, log, BACKUP_LOG, &marker)?;
+    opened.confirm_lock()?;
+    let row = (!context.arguments.dry_run).then(|| opened.begin_row(context, SessionKind::ReplicateOnly));
+    if row.is_some() {
+        take_flag(&opened.state);
+    }
+    // Destinations that are configured and cannot be served must not look like success.
+    let is_in_scope = |of: Scope| scope == Scope::Both || scope == of;
+    let configured =
+        DESTINATIONS.iter().filter(|(of, name)| is_in_scope(*of) && context.loaded.dir.join(name).exists());
+    let configured: Vec<&str> = configured.map(|(_, name)| *name).collect();
+    session_box::replication_only(scope).iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
+    let (exit, said) = if configured.is_empty() {
+        (Exit::Ok, "No replication destination is configured: nothing was replicated".to_owned())
+    } else {
+        let said = format!(
+            "{} is there, but this version does not replicate yet: nothing was replicated",
+            configured.join(" and ")
+        );
+        (Exit::General, said)
+    };
+    if let Some(row) = row {
+        let status = if exit == Exit::Ok { SessionStatus::Success } else { SessionStatus::Failed };
+        row.end(status, context.clock.now());
+    }
+    opened.end(&format!("REPLICATE-ONLY MODE END (exit={})", exit.code()), &said);
+    if exit == Exit::Ok {
+        tracing::info!("{said}");
+        return Ok(exit);
+    }
+    Err((exit, said))
+}
+
+/// Takes away the flag that asks a replication to end: it is meant for one, and not for the next.
+pub(super) fn take_flag(state: &StateDir) {
+    if fs::remove_file(state.cancel_flag()).is_ok() {
+        tracing::warn!("The flag that asks a replication to end was set; it is removed");
+    }
+}

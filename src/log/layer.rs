@@ -1,0 +1,284 @@
+//! Takes events and brings each to the places that are to have it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Zoned;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::file::LogFile;
+use super::line::Line;
+use super::stderr::{self, Place, Printer};
+
+/// How standard error is served.
+pub struct LogSetup {
+    /// Lines below it do not go there. Files get all.
+    pub level: Level,
+    /// What reads it.
+    pub place: Place,
+    /// Writes to it.
+    pub printer: Printer,
+}
+
+/// The logs of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    setup: LogSetup,
+    files: Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Files {
+    session: Option<LogFile>,
+    /// By VM.
+    vms: BTreeMap<String, LogFile>,
+}
+
+impl Log {
+    /// Takes all events of this process from now on. Once in a process: later calls leave the first in force.
+    pub fn start(setup: LogSetup) -> Self {
+        let log = Self { shared: Arc::new(Shared { setup, files: Mutex::default() }) };
+        let subscriber = tracing_subscriber::registry().with(Collect(log.clone()));
+        let _ = tracing::subscriber::set_global_default(subscriber);
+        log
+    }
+
+    /// From now on every line also goes to this file.
+    pub fn open_session(&self, path: &Path) -> io::Result<()> {
+        let file = LogFile::open(path)?;
+        self.files().session = Some(file);
+        Ok(())
+    }
+
+    /// From now on the lines of this VM also go to this file.
+    pub fn open_vm(&self, vm: &str, path: &Path) -> io::Result<()> {
+        let file = LogFile::open(path)?;
+        self.files().vms.insert(vm.to_owned(), file);
+        Ok(())
+    }
+
+    /// The VM's log is complete.
+    pub fn close_vm(&self, vm: &str) {
+        self.files().vms.remove(vm);
+    }
+
+    /// Writes to the session's file as it is, without time and level.
+    pub fn plain(&self, text: &str) {
+        let failed = self.files().session.as_mut().and_then(|file| file.write(text).err());
+        self.complain(failed);
+    }
+
+    fn write(&self, line: &Line<'_>, file_only: bool) {
+        let setup = &self.shared.setup;
+        if !file_only && line.level <= setup.level {
+            (setup.printer)(&setup.place.text(line));
+        }
+        let text = line.for_file();
+        let mut files = self.files();
+        let of_session = files.session.as_mut().and_then(|file| file.write(&text).err());
+        let of_vm = line.vm.and_then(|vm| files.vms.get_mut(vm)).and_then(|file| file.write(&text).err());
+        drop(files);
+        self.complain(of_session);
+        self.complain(of_vm);
+    }
+
+    /// Not through the log: it is what failed.
+    fn complain(&self, failed: Option<String>) {
+        let Some(message) = failed else { return };
+        let at = Zoned::now();
+        let line = Line {
+            at: &at,
+            level: Level::WARN,
+            module: "log",
+            doing: "write",
+            vm: None,
+            disk: None,
+            message: &message,
+        };
+        (self.shared.setup.printer)(&self.shared.setup.place.text(&line));
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogSetup {
+    /// Writes straight to standard error, as `place` needs it.
+    pub fn direct(level: Level, place: Place) -> Self {
+        Self { level, place, printer: Box::new(stderr::print) }
+    }
+}
+
+/// The VM that a span is about.
+struct OfVm(String);
+
+/// Brings events to a [`Log`].
+struct Collect(Log);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collect {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        metadata.level() <= &Level::DEBUG
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let (Some(vm), Some(span)) = (fields.vm, context.span(id)) {
+            span.extensions_mut().insert(OfVm(vm));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let mut doing = "-";
+        if let Some(span) = context.event_span(event) {
+            doing = span.name();
+            let of_span = |span: tracing_subscriber::registry::SpanRef<'_, S>| {
+                span.extensions().get::<OfVm>().map(|vm| vm.0.clone())
+            };
+            fields.vm = fields.vm.or_else(|| span.scope().find_map(of_span));
+        }
+        let module = event.metadata().module_path().unwrap_or_default();
+        let line = Line {
+            at: &Zoned::now(),
+            level: *event.metadata().level(),
+            module: module.split_once("::").map_or(module, |(_, inner)| inner),
+            doing,
+            vm: fields.vm.as_deref(),
+            disk: fields.disk.as_deref(),
+            message: &fields.message,
+        };
+        self.0.write(&line, fields.file_only);
+    }
+}
+
+/// The fields that mean something here; others stand behind the message.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    vm: Option<String>,
+    disk: Option<String>,
+    file_only: bool,
+}
+
+impl Visit for Fields {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        if field.name() == "file_only" { self.file_only = value } else { self.record_debug(field, &value) }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "vm" => self.vm = Some(value.to_owned()),
+            "disk" => self.disk = Some(value.to_owned()),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message.insert_str(0, &format!("{value:?}"));
+        } else {
+            self.message += &format!(" {}={value:?}", field.name());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_goes_where_it_belongs() {
+        let dir = tempfile::tempdir().unwrap();
+        let shown = Arc::new(Mutex::new(String::new()));
+        let printer = {
+            let shown = Arc::clone(&shown);
+            Box::new(move |text: &str| shown.lock().unwrap().push_str(text))
+        };
+        let place = Place::Terminal { colors: false };
+        let setup = LogSetup { level: Level::INFO, place, printer };
+        let log = Log { shared: Arc::new(Shared { setup, files: Mutex::default() }) };
+        let subscriber = tracing_subscriber::registry().with(Collect(log.clone()));
+        let name = |name: &str| dir.path().join(name);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("before any file");
+            log.open_session(&name("vmbackup.log")).unwrap();
+            log.open_vm("web", &name("web.log")).unwrap();
+            log.plain("====\n");
+            tracing::debug!(number = 7, "detail");
+            tracing::info!(file_only = true, "║ box");
+            {
+                let _span = tracing::info_span!("back_up", vm = "web").entered();
+                tracing::warn!(disk = "vda", "slow");
+                let _inner = tracing::info_span!("copy").entered();
+                tracing::info!("copied");
+            }
+            let other = String::from("db");
+            tracing::error!(vm = other, "failed");
+            log.close_vm("web");
+            tracing::info!(vm = "web", "after");
+        });
+        let shown = shown.lock().unwrap().clone();
+        assert_eq!(
+            shown,
+            " INFO before any file\n WARN web vda: slow\n INFO web: copied\nERROR db: failed\n INFO web: after\n"
+        );
+        let without_time = |file: &str| {
+            let text = std::fs::read_to_string(name(file)).unwrap();
+            let line = |line: &str| line.split_once("] ").map_or(line, |(_, rest)| rest).to_owned() + "\n";
+            text.lines().map(line).collect::<String>()
+        };
+        let at = "[log::layer::tests]";
+        let of_web = format!("[WARN] {at} [back_up] web vda: slow\n[INFO] {at} [copy] web: copied\n");
+        assert_eq!(without_time("web.log"), of_web);
+        let all = format!(
+            "====\n[DEBUG] {at} [-] detail number=7\n[INFO] {at} [-] ║ box\n{of_web}[ERROR] {at} [-] db: failed\n[INFO] {at} [-] web: after\n"
+        );
+        assert_eq!(without_time("vmbackup.log"), all);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_said_once_and_stops_nothing() {
+        let shown = Arc::new(Mutex::new(String::new()));
+        let printer = {
+            let shown = Arc::clone(&shown);
+            Box::new(move |text: &str| shown.lock().unwrap().push_str(text))
+        };
+        let setup = LogSetup { level: Level::ERROR, place: Place::Journal, printer };
+        let log = Log { shared: Arc::new(Shared { setup, files: Mutex::default() }) };
+        log.open_session(Path::new("/dev/full")).unwrap();
+        let subscriber = tracing_subscriber::registry().with(Collect(log.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("one");
+            tracing::info!("two");
+        });
+        let shown = shown.lock().unwrap().clone();
+        assert!(shown.starts_with("<4>Log file /dev/full cannot be written"), "{shown}");
+        assert_eq!(shown.lines().count(), 1, "{shown}");
+    }
+
+    #[test]
+    fn a_log_is_not_written_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("vmbackup.log");
+        std::os::unix::fs::symlink(dir.path().join("precious"), &link).unwrap();
+        let setup = LogSetup::direct(Level::ERROR, Place::File);
+        let log = Log { shared: Arc::new(Shared { setup, files: Mutex::default() }) };
+        assert!(log.open_session(&link).is_err());
+        assert!(!dir.path().join("precious").exists());
+    }
+}
