@@ -61,6 +61,10 @@ impl History {
     pub fn assert_restorable(&self, lab: &Lab, set: &Path) {
         let verified = verify(lab, set);
         let good: Vec<_> = verified["good_points"].as_array().into_iter().flatten().collect();
+        let findings: Vec<_> = verified["findings"].as_array().into_iter().flatten().collect();
+        let of_sidecars =
+            findings.iter().filter(|found| found["file"].as_str().is_some_and(|f| f.ends_with(".idx")));
+        assert_eq!(of_sidecars.count(), 0, "{verified:#}");
         for (number, disks) in self.points.iter().enumerate() {
             let point = format!("virtnbdbackup.{number}");
             assert!(

@@ -125,8 +125,12 @@ fn random_stream(random: &mut Random, shadow: &mut Vec<u8>, alone: bool, path: P
 
 fn extracted(layers: &[Layer], dir: &Path, workers: usize) -> Vec<u8> {
     let out = dir.join("out.raw");
-    let options =
-        ExtractOptions { replace: true, format: Format::Raw, workers: NonZeroUsize::new(workers).unwrap() };
+    let options = ExtractOptions {
+        replace: true,
+        format: Format::Raw,
+        check: true,
+        workers: NonZeroUsize::new(workers).unwrap(),
+    };
     extract_layers(layers, &out, options, &()).unwrap();
     std::fs::read(out).unwrap()
 }

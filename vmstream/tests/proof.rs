@@ -7,8 +7,11 @@ use ours::{Change, DISK, GRANULE, Ours};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vmstream::chain::BackupSet;
+use vmstream::restore::compare::{ImageFormat, compare};
+use vmstream::restore::{ExtractError, ExtractOptions, Format, extract, pipe_to};
 use vmstream::stream::{FrameKind, StreamFile};
 use vmstream::verify::{Depth, Finding, Level, Proof, SetReport, Verdict, VerifyOptions, verify_set};
 
@@ -172,6 +175,75 @@ fn streams_that_are_whole_and_wrong_together_are_found_by_a_deep_look() {
     assert_eq!(wrong.disk_range, Some(0..GRANULE as u64));
     assert!(wrong.path.ends_with("vda.inc.virtnbdbackup.3.data"));
     assert_eq!((report.verdict(), good_points(&report)), (Verdict::Damaged, 3));
+}
+
+fn options(check: bool) -> ExtractOptions {
+    ExtractOptions { replace: true, format: Format::Raw, check, workers: NonZeroUsize::new(2).unwrap() }
+}
+
+#[test]
+fn what_is_extracted_is_proven_while_it_is_written() {
+    for level in [None, Some(1)] {
+        let ours = Ours::new(level);
+        let set = BackupSet::open(ours.dir()).unwrap();
+        let out = ours.path("../proof.raw").with_file_name(format!("proof-{}.raw", std::process::id()));
+        let (vda, vdb) = ("vda".parse().unwrap(), "vdb".parse().unwrap());
+        for (number, want) in ours.disks.iter().enumerate() {
+            let point = format!("virtnbdbackup.{number}").parse().unwrap();
+            let done = extract(&set, &vda, point, &out, options(true), &()).unwrap();
+            assert!(fs::read(&out).unwrap() == *want);
+            assert_eq!((done.proven_bytes, done.wrong_bytes), (Some(DISK as u64), 0));
+            let mut piped = Vec::new();
+            let done = pipe_to(&set, &vda, point, (&mut piped, true), NonZeroUsize::MIN, &()).unwrap();
+            assert!(piped == *want);
+            assert_eq!(done.proven_bytes, Some(DISK as u64));
+            let same = compare(&set, &vda, point, (&out, ImageFormat::Raw), NonZeroUsize::MIN, &()).unwrap();
+            assert!(same.is_same());
+            assert_eq!(same.checked.unwrap().proven_bytes, DISK as u64);
+        }
+        let newest = "virtnbdbackup.2".parse().unwrap();
+        let done = extract(&set, &vdb, newest, &out, options(true), &()).unwrap();
+        assert_eq!(done.proven_bytes, Some(ours.raw.len() as u64));
+        // A sidecar that is gone or damaged stands in nobody's way.
+        flip(&ours.path("vda.full.idx"), 40);
+        let done = extract(&set, &vda, newest, &out, options(true), &()).unwrap();
+        assert_eq!(done.proven_bytes, Some(2 * GRANULE as u64));
+        fs::remove_file(ours.path("vda.inc.virtnbdbackup.2.idx")).unwrap();
+        let done =
+            extract(&BackupSet::open(ours.dir()).unwrap(), &vda, newest, &out, options(true), &()).unwrap();
+        assert_eq!(done.proven_bytes, None);
+        fs::remove_file(&out).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_that_is_not_what_was_backed_up_is_not_given_out() {
+    let mut ours = Ours::new(Some(1));
+    let mut disk = ours.disks[2].clone();
+    disk[..GRANULE].fill(0);
+    ours.add(disk.clone(), &[Change::Forgotten(0..GRANULE), Change::Data(3 * GRANULE..3 * GRANULE + 512)]);
+    let set = BackupSet::open(ours.dir()).unwrap();
+    let (vda, point) = ("vda".parse().unwrap(), "virtnbdbackup.3".parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.raw");
+    let refused = extract(&set, &vda, point, &out, options(true), &());
+    assert!(matches!(refused, Err(ExtractError::Wrong { wrong }) if wrong == (0..GRANULE as u64)));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left of it");
+    let mut piped = Vec::new();
+    let refused = pipe_to(&set, &vda, point, (&mut piped, true), NonZeroUsize::MIN, &());
+    assert!(matches!(refused, Err(ExtractError::Wrong { .. })) && piped.is_empty());
+    let done = extract(&set, &vda, point, &out, options(false), &()).unwrap();
+    assert_eq!((done.wrong_bytes, done.proven_bytes), (GRANULE as u64, Some((DISK - 2 * GRANULE) as u64)));
+    fs::write(&out, &disk).unwrap();
+    let found = compare(&set, &vda, point, (&out, ImageFormat::Raw), NonZeroUsize::MIN, &()).unwrap();
+    assert!(!found.is_same());
+    assert_eq!(found.checked.unwrap().wrong_bytes(), GRANULE as u64);
+    // And the program says so.
+    let arguments = ["extract", ".", "--disk", "vda", "-o", "-"];
+    let program = env!("CARGO_BIN_EXE_vmstream");
+    let said = Command::new(program).args(arguments).current_dir(ours.dir()).output().unwrap();
+    assert_eq!((said.status.code(), said.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("is not what was backed up"));
 }
 
 #[test]

@@ -10,8 +10,12 @@ use std::process::Command;
 use vmstream::chain::{BackupSet, PointId};
 use vmstream::restore::{ExtractError, ExtractOptions, Format, extract};
 
-const OPTIONS: ExtractOptions =
-    ExtractOptions { replace: false, format: Format::Raw, workers: NonZeroUsize::new(3).unwrap() };
+const OPTIONS: ExtractOptions = ExtractOptions {
+    replace: false,
+    format: Format::Raw,
+    check: true,
+    workers: NonZeroUsize::new(3).unwrap(),
+};
 
 fn sha256(path: &Path) -> String {
     let done = Command::new("sha256sum").arg(path).output().unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use vmstream::chain::{BackupSet, DiskContent, PointDisk, PointId, SetFile, Tree, cpt};
 use vmstream::doctor::diagnose;
-use vmstream::restore::{BlockMap, Layer, Source, Units, extract_to};
+use vmstream::restore::{BlockMap, Layer, Source, Units, pipe_to};
 use vmstream::stream::FrameKind;
 use vmstream::verify::{Depth, DiskVerdict, VerifyOptions, verify_set};
 
@@ -107,7 +107,7 @@ pub(crate) fn chain(input: &[u8]) {
             assert!(map.is_some() || !good, "{} of {} is {verdict:?}", disk, point.id);
             if small && map.is_some() {
                 let mut image = Vec::new();
-                let extracted = extract_to(&set, disk, point.id, &mut image, workers, &());
+                let extracted = pipe_to(&set, disk, point.id, (&mut image, false), workers, &());
                 assert!(extracted.is_ok() || !good, "{extracted:?}, {verdict:?}");
                 if extracted.is_ok() {
                     assert!(image == plain_reading(&layers), "{disk} of {}", point.id);

@@ -2,7 +2,7 @@
 
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::StreamKind;
-use crate::sidecar::{Sidecar, SidecarError};
+use crate::sidecar::{Sidecar, SidecarError, Tables};
 use crate::stream::{StreamError, StreamMeta, checksum};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ pub enum DiskContent<'a> {
 }
 
 impl StreamEntry {
-    /// As [`PointDisk::whole_sidecar`].
+    /// The sidecar, if there is one that is of this file and as it was written: all of it is read.
     pub fn whole_sidecar(&self) -> Option<Sidecar> {
         self.open_sidecar()?.ok().filter(|sidecar| sidecar.check().is_ok())
     }
@@ -129,18 +129,35 @@ pub enum SidecarProblem {
     Unusable(SidecarError),
 }
 
+impl RawImage {
+    /// As [`PointDisk::open_sidecar`].
+    fn open_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
+        open_sidecar(self.sidecar.as_deref()?, &self.path, self.len, None)
+    }
+
+    /// As [`StreamEntry::whole_sidecar`].
+    pub fn whole_sidecar(&self) -> Option<Sidecar> {
+        self.open_sidecar()?.ok().filter(|sidecar| sidecar.check().is_ok())
+    }
+}
+
+impl DiskContent<'_> {
+    /// What the sidecars say the disk holds. A sidecar that cannot be used counts as none.
+    pub fn tables(&self) -> Tables {
+        Tables::new(match self {
+            Self::Streams(entries) => entries.iter().map(|entry| entry.whole_sidecar()).collect(),
+            Self::Raw { image, .. } => vec![image.whole_sidecar()],
+        })
+    }
+}
+
 impl PointDisk {
     /// Opens the sidecar, if there is one, and holds it against name, size and checksum file. Reads its head only.
     pub fn open_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
         match self {
             Self::Stream(entry) => entry.open_sidecar(),
-            Self::Raw(image) => open_sidecar(image.sidecar.as_deref()?, &image.path, image.len, None),
+            Self::Raw(image) => image.open_sidecar(),
         }
-    }
-
-    /// The sidecar, if there is one that is of this file and as it was written: all of it is read.
-    pub fn whole_sidecar(&self) -> Option<Sidecar> {
-        self.open_sidecar()?.ok().filter(|sidecar| sidecar.check().is_ok())
     }
 
     /// Where its bytes are.

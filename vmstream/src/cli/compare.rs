@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, DiskTarget, PointId};
 use vmstream::restore::compare::{CompareError, Compared, ImageFormat, MAX_RANGES, compare};
+use vmstream::sidecar::Checked;
 
 /// More ranges than this do not help a person; JSON has more.
 const SHOWN_RANGES: usize = 10;
@@ -90,6 +91,9 @@ fn as_text(args: &Args, point: PointId, found: &Compared) -> String {
             found.ranges.len() - SHOWN_RANGES
         ));
     }
+    if let Some(checked) = &found.checked {
+        out.push_str(&proof_text(checked, found));
+    }
     let image = args.image.display();
     let sizes = if found.image_size == found.size {
         text::size(found.size)
@@ -107,6 +111,24 @@ fn as_text(args: &Args, point: PointId, found: &Compared) -> String {
     out
 }
 
+/// What the sidecars say of the backup's side.
+fn proof_text(checked: &Checked, found: &Compared) -> String {
+    match checked.wrong.first() {
+        Some(wrong) => format!(
+            "warning: the backup is not what was backed up, from disk bytes {}..{} on: vmstream verify --deep says more\n",
+            wrong.start, wrong.end
+        ),
+        None if found.is_same() => String::new(),
+        None if checked.unproven_bytes == 0 => {
+            "The backup is what was backed up, by its sidecars: it is the image that differs.\n".to_owned()
+        }
+        None => format!(
+            "The backup is what was backed up as far as its sidecars tell: of {} they tell nothing.\n",
+            text::size(checked.unproven_bytes)
+        ),
+    }
+}
+
 fn as_json(args: &Args, point: PointId, found: &Compared) -> String {
     let ranges: Vec<_> = found.ranges.iter().map(|range| json!([range.start, range.end])).collect();
     let value = json!({
@@ -121,6 +143,9 @@ fn as_json(args: &Args, point: PointId, found: &Compared) -> String {
         "different_bytes": found.different_bytes,
         "ranges": ranges,
         "all_ranges": found.ranges.len() < MAX_RANGES,
+        "proven_bytes": found.checked.as_ref().map(|checked| checked.proven_bytes),
+        "unproven_bytes": found.checked.as_ref().map(|checked| checked.unproven_bytes),
+        "wrong_bytes": found.checked.as_ref().map(Checked::wrong_bytes),
     });
     format!("{value:#}\n")
 }

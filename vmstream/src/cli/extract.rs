@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, DiskTarget, PointId, Severity};
-use vmstream::restore::{ExtractError, ExtractOptions, Format, extract, extract_to};
+use vmstream::restore::{ExtractError, ExtractOptions, Extracted, Format, extract, pipe_to};
 use vmstream::stream::StreamError;
 
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Replace the image file if it exists; overwrite the block device
     #[arg(long)]
     force: bool,
+    /// Give an image also when its content is not what its sidecars say was backed up
+    #[arg(long)]
+    no_check: bool,
     /// Threads; each needs up to 64 MiB
     #[arg(long, default_value_t = super::default_workers())]
     workers: NonZeroUsize,
@@ -77,13 +80,17 @@ pub(super) fn run(args: &Args) -> Exit {
         match std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned() {
             Ok(out) => {
                 let mut out = std::fs::File::from(out);
-                extract_to(&set, &args.disk, point, &mut out, args.workers, &bar)
+                pipe_to(&set, &args.disk, point, (&mut out, !args.no_check), args.workers, &bar)
             }
             Err(source) => Err(ExtractError::Pipe { source }),
         }
     } else {
-        let options =
-            ExtractOptions { replace: args.force, format: args.format.into(), workers: args.workers };
+        let options = ExtractOptions {
+            replace: args.force,
+            format: args.format.into(),
+            check: !args.no_check,
+            workers: args.workers,
+        };
         extract(&set, &args.disk, point, &args.output, options, &bar)
     };
     bar.clear();
@@ -91,11 +98,18 @@ pub(super) fn run(args: &Args) -> Exit {
         Ok(done) => {
             if !to_stdout {
                 println!(
-                    "Disk {} at {point}: {} ({} not zero) in {}",
+                    "Disk {} at {point}: {} ({} not zero) in {}{}",
                     args.disk,
                     text::size(done.size),
                     text::size(done.written_bytes),
-                    args.output.display()
+                    args.output.display(),
+                    proof_text(&done)
+                );
+            }
+            if done.wrong_bytes > 0 {
+                eprintln!(
+                    "warning: {} of it is not what was backed up, by its checksums in the sidecars",
+                    text::size(done.wrong_bytes)
                 );
             }
             if done.taken != point {
@@ -113,12 +127,21 @@ pub(super) fn run(args: &Args) -> Exit {
     }
 }
 
+/// What the sidecars say of the content.
+fn proof_text(done: &Extracted) -> String {
+    match done.proven_bytes {
+        None => String::new(),
+        Some(proven) if proven == done.size => ", proven by its sidecars".to_owned(),
+        Some(proven) => format!(", {} of it proven by its sidecars", text::size(proven)),
+    }
+}
+
 /// A damaged or missing stream is damage; all else is a wish that cannot be met here.
 pub(super) fn exit_of(error: &ExtractError) -> Exit {
     use vmstream::chain::SetError;
     match error {
         ExtractError::Map(map) if matches!(map.source, StreamError::Damaged(_)) => Exit::Damaged,
-        ExtractError::Set(SetError::Lost { .. }) => Exit::Damaged,
+        ExtractError::Wrong { .. } | ExtractError::Set(SetError::Lost { .. }) => Exit::Damaged,
         _ => Exit::CannotTell,
     }
 }

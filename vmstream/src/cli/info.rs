@@ -228,8 +228,11 @@ fn point_json(point: &Point) -> Value {
 fn disk_json(content: &PointDisk) -> Value {
     let file = content.path().display().to_string();
     let file_bytes = content.file_len();
+    let sidecar = content.sidecar().is_some();
     match content {
-        PointDisk::Raw(_) => json!({"file": file, "file_bytes": file_bytes, "raw": true}),
+        PointDisk::Raw(_) => {
+            json!({"file": file, "file_bytes": file_bytes, "raw": true, "sidecar": sidecar})
+        }
         PointDisk::Stream(entry) => match &entry.meta {
             Err(error) => json!({"file": file, "file_bytes": file_bytes, "error": error.to_string()}),
             Ok(meta) => json!({
@@ -245,6 +248,7 @@ fn disk_json(content: &PointDisk) -> Value {
                 "compression": meta.compression.map(Compression::method),
                 "level": meta.compression.map(Compression::level),
                 "checksum_file": entry.checksum.is_some(),
+                "sidecar": sidecar,
             }),
         },
     }

@@ -1,10 +1,11 @@
 //! A disk at a point held against an image: where they differ.
 
-use super::content::Content;
+use super::content::{Content, OnWrong};
 use super::extract::{ExtractError, Watch};
 use super::nbd::{Access, Nbd};
 use super::sparse::is_zero;
 use crate::chain::{BackupSet, DiskTarget, PointId};
+use crate::sidecar::Checked;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
@@ -34,6 +35,8 @@ pub struct Compared {
     pub different_bytes: u64,
     /// Where, in order: the first [`MAX_RANGES`] ranges.
     pub ranges: Vec<Range<u64>>,
+    /// How the backup's side compares with its sidecars; `None` when there are none.
+    pub checked: Option<Checked>,
 }
 
 impl Compared {
@@ -110,6 +113,7 @@ pub fn compare(
         taken: content.taken,
         different_bytes: 0,
         ranges: Vec::new(),
+        checked: None,
     };
     let look = |window: &super::content::Window| {
         let range = window.disk.start..window.disk.end.min(image.size).max(window.disk.start);
@@ -118,7 +122,7 @@ pub fn compare(
         Ok(image.differences(range, want))
     };
     let mut broken = None;
-    content.read(workers, look, |window, ranges| {
+    let checked = content.read(workers, OnWrong::Note, look, |window, ranges| {
         watch.progress(window.disk.end, size);
         match ranges {
             Ok(ranges) => ranges.into_iter().for_each(|range| found.add(range)),
@@ -126,6 +130,7 @@ pub fn compare(
         }
         Ok(())
     })?;
+    found.checked = checked;
     if let Some(error) = broken {
         return Err(failed(error));
     }

@@ -4,11 +4,13 @@ use super::extract::ExtractError;
 use super::map::{BlockMap, Layer, MapError, Segment, Source, disk_size};
 use super::ordered;
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId};
+use crate::sidecar::{Checked, PartSums, Tables};
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the disk put together at once. A piece of the largest kind lies in two windows at most.
 pub(crate) const WINDOW_LEN: u64 = 32 << 20;
@@ -19,6 +21,17 @@ pub(crate) struct Content {
     source: ContentSource,
     pub(crate) size: u64,
     pub(crate) taken: PointId,
+    /// What its sidecars say of it.
+    tables: Mutex<Option<Tables>>,
+}
+
+/// What to do about content that is not what the sidecars say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnWrong {
+    /// Stop before anybody sees it.
+    Fail,
+    /// Go on, and count it.
+    Note,
 }
 
 #[derive(Debug)]
@@ -33,11 +46,25 @@ pub(crate) struct Window {
     pub(crate) disk: Range<u64>,
     /// Its bytes; empty when all of them are zero because no stream has any.
     pub(crate) bytes: Vec<u8>,
+    /// Of each MiB of it, when they are wanted.
+    sums: Vec<PartSums>,
     stored: Vec<u8>,
     plain: Vec<u8>,
 }
 
 impl Window {
+    fn sum(&mut self) {
+        self.sums.clear();
+        match &self.bytes[..] {
+            // The sums of zeros are zeros.
+            [] => self.sums.resize(
+                (self.disk.end - self.disk.start).div_ceil(PartSums::LEN) as usize,
+                PartSums::default(),
+            ),
+            bytes => self.sums.extend(bytes.chunks(PartSums::LEN as usize).map(PartSums::of)),
+        }
+    }
+
     /// True when no stream has any of it.
     pub(crate) fn is_blank(&self) -> bool {
         self.bytes.is_empty()
@@ -46,40 +73,57 @@ impl Window {
 
 impl Content {
     pub(crate) fn open(set: &BackupSet, disk: &DiskTarget, point: PointId) -> Result<Self, ExtractError> {
-        match set.content(disk, point)? {
+        let content = set.content(disk, point)?;
+        let tables = Mutex::new(Some(content.tables()).filter(Tables::know_the_last));
+        match content {
             DiskContent::Streams(entries) => {
                 let layers = entries.iter().map(|entry| Layer::open(entry.path.clone()));
                 let layers = layers.collect::<Result<Vec<_>, _>>()?;
                 let size = disk_size(&layers);
-                Ok(Self { source: ContentSource::Layers(layers), size, taken: point })
+                Ok(Self { source: ContentSource::Layers(layers), size, taken: point, tables })
             }
             DiskContent::Raw { image, taken } => {
                 let path = image.path.clone();
                 let file = File::open(&path)
                     .map_err(|source| ExtractError::ReadRaw { path: path.clone(), source })?;
-                Ok(Self { source: ContentSource::Raw { path, file }, size: image.len, taken })
+                Ok(Self { source: ContentSource::Raw { path, file }, size: image.len, taken, tables })
             }
         }
     }
 
     /// Puts the disk together on so many threads, which also `look` at each window; `see` meets the windows with what
-    /// was found there in order, from 0 to the disk's size.
+    /// was found there in order, from 0 to the disk's size. Returns what the sidecars say of the content, at the first
+    /// reading.
     pub(crate) fn read<R: Send>(
         &self,
         workers: NonZeroUsize,
+        on_wrong: OnWrong,
         look: impl Fn(&Window) -> Result<R, ExtractError> + Sync,
         mut see: impl FnMut(&Window, R) -> Result<(), ExtractError>,
-    ) -> Result<(), ExtractError> {
+    ) -> Result<Option<Checked>, ExtractError> {
+        let mut proof = Proof::new(self.tables.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let sums_wanted = proof.is_some();
         let work = |plan: Plan, (window, found): &mut (Window, Option<R>)| {
             self.fill(&plan, window)?;
+            if sums_wanted {
+                window.sum();
+            }
             *found = Some(look(window)?);
             Ok(())
         };
         let take = |(window, found): &mut (Window, Option<R>)| match found.take() {
-            Some(found) => see(window, found),
+            Some(found) => {
+                proof = proof.take().and_then(|proof| proof.with(window, self.size));
+                match &proof {
+                    Some(proof) if on_wrong == OnWrong::Fail => ExtractError::check(&proof.checked)?,
+                    _ => {}
+                }
+                see(window, found)
+            }
             None => Ok(()),
         };
-        ordered::run(workers, || (Window::default(), None), Windows::new(self), work, take)
+        ordered::run(workers, || (Window::default(), None), Windows::new(self), work, take)?;
+        Ok(proof.map(|proof| proof.checked))
     }
 
     fn fill(&self, plan: &Plan, window: &mut Window) -> Result<(), ExtractError> {
@@ -98,6 +142,28 @@ impl Content {
                 fill_from(layers, plan, window).map_err(ExtractError::Map)
             }
         }
+    }
+}
+
+/// Windows held against what the sidecars say.
+struct Proof {
+    tables: Tables,
+    checked: Checked,
+}
+
+impl Proof {
+    fn new(tables: Option<Tables>) -> Option<Self> {
+        tables.map(|tables| Self { tables, checked: Checked::default() })
+    }
+
+    /// Adds the next window. `None` when the sidecars are of no use: nothing is proven then.
+    fn with(mut self, window: &Window, disk_size: u64) -> Option<Self> {
+        let known = self.tables.last_window(&window.disk).ok()?;
+        match known.filter(|(granules, _)| granules.disk_size() == disk_size) {
+            Some(known) => self.checked.add_sums(&known, window.disk.start, |at| window.sums.get(at)),
+            None => self.checked.unproven_bytes += window.disk.end - window.disk.start,
+        }
+        Some(self)
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Memory: per worker, one piece stored and one plain (32 MiB each at most); beside them one frame per stream.
 
-use super::map::{Layer, MapError};
+use super::map::{Layer, MapError, disk_size};
 use super::target::{self, Target};
 use super::units::{Units, Work};
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError};
+use crate::sidecar::{Checked, Ledger};
 use crate::stream::StreamError;
 use std::io::Read;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -32,6 +34,8 @@ pub struct ExtractOptions {
     pub replace: bool,
     /// What kind of file. A block device takes raw only.
     pub format: Format,
+    /// Give no image whose content is not what its sidecars say.
+    pub check: bool,
     /// Threads that read, decode and write.
     pub workers: NonZeroUsize,
 }
@@ -56,6 +60,18 @@ pub struct Extracted {
     pub written_bytes: u64,
     /// When the content was taken. Earlier than asked for when the disk is raw: such are copied with the full only.
     pub taken: PointId,
+    /// Bytes that are what the sidecars say; `None` when there are no sidecars.
+    pub proven_bytes: Option<u64>,
+    /// Bytes that are not.
+    pub wrong_bytes: u64,
+}
+
+impl Extracted {
+    pub(super) fn new((size, written_bytes): (u64, u64), taken: PointId, checked: Option<&Checked>) -> Self {
+        let proven_bytes = checked.map(|checked| checked.proven_bytes);
+        let wrong_bytes = checked.map_or(0, Checked::wrong_bytes);
+        Self { size, written_bytes, taken, proven_bytes, wrong_bytes }
+    }
 }
 
 /// Why there is no image.
@@ -119,6 +135,15 @@ pub enum ExtractError {
         /// What the program said.
         source: std::io::Error,
     },
+    /// All streams could be read, and give something else than was backed up.
+    #[error(
+        "The restored disk is not what was backed up: at disk bytes {}..{} the checksum in its sidecar differs. vmstream verify --deep says more; --no-check restores it all the same",
+        wrong.start, wrong.end
+    )]
+    Wrong {
+        /// The first range that differs.
+        wrong: Range<u64>,
+    },
     /// The reader of a pipe, or the file behind it, took no more.
     #[error("Cannot write to the output")]
     Pipe {
@@ -133,6 +158,13 @@ pub enum ExtractError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl ExtractError {
+    /// The error about content that is wrong somewhere.
+    pub(super) fn check(checked: &Checked) -> Result<(), Self> {
+        checked.wrong.first().map_or(Ok(()), |wrong| Err(Self::Wrong { wrong: wrong.clone() }))
+    }
 }
 
 /// Writes `disk` as it was at `point` to a new image file or to a block device.
@@ -150,16 +182,21 @@ pub fn extract(
     options: ExtractOptions,
     watch: &dyn Watch,
 ) -> Result<Extracted, ExtractError> {
-    match set.content(disk, point)? {
+    let content = set.content(disk, point)?;
+    let tables = content.tables();
+    match content {
         DiskContent::Streams(entries) => {
             let layers =
                 entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<Vec<_>, _>>()?;
-            let (size, written_bytes) = extract_layers(&layers, target, options, watch)?;
-            Ok(Extracted { size, written_bytes, taken: point })
+            // A sidecar that cannot be read to its end proves nothing, and stands in nobody's way.
+            let ledger = Ledger::of(tables, disk_size(&layers)).unwrap_or(None);
+            let (sizes, checked) = extract_checked(&layers, ledger, target, options, watch)?;
+            Ok(Extracted::new(sizes, point, checked.as_ref()))
         }
         DiskContent::Raw { image, taken } => {
-            let written_bytes = copy_raw(image, target, options, watch)?;
-            Ok(Extracted { size: image.len, written_bytes, taken })
+            let ledger = Ledger::of(tables, image.len).unwrap_or(None);
+            let (written_bytes, checked) = copy_raw(image, ledger, target, options, watch)?;
+            Ok(Extracted::new((image.len, written_bytes), taken, checked.as_ref()))
         }
     }
 }
@@ -174,10 +211,21 @@ pub fn extract_layers(
     options: ExtractOptions,
     watch: &dyn Watch,
 ) -> Result<(u64, u64), ExtractError> {
+    extract_checked(layers, None, target, options, watch).map(|(sizes, _)| sizes)
+}
+
+fn extract_checked(
+    layers: &[Layer],
+    ledger: Option<Ledger>,
+    target: &Path,
+    options: ExtractOptions,
+    watch: &dyn Watch,
+) -> Result<((u64, u64), Option<Checked>), ExtractError> {
     let units = Units::new(layers);
     let size = units.size();
     let image = target::open(target, size, options)?;
-    let job = Job { layers, units: Mutex::new(Some(units)), image: image.as_ref(), target, size, watch };
+    let (units, proof) = (Mutex::new(Some(units)), ledger.as_ref());
+    let job = Job { layers, units, ledger: proof, image: image.as_ref(), target, size, watch };
     let written = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.workers.get()).map(|_| scope.spawn(|| job.work())).collect();
         let results: Vec<_> = workers
@@ -187,8 +235,23 @@ pub fn extract_layers(
         results.into_iter().sum::<Result<u64, ExtractError>>()
     })?;
     watch.progress(size, size);
+    let checked = finish(image, ledger, target, options)?;
+    Ok(((size, written), checked))
+}
+
+/// Gives the image its name, unless it is wrong.
+fn finish(
+    image: Box<dyn Target>,
+    ledger: Option<Ledger>,
+    target: &Path,
+    options: ExtractOptions,
+) -> Result<Option<Checked>, ExtractError> {
+    let checked = ledger.map(Ledger::finish);
+    if let Some(checked) = checked.as_ref().filter(|_| options.check) {
+        ExtractError::check(checked)?;
+    }
     image.finish().map_err(|source| target::failure(target, source))?;
-    Ok((size, written))
+    Ok(checked)
 }
 
 /// What the workers share.
@@ -196,6 +259,8 @@ struct Job<'a> {
     layers: &'a [Layer],
     /// `None` once a worker failed: the others stop at their next unit.
     units: Mutex<Option<Units<'a>>>,
+    /// What the disk must hold, where that is known.
+    ledger: Option<&'a Ledger>,
     image: &'a dyn Target,
     target: &'a Path,
     size: u64,
@@ -244,6 +309,9 @@ impl<'a> Job<'a> {
         let mut written = 0;
         for range in &unit.visible {
             let bytes = &plain[(range.start - base) as usize..(range.end - base) as usize];
+            if let Some(ledger) = self.ledger {
+                ledger.note(range.start, bytes);
+            }
             written += self.image.write(range.start, bytes).map_err(failed)?;
         }
         Ok(written)
@@ -261,10 +329,11 @@ impl<'a> Job<'a> {
 
 fn copy_raw(
     source: &RawImage,
+    ledger: Option<Ledger>,
     target: &Path,
     options: ExtractOptions,
     watch: &dyn Watch,
-) -> Result<u64, ExtractError> {
+) -> Result<(u64, Option<Checked>), ExtractError> {
     let failed = |error| ExtractError::ReadRaw { path: source.path.clone(), source: error };
     let mut input = std::fs::File::open(&source.path).map_err(failed)?;
     let image = target::open(target, source.len, options)?;
@@ -273,10 +342,12 @@ fn copy_raw(
     while at < source.len {
         let len = COPY_LEN.min(usize::try_from(source.len - at).unwrap_or(COPY_LEN));
         input.read_exact(&mut buffer[..len]).map_err(failed)?;
+        if let Some(ledger) = &ledger {
+            ledger.note(at, &buffer[..len]);
+        }
         written += image.write(at, &buffer[..len]).map_err(|source| target::failure(target, source))?;
         at += len as u64;
         watch.progress(at, source.len);
     }
-    image.finish().map_err(|source| target::failure(target, source))?;
-    Ok(written)
+    Ok((written, finish(image, ledger, target, options)?))
 }

@@ -20,6 +20,6 @@ pub mod units;
 pub use compare::{CompareError, Compared, compare};
 pub use extract::{ExtractError, ExtractOptions, Extracted, Format, Watch, extract};
 pub use map::{BlockMap, Layer, MapError, Segment, Source};
-pub use pipe::extract_to;
+pub use pipe::{extract_to, pipe_to};
 pub use sparse::is_zero;
 pub use units::{Unit, Units};

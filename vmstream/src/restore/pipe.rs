@@ -1,6 +1,6 @@
 //! A disk as a sequence of bytes, for standard output.
 
-use super::content::{Content, WINDOW_LEN};
+use super::content::{Content, OnWrong, WINDOW_LEN};
 use super::extract::{ExtractError, Extracted, Watch};
 use crate::chain::{BackupSet, DiskTarget, PointId};
 use std::io::Write;
@@ -9,7 +9,8 @@ use std::num::NonZeroUsize;
 /// Zeros for windows that no stream has anything of.
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
-/// Writes `disk` as it was at `point`, all bytes in order, zeros too.
+/// Writes `disk` as it was at `point`, all bytes in order, zeros too. Stops before content that is not what its sidecars
+/// say.
 ///
 /// # Errors
 /// [`ExtractError`]; what was written up to there is right, and useless.
@@ -21,9 +22,26 @@ pub fn extract_to(
     workers: NonZeroUsize,
     watch: &dyn Watch,
 ) -> Result<Extracted, ExtractError> {
+    pipe_to(set, disk, point, (out, true), workers, watch)
+}
+
+/// [`extract_to`]; without `check`, content that is not what its sidecars say is written all the same, and counted.
+///
+/// # Errors
+/// [`ExtractError`]; what was written up to there is right, and useless.
+pub fn pipe_to(
+    set: &BackupSet,
+    disk: &DiskTarget,
+    point: PointId,
+    (out, check): (&mut dyn Write, bool),
+    workers: NonZeroUsize,
+    watch: &dyn Watch,
+) -> Result<Extracted, ExtractError> {
     let content = Content::open(set, disk, point)?;
-    content.read(
+    let on_wrong = if check { OnWrong::Fail } else { OnWrong::Note };
+    let checked = content.read(
         workers,
+        on_wrong,
         |_| Ok(()),
         |window, ()| {
             let mut write = || {
@@ -41,5 +59,5 @@ pub fn extract_to(
         },
     )?;
     out.flush().map_err(|source| ExtractError::Pipe { source })?;
-    Ok(Extracted { size: content.size, written_bytes: content.size, taken: content.taken })
+    Ok(Extracted::new((content.size, content.size), content.taken, checked.as_ref()))
 }

@@ -25,17 +25,17 @@ impl StoredSums {
     }
 }
 
-/// Bytes of the disk that [`PartSums`] sums, from the disk's start on.
-const PARTS_LEN: u64 = 1 << 20;
-
 /// The smallest granule, of which any other is made.
 const PART_LEN: u64 = 64 << 10;
 
 /// Sums of one MiB of a disk, from which those of its granules follow whatever their size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PartSums([u32; (PARTS_LEN / PART_LEN) as usize]);
+pub(crate) struct PartSums([u32; (PartSums::LEN / PART_LEN) as usize]);
 
 impl PartSums {
+    /// Bytes of the disk, from its start on, that are summed together.
+    pub(crate) const LEN: u64 = 1 << 20;
+
     /// Sums the content of a MiB; the disk's last one may be shorter.
     pub(crate) fn of(content: &[u8]) -> Self {
         let mut sums = Self::default();
@@ -50,13 +50,13 @@ impl PartSums {
         granules: Granules,
         number: u64,
         start: u64,
-        mut sums_at: impl FnMut(usize) -> Option<&'a Self>,
+        sums_at: impl Fn(usize) -> Option<&'a Self>,
     ) -> Option<u32> {
         let range = granules.range(number);
         let (mut remainder, mut at) = (0, range.start);
         while at < range.end {
             let place = at.checked_sub(start)?;
-            let part = sums_at((place / PARTS_LEN) as usize)?.0[(place % PARTS_LEN / PART_LEN) as usize];
+            let part = sums_at((place / Self::LEN) as usize)?.0[(place % Self::LEN / PART_LEN) as usize];
             let end = range.end.min(at + PART_LEN);
             remainder ^= crc::shift(part, range.end - end);
             at = end;

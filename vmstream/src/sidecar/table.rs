@@ -4,6 +4,7 @@ use super::crc;
 use super::granule::{Granules, Value};
 use super::reader::{RunCursor, Sidecar, SidecarError};
 use super::record::Run;
+use super::sums::PartSums;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -29,6 +30,25 @@ struct Layer {
 }
 
 impl Tables {
+    /// True when something may be known of the disk after the last stream.
+    pub fn know_the_last(&self) -> bool {
+        self.layers.last().is_some_and(Option::is_some)
+    }
+
+    /// What is known of a range of the disk after the last stream; as [`Tables::window`].
+    pub(crate) fn last_window(
+        &mut self,
+        disk: &Range<u64>,
+    ) -> Result<Option<(Granules, Vec<Value>)>, SidecarError> {
+        let (last, mut found) = (self.layers.len().saturating_sub(1), None);
+        self.window(disk, |layer, known| {
+            if layer == last {
+                found = known.map(|(granules, values)| (granules, values.to_vec()));
+            }
+        })?;
+        Ok(found)
+    }
+
     /// Tables of a chain: for each of its streams, oldest first, its sidecar, if it has one that can be used.
     pub fn new(sidecars: Vec<Option<Sidecar>>) -> Self {
         let mut before: Option<([u8; 32], Granules)> = None;
@@ -131,6 +151,25 @@ impl Checked {
         }
     }
 
+    /// Adds the granules that begin in a window; `sums_at` has the sums of each MiB of it.
+    pub(crate) fn add_sums<'a>(
+        &mut self,
+        (granules, values): &(Granules, Vec<Value>),
+        start: u64,
+        sums_at: impl Fn(usize) -> Option<&'a PartSums>,
+    ) {
+        for (number, known) in (start / granules.size()..).zip(values) {
+            if let Some(sum) = PartSums::granule(*granules, number, start, &sums_at) {
+                self.add(granules.range(number), *known, sum);
+            }
+        }
+    }
+
+    /// Bytes that are not as they were, as far as they were kept.
+    pub fn wrong_bytes(&self) -> u64 {
+        self.wrong.iter().map(|range| range.end - range.start).sum()
+    }
+
     /// Adds the granules that begin in a window, whose bytes are given (none: all are zero).
     pub fn add_window(&mut self, granules: Granules, values: &[Value], start: u64, bytes: &[u8]) {
         let first = start / granules.size();
@@ -167,7 +206,6 @@ impl Ledger {
     pub fn of(mut tables: Tables, disk_size: u64) -> Result<Option<Self>, SidecarError> {
         const WINDOW: u64 = 32 << 20;
         let mut ledger: Option<Self> = None;
-        let last = tables.layers.len().saturating_sub(1);
         let granules =
             tables.layers.last().and_then(Option::as_ref).map(|layer| layer.sidecar.head().granules);
         if !granules.is_some_and(|granules| granules.disk_size() == disk_size && granules.may_be_held()) {
@@ -176,12 +214,10 @@ impl Ledger {
         let mut start = 0;
         while start < disk_size {
             let end = disk_size.min(start.saturating_add(WINDOW));
-            tables.window(&(start..end), |layer, known| {
-                if let Some((granules, values)) = known.filter(|_| layer == last) {
-                    let new = || Self { granules, missing: Vec::new(), unknown: Vec::new() };
-                    ledger.get_or_insert_with(new).push(values);
-                }
-            })?;
+            if let Some((granules, values)) = tables.last_window(&(start..end))? {
+                let new = || Self { granules, missing: Vec::new(), unknown: Vec::new() };
+                ledger.get_or_insert_with(new).push(&values);
+            }
             start = end;
         }
         Ok(ledger)

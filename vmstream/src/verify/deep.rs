@@ -6,7 +6,7 @@
 use super::report::{DiskDigest, DiskVerdict, Finding, Level, PointVerdict};
 use super::set::Watch;
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry};
-use crate::restore::content::Content;
+use crate::restore::content::{Content, OnWrong};
 use crate::restore::replay::{LEAF_LEN, Leaf, Replay, Stop};
 use crate::restore::{ExtractError, Layer, MapError};
 use crate::sidecar::{Checked, Granules, PartSums, Tables, Value};
@@ -119,16 +119,10 @@ impl<'a> Proofs<'a> {
         if number == 0 {
             self.look_up(window);
         }
-        let Some((granules, values)) = &self.known[number] else { return };
-        if granules.disk_size() != self.stops[number].size {
-            return;
-        }
-        let checked = self.found[number].get_or_insert_default();
-        for (granule, known) in (window.start / granules.size()..).zip(values) {
-            let sum = PartSums::granule(*granules, granule, window.start, |at| Some(&leaves.get(at)?.sums));
-            if let Some(sum) = sum {
-                checked.add(granules.range(granule), *known, sum);
-            }
+        let Some(known) = &self.known[number] else { return };
+        if known.0.disk_size() == self.stops[number].size {
+            let checked = self.found[number].get_or_insert_default();
+            checked.add_sums(known, window.start, |at| Some(&leaves.get(at)?.sums));
         }
     }
 
@@ -212,7 +206,7 @@ fn raw(
             add(&mut top, &leaves);
             Ok(())
         };
-        content.read(workers, look, see).map_err(failed)?;
+        content.read(workers, OnWrong::Note, look, see).map_err(failed)?;
         let digest = hex(&top.finalize());
         let (disk, size) = (disk.clone(), content.size);
         found.push(DiskDigest { disk, point: *id, size, digest, checked: None });
