@@ -733,12 +733,11 @@ def differing(made, target):
             yield name
 
 
-def main(arguments):
-    made = files()
+def write_or_check(made, script, arguments):
     if arguments == ["--check"]:
         wrong = list(differing(made, HERE))
         for name in wrong:
-            print(f"{name} is not what make.py makes")
+            print(f"{name} is not what {script} makes")
         print(f"{len(made)} files checked")
         return 1 if wrong else 0
     target = arguments[0] if arguments else HERE
@@ -752,4 +751,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_check(files(), "make.py", sys.argv[1:]))

@@ -3,15 +3,20 @@
 
 mod golden;
 
+use serde_json::{Value as Json, json};
 use std::fs;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
+use vmstream::chain::open_file;
 use vmstream::sidecar::{
-    Block, Checked, FileIdentity, Granules, Head, Ledger, PlainSums, Recorder, Sidecar, SidecarError,
-    SidecarWriter, StoredSums, StreamIdentity, Tables, Value,
+    Block, Checked, FileIdentity, Granules, Head, Ledger, PlainSums, Recorder, Run, RunKind, Sidecar,
+    SidecarError, SidecarWriter, StoredSums, StreamIdentity, Tables, Value,
 };
 use vmstream::stream::{Compression, FrameKind, StreamFile, codec};
+use vmstream::verify::{Depth, Proof, VerifyOptions, verify_file};
 
 const KIB: u64 = 1 << 10;
 const GRANULE: u64 = 64 * KIB;
@@ -341,4 +346,70 @@ fn a_newer_version_is_told_from_damage() {
     let digest = blake3::hash(&bytes[..end]);
     bytes[end..end + 32].copy_from_slice(digest.as_bytes());
     assert!(matches!(Sidecar::parse(bytes), Err(SidecarError::Version(2))));
+}
+
+fn error_code(error: &SidecarError) -> &'static str {
+    match error {
+        SidecarError::NotASidecar => "not-a-sidecar",
+        SidecarError::Version(_) => "version",
+        SidecarError::HeadDamaged => "head-damaged",
+        SidecarError::Head(_) => "head",
+        SidecarError::Digest => "digest",
+        SidecarError::Record { .. } => "record",
+        SidecarError::Read(_) => "read",
+    }
+}
+
+fn described(run: &Run) -> Json {
+    let (kind, sums) = match &run.kind {
+        RunKind::Zero(_) => ("zero", vec![]),
+        RunKind::Known(sums) => ("known", sums.clone()),
+        RunKind::Unknown(_) => ("unknown", vec![]),
+    };
+    json!({"first": run.first, "kind": kind, "count": run.count(), "crc32": sums})
+}
+
+#[test]
+fn every_vector_is_read_as_it_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../format-spec/vectors");
+    let made = Command::new(folder.join("make_sidecars.py")).arg("--check").output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    let folder = folder.join("sidecars");
+    let parse =
+        |name: &str| -> Json { serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap() };
+    let index = parse("index.json");
+    for name in index["bad"].as_array().unwrap().iter().filter_map(Json::as_str) {
+        let opened = Sidecar::open(&folder.join(format!("{name}.idx"))).and_then(|sidecar| sidecar.check());
+        let error = opened.expect_err(name);
+        assert_eq!(error_code(&error), parse(&format!("{name}.json"))["error"], "{name}");
+    }
+    for name in index["good"].as_array().unwrap().iter().filter_map(Json::as_str) {
+        let want = parse(&format!("{name}.json"));
+        let sidecar = Sidecar::open(&folder.join(format!("{name}.idx"))).unwrap();
+        sidecar.check().unwrap();
+        let hex: String = sidecar.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            (json!(sidecar.file_len()), json!(hex)),
+            (want["size"].clone(), want["digest"].clone()),
+            "{name}"
+        );
+        let blocks = sidecar
+            .blocks()
+            .map(Result::unwrap)
+            .map(|b| json!([b.start, b.stored_at, b.plain_len, b.stored_len, b.plain_crc32, b.stored_crc32]));
+        assert_eq!(Json::Array(blocks.collect()), want["blocks"], "{name}");
+        let runs = sidecar.runs().map(|run| described(&run.unwrap()));
+        assert_eq!(Json::Array(runs.collect()), want["runs"], "{name}");
+        let head = sidecar.head();
+        assert_eq!(head.stream.name, want["head"]["stream"]["name"], "{name}");
+        assert_eq!(head.granules.size(), want["head"]["granule_size"], "{name}");
+        assert_eq!(head.files.len(), want["head"]["files"].as_array().unwrap().len(), "{name}");
+        if want["stream"] == true {
+            let stream = open_file(&folder.join(format!("{name}.data"))).unwrap();
+            let options = VerifyOptions { depth: Depth::Deep, workers: NonZeroUsize::MIN };
+            let report = verify_file(&stream, options, &());
+            assert_eq!(report.findings, [], "{name}");
+            assert_eq!(report.stream.unwrap().proof, Some(Proof::Sidecar), "{name}");
+        }
+    }
 }
