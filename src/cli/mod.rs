@@ -7,6 +7,8 @@ mod opened;
 mod plan;
 mod program;
 mod progress;
+mod prune;
+mod prune_list;
 mod record;
 mod replicate;
 mod run;

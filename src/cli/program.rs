@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::arguments::{self, Arguments, Asked, Mode, UsageError};
 use super::exit::Exit;
-use super::{help, replicate, run};
+use super::{help, prune, replicate, run};
 use crate::clock::Clock;
 use crate::config::value::{LogFormat, LogLevel};
 use crate::config::{self, Loaded};
@@ -84,7 +84,7 @@ fn start(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<
                     tell(&format!("Error: {text}\n"));
                     Ok(Exit::Usage)
                 }
-                Ok(_) => Err((Exit::General, "--prune is not in this version yet".to_owned())),
+                Ok(target) => prune::prune(&context, target),
             }
         }
         Mode::Status | Mode::Check | Mode::MigrateConfig => Err((

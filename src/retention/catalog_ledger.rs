@@ -12,21 +12,28 @@ use crate::catalog::{
     PreserveReason, Remover, RetentionAction, RetentionEvent, RetentionTarget, Stamp, VmPeriod,
 };
 use crate::retention::place::ARCHIVES;
+use crate::session::folder_name;
+
+/// A VM's folder and one of its periods. By folder: what is on disk does not always tell the VM's exact name.
+type FolderPeriod = (String, String);
 
 /// A database, and what it said when it was asked once for all VMs.
 pub struct CatalogLedger<'a> {
     catalog: &'a Catalog,
     stamp: Stamp,
-    protected: Option<BTreeSet<VmPeriod>>,
+    protected: Option<BTreeSet<FolderPeriod>>,
     /// `None` where nothing was ever replicated.
-    replicated: Option<BTreeSet<VmPeriod>>,
+    replicated: Option<BTreeSet<FolderPeriod>>,
 }
 
 impl<'a> CatalogLedger<'a> {
     /// Asks the database; rows are written with this stamp. One that cannot be asked protects everything.
     pub fn new(catalog: &'a Catalog, stamp: Stamp) -> Self {
-        let protected = catalog.protected().ok();
-        let replicated = catalog.replicated().ok().flatten();
+        let by_folder = |periods: BTreeSet<VmPeriod>| {
+            periods.into_iter().map(|(vm, period)| (folder_name(&vm), period)).collect()
+        };
+        let protected = catalog.protected().ok().map(by_folder);
+        let replicated = catalog.replicated().ok().flatten().map(by_folder);
         Self { catalog, stamp, protected, replicated }
     }
 
@@ -103,12 +110,12 @@ impl<'a> CatalogLedger<'a> {
 
 impl Ledger for CatalogLedger<'_> {
     fn protected(&self, vm: &str, period: &PeriodId) -> Option<bool> {
-        let key = (vm.to_owned(), period.as_str().to_owned());
+        let key = (folder_name(vm), period.as_str().to_owned());
         self.protected.as_ref().map(|protected| protected.contains(&key))
     }
 
     fn replica(&self, vm: &str, period: &PeriodId) -> Replica {
-        let key = (vm.to_owned(), period.as_str().to_owned());
+        let key = (folder_name(vm), period.as_str().to_owned());
         match &self.replicated {
             None => Replica::NotUsed,
             Some(replicated) if replicated.contains(&key) => Replica::There,

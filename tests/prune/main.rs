@@ -4,6 +4,7 @@
 mod lab;
 
 mod book;
+mod cli;
 
 mod crash;
 mod hostile;

@@ -1,0 +1,320 @@
+//! `--prune TARGET`: shows what would go and what is held back, asks, removes.
+
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::exit::Exit;
+use super::opened::{Opened, lock_error, session_error};
+use super::program::{Context, Failed, start_log, tell};
+use super::prune_list::{self, plain, size};
+use crate::catalog::{Catalog, SessionKind, SessionStatus, Stamp};
+use crate::engine::journal::JournalDir;
+use crate::retention::{
+    CatalogLedger, Cause, Doomed, FolderError, Guards, Inventory, Ledger, Look, Remover, Selection, Target,
+    VmTree, Why, read, read_vm,
+};
+use crate::session::{check_backup_path, folder_name};
+use crate::state::VmLock;
+
+/// The log of prunes.
+const PRUNE_LOG: &str = "vmprune.log";
+
+/// What a person asked for.
+struct Request<'a> {
+    context: &'a Context,
+    backup_path: &'a Path,
+    target: Target,
+    /// Only this VM.
+    vm: Option<&'a str>,
+}
+
+/// What removing did.
+#[derive(Default)]
+struct Done {
+    freed_bytes: u64,
+    errors: Vec<Failed>,
+}
+
+/// Shows and removes. A target that names nothing is told on standard output, as in the Bash program.
+pub(super) fn prune(context: &Context, target: &str) -> Result<Exit, Failed> {
+    let target = match Target::parse(target) {
+        Ok(target) => target,
+        Err(error) => return Ok(told(Exit::Usage, &error.to_string())),
+    };
+    let backup_path = context.loaded.settings.backup_path.as_path();
+    let request = Request { context, backup_path, target, vm: context.arguments.vm.as_deref() };
+    if request.target == Target::List {
+        check_backup_path(backup_path).map_err(session_error)?;
+        return list(&request);
+    }
+    let opened = Opened::begin(context, start_log(context, None), PRUNE_LOG, "PRUNE SESSION START")?;
+    let (exit, results) = remove(&request, &opened)?;
+    opened.end("PRUNE SESSION END", &results);
+    Ok(exit)
+}
+
+fn told(exit: Exit, text: &str) -> Exit {
+    tracing::error!(file_only = true, "{text}");
+    tell(&format!("Error: {}\n", plain(text)));
+    exit
+}
+
+impl Request<'_> {
+    fn inventory(&self, look: Look) -> Result<Inventory, Failed> {
+        let read = match self.vm {
+            None => read(self.backup_path, look),
+            Some(name) => read_vm(self.backup_path, &folder_name(name), look),
+        };
+        let mut inventory = read.map_err(|error| (Exit::Storage, error.to_string()))?;
+        if let (Some(name), Some(vm)) = (self.vm, inventory.vms.first_mut()) {
+            // Copies have no list that tells the VM's name.
+            vm.domain.get_or_insert_with(|| name.to_owned());
+        }
+        Ok(inventory)
+    }
+
+    /// True when nothing may be removed: a dry run, or a preview for a program that did not agree beforehand.
+    fn only_shows(&self) -> bool {
+        let arguments = &self.context.arguments;
+        arguments.dry_run || (arguments.json && !arguments.yes)
+    }
+}
+
+fn list(request: &Request<'_>) -> Result<Exit, Failed> {
+    let inventory = request.inventory(Look::Sizes)?;
+    // A reader that is gone changes nothing about the exit code.
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let _ = if request.context.arguments.json {
+        let written = serde_json::to_writer_pretty(&mut out, &inventory).map_err(io::Error::from);
+        written.and_then(|()| writeln!(out))
+    } else if inventory.vms.is_empty() && inventory.unreadable.is_empty() {
+        match request.vm {
+            Some(name) => {
+                let hint = "What there is: vmbackup --prune list";
+                writeln!(out, "No backup data found for VM: {}\n{hint}", plain(name))
+            }
+            None => writeln!(out, "No backup data found in: {}", request.backup_path.display()),
+        }
+    } else {
+        prune_list::write(&mut out, &inventory, request.vm.is_some())
+    };
+    let _ = out.flush();
+    Ok(Exit::Ok)
+}
+
+/// Returns the exit code and a line for the log.
+fn remove(request: &Request<'_>, opened: &Opened) -> Result<(Exit, String), Failed> {
+    let (context, now) = (request.context, request.context.clock.now());
+    let row = (!request.only_shows()).then(|| opened.begin_row(context, SessionKind::Prune));
+    let peeked = row.is_none().then(|| Catalog::peek(request.backup_path, now));
+    let stamp = row.as_ref().map_or(Stamp { session: None, at: now }, |row| row.stamp(now));
+    let ledger = CatalogLedger::new(peeked.as_ref().unwrap_or(&opened.catalog), stamp);
+    let inventory = request.inventory(Look::Dates)?;
+    let selection = match select(request, &inventory, &ledger) {
+        Ok(selection) => selection,
+        Err((exit, text)) => return Ok((told(exit, &text), text)),
+    };
+    show(request, &selection);
+    if request.only_shows() {
+        return Ok((Exit::Ok, format!("Only shown: {}", selection.description)));
+    }
+    if selection.going().next().is_some() && !context.arguments.yes && !agreed() {
+        tell("Cancelled.\n");
+        end_row(row, context, SessionStatus::Success);
+        return Ok((Exit::Ok, format!("Cancelled: {}", selection.description)));
+    }
+    opened.confirm_lock()?;
+    let done = carry_out(request, opened, &ledger, &inventory, &selection);
+    let status = if done.errors.is_empty() { SessionStatus::Success } else { SessionStatus::Failed };
+    end_row(row, context, status);
+    if !context.arguments.json {
+        let mut text = format!("\nvmbackup prune — complete\n  Freed: {}\n", size(done.freed_bytes));
+        if !done.errors.is_empty() {
+            let (errors, log) = (done.errors.len(), opened.log_file.display());
+            text.push_str(&format!("  Errors: {errors} (check {log})\n"));
+        }
+        tell(&text);
+    }
+    let exit = done.errors.first().map_or(Exit::Ok, |(exit, _)| *exit);
+    Ok((exit, format!("Pruned: {}, {} freed", selection.description, size(done.freed_bytes))))
+}
+
+fn end_row(row: Option<crate::catalog::SessionRow<'_>>, context: &Context, status: SessionStatus) {
+    if let Some(row) = row {
+        row.end(status, context.clock.now());
+    }
+}
+
+/// Finds what the target means, and lets the guards look at it.
+fn select(request: &Request<'_>, inventory: &Inventory, ledger: &dyn Ledger) -> Result<Selection, Failed> {
+    if inventory.vms.is_empty() && !inventory.unreadable.is_empty() {
+        let whys: Vec<&str> = inventory.unreadable.iter().map(|missed| missed.why.as_str()).collect();
+        return Err((Exit::Storage, whys.join("; ")));
+    }
+    if inventory.vms.is_empty() && !inventory.leftovers.is_empty() {
+        let description = "removals that were interrupted".to_owned();
+        return Ok(Selection { description, items: vec![] });
+    }
+    let selected = Selection::of(&request.target, request.vm, inventory);
+    let mut selection = selected.map_err(|error| (Exit::Vm, error.to_string()))?;
+    for vm in &inventory.vms {
+        if !selection.items.iter().any(|item| item.place.vm == vm.folder) {
+            continue;
+        }
+        let keeper = vm.keeper(request.backup_path, |set| selection.takes(set));
+        let guards = Guards {
+            keeper,
+            protected: &|period| ledger.protected(vm.name(), period),
+            replica: &|period| ledger.replica(vm.name(), period),
+        };
+        selection.guard(&request.target, vm, &guards);
+    }
+    Ok(selection)
+}
+
+/// Prints what goes and what is held back.
+fn show(request: &Request<'_>, selection: &Selection) {
+    let bytes: u64 = selection.going().map(|item| item.size_bytes).sum();
+    let dry_run = request.context.arguments.dry_run;
+    if request.context.arguments.json {
+        let value = json!({
+            "description": selection.description,
+            "dry_run": dry_run,
+            "free_bytes": bytes,
+            "items": selection.items,
+        });
+        return tell(&format!("{value:#}\n"));
+    }
+    let mut text =
+        format!("\nvmbackup prune — {}\n  Space to free: {}\n", plain(&selection.description), size(bytes));
+    for item in &selection.items {
+        let place = plain(&item.place.to_string());
+        match item.kept {
+            Some(why) => text.push_str(&format!("  Kept: {place}: {}{}\n", why.text(), hint(why))),
+            None if item.unreplicated => text.push_str(&format!("  Warning: {place} was never replicated\n")),
+            None => {}
+        }
+    }
+    if dry_run {
+        text.push_str("  [DRY RUN] No data will be deleted.\n");
+    }
+    text.push('\n');
+    text.lines().filter(|line| !line.is_empty()).for_each(|line| tracing::info!(file_only = true, "{line}"));
+    tell(&text);
+}
+
+fn hint(why: Why) -> &'static str {
+    match why {
+        Why::LastRestorable | Why::LastPeriod => "; --prune all removes everything of the VM",
+        _ => "",
+    }
+}
+
+fn agreed() -> bool {
+    tell("  Continue? [y/N] ");
+    let mut answer = String::new();
+    // On a terminal the answer ended the line; a closed input did not.
+    if !matches!(io::stdin().lock().read_line(&mut answer), Ok(1..)) {
+        tell("\n");
+    }
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+impl Done {
+    fn failed(&mut self, (exit, text): Failed) {
+        tracing::error!("{text}");
+        self.errors.push((exit, text));
+    }
+
+    fn freed(&mut self, result: Result<u64, FolderError>) {
+        match result {
+            Ok(bytes) => self.freed_bytes += bytes,
+            Err(error) => self.failed((Exit::Storage, error.to_string())),
+        }
+    }
+}
+
+/// Ends removals that were interrupted, then removes what was selected, VM by VM.
+fn carry_out(
+    request: &Request<'_>,
+    opened: &Opened,
+    ledger: &dyn Ledger,
+    inventory: &Inventory,
+    selection: &Selection,
+) -> Done {
+    let mut done = Done::default();
+    let remover = match Remover::open(request.backup_path, ledger, &|_| {}) {
+        Ok(remover) => remover,
+        Err(error) => {
+            done.failed((Exit::Storage, error.to_string()));
+            return done;
+        }
+    };
+    for leftover in &inventory.leftovers {
+        done.freed(remover.finish(leftover));
+    }
+    if let (Target::All, [], Some(leftover)) =
+        (&request.target, &inventory.vms[..], inventory.leftovers.first())
+    {
+        done.freed(remover.remove_vm_folder(&leftover.vm).map(|_| 0));
+    }
+    for vm in &inventory.vms {
+        if selection.going().any(|item| item.place.vm == vm.folder) {
+            remove_of(request, opened, &remover, (vm, selection), &mut done);
+        }
+    }
+    done
+}
+
+/// Removes what was selected of one VM, while nobody else works on it.
+fn remove_of(
+    request: &Request<'_>,
+    opened: &Opened,
+    remover: &Remover<'_>,
+    (vm, selection): (&VmTree, &Selection),
+    done: &mut Done,
+) {
+    let _lock = match lock(request, opened, vm) {
+        Ok(lock) => lock,
+        Err(failed) => return done.failed(failed),
+    };
+    let before = done.errors.len();
+    for item in selection.going().filter(|item| item.place.vm == vm.folder) {
+        let outcome = remover.remove(vm, &Doomed::of(vm, item.place.clone(), Cause::Prune));
+        if let Ok(bytes) = &outcome.result {
+            tracing::info!("removed {}: {}", outcome.place, size(*bytes));
+        }
+        done.freed(outcome.result);
+    }
+    let everything = request.target == Target::All && selection.items.iter().all(|item| item.kept.is_none());
+    if everything && done.errors.len() == before {
+        match remover.remove_vm_folder(&vm.folder) {
+            Ok(0) => {}
+            Ok(others) => {
+                tracing::warn!("{}: {others} item(s) in the VM's folder are no backups and stay", vm.folder);
+            }
+            Err(error) => done.failed((Exit::Storage, error.to_string())),
+        }
+    }
+}
+
+/// Keeps others away from a VM. Refuses when a backup of it broke off: undoing it may need what is to be removed.
+fn lock(request: &Request<'_>, opened: &Opened, vm: &VmTree) -> Result<VmLock, Failed> {
+    let name = vm.name();
+    let lock = VmLock::take(&opened.state, name, Duration::ZERO).map_err(|error| {
+        let (exit, text) = lock_error(error);
+        (exit, format!("{name}: {text}"))
+    })?;
+    let journals =
+        JournalDir::open(request.backup_path).map_err(|error| (Exit::Storage, error.to_string()))?;
+    if journals.file(&vm.folder).exists() {
+        let text = format!(
+            "{name}: a backup broke off and is not cleaned up yet, nothing of it is removed. Do that first: vmbackup --run --vm {name}"
+        );
+        return Err((Exit::Vm, text));
+    }
+    Ok(lock)
+}
