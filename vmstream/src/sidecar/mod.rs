@@ -17,7 +17,7 @@ mod writer;
 
 pub use granule::{Granules, Value};
 pub use head::{FileIdentity, Head, HeadError, StreamIdentity};
-pub use reader::{Blocks, Runs, Sidecar, SidecarError};
+pub use reader::{Blocks, Records, Runs, Sidecar, SidecarError};
 pub use record::{Block, Run, RunKind};
 pub use recorder::Recorder;
 pub(crate) use sums::PartSums;

@@ -166,12 +166,12 @@ impl Sidecar {
 
     /// The stream's blocks, in its order.
     pub fn blocks(&self) -> Blocks<'_> {
-        Blocks { sidecar: self, cursor: BlockCursor::new() }
+        Records { sidecar: self, cursor: Cursor::new() }
     }
 
     /// What is known of the disk's content, in disk order.
     pub fn runs(&self) -> Runs<'_> {
-        Runs { sidecar: self, cursor: RunCursor::new() }
+        Records { sidecar: self, cursor: Cursor::new() }
     }
 }
 
@@ -189,16 +189,90 @@ fn check_digest(source: &Source, file_len: u64, want: &Digest) -> Result<(), Sid
     if hasher.finalize().as_bytes() == want { Ok(()) } else { Err(SidecarError::Digest) }
 }
 
-/// A place among the chunks of one kind.
-#[derive(Debug)]
-struct ChunkCursor {
-    kind: [u8; 4],
-    at: u64,
+/// What stands in chunks of one kind.
+pub(crate) trait Record: Sized {
+    /// The kind.
+    const CHUNK: [u8; 4];
+
+    /// Takes a payload apart. `floor` is where the next record may begin, on the disk and in the stream's file or, of
+    /// runs, in granules. `None` for what no writer makes.
+    fn read(payload: &[u8], floor: &mut (u64, u64), head: &Head) -> Option<Vec<Self>>;
 }
 
-impl ChunkCursor {
+impl Record for Block {
+    const CHUNK: [u8; 4] = BLOCKS;
+
+    fn read(payload: &[u8], floor: &mut (u64, u64), head: &Head) -> Option<Vec<Self>> {
+        if payload.len() % BLOCK_LEN != 0 {
+            return None;
+        }
+        let record = |bytes: &[u8]| {
+            let block = bytes.try_into().ok().and_then(Self::parse)?;
+            let stored_end = block.stored_at + u64::from(block.stored_len);
+            let fits = block.disk().end <= head.granules.disk_size()
+                && stored_end <= head.stream.size
+                && block.start >= floor.0
+                && block.stored_at >= floor.1;
+            *floor = (block.disk().end, stored_end);
+            fits.then_some(block)
+        };
+        payload.chunks_exact(BLOCK_LEN).map(record).collect()
+    }
+}
+
+impl Record for Run {
+    const CHUNK: [u8; 4] = RUNS;
+
+    fn read(mut payload: &[u8], floor: &mut (u64, u64), head: &Head) -> Option<Vec<Self>> {
+        let mut runs = Vec::new();
+        while !payload.is_empty() {
+            let run = Self::parse(&mut payload)?;
+            let numbers = run.numbers();
+            if numbers.start < floor.0 || numbers.end > head.granules.count() {
+                return None;
+            }
+            floor.0 = numbers.end;
+            runs.push(run);
+        }
+        Some(runs)
+    }
+}
+
+/// A place among a sidecar's records of one kind.
+#[derive(Debug)]
+pub(crate) struct Cursor<R> {
+    at: u64,
+    ready: VecDeque<R>,
+    floor: (u64, u64),
+}
+
+impl<R: Record> Cursor<R> {
+    pub(crate) fn new() -> Self {
+        Self { at: START_LEN, ready: VecDeque::new(), floor: (0, 0) }
+    }
+
+    /// The next record. There is none after an error.
+    pub(crate) fn next(&mut self, sidecar: &Sidecar) -> Result<Option<R>, SidecarError> {
+        while self.ready.is_empty() {
+            let records = self.next_chunk(sidecar).and_then(|chunk| {
+                let Some((at, payload)) = chunk else { return Ok(None) };
+                let records = R::read(&payload, &mut self.floor, &sidecar.head);
+                records.map(Some).ok_or(SidecarError::Record { at })
+            });
+            match records {
+                Ok(Some(records)) => self.ready.extend(records),
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.at = sidecar.body_end;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+
     /// The next chunk of the kind, passing over others: its offset and payload.
-    fn next(&mut self, sidecar: &Sidecar) -> Result<Option<(u64, Vec<u8>)>, SidecarError> {
+    fn next_chunk(&mut self, sidecar: &Sidecar) -> Result<Option<(u64, Vec<u8>)>, SidecarError> {
         loop {
             let at = self.at;
             let Some(room) = sidecar.body_end.checked_sub(at).filter(|room| *room > 0) else {
@@ -214,125 +288,33 @@ impl ChunkCursor {
             }
             let payload_at = at + CHUNK_HEAD as u64;
             self.at = payload_at + u64::from(len);
-            if head[..4] != self.kind {
+            if head[..4] != R::CHUNK {
                 continue;
             }
             let mut payload = vec![0; len as usize];
             sidecar.source.read(payload_at, &mut payload)?;
-            if crc32fast::hash(&payload) != sum {
-                return Err(wrong());
-            }
-            return Ok(Some((at, payload)));
+            return if crc32fast::hash(&payload) == sum { Ok(Some((at, payload))) } else { Err(wrong()) };
         }
     }
 }
 
-/// A place among a sidecar's blocks. Ends after the first error.
+/// Iterator over the records of one kind of a [`Sidecar`]. Ends after the first error.
 #[derive(Debug)]
-pub(crate) struct BlockCursor {
-    chunks: ChunkCursor,
-    ready: VecDeque<Block>,
-    /// No block may begin before: on the disk, and in the file.
-    floor: (u64, u64),
-}
-
-impl BlockCursor {
-    pub(crate) fn new() -> Self {
-        Self { chunks: ChunkCursor { kind: BLOCKS, at: START_LEN }, ready: VecDeque::new(), floor: (0, 0) }
-    }
-
-    pub(crate) fn next(&mut self, sidecar: &Sidecar) -> Result<Option<Block>, SidecarError> {
-        while self.ready.is_empty() {
-            let Some((at, payload)) = self.chunks.next(sidecar)? else { return Ok(None) };
-            let wrong = || SidecarError::Record { at };
-            if payload.len() % BLOCK_LEN != 0 {
-                return Err(wrong());
-            }
-            for record in payload.chunks_exact(BLOCK_LEN) {
-                let block = record.try_into().ok().and_then(Block::parse).ok_or_else(wrong)?;
-                let stored_end = block.stored_at + u64::from(block.stored_len);
-                let fits = block.disk().end <= sidecar.head.granules.disk_size()
-                    && stored_end <= sidecar.head.stream.size
-                    && block.start >= self.floor.0
-                    && block.stored_at >= self.floor.1;
-                if !fits {
-                    return Err(wrong());
-                }
-                self.floor = (block.disk().end, stored_end);
-                self.ready.push_back(block);
-            }
-        }
-        Ok(self.ready.pop_front())
-    }
-}
-
-/// A place among a sidecar's runs. Ends after the first error.
-#[derive(Debug)]
-pub(crate) struct RunCursor {
-    chunks: ChunkCursor,
-    ready: VecDeque<Run>,
-    floor: u64,
-}
-
-impl RunCursor {
-    pub(crate) fn new() -> Self {
-        Self { chunks: ChunkCursor { kind: RUNS, at: START_LEN }, ready: VecDeque::new(), floor: 0 }
-    }
-
-    pub(crate) fn next(&mut self, sidecar: &Sidecar) -> Result<Option<Run>, SidecarError> {
-        while self.ready.is_empty() {
-            let Some((at, payload)) = self.chunks.next(sidecar)? else { return Ok(None) };
-            let mut rest = &payload[..];
-            while !rest.is_empty() {
-                let run = Run::parse(&mut rest).ok_or(SidecarError::Record { at })?;
-                let numbers = run.numbers();
-                if numbers.start < self.floor || numbers.end > sidecar.head.granules.count() {
-                    return Err(SidecarError::Record { at });
-                }
-                self.floor = numbers.end;
-                self.ready.push_back(run);
-            }
-        }
-        Ok(self.ready.pop_front())
-    }
+pub struct Records<'a, R> {
+    sidecar: &'a Sidecar,
+    cursor: Cursor<R>,
 }
 
 /// Iterator over the blocks of a [`Sidecar`].
-#[derive(Debug)]
-pub struct Blocks<'a> {
-    sidecar: &'a Sidecar,
-    cursor: BlockCursor,
-}
-
-impl Iterator for Blocks<'_> {
-    type Item = Result<Block, SidecarError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let next = self.cursor.next(self.sidecar);
-        if next.is_err() {
-            self.cursor.chunks.at = self.sidecar.body_end;
-            self.cursor.ready.clear();
-        }
-        next.transpose()
-    }
-}
+pub type Blocks<'a> = Records<'a, Block>;
 
 /// Iterator over the runs of a [`Sidecar`].
-#[derive(Debug)]
-pub struct Runs<'a> {
-    sidecar: &'a Sidecar,
-    cursor: RunCursor,
-}
+pub type Runs<'a> = Records<'a, Run>;
 
-impl Iterator for Runs<'_> {
-    type Item = Result<Run, SidecarError>;
+impl<R: Record> Iterator for Records<'_, R> {
+    type Item = Result<R, SidecarError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = self.cursor.next(self.sidecar);
-        if next.is_err() {
-            self.cursor.chunks.at = self.sidecar.body_end;
-            self.cursor.ready.clear();
-        }
-        next.transpose()
+        self.cursor.next(self.sidecar).transpose()
     }
 }

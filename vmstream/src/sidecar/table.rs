@@ -2,7 +2,7 @@
 
 use super::crc;
 use super::granule::{Granules, Value};
-use super::reader::{RunCursor, Sidecar, SidecarError};
+use super::reader::{Cursor, Sidecar, SidecarError};
 use super::record::Run;
 use super::sums::PartSums;
 use std::ops::Range;
@@ -24,7 +24,7 @@ pub struct Tables {
 struct Layer {
     sidecar: Sidecar,
     linked: bool,
-    cursor: RunCursor,
+    cursor: Cursor<Run>,
     /// A run that begins behind the last window, or goes on behind it.
     next: Option<Run>,
 }
@@ -58,7 +58,7 @@ impl Tables {
                 let linked = parent.is_some_and(|(digest, granules)| {
                     head.parent_sidecar == Some(digest) && head.granules == granules
                 });
-                Layer { linked, sidecar, cursor: RunCursor::new(), next: None }
+                Layer { linked, sidecar, cursor: Cursor::new(), next: None }
             });
             before = layer.as_ref().map(|layer| (*layer.sidecar.digest(), layer.sidecar.head().granules));
             layer
