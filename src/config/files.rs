@@ -55,3 +55,25 @@ pub(super) fn read_if_present(file: &Path) -> Result<Option<Vec<u8>>, ConfigErro
     }
     Err(ConfigError::FileTooLarge { file: file.to_owned(), limit_bytes: MAX_FILE_BYTES })
 }
+
+/// The patterns of a list, one a line. Text from `#` on is a remark; a file that is not there is an empty list.
+pub(super) fn read_patterns(file: &Path) -> Result<Vec<String>, ConfigError> {
+    let bytes = read_if_present(file)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let pattern = |line: &str| line.split('#').next().unwrap_or_default().trim().to_owned();
+    Ok(text.lines().map(pattern).filter(|pattern| !pattern.is_empty()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_patterns_has_remarks_and_blank_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("fstrim_exclude.conf");
+        assert_eq!(read_patterns(&file).unwrap(), [""; 0]);
+        std::fs::write(&file, "# remark\n\n  win-*  # slow\r\ndb?\n#x\n").unwrap();
+        assert_eq!(read_patterns(&file).unwrap(), ["win-*", "db?"]);
+    }
+}

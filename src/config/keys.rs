@@ -111,8 +111,12 @@ macro_rules! settings_table {
             pub vm_policies: BTreeMap<String, RotationPolicy>,
             /// How to compress: what the keys about it come to.
             pub compression: CompressionChoice,
+            /// How single domains are held still, by their exact name.
+            pub vm_consistency: BTreeMap<String, Consistency>,
             /// Patterns for names of domains that are not backed up, in the order written.
             pub exclude_patterns: Vec<String>,
+            /// The same for domains that are not trimmed, from the file that FSTRIM_EXCLUDE_FILE names.
+            pub trim_exclude: Vec<String>,
             texts: BTreeMap<&'static str, String>,
         }
 
@@ -128,7 +132,9 @@ macro_rules! settings_table {
                     $($( $field: $field?, )+)+
                     vm_policies: BTreeMap::new(),
                     compression: CompressionChoice::default(),
+                    vm_consistency: BTreeMap::new(),
                     exclude_patterns: Vec::new(),
+                    trim_exclude: Vec::new(),
                     texts,
                 })
             }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::bash::{self, Variables};
+use super::bash::{self, Element, Variables};
 use super::compression;
 use super::error::{ConfigError, InvalidValue};
-use super::files::{instance_dir, read_if_present};
+use super::files::{instance_dir, read_if_present, read_patterns};
 use super::keys::Key;
 use super::merge::{MainFiles, differences, effective, merged};
 use super::place::Source;
-use super::stated::{EXCLUDE_PATTERNS, MAIN_CONF, Stated, VM_POLICY};
+use super::stated::{EXCLUDE_PATTERNS, MAIN_CONF, Stated, VM_CONSISTENCY, VM_POLICY, VM_TABLES};
 use super::table::{KEYS, Settings};
 use super::toml_file;
-use super::value::{RotationPolicy, Value};
+use super::value::Value;
 
 /// `BACKUP_PATH` in the sample files: to be replaced.
 pub(super) const PLACEHOLDER: &str = "/path/to/backups/";
@@ -30,7 +30,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What was read but deserves a look.
     pub warnings: Vec<String>,
-    /// Where each value came from: by upper-case key, `VM_POLICY[name]` and `EXCLUDE_PATTERNS[number]`.
+    /// Where each value came from: by upper-case key, `VM_POLICY[name]` (and the like) and
+    /// `EXCLUDE_PATTERNS[number]`.
     pub sources: BTreeMap<String, Source>,
 }
 
@@ -74,7 +75,7 @@ fn read_bash_files(
     main_bytes: Option<Vec<u8>>,
     environment: &BTreeMap<String, String>,
 ) -> Result<Stated, ConfigError> {
-    let mut variables = Variables::new(environment, &[VM_POLICY]);
+    let mut variables = Variables::new(environment, &VM_TABLES);
     if let Some(bytes) = main_bytes {
         bash::read(main_file, &bytes, &mut variables)?;
     }
@@ -94,7 +95,7 @@ fn settle(
     stated: Stated,
     environment: &BTreeMap<String, String>,
 ) -> Result<Loaded, ConfigError> {
-    let Stated { keys, vm_policies, exclude_patterns, mut warnings } = stated;
+    let Stated { keys, mut vm_tables, exclude_patterns, mut warnings } = stated;
     let (mut texts, mut sources) = (BTreeMap::new(), BTreeMap::new());
     for key in KEYS {
         let (text, source) = effective(key, keys.get(key.name), environment);
@@ -116,31 +117,50 @@ fn settle(
             allowed,
         });
     });
-    let mut policies = BTreeMap::new();
-    for (vm, policy) in vm_policies {
-        let key = format!("{VM_POLICY}[{vm}]");
-        let source = Source::File(policy.at);
-        sources.insert(key.clone(), source.clone());
-        match RotationPolicy::parse(&policy.text) {
-            Some(parsed) => {
-                policies.insert(vm, parsed);
-            }
-            None => {
-                let (value, allowed) = (policy.text, RotationPolicy::allowed());
-                problems.push(InvalidValue { key, value, source_of_value: source, allowed });
-            }
-        }
-    }
+    let mut table = |name| vm_tables.remove(name).unwrap_or_default();
+    let policies = read_table(VM_POLICY, table(VM_POLICY), &mut sources, &mut problems);
+    let consistency = read_table(VM_CONSISTENCY, table(VM_CONSISTENCY), &mut sources, &mut problems);
     let Some(mut settings) = settings.filter(|_| problems.is_empty()) else {
         return Err(ConfigError::InvalidValues { problems });
     };
     settings.vm_policies = policies;
+    settings.vm_consistency = consistency;
     for (number, pattern) in exclude_patterns.into_iter().enumerate() {
         sources.insert(format!("{EXCLUDE_PATTERNS}[{number}]"), Source::File(pattern.at));
         settings.exclude_patterns.push(pattern.text);
     }
     settings.compression = compression::choose(&settings, &sources)?;
+    if let Some(name) = settings.text("FSTRIM_EXCLUDE_FILE").filter(|name| !name.is_empty()) {
+        settings.trim_exclude = read_patterns(&dir.join(name))?;
+    }
     Ok(Loaded { dir, settings, warnings, sources })
+}
+
+/// Checks the values of a table of virtual machines.
+fn read_table<T: Value>(
+    name: &str,
+    stated: BTreeMap<String, Element>,
+    sources: &mut BTreeMap<String, Source>,
+    problems: &mut Vec<InvalidValue>,
+) -> BTreeMap<String, T> {
+    let mut values = BTreeMap::new();
+    for (vm, Element { text, at }) in stated {
+        let key = format!("{name}[{vm}]");
+        let source = Source::File(at);
+        sources.insert(key.clone(), source.clone());
+        match T::parse(&text) {
+            Some(value) => {
+                values.insert(vm, value);
+            }
+            None => problems.push(InvalidValue {
+                key,
+                value: text,
+                source_of_value: source,
+                allowed: T::allowed(),
+            }),
+        }
+    }
+    values
 }
 
 fn check_backup_path(

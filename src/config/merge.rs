@@ -6,7 +6,7 @@ use super::bash::Element;
 use super::error::Difference;
 use super::keys::Key;
 use super::place::Source;
-use super::stated::{Stated, VM_POLICY};
+use super::stated::Stated;
 use super::table::KEYS;
 
 /// Which of the two main files an instance has.
@@ -42,25 +42,29 @@ pub(super) fn differences(
             found.push(Difference { key, conf_value, conf_source, toml_value, toml_source });
         }
     }
-    for (vm, policy) in &conf.vm_policies {
-        match toml.vm_policies.get(vm) {
-            Some(other) if other.text != policy.text => found.push(Difference {
-                key: format!("{VM_POLICY}[{vm}]"),
-                conf_value: policy.text.clone(),
-                conf_source: Source::File(policy.at.clone()),
-                toml_value: other.text.clone(),
-                toml_source: Source::File(other.at.clone()),
-            }),
-            _ => {}
+    for (table, values) in &conf.vm_tables {
+        for (vm, value) in values {
+            match toml.vm_tables.get(table).and_then(|others| others.get(vm)) {
+                Some(other) if other.text != value.text => found.push(Difference {
+                    key: format!("{table}[{vm}]"),
+                    conf_value: value.text.clone(),
+                    conf_source: Source::File(value.at.clone()),
+                    toml_value: other.text.clone(),
+                    toml_source: Source::File(other.at.clone()),
+                }),
+                _ => {}
+            }
         }
     }
     found
 }
 
-/// Both sides as one. They must not disagree; policies and patterns of either side count.
+/// Both sides as one. They must not disagree; tables and patterns of either side count.
 pub(super) fn merged(mut conf: Stated, toml: Stated) -> Stated {
     conf.keys.extend(toml.keys);
-    conf.vm_policies.extend(toml.vm_policies);
+    for (table, values) in toml.vm_tables {
+        conf.vm_tables.entry(table).or_default().extend(values);
+    }
     for pattern in toml.exclude_patterns {
         if !conf.exclude_patterns.iter().any(|known| known.text == pattern.text) {
             conf.exclude_patterns.push(pattern);

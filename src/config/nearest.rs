@@ -1,5 +1,6 @@
 //! Finds the known key that an unknown one was probably meant to be.
 
+use super::stated::VM_TABLES;
 use super::table::KEYS;
 
 /// Longer names are no typing mistakes.
@@ -11,7 +12,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
         return None;
     }
     let upper = name.to_ascii_uppercase();
-    let known = KEYS.iter().map(|key| key.name).chain(["VM_POLICY", "EXCLUDE_PATTERNS"]);
+    let known = KEYS.iter().map(|key| key.name).chain(VM_TABLES).chain(["EXCLUDE_PATTERNS"]);
     let (distance, found) = known.map(|known| (edits(&upper, known), known)).min()?;
     (distance <= found.len() / 3).then_some(found)
 }

@@ -42,6 +42,10 @@ const TOML_TAIL: &str = "
 # daily, weekly, monthly, accumulate or never. Must stay at the end of the file.
 #[vm_policy]
 #\"web server\" = \"daily\"
+
+# How single virtual machines are held still for the snapshot: auto, freeze, pause or none.
+#[vm_consistency]
+#\"database\" = \"freeze\"
 ";
 
 /// The text of a sample file.

@@ -9,6 +9,10 @@ use super::nearest::nearest;
 
 /// The table of rotation policies.
 pub(super) const VM_POLICY: &str = "VM_POLICY";
+/// The table of ways to hold a guest still.
+pub(super) const VM_CONSISTENCY: &str = "VM_CONSISTENCY";
+/// The tables that say something of single virtual machines, by name.
+pub(super) const VM_TABLES: [&str; 2] = [VM_POLICY, VM_CONSISTENCY];
 /// The list of excluded names, and the misspelling that older comments suggest.
 pub(super) const EXCLUDE_PATTERNS: &str = "EXCLUDE_PATTERNS";
 const EXCLUDE_PATTERN: &str = "EXCLUDE_PATTERN";
@@ -19,7 +23,8 @@ pub(super) const MAIN_CONF: &str = "vmbackup.conf";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stated {
     pub(super) keys: BTreeMap<&'static str, Element>,
-    pub(super) vm_policies: BTreeMap<String, Element>,
+    /// One of [`VM_TABLES`] → virtual machine → value.
+    pub(super) vm_tables: BTreeMap<&'static str, BTreeMap<String, Element>>,
     pub(super) exclude_patterns: Vec<Element>,
     pub(super) warnings: Vec<String>,
 }
@@ -40,8 +45,8 @@ impl Stated {
             stated.take_patterns(EXCLUDE_PATTERN, singular)?;
         }
         for (name, variable) in variables.all {
-            if name == VM_POLICY {
-                stated.take_policies(variable);
+            if let Some(table) = VM_TABLES.into_iter().find(|table| *table == name) {
+                stated.take_table(table, variable);
             } else if let Some(key) = Key::find(&name) {
                 stated.take_key(key, variable)?;
             } else if !variables.used.contains(&name) {
@@ -85,9 +90,10 @@ impl Stated {
     }
 
     /// Bash files cannot make it anything but a table: it is one by its name.
-    fn take_policies(&mut self, variable: Variable) {
+    fn take_table(&mut self, name: &'static str, variable: Variable) {
         if let Shape::Table(table) = variable.shape {
-            self.vm_policies.extend(table.into_iter().filter(|(_, policy)| !policy.text.is_empty()));
+            let values = table.into_iter().filter(|(_, value)| !value.text.is_empty());
+            self.vm_tables.entry(name).or_default().extend(values);
         }
     }
 

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use super::compression::CompressionChoice;
 use super::keys::{Key, Marks, settings_table};
 use super::value::{
-    AutoRecovery, CompressLevel, CompressionMethod, Directory, DiskTargets, Gibibytes, IoClass, LibvirtUri,
-    LogFormat, LogLevel, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, ReplicaRule,
-    RotationPolicy, Seconds, Switch, Text, Value,
+    AutoRecovery, CompressLevel, CompressionMethod, Consistency, Directory, DiskTargets, Gibibytes, IoClass,
+    LibvirtUri, LogFormat, LogLevel, Mebibytes, MountPoints, Niceness, Number, OptionalNumber, Percent,
+    Periods, ReplicaRule, RotationPolicy, Seconds, Switch, Text, Value,
 };
 
 settings_table! {
@@ -45,14 +45,18 @@ section "How backups run" {
     /// Also save disks in raw format, as plain images. They cannot keep a record of changes, so they are read whole
     /// with every full backup and are not part of the increments.
     "BACKUP_RAW_DISKS" backup_raw_disks: Switch = "false", "", PLAIN;
+    /// How a guest that runs is held still for the moment of the snapshot: auto freezes its file systems through the
+    /// guest agent where one answers and pauses it otherwise; freeze never pauses it; pause never asks the agent;
+    /// none does neither, and the backup is as after a power cut. Single machines: VM_CONSISTENCY.
+    "CONSISTENCY" consistency: Consistency = "auto", "", PLAIN;
     /// How long a guest may take to freeze its file systems before the backup goes on without.
     "FREEZE_TIMEOUT" freeze_timeout: Seconds<1, 600> = "10", "seconds", PLAIN;
     /// Parallel readers of one disk; auto leaves the choice to the program.
     "VIRTNBD_WORKERS" workers: Text = "auto", "", ENV;
-    /// Whether guests with an agent freeze their file systems for the moment of the snapshot.
-    "VIRTNBD_FSFREEZE" fsfreeze: Text = "true", "", ENV;
+    /// Whether guests with an agent freeze their file systems for the moment of the snapshot; false pauses them.
+    "VIRTNBD_FSFREEZE" fsfreeze: Switch = "true", "", ENV;
     /// Freeze only these mount points, separated by commas. Empty means all.
-    "VIRTNBD_FSFREEZE_PATHS" fsfreeze_paths: Text = "", "", ENV;
+    "VIRTNBD_FSFREEZE_PATHS" fsfreeze_paths: MountPoints = "", "", ENV;
     /// Not used: there is no program to hand it to. Kept so that older files load.
     "VIRTNBD_THRESHOLD" threshold: Text = "", "", PLAIN;
     /// Format of the saved disks. Only stream is written.
@@ -147,29 +151,29 @@ section "Virtual machines that are shut off" {
 }
 section "Trimming guests before a backup" {
     /// Whether guests with an agent are asked to give back unused blocks.
-    "ENABLE_FSTRIM" enable_fstrim: Text = "true", "", SHIPPED;
+    "ENABLE_FSTRIM" enable_fstrim: Switch = "true", "", SHIPPED;
     /// Smallest free range worth trimming, Linux guests only; 0 leaves it to the guest.
-    "FSTRIM_MINIMUM" fstrim_minimum: Text = "1048576", "bytes", SHIPPED;
+    "FSTRIM_MINIMUM" fstrim_minimum: Number<0, 4294967295> = "1048576", "bytes", SHIPPED;
     /// Time a guest may take to trim.
-    "FSTRIM_TIMEOUT" fstrim_timeout: Text = "300", "seconds", SHIPPED;
+    "FSTRIM_TIMEOUT" fstrim_timeout: Seconds<1, 86400> = "300", "seconds", SHIPPED;
     /// The same for Windows guests.
-    "FSTRIM_WINDOWS_TIMEOUT" fstrim_windows_timeout: Text = "600", "seconds", SHIPPED;
+    "FSTRIM_WINDOWS_TIMEOUT" fstrim_windows_timeout: Seconds<1, 86400> = "600", "seconds", SHIPPED;
     /// File in this directory that lists virtual machines not to trim, one pattern a line.
     "FSTRIM_EXCLUDE_FILE" fstrim_exclude_file: Text = "fstrim_exclude.conf", "", SHIPPED;
 }
 section "TPM and BitLocker" {
     /// Whether the state of an emulated TPM is saved with its virtual machine.
-    "TPM_BACKUP_ENABLED" tpm_backup_enabled: Text = "yes", "", ENV;
+    "TPM_BACKUP_ENABLED" tpm_backup_enabled: Switch = "yes", "", ENV;
     /// How TPM state is saved. Only full is left; other words mean the same.
     "TPM_BACKUP_METHOD" tpm_backup_method: Text = "full", "", ENV;
     /// Where the emulated TPMs keep their state.
-    "SWTPM_STATE_DIR" swtpm_state_dir: Text = "/var/lib/libvirt/swtpm", "", ENV;
+    "SWTPM_STATE_DIR" swtpm_state_dir: Directory = "/var/lib/libvirt/swtpm", "", ENV;
     /// Time one copy of TPM state may take.
-    "TPM_BACKUP_TIMEOUT" tpm_backup_timeout: Text = "300", "seconds", ENV;
+    "TPM_BACKUP_TIMEOUT" tpm_backup_timeout: Seconds<1, 3600> = "300", "seconds", ENV;
     /// Whether Windows guests are asked for their BitLocker recovery keys.
-    "BITLOCKER_KEY_EXTRACTION" bitlocker_key_extraction: Text = "yes", "", ENV;
+    "BITLOCKER_KEY_EXTRACTION" bitlocker_key_extraction: Switch = "yes", "", ENV;
     /// Time a guest may take to answer that.
-    "BITLOCKER_EXEC_TIMEOUT" bitlocker_exec_timeout: Text = "30", "seconds", ENV;
+    "BITLOCKER_EXEC_TIMEOUT" bitlocker_exec_timeout: Seconds<1, 600> = "30", "seconds", ENV;
 }
 section "Replication" {
     /// Local and cloud replication: simultaneous, local_first or cloud_first.

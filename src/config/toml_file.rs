@@ -11,7 +11,7 @@ use super::bash::{Construct, Element};
 use super::error::ConfigError;
 use super::keys::Key;
 use super::place::{Place, Positions};
-use super::stated::{EXCLUDE_PATTERNS, Stated, VM_POLICY};
+use super::stated::{EXCLUDE_PATTERNS, Stated, VM_TABLES};
 
 /// Reads the file's bytes. A byte order mark is taken off first.
 pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Stated, ConfigError> {
@@ -44,8 +44,9 @@ impl Reader<'_> {
     fn entry(&mut self, name: &str, at: Place, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
         let upper = name.to_ascii_uppercase();
         let known = Key::find(&upper);
+        let vm_table = VM_TABLES.into_iter().find(|table| *table == upper);
         let one_case = name == upper || name == name.to_ascii_lowercase();
-        if !one_case || (known.is_none() && upper != VM_POLICY && upper != EXCLUDE_PATTERNS) {
+        if !one_case || (known.is_none() && vm_table.is_none() && upper != EXCLUDE_PATTERNS) {
             self.stated.warn_unknown(name, &at);
             return Ok(());
         }
@@ -54,13 +55,13 @@ impl Reader<'_> {
             let (first, second) = if first < at { (first, at) } else { (at, first) };
             return Err(ConfigError::KeyTwice { key: upper, first, second });
         }
-        match known {
-            Some(key) => {
+        match (known, vm_table) {
+            (Some(key), _) => {
                 let value = self.key_value(key, value)?;
                 self.stated.set(key, value);
             }
-            None if upper == VM_POLICY => self.policies(value)?,
-            None => self.patterns(value)?,
+            (None, Some(table)) => self.vm_table(table, value)?,
+            (None, None) => self.patterns(value)?,
         }
         Ok(())
     }
@@ -82,14 +83,15 @@ impl Reader<'_> {
         Ok(Element { text, at })
     }
 
-    fn policies(&mut self, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+    fn vm_table(&mut self, name: &'static str, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+        let shown = name.to_ascii_lowercase();
         let DeValue::Table(table) = value.get_ref() else {
             let at = self.place(value.span().start);
-            return Err(wrong(&at, "vm_policy", "a table", kind(value.get_ref())));
+            return Err(wrong(&at, &shown, "a table", kind(value.get_ref())));
         };
-        for (name, policy) in table {
-            let policy = self.string(&format!("vm_policy.{}", name.get_ref()), policy)?;
-            self.stated.vm_policies.insert(name.get_ref().to_string(), policy);
+        for (vm, value) in table {
+            let value = self.string(&format!("{shown}.{}", vm.get_ref()), value)?;
+            self.stated.vm_tables.entry(name).or_default().insert(vm.get_ref().to_string(), value);
         }
         Ok(())
     }

@@ -11,8 +11,11 @@ fn shown(text: &[u8]) -> (String, Vec<String>) {
         Err(error) => return (error.to_string(), vec![]),
     };
     let keys = stated.keys.iter().map(|(name, value)| format!("{name}={:?} {}", value.text, value.at));
-    let policies =
-        stated.vm_policies.iter().map(|(vm, value)| format!("[{vm}]={:?} {}", value.text, value.at));
+    let policies = stated
+        .vm_tables
+        .values()
+        .flatten()
+        .map(|(vm, value)| format!("[{vm}]={:?} {}", value.text, value.at));
     let patterns = stated.exclude_patterns.iter().map(|value| format!("-{:?} {}", value.text, value.at));
     (keys.chain(policies).chain(patterns).collect::<Vec<_>>().join("\n"), stated.warnings)
 }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
+use super::identity::IDENTITY_PREFIX;
+use crate::identity::is_tpm_folder;
+
 /// The archive folder a chain in `dir` goes to today: `.archives/chain-YYYY-MM-DD`, with `.1`, `.2` … when taken.
 pub(super) fn folder_for(dir: &Path, today: Date) -> PathBuf {
     let base = dir.join(".archives").join(format!("chain-{today}"));
@@ -22,9 +25,11 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<String>> {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let belongs = if entry.file_type()?.is_dir() {
-            matches!(name.as_str(), "checkpoints" | "config" | "tpm-state")
+            matches!(name.as_str(), "checkpoints" | "config" | "tpm-state") || is_tpm_folder(&name)
         } else if name.starts_with('.') {
             matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json")
+                || name.starts_with(IDENTITY_PREFIX)
+                || is_tpm_folder(&name) && !name.ends_with(".partial")
         } else {
             !name.ends_with(".partial") && name != "chain-manifest.json"
         };
@@ -88,6 +93,9 @@ fn keep(from: &Path, to: &Path) -> io::Result<()> {
     let Ok(meta) = from.symlink_metadata() else { return Ok(()) };
     if meta.is_dir() {
         fs::create_dir_all(to)?;
+        // As closed as before: it may hold secrets.
+        std::os::unix::fs::chown(to, Some(meta.uid()), Some(meta.gid()))?;
+        fs::set_permissions(to, meta.permissions())?;
         for entry in fs::read_dir(from)? {
             let entry = entry?;
             keep(&entry.path(), &to.join(entry.file_name()))?;

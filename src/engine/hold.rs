@@ -12,6 +12,7 @@ use super::owned::Owned;
 use super::recover;
 use super::report::Method;
 use super::settings::EngineSettings;
+use crate::config::value::Consistency;
 use crate::guest::Agent;
 use crate::libvirt::{Domain, DomainState};
 
@@ -40,17 +41,26 @@ pub(super) fn still_during<T>(
         let held = Held { method: Method::AlreadyPaused, stopped: Duration::ZERO, thaw_again: false };
         return Ok((snapshot()?, held));
     }
-    if settings.freeze && has_agent_channel {
+    let way = settings.consistency_of(domain.name());
+    if matches!(way, Consistency::Auto | Consistency::Freeze) && has_agent_channel {
         if Agent::of(domain).answers() {
-            return frozen_during(domain, settings.freeze_limit, owned, warnings, snapshot);
+            return frozen_during(domain, settings, owned, warnings, snapshot);
         }
-        warnings.push(
-            "the guest agent is connected and does not answer; the guest was paused instead, and the backup is \
-             crash-consistent"
-                .into(),
-        );
+        let instead = if way == Consistency::Auto { "was paused instead" } else { "was left running" };
+        warnings.push(format!(
+            "the guest agent is connected and does not answer; the guest {instead}, and the backup is crash-consistent"
+        ));
+    } else if way == Consistency::Freeze {
+        warnings
+            .push("CONSISTENCY=freeze, and the guest has no agent; the backup is crash-consistent".into());
     }
-    paused_during(domain, owned, snapshot)
+    match way {
+        Consistency::Auto | Consistency::Pause => paused_during(domain, owned, snapshot),
+        Consistency::Freeze | Consistency::None => {
+            let held = Held { method: Method::Running, stopped: Duration::ZERO, thaw_again: false };
+            Ok((snapshot()?, held))
+        }
+    }
 }
 
 fn paused_during<T>(
@@ -71,15 +81,16 @@ fn paused_during<T>(
 
 fn frozen_during<T>(
     domain: &Domain,
-    limit: Duration,
+    settings: &EngineSettings,
     owned: &mut Owned<'_>,
     warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, BackupError>,
 ) -> Result<(T, Held), BackupError> {
     owned.set_stop(Stop::Frozen)?;
+    let limit = settings.freeze_limit;
     let since = Instant::now();
-    let frozen = Agent::of(domain).freeze(limit);
-    if let Err(error) = frozen {
+    let frozen = Agent::of(domain).freeze(&settings.freeze_paths, limit);
+    if let Err(error) = &frozen {
         let thawed = recover::thaw(domain, THAW_PATIENCE);
         let stopped = since.elapsed();
         warnings.push(format!(
@@ -88,6 +99,12 @@ fn frozen_during<T>(
         ));
         let held = Held { method: Method::Running, stopped, thaw_again: true };
         return Ok((snapshot()?, held));
+    }
+    if frozen.is_ok_and(|count| count == 0) && !settings.freeze_paths.is_empty() {
+        warnings.push(format!(
+            "no file system was frozen: the guest has none at VIRTNBD_FSFREEZE_PATHS ({}); the backup is crash-consistent",
+            settings.freeze_paths.join(", ")
+        ));
     }
     let left = limit.saturating_sub(since.elapsed());
     let (taken, thawed_early) = thaw_if_late(domain, left, snapshot);

@@ -140,6 +140,13 @@ impl JournalDir {
 }
 
 impl Journal {
+    /// Names further partial files, before it is written.
+    pub(super) fn add_partial(&mut self, names: Vec<String>) {
+        if let Stage::Copying { partial } = &mut self.stage {
+            partial.extend(names);
+        }
+    }
+
     /// Reads a journal. `None` when there is none. One that cannot be understood is an error, not nothing:
     /// what it names would stay behind for ever.
     pub fn read(path: &Path) -> Result<Option<Self>, JournalError> {

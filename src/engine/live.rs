@@ -16,6 +16,7 @@ use vmstream::chain::CheckpointName;
 
 use super::cancel::{Cancel, StopReason};
 use super::copy::{self, CopiedDisk, CopyError};
+use super::identity::{self, Identity};
 use super::job::{self, DiskSource, JobPlan, Role};
 use super::journal::{Journal, Stop};
 use super::observe::{Observed, ReadableDisk};
@@ -60,10 +61,12 @@ impl Live<'_> {
         report.skipped.clone_from(&plan.skipped);
         report.warnings.extend(job::confusable(&plan));
         self.check_scratch()?;
-        let mut owned =
-            self.engine.own(self.vm, plan.journal(self.engine, self.vm, self.observed, &point))?;
+        let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, report);
+        let mut journal = plan.journal(self.engine, self.vm, self.observed, &point);
+        journal.add_partial(identity.partial_names(&point.name.to_string()));
+        let mut owned = self.engine.own(self.vm, journal)?;
         self.engine.fail_points.at("journal-written");
-        match contained(|| self.run_owned(&point, &plan, &mut owned, report)) {
+        match contained(|| self.run_owned(&point, &plan, identity, &mut owned, report)) {
             Ok(()) => owned.finish(),
             Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
         }
@@ -102,6 +105,7 @@ impl Live<'_> {
         &self,
         point: &PointIdentity,
         plan: &JobPlan<'_>,
+        mut identity: Identity,
         owned: &mut Owned<'_>,
         report: &mut Report,
     ) -> Result<(), BackupError> {
@@ -113,7 +117,7 @@ impl Live<'_> {
         }
         self.drop_checkpoints(point, report)?;
         fail_points.at("checkpoints-dropped");
-        let thaw_again = self.begin_job(point, plan, owned, report)?;
+        let thaw_again = self.begin_job(point, plan, &mut identity, owned, report)?;
         fail_points.at("released");
         let copied = match self.copy_disks(point, plan, owned) {
             Ok(copied) => copied,
@@ -134,7 +138,7 @@ impl Live<'_> {
             owned.set_stop(Stop::None)?;
         }
         fail_points.at("job-ended");
-        self.publish(point, copied, owned, report)
+        self.publish(point, copied, identity, owned, report)
     }
 
     /// Deletes the checkpoints that no chain needs any more, and bitmaps that no checkpoint accounts for, so that their
@@ -172,6 +176,7 @@ impl Live<'_> {
         &self,
         point: &PointIdentity,
         plan: &JobPlan<'_>,
+        identity: &mut Identity,
         owned: &mut Owned<'_>,
         report: &mut Report,
     ) -> Result<bool, BackupError> {
@@ -194,6 +199,7 @@ impl Live<'_> {
                 Err(e) if e.is_connection_lost() && job_appears(domain, &journal) => {}
                 other => other?,
             }
+            identity.read_tpm_held();
             self.engine.fail_points.at("begun");
             Ok(())
         };
@@ -285,15 +291,20 @@ impl Live<'_> {
         &self,
         point: &PointIdentity,
         copied: Vec<CopiedDisk>,
+        identity: Identity,
         owned: &mut Owned<'_>,
         report: &mut Report,
     ) -> Result<(), BackupError> {
+        let (name, parent) = (point.name.to_string(), point.parent.map(|parent| parent.to_string()));
+        let parent = parent.as_deref();
         let mut files = PointFiles::new(&self.vm.chain_dir, point.time);
         point::write_checkpoint_files(self.vm, self.observed, point, &mut files)?;
         let sidecars = point::add_disks(&mut files, copied, report)?;
         point::add_placeholders(self.observed, point, self.engine.settings.method.stated(), &mut files)?;
+        let tpm = identity.add_to(self.engine, self.vm, (&name, parent), &mut files, report)?;
         point::add_sidecars(&mut files, sidecars, &point.name.to_string())?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;
+        identity::settle(self.engine, self.vm, self.observed, tpm, parent, report);
         report.points = point.name.number() as usize + 1;
         Ok(())
     }

@@ -13,6 +13,7 @@ pub mod extent;
 pub mod fail_point;
 pub mod guard;
 mod hold;
+mod identity;
 mod job;
 pub mod journal;
 mod live;
@@ -51,7 +52,8 @@ use self::publish::PointFiles;
 use self::settings::EngineSettings;
 use self::watch::Watch;
 use crate::clock::Clock;
-use crate::libvirt::{Domain, Host};
+use crate::guest::{self, Agent, Trimmed};
+use crate::libvirt::{Domain, DomainState, Host};
 use crate::policy::rotation::Placement;
 use crate::policy::{self, Decision, Plan};
 use crate::state::{StateDir, VmLock};
@@ -152,6 +154,7 @@ impl Engine {
             Decision::Skip => report.points = 1,
             Decision::Refuse(refusal) => return Err(BackupError::refused(vm, refusal, &plan.why)),
             Decision::Full { .. } | Decision::Incremental { .. } => {
+                report.trimmed = self.trim(vm, &observed, cancel);
                 self.prepare_target(vm, &observed, &plan)?;
                 let (observed, plan) = (&observed, &plan);
                 live::Live { engine: self, vm, observed, plan, watch, cancel }.run(&mut report)?;
@@ -229,6 +232,23 @@ impl Engine {
             known.map_or(allocated(disk), |(_, bytes)| (*bytes).min(disk.info.virtual_size))
         };
         Ok(observed.disks.iter().filter(|d| d.format == disk::ImageFormat::Qcow2).map(of).sum())
+    }
+
+    /// Has the guest give back unused blocks, where that is wanted and can be.
+    fn trim(&self, vm: &VmTarget, observed: &Observed, cancel: &Cancel) -> Option<Trimmed> {
+        let settings = self.settings.trim.as_ref()?;
+        let domain = &vm.domain;
+        let running = domain.state().is_ok_and(|state| state == DomainState::Running);
+        let agent = Agent::of(domain);
+        if !running || !observed.facts.agent_channel || !agent.answers() {
+            return None;
+        }
+        if let Some(pattern) = self.settings.trim_exclude.iter().find(|p| p.matches(domain.name())) {
+            tracing::info!(vm = domain.name(), "not trimmed: FSTRIM_EXCLUDE_FILE excludes it by {pattern}");
+            return None;
+        }
+        let xml = domain.xml(false).ok()?;
+        Some(guest::trim(&agent, &xml, settings, &|| cancel.stopped().is_some()))
     }
 
     /// Writes the journal and tells the guard.

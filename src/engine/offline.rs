@@ -12,6 +12,7 @@ use vmstream::chain::{CheckpointName, PointId, SetFile, StreamKind, StreamSuffix
 use super::cancel::Cancel;
 use super::copy::{self, CopiedDisk, CopyError, DiskTask, SidecarPlan, SinkPlan};
 use super::disk::ImageFormat;
+use super::identity::{self, Identity};
 use super::job::{self, nbd_socket, sidecar_file, stream_file};
 use super::journal::{self, Journal, Stage, Stop};
 use super::observe::{self, Observed, ReadableDisk};
@@ -27,6 +28,9 @@ use crate::policy::Plan;
 
 /// The file that tells whether the images are as they were when the copy was taken.
 const STATE_FILE: &str = ".copy-state.json";
+
+/// What the files of a copy have for a name of their point.
+const COPY: &str = "copy";
 
 /// The marker of a copy, published last.
 fn marker() -> String {
@@ -134,9 +138,12 @@ impl Offline<'_> {
         if disks.is_empty() {
             return Err(job::no_disks(self.vm.domain.name(), &report.skipped));
         }
-        let mut owned = self.engine.own(self.vm, self.journal(&disks))?;
+        let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, report);
+        let mut journal = self.journal(&disks);
+        journal.add_partial(identity.partial_names(COPY));
+        let mut owned = self.engine.own(self.vm, journal)?;
         self.engine.fail_points.at("journal-written");
-        match contained(|| self.run_owned(&disks, &mut owned, report)) {
+        match contained(|| self.run_owned(&disks, identity, &mut owned, report)) {
             Ok(()) => owned.finish(),
             Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
         }
@@ -151,7 +158,7 @@ impl Offline<'_> {
             names.extend([format!("{file}.chksum"), file, format!("{}.copy.qcow.json", disk.target)]);
             names.push(sidecar_file(&disk.target, StreamKind::Copy));
         }
-        names.extend(point::side_files(self.observed, "copy"));
+        names.extend(point::side_files(self.observed, COPY));
         Journal {
             pid: std::process::id(),
             host: journal::host_id(),
@@ -172,6 +179,7 @@ impl Offline<'_> {
     fn run_owned(
         &self,
         disks: &[&ReadableDisk],
+        identity: Identity,
         owned: &mut Owned<'_>,
         report: &mut Report,
     ) -> Result<(), BackupError> {
@@ -189,13 +197,15 @@ impl Offline<'_> {
         }
         report.method = Some(Method::Offline);
         let mut files = PointFiles::new(&self.vm.chain_dir, time);
-        point::write_side_files(self.vm, self.observed, "copy", &mut files)?;
+        point::write_side_files(self.vm, self.observed, COPY, &mut files)?;
         let sidecars = point::add_disks(&mut files, copied, report)?;
         let state = CopyState { disks: targets(disks), images, config_xml: self.observed.config_xml.clone() };
         files.add_small(STATE_FILE, &serde_json::to_vec(&state).unwrap_or_default())?;
         files.set_marker(&marker(), &self.observed.config_xml)?;
+        let tpm = identity.add_to(self.engine, self.vm, (COPY, None), &mut files, report)?;
         point::add_sidecars(&mut files, sidecars, &PointId::Copy.ident())?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;
+        identity::settle(self.engine, self.vm, self.observed, tpm, None, report);
         report.points = 1;
         Ok(())
     }

@@ -8,9 +8,11 @@
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{Mode, OFlags};
 use vmstream::sidecar::FileIdentity;
 
 use super::BackupError;
@@ -35,6 +37,8 @@ pub(super) struct PointFiles {
     dir: PathBuf,
     time: SystemTime,
     small: Vec<String>,
+    /// Those of the small ones that only root may read.
+    secret: Vec<String>,
     streams: Vec<String>,
     marker: Option<(String, String)>,
     /// The small files and the marker, for the sidecars.
@@ -44,7 +48,15 @@ pub(super) struct PointFiles {
 impl PointFiles {
     /// In a chain directory; all files get this modification time.
     pub(super) fn new(dir: &Path, time: SystemTime) -> Self {
-        Self { dir: dir.to_owned(), time, small: vec![], streams: vec![], marker: None, identities: vec![] }
+        Self {
+            dir: dir.to_owned(),
+            time,
+            small: vec![],
+            secret: vec![],
+            streams: vec![],
+            marker: None,
+            identities: vec![],
+        }
     }
 
     /// Where a file is written until it is published.
@@ -67,6 +79,16 @@ impl PointFiles {
         self.write(name, content, time)?;
         self.identities.push(FileIdentity::of(name, content));
         self.small.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Writes a file that only root may read, in a folder that only root may enter.
+    pub(super) fn add_secret(&mut self, name: &str, content: &[u8]) -> Result<(), BackupError> {
+        // Closed before there is anything in it.
+        let path = self.partial_path(name);
+        private_file(&path).map_err(|source| self.failed("create", &path, source))?;
+        self.add_small(name, content)?;
+        self.secret.push(name.to_owned());
         Ok(())
     }
 
@@ -154,7 +176,10 @@ impl PointFiles {
         for name in names {
             let to = self.dir.join(name);
             if let Some(folder) = to.parent().filter(|folder| *folder != self.dir) {
-                fs::create_dir_all(folder).map_err(|source| self.failed("create", folder, source))?;
+                let private = self.secret.contains(name);
+                let made =
+                    if private { private_folders(&self.dir, folder) } else { fs::create_dir_all(folder) };
+                made.map_err(|source| self.failed("create", folder, source))?;
                 fs::rename(self.partial_path(name), &to)
                     .map_err(|source| self.failed("publish", &to, source))?;
                 self.sync_dir(folder)?;
@@ -168,7 +193,7 @@ impl PointFiles {
     fn write(&self, name: &str, content: &[u8], time: SystemTime) -> Result<(), BackupError> {
         let path = self.partial_path(name);
         let write = || {
-            let mut file = File::create(&path)?;
+            let mut file = File::create(&path)?; // keeps the mode of one that is there
             file.write_all(content)?;
             file.set_times(FileTimes::new().set_modified(time))?;
             file.sync_all()
@@ -185,9 +210,58 @@ impl PointFiles {
     }
 }
 
+/// Creates an empty file of root's own, mode 0600, in place of any other.
+fn private_file(path: &Path) -> io::Result<()> {
+    let _ = fs::remove_file(path);
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    own(&file)
+}
+
+/// Creates the folders between `base` and `folder` for root alone: mode 0700, without the group that `base` hands on.
+fn private_folders(base: &Path, folder: &Path) -> io::Result<()> {
+    let below = folder.strip_prefix(base).map_err(io::Error::other)?;
+    let mut path = base.to_owned();
+    for part in below {
+        path.push(part);
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        let open = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = File::from(rustix::fs::open(&path, open, Mode::empty())?);
+        own(&opened)?;
+        opened.set_permissions(fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Gives a file to root and root's group, where we are root.
+fn own(file: &File) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        rustix::fs::fchown(file, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_for_the_owner_alone_also_below_a_folder_of_a_group() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2770)).unwrap();
+        let mut files = PointFiles::new(dir.path(), at(1000, 0));
+        let name = ".tpm-state.virtnbdbackup.0/tpm2/tpm2-00.permall";
+        files.add_secret(name, b"key").unwrap();
+        let mode = |path: PathBuf| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(files.partial_path(name)), 0o600);
+        files.publish(None, &|_| {}).unwrap();
+        let folder = dir.path().join(".tpm-state.virtnbdbackup.0");
+        assert_eq!((mode(folder.clone()), mode(folder.join("tpm2"))), (0o700, 0o700));
+        assert_eq!(mode(dir.path().join(name)), 0o600);
+        assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"key");
+    }
 
     fn at(seconds: u64, millis: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis)

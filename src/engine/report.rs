@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::disk::Skipped;
+use crate::guest::{OsInfo, Trimmed};
+use crate::identity::TpmKept;
 use crate::policy::Plan;
 
 /// How consistent the snapshot is.
@@ -48,6 +50,12 @@ pub struct Report {
     /// How long the guest stood still.
     #[serde(serialize_with = "as_millis", rename = "stopped_ms")]
     pub stopped: Duration,
+    /// What trimming the guest before came to. `None` when it was not tried.
+    pub trimmed: Option<Trimmed>,
+    /// What the guest says it runs.
+    pub os: Option<OsInfo>,
+    /// What became of the state of the domain's TPM. `None` when it has none, or it was not saved.
+    pub tpm: Option<TpmKept>,
     /// Disks copied.
     pub disks: Vec<DiskReport>,
     /// Disks left out.
@@ -75,6 +83,9 @@ impl Report {
             recovered: vec![],
             method: None,
             stopped: Duration::ZERO,
+            trimmed: None,
+            os: None,
+            tpm: None,
             disks: vec![],
             skipped: vec![],
             warnings: vec![],

@@ -1,10 +1,14 @@
 //! What the engine must be told: a part of the configuration, as types.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::copy::Method;
+use crate::config::value::Consistency;
+use crate::guest::TrimSettings;
 use crate::policy::Rules;
+use crate::policy::glob::Pattern;
 
 /// Free space that a file system must keep: the smaller of both numbers, so that the share suits small file systems
 /// and the fixed number large ones.
@@ -23,6 +27,15 @@ impl Reserve {
     }
 }
 
+/// Where emulated TPMs are.
+#[derive(Clone, Debug)]
+pub struct TpmSettings {
+    /// The folder with one folder for each domain.
+    pub state_dir: PathBuf,
+    /// How long a state may change while it is copied.
+    pub limit: Duration,
+}
+
 /// Settings of the engine, the same for all domains of a run.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
@@ -34,10 +47,22 @@ pub struct EngineSettings {
     pub scratch_reserve: Reserve,
     /// Kept free in the target.
     pub target_reserve: Reserve,
-    /// Freeze guests that have an agent; otherwise they are paused.
-    pub freeze: bool,
+    /// How running guests are held still for the snapshot.
+    pub consistency: Consistency,
+    /// The same for single domains, by name.
+    pub vm_consistency: BTreeMap<String, Consistency>,
+    /// Freeze only the file systems mounted there; empty means all.
+    pub freeze_paths: Vec<String>,
     /// How long a freeze may take, and how long the guest may be frozen.
     pub freeze_limit: Duration,
+    /// How guests are trimmed before a backup; `None`: not at all.
+    pub trim: Option<TrimSettings>,
+    /// Names of domains that are not trimmed.
+    pub trim_exclude: Vec<Pattern>,
+    /// How the state of emulated TPMs is saved; `None`: not at all.
+    pub tpm: Option<TpmSettings>,
+    /// How long a Windows guest may take for each question about its BitLocker keys; `None`: they are not asked for.
+    pub recovery_keys: Option<Duration>,
     /// Copy raw disks as images with each full.
     pub raw_disks: bool,
     /// Only these disk targets; empty means all.
@@ -46,4 +71,11 @@ pub struct EngineSettings {
     pub exclude_disks: Vec<String>,
     /// When chains end, and what is repaired.
     pub rules: Rules,
+}
+
+impl EngineSettings {
+    /// How the domain of this name is held still.
+    pub fn consistency_of(&self, domain: &str) -> Consistency {
+        self.vm_consistency.get(domain).copied().unwrap_or(self.consistency)
+    }
 }

@@ -1,5 +1,13 @@
 //! What runs inside the guest: the agent. Must not live here: when to freeze (`engine`).
 
 mod agent;
+mod bitlocker;
+mod discard;
+mod reply;
+mod trim;
 
 pub use agent::{Agent, AgentError, FreezeStatus, read_reply};
+pub use bitlocker::recovery_keys;
+pub use discard::{DiscardDisk, discard_disks, granularity_xml};
+pub use reply::{FileSystem, GuestOs, OsInfo, TrimmedPath};
+pub use trim::{TrimSettings, Trimmed, trim};

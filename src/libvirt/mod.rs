@@ -14,9 +14,11 @@ mod error;
 mod event_loop;
 mod host;
 mod job;
+mod snapshot;
 
 pub use checkpoint::{CheckpointDelete, CheckpointInfo, changed_bytes};
 pub use domain::{Domain, DomainState};
 pub use error::{ErrorKind, LibvirtError};
 pub use host::Host;
 pub use job::JobStats;
+pub use snapshot::SnapshotInfo;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use vmstream::stream::Compression;
 
-use crate::config::value::CompressionMethod;
+use crate::config::value::{CompressionMethod, Consistency};
 use crate::config::{CompressionChoice, Settings};
 use crate::engine::copy::Method;
-use crate::engine::settings::{EngineSettings, Reserve};
+use crate::engine::settings::{EngineSettings, Reserve, TpmSettings};
+use crate::guest::TrimSettings;
 use crate::policy::Rules;
 use crate::policy::glob::Pattern;
 use crate::policy::rotation::Policies;
@@ -64,7 +65,26 @@ pub(super) fn engine(settings: &Settings) -> EngineSettings {
             bytes: settings.target_reserve.bytes(),
             percent: settings.target_reserve_percent.get().into(),
         },
-        freeze: settings.text("VIRTNBD_FSFREEZE") != Some("false"),
+        consistency: match settings.consistency {
+            Consistency::Auto if !settings.fsfreeze.on => Consistency::Pause,
+            other => other,
+        },
+        vm_consistency: settings.vm_consistency.clone(),
+        freeze_paths: settings.fsfreeze_paths.as_slice().to_vec(),
+        trim: settings.enable_fstrim.on.then(|| TrimSettings {
+            minimum: Some(settings.fstrim_minimum.get()).filter(|bytes| *bytes > 0),
+            limit: settings.fstrim_timeout.duration(),
+            windows_limit: settings.fstrim_windows_timeout.duration(),
+        }),
+        trim_exclude: settings.trim_exclude.iter().map(|text| Pattern::new(text)).collect(),
+        tpm: settings.tpm_backup_enabled.on.then(|| TpmSettings {
+            state_dir: settings.swtpm_state_dir.as_path().to_owned(),
+            limit: settings.tpm_backup_timeout.duration(),
+        }),
+        recovery_keys: settings
+            .bitlocker_key_extraction
+            .on
+            .then(|| settings.bitlocker_exec_timeout.duration()),
         freeze_limit: settings.freeze_timeout.duration(),
         raw_disks: settings.backup_raw_disks.on,
         include_disks: settings.include_disks.as_slice().to_vec(),

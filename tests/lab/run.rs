@@ -261,7 +261,7 @@ impl Ended {
         lines.filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
     }
 
-    fn vm(&self) -> &Value {
+    pub fn vm(&self) -> &Value {
         &self.json["vms"][0]
     }
 }

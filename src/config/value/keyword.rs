@@ -211,3 +211,33 @@ impl Value for AutoRecovery {
         "yes, warn or no".to_owned()
     }
 }
+
+/// How a guest that runs is held still for the moment of the snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// Frozen by its agent where one answers, paused otherwise.
+    #[default]
+    Auto,
+    /// Frozen by its agent. Without one the backup is taken all the same, of the running guest, with a warning.
+    Freeze,
+    /// Paused; the agent is not asked.
+    Pause,
+    /// Not at all: the disks are saved as after a power cut.
+    None,
+}
+
+impl Value for Consistency {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "auto" => Some(Self::Auto),
+            "freeze" => Some(Self::Freeze),
+            "pause" => Some(Self::Pause),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "auto, freeze, pause or none".to_owned()
+    }
+}

@@ -10,7 +10,7 @@ mod keyword;
 mod quantity;
 
 pub use keyword::{
-    AutoRecovery, CompressionMethod, IoClass, LogFormat, LogLevel, ReplicaRule, RotationPolicy,
+    AutoRecovery, CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, ReplicaRule, RotationPolicy,
 };
 pub use quantity::{
     CompressLevel, Gibibytes, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, Seconds,
@@ -134,6 +134,40 @@ impl Value for DiskTargets {
 
     fn allowed() -> String {
         "disk targets such as vda,vdb, separated by commas".to_owned()
+    }
+}
+
+/// Mount points of a guest, in the order written, each once: `/srv` or `D:\\`. Empty means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountPoints(Vec<String>);
+
+impl MountPoints {
+    /// The mount points.
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl Value for MountPoints {
+    const EMPTY_IS_VALUE: bool = true;
+    const IS_LIST: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut points: Vec<String> = Vec::new();
+        for point in text.split(',').map(str::trim).filter(|point| !point.is_empty()) {
+            let drive = point.len() >= 2 && point.as_bytes()[0].is_ascii_alphabetic() && &point[1..2] == ":";
+            if point.chars().any(char::is_control) || !(point.starts_with('/') || drive) {
+                return None;
+            }
+            if !points.iter().any(|known| known == point) {
+                points.push(point.to_owned());
+            }
+        }
+        Some(Self(points))
+    }
+
+    fn allowed() -> String {
+        "mount points of the guest such as /,/srv or C:\\, separated by commas".to_owned()
     }
 }
 

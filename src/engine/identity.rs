@@ -1,0 +1,155 @@
+//! What a restore point holds besides disks, and when it is taken.
+//!
+//! The guest is asked before it is held still; the TPM's state is read while it is, so that it is that of the point;
+//! both become files of the point and are published with it. Nothing here fails a backup: it warns.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::cancel::Cancel;
+use super::observe::Observed;
+use super::publish::{self, PointFiles};
+use super::report::Report;
+use super::{BackupError, Engine, VmTarget};
+use crate::guest::{self, Agent};
+use crate::identity::{self, Owner, TpmError, TpmFolder, TpmState};
+use crate::libvirt::DomainState;
+
+/// What the hidden file beside each point begins with, that says what libvirt knows besides the definition.
+pub(super) const IDENTITY_PREFIX: &str = ".identity.";
+
+/// How long a TPM may change while the guest is held still; then it is read again afterwards.
+const HELD_LIMIT: Duration = Duration::from_millis(200);
+
+/// What is taken of one domain besides its disks.
+pub(super) struct Identity {
+    /// Where its emulated TPM keeps its state.
+    tpm_dir: Option<PathBuf>,
+    tpm: Option<TpmState>,
+    keys: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Identity {
+    /// Asks the guest, if it runs and its agent answers.
+    pub(super) fn ask(
+        engine: &Engine,
+        vm: &VmTarget,
+        observed: &Observed,
+        cancel: &Cancel,
+        report: &mut Report,
+    ) -> Self {
+        let tpm = engine.settings.tpm.as_ref();
+        let tpm_dir =
+            tpm.and_then(|tpm| identity::state_dir(&observed.config_xml, vm.domain.uuid(), &tpm.state_dir));
+        let mut found = Self { tpm_dir, tpm: None, keys: None };
+        let agent = Agent::of(&vm.domain);
+        let running = vm.domain.state().is_ok_and(|state| state == DomainState::Running);
+        if !running || !observed.facts.agent_channel || !agent.answers() {
+            return found;
+        }
+        report.os = agent.os_info().ok();
+        let Some(limit) = engine.settings.recovery_keys else { return found };
+        match guest::recovery_keys(&agent, limit, &|| cancel.stopped().is_some()) {
+            Ok(keys) => found.keys = keys,
+            Err(error) => {
+                report.warnings.push(format!("the BitLocker recovery keys could not be asked for: {error}"));
+            }
+        }
+        found
+    }
+
+    /// The partial names of the files it may write, for the journal.
+    pub(super) fn partial_names(&self, ident: &str) -> Vec<String> {
+        let tpm = self.tpm_dir.iter().flat_map(|dir| TpmFolder::file_names(ident, dir));
+        tpm.chain([file_name(ident)]).map(|name| publish::partial_name(&name)).collect()
+    }
+
+    /// Reads the TPM while the guest is held still. One that keeps changing all the same is left to [`Identity::add_to`].
+    pub(super) fn read_tpm_held(&mut self) {
+        self.tpm = self.tpm_dir.as_ref().and_then(|dir| TpmState::read(dir, HELD_LIMIT).ok());
+    }
+
+    /// Adds its files to the point `ident`; `parent` is the point it follows.
+    pub(super) fn add_to(
+        self,
+        engine: &Engine,
+        vm: &VmTarget,
+        (ident, parent): (&str, Option<&str>),
+        files: &mut PointFiles,
+        report: &mut Report,
+    ) -> Result<Option<TpmFolder>, BackupError> {
+        files.add_small(&file_name(ident), &libvirt_facts(vm, report))?;
+        let warned = |error: TpmError, report: &mut Report| {
+            report.warnings.push(format!("the TPM's state is not saved: {error}"));
+        };
+        let limit = engine.settings.tpm.as_ref().map_or(HELD_LIMIT, |tpm| tpm.limit);
+        let tpm = match (self.tpm, &self.tpm_dir) {
+            (None, Some(dir)) => TpmState::read(dir, limit).map_err(|e| warned(e, report)).ok(),
+            (read, _) => read,
+        };
+        // Recovery keys without a TPM have a folder too, but none that a restore script would take for a TPM's state.
+        let (tpm, source) = match (tpm, self.tpm_dir) {
+            (Some(tpm), Some(dir)) => (tpm, dir),
+            _ if self.keys.is_some() => {
+                (TpmState::default(), PathBuf::from("none: this VM has no emulated TPM"))
+            }
+            _ => return Ok(None),
+        };
+        let now = engine.clock.now();
+        let owner = Owner { domain: vm.domain.name(), uuid: vm.domain.uuid(), source: &source, now };
+        let folder = TpmFolder::new(&vm.chain_dir, ident, parent.is_some(), tpm, self.keys, &owner);
+        if let Err(error) = folder.prepare(&vm.chain_dir) {
+            report.warnings.push(format!("the TPM's state is not saved: {error}"));
+            return Ok(None);
+        }
+        for (name, content) in folder.files() {
+            files.add_secret(&name, content)?;
+        }
+        report.tpm = Some(folder.kind());
+        Ok(Some(folder))
+    }
+}
+
+/// What is left to do once the point is published.
+pub(super) fn settle(
+    engine: &Engine,
+    vm: &VmTarget,
+    observed: &Observed,
+    folder: Option<TpmFolder>,
+    parent: Option<&str>,
+    report: &mut Report,
+) {
+    let now = engine.clock.local();
+    if let Some(Err(error)) = folder.map(|folder| folder.link_newest(&vm.chain_dir, parent, &now)) {
+        let link = vm.chain_dir.join("tpm-state");
+        report.warnings.push(format!("{} does not lead to the newest TPM state: {error}", link.display()));
+    }
+    let (dir, name, period) = (&vm.chain_dir, vm.domain.name(), &vm.placement.period);
+    if let Err(error) = identity::keep_definition(dir, name, period, &observed.config_xml, &now) {
+        report.warnings.push(error.to_string());
+    }
+}
+
+fn file_name(ident: &str) -> String {
+    format!("{IDENTITY_PREFIX}{ident}.json")
+}
+
+/// What libvirt would lose with the domain, and what the guest says it is.
+fn libvirt_facts(vm: &VmTarget, report: &Report) -> Vec<u8> {
+    let domain = &vm.domain;
+    let checkpoints: Vec<_> = domain.checkpoints().unwrap_or_default().into_iter().map(|c| c.name).collect();
+    let facts = json!({
+        "name": domain.name(),
+        "uuid": domain.uuid(),
+        "autostart": domain.autostart().ok(),
+        "os": report.os,
+        "live_xml": domain.xml(false).ok(),
+        "inactive_xml": domain.xml(true).ok(),
+        "snapshots": domain.snapshots().unwrap_or_default(),
+        "checkpoints": checkpoints,
+    });
+    serde_json::to_vec_pretty(&facts).unwrap_or_default()
+}

@@ -1,0 +1,115 @@
+//! Has a guest give back unused blocks before its backup, so that there is less to save.
+//!
+//! What was freed is zero in the next increment, which costs next to nothing there. A trim that fails or is late never
+//! fails the backup.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::discard::{self, DiscardDisk};
+use super::{Agent, AgentError, GuestOs, TrimmedPath};
+
+/// How a guest is trimmed.
+#[derive(Clone, Debug)]
+pub struct TrimSettings {
+    /// Smallest free range worth it, in bytes; Linux only, `None` leaves it to the guest.
+    pub minimum: Option<u32>,
+    /// Time a guest may take.
+    pub limit: Duration,
+    /// The same for Windows, which trims more slowly.
+    pub windows_limit: Duration,
+}
+
+/// What a trim came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trimmed {
+    /// No disk of the domain passes discards on: nothing would be gained.
+    NoDiscard,
+    /// The guest gave back what it could.
+    Done {
+        /// What each file system gave.
+        paths: Vec<TrimmedPath>,
+        /// Sum of what is known, in bytes.
+        bytes: u64,
+    },
+    /// The agent refused, was silent, or the run is to stop.
+    Failed(String),
+}
+
+/// Trims the guest. `xml` is the definition of the running domain.
+pub fn trim(agent: &Agent<'_>, xml: &str, settings: &TrimSettings, stop: &dyn Fn() -> bool) -> Trimmed {
+    let vm = agent.domain().name();
+    let disks = discard::discard_disks(xml);
+    if disks.is_empty() {
+        tracing::info!(vm, "not trimmed: no disk has discard='unmap', so nothing would be given back");
+        return Trimmed::NoDiscard;
+    }
+    let info = agent.os_info();
+    let windows = info.as_ref().is_ok_and(|info| info.os == GuestOs::Windows);
+    let name = info.map_or_else(|_| "an unknown system".to_owned(), |info| info.name);
+    let (limit, minimum) = match windows {
+        true => (settings.windows_limit, None),
+        false => (settings.limit, settings.minimum),
+    };
+    if windows {
+        advise(vm, &disks);
+    }
+    let at_least = minimum.map_or_else(|| "any".to_owned(), |bytes| format!("{bytes} bytes"));
+    tracing::info!(
+        "trimming the guest ({name}), for {} s at most, free ranges of {at_least} or more",
+        limit.as_secs()
+    );
+    let since = Instant::now();
+    match agent.trim(minimum, limit, stop) {
+        Ok(paths) => report(vm, paths, since.elapsed()),
+        Err(error) => {
+            let how = match &error {
+                AgentError::Silent { .. } => {
+                    "the guest goes on with it; raise FSTRIM_TIMEOUT if it needs longer"
+                }
+                _ => "the backup goes on without",
+            };
+            tracing::warn!(vm, "the guest was not trimmed: {error}; {how}");
+            Trimmed::Failed(error.to_string())
+        }
+    }
+}
+
+fn report(vm: &str, paths: Vec<TrimmedPath>, took: Duration) -> Trimmed {
+    let mut bytes = 0_u64;
+    let mut errors = 0;
+    for TrimmedPath { path, outcome } in &paths {
+        match outcome {
+            Ok(Some(freed)) => {
+                bytes = bytes.saturating_add(*freed);
+                tracing::info!(vm, "trimmed {path}: {freed} bytes given back");
+            }
+            Ok(None) => tracing::info!(vm, "trimmed {path}; the guest does not say how much"),
+            Err(error) => {
+                errors += 1;
+                tracing::warn!(vm, "not trimmed {path}: {error}");
+            }
+        }
+    }
+    let (count, ms) = (paths.len(), took.as_millis());
+    tracing::info!(vm, "trimmed {count} file systems in {ms} ms: {bytes} bytes, {errors} errors");
+    Trimmed::Done { paths, bytes }
+}
+
+/// Tells how a Windows guest trims in seconds instead of many minutes.
+fn advise(vm: &str, disks: &[DiscardDisk]) {
+    let missing: Vec<_> = disks.iter().filter(|d| d.can_have_granularity && !d.has_granularity).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let targets: Vec<_> = missing.iter().map(|d| d.target.as_str()).collect();
+    let xml = discard::granularity_xml(missing.iter().filter_map(|d| d.alias.as_deref()));
+    tracing::warn!(
+        vm,
+        "Windows trims {} in small steps, which can take many minutes. Add this before </domain> (virsh edit), then shut \
+         the VM down and start it again:\n{xml}",
+        targets.join(", ")
+    );
+}

@@ -1,0 +1,158 @@
+//! What a restore point holds besides disks: the TPM of its own moment, the definition, what libvirt would lose.
+
+mod lab;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lab::{DiskSpec, Lab, Vm, VmSpec, must};
+
+const MIB: u64 = 1 << 20;
+const STATE: &str = "tpm2/tpm2-00.permall";
+
+/// A paused VM with an emulated TPM 2.0.
+fn vm_with_tpm(lab: &Lab) -> Vm {
+    let tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>";
+    let vm = lab.define(&VmSpec::new("tpm").disk(DiskSpec::new("vda", MIB)).devices_xml(tpm));
+    vm.start_paused();
+    vm
+}
+
+fn uuid(vm: &Vm) -> String {
+    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "domuuid", vm.name()])).trim().to_owned()
+}
+
+fn swtpm_dir(vm: &Vm) -> PathBuf {
+    Path::new("/var/lib/libvirt/swtpm").join(uuid(vm))
+}
+
+/// Gives the VM another TPM: libvirt makes a new one at the next start.
+fn replace_tpm(vm: &Vm) {
+    vm.destroy();
+    fs::remove_dir_all(swtpm_dir(vm)).expect("the state can be removed");
+    vm.start_paused();
+}
+
+/// Whether a member of group `backup` who is not root can read a file.
+fn group_can_read(path: &Path) -> bool {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=nobody", "--regid=backup", "--clear-groups", "cat"]).arg(path);
+    command.output().expect("setpriv runs").status.success()
+}
+
+#[test]
+fn each_point_has_the_tpm_of_its_own_moment() {
+    let lab = Lab::new("tpm");
+    lab.configure(&[]);
+    let vm = vm_with_tpm(&lab);
+    let state = || fs::read(swtpm_dir(&vm).join(STATE)).expect("swtpm keeps its state");
+    let first = state();
+    assert_eq!(lab.run_well(&vm).report("tpm"), "saved");
+    let chain = lab.chain_dir(&vm);
+    let at = |number: u32| chain.join(format!(".tpm-state.virtnbdbackup.{number}"));
+    assert_eq!(lab.run_well(&vm).report("tpm"), "unchanged");
+    assert_eq!(fs::read_link(at(1)).ok().as_deref(), Some(Path::new(".tpm-state.virtnbdbackup.0")));
+    replace_tpm(&vm);
+    let second = state();
+    assert_ne!(first, second);
+    let ended = lab.run_well(&vm);
+    assert_eq!((ended.report("tpm").as_str(), ended.level().as_str()), ("saved", "incremental 2"));
+    for (number, want) in [(0, &first), (1, &first), (2, &second)] {
+        assert_eq!(&fs::read(at(number).join(STATE)).expect("each point has its own"), want, "{number}");
+    }
+    // Where restore scripts look, and as they look: a link to a folder, with the UUID in a text beside it.
+    let newest = chain.join("tpm-state");
+    assert!(newest.is_symlink() && chain.join(".tpm-backup-marker").exists());
+    assert_eq!(fs::read(newest.join(STATE)).ok(), Some(second.clone()));
+    let text = fs::read_to_string(newest.join("BACKUP_METADATA.txt")).expect("the text is there");
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("VM UUID:"));
+    assert_eq!(line.map(str::trim), Some(uuid(&vm).as_str()), "{text}");
+    let copy = lab.path().join("restored");
+    fs::create_dir(&copy).expect("the lab has room");
+    must(Command::new("cp").arg("-a").arg(newest.join("tpm2")).arg(&copy));
+    assert_eq!(fs::read(copy.join(STATE)).ok(), Some(second));
+}
+
+#[test]
+fn the_tpm_is_for_root_alone_and_goes_with_its_chain() {
+    let lab = Lab::new("tpm_modes");
+    lab.configure(&[]);
+    must(Command::new("chmod").arg("o+x").args(lab.path().ancestors().take(1)));
+    let vm = vm_with_tpm(&lab);
+    lab.run_well(&vm);
+    let chain = lab.chain_dir(&vm);
+    for folder in [lab.backup_path().as_path(), chain.parent().expect("a VM's folder"), &chain] {
+        must(Command::new("chgrp").arg("backup").arg(folder));
+        must(Command::new("chmod").arg("2750").arg(folder));
+    }
+    replace_tpm(&vm);
+    lab.run_well(&vm);
+    let folder = chain.join(".tpm-state.virtnbdbackup.1");
+    for path in [&folder, &folder.join("tpm2"), &folder.join(STATE), &folder.join("BACKUP_METADATA.txt")] {
+        let meta = fs::metadata(path).expect("it is there");
+        let want = if meta.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(
+            (meta.uid(), meta.gid(), meta.permissions().mode() & 0o7777),
+            (0, 0, want),
+            "{}",
+            path.display()
+        );
+    }
+    assert!(!group_can_read(&chain.join("tpm-state").join(STATE)));
+    // A chain that cannot go on is archived with all of it, as closed as before.
+    fs::remove_file(chain.join("vda.full.data")).expect("damage");
+    assert_eq!(lab.run_well(&vm).level(), "full");
+    let archives: Vec<_> = fs::read_dir(chain.join(".archives")).expect("an archive").flatten().collect();
+    let archive = archives[0].path();
+    for number in 0..2 {
+        let old = archive.join(format!(".tpm-state.virtnbdbackup.{number}"));
+        assert_eq!(fs::metadata(&old).expect("moved along").permissions().mode() & 0o7777, 0o700);
+        assert!(old.join(STATE).exists());
+    }
+    assert!(archive.join("tpm-state").join(STATE).exists() && chain.join("tpm-state").join(STATE).exists());
+    assert!(!chain.join(".tpm-state.virtnbdbackup.1").exists());
+}
+
+#[test]
+fn the_definition_and_what_libvirt_would_lose_are_kept() {
+    let lab = Lab::new("definition");
+    lab.configure(&[]);
+    let vm = lab.paused_vm("vm", &[DiskSpec::new("vda", MIB)]);
+    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "autostart", vm.name()]));
+    lab.run_well(&vm);
+    lab.run_well(&vm);
+    let chain = lab.chain_dir(&vm);
+    let names = || {
+        let entries = fs::read_dir(chain.join("config")).expect("definitions").flatten();
+        let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().expect("text")).collect();
+        names.sort();
+        names
+    };
+    let kept = names();
+    assert_eq!(kept.len(), 2, "one definition, and it is the first: {kept:?}");
+    assert!(
+        kept[1].ends_with("_FIRST.xml") && kept.iter().all(|name| name.starts_with(vm.name())),
+        "{kept:?}"
+    );
+    must(Command::new("virsh").args([
+        "-q",
+        "-c",
+        "qemu:///system",
+        "desc",
+        vm.name(),
+        "--config",
+        "changed",
+    ]));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    lab.run_well(&vm);
+    assert_eq!(names().len(), 3, "another definition is kept");
+    let file = chain.join(".identity.virtnbdbackup.1.json");
+    let facts: serde_json::Value = serde_json::from_slice(&fs::read(file).expect("facts")).expect("JSON");
+    assert_eq!((&facts["name"], &facts["autostart"]), (&vm.name().into(), &true.into()));
+    assert_eq!(facts["checkpoints"].as_array().map(Vec::len), Some(2), "{facts}");
+    for xml in ["live_xml", "inactive_xml"] {
+        assert!(facts[xml].as_str().is_some_and(|xml| xml.contains("<domain")), "{xml}");
+    }
+}
