@@ -108,11 +108,10 @@ fn play_agent(vm: &Vm, script: &str) {
     for byte in player.bytes() {
         encoded += &format!("\\\\0{byte:03o}");
     }
-    let place = "while pid=$(pidof qemu-ga real-qemu-ga); do kill $pid; done; exec /usr/sbin/qemu-ga";
     let install =
         format!("printf '%b' \"{encoded}\" >/player && chmod 755 /player && mv /player /usr/sbin/qemu-ga");
     assert_eq!(vm.guest_exec(&install).0, 0);
-    vm.guest_spawn(&format!("sleep 0.3; {place}"));
+    vm.guest_spawn("sleep 0.3; kill $(pidof qemu-ga)");
     std::thread::sleep(Duration::from_secs(2));
     vm.wait_for_agent();
 }

@@ -90,7 +90,7 @@ pub trait RunWatch: Sync {
 #[derive(Debug)]
 pub enum VmResult {
     /// Well. Nothing was copied when it was skipped.
-    Done(Report),
+    Done(Box<Report>),
     /// Not.
     Failed(BackupError),
     /// It cannot have a folder.
@@ -302,6 +302,7 @@ impl Session {
         let (policy, chosen_by) = self.policies.of(domain.name());
         let target = self.place(domain, policy);
         let place = target.as_ref().ok().and_then(Option::as_ref).map(Place::of);
+<<<<<<< HEAD
         let (result, tries) = match target {
             _ if cancel.stopped().is_some() => (VmResult::NotBegun, 0),
             Err(e) => (VmResult::NoFolder(e), 0),
@@ -312,6 +313,16 @@ impl Session {
                 let (result, tries) = tries::until_well(domain.name(), self.retries, cancel, once);
                 (result.map_or_else(VmResult::Failed, VmResult::Done), tries)
             }
+=======
+        let result = match target {
+            _ if cancel.stopped().is_some() => VmResult::NotBegun,
+            Err(e) => VmResult::NoFolder(e),
+            Ok(None) => VmResult::Excluded(chosen_by),
+            Ok(Some(vm)) => match engine.backup(&vm, watch.vm_begin(domain.name()).as_ref(), cancel) {
+                Ok(report) => VmResult::Done(Box::new(report)),
+                Err(e) => VmResult::Failed(e),
+            },
+>>>>>>> 0f793e0 (Box the report; start the played agent as init starts the real one)
         };
         let domain = domain.name().to_owned();
         let outcome = VmOutcome { domain, policy, place, result, took: since.elapsed(), tries };
