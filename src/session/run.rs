@@ -302,7 +302,6 @@ impl Session {
         let (policy, chosen_by) = self.policies.of(domain.name());
         let target = self.place(domain, policy);
         let place = target.as_ref().ok().and_then(Option::as_ref).map(Place::of);
-<<<<<<< HEAD
         let (result, tries) = match target {
             _ if cancel.stopped().is_some() => (VmResult::NotBegun, 0),
             Err(e) => (VmResult::NoFolder(e), 0),
@@ -311,18 +310,8 @@ impl Session {
                 let disks = watch.vm_begin(domain.name());
                 let once = |failed| engine.backup(&VmTarget { failed, ..vm.clone() }, disks.as_ref(), cancel);
                 let (result, tries) = tries::until_well(domain.name(), self.retries, cancel, once);
-                (result.map_or_else(VmResult::Failed, VmResult::Done), tries)
+                (result.map_or_else(VmResult::Failed, |report| VmResult::Done(Box::new(report))), tries)
             }
-=======
-        let result = match target {
-            _ if cancel.stopped().is_some() => VmResult::NotBegun,
-            Err(e) => VmResult::NoFolder(e),
-            Ok(None) => VmResult::Excluded(chosen_by),
-            Ok(Some(vm)) => match engine.backup(&vm, watch.vm_begin(domain.name()).as_ref(), cancel) {
-                Ok(report) => VmResult::Done(Box::new(report)),
-                Err(e) => VmResult::Failed(e),
-            },
->>>>>>> 0f793e0 (Box the report; start the played agent as init starts the real one)
         };
         let domain = domain.name().to_owned();
         let outcome = VmOutcome { domain, policy, place, result, took: since.elapsed(), tries };
