@@ -27,9 +27,9 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<String>> {
         let belongs = if entry.file_type()?.is_dir() {
             matches!(name.as_str(), "checkpoints" | "config" | "tpm-state") || is_tpm_folder(&name)
         } else if name.starts_with('.') {
-            matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json")
-                || name.starts_with(IDENTITY_PREFIX)
-                || is_tpm_folder(&name) && !name.ends_with(".partial")
+            let known = matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json");
+            (known || name.starts_with(IDENTITY_PREFIX) || is_tpm_folder(&name))
+                && !name.ends_with(".partial")
         } else {
             !name.ends_with(".partial") && name != "chain-manifest.json"
         };
