@@ -62,8 +62,10 @@ impl History {
         let verified = verify(lab, set);
         let good: Vec<_> = verified["good_points"].as_array().into_iter().flatten().collect();
         let findings: Vec<_> = verified["findings"].as_array().into_iter().flatten().collect();
-        let of_sidecars =
-            findings.iter().filter(|found| found["file"].as_str().is_some_and(|f| f.ends_with(".idx")));
+        // A run that was killed may leave one before its stream, which is a warning until the next run.
+        let of_sidecars = findings.iter().filter(|found| {
+            found["level"] == "damage" && found["file"].as_str().is_some_and(|file| file.ends_with(".idx"))
+        });
         assert_eq!(of_sidecars.count(), 0, "{verified:#}");
         for (number, disks) in self.points.iter().enumerate() {
             let point = format!("virtnbdbackup.{number}");
