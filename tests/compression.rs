@@ -150,6 +150,8 @@ fn each_method_for_old_readers_is_restored_by_all_of_them() {
     for (name, keys, coding) in [
         ("plain", vec![("COMPRESSION", "none")], Value::Null),
         ("lz4", vec![("COMPRESSION", "lz4"), ("COMPRESSION_LEVEL", "12")], Value::from("lz4")),
+        // Frames of several levels in one stream.
+        ("auto", vec![("COMPRESSION", "auto")], Value::from("lz4")),
     ] {
         let lab = Lab::new(name);
         lab.configure(&keys);
@@ -165,4 +167,20 @@ fn each_method_for_old_readers_is_restored_by_all_of_them() {
                 .expect("info is JSON");
         assert!(info.to_string().contains(&format!("\"compression\":{coding}")), "{info:#}");
     }
+}
+
+#[test]
+fn a_run_tells_which_stage_was_the_bottleneck() {
+    let lab = Lab::new("stages");
+    // A target that takes a MiB a second, and content that does not compress: writing is what takes the time.
+    lab.configure(&[("COMPRESSION", "none"), ("TARGET_BANDWIDTH_MIB", "1")]);
+    let vm = lab.paused_vm("stages", &[DiskSpec::new("vda", 4 * MIB)]);
+    vm.write_bytes("vda", 0, &text_of(3 * MIB as usize)).expect("a write");
+    let ended = lab.run_well(&vm);
+    assert!(ended.log.contains("bottleneck: writing (guest reads "), "{}", ended.log);
+    let disks: Value = serde_json::from_str(&ended.report("disks")).expect("disks are JSON");
+    let stages = &disks[0]["stages"];
+    assert_eq!(stages["bottleneck"], "writing", "{disks:#}");
+    assert!(stages["writing_percent"].as_u64().is_some_and(|percent| percent > 50), "{disks:#}");
+    assert!(stages["copy_ms"].as_u64().is_some_and(|took| took > 1000), "{disks:#}");
 }

@@ -27,8 +27,9 @@ pub(super) fn one_line(report: &Report, took: Duration) -> String {
     };
     let archived = report.archived_to.as_ref();
     let archived = archived.map_or(String::new(), |to| format!(", previous chain moved to {}", to.display()));
+    let stages = report.stages().map_or(String::new(), |stages| format!("; {stages}"));
     format!(
-        "{level} of {} disk(s) done in {:.2} s: {} written ({}; {how}){archived}",
+        "{level} of {} disk(s) done in {:.2} s: {} written ({}; {how}){archived}{stages}",
         report.disks.len(),
         took.as_secs_f64(),
         human(report.file_bytes()),

@@ -190,7 +190,7 @@ pub(super) fn add_disks(
     report: &mut Report,
 ) -> Result<Vec<OpenSidecar>, BackupError> {
     let mut sidecars = Vec::new();
-    for CopiedDisk { target, file: name, sidecar: plan, copied } in copied {
+    for CopiedDisk { target, file: name, sidecar: plan, copied, stages } in copied {
         let (file_bytes, data_bytes, identity, writer) = match copied {
             Copied::Stream { stream, sidecar } => {
                 files.add_stream(&name, &stream.file)?;
@@ -207,7 +207,7 @@ pub(super) fn add_disks(
             }
         };
         sidecars.push(OpenSidecar { plan, target: target.clone(), stream: identity, writer });
-        report.disks.push(DiskReport { target, file: name, file_bytes, data_bytes });
+        report.disks.push(DiskReport { target, file: name, file_bytes, data_bytes, stages });
     }
     Ok(sidecars)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::copy::Stages;
 use super::disk::Skipped;
 use crate::guest::{OsInfo, Trimmed};
 use crate::identity::TpmKept;
@@ -36,6 +37,8 @@ pub struct DiskReport {
     pub file_bytes: u64,
     /// Bytes of the disk that it holds.
     pub data_bytes: u64,
+    /// How busy each stage of the copy was.
+    pub stages: Stages,
 }
 
 /// What a run did to one domain.
@@ -71,7 +74,7 @@ pub struct Report {
     pub archived_to: Option<std::path::PathBuf>,
 }
 
-fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u128(duration.as_millis())
 }
 
@@ -93,6 +96,11 @@ impl Report {
             points: 0,
             archived_to: None,
         }
+    }
+
+    /// How busy the stages were while the disk was copied that took longest.
+    pub fn stages(&self) -> Option<Stages> {
+        self.disks.iter().map(|disk| disk.stages).max_by_key(|stages| stages.took)
     }
 
     /// Bytes written to the target.

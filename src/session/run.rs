@@ -251,7 +251,7 @@ impl Session {
     fn engine(&self, fail_points: FailPoints) -> Result<Engine, SessionError> {
         let threads = thread::available_parallelism().map_or(2, usize::from);
         let shared = Shared {
-            compressors: Arc::new(Compressors::start(threads)),
+            compressors: Arc::new(Compressors::start(threads, self.settings.method)),
             budget: Budget::new(FRAME_BUDGET),
             rate: Arc::new(Rate::new(self.bytes_per_second)),
         };

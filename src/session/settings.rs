@@ -46,7 +46,7 @@ impl Retries {
 fn method(CompressionChoice { method, level }: CompressionChoice) -> Method {
     match method {
         CompressionMethod::None => Method::Plain,
-        CompressionMethod::Auto => Method::Fixed(Compression::Lz4(1)),
+        CompressionMethod::Auto => Method::Auto,
         CompressionMethod::Lz4 => Method::Fixed(Compression::Lz4(level)),
         CompressionMethod::Zstd => Method::Fixed(Compression::Zstd(level)),
     }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::{Copied, CopyError, DiskTask, Shared, SidecarPlan, copy_disk};
+use super::{Copied, CopyError, DiskTask, Shared, SidecarPlan, Stages, copy_disk};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::joined;
 use crate::engine::watch::Watch;
@@ -18,6 +18,8 @@ pub struct CopiedDisk {
     pub sidecar: SidecarPlan,
     /// The file.
     pub copied: Copied,
+    /// How busy each stage of the copy was.
+    pub stages: Stages,
 }
 
 /// Copies all disks. One disk lost is the point lost: the first failure stops the others and is the one reported.
@@ -34,7 +36,8 @@ pub fn copy_all(
             cancel.stop(StopReason::OtherFailure);
         }
         let (target, file, sidecar) = (task.target.clone(), task.file.clone(), task.sidecar.clone());
-        Ok(CopiedDisk { target, file, sidecar, copied: copied? })
+        let (copied, stages) = copied?;
+        Ok(CopiedDisk { target, file, sidecar, copied, stages })
     };
     let results: Vec<Result<CopiedDisk, CopyError>> = thread::scope(|scope| {
         let threads: Vec<_> = tasks.iter().map(|task| scope.spawn(move || copy_one(task))).collect();

@@ -2,11 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use vmstream::stream::Compression;
 use vmstream::stream::codec;
 
+use super::effort::Effort;
+use super::meter::Busy;
+use super::method::Method;
 use super::{
     Content, CopyError, DiskTask, FRAME_LEN, Granules, Piece, PlainSums, SinkPlan, StoredSums, Sums, ToWriter,
 };
@@ -31,6 +35,9 @@ struct Job {
 pub struct Compressors {
     jobs: Sender<Job>,
     spare: Arc<Spare>,
+    effort: Option<Arc<Effort>>,
+    busy: Arc<Busy>,
+    threads: usize,
 }
 
 /// Buffers that were used before.
@@ -60,26 +67,41 @@ pub(super) struct Lane {
     jobs: Sender<Job>,
     pieces: Sender<ToWriter>,
     spare: Arc<Spare>,
+    effort: Option<Arc<Effort>>,
+    began: Instant,
 }
 
 impl Compressors {
-    /// Starts `threads` threads.
-    pub fn start(threads: usize) -> Self {
+    /// Starts `threads` threads. `method` tells whether they choose the level of each frame.
+    pub fn start(threads: usize, method: Method) -> Self {
+        let effort = (method == Method::Auto).then(|| Arc::new(Effort::new()));
+        let busy = Arc::new(Busy::default());
         let (jobs, queue) = bounded::<Job>(threads * 2);
         let spare = Arc::new(Spare::default());
         for i in 0..threads {
             let queue = queue.clone();
-            let body = move || work(&queue);
+            let busy = Arc::clone(&busy);
+            let body = move || work(&queue, &busy);
             // A machine that cannot start one thread more still has the others; with none, submitting fails.
             let _ = thread::Builder::new().name(format!("compress-{i}")).spawn(body);
         }
-        Self { jobs, spare }
+        Self { jobs, spare, effort, busy, threads }
     }
 
     /// A lane for one disk.
     pub(super) fn lane(&self, sink: &SinkPlan, pieces: Sender<ToWriter>) -> Lane {
         let (compression, granules) = (sink.compression(), sink.granules());
-        Lane { compression, granules, jobs: self.jobs.clone(), pieces, spare: Arc::clone(&self.spare) }
+        let (jobs, spare, effort) = (self.jobs.clone(), Arc::clone(&self.spare), self.effort.clone());
+        Lane { compression, granules, jobs, pieces, spare, effort, began: Instant::now() }
+    }
+
+    /// How long they have worked so far, all threads together.
+    pub(super) fn worked(&self) -> Duration {
+        self.busy.total()
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.threads
     }
 }
 
@@ -105,23 +127,29 @@ impl Lane {
     }
 }
 
-fn work(queue: &Receiver<Job>) {
+fn work(queue: &Receiver<Job>, busy: &Busy) {
+    let mut free_since = Instant::now();
     for job in queue {
+        // Nobody waits for a copy that has not begun.
+        let waited = free_since.max(job.lane.began).elapsed();
+        let began = Instant::now();
         if job.cancel.stopped().is_some() {
             continue;
         }
         let lane = job.lane.clone();
-        let sent = match frame(job) {
+        let sent = match frame(job, waited) {
             Ok(piece) => lane.pieces.send(ToWriter::Piece(piece)),
             Err(error) => lane.pieces.send(ToWriter::Failed(error)),
         };
         // A writer that is gone has failed and said why.
         drop(sent);
+        busy.add(began.elapsed());
+        free_since = Instant::now();
     }
 }
 
 /// What the file will store of a frame: nothing but its length when all of it is zero.
-fn frame(job: Job) -> Result<Piece, CopyError> {
+fn frame(job: Job, waited: Duration) -> Result<Piece, CopyError> {
     let Job { lane, target, seq, start, plain, permit, .. } = job;
     let plain_len = plain.len() as u64;
     let content = if is_zero(&plain) {
@@ -130,11 +158,18 @@ fn frame(job: Job) -> Result<Piece, CopyError> {
     } else if let Some(compression) = lane.compression {
         let plain_sums = PlainSums::of(start, &plain, lane.granules);
         let mut stored = Vec::with_capacity(plain.len() / 2);
+        let effort = lane.effort.as_deref();
+        let compression =
+            effort.map_or(compression, |effort| Compression::Lz4(effort.level(waited, plain.len())));
+        let began = Instant::now();
         codec::compress(&plain, compression, &mut stored).map_err(|source| CopyError::Compress {
             target,
             at: start,
             source,
         })?;
+        if let Some(effort) = effort {
+            effort.spent(compression.level(), plain_len, began.elapsed());
+        }
         lane.spare.give(plain);
         let sums = Sums { plain: plain_sums, stored: StoredSums::of(&stored) };
         Content::Data { plain_len, stored, sums }

@@ -3,6 +3,8 @@
 use vmstream::chain::StreamSuffix;
 use vmstream::stream::Compression;
 
+use super::effort::QUICK;
+
 /// How the streams of a run are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -10,6 +12,9 @@ pub enum Method {
     Plain,
     /// Every frame alike.
     Fixed(Compression),
+    /// LZ4 at its quickest, and harder only while compressors and processors would otherwise wait. One stream has frames of
+    /// several levels, which every reader reads.
+    Auto,
 }
 
 impl Method {
@@ -18,6 +23,7 @@ impl Method {
         match self {
             Self::Plain => None,
             Self::Fixed(compression) => Some(compression),
+            Self::Auto => Some(Compression::Lz4(QUICK)),
         }
     }
 

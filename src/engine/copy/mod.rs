@@ -12,7 +12,9 @@
 
 mod all;
 mod compress;
+mod effort;
 mod error;
+mod meter;
 mod method;
 mod reader;
 mod scout;
@@ -28,8 +30,11 @@ use crossbeam_channel::bounded;
 pub use all::{CopiedDisk, copy_all};
 pub use compress::Compressors;
 pub use error::CopyError;
+pub use meter::{Stage, Stages};
 pub use method::Method;
 pub use sink::{Copied, SinkPlan};
+
+use meter::Meter;
 
 use vmstream::sidecar::{Digest, Granules, PlainSums, StoredSums};
 
@@ -191,8 +196,10 @@ pub fn copy_disk(
     shared: &Shared,
     watch: &dyn Watch,
     cancel: &Cancel,
-) -> Result<Copied, CopyError> {
+) -> Result<(Copied, Stages), CopyError> {
     let cancel = cancel.child();
+    let compressors = &shared.compressors;
+    let meter = &Meter::begin(compressors.worked());
     let first_error = FirstError { slot: Mutex::new(None), cancel: cancel.clone() };
     let (op_tx, op_rx) = bounded::<ReadOp>(QUEUED_READS);
     let (piece_tx, piece_rx) = bounded::<ToWriter>(QUEUED_PIECES);
@@ -203,13 +210,14 @@ pub fn copy_disk(
             let (ops, lane) = (op_rx.clone(), lane.clone());
             scope.spawn(move || {
                 let _ended = StopOnPanic(cancel);
-                note.note(reader::read_all(task, &ops, &lane, cancel))
+                note.note(reader::read_all(task, &ops, &lane, &meter.reading, cancel))
             });
         }
         drop((op_rx, lane));
         scope.spawn(move || note.note(scout::survey(task, &shared.budget, &op_tx, &piece_tx, watch, cancel)));
         let _ended = StopOnPanic(cancel);
-        note.note(writer::write_all(task, &piece_rx, &shared.rate, watch, cancel))
+        note.note(writer::write_all(task, &piece_rx, &shared.rate, &meter.writing, watch, cancel))
     });
-    first_error.into_result(copied)
+    let stages = meter.end(compressors.worked(), compressors.threads());
+    first_error.into_result(copied).map(|copied| (copied, stages))
 }

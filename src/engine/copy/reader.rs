@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::compress::Lane;
+use super::meter::Busy;
 use super::{CopyError, DiskTask, READS_IN_FLIGHT, ReadOp};
 use crate::engine::budget::Permit;
 use crate::engine::cancel::Cancel;
@@ -19,6 +20,7 @@ pub(super) fn read_all(
     task: &DiskTask,
     ops: &Receiver<ReadOp>,
     lane: &Lane,
+    busy: &Busy,
     cancel: &Cancel,
 ) -> Result<(), CopyError> {
     let failed = |source: NbdError| CopyError::Read { target: task.target.clone(), source: Box::new(source) };
@@ -41,7 +43,7 @@ pub(super) fn read_all(
             }
             continue;
         }
-        let done = match connection.wait(WAIT) {
+        let done = match busy.during(|| connection.wait(WAIT)) {
             Err(e) if e.is_timeout() => Vec::new(),
             other => other.map_err(failed)?,
         };

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::meter::Busy;
 use super::sink::{Copied, Sink};
 use super::{Content, CopyError, DiskTask, Piece, ToWriter};
 use crate::engine::cancel::{Cancel, StopReason};
@@ -22,6 +23,7 @@ pub(super) fn write_all(
     task: &DiskTask,
     arriving: &Receiver<ToWriter>,
     rate: &Rate,
+    busy: &Busy,
     watch: &dyn Watch,
     cancel: &Cancel,
 ) -> Result<Copied, CopyError> {
@@ -44,13 +46,15 @@ pub(super) fn write_all(
             Err(RecvTimeoutError::Disconnected) => return Err(StopReason::OtherFailure.into()),
         }
         while let Some(piece) = waiting.remove(&next) {
-            rate.take(piece.stored_len(), cancel)?;
-            write_one(&mut sink, piece, task, watch)?;
+            busy.during(|| {
+                rate.take(piece.stored_len(), cancel)?;
+                write_one(&mut sink, piece, task, watch)
+            })?;
             next += 1;
             last_progress = Instant::now();
         }
     }
-    sink.finish()
+    busy.during(|| sink.finish())
 }
 
 fn write_one(sink: &mut Sink, piece: Piece, task: &DiskTask, watch: &dyn Watch) -> Result<(), CopyError> {
