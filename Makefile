@@ -14,7 +14,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 help:
 	@echo 'make demo     back up, change, back up again, verify, restore and compare three throw-away VMs'
 	@echo 'make test     everything that CI runs: format, lints, build, unit, property, lab and interop tests'
-	@echo 'make bench    speed and memory, beside virtnbdbackup (BENCH_GIB=5.9 BENCH_RUNS=3)'
+	@echo 'make bench    speed and memory, beside virtnbdbackup (BENCH_GIB=5.9 BENCH_RUNS=5)'
 	@echo 'make bench-micro  speed of the single pieces: frames, zeros, LZ4 and zstd, checksums, block map, extents'
 	@echo 'make fuzz     each reader of foreign bytes on broken input, FUZZ_SECONDS=60 for each of them'
 	@echo 'make soak     flipped bytes and the model test for much longer (DAMAGE_FLIPS, MODEL_STEPS=$(MODEL_STEPS), …_SEED)'
@@ -38,6 +38,7 @@ test:
 bench:
 	scripts/install-deps.sh lab
 	cargo build --locked --release --workspace
+	cargo build --locked --release -p vmstream --example make_chain
 	benches/compare.sh
 
 bench-micro:

@@ -173,7 +173,7 @@ fn each_method_for_old_readers_is_restored_by_all_of_them() {
 fn a_run_tells_which_stage_was_the_bottleneck() {
     let lab = Lab::new("stages");
     // A target that takes a MiB a second, and content that does not compress: writing is what takes the time.
-    lab.configure(&[("COMPRESSION", "none"), ("TARGET_BANDWIDTH_MIB", "1")]);
+    lab.configure(&[("COMPRESSION", "none"), ("TARGET_BANDWIDTH", "1")]);
     let vm = lab.paused_vm("stages", &[DiskSpec::new("vda", 4 * MIB)]);
     vm.write_bytes("vda", 0, &text_of(3 * MIB as usize)).expect("a write");
     let ended = lab.run_well(&vm);
