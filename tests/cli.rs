@@ -549,3 +549,123 @@ fn a_dry_run_names_the_leftovers_of_a_killed_run_and_leaves_them() {
     let raw = extract(&lab, &lab.chain_dir(&vm), "vda", None);
     assert_eq!(vm.shadow("vda").equals(&raw), Ok(()));
 }
+
+#[test]
+fn a_status_tells_how_each_vm_stands() {
+    let lab = Lab::new("status");
+    lab.configure(&[]);
+    let [one, two] = two_vms(&lab);
+    lab.run_well(&one);
+    let before = World::of(&lab, &[&one, &two]);
+    let both = format!("{},{}", one.name(), two.name());
+    let output = lab.vmbackup(&["--status", "--json", "--vm", &both]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let of = |n: usize| &json["vms"][n];
+    assert_eq!(
+        [&of(0)["vm"], &of(0)["health"], &of(0)["policy"]],
+        [one.name(), "good", "monthly"],
+        "{json:#}"
+    );
+    assert_eq!((&of(0)["chain"]["points"], &of(0)["defined"]), (&1.into(), &true.into()), "{json:#}");
+    assert!(of(0)["last_success"].is_string() && of(0)["next_period"].is_string(), "{json:#}");
+    assert_eq!([&of(1)["vm"], &of(1)["health"]], [two.name(), "no_backup"], "{json:#}");
+    let output = lab.vmbackup(&["--status", "--vm", one.name()]);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = table.lines().collect();
+    let head: Vec<&str> = lines[0].split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(
+        head,
+        ["VM", "POLICY", "LAST SUCCESS", "NEXT PERIOD", "CHAIN", "POINTS", "SIZE", "HEALTH", "REMARK"]
+    );
+    assert!(lines.len() == 2 && lines[1].starts_with(one.name()) && lines[1].contains("good"), "{table}");
+    assert!(World::of(&lab, &[&one, &two]) == before, "a question changed something");
+    refused(&lab, &[&one], &["--status", "--vm", "nobody"], VM, &["Error: VM nobody"]);
+
+    // Without the database and the daemon the disk still tells.
+    let uri = format!("qemu+unix:///system?socket={}", lab.path().join("no-socket").display());
+    lab.configure(&[("LIBVIRT_URI", &uri)]);
+    fs::remove_file(lab.backup_path().join("_state/vmbackup.db")).expect("a database");
+    let output = lab.vmbackup(&["--status", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&json["vms"][0]["vm"], &json["vms"][0]["defined"]), (&one.name().into(), &Value::Null));
+}
+
+#[test]
+fn a_check_finds_what_is_wrong_and_how_to_mend_it() {
+    let lab = Lab::new("check");
+    lab.configure(&[("LOG_LEVEL", "warn")]);
+    let [one, two] = two_vms(&lab);
+    let before = World::of(&lab, &[&one, &two]);
+    let check = |code: i32| {
+        let output = lab.vmbackup(&["--check", "--vm", one.name()]);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = check(0);
+    let file = lab.config_dir().join("default/vmbackup.conf");
+    for words in [
+        format!("{}:6:", file.display()),
+        "PARALLEL_VMS ".to_owned(),
+        "default".to_owned(),
+        "ok    qemu-img: qemu-img version".to_owned(),
+        "ok    libvirt: ".to_owned(),
+        format!("ok    BACKUP_PATH: {}", lab.backup_path().display()),
+        format!("ok    VM: {}: full (", one.name()),
+        "Backups can work".to_owned(),
+    ] {
+        assert!(said.contains(&words), "no {words:?} in {said}");
+    }
+    let output = lab.vmbackup(&["--check", "--json", "--vm", one.name()]);
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(
+        json["findings"].as_array().expect("a list").iter().all(|one| one["grade"] == "good"),
+        "{json:#}"
+    );
+    assert!(World::of(&lab, &[&one, &two]) == before, "a question changed something");
+
+    virsh(&["checkpoint-create-as", one.name(), "mine"]);
+    let said = check(VM);
+    assert!(said.contains("BAD   VM: ") && said.contains("virsh checkpoint-delete"), "{said}");
+    virsh(&["checkpoint-delete", one.name(), "mine"]);
+    let missing = lab.path().join("not-mounted");
+    lab.configure(&[("VIRTNBD_SCRATCH_DIR", missing.to_str().expect("text"))]);
+    let said = check(STORAGE);
+    let fix = format!("does not exist\n      → mount it, or: mkdir -p '{}'", missing.display());
+    assert!(said.contains("BAD   VIRTNBD_SCRATCH_DIR") && said.contains(&fix), "{said}");
+    lab.configure(&[("BACKUP_PATH", missing.to_str().expect("text"))]);
+    check(STORAGE);
+    assert!(!missing.exists(), "it is never created");
+    let uri = format!("qemu+unix:///system?socket={}", lab.path().join("no-socket").display());
+    lab.configure(&[("LIBVIRT_URI", &uri)]);
+    let said = check(TOOL);
+    assert!(said.contains("BAD   libvirt") && said.contains("→ systemctl start"), "{said}");
+    lab.configure(&[]);
+    let output = lab.vmbackup_command().arg("--check").env("PATH", "/nonexistent").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(8), "{}", text(&output));
+    assert!(text(&output).contains("→ apt install qemu-utils"), "{}", text(&output));
+}
+
+#[test]
+fn a_configuration_becomes_toml_and_says_the_same() {
+    let lab = Lab::new("migrate");
+    let file = lab.instance_conf(&[("PARALLEL_VMS", "3"), ("LOG_LEVEL", "ERROR")]);
+    let settings = || {
+        let output = lab.vmbackup(&["--check", "--json"]);
+        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let rows = json["settings"].as_array().expect("a list").clone();
+        rows.iter().map(|row| format!("{}={}", row["key"], row["value"])).collect::<Vec<_>>()
+    };
+    let before = settings();
+    let toml = file.with_file_name("vmbackup.toml");
+    let output = lab.vmbackup(&["--migrate-config", "--dry-run"]);
+    assert!(text(&output).contains("\nparallel_vms = 3\n") && !toml.exists(), "{}", text(&output));
+    let output = lab.vmbackup(&["--migrate-config"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).starts_with(&format!("Written: {}\nKept: ", toml.display())), "{}", text(&output));
+    assert_eq!(settings(), before);
+    let line = format!("BACKUP_PATH=\"{}/\"", lab.backup_path().display());
+    assert!(fs::read_to_string(&file).expect("a file").lines().any(|found| found == line));
+    refused(&lab, &[], &["--migrate-config"], CONFIGURATION, &["Error: ", "vmbackup.toml is there already"]);
+}

@@ -21,6 +21,8 @@ pub(super) enum Exit {
     Tool,
     /// The arguments make no sense.
     Usage,
+    /// A program or library that is needed is not there.
+    Dependency,
     /// Ended by a signal.
     Signal(i32),
 }
@@ -36,6 +38,7 @@ impl Exit {
             Self::Vm => 5,
             Self::Tool => 6,
             Self::Usage => 7,
+            Self::Dependency => 8,
             Self::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
         }
     }

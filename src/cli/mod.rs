@@ -1,8 +1,10 @@
 //! What a person types and sees: arguments, progress, tables, exit codes.
 
 mod arguments;
+mod check;
 mod exit;
 mod help;
+mod migrate;
 mod opened;
 mod plan;
 mod program;
@@ -13,6 +15,8 @@ mod record;
 mod replicate;
 mod run;
 mod session_box;
+mod status;
 mod summary;
+mod table;
 
 pub use program::main;

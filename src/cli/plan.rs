@@ -11,13 +11,7 @@ use crate::session::{Outlook, VmPlan};
 pub(super) fn text(plans: &[VmPlan]) -> String {
     let mut text = String::from("[DRY-RUN] Nothing is changed. A run now would do this:\n");
     for plan in plans {
-        let line = match &plan.outlook {
-            Outlook::Excluded => format!("not backed up: policy never ({})", plan.chosen_by),
-            Outlook::NoFolder(error) => format!("cannot: {error}"),
-            Outlook::Unknown(error) => format!("cannot: {error}"),
-            Outlook::Backup { preview, .. } => line(preview),
-        };
-        text += &format!("  {}: {line}\n", plan.domain);
+        text += &format!("  {}: {}\n", plan.domain, of_vm(plan));
         if let Outlook::Backup { place, preview } = &plan.outlook {
             text += &format!("      policy {} ({}), period {}\n", plan.policy, plan.chosen_by, place.period);
             for note in &preview.plan.notes {
@@ -29,6 +23,16 @@ pub(super) fn text(plans: &[VmPlan]) -> String {
         }
     }
     text
+}
+
+/// What a run would do to one VM, as one line.
+pub(super) fn of_vm(plan: &VmPlan) -> String {
+    match &plan.outlook {
+        Outlook::Excluded => format!("not backed up: policy never ({})", plan.chosen_by),
+        Outlook::NoFolder(error) => format!("cannot: {error}"),
+        Outlook::Unknown(error) => format!("cannot: {error}"),
+        Outlook::Backup { preview, .. } => line(preview),
+    }
 }
 
 fn line(preview: &Preview) -> String {

@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::arguments::{self, Arguments, Asked, Mode, UsageError};
 use super::exit::Exit;
-use super::{help, prune, replicate, run};
+use super::{check, help, migrate, prune, replicate, run, status};
 use crate::clock::Clock;
 use crate::config::value::{LogFormat, LogLevel};
 use crate::config::{self, Loaded};
@@ -87,10 +87,9 @@ fn start(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<
                 Ok(target) => prune::prune(&context, target),
             }
         }
-        Mode::Status | Mode::Check | Mode::MigrateConfig => Err((
-            Exit::General,
-            "--status, --check and --migrate-config are not in this version yet".to_owned(),
-        )),
+        Mode::Status => status::status(&context),
+        Mode::Check => check::check(&context),
+        Mode::MigrateConfig => migrate::migrate(&context),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
+use super::table::aligned;
 use crate::engine::cancel::Cancel;
 use crate::engine::cancel::StopReason;
 use crate::engine::space::human;
@@ -53,18 +54,7 @@ pub(super) fn table(outcomes: &[VmOutcome]) -> String {
     for outcome in outcomes {
         rows.push(row(outcome));
     }
-    let widths: Vec<usize> =
-        (0..6).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line += &format!("{cell:width$}  ");
-        }
-        line += &row[6];
-        text += line.trim_end();
-        text.push('\n');
-    }
+    let text = aligned(&rows);
     let count = |wanted: &str| outcomes.iter().filter(|o| status(o) == wanted).count();
     let (ok, excluded) = (count("ok"), count("excluded"));
     text + &format!(

@@ -17,9 +17,9 @@ use super::value::Value;
 
 /// `BACKUP_PATH` in the sample files: to be replaced.
 pub(super) const PLACEHOLDER: &str = "/path/to/backups/";
-const MAIN_TOML: &str = "vmbackup.toml";
+pub(super) const MAIN_TOML: &str = "vmbackup.toml";
 /// Read after the main file, in this order.
-const OTHER_CONF: [&str; 2] = ["vm_overrides.conf", "exclude_patterns.conf"];
+pub(super) const OTHER_CONF: [&str; 2] = ["vm_overrides.conf", "exclude_patterns.conf"];
 
 /// The configuration of one instance.
 #[derive(Clone, Debug)]
@@ -62,6 +62,9 @@ pub fn load(
         Some(bytes) => toml_file::read(&toml_file, &bytes)?,
         None => Stated::default(),
     };
+    // A vmbackup.conf with nothing but the path is there for restore scripts: the settings are in the other file.
+    let only_path = conf.keys.keys().all(|name| *name == "BACKUP_PATH") && conf.vm_tables.is_empty();
+    let main_files = if only_path { MainFiles::One } else { main_files };
     let differences = differences(&conf, &toml, main_files, environment);
     if !differences.is_empty() {
         return Err(ConfigError::Disagree { dir, differences });
@@ -69,7 +72,8 @@ pub fn load(
     settle(dir, main_file, merged(conf, toml), environment)
 }
 
-fn read_bash_files(
+/// What the Bash files of an instance say together.
+pub(super) fn read_bash_files(
     dir: &Path,
     main_file: &Path,
     main_bytes: Option<Vec<u8>>,

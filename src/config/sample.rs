@@ -4,6 +4,7 @@
 
 use super::keys::Key;
 use super::load::PLACEHOLDER;
+use super::stated::Stated;
 use super::table::KEYS;
 
 /// Which of the two main files.
@@ -50,6 +51,44 @@ const TOML_TAIL: &str = "
 
 /// The text of a sample file.
 pub fn render(sample: Sample) -> String {
+    let value = |key: &Key| if key.name == "BACKUP_PATH" { PLACEHOLDER } else { key.default }.to_owned();
+    let mut text = lines(sample, &|key| (value(key), key.marks.shipped));
+    if sample == Sample::Toml {
+        text.push_str(TOML_TAIL);
+    }
+    text
+}
+
+/// What Bash files say, as TOML with all explanations. What they do not set is commented out.
+pub(super) fn render_toml(stated: &Stated, backup_path: &str) -> String {
+    let mut text = lines(Sample::Toml, &|key| match stated.keys.get(key.name) {
+        _ if key.name == "BACKUP_PATH" => (backup_path.to_owned(), true),
+        Some(value) => (value.text.clone(), true),
+        None => (key.default.to_owned(), false),
+    });
+    let (patterns, tables) = (&stated.exclude_patterns, &stated.vm_tables);
+    if patterns.is_empty() && tables.is_empty() {
+        return text + TOML_TAIL;
+    }
+    text.push_str(
+        "\n# ======== Virtual machines ========\n\n# Names of virtual machines that are not backed up.\n",
+    );
+    let patterns: Vec<String> = patterns.iter().map(|pattern| toml_text(&pattern.text)).collect();
+    text.push_str(&format!("exclude_patterns = [{}]\n", patterns.join(", ")));
+    for (name, values) in tables {
+        text.push_str(
+            "\n# For single virtual machines, by their exact name. Must stay at the end of the file.\n",
+        );
+        text.push_str(&format!("[{}]\n", name.to_ascii_lowercase()));
+        for (vm, value) in values {
+            text.push_str(&format!("{} = {}\n", toml_text(vm), toml_text(&value.text)));
+        }
+    }
+    text
+}
+
+/// All keys with their explanations, each with the value it is to show, and whether that is in force.
+fn lines(sample: Sample, value_of: &dyn Fn(&Key) -> (String, bool)) -> String {
     let mut text = String::from(if sample == Sample::Bash { BASH_HEAD } else { TOML_HEAD });
     let mut section = "";
     for key in KEYS {
@@ -60,17 +99,14 @@ pub fn render(sample: Sample) -> String {
         text.push('\n');
         key.doc.iter().for_each(|line| text.push_str(&format!("#{line}\n")));
         facts(key).iter().for_each(|fact| text.push_str(&format!("# {fact}\n")));
-        let mark = if key.marks.shipped { "" } else { "#" };
-        let value = if key.name == "BACKUP_PATH" { PLACEHOLDER } else { key.default };
+        let (value, in_force) = value_of(key);
+        let mark = if in_force { "" } else { "#" };
         match sample {
             Sample::Bash => text.push_str(&format!("{mark}{}=\"{value}\"\n", key.name)),
             Sample::Toml => {
-                text.push_str(&format!("{mark}{} = {}\n", key.lower_name(), toml_value(key, value)))
+                text.push_str(&format!("{mark}{} = {}\n", key.lower_name(), toml_value(key, &value)))
             }
         }
-    }
-    if sample == Sample::Toml {
-        text.push_str(TOML_TAIL);
     }
     text
 }
@@ -98,6 +134,20 @@ fn toml_value(key: &Key, value: &str) -> String {
     if key.is_list && value.is_empty() {
         return "[]".to_owned();
     }
-    let bare = matches!(value, "true" | "false") || value.parse::<i64>().is_ok();
-    if bare { value.to_owned() } else { format!("{value:?}") }
+    // Not "007", which is no TOML number.
+    let is_number = value.parse::<i64>().is_ok_and(|number| number.to_string() == value);
+    if matches!(value, "true" | "false") || is_number { value.to_owned() } else { toml_text(value) }
+}
+
+/// Text in quotes, with what TOML wants escaped.
+fn toml_text(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted += &format!("\\u{:04X}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
 }

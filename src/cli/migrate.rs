@@ -1,0 +1,28 @@
+//! `--migrate-config`.
+
+use super::exit::Exit;
+use super::program::{Context, Failed, tell, with_causes};
+use crate::config::{MigrateError, Migration};
+
+pub(super) fn migrate(context: &Context) -> Result<Exit, Failed> {
+    let arguments = &context.arguments;
+    let failed = |error: MigrateError| {
+        let exit =
+            if matches!(error, MigrateError::Write { .. }) { Exit::Storage } else { Exit::Configuration };
+        (exit, with_causes(&error))
+    };
+    let migration =
+        Migration::plan(&arguments.config_dir, &arguments.instance, &context.environment).map_err(failed)?;
+    if arguments.dry_run {
+        tell(&migration.toml);
+        return Ok(Exit::Ok);
+    }
+    migration.execute().map_err(failed)?;
+    let mut text = format!("Written: {}\n", migration.toml_file.display());
+    for (from, to) in &migration.kept {
+        text += &format!("Kept: {} as {}\n", from.display(), to.display());
+    }
+    text += "vmbackup.conf keeps the line BACKUP_PATH, which restore scripts look for. Look at the result: vmbackup --check\n";
+    tell(&text);
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,73 @@
+//! `--status`: how each VM stands. Touches nothing.
+
+use serde_json::json;
+
+use super::exit::Exit;
+use super::opened::session_error;
+use super::program::{Context, Failed, start_log, tell};
+use super::table::aligned;
+use crate::catalog::Catalog;
+use crate::engine::space::human;
+use crate::libvirt::Host;
+use crate::session::{self, Health, VmReport, check_backup_path};
+
+pub(super) fn status(context: &Context) -> Result<Exit, Failed> {
+    start_log(context, None);
+    let settings = &context.loaded.settings;
+    let backup_path = settings.backup_path.as_path();
+    check_backup_path(backup_path).map_err(session_error)?;
+    let names: Vec<String> =
+        context.arguments.vm.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
+    let found = Host::connect(settings.libvirt_uri.as_str()).and_then(|host| host.domains());
+    let domains = match found {
+        Ok(domains) => Some(domains.iter().map(|domain| domain.name().to_owned()).collect::<Vec<_>>()),
+        Err(error) => {
+            tracing::warn!("{error}. Only what is on disk is shown");
+            None
+        }
+    };
+    let catalog = Catalog::peek(backup_path, context.clock.now());
+    let reports = session::status(settings, &catalog, domains.as_deref(), &names, &context.clock.local());
+    if let Some(name) = names.iter().find(|name| reports.iter().all(|report| report.vm != **name)) {
+        return Err((Exit::Vm, format!("VM {name} is not known to libvirt and has no backups")));
+    }
+    if context.arguments.json {
+        tell(&format!("{:#}\n", json!({ "vms": reports })));
+    } else {
+        tell(&table(&reports, &context.clock.local().time_zone().clone()));
+    }
+    Ok(Exit::Ok)
+}
+
+fn table(reports: &[VmReport], zone: &jiff::tz::TimeZone) -> String {
+    let head = ["VM", "POLICY", "LAST SUCCESS", "NEXT PERIOD", "CHAIN", "POINTS", "SIZE", "HEALTH", "REMARK"];
+    let mut rows = vec![head.map(str::to_owned)];
+    let dash = || "-".to_owned();
+    for report in reports {
+        let last =
+            report.last_success.map(|at| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %Z").to_string());
+        let chain = report.chain.as_ref();
+        let health = match report.health {
+            Health::Good => "good",
+            Health::Damaged => "DAMAGED",
+            Health::NoBackup => "no backup",
+        };
+        let mut remarks = report.problems.clone();
+        if report.defined == Some(false) {
+            remarks.push("libvirt does not know it any more".to_owned());
+        }
+        remarks.extend(report.last_error.as_ref().map(|error| format!("the last try failed: {error}")));
+        rows.push([
+            report.vm.clone(),
+            report.policy.to_string(),
+            last.unwrap_or_else(dash),
+            report.next_period.map_or_else(dash, |day| day.to_string()),
+            chain.map_or_else(dash, |chain| chain.period.clone()),
+            chain.map_or_else(dash, |chain| chain.points.to_string()),
+            chain.map_or_else(dash, |chain| human(chain.bytes)),
+            health.to_owned(),
+            remarks.join("; "),
+        ]);
+    }
+    aligned(&rows)
+}
