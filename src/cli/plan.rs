@@ -14,6 +14,9 @@ pub(super) fn text(plans: &[VmPlan]) -> String {
         text += &format!("  {}: {}\n", plan.domain, of_vm(plan));
         if let Outlook::Backup { place, preview } = &plan.outlook {
             text += &format!("      policy {} ({}), period {}\n", plan.policy, plan.chosen_by, place.period);
+            for repair in &preview.plan.repairs {
+                text += &format!("      first: {repair}\n");
+            }
             for note in &preview.plan.notes {
                 text += &format!("      {note}\n");
             }

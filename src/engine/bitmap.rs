@@ -3,6 +3,8 @@
 //! libvirt deletes a checkpoint's bitmaps all or not at all. Where one is missing the others stay behind, and a new
 //! bitmap of the same name cannot be made. Only then are they removed over the monitor, by name.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use crate::libvirt::{Domain, LibvirtError};
@@ -17,13 +19,39 @@ pub(super) fn remove_live(domain: &Domain, name: &str) -> usize {
     removed.count()
 }
 
+/// A bitmap that records the changes of a running image.
+pub(super) struct LiveBitmap {
+    /// The image's file.
+    pub(super) image: PathBuf,
+    pub(super) name: String,
+}
+
+/// Every bitmap of a domain's images that records, outlives QEMU and is whole.
+pub(super) fn live(domain: &Domain) -> Result<Vec<LiveBitmap>, LibvirtError> {
+    let is = |bitmap: &Value, key: &str| bitmap[key].as_bool().unwrap_or(false);
+    let mut found = Vec::new();
+    for node in nodes(domain)? {
+        let Some(image) = node["file"].as_str() else { continue };
+        for bitmap in node["dirty-bitmaps"].as_array().into_iter().flatten() {
+            let sound = is(bitmap, "recording") && is(bitmap, "persistent") && !is(bitmap, "inconsistent");
+            if let (Some(name), true) = (bitmap["name"].as_str(), sound) {
+                found.push(LiveBitmap { image: image.into(), name: name.to_owned() });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Every block node of a domain.
+fn nodes(domain: &Domain) -> Result<Vec<Value>, LibvirtError> {
+    let query = json!({ "execute": "query-named-block-nodes", "arguments": { "flat": true } });
+    Ok(monitor(domain, &query)?["return"].as_array().cloned().unwrap_or_default())
+}
+
 /// `(node, bitmap)` for each bitmap whose name is wanted.
 fn nodes_with(domain: &Domain, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>, LibvirtError> {
-    let query = json!({ "execute": "query-named-block-nodes", "arguments": { "flat": true } });
-    let reply = monitor(domain, &query)?;
-    let nodes = reply["return"].as_array().cloned().unwrap_or_default();
     let mut found = Vec::new();
-    for node in &nodes {
+    for node in &nodes(domain)? {
         let Some(node_name) = node["node-name"].as_str() else { continue };
         for bitmap in node["dirty-bitmaps"].as_array().into_iter().flatten() {
             if let Some(name) = bitmap["name"].as_str().filter(|n| wanted(n)) {

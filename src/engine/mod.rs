@@ -16,7 +16,9 @@ mod hold;
 mod identity;
 mod job;
 pub mod journal;
+mod lineage;
 mod live;
+mod mend;
 mod observe;
 mod offline;
 mod owned;
@@ -142,11 +144,20 @@ impl Engine {
         let _lock = VmLock::take(&self.state, vm.domain.name(), LOCK_PATIENCE)?;
         let recovered = self.recover_locked(&vm.folder)?;
         tracing::debug!("observing {}", vm.domain.name());
-        let observed = observe::observe(vm, &self.settings, None)?;
-        let plan = policy::plan_backup(&observed.seen);
+        let mut observed = observe::observe(vm, &self.settings, None)?;
+        let mut plan = policy::plan_backup(&observed.seen);
+        let mut mended = plan.repairs.iter().map(ToString::to_string).collect();
+        if let Err(error) = mend::mend(vm, &plan.repairs) {
+            tracing::warn!(vm = vm.domain.name(), "{error}; a full is taken instead");
+            let failed = Some(error.to_string());
+            observed = observe::observe(&VmTarget { failed, ..vm.clone() }, &self.settings, None)?;
+            plan = policy::plan_backup(&observed.seen);
+            mended = vec![];
+        }
         tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);
         let mut report = Report::new(plan.clone());
         report.recovered = recovered;
+        report.recovered.append(&mut mended);
         let before = &observed.seen.chain;
         report.points_before = if before.is_copy { 1 } else { before.points.len() };
         report.warnings.extend(plan.notes.iter().map(ToString::to_string));

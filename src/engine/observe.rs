@@ -1,6 +1,7 @@
 //! Gathers everything a decision rests on, in one place, without touching anything.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,14 +10,19 @@ use jiff::tz::TimeZone;
 use vmstream::chain::{
     BackupSet, CheckpointName, Point, PointDisk, PointId, SetError, SetProblem, Severity, StreamSuffix,
 };
+use vmstream::verify::{Depth, Level, VerifyOptions, verify_set};
 
 use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
+use super::lineage::Lineage;
 use super::offline;
 use super::qemu_img::{self, ImageInfo};
 use super::settings::EngineSettings;
 use super::{BackupError, VmTarget, joined, xml};
-use crate::libvirt::{CheckpointInfo, ErrorKind, LibvirtError};
-use crate::policy::{Broken, ChainSeen, CheckpointSeen, DiskSeen, OfflineSeen, Origin, Seen};
+use crate::libvirt::{ErrorKind, LibvirtError};
+use crate::policy::{Broken, ChainSeen, DiskSeen, OfflineSeen, Seen};
+
+/// Threads for the quick look at a chain.
+const QUICK_WORKERS: NonZeroUsize = NonZeroUsize::MIN;
 
 /// A disk that can be read, with its image's facts.
 #[derive(Clone, Debug)]
@@ -61,6 +67,7 @@ pub(super) fn observe(
         (joined(images), history)
     });
     let (disks, history) = (disks?, history?);
+    let with_bitmap = history.lineage.disks_with_bitmap();
     let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     let seen_disks = streamed
         .map(|d| {
@@ -68,7 +75,7 @@ pub(super) fn observe(
             DiskSeen {
                 target: d.target.clone(),
                 size: d.info.virtual_size,
-                has_bitmap: history.with_bitmap.contains(&d.target),
+                has_bitmap: with_bitmap.contains(&d.target),
                 size_in_chain: match in_chain {
                     Some(PointDisk::Stream(entry)) => entry.meta.as_ref().ok().map(|m| m.virtual_size),
                     Some(PointDisk::Raw(_)) | None => None,
@@ -82,14 +89,16 @@ pub(super) fn observe(
     } else {
         OfflineSeen::Unchanged
     };
-    let History { set, chain, checkpoints, bitmap_fault, .. } = history;
+    let revivable = if active { history.lineage.revivable(vm, &disks, &with_bitmap)? } else { vec![] };
+    let History { set, chain, lineage, bitmap_fault } = history;
     let seen = Seen {
         placement: vm.placement.clone(),
         rules: settings.rules.clone(),
         failed: vm.failed.clone(),
         active,
         chain,
-        checkpoints,
+        checkpoints: lineage.seen,
+        revivable,
         bitmap_fault,
         disks: seen_disks,
         offline,
@@ -101,10 +110,8 @@ pub(super) fn observe(
 struct History {
     set: Option<BackupSet>,
     chain: ChainSeen,
-    checkpoints: Vec<CheckpointSeen>,
+    lineage: Lineage,
     bitmap_fault: Option<String>,
-    /// Disks for which the chain's last checkpoint has a bitmap.
-    with_bitmap: Vec<String>,
 }
 
 impl History {
@@ -114,22 +121,20 @@ impl History {
         unfinished: Option<&str>,
         suffix: StreamSuffix,
     ) -> Result<Self, BackupError> {
-        let (set, chain) = chain_seen(&vm.chain_dir, vm.domain.uuid(), suffix)?;
+        let (set, mut chain) = chain_seen(&vm.chain_dir, vm.domain.uuid(), suffix)?;
         let mut known = vm.domain.checkpoints()?;
         if let Some(id) = unfinished {
             known.retain(|checkpoint| !checkpoint.xml.contains(&xml::description(id)));
         }
-        let checkpoints: Vec<_> = known.iter().map(|c| seen_checkpoint(c, vm, &chain)).collect();
-        let last = chain.points.last().copied();
-        let of_last = |s: &&CheckpointSeen| last.is_some_and(|name| s.origin == Origin::Chain(name));
-        let last = checkpoints.iter().find(of_last).map(|s| s.name.as_str());
-        let parent = known.iter().find(|c| Some(c.name.as_str()) == last);
-        let bitmap_fault = match parent {
-            Some(parent) if active => bitmap_fault(vm.domain.validate_checkpoint(parent))?,
+        let lineage = Lineage::of(&known, vm, &chain.points);
+        chain.lost_xml.clone_from(&lineage.lost_xml);
+        let bitmap_fault = match &lineage.parent {
+            Some(parent) if active && lineage.parent_known => {
+                bitmap_fault(vm.domain.validate_checkpoint(parent))?
+            }
             _ => None,
         };
-        let with_bitmap = parent.map(|p| xml::disks_with_bitmap(&p.xml)).unwrap_or_default();
-        Ok(Self { set, chain, checkpoints, bitmap_fault, with_bitmap })
+        Ok(Self { set, chain, lineage, bitmap_fault })
     }
 }
 
@@ -206,7 +211,9 @@ fn chain_seen(
         PointDisk::Stream(entry) => entry.path.extension().is_some_and(|end| end != suffix.as_str()),
         PointDisk::Raw(_) => false,
     });
-    Ok((Some(set), ChainSeen { points, has_files, is_copy, broken, began, other_vm, has_other_suffix }))
+    let lost_xml = vec![];
+    let chain = ChainSeen { points, has_files, is_copy, broken, began, other_vm, has_other_suffix, lost_xml };
+    Ok((Some(set), chain))
 }
 
 /// The local day of a point, as its streams have it. Their modification times are only the next best: copies lose them.
@@ -242,15 +249,16 @@ fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<Broken> {
         let text = problem.to_string();
         return Some(if of_list(problem) { Broken::List(text) } else { Broken::Data(text) });
     }
-    let entries = set.points.iter().flat_map(|p| p.disks.values());
-    let mut streams = entries.filter_map(|d| match d {
-        PointDisk::Stream(entry) => Some(entry),
-        PointDisk::Raw(_) => None,
-    });
-    streams.find_map(|entry| {
-        let unread = entry.meta.as_ref().err()?;
-        Some(Broken::Data(format!("{} cannot be read: {unread}", entry.path.display())))
-    })
+    if let Some(leftover) = set.problems.iter().find(|p| matches!(p, SetProblem::Leftover { .. })) {
+        // A list that was shortened, as likely as a run that broke off: the next points would replace those files.
+        return Some(Broken::List(leftover.to_string()));
+    }
+    // Both ends of each file, their lengths, and what binds them: no content.
+    let quick = VerifyOptions { depth: Depth::Quick, workers: QUICK_WORKERS };
+    let report = verify_set(set, quick, &());
+    let mut findings = report.streams.iter().flat_map(|stream| &stream.findings);
+    let damage = findings.find(|finding| finding.level == Level::Damage)?;
+    Some(Broken::Data(format!("{}: {}", damage.path.display(), damage.message)))
 }
 
 /// What the chain holds of a disk at its newest point.
@@ -267,41 +275,6 @@ fn bitmap_fault(validated: Result<(), LibvirtError>) -> Result<Option<String>, B
         Err(e) if e.kind == ErrorKind::Unsupported => Ok(None),
         Err(e) => Err(e.into()),
     }
-}
-
-/// Whose a checkpoint is: the name is not enough, other programs use the same ones. The creation time that libvirt
-/// wrote into the XML we keep tells.
-fn seen_checkpoint(checkpoint: &CheckpointInfo, vm: &VmTarget, chain: &ChainSeen) -> CheckpointSeen {
-    let name = checkpoint.name.clone();
-    let Ok(own_name) = name.parse::<CheckpointName>() else {
-        return CheckpointSeen { name, origin: Origin::Foreign };
-    };
-    let born = xml::creation_time(&checkpoint.xml);
-    let same = |path: PathBuf| {
-        fs::read_to_string(path).is_ok_and(|xml| born.is_some() && xml::creation_time(&xml) == born)
-    };
-    let file = format!("checkpoints/{name}.xml");
-    let origin = if chain.points.contains(&own_name) && same(vm.chain_dir.join(&file)) {
-        Origin::Chain(own_name)
-    } else if older_chains(&vm.vm_dir).into_iter().any(|dir| same(dir.join(&file))) {
-        Origin::OlderChain
-    } else {
-        Origin::Foreign
-    };
-    CheckpointSeen { name, origin }
-}
-
-/// Every folder of a domain that may hold a chain: periods, archives, and the domain's folder itself.
-fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
-    let folders = |dir: &Path| {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect::<Vec<_>>()
-    };
-    let mut dirs = vec![vm_dir.to_owned()];
-    dirs.extend(folders(vm_dir));
-    let archives: Vec<_> = dirs.iter().flat_map(|dir| folders(&dir.join(".archives"))).collect();
-    dirs.extend(archives);
-    dirs
 }
 
 /// Raw disks that a run leaves out.

@@ -120,7 +120,7 @@ impl Domain {
     }
 
     /// Asks the daemon to check that the bitmaps of a checkpoint exist and are sound in the live images,
-    /// without touching the guest.
+    /// without touching the guest. A checkpoint that the daemon does not have it has afterwards.
     ///
     /// # Errors
     /// [`super::ErrorKind::CheckpointInconsistent`] when a bitmap is missing or broken.

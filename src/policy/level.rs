@@ -5,6 +5,8 @@
 //! | runs | any | a checkpoint that is not ours | refuse, name it |
 //! | runs | none, or a copy | any of ours | full, old checkpoints go; a copy is archived |
 //! | runs | chain | last checkpoint there, bitmaps sound | incremental |
+//! | runs | chain | last checkpoint gone, its bitmaps alive | libvirt gets it back; incremental |
+//! | runs | chain without the XML of a checkpoint | the checkpoint, beside others of the chain | the XML is written; incremental |
 //! | runs | chain | last checkpoint gone, those of a newer chain there | full, chain archived |
 //! | runs | chain | last checkpoint or bitmap gone, or the chain's list damaged | full, chain archived; refused when recovery is off |
 //! | runs | chain with a stream missing or damaged | any of ours | full, chain archived |
@@ -19,7 +21,7 @@
 
 use vmstream::chain::CheckpointName;
 
-use super::plan::{Decision, Note, Plan, Refusal, Why};
+use super::plan::{Decision, Note, Plan, Refusal, Repair, Why};
 use super::rotation::Placement;
 use super::seen::{Broken, CheckpointSeen, OfflineSeen, Origin, Seen};
 use crate::config::value::{AutoRecovery, RotationPolicy};
@@ -44,7 +46,10 @@ fn plan_live(seen: &Seen) -> Plan {
             let older = |c: &&CheckpointSeen| c.origin == Origin::OlderChain;
             let drop_checkpoints = seen.checkpoints.iter().filter(older).map(|c| c.name.clone()).collect();
             let decision = Decision::Incremental { parent, name };
-            Plan { decision, why: Why::ChainContinues, drop_checkpoints, notes: vec![] }
+            let redefine = seen.revivable.iter().cloned().map(Repair::RedefineCheckpoint);
+            let write = seen.chain.lost_xml.iter().cloned().map(Repair::WriteCheckpointXml);
+            let repairs = redefine.chain(write).collect();
+            Plan { decision, why: Why::ChainContinues, drop_checkpoints, repairs, notes: vec![] }
         }
         Err(why) if seen.rules.recovery != AutoRecovery::Yes && is_corruption(&why, seen) => {
             refuse(Refusal::RecoveryOff, why)
@@ -53,13 +58,20 @@ fn plan_live(seen: &Seen) -> Plan {
             decision: Decision::Full { archive: seen.chain.has_files },
             why,
             drop_checkpoints: seen.checkpoints.iter().map(|c| c.name.clone()).collect(),
+            repairs: vec![],
             notes: vec![],
         },
     }
 }
 
 fn refuse(refusal: Refusal, why: Why) -> Plan {
-    Plan { decision: Decision::Refuse(refusal), why, drop_checkpoints: vec![], notes: vec![] }
+    Plan {
+        decision: Decision::Refuse(refusal),
+        why,
+        drop_checkpoints: vec![],
+        repairs: vec![],
+        notes: vec![],
+    }
 }
 
 /// Whether this is what ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION speaks of. Missing data is not: refusing a new full would
@@ -88,7 +100,8 @@ fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
     if let Some(uuid) = &chain.other_vm {
         return Err(Why::OtherVm(uuid.clone()));
     }
-    if !seen.checkpoints.iter().any(|c| c.origin == Origin::Chain(parent)) {
+    let is_known = seen.checkpoints.iter().any(|c| c.origin == Origin::Chain(parent));
+    if !is_known && !seen.revivable.contains(&parent.to_string()) {
         let elsewhere = seen.checkpoints.iter().any(|c| c.origin == Origin::OlderChain);
         return Err(if elsewhere { Why::WasElsewhere } else { Why::CheckpointLost(parent.to_string()) });
     }
@@ -167,5 +180,5 @@ fn plan_offline(seen: &Seen) -> Plan {
         (Decision::Copy { archive: seen.chain.has_files }, Why::ShutOff)
     };
     // Checkpoints stay: libvirt cannot remove their bitmaps now, and the next run while the domain is up can.
-    Plan { decision, why, drop_checkpoints: vec![], notes: vec![] }
+    Plan { decision, why, drop_checkpoints: vec![], repairs: vec![], notes: vec![] }
 }

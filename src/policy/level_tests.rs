@@ -53,6 +53,7 @@ fn healthy() -> Seen {
             ..ChainSeen::default()
         },
         checkpoints: vec![known(0), known(1)],
+        revivable: vec![],
         bitmap_fault: None,
         disks: vec![disk("vda")],
         offline: OfflineSeen::Changed,
@@ -176,6 +177,28 @@ fn damage_is_repaired_unless_that_is_switched_off() {
             check(case, off, want, why.clone());
         }
     }
+}
+
+#[test]
+fn what_can_be_given_back_is_and_the_chain_goes_on() {
+    let mut seen = healthy();
+    seen.rules.recovery = AutoRecovery::No;
+    seen.checkpoints.clear();
+    seen.revivable = vec![cp(0).to_string(), cp(1).to_string()];
+    let plan = plan_backup(&seen);
+    assert_eq!(plan.decision, Decision::Incremental { parent: cp(1), name: cp(2) });
+    let back = |n| Repair::RedefineCheckpoint(cp(n).to_string());
+    assert_eq!(plan.repairs, [back(0), back(1)]);
+    // An older one helps nobody without the last.
+    seen.revivable.pop();
+    seen.rules.recovery = AutoRecovery::Yes;
+    let plan = plan_backup(&seen);
+    assert_eq!((plan.decision, plan.repairs), (Decision::Full { archive: true }, vec![]));
+    let mut seen = healthy();
+    seen.chain.lost_xml = vec![cp(0).to_string()];
+    let plan = plan_backup(&seen);
+    assert_eq!(plan.decision, Decision::Incremental { parent: cp(1), name: cp(2) });
+    assert_eq!(plan.repairs, [Repair::WriteCheckpointXml(cp(0).to_string())]);
 }
 
 #[test]

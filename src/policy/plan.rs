@@ -166,6 +166,28 @@ fn as_text<S: serde::Serializer>(name: &CheckpointName, serializer: S) -> Result
     serializer.collect_str(name)
 }
 
+/// A repair before the backup. Each may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Repair {
+    /// libvirt gets a checkpoint back that it has lost; its bitmaps live.
+    RedefineCheckpoint(String),
+    /// The chain gets the XML of a checkpoint back; libvirt has it.
+    WriteCheckpointXml(String),
+}
+
+impl fmt::Display for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RedefineCheckpoint(name) => {
+                write!(f, "libvirt gets checkpoint {name} back, which it had lost; its bitmaps are alive")
+            }
+            Self::WriteCheckpointXml(name) => {
+                write!(f, "the chain gets checkpoints/{name}.xml back, which was lost")
+            }
+        }
+    }
+}
+
 /// The decision, its reason, and what goes before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
@@ -175,6 +197,8 @@ pub struct Plan {
     pub why: Why,
     /// Checkpoints of ours that no chain needs any more; deleted before the backup.
     pub drop_checkpoints: Vec<String>,
+    /// Repairs that let the chain go on, before the backup.
+    pub repairs: Vec<Repair>,
     /// What deserves a look.
     pub notes: Vec<Note>,
 }

@@ -39,6 +39,8 @@ pub struct ChainSeen {
     pub broken: Option<Broken>,
     /// The day of its first point.
     pub began: Option<Date>,
+    /// Its checkpoints that libvirt has and whose XML its folder has lost.
+    pub lost_xml: Vec<String>,
     /// It belongs to a VM of the same name with this UUID, which is not the domain's.
     pub other_vm: Option<String>,
     /// Its streams are zstd and the new ones are not to be, or the reverse.
@@ -108,6 +110,8 @@ pub struct Seen {
     pub chain: ChainSeen,
     /// What libvirt knows.
     pub checkpoints: Vec<CheckpointSeen>,
+    /// Checkpoints of the chain, oldest first, that libvirt has lost although their bitmaps live.
+    pub revivable: Vec<String>,
     /// Why the last checkpoint's bitmaps cannot be used; `None` when they are sound (or nobody asked).
     pub bitmap_fault: Option<String>,
     /// The disks that become streams.

@@ -108,13 +108,7 @@ impl Lab {
         command.env(FAIL_POINT, format!("{place}={}", hold_file.display()));
         let mut run = self.begin_run(command);
         run.hold_file = hold_file;
-        let began = Instant::now();
-        while !run.hold_file.exists() {
-            let ended = run.child.try_wait().expect("a child can be asked");
-            assert!(ended.is_none(), "the run ended before {place}: {ended:?}\n{}", run.log());
-            assert!(began.elapsed() < RUN_LIMIT, "the run does not come to {place}\n{}", run.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        run.wait_held();
         run
     }
 
@@ -157,6 +151,18 @@ impl Run {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// Waits until the run stands still at its place, for the first time or once more.
+    #[track_caller]
+    pub fn wait_held(&mut self) {
+        let began = Instant::now();
+        while !self.hold_file.exists() {
+            let ended = self.child.try_wait().expect("a child can be asked");
+            assert!(ended.is_none(), "the run ended before it came to its place: {ended:?}\n{}", self.log());
+            assert!(began.elapsed() < RUN_LIMIT, "the run does not come to its place\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Lets a held run go on.

@@ -1,0 +1,203 @@
+//! Whose the checkpoints are that libvirt has, and which of the chain's it has lost though their bitmaps live.
+//!
+//! A name is not enough: other programs and instances use the same ones. The creation time that libvirt wrote into the
+//! XML we keep tells. Where that file is lost, a checkpoint right above or below one of the chain's is the chain's too:
+//! nobody else makes one in between.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use roxmltree::Document;
+use vmstream::chain::CheckpointName;
+
+use super::observe::ReadableDisk;
+use super::{BackupError, VmTarget, bitmap};
+use crate::libvirt::CheckpointInfo;
+use crate::policy::{CheckpointSeen, Origin};
+
+/// What is known of the checkpoints of a domain and of its chain.
+pub(super) struct Lineage {
+    /// Those that libvirt has.
+    pub(super) seen: Vec<CheckpointSeen>,
+    /// Those of them that are the chain's, without their XML in its folder.
+    pub(super) lost_xml: Vec<String>,
+    /// The chain's last: as libvirt has it, or else as the folder does.
+    pub(super) parent: Option<CheckpointInfo>,
+    /// libvirt has it.
+    pub(super) parent_known: bool,
+    /// The chain's, oldest first, that libvirt does not have and the folder does.
+    forgotten: Vec<String>,
+}
+
+impl Lineage {
+    /// Compares what libvirt has with the folders of a domain. `points` are the chain's, oldest first.
+    pub(super) fn of(known: &[CheckpointInfo], vm: &VmTarget, points: &[CheckpointName]) -> Self {
+        let of_chain = |name: &str| name.parse().ok().filter(|name| points.contains(name));
+        let file = |name: &str| xml_file(&vm.chain_dir, name);
+        let mut seen: Vec<_> = known.iter().map(|c| by_creation_time(c, vm, of_chain(&c.name))).collect();
+        let mut lost_xml = Vec::new();
+        while let Some(at) = (0..known.len()).find(|at| {
+            let is_lost = seen[*at].origin == Origin::Foreign && !file(&known[*at].name).exists();
+            is_lost && of_chain(&known[*at].name).is_some() && is_beside_chain(known, &seen, *at)
+        }) {
+            lost_xml.push(known[at].name.clone());
+            seen[at].origin = of_chain(&known[at].name).map_or(Origin::Foreign, Origin::Chain);
+        }
+        let last = points.last().map(ToString::to_string);
+        let is_of_chain = |c: &&CheckpointSeen| matches!(c.origin, Origin::Chain(_));
+        let has = |name: &String| seen.iter().filter(is_of_chain).any(|c| c.name == *name);
+        let parent_known = last.as_ref().is_some_and(has);
+        let kept = |name: &String| {
+            let xml = fs::read_to_string(file(name)).ok()?;
+            Some(CheckpointInfo { name: name.clone(), xml })
+        };
+        let parent = match &last {
+            Some(last) if parent_known => known.iter().find(|c| c.name == *last).cloned(),
+            Some(last) => kept(last),
+            None => None,
+        };
+        let names = points.iter().map(ToString::to_string);
+        let forgotten =
+            names.filter(|name| known.iter().all(|c| c.name != *name) && file(name).exists()).collect();
+        Self { seen, lost_xml, parent, parent_known, forgotten }
+    }
+
+    /// The disks for which the chain's last checkpoint has a bitmap.
+    pub(super) fn disks_with_bitmap(&self) -> Vec<String> {
+        self.parent.as_ref().map(|parent| disks_with_bitmap(&parent.xml)).unwrap_or_default()
+    }
+
+    /// The chain's checkpoints that libvirt has lost and can be given back, oldest first: those whose bitmaps still
+    /// record in the running images of all their disks that are still there. None without the chain's last.
+    pub(super) fn revivable(
+        &self,
+        vm: &VmTarget,
+        disks: &[ReadableDisk],
+        with_bitmap: &[String],
+    ) -> Result<Vec<String>, BackupError> {
+        let Some(parent) = self.parent.as_ref().filter(|_| !self.parent_known) else { return Ok(vec![]) };
+        let live = bitmap::live(&vm.domain)?;
+        let images: Vec<&Path> = disks
+            .iter()
+            .filter(|disk| with_bitmap.contains(&disk.target))
+            .map(|disk| disk.image.as_path())
+            .collect();
+        let lives = |name: &String| {
+            let has = |image: &&Path| live.iter().any(|b| b.image == **image && b.name == *name);
+            !images.is_empty() && images.iter().all(has)
+        };
+        if !lives(&parent.name) {
+            return Ok(vec![]);
+        }
+        Ok(self.forgotten.iter().filter(|name| lives(name)).cloned().collect())
+    }
+}
+
+/// Where a chain keeps the XML of a checkpoint.
+pub(super) fn xml_file(chain_dir: &Path, name: &str) -> PathBuf {
+    chain_dir.join(format!("checkpoints/{name}.xml"))
+}
+
+/// Whether a checkpoint is the parent or the child of one of the chain's.
+fn is_beside_chain(known: &[CheckpointInfo], seen: &[CheckpointSeen], at: usize) -> bool {
+    let parent_of = |checkpoint: &CheckpointInfo| parent_name(&checkpoint.xml);
+    let of_chain = known.iter().zip(seen).filter(|(_, c)| matches!(c.origin, Origin::Chain(_)));
+    let own_parent = parent_of(&known[at]);
+    of_chain.map(|(checkpoint, _)| checkpoint).any(|other| {
+        own_parent.as_ref() == Some(&other.name) || parent_of(other).as_ref() == Some(&known[at].name)
+    })
+}
+
+fn by_creation_time(
+    checkpoint: &CheckpointInfo,
+    vm: &VmTarget,
+    of_chain: Option<CheckpointName>,
+) -> CheckpointSeen {
+    let name = checkpoint.name.clone();
+    let born = creation_time(&checkpoint.xml);
+    let same = |dir: &Path| {
+        fs::read_to_string(xml_file(dir, &name))
+            .is_ok_and(|xml| born.is_some() && creation_time(&xml) == born)
+    };
+    let origin = match of_chain {
+        Some(own_name) if same(&vm.chain_dir) => Origin::Chain(own_name),
+        _ if name.parse::<CheckpointName>().is_err() => Origin::Foreign,
+        _ if older_chains(&vm.vm_dir).iter().any(|dir| same(dir)) => Origin::OlderChain,
+        _ => Origin::Foreign,
+    };
+    CheckpointSeen { name, origin }
+}
+
+/// Every folder of a domain that may hold a chain: periods, archives, and the domain's folder itself.
+fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
+    let folders = |dir: &Path| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect::<Vec<_>>()
+    };
+    let mut dirs = vec![vm_dir.to_owned()];
+    dirs.extend(folders(vm_dir));
+    let archives: Vec<_> = dirs.iter().flat_map(|dir| folders(&dir.join(".archives"))).collect();
+    dirs.extend(archives);
+    dirs
+}
+
+/// The text of an element of a checkpoint XML.
+fn text_of(xml: &str, path: &[&str]) -> Option<String> {
+    let document = Document::parse(xml).ok()?;
+    let mut node = document.root_element();
+    for tag in path {
+        node = node.children().find(|child| child.has_tag_name(*tag))?;
+    }
+    node.text().map(|text| text.trim().to_owned())
+}
+
+fn creation_time(xml: &str) -> Option<String> {
+    text_of(xml, &["creationTime"])
+}
+
+fn parent_name(xml: &str) -> Option<String> {
+    text_of(xml, &["parent", "name"])
+}
+
+/// A checkpoint's XML without its parent, unless that is one of these.
+pub(super) fn with_known_parent(xml: &str, known: &BTreeSet<String>) -> String {
+    let parent = parent_name(xml);
+    let range = || {
+        let document = Document::parse(xml).ok()?;
+        let node = document.root_element().children().find(|child| child.has_tag_name("parent"))?;
+        Some(node.range())
+    };
+    match range().filter(|_| parent.is_some_and(|parent| !known.contains(&parent))) {
+        Some(range) => format!("{}{}", &xml[..range.start], &xml[range.end..]),
+        None => xml.to_owned(),
+    }
+}
+
+/// The disks for which a checkpoint has a bitmap.
+fn disks_with_bitmap(xml: &str) -> Vec<String> {
+    let Ok(document) = Document::parse(xml) else { return vec![] };
+    let mut disks = BTreeSet::new();
+    for list in document.root_element().children().filter(|n| n.has_tag_name("disks")) {
+        for disk in list.children().filter(|n| n.has_tag_name("disk")) {
+            if let (Some(name), Some("bitmap")) = (disk.attribute("name"), disk.attribute("checkpoint")) {
+                disks.insert(name.to_owned());
+            }
+        }
+    }
+    disks.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_that_is_not_known_is_left_out() {
+        let xml = "<domaincheckpoint><name>b</name><parent><name>a</name></parent><creationTime>1</creationTime></domaincheckpoint>";
+        let without = "<domaincheckpoint><name>b</name><creationTime>1</creationTime></domaincheckpoint>";
+        assert_eq!(with_known_parent(xml, &BTreeSet::new()), without);
+        assert_eq!(with_known_parent(xml, &BTreeSet::from(["a".to_owned()])), xml);
+        assert_eq!(with_known_parent(without, &BTreeSet::new()), without);
+    }
+}

@@ -1,0 +1,291 @@
+//! Chains, checkpoints and VMs that do not fit any more: each gets the smallest next step, and nothing is lost by it.
+
+mod lab;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lab::{DiskSpec, Ended, History, Lab, Shadow, Vm, extract, must, text};
+use serde_json::Value;
+
+const MIB: u64 = 1 << 20;
+
+fn virsh(arguments: &[&str]) -> String {
+    must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments))
+}
+
+/// One VM, its points so far, and what a plan must not change.
+struct Bed<'a> {
+    lab: &'a Lab,
+    vm: Vm,
+    points: Vec<BTreeMap<String, Shadow>>,
+    stamp: u8,
+}
+
+impl<'a> Bed<'a> {
+    fn new(lab: &'a Lab) -> Self {
+        let vm = lab.paused_vm("heal", &[DiskSpec::new("vda", MIB), DiskSpec::new("vdb", MIB)]);
+        vm.resume();
+        Self { lab, vm, points: vec![], stamp: 0 }
+    }
+
+    fn change(&mut self) {
+        self.stamp += 1;
+        for target in self.vm.targets() {
+            self.vm.write(target, u64::from(self.stamp) * 4096, 4096, self.stamp).expect("a write");
+        }
+    }
+
+    /// What `BACKUP_PATH` holds, logs and database aside, and what libvirt has.
+    fn world(&self) -> String {
+        let find = "find . -mindepth 1 -path ./_state -prune -o -printf '%p %s %T@\\n' | sort";
+        let files = must(Command::new("sh").args(["-c", find]).current_dir(self.lab.backup_path()));
+        format!("{files}{:?}{}", self.vm.checkpoints(), self.vm.state())
+    }
+
+    /// What a run would do to the VM. It changes nothing.
+    #[track_caller]
+    fn plan(&self) -> Value {
+        let before = self.world();
+        let plan = self.lab.vmbackup(&["--run", "--dry-run", "--json", "--vm", self.vm.name()]);
+        assert_eq!(self.world(), before, "a dry run changed something");
+        let plan: Value = serde_json::from_slice(&plan.stdout).unwrap_or_else(|_| panic!("{}", text(&plan)));
+        plan["vms"][0].clone()
+    }
+
+    /// Backs up, as planned, and expects this level for this reason.
+    #[track_caller]
+    fn run(&mut self, case: &str, level: &str, why: &str) -> Ended {
+        self.change();
+        let plan = self.plan();
+        let ended = self.lab.run(&self.vm);
+        assert_eq!(ended.level(), level, "{case}: {ended:#?}");
+        assert!(ended.why().contains(why), "{case}: {why:?} is not in {:?}", ended.why());
+        assert_eq!(plan["why"].as_str(), Some(ended.why().as_str()), "{case}: planned otherwise");
+        if level == "full" {
+            self.points.clear();
+        }
+        self.points.push(History::disks(self.lab, &self.vm));
+        ended
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.lab.chain_dir(&self.vm)
+    }
+
+    /// The first points, whatever is wrong with the others.
+    #[track_caller]
+    fn assert_points(&self, case: &str, dir: &Path, points: &[BTreeMap<String, Shadow>]) {
+        for (number, disks) in points.iter().enumerate() {
+            for (target, shadow) in disks {
+                let raw = extract(self.lab, dir, target, Some(&format!("virtnbdbackup.{number}")));
+                assert_eq!(shadow.equals(&raw), Ok(()), "{case}: {target} at {number}");
+                fs::remove_file(raw).expect("ours");
+            }
+        }
+    }
+}
+
+fn truncate(file: &Path, by: u64) {
+    let len = fs::metadata(file).expect("a file").len();
+    File::options().write(true).open(file).expect("a file").set_len(len - by).expect("shorter");
+}
+
+#[test]
+fn a_damaged_chain_goes_to_the_archive_as_it_is() {
+    let lab = Lab::new("heal_files");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    let cpt = format!("{}.cpt", bed.vm.name());
+    type Damage = Box<dyn Fn(&Path)>;
+    let write = |text: &'static str| -> Damage {
+        let cpt = cpt.clone();
+        Box::new(move |dir| fs::write(dir.join(&cpt), text).expect("a list"))
+    };
+    let remove = |name: &str| -> Damage {
+        let name = name.to_owned();
+        Box::new(move |dir| fs::remove_file(dir.join(&name)).expect("a file"))
+    };
+    // (case, damage, reason, points that can still be restored)
+    let cases: Vec<(&str, Damage, &str, usize)> = vec![
+        ("list missing", remove(&cpt), "no checkpoint list", 2),
+        ("list garbage", write("[\"virtnb"), "points are taken from the streams' names", 2),
+        ("list shorter", write("[\"virtnbdbackup.0\"]"), "belongs to no point", 1),
+        (
+            "list longer",
+            write("[\"virtnbdbackup.0\", \"virtnbdbackup.1\", \"virtnbdbackup.2\"]"),
+            "virtnbdbackup.2",
+            2,
+        ),
+        ("list with a gap", write("[\"virtnbdbackup.1\"]"), "chain", 0),
+        ("increment missing", remove("vdb.inc.virtnbdbackup.1.data"), "vdb has no stream", 1),
+        ("increment cut", Box::new(|d| truncate(&d.join("vda.inc.virtnbdbackup.1.data"), 7)), "vda.inc", 1),
+        (
+            "full without its beginning",
+            Box::new(|d| fs::write(d.join("vda.full.data"), [0; 600]).expect("a file")),
+            "vda.full",
+            0,
+        ),
+    ];
+    for (case, damage, why, good) in cases {
+        bed.run(case, if bed.points.is_empty() { "full" } else { "incremental 1" }, "");
+        if bed.points.len() < 2 {
+            bed.run(case, "incremental 1", "continues");
+        }
+        damage(&bed.dir());
+        let before = std::mem::take(&mut bed.points);
+        let ended = bed.run(case, "full", why);
+        let archive = PathBuf::from(ended.report("archived_to"));
+        bed.assert_points(case, &archive, &before[..good]);
+        bed.assert_points(case, &bed.dir(), &bed.points);
+        assert_eq!(
+            lab.ask("SELECT archive_reason FROM chain_events ORDER BY id DESC LIMIT 1 OFFSET 1"),
+            ["broken_chain"]
+        );
+    }
+}
+
+#[test]
+fn what_was_only_forgotten_is_given_back_and_the_chain_goes_on() {
+    let lab = Lab::new("heal_given_back");
+    lab.configure(&[("ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION", "no")]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    bed.run("second", "incremental 1", "continues");
+    // Unfinished files of another program are in nobody's way.
+    fs::write(bed.dir().join("vdc.inc.virtnbdbackup.2.data.partial"), "x").expect("a file");
+    for (name, level) in [("virtnbdbackup.0", "incremental 2"), ("virtnbdbackup.2", "incremental 3")] {
+        let file = bed.dir().join(format!("checkpoints/{name}.xml"));
+        fs::remove_file(&file).expect("a file");
+        let ended = bed.run("checkpoint XML lost", level, "continues");
+        assert!(ended.report("recovered").contains(&format!("checkpoints/{name}.xml")), "{ended:#?}");
+        assert!(file.exists(), "{}", file.display());
+    }
+    // libvirt forgets its checkpoints; the images keep their bitmaps.
+    bed.vm.destroy();
+    forget(&bed.vm);
+    bed.vm_define_again();
+    bed.vm.start();
+    let ended = bed.run("checkpoints forgotten", "incremental 4", "continues");
+    assert!(ended.report("recovered").contains("gets checkpoint virtnbdbackup.3 back"), "{ended:#?}");
+    let names: Vec<String> = (0..5).map(|n| format!("virtnbdbackup.{n}")).collect();
+    assert_eq!(bed.vm.checkpoints(), names);
+    bed.run("and on", "incremental 5", "continues");
+    bed.assert_points("in the end", &bed.dir(), &bed.points);
+    // Neither checkpoint nor bitmap: repairs are switched off, so nothing is changed.
+    virsh(&["checkpoint-delete", bed.vm.name(), "virtnbdbackup.5"]);
+    let before = bed.world();
+    let refused = lab.run(&bed.vm);
+    assert_eq!(refused.status.code(), Some(5), "{refused:#?}");
+    for words in ["no longer has checkpoint virtnbdbackup.5", "ENABLE_AUTO_RECOVERY", "vmstream verify"] {
+        assert!(refused.error().contains(words), "{}", refused.error());
+    }
+    assert_eq!(bed.world(), before);
+    assert_eq!(bed.plan()["error"].as_str(), Some(refused.error().as_str()));
+}
+
+/// libvirt forgets a VM that is off, with its checkpoints.
+fn forget(vm: &Vm) {
+    fs::write(vm.directory().join("again.xml"), virsh(&["dumpxml", "--inactive", vm.name()]))
+        .expect("a file");
+    virsh(&["undefine", "--checkpoints-metadata", vm.name()]);
+}
+
+impl Bed<'_> {
+    fn vm_define_again(&self) {
+        let file = self.vm.directory().join("again.xml");
+        virsh(&["define", file.to_str().expect("text")]);
+    }
+}
+
+#[test]
+fn a_vm_made_anew_under_an_old_name_is_not_mixed_into_the_old_chain() {
+    let lab = Lab::new("heal_redefined");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    bed.run("second", "incremental 1", "continues");
+    let before = std::mem::take(&mut bed.points);
+    bed.vm.destroy();
+    forget(&bed.vm);
+    // With the same disks, whose bitmaps are still in the images.
+    let file = bed.vm.directory().join("again.xml");
+    let xml = fs::read_to_string(&file).expect("a file");
+    let uuid = xml.split("<uuid>").nth(1).and_then(|rest| rest.get(..36)).expect("a UUID").to_owned();
+    let other = "11111111-2222-4333-8444-555555555555";
+    fs::write(&file, xml.replace(&uuid, other)).expect("a file");
+    bed.vm_define_again();
+    bed.vm.start();
+    let ended = bed.run("other VM", "full", &format!("another VM of this name (UUID {uuid})"));
+    bed.assert_points("the old one's", Path::new(&ended.report("archived_to")), &before);
+    bed.run("and on", "incremental 1", "continues");
+    bed.assert_points("the new one's", &bed.dir(), &bed.points);
+    assert_eq!(
+        lab.ask("SELECT archive_reason FROM chain_events WHERE event_type = 'chain_archived'"),
+        ["other_domain"]
+    );
+}
+
+#[test]
+fn a_renamed_vm_begins_in_its_own_folder_and_the_old_one_stays() {
+    let lab = Lab::new("heal_renamed");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    let (old_dir, old_points) = (bed.dir(), std::mem::take(&mut bed.points));
+    bed.vm.destroy();
+    forget(&bed.vm);
+    bed.vm_define_again();
+    let renamed = format!("{}renamed", lab.prefix());
+    virsh(&["domrename", bed.vm.name(), &renamed]);
+    virsh(&["start", &renamed]);
+    let ended = lab.vmbackup(&["--run", "--json", "--vm", &renamed]);
+    assert!(ended.status.success(), "{}", text(&ended));
+    let report: Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+    assert_eq!(report["vms"][0]["report"]["why"], "first backup of this VM");
+    bed.assert_points("the old name's", &old_dir, &old_points);
+}
+
+#[test]
+fn a_backup_that_failed_is_tried_again_and_a_full_only_when_that_helps() {
+    let lab = Lab::new("heal_retry");
+    lab.configure(&[("MAX_RETRIES", "2"), ("RETRY_DELAY", "0")]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    // Its bitmap goes between the plan and the snapshot.
+    bed.change();
+    let mut run = lab.run_held_at(&bed.vm, "held");
+    let node = virsh(&[
+        "qemu-monitor-command",
+        bed.vm.name(),
+        r#"{"execute":"query-named-block-nodes","arguments":{"flat":true}}"#,
+    ]);
+    let node: Value = serde_json::from_str(&node).expect("JSON");
+    let nodes = node["return"].as_array().expect("nodes");
+    let has = |node: &&Value| {
+        node["dirty-bitmaps"].as_array().is_some_and(|all| all.iter().any(|b| b["name"] == "virtnbdbackup.0"))
+    };
+    for node in nodes.iter().filter(has) {
+        let name = node["node-name"].as_str().expect("a name");
+        let command = format!(
+            r#"{{"execute":"block-dirty-bitmap-remove","arguments":{{"node":"{name}","name":"virtnbdbackup.0"}}}}"#
+        );
+        virsh(&["qemu-monitor-command", bed.vm.name(), &command]);
+    }
+    run.release();
+    run.wait_held();
+    run.release();
+    let ended = run.wait();
+    assert!(ended.status.success(), "{ended:#?}");
+    assert_eq!(ended.level(), "full", "{ended:#?}");
+    assert!(ended.log.contains("try 1 of 3 failed"), "{}", ended.log);
+    assert_eq!(
+        lab.ask("SELECT status, retry_attempt FROM vm_backups ORDER BY id DESC LIMIT 1"),
+        ["success|1"]
+    );
+    bed.points = vec![History::disks(&lab, &bed.vm)];
+    bed.run("and on", "incremental 1", "continues");
+    bed.assert_points("after the retry", &bed.dir(), &bed.points);
+}
