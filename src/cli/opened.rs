@@ -71,7 +71,11 @@ impl Opened {
         }
         context.loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let ownership = if dry_run { None } else { own(&state, backup_path) };
-        let catalog = if dry_run { Catalog::none() } else { Catalog::open(backup_path, context.clock.now()) };
+        let catalog = if dry_run {
+            Catalog::peek(backup_path, context.clock.now())
+        } else {
+            Catalog::open(backup_path, context.clock.now())
+        };
         Ok(Self { state, log, log_dir, log_file, catalog, lock, ownership })
     }
 

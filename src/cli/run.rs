@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failed> {
     let log = start_log(context, progress.bars());
     let opened = Opened::begin(context, log, BACKUP_LOG, "VM BACKUP SESSION START")?;
     let (exit, results) = if context.arguments.dry_run {
-        plan(context)?
+        plan(context, &opened)?
     } else {
         back_up(context, &opened, &progress, fail_points)?
     };
@@ -42,8 +42,8 @@ fn session(context: &Context) -> Result<Session, Failed> {
     Session::open(&context.loaded.settings, &names, context.clock).map_err(session_error)
 }
 
-fn plan(context: &Context) -> Result<(Exit, String), Failed> {
-    let plans = session(context)?.plan();
+fn plan(context: &Context, opened: &Opened) -> Result<(Exit, String), Failed> {
+    let plans = session(context)?.plan(&opened.catalog);
     let text = plan::text(&plans);
     text.lines().for_each(|line| tracing::info!(file_only = true, "[DRY-RUN] {line}"));
     if context.arguments.json {

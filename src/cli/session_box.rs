@@ -237,6 +237,7 @@ mod tests {
             policy: RotationPolicy::Monthly,
             place: None,
             tries: 0,
+            retention: None,
             result: VmResult::NotBegun,
             took: Duration::from_secs(3723),
         }]);

@@ -126,6 +126,7 @@ pub(super) fn json(outcomes: &[VmOutcome]) -> Value {
             value["period"] = json!(place.period);
             value["dir"] = json!(place.dir);
         }
+        value["retention"] = json!(outcome.retention);
         match &outcome.result {
             VmResult::Done(report) => {
                 value["report"] = serde_json::to_value(report).unwrap_or_default();

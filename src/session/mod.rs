@@ -10,6 +10,7 @@ mod record;
 mod run;
 mod settings;
 mod status;
+mod tidy;
 mod tries;
 
 pub use layout::{LayoutError, folder_name};

@@ -5,6 +5,7 @@ use super::run::Place;
 use crate::config::value::RotationPolicy;
 use crate::engine::{BackupError, Preview};
 use crate::policy::rotation::ChosenBy;
+use crate::retention;
 
 /// What a run would do to one VM.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub enum Outlook {
         place: Place,
         /// The decision, its reason, and the repairs before it.
         preview: Box<Preview>,
+        /// What becomes of older periods once it is done; `None` when nothing is backed up.
+        retention: Option<retention::Plan>,
     },
     /// It cannot have a folder.
     NoFolder(LayoutError),

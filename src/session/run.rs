@@ -13,7 +13,9 @@ use super::order;
 use super::plan::{Outlook, VmPlan};
 use super::record::{Records, VmEnd};
 use super::settings::Retries;
+use super::tidy::Tidy;
 use super::tries;
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::value::RotationPolicy;
@@ -28,7 +30,9 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::watch::Watch;
 use crate::engine::{self, BackupError, Engine, Report, VmTarget};
 use crate::libvirt::{Domain, DomainState, Host, LibvirtError};
+use crate::policy::Decision;
 use crate::policy::rotation::{ChosenBy, Policies};
+use crate::retention;
 use crate::state::StateDir;
 
 /// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
@@ -127,6 +131,8 @@ pub struct VmOutcome {
     pub took: Duration,
     /// How many tries there were.
     pub tries: u32,
+    /// What became of older periods; `None` when nothing was backed up.
+    pub retention: Option<retention::Report>,
 }
 
 impl VmOutcome {
@@ -145,6 +151,7 @@ pub struct Session {
     parallel: usize,
     retries: Retries,
     bytes_per_second: u64,
+    retention: retention::Rules,
     all: Vec<Domain>,
     chosen: Vec<Domain>,
     clock: Clock,
@@ -179,6 +186,7 @@ impl Session {
             policies: super::settings::policies(settings),
             parallel: settings.parallel_vms.get() as usize,
             retries: Retries::of(settings),
+            retention: retention::Rules::of(settings),
             bytes_per_second: settings.target_bandwidth.bytes(),
             all,
             chosen,
@@ -193,12 +201,17 @@ impl Session {
     }
 
     /// What the run would do to each domain. Touches nothing.
-    pub fn plan(&self) -> Vec<VmPlan> {
+    pub fn plan(&self, catalog: &Catalog) -> Vec<VmPlan> {
+        let records = Records { catalog, session: None };
         let plan = |domain: &Domain| {
             let (policy, chosen_by) = self.policies.of(domain.name());
             let outlook = match self.place(domain, policy) {
                 Ok(Some(vm)) => match engine::preview(&vm, &self.settings, &self.backup_path) {
-                    Ok(preview) => Outlook::Backup { place: Place::of(&vm), preview: Box::new(preview) },
+                    Ok(preview) => {
+                        let writes = !matches!(preview.plan.decision, Decision::Skip | Decision::Refuse(_));
+                        let retention = writes.then(|| self.tidy(&vm).preview(records)).flatten();
+                        Outlook::Backup { place: Place::of(&vm), preview: Box::new(preview), retention }
+                    }
                     Err(error) => Outlook::Unknown(error),
                 },
                 Ok(None) => Outlook::Excluded,
@@ -283,6 +296,10 @@ impl Session {
         }
     }
 
+    fn tidy<'a>(&'a self, vm: &'a VmTarget) -> Tidy<'a> {
+        Tidy { vm, backup_path: &self.backup_path, rules: &self.retention, clock: self.clock }
+    }
+
     fn place(&self, domain: &Domain, policy: RotationPolicy) -> Result<Option<VmTarget>, LayoutError> {
         layout::place(domain, &self.all, &self.backup_path, policy, self.today)
     }
@@ -302,6 +319,7 @@ impl Session {
         let (policy, chosen_by) = self.policies.of(domain.name());
         let target = self.place(domain, policy);
         let place = target.as_ref().ok().and_then(Option::as_ref).map(Place::of);
+        let mut retention = None;
         let (result, tries) = match target {
             _ if cancel.stopped().is_some() => (VmResult::NotBegun, 0),
             Err(e) => (VmResult::NoFolder(e), 0),
@@ -310,11 +328,14 @@ impl Session {
                 let disks = watch.vm_begin(domain.name());
                 let once = |failed| engine.backup(&VmTarget { failed, ..vm.clone() }, disks.as_ref(), cancel);
                 let (result, tries) = tries::until_well(domain.name(), self.retries, cancel, once);
+                if result.as_ref().is_ok_and(|report| report.plan.decision != Decision::Skip) {
+                    retention = self.tidy(&vm).after_success(engine, records);
+                }
                 (result.map_or_else(VmResult::Failed, |report| VmResult::Done(Box::new(report))), tries)
             }
         };
         let domain = domain.name().to_owned();
-        let outcome = VmOutcome { domain, policy, place, result, took: since.elapsed(), tries };
+        let outcome = VmOutcome { domain, policy, place, result, took: since.elapsed(), tries, retention };
         records.vm_end(&VmEnd { outcome: &outcome, state, policy_before, at: self.clock.now() });
         outcome
     }

@@ -1,0 +1,64 @@
+//! What becomes of a VM's older periods after its backup: asks `retention`, with the VM's lock held.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::record::Records;
+use crate::catalog::Stamp;
+use crate::clock::Clock;
+use crate::engine::{Engine, VmTarget};
+use crate::retention::{self, CatalogLedger, PeriodId, Plan, Report, RetentionError, Rules, Scope};
+use crate::state::VmLock;
+
+/// How long another run that has the VM is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The older periods of one VM.
+pub(super) struct Tidy<'a> {
+    pub(super) vm: &'a VmTarget,
+    pub(super) backup_path: &'a Path,
+    pub(super) rules: &'a Rules,
+    pub(super) clock: Clock,
+}
+
+impl Tidy<'_> {
+    /// What would go. `None` when the periods cannot be read, which is said.
+    pub(super) fn preview(&self, records: Records<'_>) -> Option<Plan> {
+        self.with_scope(records, retention::preview)
+    }
+
+    /// Removes what goes. A backup is no worse for what could not be removed, so that is only said.
+    pub(super) fn after_success(&self, engine: &Engine, records: Records<'_>) -> Option<Report> {
+        let vm = self.vm.domain.name();
+        let _lock = match VmLock::take(&engine.state, vm, LOCK_PATIENCE) {
+            Ok(lock) => lock,
+            Err(error) => {
+                tracing::warn!(vm, "Older periods stay for now: {error}");
+                return None;
+            }
+        };
+        self.with_scope(records, retention::after_success)
+    }
+
+    fn with_scope<T>(
+        &self,
+        records: Records<'_>,
+        ask: fn(&Scope<'_>, &dyn retention::Ledger) -> Result<T, RetentionError>,
+    ) -> Option<T> {
+        let current = PeriodId::parse(&self.vm.placement.period)?;
+        let scope = Scope {
+            backup_path: self.backup_path,
+            vm_name: self.vm.domain.name(),
+            folder: &self.vm.folder,
+            policy: self.vm.placement.policy,
+            current: &current,
+            rules: self.rules,
+            now: self.clock.local().datetime(),
+        };
+        let stamp = Stamp { session: records.session, at: self.clock.now() };
+        let ledger = CatalogLedger::new(records.catalog, stamp);
+        ask(&scope, &ledger)
+            .inspect_err(|error| tracing::warn!(vm = scope.vm_name, "Older periods stay for now: {error}"))
+            .ok()
+    }
+}
