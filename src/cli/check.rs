@@ -241,7 +241,8 @@ fn plans(context: &Context) -> Result<Vec<VmPlan>, Failed> {
     let names: Vec<String> = context.arguments.vm.iter().cloned().collect();
     check_backup_path(context.loaded.settings.backup_path.as_path()).map_err(session_error)?;
     let session = Session::open(&context.loaded.settings, &names, context.clock).map_err(session_error)?;
-    Ok(session.plan())
+    // What retention would drop is not shown here, so nobody need be asked.
+    Ok(session.plan(&crate::catalog::Catalog::none()))
 }
 
 /// What the next run does to a VM.
