@@ -98,7 +98,7 @@ fn each_vm_is_held_still_as_it_was_set() {
 /// in `$line`) makes it. Pings and synchronisation are answered.
 fn play_agent(vm: &Vm, script: &str) {
     let player = format!(
-        "#!/bin/sh\nexec 3<>\"$4\"\nwhile read -r line <&3; do\n\
+        "#!/bin/sh\nexec 3<>\"$4\"\nwhile :; do\nread -r line <&3 || {{ usleep 50000; continue; }}\n\
          line=$(printf %s \"$line\" | tr -d '\\377')\ncase $line in\n\
          *sync*) id=$(printf %s \"${{line##*id}}\" | tr -cd 0-9); printf '{{\"return\":%s}}\\n' \"$id\" >&3;;\n\
          {script}\n*guest-ping*) printf '{{\"return\":{{}}}}\\n' >&3;;\n\

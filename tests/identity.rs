@@ -62,6 +62,8 @@ fn each_point_has_the_tpm_of_its_own_moment() {
     for (number, want) in [(0, &first), (1, &first), (2, &second)] {
         assert_eq!(&fs::read(at(number).join(STATE)).expect("each point has its own"), want, "{number}");
     }
+    let proven = lab.vmstream(&["verify", chain.to_str().expect("text")]);
+    assert!(proven.status.success(), "{}", lab::text(&proven));
     // Where restore scripts look, and as they look: a link to a folder, with the UUID in a text beside it.
     let newest = chain.join("tpm-state");
     assert!(newest.is_symlink() && chain.join(".tpm-backup-marker").exists());

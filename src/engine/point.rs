@@ -101,9 +101,27 @@ pub(super) fn partial_names(vm: &VmTarget, observed: &Observed, point: &PointIde
 }
 
 pub(super) fn side_files(observed: &Observed, ident: &str) -> Vec<String> {
-    let boot = observed.facts.boot_files.iter().filter_map(|path| boot_file_name(path, ident));
+    let boot = boot_files(observed, ident).into_iter().map(|(_, name)| name);
     let qcow = observed.disks.iter().map(|d| format!("{}.{ident}.qcow.json", d.target));
     boot.chain(qcow).chain([format!("autostart.{ident}")]).collect()
+}
+
+/// The boot files, each with its name in the set. Where two have the same base name the later ones get a number before
+/// it: `2.vmlinuz`.
+fn boot_files<'a>(observed: &'a Observed, ident: &str) -> Vec<(&'a Path, String)> {
+    let mut named: Vec<(&Path, String)> = Vec::new();
+    for path in &observed.facts.boot_files {
+        let Some(name) = boot_file_name(path, ident) else { continue };
+        if named.iter().any(|(known, _)| known == path) {
+            continue;
+        }
+        let numbered = (2_u32..).map(|n| format!("{n}.{name}"));
+        let free = |name: &String| named.iter().all(|(_, taken)| taken != name);
+        if let Some(name) = std::iter::once(name.clone()).chain(numbered).find(free) {
+            named.push((path, name));
+        }
+    }
+    named
 }
 
 /// A copy has no IDENT there.
@@ -152,8 +170,7 @@ pub(super) fn write_side_files(
     for disk in observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2) {
         files.add_small(&format!("{}.{ident}.qcow.json", disk.target), disk.info.json.as_bytes())?;
     }
-    for path in &observed.facts.boot_files {
-        let Some(name) = boot_file_name(path, ident) else { continue };
+    for (path, name) in boot_files(observed, ident) {
         let content = match fs::read(path) {
             // The NVRAM of a VM that was never started is not there yet.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -162,7 +179,7 @@ pub(super) fn write_side_files(
             }
             read => read.map_err(|source| BackupError::File {
                 doing: "read boot file",
-                path: path.clone(),
+                path: path.to_owned(),
                 source,
             })?,
         };

@@ -87,7 +87,9 @@ impl PointFiles {
         // Closed before there is anything in it.
         let path = self.partial_path(name);
         private_file(&path).map_err(|source| self.failed("create", &path, source))?;
-        self.add_small(name, content)?;
+        // No sidecar tells its sum: whoever may not read it must be able to prove everything else.
+        self.write(name, content, self.time)?;
+        self.small.push(name.to_owned());
         self.secret.push(name.to_owned());
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::journal::{ArchiveMove, Journal, Stage, Stop};
 use super::{publish, qemu_img};
 use crate::guest::{Agent, FreezeStatus};
+use crate::identity;
 use crate::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
 
 /// How long a guest is asked to thaw before we give up asking.
@@ -207,6 +208,9 @@ fn undo_files(journal: &Journal, recovered: &mut Recovered) {
                 // Nothing was renamed: whatever has a final name here is the chain that was to be archived.
             } else if fs::read_to_string(dir.join(marker)).is_ok_and(|text| text == *marker_text) {
                 recovered.committed = true;
+                let ident = journal.checkpoint.as_deref().unwrap_or("copy");
+                let linked = identity::link_newest(dir, ident);
+                recovered.note("led tpm-state to the newest state of the TPM".to_owned(), linked);
             } else {
                 remove_all(dir, files, recovered);
             }

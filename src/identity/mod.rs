@@ -9,4 +9,4 @@ mod tpm_folder;
 
 pub use definition::{DefinitionError, keep_definition};
 pub use tpm::{TpmError, TpmState, state_dir};
-pub use tpm_folder::{Owner, TpmFolder, TpmKept, is_tpm_folder};
+pub use tpm_folder::{Owner, TpmFolder, TpmKept, is_tpm_folder, link_newest};

@@ -135,18 +135,42 @@ impl TpmFolder {
     /// that of `parent`, the point it belongs to.
     pub fn link_newest(&self, chain_dir: &Path, parent: Option<&str>, now: &Zoned) -> io::Result<()> {
         let newest = chain_dir.join(NEWEST);
-        if !["tpm2", "tpm1.2"].iter().any(|version| chain_dir.join(self.real()).join(version).is_dir()) {
+        if !has_state(&chain_dir.join(self.real())) {
             return Ok(());
         }
         if newest.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
             fs::rename(&newest, free_name(chain_dir, parent.unwrap_or("before")))?;
         }
-        let new = chain_dir.join(format!("{PREFIX}link"));
-        let _ = fs::remove_file(&new);
-        symlink(self.real(), &new)?;
-        fs::rename(&new, &newest)?;
+        link(chain_dir, self.real())?;
         fs::write(chain_dir.join(MARKER), now.strftime("%Y-%m-%d %H:%M:%S\n").to_string())
     }
+}
+
+/// Makes `tpm-state` lead to the state of point `ident`, where a run died before it did. `Ok(false)` when it does already,
+/// or the point has none.
+pub fn link_newest(chain_dir: &Path, ident: &str) -> io::Result<bool> {
+    let name = folder_name(ident);
+    let real = fs::read_link(chain_dir.join(&name)).map_or(name, |to| to.to_string_lossy().into_owned());
+    let newest = chain_dir.join(NEWEST);
+    let leads = fs::read_link(&newest).is_ok_and(|to| to == Path::new(&real));
+    let is_folder = newest.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    if leads || is_folder || real.contains('/') || !has_state(&chain_dir.join(&real)) {
+        return Ok(false);
+    }
+    link(chain_dir, &real).map(|()| true)
+}
+
+/// Whether a folder holds the state of a TPM, not only recovery keys.
+fn has_state(folder: &Path) -> bool {
+    ["tpm2", "tpm1.2"].iter().any(|version| folder.join(version).is_dir())
+}
+
+/// Replaces the link at once: there is one at every instant.
+fn link(chain_dir: &Path, folder: &str) -> io::Result<()> {
+    let new = chain_dir.join(format!("{PREFIX}link"));
+    let _ = fs::remove_file(&new);
+    symlink(folder, &new)?;
+    fs::rename(&new, chain_dir.join(NEWEST))
 }
 
 /// A name for a folder that is in the way.
@@ -271,6 +295,23 @@ mod tests {
         fs::rename(dir, moved.path().join("chain")).unwrap();
         assert_eq!(read(&moved.path().join("chain"), "tpm-state"), "b");
         fs::create_dir(dir).unwrap();
+    }
+
+    #[test]
+    fn a_link_that_a_dead_run_did_not_make_is_made_by_the_next() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        assert!(!save(dir, 0, state("a"), None));
+        assert!(!link_newest(dir, "virtnbdbackup.0").unwrap(), "it is there");
+        for broken in ["gone", "older"] {
+            fs::remove_file(dir.join("tpm-state")).unwrap();
+            if broken == "older" {
+                symlink(".tpm-state.copy", dir.join("tpm-state")).unwrap();
+            }
+            assert!(link_newest(dir, "virtnbdbackup.0").unwrap());
+            assert_eq!(read(dir, "tpm-state"), "a");
+        }
+        assert!(!link_newest(dir, "virtnbdbackup.7").unwrap(), "no state at that point");
     }
 
     #[test]

@@ -145,6 +145,8 @@ impl Piece {
 /// What reaches the writer.
 enum ToWriter {
     Piece(Piece),
+    /// The scout went on: the guest's side answers, though there may be nothing to write.
+    Surveyed,
     /// The scout is through: so many pieces there are.
     Total(u64),
     /// A frame could not be made.

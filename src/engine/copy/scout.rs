@@ -51,6 +51,7 @@ pub(super) fn survey(
         for span in merger.spans() {
             planner.plan(span)?;
         }
+        let _ = pieces.send(ToWriter::Surveyed);
     }
     // The writer is gone only when it failed, and then it has said why.
     let _ = pieces.send(ToWriter::Total(planner.seq));

@@ -35,6 +35,7 @@ pub(super) fn write_all(
         cancel.check()?;
         match arriving.recv_timeout(CHECK_EVERY) {
             Ok(ToWriter::Piece(piece)) => drop(waiting.insert(piece.seq, piece)),
+            Ok(ToWriter::Surveyed) => last_progress = Instant::now(),
             Ok(ToWriter::Total(count)) => total = Some(count),
             Ok(ToWriter::Failed(error)) => return Err(error),
             Err(RecvTimeoutError::Timeout) if last_progress.elapsed() < STALL_LIMIT => continue,
