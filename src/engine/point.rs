@@ -253,6 +253,12 @@ pub(super) fn add_sidecars(
             path: plan.path.clone(),
             source,
         })?;
+        if finished.without_files {
+            tracing::warn!(
+                "{} proves its disk, not the point's other files: they are too many, or have names of another folder",
+                plan.path.display()
+            );
+        }
         files.add_sidecar(&plan.file, &finished.file)?;
     }
     Ok(())

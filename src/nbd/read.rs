@@ -80,6 +80,11 @@ impl Connection {
         }
     }
 
+    /// The error about a read that nothing came back of.
+    pub fn silent(&self, limit: Duration) -> NbdError {
+        timeout(&self.export, Waiting::Reads { in_flight: self.tickets.len() }, &Deadline::after(limit))
+    }
+
     /// Reads started and not given back yet.
     pub fn in_flight(&self) -> usize {
         self.tickets.len()

@@ -83,7 +83,7 @@ fn no_flipped_byte_of_any_file_passes() {
             fs::remove_file(&path).unwrap();
             let name = path.file_name().unwrap().to_str().unwrap();
             // The newest sidecar of a disk is the one that nothing names.
-            if !name.ends_with(".idx") && !name.ends_with("vdb.copy.data") {
+            if !name.ends_with(".idx") {
                 assert_eq!(verify(ours.dir(), Depth::Content).verdict(), Verdict::Damaged, "{name} deleted");
             } else if name != "vda.inc.virtnbdbackup.2.idx" && name != "vdb.copy.idx" {
                 assert_ne!(findings(&verify(ours.dir(), Depth::Content)).len(), 0, "{name} deleted");
@@ -263,4 +263,100 @@ fn a_quick_look_at_a_thousand_files_with_sidecars_takes_less_than_a_second() {
         .min();
     // 250 points of a stream, a checksum file, a sidecar and a domain XML, and what is only listed.
     assert!(best < Some(Duration::from_secs(1)), "{best:?}");
+}
+
+fn no_image(
+    ours: &Ours,
+    disk: &str,
+    point: &str,
+    check: bool,
+) -> Result<vmstream::restore::Extracted, ExtractError> {
+    let set = BackupSet::open(ours.dir()).unwrap();
+    let options = ExtractOptions { replace: true, format: Format::Raw, check, workers: NonZeroUsize::MIN };
+    extract(&set, &disk.parse().unwrap(), point.parse().unwrap(), &ours.path("out.img"), options, &())
+}
+
+#[test]
+fn a_raw_image_that_was_cut_or_is_gone_is_no_good_image() {
+    for depth in [Depth::Quick, Depth::Content, Depth::Deep] {
+        let ours = Ours::new(Some(1));
+        let image = ours.path("vdb.copy.data");
+        let len = fs::metadata(&image).unwrap().len();
+        fs::File::options().write(true).open(&image).unwrap().set_len(len - 512).unwrap();
+        let report = verify(ours.dir(), depth);
+        let first = findings(&report)[0];
+        assert_eq!((first.level, &first.path, first.at), (Level::Damage, &image, Some(len - 512)));
+        assert_eq!((report.verdict(), good_points(&report)), (Verdict::Damaged, 0));
+        let refused = no_image(&ours, "vdb", "virtnbdbackup.2", true);
+        assert!(matches!(refused, Err(ExtractError::RawLength { .. })), "{refused:?}");
+        let set = BackupSet::open(ours.dir()).unwrap();
+        let at = "virtnbdbackup.0".parse().unwrap();
+        let piped =
+            pipe_to(&set, &"vdb".parse().unwrap(), at, (&mut Vec::new(), true), NonZeroUsize::MIN, &());
+        assert!(matches!(piped, Err(ExtractError::RawLength { .. })), "{piped:?}");
+        assert_eq!(no_image(&ours, "vdb", "virtnbdbackup.2", false).unwrap().size, len - 512);
+
+        fs::remove_file(&image).unwrap();
+        let report = verify(ours.dir(), depth);
+        assert_eq!((report.verdict(), good_points(&report)), (Verdict::Damaged, 0));
+        assert!(findings(&report).iter().any(|finding| finding.path == image));
+        let refused = no_image(&ours, "vdb", "virtnbdbackup.2", true);
+        assert!(
+            matches!(refused, Err(ExtractError::Set(vmstream::chain::SetError::Lost { .. }))),
+            "{refused:?}"
+        );
+        // As a run leaves it that was killed between the names of the two.
+        fs::write(ours.path("vdb.copy.data.partial"), b"").unwrap();
+        assert_eq!(verify(ours.dir(), Depth::Quick).verdict(), Verdict::Good);
+    }
+}
+
+#[test]
+fn a_damaged_checksum_file_costs_no_proof() {
+    let ours = Ours::new(Some(1));
+    fs::write(ours.path("vda.inc.virtnbdbackup.1.data.chksum"), "4711").unwrap();
+    let extracted = no_image(&ours, "vda", "virtnbdbackup.2", true).unwrap();
+    assert_eq!(extracted.proven_bytes, Some(DISK as u64));
+    let report = verify(ours.dir(), Depth::Deep);
+    let proven =
+        |found: &vmstream::verify::DiskDigest| found.checked.as_ref().map(|checked| checked.proven_bytes);
+    let of_vda = report.digests.iter().filter(|found| found.disk.as_str() == "vda");
+    assert_eq!(of_vda.map(proven).collect::<Vec<_>>(), [Some(DISK as u64); 3]);
+    let stream = ours.path("vda.inc.virtnbdbackup.1.data");
+    // Where the stream agrees with its checksum file, the sidecar is of another one.
+    let mut bytes = fs::read(&stream).unwrap();
+    let taken = bytes.windows(4).position(|part| part == b"2026").unwrap();
+    bytes[taken + 3] = b'5';
+    fs::write(&stream, &bytes).unwrap();
+    fs::write(stream.with_extension("data.chksum"), vmstream::stream::checksum::adler32(&bytes).to_string())
+        .unwrap();
+    let extracted = no_image(&ours, "vda", "virtnbdbackup.2", true).unwrap();
+    assert!(extracted.proven_bytes < Some(DISK as u64), "{extracted:?}");
+}
+
+/// A sidecar that lists a file of that name and size, in the place of the newest one.
+fn list_a_file(ours: &Ours, name: &str, size: u64) {
+    let path = ours.path("vda.inc.virtnbdbackup.2.idx");
+    let old = vmstream::sidecar::Sidecar::open(&path).unwrap();
+    let mut head = old.head().clone();
+    head.files = vec![vmstream::sidecar::FileIdentity { name: name.to_owned(), size, digest: [7; 32] }];
+    let mut writer = vmstream::sidecar::SidecarWriter::create(&ours.path("new.idx"), head.granules).unwrap();
+    old.blocks().for_each(|block| writer.block(&block.unwrap()).unwrap());
+    old.runs().for_each(|run| writer.run(&run.unwrap()).unwrap());
+    writer.finish(&head).unwrap();
+    fs::rename(ours.path("new.idx"), path).unwrap();
+}
+
+#[test]
+fn a_listed_file_is_opened_only_when_it_can_be_the_one() {
+    let ours = Ours::new(Some(1));
+    assert!(Command::new("mkfifo").arg(ours.path("pipe")).status().unwrap().success());
+    for (name, size) in
+        [("pipe", 0), ("pipe", 4), ("vmconfig.virtnbdbackup.2.xml", u64::MAX), ("checkpoints", 0)]
+    {
+        list_a_file(&ours, name, size);
+        let report = verify(ours.dir(), Depth::Content);
+        let named = findings(&report).into_iter().find(|finding| finding.path == ours.path(name)).unwrap();
+        assert_eq!(named.level, Level::Damage, "{name} of {size} bytes: {named:?}");
+    }
 }

@@ -413,3 +413,25 @@ fn every_vector_is_read_as_it_says() {
         }
     }
 }
+
+#[test]
+fn a_list_of_files_that_no_reader_takes_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vda.full.idx");
+    let granules = Granules::of_disk(DISK);
+    let finish = |files: Vec<FileIdentity>| {
+        let mut writer = SidecarWriter::create(&path, granules).unwrap();
+        writer.zero(0, DISK).unwrap();
+        let done = writer.finish(&Head { files, ..head("vda.full.data", granules, None) }).unwrap();
+        let sidecar = Sidecar::open(&path).unwrap();
+        sidecar.check().unwrap();
+        (done.without_files, sidecar.head().files.len())
+    };
+    let many = |count: usize| (0..count).map(|at| FileIdentity::of(&format!("file.{at}"), b"")).collect();
+    assert_eq!(finish(many(1000)), (false, 1000));
+    assert_eq!(finish(many(20_000)), (true, 0));
+    assert_eq!(finish(vec![FileIdentity::of("a/b/c", b"")]), (true, 0));
+    let long = Head { point: "x".repeat(2 << 20), ..head("vda.full.data", granules, None) };
+    let refused = SidecarWriter::create(&path, granules).unwrap().finish(&long).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+}

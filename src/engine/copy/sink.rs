@@ -233,15 +233,14 @@ fn write_sector(writer: &mut Recorder, zeroes: &Zeroes, task: &DiskTask) -> Resu
         return Ok(());
     }
     connection.start_read(vec![0; len as usize], 0, 0).map_err(failed)?;
-    for read in connection.wait(READ_LIMIT).map_err(failed)? {
-        read.result.map_err(failed)?;
-        let plain = PlainSums::of(0, &read.buf, writer.granules());
-        let stored = zeroes.store(read.buf).map_err(|source| write_error(task, source))?;
-        let sums = (&plain, &StoredSums::of(&stored));
-        // The sector did not change: the parent's sidecar knows it.
-        writer.frame(0, len, &stored, sums).map_err(|source| write_error(task, source))?;
-    }
-    Ok(())
+    let read = connection.wait(READ_LIMIT).map_err(failed)?.pop();
+    let read = read.ok_or_else(|| failed(connection.silent(READ_LIMIT)))?;
+    read.result.map_err(failed)?;
+    let plain = PlainSums::of(0, &read.buf, writer.granules());
+    let stored = zeroes.store(read.buf).map_err(|source| write_error(task, source))?;
+    let sums = (&plain, &StoredSums::of(&stored));
+    // The sector did not change: the parent's sidecar knows it.
+    writer.frame(0, len, &stored, sums).map_err(|source| write_error(task, source))
 }
 
 fn write_error(task: &DiskTask, source: io::Error) -> CopyError {

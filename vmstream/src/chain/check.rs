@@ -1,12 +1,15 @@
 //! Holds the parts of a set against each other: nothing missing, nothing contradicting, times in order.
 
 use super::ident::{CheckpointName, DiskTarget, PointId};
+use super::names::{SetFile, StreamKind};
 use super::point::{Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;
 use super::scan::Scan;
 use super::set::BackupSet;
+use crate::sidecar::Sidecar;
 use crate::stream::Compression;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Fills in the set's problems and the streams it misses.
@@ -18,7 +21,15 @@ pub(super) fn check(set: &mut BackupSet, scan: &Scan) {
         holes(set, &disk);
         times(set, &disk);
     }
-    for (point, disk) in set.missing.clone() {
+    let images: Vec<_> = set
+        .problems
+        .iter()
+        .filter_map(|problem| match problem {
+            SetProblem::ImageMissing { disk, .. } => Some(disk.clone()),
+            _ => None,
+        })
+        .collect();
+    for (point, disk) in set.missing.clone().into_iter().filter(|(_, disk)| !images.contains(disk)) {
         set.problems.push(SetProblem::StreamMissing { disk, point });
     }
     let mut found = Vec::new();
@@ -34,6 +45,31 @@ pub(super) fn check(set: &mut BackupSet, scan: &Scan) {
     }
     found.extend(mixed_suffixes(set).then_some(SetProblem::MixedSuffixes));
     set.problems.extend(found);
+}
+
+/// Sidecars without the file that they are about. That of a raw image proves the image lost, since no old program
+/// moves such an image away from its set; unless the run that made it was killed before the image got its name.
+pub(super) fn sidecars_alone(set: &mut BackupSet, sidecars: Vec<PathBuf>) {
+    for path in sidecars {
+        let Some((image, disk)) = lone_image(&path) else {
+            set.problems.push(SetProblem::LoneSidecar { path });
+            continue;
+        };
+        // A chain's image counts at all its points.
+        set.missing.extend(set.points.iter().map(|point| (point.id, disk.clone())));
+        set.problems.push(SetProblem::ImageMissing { path: image, disk });
+    }
+}
+
+/// The raw image, and its disk, of a sidecar that was left alone with it committed.
+pub(super) fn lone_image(sidecar: &Path) -> Option<(PathBuf, DiskTarget)> {
+    let name = sidecar.file_name()?.to_str()?;
+    let Some(SetFile::Sidecar { disk, kind: StreamKind::Copy }) = SetFile::parse(name) else { return None };
+    let opened = Sidecar::open(sidecar).ok().filter(|sidecar| sidecar.head().is_of_raw_image())?;
+    let unfinished = sidecar.with_extension("data.partial").exists();
+    let own = sidecar.with_extension("data");
+    let named = own.file_name().and_then(|name| name.to_str()) == Some(opened.head().stream.name.as_str());
+    (named && !unfinished).then_some((own, disk))
 }
 
 /// A chain with streams that old readers see, and others that they do not.

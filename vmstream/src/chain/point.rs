@@ -85,15 +85,27 @@ pub enum DiskContent<'a> {
 }
 
 impl StreamEntry {
-    /// The sidecar, if there is one that is of this file and as it was written: all of it is read.
+    /// The sidecar, if there is one that is of this file and as it was written: all of it is read. Where the checksum
+    /// file says another sum than the sidecar, the stream decides, and is read too.
     pub fn whole_sidecar(&self) -> Option<Sidecar> {
-        self.open_sidecar()?.ok().filter(|sidecar| sidecar.check().is_ok())
+        let opened = open_sidecar(self.sidecar.as_deref()?, &self.path, self.file_len, None)?;
+        opened.ok().filter(|sidecar| sidecar.check().is_ok() && !self.is_replaced(sidecar))
+    }
+
+    /// True when checksum file and stream agree with each other, not with the sidecar: it is of another stream.
+    fn is_replaced(&self, sidecar: &Sidecar) -> bool {
+        let recorded = self.recorded().filter(|sum| sidecar.head().stream.adler32 != Some(*sum));
+        // One that cannot be read is no reason to believe its checksum file.
+        recorded.is_some_and(|recorded| checksum::of_file(&self.path).is_ok_and(|sum| sum == recorded))
+    }
+
+    fn recorded(&self) -> Option<u32> {
+        checksum::read_file(self.checksum.as_deref()?).ok().flatten()
     }
 
     /// As [`PointDisk::open_sidecar`].
     pub fn open_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
-        let recorded = || checksum::read_file(self.checksum.as_deref()?).ok().flatten();
-        open_sidecar(self.sidecar.as_deref()?, &self.path, self.file_len, recorded())
+        open_sidecar(self.sidecar.as_deref()?, &self.path, self.file_len, self.recorded())
     }
 
     /// True for a stream that only keeps the place of a disk that did not exist.
@@ -112,7 +124,12 @@ fn open_sidecar(
     Some(match Sidecar::open(sidecar) {
         Err(error) => Err(SidecarProblem::Unusable(error)),
         Ok(sidecar) if sidecar.head().fits(name, file_len, recorded) => Ok(sidecar),
-        Ok(_) => Err(SidecarProblem::Stale),
+        Ok(sidecar) => match &sidecar.head().stream {
+            raw if sidecar.head().is_of_raw_image() && raw.name == name => {
+                Err(SidecarProblem::OtherLength { listed: raw.size, found: file_len })
+            }
+            _ => Err(SidecarProblem::Stale),
+        },
     })
 }
 
@@ -124,6 +141,16 @@ pub enum SidecarProblem {
         "The sidecar is not of the file beside it, which was replaced, or an old program moved the one it is of"
     )]
     Stale,
+    /// It is of the raw image beside it, which is longer or shorter than it was: nothing is wrong with the sidecar.
+    #[error(
+        "The raw image has {found} bytes, its sidecar says that {listed} were backed up: it was cut, or changed"
+    )]
+    OtherLength {
+        /// Bytes that the image had.
+        listed: u64,
+        /// Bytes that it has.
+        found: u64,
+    },
     /// It cannot be read or used.
     #[error(transparent)]
     Unusable(SidecarError),
@@ -131,8 +158,14 @@ pub enum SidecarProblem {
 
 impl RawImage {
     /// As [`PointDisk::open_sidecar`].
-    fn open_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
+    pub fn open_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
         open_sidecar(self.sidecar.as_deref()?, &self.path, self.len, None)
+    }
+
+    /// The problem of an image that is longer or shorter than its sidecar says.
+    pub fn other_length(&self) -> Option<SidecarProblem> {
+        let problem = self.open_sidecar()?.err()?;
+        matches!(problem, SidecarProblem::OtherLength { .. }).then_some(problem)
     }
 
     /// As [`StreamEntry::whole_sidecar`].

@@ -99,8 +99,16 @@ pub enum SetProblem {
         /// The point.
         point: PointId,
     },
+    /// A raw image of which only the sidecar is left.
+    #[error("{} is gone: its sidecar is there, the raw image of disk {disk} is not", path.display())]
+    ImageMissing {
+        /// Where the image was.
+        path: PathBuf,
+        /// The disk.
+        disk: DiskTarget,
+    },
     /// A sidecar whose stream is not there.
-    #[error("{} has no stream beside it: an old program may have moved the stream and left this behind", path.display())]
+    #[error("{} has no stream beside it: a run was killed, or an old program moved the stream and left this behind", path.display())]
     LoneSidecar {
         /// The sidecar.
         path: PathBuf,

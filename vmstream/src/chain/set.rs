@@ -106,12 +106,13 @@ impl BackupSet {
     pub fn open(dir: &Path) -> Result<Self, SetError> {
         let failed = |source| SetError::Read { dir: dir.to_owned(), source };
         let mut scan = Scan::of(dir).map_err(failed)?;
-        if scan.streams.is_empty() && scan.lists.is_empty() && scan.partials.is_empty() {
+        let lone_images = || scan.lone_sidecars.iter().any(|path| check::lone_image(path).is_some());
+        if scan.streams.is_empty() && scan.lists.is_empty() && scan.partials.is_empty() && !lone_images() {
             let sets = scan.folders.iter().flat_map(|folder| sets_below(folder)).collect();
             return Err(SetError::NotASet { dir: dir.to_owned(), sets });
         }
         let mut problems: Vec<_> = scan.partials.drain(..).map(|path| SetProblem::Partial { path }).collect();
-        problems.extend(scan.lone_sidecars.drain(..).map(|path| SetProblem::LoneSidecar { path }));
+        let lone = std::mem::take(&mut scan.lone_sidecars);
         let (domain, names) = checkpoints(&scan, &mut problems);
         let mut points = chain_points(&mut scan, &names);
         take_raw_copies(&mut scan, &mut points);
@@ -128,6 +129,7 @@ impl BackupSet {
             point.vmconfig = scan.vmconfigs.get(&point.id).cloned();
         }
         let mut set = Self { dir: dir.to_owned(), domain, points, problems, missing: BTreeSet::new() };
+        check::sidecars_alone(&mut set, lone);
         check::check(&mut set, &scan);
         Ok(set)
     }

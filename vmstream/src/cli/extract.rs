@@ -141,7 +141,9 @@ pub(super) fn exit_of(error: &ExtractError) -> Exit {
     use vmstream::chain::SetError;
     match error {
         ExtractError::Map(map) if matches!(map.source, StreamError::Damaged(_)) => Exit::Damaged,
-        ExtractError::Wrong { .. } | ExtractError::Set(SetError::Lost { .. }) => Exit::Damaged,
+        ExtractError::Wrong { .. }
+        | ExtractError::RawLength { .. }
+        | ExtractError::Set(SetError::Lost { .. }) => Exit::Damaged,
         _ => Exit::CannotTell,
     }
 }

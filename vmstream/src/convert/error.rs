@@ -1,6 +1,6 @@
 //! Why a set was not converted.
 
-use crate::chain::{PointId, SetError};
+use crate::chain::{PointId, SetError, SidecarProblem};
 use crate::restore::MapError;
 use crate::sidecar::SidecarError;
 use crate::stream::StreamError;
@@ -70,6 +70,14 @@ pub enum ConvertError {
         /// The first range that differs.
         range: Range<u64>,
     },
+    /// A raw image is not as long as it was.
+    #[error("{}: {problem}", path.display())]
+    RawLength {
+        /// The image.
+        path: PathBuf,
+        /// What its sidecar says.
+        problem: SidecarProblem,
+    },
     /// A sidecar that could be read before cannot be read any more.
     #[error("Cannot read the sidecar of {}, or of a stream before it", stream.display())]
     Sidecar {
@@ -124,7 +132,8 @@ impl ConvertError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Set(SetError::Lost { .. }) | Self::DamagedSet { .. } | Self::Checksum { .. } => true,
-            Self::ChecksumFile { .. } | Self::OtherContent { .. } | Self::RawContent { .. } => true,
+            Self::ChecksumFile { .. } | Self::OtherContent { .. } => true,
+            Self::RawContent { .. } | Self::RawLength { .. } => true,
             Self::Stream(MapError { source, .. }) => matches!(source, StreamError::Damaged(_)),
             _ => false,
         }

@@ -185,6 +185,9 @@ impl<'a> Points<'a> {
         let NewImage { disk, source, taken } = image;
         let (kind, granules) = (StreamKind::Copy, Granules::of_disk(source.len));
         let (name, sidecar) = (kind.file_name(disk, StreamSuffix::Data), kind.sidecar_name(disk));
+        if let Some(problem) = source.other_length() {
+            return Err(ConvertError::RawLength { path: source.path.clone(), problem });
+        }
         let path = self.new.unfinished(&sidecar)?;
         let failed = |source| ConvertError::Write { path: path.clone(), source };
         let sidecar_failed = |error| ConvertError::Sidecar { stream: source.path.clone(), source: error };

@@ -36,7 +36,7 @@ impl<'a> Source<'a> {
 
     /// Each stream's sidecar, where it has one that counts.
     pub(super) fn sidecars(&self) -> Vec<Option<Sidecar>> {
-        self.entries.iter().map(|entry| sidecar_of(entry)).collect()
+        self.entries.iter().map(|entry| entry.whole_sidecar()).collect()
     }
 
     /// Says which stream an error is about.
@@ -48,8 +48,10 @@ impl<'a> Source<'a> {
     pub(super) fn check(&self, sums: &Sums) -> Result<Vec<String>, ConvertError> {
         let mut unproven = Vec::new();
         for ((entry, layer), &found) in self.entries.iter().zip(&self.layers).zip(&sums.0) {
-            let listed = sidecar_of(entry).and_then(|sidecar| sidecar.head().stream.adler32);
+            let listed = entry.whole_sidecar().and_then(|sidecar| sidecar.head().stream.adler32);
             let recorded = match &entry.checksum {
+                // What the sidecar says too is right, whatever became of the checksum file.
+                Some(_) if listed == Some(found) => listed,
                 Some(path) => Some(read_checksum(path)?),
                 None => listed,
             };
@@ -71,11 +73,6 @@ impl<'a> Source<'a> {
 fn read_checksum(path: &Path) -> Result<u32, ConvertError> {
     recorded(path)
         .map_err(|finding| ConvertError::ChecksumFile { path: path.to_owned(), message: finding.message })
-}
-
-/// The sidecar of a stream, if it is whole and of this stream. Any other is no reason not to convert: it costs proof.
-fn sidecar_of(entry: &StreamEntry) -> Option<Sidecar> {
-    whole(entry.open_sidecar()?.ok()?)
 }
 
 /// A sidecar of which every byte is as it was written.

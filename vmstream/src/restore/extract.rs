@@ -5,7 +5,7 @@
 use super::map::{Layer, MapError, disk_size};
 use super::target::{self, Target};
 use super::units::{Units, Work};
-use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError};
+use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError, SidecarProblem};
 use crate::sidecar::{Checked, Ledger};
 use crate::stream::StreamError;
 use std::io::Read;
@@ -144,6 +144,16 @@ pub enum ExtractError {
         /// The first range that differs.
         wrong: Range<u64>,
     },
+    /// A raw image that is longer or shorter than it was.
+    #[error(
+        "{}: {problem}. --no-check restores what is there all the same", path.display()
+    )]
+    RawLength {
+        /// The image.
+        path: PathBuf,
+        /// What its sidecar says.
+        problem: SidecarProblem,
+    },
     /// The reader of a pipe, or the file behind it, took no more.
     #[error("Cannot write to the output")]
     Pipe {
@@ -165,6 +175,13 @@ impl ExtractError {
     pub(super) fn check(checked: &Checked) -> Result<(), Self> {
         checked.wrong.first().map_or(Ok(()), |wrong| Err(Self::Wrong { wrong: wrong.clone() }))
     }
+
+    /// The error about a raw image whose length is not that of the disk.
+    pub(super) fn check_length(content: &DiskContent<'_>) -> Result<(), Self> {
+        let DiskContent::Raw { image, .. } = content else { return Ok(()) };
+        let wrong = |problem| Self::RawLength { path: image.path.clone(), problem };
+        image.other_length().map_or(Ok(()), |problem| Err(wrong(problem)))
+    }
 }
 
 /// Writes `disk` as it was at `point` to a new image file or to a block device.
@@ -183,6 +200,9 @@ pub fn extract(
     watch: &dyn Watch,
 ) -> Result<Extracted, ExtractError> {
     let content = set.content(disk, point)?;
+    if options.check {
+        ExtractError::check_length(&content)?;
+    }
     let tables = content.tables();
     match content {
         DiskContent::Streams(entries) => {

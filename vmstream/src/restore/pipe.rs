@@ -37,6 +37,9 @@ pub fn pipe_to(
     workers: NonZeroUsize,
     watch: &dyn Watch,
 ) -> Result<Extracted, ExtractError> {
+    if check {
+        ExtractError::check_length(&set.content(disk, point)?)?;
+    }
     let content = Content::open(set, disk, point)?;
     let on_wrong = if check { OnWrong::Fail } else { OnWrong::Note };
     let checked = content.read(

@@ -74,9 +74,15 @@ impl FileIdentity {
 }
 
 impl Head {
-    /// True when granules that this sidecar does not have are those of the parent's.
+    /// True when the stream holds the whole disk: granules that the sidecar does not have are unknown then, not the
+    /// parent's.
     pub fn stands_alone(&self) -> bool {
         self.parent.is_none()
+    }
+
+    /// True for the sidecar of a raw image, which has no checksum file.
+    pub fn is_of_raw_image(&self) -> bool {
+        self.stream.adler32.is_none() && self.stream.digest.is_none()
     }
 
     /// True for the sidecar of a file of this name and size; `recorded` is what its checksum file says, if it has one.
@@ -86,7 +92,13 @@ impl Head {
         own_name == name && *own_size == size && !sums_differ
     }
 
-    pub(super) fn to_json(&self) -> Vec<u8> {
+    /// The head as a reader takes it. `None` when none does.
+    pub(super) fn to_readable_json(&self) -> Option<Vec<u8>> {
+        let json = self.to_json();
+        (json.len() as u64 <= MAX_HEAD_LEN && Self::parse(&json).is_ok()).then_some(json)
+    }
+
+    fn to_json(&self) -> Vec<u8> {
         let hex = |digest: &Digest| blake3::Hash::from_bytes(*digest).to_hex().to_string();
         let file =
             |file: &FileIdentity| json!({"name": file.name, "size": file.size, "blake3": hex(&file.digest)});

@@ -215,7 +215,13 @@ impl Ledger {
         while start < disk_size {
             let end = disk_size.min(start.saturating_add(WINDOW));
             if let Some((granules, values)) = tables.last_window(&(start..end))? {
-                let new = || Self { granules, missing: Vec::new(), unknown: Vec::new() };
+                let new = || {
+                    // At most 2^26 granules, see above: both may be had at once.
+                    let count = granules.count() as usize;
+                    let (missing, unknown) =
+                        (Vec::with_capacity(count), Vec::with_capacity(count.div_ceil(64)));
+                    Self { granules, missing, unknown }
+                };
                 ledger.get_or_insert_with(new).push(&values);
             }
             start = end;

@@ -35,6 +35,8 @@ pub struct FinishedSidecar {
     pub file: File,
     /// What the next point's sidecar names as its parent.
     pub digest: Digest,
+    /// It does not list the point's other files: they are too many, or a name of them leads out of the folder.
+    pub without_files: bool,
 }
 
 impl SidecarWriter {
@@ -112,14 +114,21 @@ impl SidecarWriter {
         Ok(())
     }
 
-    /// Writes the rest and the head, and syncs the file.
+    /// Writes the rest and the head, and syncs the file. A head that no reader takes because of its files is written
+    /// without them.
+    ///
+    /// # Errors
+    /// Also of [`io::ErrorKind::InvalidInput`], for a head that no reader takes.
     pub fn finish(mut self, head: &Head) -> io::Result<FinishedSidecar> {
         let done = self.collector.close();
         self.value(done)?;
         self.put_run()?;
         self.put_runs()?;
         self.put_blocks()?;
-        let json = head.to_json();
+        let full = head.to_readable_json();
+        let without_files = full.is_none();
+        let bare = || Head { files: Vec::new(), ..head.clone() }.to_readable_json();
+        let json = full.or_else(bare).ok_or(io::ErrorKind::InvalidInput)?;
         self.put(&json)?;
         self.put(&u32::try_from(json.len()).map_err(io::Error::other)?.to_le_bytes())?;
         self.put(&crc32fast::hash(&json).to_le_bytes())?;
@@ -128,7 +137,7 @@ impl SidecarWriter {
         self.file.write_all(END_MAGIC)?;
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
-        Ok(FinishedSidecar { file, digest })
+        Ok(FinishedSidecar { file, digest, without_files })
     }
 
     /// How the disk is cut.

@@ -8,6 +8,9 @@ use std::path::Path;
 /// The modulus of Adler-32: the largest prime below 2^16.
 const BASE: u32 = 65521;
 
+/// Bytes of a file read at once.
+const READ_LEN: usize = 1 << 20;
+
 /// A running checksum.
 #[derive(Clone, Default)]
 pub struct Adler32 {
@@ -56,6 +59,20 @@ pub fn combine(a: u32, b: u32, len_b: u64) -> u32 {
     let carried = ((u64::from(rem) * u64::from(a_low)) % u64::from(BASE)) as u32;
     let high = (carried + a_high + b_high + BASE - rem) % BASE;
     high << 16 | low
+}
+
+/// The checksum of a whole file.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(crate) fn of_file(path: &Path) -> io::Result<u32> {
+    let (mut file, mut sum, mut room) = (std::fs::File::open(path)?, Adler32::new(), vec![0; READ_LEN]);
+    loop {
+        match file.read(&mut room)? {
+            0 => return Ok(sum.finish()),
+            count => sum.update(&room[..count]),
+        }
+    }
 }
 
 /// The number in a checksum file; `None` when there is no number in it.

@@ -97,6 +97,8 @@ fn streams(
 /// The points of a replay, held against the granules of their sidecars.
 struct Proofs<'a> {
     tables: Option<Tables>,
+    /// They could not be read any more: what comes is unproven.
+    broken: bool,
     stops: &'a [Stop],
     /// What is known of the window, for each stop.
     known: Vec<Option<(Granules, Vec<Value>)>>,
@@ -107,8 +109,13 @@ struct Proofs<'a> {
 impl<'a> Proofs<'a> {
     fn new(chain: &[&StreamEntry], stops: &'a [Stop]) -> Self {
         let sidecars = chain.iter().map(|entry| entry.whole_sidecar());
+        Self::of(Tables::new(sidecars.collect()), stops)
+    }
+
+    fn of(tables: Tables, stops: &'a [Stop]) -> Self {
         Self {
-            tables: Some(Tables::new(sidecars.collect())),
+            tables: Some(tables),
+            broken: false,
             stops,
             known: vec![None; stops.len()],
             found: vec![None; stops.len()],
@@ -119,8 +126,13 @@ impl<'a> Proofs<'a> {
         if number == 0 {
             self.look_up(window);
         }
+        let size = self.stops[number].size;
+        if self.broken {
+            let checked = self.found[number].get_or_insert_default();
+            checked.unproven_bytes += window.end.min(size).saturating_sub(window.start);
+        }
         let Some(known) = &self.known[number] else { return };
-        if known.0.disk_size() == self.stops[number].size {
+        if known.0.disk_size() == size {
             let checked = self.found[number].get_or_insert_default();
             checked.add_sums(known, window.start, |at| Some(&leaves.get(at)?.sums));
         }
@@ -138,7 +150,8 @@ impl<'a> Proofs<'a> {
         });
         if looked.is_err() {
             // Proven or not is all that hangs on it: the sidecars themselves were looked at before.
-            self.tables = None;
+            (self.tables, self.broken) = (None, true);
+            self.known.fill(None);
         }
     }
 }
@@ -224,4 +237,23 @@ fn add(top: &mut Sha256, leaves: &[Leaf]) {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sidecar::Sidecar;
+
+    #[test]
+    fn what_a_sidecar_cannot_tell_any_more_is_unproven() {
+        let vector =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../format-spec/vectors/sidecars/chunk-flipped.idx");
+        let sidecar = Sidecar::open(Path::new(vector)).unwrap();
+        let size = sidecar.head().granules.disk_size();
+        let stops = [Stop { applied: 1, side: None, size }];
+        let mut proofs = Proofs::of(Tables::new(vec![Some(sidecar)]), &stops);
+        proofs.add(0, &(0..size), &[]);
+        let want = Checked { unproven_bytes: size, ..Checked::default() };
+        assert_eq!(proofs.found, [Some(want)]);
+    }
 }

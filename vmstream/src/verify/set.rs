@@ -52,11 +52,14 @@ pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) ->
     for point in &set.points {
         findings.extend(point.vmconfig.as_deref().and_then(config_finding));
         for content in point.disks.values() {
-            if let (PointDisk::Raw(image), false) = (content, options.depth == Depth::Quick) {
-                let found = sidecar::read_raw(image, watch);
-                proven_images += usize::from(found.is_empty());
-                findings.extend(found);
+            let PointDisk::Raw(image) = content else { continue };
+            if options.depth == Depth::Quick {
+                findings.extend(sidecar::glance_at_image(image));
+                continue;
             }
+            let found = sidecar::read_raw(image, watch);
+            proven_images += usize::from(found.is_empty());
+            findings.extend(found);
         }
     }
     if options.depth != Depth::Quick {
@@ -182,6 +185,7 @@ fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
         | SetProblem::Leftover { path }
         | SetProblem::Partial { path }
         | SetProblem::LoneSidecar { path }
+        | SetProblem::ImageMissing { path, .. }
         | SetProblem::MetaMismatch { path, .. } => path,
         SetProblem::TimeOrder { later, .. } => later,
         _ => &set.dir,

@@ -101,9 +101,7 @@ pub fn glance_at_stream(entry: &StreamEntry) -> StreamReport {
             pass.report.findings.push(finding);
         }
     }
-    if let Some(Err(finding)) = sidecar::glance(entry) {
-        pass.report.findings.push(finding);
-    }
+    pass.report.findings.extend(sidecar::glance(entry));
     pass.report
 }
 
