@@ -123,7 +123,7 @@ impl PointId {
         }
     }
 
-    pub(super) fn from_ident(ident: &str) -> Option<Self> {
+    pub(crate) fn from_ident(ident: &str) -> Option<Self> {
         match ident {
             "copy" => Some(Self::Copy),
             _ => ident.parse().ok().map(Self::Checkpoint).or_else(|| epoch(ident).map(Self::Diff)),

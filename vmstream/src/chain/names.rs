@@ -74,6 +74,8 @@ pub enum SetFile {
     Autostart(PointId),
     /// `osinfo.IDENT`
     OsInfo(PointId),
+    /// `.identity.IDENT.json`: what libvirt knows besides the definition.
+    Identity(PointId),
     /// `bitlocker.recovery.key.VOL.IDENT`
     BitlockerKey {
         /// The volume.
@@ -173,6 +175,9 @@ impl SetFile {
             let (disk, ident) = stem.split_once('.')?;
             return Some(Self::QcowInfo { disk: disk.parse().ok()?, point: PointId::from_ident(ident)? });
         }
+        if let Some(ident) = name.strip_prefix(".identity.").and_then(|rest| rest.strip_suffix(".json")) {
+            return PointId::from_ident(ident).map(Self::Identity);
+        }
         if let Some(ident) = name.strip_prefix("vmconfig.").and_then(|rest| rest.strip_suffix(".xml")) {
             return PointId::from_ident(ident).map(Self::VmConfig);
         }
@@ -210,6 +215,7 @@ impl fmt::Display for SetFile {
             Self::QcowInfo { disk, point } => write!(f, "{disk}.{}.qcow.json", point.ident()),
             Self::Autostart(point) => write!(f, "autostart.{}", point.ident()),
             Self::OsInfo(point) => write!(f, "osinfo.{}", point.ident()),
+            Self::Identity(point) => write!(f, ".identity.{}.json", point.ident()),
             Self::BitlockerKey { volume, point } => {
                 write!(f, "bitlocker.recovery.key.{volume}.{}", point.ident())
             }
@@ -253,6 +259,8 @@ mod tests {
             ("vda.copy.qcow.json".to_owned(), SetFile::QcowInfo { disk: vda(), point: PointId::Copy }),
             ("autostart.virtnbdbackup.1".to_owned(), SetFile::Autostart(at_one)),
             ("osinfo.1795377788".to_owned(), SetFile::OsInfo(diff)),
+            (".identity.virtnbdbackup.1.json".to_owned(), SetFile::Identity(at_one)),
+            (".identity.copy.json".to_owned(), SetFile::Identity(PointId::Copy)),
             (
                 "bitlocker.recovery.key.C:.virtnbdbackup.1".to_owned(),
                 SetFile::BitlockerKey { volume: "C:".to_owned(), point: at_one },
@@ -289,6 +297,8 @@ mod tests {
             "",
             ".cpt",
             ".full-backup-month",
+            ".identity.json",
+            ".identity.virtnbdbackup.1.json.partial",
             "vda.data",
             "vda.full.zst",
             "vda.full.data.zstd",

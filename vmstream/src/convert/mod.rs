@@ -1,6 +1,6 @@
 //! A backup set written again in a new folder: in another compression, or a chain put together as one new full.
 //!
-//! Lives here: what the new set is made of (`plan`), streams read, proven and written again (`recompress`, `squash`), and
+//! Lives here: what the new set is made of (`plan`, `tpm`), streams read, proven and written again (`recompress`, `squash`), and
 //! the folder that appears at once (`new_set`), filled point by point (`point`).
 //! Must not live here: which stream supplies which byte (`restore`), frames (`stream`), printing.
 
@@ -12,6 +12,7 @@ mod point;
 mod recompress;
 mod source;
 mod squash;
+mod tpm;
 
 pub use encode::Compression;
 pub use error::ConvertError;

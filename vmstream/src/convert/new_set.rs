@@ -6,12 +6,15 @@
 //! So wherever this stops, no reader takes what is left for a backup.
 
 use super::ConvertError;
+use super::plan::{NewFile, NewLink};
 use crate::restore::sparse::{rename_new, write_parts};
 use crate::sidecar::FileIdentity;
 use std::collections::BTreeSet;
-use std::fs::{self, File, FileTimes};
+use std::fs::{self, DirBuilder, File, FileTimes, Metadata, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{
+    DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink,
+};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -21,7 +24,10 @@ const COPY_LEN: u64 = 4 << 20;
 /// The folder in the making. Dropped before it is published, it is removed.
 pub(super) struct NewSet {
     target: PathBuf,
+    /// Closed to others until it is published.
     dir: PathBuf,
+    /// What the finished folder gets.
+    permissions: Permissions,
     names: Vec<String>,
     published: bool,
 }
@@ -37,17 +43,14 @@ impl NewSet {
         if fs::symlink_metadata(target).is_ok() {
             return Err(ConvertError::Exists { path: target.to_owned() });
         }
-        match fs::create_dir(&dir) {
+        let permissions = fs::metadata(like).map_err(failed)?.permissions();
+        match DirBuilder::new().mode(0o700).create(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(ConvertError::Unfinished { path: dir });
             }
             made => made.map_err(failed)?,
         }
-        let new = Self { target: target.to_owned(), dir, names: Vec::new(), published: false };
-        fs::metadata(like)
-            .and_then(|about| fs::set_permissions(&new.dir, about.permissions()))
-            .map_err(failed)?;
-        Ok(new)
+        Ok(Self { target: target.to_owned(), dir, permissions, names: Vec::new(), published: false })
     }
 
     /// Takes a file into the set that is written at its unfinished path.
@@ -86,20 +89,22 @@ impl NewSet {
         Ok(FileIdentity::of(name, content))
     }
 
-    /// Copies a file of any size, with its permissions and holes where it is zero. `see` meets its bytes in order.
+    /// Copies a file of any size, with holes where it is zero. It gets the permissions it had; a secret is readable by
+    /// its owner alone at every moment, and stays its owner's. `see` meets its bytes in order.
     pub(super) fn copy(
         &mut self,
-        name: &str,
-        from: &Path,
-        time: SystemTime,
+        NewFile { name, from, time, secret }: &NewFile,
         mut see: impl FnMut(u64, &[u8]) -> io::Result<()>,
     ) -> Result<FileIdentity, ConvertError> {
+        if *secret {
+            self.private_folders(Path::new(name), from)?;
+        }
         let path = self.unfinished(name)?;
         let failed = |source| write_failed(&path, source);
-        let read_failed = |source| ConvertError::Read { path: from.to_owned(), source };
+        let read_failed = |source| ConvertError::Read { path: from.clone(), source };
         let input = File::open(from).map_err(read_failed)?;
-        let permissions = input.metadata().map_err(read_failed)?.permissions();
-        let file = File::create_new(&path).map_err(failed)?;
+        let about = input.metadata().map_err(read_failed)?;
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         let (mut buffer, mut size, mut digest) = (Vec::new(), 0, blake3::Hasher::new());
         loop {
             buffer.clear();
@@ -112,9 +117,38 @@ impl NewSet {
             see(size, &buffer).map_err(failed)?;
             size += len;
         }
-        file.set_len(size).and_then(|()| file.set_permissions(permissions)).map_err(failed)?;
-        self.finish(&path, &file, time)?;
-        Ok(FileIdentity { name: name.to_owned(), size, digest: digest.finalize().into() })
+        file.set_len(size).map_err(failed)?;
+        let access =
+            if *secret { keep_owner(&file, &about) } else { file.set_permissions(about.permissions()) };
+        access.map_err(failed)?;
+        self.finish(&path, &file, *time)?;
+        Ok(FileIdentity { name: name.clone(), size, digest: digest.finalize().into() })
+    }
+
+    /// The folders of the secret file `name`: each for its owner alone, who is that of the folder it is copied from.
+    fn private_folders(&self, name: &Path, from: &Path) -> Result<(), ConvertError> {
+        let Some((folder, like)) = name.parent().zip(from.parent()) else { return Ok(()) };
+        if folder.as_os_str().is_empty() {
+            return Ok(());
+        }
+        self.private_folders(folder, like)?;
+        let path = self.dir.join(folder);
+        let make = || match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let made = File::open(&path)?;
+                keep_owner(&made, &fs::metadata(like)?)?;
+                made.set_permissions(Permissions::from_mode(0o700)) // a folder of a group hands on more
+            }
+        };
+        make().map_err(|source| write_failed(&path, source))
+    }
+
+    /// Makes a link.
+    pub(super) fn link(&self, NewLink { name, target }: &NewLink) -> Result<(), ConvertError> {
+        let path = self.dir.join(name);
+        symlink(target, &path).map_err(|source| write_failed(&path, source))
     }
 
     /// Gives every file its name, and then the folder.
@@ -127,6 +161,8 @@ impl NewSet {
                 path.ancestors().skip(1).take_while(|folder| *folder != self.dir).map(Path::to_owned),
             );
         }
+        fs::set_permissions(&self.dir, self.permissions.clone())
+            .map_err(|source| write_failed(&self.dir, source))?;
         folders.iter().try_for_each(|folder| sync_dir(folder))?;
         rename_new(&self.dir, &self.target).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => ConvertError::Exists { path: self.target.clone() },
@@ -155,6 +191,14 @@ impl Drop for NewSet {
 
 fn write_failed(path: &Path, source: io::Error) -> ConvertError {
     ConvertError::Write { path: path.to_owned(), source }
+}
+
+/// Gives a file to who has another; only root can.
+fn keep_owner(file: &File, like: &Metadata) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        fchown(file, Some(like.uid()), Some(like.gid()))?;
+    }
+    Ok(())
 }
 
 fn sync_dir(dir: &Path) -> Result<(), ConvertError> {

@@ -1,5 +1,6 @@
 //! What a new set is made of, as a value: decided before anything is written.
 
+use super::tpm::{NewTpm, TpmFolders};
 use super::{ConvertError, Shape};
 use crate::chain::{
     BackupSet, CheckpointName, DiskContent, DiskTarget, PointDisk, PointId, RawImage, SetFile, SetProblem,
@@ -10,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Folders inside a set that belong to it.
-const FOLDERS: [&str; 3] = ["checkpoints", "config", "tpm-state"];
+const FOLDERS: [&str; 2] = ["checkpoints", "config"];
 
-/// Hidden files that belong to a set.
-const HIDDEN: [&str; 2] = [".tpm-backup-marker", ".copy-state.json"];
+/// The hidden file that says when the newest state of the TPM was taken.
+const TPM_MARKER: &str = ".tpm-backup-marker";
 
 /// All that will be written.
 pub(super) struct Plan<'a> {
@@ -21,6 +22,7 @@ pub(super) struct Plan<'a> {
     pub(super) points: Vec<NewPoint<'a>>,
     /// Files that belong to no point.
     pub(super) files: Vec<NewFile>,
+    pub(super) links: Vec<NewLink>,
     /// The checkpoint list's name, where the points are a chain.
     pub(super) list: Option<String>,
 }
@@ -58,6 +60,14 @@ pub(super) struct NewFile {
     pub(super) name: String,
     pub(super) from: PathBuf,
     pub(super) time: SystemTime,
+    /// For its owner alone, and so are the folders it lies in.
+    pub(super) secret: bool,
+}
+
+/// A link inside the set.
+pub(super) struct NewLink {
+    pub(super) name: String,
+    pub(super) target: String,
 }
 
 impl<'a> Plan<'a> {
@@ -87,7 +97,7 @@ impl<'a> Plan<'a> {
     fn same_points(set: &'a BackupSet) -> Result<Self, ConvertError> {
         refuse(set.problems.iter().filter(|problem| problem.severity() == Severity::Damage))?;
         let times = times(set);
-        let mut plan = Self { points: Vec::new(), files: Vec::new(), list: None };
+        let mut plan = Self { points: Vec::new(), files: Vec::new(), links: Vec::new(), list: None };
         for point in &set.points {
             let mut new = NewPoint::new(point.id, times[&point.id]);
             for (disk, content) in &point.disks {
@@ -107,15 +117,19 @@ impl<'a> Plan<'a> {
             if let Owner::Point(id, _) = &owner {
                 if let Some(point) = plan.points.iter_mut().find(|point| point.id == *id) {
                     let time = point.time;
-                    point.files.push(NewFile { name, from, time });
+                    point.files.push(NewFile { name, from, time, secret: false });
                     continue;
                 }
             }
             // What is of a checkpoint that is no point was left by a run that did not finish.
             if matches!(owner, Owner::Set | Owner::Point(PointId::Diff(_) | PointId::Copy, _)) {
                 let time = modified(&from)?;
-                plan.files.push(NewFile { name, from, time });
+                plan.files.push(NewFile { name, from, time, secret: false });
             }
+        }
+        let tpm = TpmFolders::of(&set.dir)?;
+        for (id, new) in tpm.all(|id| set.points.iter().any(|point| point.id == id))? {
+            plan.add_tpm(id, new);
         }
         plan.add_list(set);
         Ok(plan)
@@ -148,21 +162,22 @@ impl<'a> Plan<'a> {
             SetProblem::ListMissing | SetProblem::ListDamaged { .. } => true,
             _ => false,
         }))?;
-        let mut files = Vec::new();
+        let (mut files, tpm) = (Vec::new(), TpmFolders::of(&set.dir)?);
         for (name, from) in listing(&set.dir)? {
             match owner(&name) {
                 Owner::Point(point, Some(file)) if point == id => {
                     let (name, time) = (at(file, first).to_string(), new.time);
-                    new.files.push(NewFile { name, from, time });
+                    new.files.push(NewFile { name, from, time, secret: false });
                 }
-                Owner::Set if name.contains('/') || name.starts_with('.') => {
+                Owner::Set if name.contains('/') || (name == TPM_MARKER && tpm.newest_is_at(id)) => {
                     let time = modified(&from)?;
-                    files.push(NewFile { name, from, time });
+                    files.push(NewFile { name, from, time, secret: false });
                 }
                 _ => {}
             }
         }
-        let mut plan = Self { points: vec![new], files, list: None };
+        let mut plan = Self { points: vec![new], files, links: Vec::new(), list: None };
+        tpm.at(id)?.into_iter().for_each(|new| plan.add_tpm(Some(first), new));
         plan.add_list(set);
         Ok(plan)
     }
@@ -175,6 +190,19 @@ impl<'a> Plan<'a> {
             _ => None,
         });
         cpt::encode(&names.collect::<Vec<_>>())
+    }
+
+    /// Adds what a TPM left, to a point if it is of one.
+    fn add_tpm(&mut self, id: Option<PointId>, new: NewTpm) {
+        let point = self.points.iter_mut().find(|point| Some(point.id) == id);
+        match (new, point) {
+            (NewTpm::Link(link), _) => self.links.push(link),
+            (NewTpm::Folder(files), None) => self.files.extend(files),
+            (NewTpm::Folder(files), Some(point)) => {
+                let time = point.time;
+                point.files.extend(files.into_iter().map(|file| NewFile { time, ..file }));
+            }
+        }
     }
 
     fn add_list(&mut self, set: &BackupSet) {
@@ -230,7 +258,10 @@ fn owner(name: &str) -> Owner {
         | SetFile::Sidecar { .. }
         | SetFile::CheckpointList { .. } => return Owner::Chain,
         SetFile::Log { .. } => return Owner::Set,
-        SetFile::VmConfig(point) | SetFile::Autostart(point) | SetFile::OsInfo(point) => *point,
+        SetFile::VmConfig(point)
+        | SetFile::Autostart(point)
+        | SetFile::OsInfo(point)
+        | SetFile::Identity(point) => *point,
         SetFile::QcowInfo { point, .. }
         | SetFile::BitlockerKey { point, .. }
         | SetFile::BootFile { point, .. } => *point,
@@ -244,6 +275,7 @@ fn at(file: SetFile, to: PointId) -> SetFile {
         SetFile::VmConfig(_) => SetFile::VmConfig(to),
         SetFile::Autostart(_) => SetFile::Autostart(to),
         SetFile::OsInfo(_) => SetFile::OsInfo(to),
+        SetFile::Identity(_) => SetFile::Identity(to),
         SetFile::QcowInfo { disk, .. } => SetFile::QcowInfo { disk, point: to },
         SetFile::BitlockerKey { volume, .. } => SetFile::BitlockerKey { volume, point: to },
         SetFile::BootFile { base, .. } => SetFile::BootFile { base, point: to },
@@ -252,7 +284,7 @@ fn at(file: SetFile, to: PointId) -> SetFile {
 }
 
 /// The files of a set by their names inside it: every visible finished file (the firmware of a copy has a name of its
-/// own), and those in its folders.
+/// own), the hidden ones that belong to it, and those in its folders. What a TPM left is not among them.
 fn listing(dir: &Path) -> Result<Vec<(String, PathBuf)>, ConvertError> {
     let mut files = Vec::new();
     list_into(dir, "", &mut files)?;
@@ -271,7 +303,8 @@ fn list_into(dir: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> Re
         if is_dir && (inside || FOLDERS.contains(&name.as_str())) {
             list_into(&path, &format!("{prefix}{name}/"), files)?;
         }
-        let hidden = name.starts_with('.') && !HIDDEN.contains(&name.as_str());
+        let known = name == TPM_MARKER || matches!(SetFile::parse(&name), Some(SetFile::Identity(_)));
+        let hidden = name.starts_with('.') && !known;
         let foreign = hidden || name.ends_with(".partial") || name == "chain-manifest.json";
         if !is_dir && (inside || !foreign) {
             files.push((format!("{prefix}{name}"), path));

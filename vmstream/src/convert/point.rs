@@ -85,8 +85,8 @@ impl<'a> Points<'a> {
             waiting.push(sidecar);
         }
         let watch = self.watch;
-        for NewFile { name, from, time } in &point.files {
-            files.push(self.new.copy(name, from, *time, |_, part| seen(watch, part))?);
+        for file in &point.files {
+            files.push(self.new.copy(file, |_, part| seen(watch, part))?);
         }
         files.extend(list.map(|(name, content)| FileIdentity::of(name, &content)));
         for Waiting { writer, head, path, old } in waiting {
@@ -102,9 +102,10 @@ impl<'a> Points<'a> {
     /// Writes what belongs to no point, and lets the new set appear.
     pub(super) fn publish(mut self, plan: &Plan<'_>) -> Result<(), ConvertError> {
         let watch = self.watch;
-        for NewFile { name, from, time } in &plan.files {
-            self.new.copy(name, from, *time, |_, part| seen(watch, part))?;
+        for file in &plan.files {
+            self.new.copy(file, |_, part| seen(watch, part))?;
         }
+        plan.links.iter().try_for_each(|link| self.new.link(link))?;
         let newest = plan.points.iter().rev().find(|point| matches!(point.id, PointId::Checkpoint(_)));
         if let Some((name, point)) = plan.list.as_ref().zip(newest) {
             self.new.write(name, &plan.list_at(point.id), point.time)?;
@@ -196,7 +197,8 @@ impl<'a> Points<'a> {
         let ledger = Ledger::of(Tables::new(vec![old]), source.len).map_err(sidecar_failed)?;
         let mut writer = SidecarWriter::create(&path, granules).map_err(failed)?;
         let watch = self.watch;
-        let copied = self.new.copy(&name, &source.path, point.time, |at, part| {
+        let file = NewFile { name, from: source.path.clone(), time: point.time, secret: false };
+        let copied = self.new.copy(&file, |at, part| {
             if let Some(ledger) = &ledger {
                 ledger.note(at, part);
             }
@@ -208,6 +210,7 @@ impl<'a> Points<'a> {
             return Err(ConvertError::RawContent { path: source.path.clone(), range: range.clone() });
         }
         let proven = checked.is_some_and(|checked| checked.unproven_bytes == 0);
+        let NewFile { name, .. } = file;
         let identity = StreamIdentity { name: name.clone(), size: copied.size, adler32: None, digest: None };
         let head = head(point, disk.as_str(), identity, granules);
         let done = RawCopy { file: name, disk: disk.clone(), taken: *taken, proven };
