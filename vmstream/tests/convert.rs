@@ -175,12 +175,15 @@ fn add_tpm(dir: &Path) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        if let Some(folder) = path.ancestors().skip(1).find(|_| name.starts_with(".tpm-state.")) {
-            std::fs::set_permissions(folder, Permissions::from_mode(0o2775)).unwrap();
+        if !name.starts_with(".tpm-state.") {
+            return;
+        }
+        for path in path.ancestors().take_while(|path| *path != dir) {
             if rustix::process::geteuid().is_root() {
-                chown(folder, Some(1234), Some(1235)).unwrap();
-                chown(&path, Some(1234), Some(1235)).unwrap();
+                chown(path, Some(1234), Some(1235)).unwrap();
             }
+            let mode = if path.is_dir() { 0o2775 } else { 0o644 };
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         }
     };
     for (number, content) in [(0, "a"), (2, "b"), (9, "of a run that did not finish")] {
@@ -262,7 +265,7 @@ fn what_a_tpm_left_goes_along_with_its_point_for_its_owner_alone() {
     // The sidecars vouch for it.
     std::fs::write(new.join(".tpm-state.virtnbdbackup.2/tpm2/tpm2-00.permall"), "x").unwrap();
     let set = BackupSet::open(&new).unwrap();
-    let report = verify_set(&set, VerifyOptions { depth: Depth::Quick, workers: WORKERS }, &());
+    let report = verify_set(&set, VerifyOptions { depth: Depth::Content, workers: WORKERS }, &());
     assert!(
         report.findings.iter().any(|found| found.path.ends_with("tpm2-00.permall")),
         "{:?}",
