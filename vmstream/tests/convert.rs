@@ -262,15 +262,9 @@ fn what_a_tpm_left_goes_along_with_its_point_for_its_owner_alone() {
     assert_eq!(hidden(&new), all);
     assert_eq!(new.metadata().unwrap().mode() & 0o7777, 0o2770);
     digests(&new);
-    // The sidecars vouch for it.
-    std::fs::write(new.join(".tpm-state.virtnbdbackup.2/tpm2/tpm2-00.permall"), "x").unwrap();
-    let set = BackupSet::open(&new).unwrap();
-    let report = verify_set(&set, VerifyOptions { depth: Depth::Content, workers: WORKERS }, &());
-    assert!(
-        report.findings.iter().any(|found| found.path.ends_with("tpm2-00.permall")),
-        "{:?}",
-        report.findings
-    );
+    // No sidecar speaks of secrets: who may not read them can prove the rest.
+    std::fs::remove_dir_all(new.join(".tpm-state.virtnbdbackup.0")).unwrap();
+    digests(&new);
     for (number, state, marker) in [(1, "a", false), (3, "b", true)] {
         let new = golden.root().join(format!("tpm-full-{number}"));
         converted(&dir, Shape::Full(point(&format!("virtnbdbackup.{number}"))), &new, Compression::Lz4(1))

@@ -86,7 +86,9 @@ impl<'a> Points<'a> {
         }
         let watch = self.watch;
         for file in &point.files {
-            files.push(self.new.copy(file, |_, part| seen(watch, part))?);
+            let identity = self.new.copy(file, |_, part| seen(watch, part))?;
+            // Whoever may not read a secret must be able to prove everything else.
+            files.extend((!file.secret).then_some(identity));
         }
         files.extend(list.map(|(name, content)| FileIdentity::of(name, &content)));
         for Waiting { writer, head, path, old } in waiting {
