@@ -9,6 +9,7 @@
 pub mod chain;
 pub mod convert;
 pub mod doctor;
+mod pooled;
 pub mod restore;
 pub mod sidecar;
 pub mod stream;

@@ -4,10 +4,9 @@ use super::head::{Head, HeadError, MAX_HEAD_LEN};
 use super::record::{BLOCK_LEN, BLOCKS, Block, CHUNK_HEAD, MAX_PAYLOAD, RUNS, Run, word};
 use super::sums::Digest;
 use super::{END_MAGIC, MAGIC, VERSION};
+use crate::pooled::Pooled;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Bytes before the first chunk: magic and version.
@@ -68,7 +67,7 @@ pub struct Sidecar {
 
 #[derive(Debug)]
 enum Source {
-    File(File),
+    File(Pooled),
     Bytes(Vec<u8>),
 }
 
@@ -91,12 +90,9 @@ impl Sidecar {
     /// # Errors
     /// [`SidecarError`]. Damage behind the head is found by [`Sidecar::check`], or where it is read.
     pub fn open(path: &Path) -> Result<Self, SidecarError> {
-        let file = File::open(path).map_err(SidecarError::Read)?;
-        let about = file.metadata().map_err(SidecarError::Read)?;
-        if !about.is_file() {
-            return Err(SidecarError::NotASidecar);
-        }
-        Self::from_source(Source::File(file), about.len())
+        let file = Pooled::open(path).map_err(SidecarError::Read)?.ok_or(SidecarError::NotASidecar)?;
+        let file_len = file.len();
+        Self::from_source(Source::File(file), file_len)
     }
 
     /// Takes a sidecar that is in memory.

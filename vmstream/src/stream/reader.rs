@@ -8,7 +8,7 @@ use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use super::frames::Frames;
 use super::meta::{MAX_META_LEN, StreamMeta};
 use super::piece::{Coding, Piece};
-use std::fs::File;
+use crate::pooled::Pooled;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -21,7 +21,7 @@ const LINE_END: u64 = CRLF.len() as u64;
 /// Reads by position, so any number of threads may share it.
 #[derive(Debug)]
 pub struct StreamFile {
-    file: File,
+    file: Pooled,
     file_len: u64,
     meta: StreamMeta,
     meta_len: u64,
@@ -45,17 +45,12 @@ impl StreamFile {
     /// or ends differently from one.
     pub fn open(path: &Path) -> Result<Self, StreamError> {
         let read_failed = |source| StreamError::Read { at: 0, len: HEADER, source };
-        let file = File::open(path).map_err(read_failed)?;
-        let about = file.metadata().map_err(read_failed)?;
-        if !about.is_file() {
-            return Err(read_failed(std::io::Error::from(std::io::ErrorKind::InvalidInput)));
-        }
-        // A backup is read once: it must not push other things out of memory. Older kernels take no notice.
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::NoReuse);
-        Self::from_file(file, about.len())
+        let file = Pooled::open(path).map_err(read_failed)?;
+        Self::from_file(file.ok_or_else(|| read_failed(std::io::ErrorKind::InvalidInput.into()))?)
     }
 
-    fn from_file(file: File, file_len: u64) -> Result<Self, StreamError> {
+    fn from_file(file: Pooled) -> Result<Self, StreamError> {
+        let file_len = file.len();
         let input = Positioned { file: &file, file_len };
         let not_a_stream = |source| StreamError::damaged(None, 0, None, Problem::NotAStream { source });
         if file_len < HEADER {
@@ -230,7 +225,7 @@ fn find_trailer(
 /// Reads by position that cannot pass the end of the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Positioned<'a> {
-    pub(crate) file: &'a File,
+    pub(crate) file: &'a Pooled,
     pub(crate) file_len: u64,
 }
 
@@ -275,7 +270,7 @@ pub(crate) struct Section<'a> {
 impl Read for Section<'_> {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         let len = out.len().min(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
-        let count = self.input.file.read_at(&mut out[..len], self.at)?;
+        let count = self.input.file.file()?.read_at(&mut out[..len], self.at)?;
         self.at += count as u64;
         Ok(count)
     }
