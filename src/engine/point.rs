@@ -309,7 +309,7 @@ pub(super) fn add_placeholders(
                 source,
             })?;
             files.add_stream_at(&file, &finished.file, time)?;
-            files.add_small_at(&format!("{file}.chksum"), finished.adler32.to_string().as_bytes(), time)?;
+            files.add_earlier(&format!("{file}.chksum"), finished.adler32.to_string().as_bytes(), time)?;
         }
     }
     Ok(())

@@ -66,18 +66,19 @@ impl PointFiles {
 
     /// Writes a small file, synced.
     pub(super) fn add_small(&mut self, name: &str, content: &[u8]) -> Result<(), BackupError> {
-        self.add_small_at(name, content, self.time)
+        self.identities.push(FileIdentity::of(name, content));
+        self.add_earlier(name, content, self.time)
     }
 
-    /// Writes a small file that belongs to the time of another point.
-    pub(super) fn add_small_at(
+    /// Writes a small file that belongs to the time of an earlier point, and so is not named by this point's sidecars:
+    /// a disk added late to a long chain has one for each point before.
+    pub(super) fn add_earlier(
         &mut self,
         name: &str,
         content: &[u8],
         time: SystemTime,
     ) -> Result<(), BackupError> {
         self.write(name, content, time)?;
-        self.identities.push(FileIdentity::of(name, content));
         self.small.push(name.to_owned());
         Ok(())
     }
@@ -290,7 +291,10 @@ mod tests {
         let stream = File::create(files.partial_path("vda.full.data")).unwrap();
         files.add_stream("vda.full.data", &stream).unwrap();
         files.add_small("checkpoints/virtnbdbackup.0.xml", b"<x/>").unwrap();
+        files.add_earlier("vdb.full.data.chksum", b"1", at(900, 0)).unwrap();
         files.set_marker("web.cpt", "[]").unwrap();
+        let named: Vec<&str> = files.identities().iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(named, ["checkpoints/virtnbdbackup.0.xml", "web.cpt"]);
         files.publish(None, &|_| {}).unwrap();
         for name in ["vda.full.data", "checkpoints/virtnbdbackup.0.xml", "web.cpt"] {
             assert_eq!(
@@ -299,6 +303,8 @@ mod tests {
                 "{name}"
             );
         }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+        let earlier = fs::metadata(dir.path().join("vdb.full.data.chksum")).unwrap();
+        assert_eq!(earlier.modified().unwrap(), at(900, 0));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 }
