@@ -265,6 +265,11 @@ fn what_a_tpm_left_goes_along_with_its_point_for_its_owner_alone() {
     // No sidecar speaks of secrets: who may not read them can prove the rest.
     std::fs::remove_dir_all(new.join(".tpm-state.virtnbdbackup.0")).unwrap();
     digests(&new);
+    std::fs::write(new.join(".identity.virtnbdbackup.0.json"), "{}").unwrap();
+    let set = BackupSet::open(&new).unwrap();
+    let report = verify_set(&set, VerifyOptions { depth: Depth::Content, workers: WORKERS }, &());
+    let found: Vec<_> = report.findings.iter().map(|found| found.path.clone()).collect();
+    assert_eq!(found, [new.join(".identity.virtnbdbackup.0.json")]);
     for (number, state, marker) in [(1, "a", false), (3, "b", true)] {
         let new = golden.root().join(format!("tpm-full-{number}"));
         converted(&dir, Shape::Full(point(&format!("virtnbdbackup.{number}"))), &new, Compression::Lz4(1))
