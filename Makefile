@@ -9,12 +9,13 @@ CARGO_TARGET_DIR ?= target
 MODEL_STEPS ?= 5000
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help build demo test fuzz bench bench-micro soak install fmt lint clean
+.PHONY: help build demo test fuzz bench bench-fleet bench-micro soak install fmt lint clean
 
 help:
 	@echo 'make demo     back up, change, back up again, verify, restore and compare three throw-away VMs'
 	@echo 'make test     everything that CI runs: format, lints, build, unit, property, lab and interop tests'
 	@echo 'make bench    speed and memory, beside virtnbdbackup (BENCH_GIB=5.9 BENCH_RUNS=5)'
+	@echo 'make bench-fleet  sessions of many VMs, and a look at a large backup tree'
 	@echo 'make bench-micro  speed of the single pieces: frames, zeros, LZ4 and zstd, checksums, block map, extents'
 	@echo 'make fuzz     each reader of foreign bytes on broken input, FUZZ_SECONDS=60 for each of them'
 	@echo 'make soak     flipped bytes and the model test for much longer (DAMAGE_FLIPS, MODEL_STEPS=$(MODEL_STEPS), …_SEED)'
@@ -49,6 +50,11 @@ bench-micro:
 fuzz:
 	scripts/install-deps.sh lab
 	scripts/fuzz.sh
+
+bench-fleet:
+	scripts/install-deps.sh lab
+	cargo build --locked --release --workspace
+	benches/fleet.sh
 
 soak:
 	scripts/install-deps.sh lab
