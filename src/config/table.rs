@@ -138,7 +138,7 @@ section "Retention" {
     "RETENTION_ORPHAN_DRY_RUN" orphan_dry_run: Switch = "false", "", PLAIN;
     /// Periods without a replica: warn deletes them with a warning, block keeps them.
     "RETENTION_REQUIRE_REPLICATION" require_replication: ReplicaRule = "warn", "", PLAIN;
-    /// How long the daily copies of the state directory are kept; 0 makes none.
+    /// Not used yet: no copies of the state directory are made. Kept so that older files load.
     "STATE_BACKUP_KEEP_DAYS" state_backup_keep: Number<0, 36500> = "90", "days", PLAIN;
     /// How long log files are kept; 0 keeps them for ever.
     "LOG_KEEP_DAYS" log_keep: Number<0, 36500> = "30", "days", PLAIN;

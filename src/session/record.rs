@@ -303,7 +303,8 @@ fn archive_reason(why: &Why) -> ArchiveReason {
         Why::WasElsewhere | Why::NewPolicy(_) => ArchiveReason::PolicyChange,
         Why::CheckpointLost(_) => ArchiveReason::CheckpointLost,
         Why::BitmapLost(_) => ArchiveReason::BitmapLost,
-        Why::NoChain | Why::NewPeriod(_) | Why::ChainBroken(_) | Why::ChainContinues | Why::Unchanged => {
+        Why::NewPeriod(_) => ArchiveReason::PeriodBoundary,
+        Why::NoChain | Why::ChainBroken(_) | Why::ChainContinues | Why::Unchanged => {
             ArchiveReason::ChainBroken
         }
         Why::DiskResized(_) => ArchiveReason::DiskResized,
