@@ -167,6 +167,8 @@ prepare() {
 		PARALLEL_VMS="2"
 		TARGET_RESERVE_PERCENT="1"
 		TARGET_RESERVE_GIB="1"
+		# A trim before the backup would change the disk after its SHA-256 was taken.
+		ENABLE_FSTRIM="false"
 	END
 }
 
