@@ -108,7 +108,7 @@ impl Machine {
             return full(vec!["the last backup is a copy".to_owned()]);
         }
         if chain.points.is_empty() {
-            return full(vec!["no chain".to_owned()]);
+            return full(vec!["first backup of this VM".to_owned()]);
         }
         let mut reasons = vec![];
         for (target, (_, image)) in &self.attached {
