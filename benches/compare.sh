@@ -238,7 +238,7 @@ measure_memory() {
 	for disk in vda vdb vdc vdd; do
 		file=$work/large-$disk.qcow2
 		qemu-img create -q -f qcow2 -o cluster_size=4k "$file" 2T
-		awk 'BEGIN { for (i = 0; i < 125000; i++) printf "aio_write -q -P %d %d 4096\n", i % 250 + 1, i * 16777216 - i % 4 * 4096; print "aio_flush" }' |
+		awk 'BEGIN { for (i = 0; i < 125000; i++) printf "aio_write -q -P %d %.0f 4096\n", i % 250 + 1, i * 16777216 - i % 4 * 4096; print "aio_flush" }' |
 			qemu-io -t unsafe "$file" >/dev/null &
 		devices+=$(disk_xml "$disk" "$file")
 	done
