@@ -12,7 +12,7 @@ use roxmltree::Document;
 use vmstream::chain::CheckpointName;
 
 use super::observe::ReadableDisk;
-use super::{BackupError, VmTarget, bitmap};
+use super::{BackupError, VmTarget, bitmap, xml};
 use crate::libvirt::CheckpointInfo;
 use crate::policy::{CheckpointSeen, Origin};
 
@@ -65,7 +65,7 @@ impl Lineage {
 
     /// The disks for which the chain's last checkpoint has a bitmap.
     pub(super) fn disks_with_bitmap(&self) -> Vec<String> {
-        self.parent.as_ref().map(|parent| disks_with_bitmap(&parent.xml)).unwrap_or_default()
+        self.parent.as_ref().map(|parent| xml::disks_with_bitmap(&parent.xml)).unwrap_or_default()
     }
 
     /// The chain's checkpoints that libvirt has lost and can be given back, oldest first: those whose bitmaps still
@@ -101,7 +101,7 @@ pub(super) fn xml_file(chain_dir: &Path, name: &str) -> PathBuf {
 
 /// Whether a checkpoint is the parent or the child of one of the chain's.
 fn is_beside_chain(known: &[CheckpointInfo], seen: &[CheckpointSeen], at: usize) -> bool {
-    let parent_of = |checkpoint: &CheckpointInfo| parent_name(&checkpoint.xml);
+    let parent_of = |checkpoint: &CheckpointInfo| xml::parent_name(&checkpoint.xml);
     let of_chain = known.iter().zip(seen).filter(|(_, c)| matches!(c.origin, Origin::Chain(_)));
     let own_parent = parent_of(&known[at]);
     of_chain.map(|(checkpoint, _)| checkpoint).any(|other| {
@@ -115,10 +115,10 @@ fn by_creation_time(
     of_chain: Option<CheckpointName>,
 ) -> CheckpointSeen {
     let name = checkpoint.name.clone();
-    let born = creation_time(&checkpoint.xml);
+    let born = xml::creation_time(&checkpoint.xml);
     let same = |dir: &Path| {
         fs::read_to_string(xml_file(dir, &name))
-            .is_ok_and(|xml| born.is_some() && creation_time(&xml) == born)
+            .is_ok_and(|xml| born.is_some() && xml::creation_time(&xml) == born)
     };
     let origin = match of_chain {
         Some(own_name) if same(&vm.chain_dir) => Origin::Chain(own_name),
@@ -142,27 +142,9 @@ fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
     dirs
 }
 
-/// The text of an element of a checkpoint XML.
-fn text_of(xml: &str, path: &[&str]) -> Option<String> {
-    let document = Document::parse(xml).ok()?;
-    let mut node = document.root_element();
-    for tag in path {
-        node = node.children().find(|child| child.has_tag_name(*tag))?;
-    }
-    node.text().map(|text| text.trim().to_owned())
-}
-
-fn creation_time(xml: &str) -> Option<String> {
-    text_of(xml, &["creationTime"])
-}
-
-fn parent_name(xml: &str) -> Option<String> {
-    text_of(xml, &["parent", "name"])
-}
-
 /// A checkpoint's XML without its parent, unless that is one of these.
 pub(super) fn with_known_parent(xml: &str, known: &BTreeSet<String>) -> String {
-    let parent = parent_name(xml);
+    let parent = xml::parent_name(xml);
     let range = || {
         let document = Document::parse(xml).ok()?;
         let node = document.root_element().children().find(|child| child.has_tag_name("parent"))?;
@@ -172,20 +154,6 @@ pub(super) fn with_known_parent(xml: &str, known: &BTreeSet<String>) -> String {
         Some(range) => format!("{}{}", &xml[..range.start], &xml[range.end..]),
         None => xml.to_owned(),
     }
-}
-
-/// The disks for which a checkpoint has a bitmap.
-fn disks_with_bitmap(xml: &str) -> Vec<String> {
-    let Ok(document) = Document::parse(xml) else { return vec![] };
-    let mut disks = BTreeSet::new();
-    for list in document.root_element().children().filter(|n| n.has_tag_name("disks")) {
-        for disk in list.children().filter(|n| n.has_tag_name("disk")) {
-            if let (Some(name), Some("bitmap")) = (disk.attribute("name"), disk.attribute("checkpoint")) {
-                disks.insert(name.to_owned());
-            }
-        }
-    }
-    disks.into_iter().collect()
 }
 
 #[cfg(test)]

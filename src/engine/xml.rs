@@ -95,19 +95,27 @@ pub fn description(run_id: &str) -> String {
 
 /// `<creationTime>` of a checkpoint: seconds since 1970, as text. `None` when there is none, or no XML.
 pub fn creation_time(xml: &str) -> Option<String> {
-    top_text(xml, "creationTime")
+    text_of(xml, &["creationTime"])
 }
 
 /// `<uuid>` of a domain. `None` when there is none, or no XML.
 pub fn uuid(domain_xml: &str) -> Option<String> {
-    top_text(domain_xml, "uuid")
+    text_of(domain_xml, &["uuid"])
 }
 
-/// The text of the first element of that name below the root.
-fn top_text(xml: &str, tag: &str) -> Option<String> {
+/// Name of the checkpoint before a checkpoint. `None` when there is none, or no XML.
+pub fn parent_name(xml: &str) -> Option<String> {
+    text_of(xml, &["parent", "name"])
+}
+
+/// The text of an element of a checkpoint XML.
+fn text_of(xml: &str, path: &[&str]) -> Option<String> {
     let document = Document::parse(xml).ok()?;
-    let found = document.root_element().children().find(|n| n.has_tag_name(tag))?;
-    found.text().map(|text| text.trim().to_owned())
+    let mut node = document.root_element();
+    for tag in path {
+        node = node.children().find(|child| child.has_tag_name(*tag))?;
+    }
+    node.text().map(|text| text.trim().to_owned())
 }
 
 /// The disks for which a checkpoint has a bitmap, by name. None when it is no XML.

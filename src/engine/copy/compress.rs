@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use vmstream::restore::is_zero;
 use vmstream::stream::Compression;
 use vmstream::stream::codec;
 
@@ -180,28 +181,4 @@ fn frame(job: Job, waited: Duration) -> Result<Piece, CopyError> {
     };
     debug_assert!(plain_len <= FRAME_LEN);
     Ok(Piece { seq, start, content, permit })
-}
-
-/// True when every byte is zero. Stops at the first that is not.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    const STEP: usize = 4096;
-    static ZEROES: [u8; STEP] = [0; STEP];
-    // Comparing slices is memcmp: as fast as the memory.
-    bytes.chunks(STEP).all(|chunk| chunk == &ZEROES[..chunk.len()])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_the_one_byte_that_is_not_zero() {
-        assert!(is_zero(&[]));
-        assert!(is_zero(&[0; 10_000]));
-        for at in [0, 4095, 4096, 9_999] {
-            let mut bytes = vec![0; 10_000];
-            bytes[at] = 1;
-            assert!(!is_zero(&bytes), "{at}");
-        }
-    }
 }

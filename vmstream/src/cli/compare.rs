@@ -6,7 +6,7 @@ use super::{fail, say, text};
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use vmstream::chain::{BackupSet, DiskTarget, PointId};
+use vmstream::chain::{DiskTarget, PointId};
 use vmstream::restore::compare::{CompareError, Compared, ImageFormat, MAX_RANGES, compare};
 use vmstream::sidecar::Checked;
 
@@ -37,13 +37,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let set = match BackupSet::open(&args.dir) {
-        Ok(set) => set,
-        Err(error) => return fail(&error, Exit::CannotTell),
-    };
-    let Some(point) = args.until.or_else(|| set.newest().map(|point| point.id)) else {
-        eprintln!("error: {} holds no restore point", args.dir.display());
-        return Exit::CannotTell;
+    let (set, point) = match super::open_at(&args.dir, args.until) {
+        Ok(found) => found,
+        Err(exit) => return exit,
     };
     let format = match args.format {
         None => ImageFormat::Detect,

@@ -17,7 +17,10 @@ mod verify;
 use clap::{Parser, Subcommand};
 use exit::Exit;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::ExitCode;
+
+use vmstream::chain::{BackupSet, PointId};
 
 /// Inspect, verify and extract virtnbdbackup-compatible backup sets, without libvirt
 #[derive(Debug, Parser)]
@@ -69,6 +72,18 @@ fn say(text: &str) {
             eprintln!("error: Cannot write the result: {error}");
         }
         _ => {}
+    }
+}
+
+/// Opens a set and settles which of its points is meant: the newest, unless one is named. Says why it cannot.
+fn open_at(dir: &Path, until: Option<PointId>) -> Result<(BackupSet, PointId), Exit> {
+    let set = BackupSet::open(dir).map_err(|error| fail(&error, Exit::CannotTell))?;
+    match until.or_else(|| set.newest().map(|point| point.id)) {
+        Some(point) => Ok((set, point)),
+        None => {
+            eprintln!("error: {} holds no restore point", dir.display());
+            Err(Exit::CannotTell)
+        }
     }
 }
 

@@ -162,3 +162,19 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     // Without an early exit inside a chunk the compiler compares many bytes at once.
     bytes.chunks(256).all(|chunk| chunk.iter().fold(0, |any, byte| any | byte) == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_one_byte_that_is_not_zero() {
+        assert!(is_zero(&[]));
+        assert!(is_zero(&[0; 10_000]));
+        for at in [0, 4095, 4096, 9_999] {
+            let mut bytes = vec![0; 10_000];
+            bytes[at] = 1;
+            assert!(!is_zero(&bytes), "{at}");
+        }
+    }
+}
