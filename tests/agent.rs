@@ -177,7 +177,8 @@ fn broken_answers_cost_time_and_nothing_else() {
         play_agent(&vm, script);
         let began = Instant::now();
         let ended = lab.run_well(&vm);
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}: took {:?}", began.elapsed());
+        // An agent that goes and comes back during the job makes libvirt itself wait for 30 s, twice.
+        assert!(began.elapsed() < Duration::from_secs(150), "{what}: took {:?}", began.elapsed());
         assert_eq!((ended.level().as_str(), vm.state().as_str()), ("full", "running"), "{what}: {ended:#?}");
         assert!(vm.backup_job().is_none(), "{what}");
     }

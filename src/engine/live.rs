@@ -255,7 +255,8 @@ impl Live<'_> {
             return Err(reason.into());
         }
         let copied = copied?;
-        if recover::end_job(&self.vm.domain, owned.journal())? {
+        let stopped = || self.cancel.stopped().is_some();
+        if recover::end_copied_job(&self.vm.domain, owned.journal(), &stopped)? {
             return Ok(copied);
         }
         Err(self.changed("its backup job was gone at the end"))

@@ -20,8 +20,19 @@ const THAW_PATIENCE: Duration = Duration::from_secs(20);
 /// How often state is looked at while waiting for it to change.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How long an ending job may take to be gone.
+/// How long a job may take to be gone whose point is given up.
 const JOB_END_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a job may take to be gone whose disks are copied.
+///
+/// As a rule it takes some ten milliseconds. But libvirt handles the end of a job in the thread that also handles an
+/// agent's channel going away or coming back, and for those it waits 30 s each, in vain, while there is a backup job
+/// (`processSerialChangedEvent` takes a job that the mask set in `qemuBackupBegin` does not allow). An agent that is
+/// restarted meanwhile costs a minute.
+const COPIED_JOB_END_LIMIT: Duration = Duration::from_secs(300);
+
+/// From when on people are told what is waited for.
+const JOB_END_TELL: Duration = Duration::from_secs(5);
 
 /// What was undone, in words for the log, and what could not be.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -118,19 +129,45 @@ pub(super) fn thaw(domain: &Domain, patience: Duration) -> bool {
 
 /// Ends the backup job if it is the journal's, and waits until it is gone. `Ok(false)` when there is none.
 pub(super) fn end_job(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtError> {
+    end_job_within(domain, journal, JOB_END_LIMIT, &|| false)
+}
+
+/// The same for a job whose disks are copied: a point that is whole is worth waiting for, until `stopped`.
+pub(super) fn end_copied_job(
+    domain: &Domain,
+    journal: &Journal,
+    stopped: &dyn Fn() -> bool,
+) -> Result<bool, LibvirtError> {
+    end_job_within(domain, journal, COPIED_JOB_END_LIMIT, stopped)
+}
+
+fn end_job_within(
+    domain: &Domain,
+    journal: &Journal,
+    limit: Duration,
+    stopped: &dyn Fn() -> bool,
+) -> Result<bool, LibvirtError> {
     if !has_job(domain, journal)? {
         return Ok(false);
     }
-    let deadline = Instant::now() + JOB_END_LIMIT;
-    // It is gone after some ten milliseconds, as a rule.
+    let began = Instant::now();
+    let mut told = false;
     let mut pause = Duration::from_millis(5);
     let ended = domain.abort_job();
     while has_job(domain, journal)? {
-        if Instant::now() >= deadline {
+        if began.elapsed() >= limit || stopped() {
             // Neither gone nor refused: somebody must go on trying, with the journal.
             return Err(ended
                 .err()
                 .unwrap_or_else(|| LibvirtError::still_there("end the backup job", domain)));
+        }
+        if !told && began.elapsed() >= JOB_END_TELL {
+            told = true;
+            let limit = limit.as_secs();
+            tracing::warn!(
+                vm = domain.name(),
+                "libvirt has not ended the backup job yet (does the guest's agent come and go?); waiting for up to {limit} s"
+            );
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LOOK_EVERY);

@@ -16,7 +16,6 @@ mod stream;
 mod structured;
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use peak_alloc::PeakAlloc;
 
@@ -132,11 +131,9 @@ impl Target {
     /// Gives the input to the reader.
     ///
     /// # Panics
-    /// When a promise is broken, or the memory that the reader held at once is more than it may have.
+    /// When a promise is broken, or the memory that the process took meanwhile is more than the reader may have: nothing
+    /// else may run beside it.
     pub fn run(&self, input: &[u8]) {
-        // The allocator counts for the whole process.
-        static ALONE: Mutex<()> = Mutex::new(());
-        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         ALLOCATOR.reset_peak_usage();
         let before = ALLOCATOR.current_usage();
         (self.body)(input);

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fuzz_bodies::mutate::{Random, mutated};
@@ -55,7 +56,14 @@ fn keep(target: &Target, input: &[u8]) -> PathBuf {
     path
 }
 
+/// One at a time: the allocator counts for the whole process, seeds and mutations of another target too.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn replay(name: &str) {
+    let _alone = alone();
     let target = Target::find(name).unwrap();
     let mut seeds = (target.seeds)();
     seeds.extend(target.findings().unwrap());
@@ -116,5 +124,6 @@ fn every_target_is_replayed_here_and_has_its_file_for_libfuzzer() {
 #[test]
 #[should_panic(expected = "bytes held")]
 fn a_reader_that_takes_too_much_is_caught() {
+    let _alone = alone();
     fuzz_bodies::greedy().run(b"");
 }
