@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{DiskSpec, Ended, History, Lab, Shadow, Vm, extract, must, text};
+use lab::{DiskFormat, DiskSpec, Ended, History, Lab, Shadow, Vm, World, extract, must, text};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -22,13 +22,19 @@ struct Bed<'a> {
     vm: Vm,
     points: Vec<BTreeMap<String, Shadow>>,
     stamp: u8,
+    /// When it is, in UTC; the clock's time if nobody says.
+    now: Option<&'static str>,
 }
 
 impl<'a> Bed<'a> {
     fn new(lab: &'a Lab) -> Self {
-        let vm = lab.paused_vm("heal", &[DiskSpec::new("vda", MIB), DiskSpec::new("vdb", MIB)]);
+        Self::with(lab, &[DiskSpec::new("vda", MIB), DiskSpec::new("vdb", MIB)])
+    }
+
+    fn with(lab: &'a Lab, disks: &[DiskSpec]) -> Self {
+        let vm = lab.paused_vm("heal", disks);
         vm.resume();
-        Self { lab, vm, points: vec![], stamp: 0 }
+        Self { lab, vm, points: vec![], stamp: 0, now: None }
     }
 
     fn change(&mut self) {
@@ -38,32 +44,27 @@ impl<'a> Bed<'a> {
         }
     }
 
-    /// What `BACKUP_PATH` holds, logs and database aside, and what libvirt has.
-    fn world(&self) -> String {
-        let find = "find . -mindepth 1 -path ./_state -prune -o -printf '%p %s %T@\\n' | sort";
-        let files = must(Command::new("sh").args(["-c", find]).current_dir(self.lab.backup_path()));
-        format!("{files}{:?}{}", self.vm.checkpoints(), self.vm.state())
-    }
-
-    /// What a run would do to the VM. It changes nothing.
+    /// What a run would do to the VM. Asking changes nothing.
     #[track_caller]
     fn plan(&self) -> Value {
-        let before = self.world();
-        let plan = self.lab.vmbackup(&["--run", "--dry-run", "--json", "--vm", self.vm.name()]);
-        assert_eq!(self.world(), before, "a dry run changed something");
-        let plan: Value = serde_json::from_slice(&plan.stdout).unwrap_or_else(|_| panic!("{}", text(&plan)));
-        plan["vms"][0].clone()
+        self.lab.plan(self.now, &[&self.vm])["vms"][0].clone()
     }
 
     /// Backs up, as planned, and expects this level for this reason.
     #[track_caller]
     fn run(&mut self, case: &str, level: &str, why: &str) -> Ended {
         self.change();
+        self.run_as_it_is(case, level, why)
+    }
+
+    /// The same, without a change to a disk.
+    #[track_caller]
+    fn run_as_it_is(&mut self, case: &str, level: &str, why: &str) -> Ended {
         let plan = self.plan();
-        let ended = self.lab.run(&self.vm);
+        let ended = self.lab.begin_run(self.lab.run_command_at(self.now, &[&self.vm])).wait();
         assert_eq!(ended.level(), level, "{case}: {ended:#?}");
         assert!(ended.why().contains(why), "{case}: {why:?} is not in {:?}", ended.why());
-        assert_eq!(plan["why"].as_str(), Some(ended.why().as_str()), "{case}: planned otherwise");
+        assert_eq!(plan["plan"], ended.vm()["report"]["plan"], "{case}: planned otherwise");
         if level == "full" {
             self.points.clear();
         }
@@ -176,13 +177,13 @@ fn what_was_only_forgotten_is_given_back_and_the_chain_goes_on() {
     bed.assert_points("in the end", &bed.dir(), &bed.points);
     // Neither checkpoint nor bitmap: repairs are switched off, so nothing is changed.
     virsh(&["checkpoint-delete", bed.vm.name(), "virtnbdbackup.5"]);
-    let before = bed.world();
+    let before = World::of(&lab, &[&bed.vm]).without_notes();
     let refused = lab.run(&bed.vm);
     assert_eq!(refused.status.code(), Some(5), "{refused:#?}");
     for words in ["no longer has checkpoint virtnbdbackup.5", "ENABLE_AUTO_RECOVERY", "vmstream verify"] {
         assert!(refused.error().contains(words), "{}", refused.error());
     }
-    assert_eq!(bed.world(), before);
+    World::of(&lab, &[&bed.vm]).without_notes().assert_is(&before);
     assert_eq!(bed.plan()["error"].as_str(), Some(refused.error().as_str()));
 }
 
@@ -288,4 +289,75 @@ fn a_backup_that_failed_is_tried_again_and_a_full_only_when_that_helps() {
     bed.points = vec![History::disks(&lab, &bed.vm)];
     bed.run("and on", "incremental 1", "continues");
     bed.assert_points("after the retry", &bed.dir(), &bed.points);
+}
+
+/// The rows of the decision table that the tests above do not come to.
+#[test]
+fn whatever_is_decided_a_dry_run_says_it_and_leaves_no_trace() {
+    let lab = Lab::new("heal_rows");
+    let raw = DiskSpec { format: DiskFormat::Raw, ..DiskSpec::new("vdc", MIB) };
+    let mut bed = Bed::with(&lab, &[DiskSpec::new("vda", MIB), DiskSpec::new("vdb", MIB), raw]);
+    let set = |keys: &[(&str, &str)]| lab.configure(&[&[("BACKUP_RAW_DISKS", "true")], keys].concat());
+    set(&[]);
+    bed.now = Some("2026-11-10T01:00:00Z");
+    bed.run("none", "full", "first backup");
+    bed.run("goes on", "incremental 1", "continues");
+
+    virsh(&["checkpoint-create-as", bed.vm.name(), "mine", "--diskspec", "vdc,checkpoint=no"]);
+    let refusal = bed.plan();
+    assert!(refusal["error"].to_string().contains("virsh checkpoint-delete"), "{refusal:#}");
+    let before = World::of(&lab, &[&bed.vm]).without_notes();
+    let refused = lab.run_at("2026-11-10T01:00:00Z", &[&bed.vm]);
+    assert_eq!(refusal["error"].as_str(), Some(refused.error().as_str()));
+    World::of(&lab, &[&bed.vm]).without_notes().assert_is(&before);
+    virsh(&["checkpoint-delete", bed.vm.name(), "mine"]);
+
+    set(&[("COMPRESSION", "zstd")]);
+    bed.run("zstd", "full", "changed from or to zstd");
+    set(&[("VIRTNBD_INCLUDE_DISKS", "vdb")]);
+    bed.run("back from zstd", "full", "changed from or to zstd");
+    set(&[("VIRTNBD_INCLUDE_DISKS", "vda")]);
+    bed.run("other disks", "full", "none of the chain's disks");
+    set(&[]);
+    bed.vm.resize_disk("vda", 2 * MIB);
+    bed.run("another size", "full", "disk vda was resized");
+    convert_from_raw(&bed.vm, "vdc");
+    bed.run("converted", "full", "disk vdc was converted from raw");
+
+    bed.now = Some("2026-11-20T01:00:00Z");
+    set(&[("CHECKPOINT_FORCE_FULL_ON_DAY", "20")]);
+    bed.run("day of fulls", "full", "chains begin anew on day 20");
+    bed.now = Some("2026-12-02T01:00:00Z");
+    set(&[]);
+    bed.run("period", "full", "a new period begins, after 202611");
+    set(&[("DEFAULT_ROTATION_POLICY", "accumulate"), ("ACCUMULATE_HARD_LIMIT", "1")]);
+    bed.run("policy", "full", "first backup under the policy accumulate");
+    bed.run("limit", "full", "the chain has 1 restore points, its limit");
+    set(&[]);
+    bed.run("back", "full", "a newer chain in another folder");
+
+    bed.vm.destroy();
+    bed.run_as_it_is("off", "copy", "the VM is shut off");
+    bed.run_as_it_is("off and as it was", "skip", "unchanged since the last copy");
+    set(&[("SKIP_OFFLINE_UNCHANGED_BACKUPS", "false")]);
+    bed.run_as_it_is("off, never skipped", "copy", "the VM is shut off");
+    bed.vm.start();
+    bed.run("on again", "full", "a copy made while the VM was shut off");
+    set(&[("DEFAULT_ROTATION_POLICY", "never")]);
+    assert_eq!(bed.plan()["plan"], "excluded");
+}
+
+/// Makes the raw image of a disk a qcow2 one, as somebody would who wants increments of it.
+fn convert_from_raw(vm: &Vm, target: &str) {
+    vm.destroy();
+    let raw = vm.disk_path(target);
+    let image = raw.with_extension("converted");
+    must(Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).arg(&raw).arg(&image));
+    fs::rename(&image, &raw).expect("ours");
+    let xml = virsh(&["dumpxml", "--inactive", vm.name()]);
+    assert_eq!(xml.matches("type='raw'").count(), 1, "{xml}");
+    let file = vm.directory().join("converted.xml");
+    fs::write(&file, xml.replace("type='raw'", "type='qcow2'")).expect("a file");
+    virsh(&["define", file.to_str().expect("text")]);
+    vm.start();
 }

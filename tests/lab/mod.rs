@@ -37,6 +37,7 @@ mod random;
 mod run;
 mod shadow;
 mod vm;
+mod world;
 
 pub use binaries::vmstream_path;
 pub use command::{must, output_of, text};
@@ -55,3 +56,4 @@ pub use random::Random;
 pub use run::{Ended, Run, chain_dir_below};
 pub use shadow::{Difference, Shadow};
 pub use vm::Vm;
+pub use world::World;

@@ -73,6 +73,13 @@ impl Lab {
         command
     }
 
+    /// The same, at a time of day and year, UTC.
+    pub fn run_command_at(&self, now: Option<&str>, vms: &[&Vm]) -> Command {
+        let mut command = self.run_command(vms);
+        command.envs(now.map(|now| (NOW, now)));
+        command
+    }
+
     /// Backs up a VM. The run may fail.
     pub fn run(&self, vm: &Vm) -> Ended {
         self.begin_run(self.run_command(&[vm])).wait()
@@ -80,9 +87,7 @@ impl Lab {
 
     /// Backs up VMs at a time of day and year, UTC. The run may fail.
     pub fn run_at(&self, now: &str, vms: &[&Vm]) -> Ended {
-        let mut command = self.run_command(vms);
-        command.env(NOW, now);
-        self.begin_run(command).wait()
+        self.begin_run(self.run_command_at(Some(now), vms)).wait()
     }
 
     /// Backs up a VM; panics when that fails.
