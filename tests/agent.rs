@@ -157,22 +157,11 @@ fn a_windows_guest_gives_its_recovery_keys_to_root_alone() {
     assert!(!lab.chain_dir(&vm).join("tpm-state").exists());
 }
 
-#[test]
-fn broken_answers_cost_time_and_nothing_else() {
-    let cases = [
-        ("silent trim", "*fstrim*) ;;"),
-        ("garbage everywhere", "*fstrim*|*freeze-freeze*) printf '{\"return\":[[[{\"x\":\\n' >&3;;"),
-        (
-            "errors",
-            "*fstrim*|*freeze-freeze*) printf '{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}}\\n' >&3;;",
-        ),
-        ("wrong types", "*fstrim*|*freeze-freeze*) printf '{\"return\":\"yes\"}\\n' >&3;;"),
-        ("silent freeze", "*freeze-freeze*) ;;"),
-        ("dies when frozen", "*freeze-freeze*) printf '{\"return\":1}\\n' >&3; exit;;"),
-    ];
-    let lab = Lab::new("hostile_agent");
+/// Backs up a guest for each of these agents: what it is, how it behaves, and how the guest is held still then.
+fn back_up_in_spite_of(lab: &str, agents: &[(&str, &str, &str)]) {
+    let lab = Lab::new(lab);
     lab.configure(&[("FSTRIM_TIMEOUT", "2"), ("FREEZE_TIMEOUT", "2")]);
-    for (number, (what, script)) in cases.into_iter().enumerate() {
+    for (number, (what, script, method)) in agents.iter().enumerate() {
         let vm = lab.booted_vm(&format!("guest{number}"));
         play_agent(&vm, script);
         let began = Instant::now();
@@ -180,6 +169,45 @@ fn broken_answers_cost_time_and_nothing_else() {
         // An agent that goes and comes back during the job makes libvirt itself wait for 30 s, twice.
         assert!(began.elapsed() < Duration::from_secs(150), "{what}: took {:?}", began.elapsed());
         assert_eq!((ended.level().as_str(), vm.state().as_str()), ("full", "running"), "{what}: {ended:#?}");
+        assert_eq!(ended.report("method"), *method, "{what}: {ended:#?}");
         assert!(vm.backup_job().is_none(), "{what}");
     }
+}
+
+#[test]
+fn broken_answers_cost_time_and_nothing_else() {
+    let garbage = "*fstrim*|*info*|*freeze-freeze*) printf '{\"return\":[[[{\"x\":\\n' >&3;;";
+    let errors = "*fstrim*|*info*|*freeze-freeze*) \
+                  printf '{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}}\\n' >&3;;";
+    let wrong = "*fstrim*|*info*|*freeze-freeze*) printf '{\"return\":\"yes\"}\\n' >&3;;";
+    let dies = "*freeze-freeze*) printf '{\"return\":1}\\n' >&3; exit;;";
+    back_up_in_spite_of(
+        "broken_agent",
+        &[
+            ("garbage", garbage, "paused"),
+            ("errors", errors, "running"),
+            ("wrong types", wrong, "running"),
+            ("dies when frozen", dies, "agent"),
+        ],
+    );
+}
+
+#[test]
+fn an_agent_that_hangs_in_any_call_is_given_up_on() {
+    let windows = "*osinfo*) printf '{\"return\":{\"id\":\"mswindows\"}}\\n' >&3;;\n*guest-exec*) ;;";
+    back_up_in_spite_of(
+        "hanging_agent",
+        &[
+            ("in osinfo", "*osinfo*) ;;", "paused"),
+            ("in fsinfo", "*fsinfo*) ;;", "paused"),
+            ("in fstrim", "*fstrim*) ;;", "agent"),
+            ("in exec", windows, "agent"),
+            ("in freeze", "*freeze-freeze*) ;;", "running"),
+            (
+                "in thaw",
+                "*freeze-freeze*) printf '{\"return\":1}\\n' >&3;;\n*thaw*|*freeze-status*) ;;",
+                "agent",
+            ),
+        ],
+    );
 }

@@ -29,9 +29,11 @@ pub(super) struct Held {
 }
 
 /// Keeps the guest still while `snapshot` runs. Whatever happens in it, the guest runs on afterwards.
+///
+/// `agent_answers`: it did at the start of the run; whether it still does is asked here.
 pub(super) fn still_during<T>(
     domain: &Domain,
-    has_agent_channel: bool,
+    agent_answers: bool,
     settings: &EngineSettings,
     owned: &mut Owned<'_>,
     warnings: &mut Vec<String>,
@@ -42,17 +44,17 @@ pub(super) fn still_during<T>(
         return Ok((snapshot()?, held));
     }
     let way = settings.consistency_of(domain.name());
-    if matches!(way, Consistency::Auto | Consistency::Freeze) && has_agent_channel {
-        if Agent::of(domain).answers() {
+    if matches!(way, Consistency::Auto | Consistency::Freeze) && agent_answers {
+        if Agent::of(domain).ping().is_ok() {
             return frozen_during(domain, settings, owned, warnings, snapshot);
         }
         let instead = if way == Consistency::Auto { "was paused instead" } else { "was left running" };
         warnings.push(format!(
-            "the guest agent is connected and does not answer; the guest {instead}, and the backup is crash-consistent"
+            "the guest agent does not answer any more; the guest {instead}, and the backup is crash-consistent"
         ));
     } else if way == Consistency::Freeze {
         warnings
-            .push("CONSISTENCY=freeze, and the guest has no agent; the backup is crash-consistent".into());
+            .push("CONSISTENCY=freeze, and no guest agent answers; the backup is crash-consistent".into());
     }
     match way {
         Consistency::Auto | Consistency::Pause => paused_during(domain, owned, snapshot),

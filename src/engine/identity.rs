@@ -14,9 +14,8 @@ use super::observe::Observed;
 use super::publish::{self, PointFiles};
 use super::report::Report;
 use super::{BackupError, Engine, VmTarget};
-use crate::guest::{self, Agent};
+use crate::guest::{self, Guest};
 use crate::identity::{self, Owner, TpmError, TpmFolder, TpmState};
-use crate::libvirt::DomainState;
 
 /// What the hidden file beside each point begins with, that says what libvirt knows besides the definition.
 pub(super) const IDENTITY_PREFIX: &str = ".identity.";
@@ -33,26 +32,21 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Asks the guest, if it runs and its agent answers.
+    /// Finds the TPM, and asks the guest for its recovery keys, if it answers.
     pub(super) fn ask(
         engine: &Engine,
         vm: &VmTarget,
         observed: &Observed,
         cancel: &Cancel,
+        guest: Option<&Guest<'_>>,
         report: &mut Report,
     ) -> Self {
         let tpm = engine.settings.tpm.as_ref();
         let tpm_dir =
             tpm.and_then(|tpm| identity::state_dir(&observed.config_xml, vm.domain.uuid(), &tpm.state_dir));
         let mut found = Self { tpm_dir, tpm: None, keys: None };
-        let agent = Agent::of(&vm.domain);
-        let running = vm.domain.state().is_ok_and(|state| state == DomainState::Running);
-        if !running || !observed.facts.agent_channel || !agent.answers() {
-            return found;
-        }
-        report.os = agent.os_info().ok();
-        let Some(limit) = engine.settings.recovery_keys else { return found };
-        match guest::recovery_keys(&agent, limit, &|| cancel.stopped().is_some()) {
+        let (Some(guest), Some(limit)) = (guest, engine.settings.recovery_keys) else { return found };
+        match guest::recovery_keys(guest, limit, &|| cancel.stopped().is_some()) {
             Ok(keys) => found.keys = keys,
             Err(error) => {
                 report.warnings.push(format!("the BitLocker recovery keys could not be asked for: {error}"));
@@ -146,6 +140,7 @@ fn libvirt_facts(vm: &VmTarget, report: &Report) -> Vec<u8> {
         "uuid": domain.uuid(),
         "autostart": domain.autostart().ok(),
         "os": report.os,
+        "file_systems": report.file_systems,
         "live_xml": domain.xml(false).ok(),
         "inactive_xml": domain.xml(true).ok(),
         "snapshots": domain.snapshots().unwrap_or_default(),

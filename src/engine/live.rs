@@ -28,6 +28,7 @@ use super::watch::Watch;
 use super::{
     BackupError, Engine, VmTarget, bitmap, contained, hold, recover, scratch, shut_down, space, xml,
 };
+use crate::guest::Guest;
 use crate::libvirt::{Domain, DomainState};
 use crate::nbd::Export;
 use crate::policy::{Decision, Plan};
@@ -50,6 +51,8 @@ pub(super) struct Live<'a> {
     pub(super) plan: &'a Plan,
     pub(super) watch: &'a dyn Watch,
     pub(super) cancel: &'a Cancel,
+    /// The guest, if its agent answers.
+    pub(super) guest: Option<&'a Guest<'a>>,
 }
 
 impl Live<'_> {
@@ -61,7 +64,7 @@ impl Live<'_> {
         report.skipped.clone_from(&plan.skipped);
         report.warnings.extend(job::confusable(&plan));
         self.check_scratch()?;
-        let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, report);
+        let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, self.guest, report);
         let mut journal = plan.journal(self.engine, self.vm, self.observed, &point);
         journal.add_partial(identity.partial_names(&point.name.to_string()));
         let mut owned = self.engine.own(self.vm, journal)?;
@@ -203,8 +206,8 @@ impl Live<'_> {
             self.engine.fail_points.at("begun");
             Ok(())
         };
-        let (channel, settings) = (self.observed.facts.agent_channel, &self.engine.settings);
-        let ((), held) = hold::still_during(domain, channel, settings, owned, &mut report.warnings, begin)?;
+        let (answers, settings) = (self.guest.is_some(), &self.engine.settings);
+        let ((), held) = hold::still_during(domain, answers, settings, owned, &mut report.warnings, begin)?;
         report.method = Some(held.method);
         report.stopped = held.stopped;
         Ok(held.thaw_again)

@@ -54,7 +54,7 @@ use self::publish::PointFiles;
 use self::settings::EngineSettings;
 use self::watch::Watch;
 use crate::clock::Clock;
-use crate::guest::{self, Agent, Trimmed};
+use crate::guest::{self, Guest, Trimmed};
 use crate::libvirt::{Domain, DomainState, Host};
 use crate::policy::rotation::Placement;
 use crate::policy::{self, Decision, Plan};
@@ -165,10 +165,12 @@ impl Engine {
             Decision::Skip => report.points = 1,
             Decision::Refuse(refusal) => return Err(BackupError::refused(vm, refusal, &plan.why)),
             Decision::Full { .. } | Decision::Incremental { .. } => {
-                report.trimmed = self.trim(vm, &observed, cancel);
+                let guest = ask_guest(vm, &observed, cancel, &mut report);
+                let guest = guest.as_ref();
+                report.trimmed = guest.and_then(|guest| self.trim(guest, cancel));
                 self.prepare_target(vm, &observed, &plan)?;
                 let (observed, plan) = (&observed, &plan);
-                live::Live { engine: self, vm, observed, plan, watch, cancel }.run(&mut report)?;
+                live::Live { engine: self, vm, observed, plan, watch, cancel, guest }.run(&mut report)?;
             }
             Decision::Copy { .. } => {
                 self.prepare_target(vm, &observed, &plan)?;
@@ -246,20 +248,15 @@ impl Engine {
     }
 
     /// Has the guest give back unused blocks, where that is wanted and can be.
-    fn trim(&self, vm: &VmTarget, observed: &Observed, cancel: &Cancel) -> Option<Trimmed> {
+    fn trim(&self, guest: &Guest<'_>, cancel: &Cancel) -> Option<Trimmed> {
         let settings = self.settings.trim.as_ref()?;
-        let domain = &vm.domain;
-        let running = domain.state().is_ok_and(|state| state == DomainState::Running);
-        let agent = Agent::of(domain);
-        if !running || !observed.facts.agent_channel || !agent.answers() {
-            return None;
-        }
+        let domain = guest.agent.domain();
         if let Some(pattern) = self.settings.trim_exclude.iter().find(|p| p.matches(domain.name())) {
             tracing::info!(vm = domain.name(), "not trimmed: FSTRIM_EXCLUDE_FILE excludes it by {pattern}");
             return None;
         }
         let xml = domain.xml(false).ok()?;
-        Some(guest::trim(&agent, &xml, settings, &|| cancel.stopped().is_some()))
+        Some(guest::trim(guest, &xml, settings, &|| cancel.stopped().is_some()))
     }
 
     /// Writes the journal and tells the guard.
@@ -304,6 +301,32 @@ impl Engine {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u32;
         format!("{}-{nanos:08x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The guest, if it runs and its agent answers. One that hangs is said once, and not asked again in this run.
+fn ask_guest<'a>(
+    vm: &'a VmTarget,
+    observed: &Observed,
+    cancel: &Cancel,
+    report: &mut Report,
+) -> Option<Guest<'a>> {
+    let running = vm.domain.state().is_ok_and(|state| state == DomainState::Running);
+    if !running || !observed.facts.agent_channel {
+        return None;
+    }
+    match Guest::ask(&vm.domain, &|| cancel.stopped().is_some()) {
+        Ok(guest) => {
+            report.os.clone_from(&guest.os);
+            report.file_systems.clone_from(&guest.file_systems);
+            Some(guest)
+        }
+        Err(error) => {
+            report.warnings.push(format!(
+                "the guest agent is connected and cannot be relied on ({error}); the guest is backed up without it"
+            ));
+            None
+        }
     }
 }
 

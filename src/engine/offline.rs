@@ -138,7 +138,7 @@ impl Offline<'_> {
         if disks.is_empty() {
             return Err(job::no_disks(self.vm.domain.name(), &report.skipped));
         }
-        let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, report);
+        let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, None, report);
         let mut journal = self.journal(&disks);
         journal.add_partial(identity.partial_names(COPY));
         let mut owned = self.engine.own(self.vm, journal)?;

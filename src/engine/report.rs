@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::copy::Stages;
 use super::disk::Skipped;
-use crate::guest::{OsInfo, Trimmed};
+use crate::guest::{FileSystem, OsInfo, Trimmed};
 use crate::identity::TpmKept;
 use crate::policy::Plan;
 
@@ -57,6 +57,8 @@ pub struct Report {
     pub trimmed: Option<Trimmed>,
     /// What the guest says it runs.
     pub os: Option<OsInfo>,
+    /// What is mounted in the guest, as it says.
+    pub file_systems: Vec<FileSystem>,
     /// What became of the state of the domain's TPM. `None` when it has none, or it was not saved.
     pub tpm: Option<TpmKept>,
     /// Disks copied.
@@ -88,6 +90,7 @@ impl Report {
             stopped: Duration::ZERO,
             trimmed: None,
             os: None,
+            file_systems: vec![],
             tpm: None,
             disks: vec![],
             skipped: vec![],

@@ -93,21 +93,29 @@ impl<'a> Agent<'a> {
         self.domain
     }
 
-    /// True when an agent answers.
-    pub fn answers(&self) -> bool {
-        self.call("guest-ping", None, PING_LIMIT).is_ok()
+    /// Fails when no agent answers.
+    pub fn ping(&self) -> Result<(), AgentError> {
+        self.call("guest-ping", None, PING_LIMIT).map(drop)
     }
 
-    /// Asks what the guest runs.
-    pub fn os_info(&self) -> Result<OsInfo, AgentError> {
-        let command = "guest-get-osinfo";
-        reply::os_info(&self.call(command, None, ASK_LIMIT)?).ok_or(AgentError::Nonsense { command })
+    /// Asks what the guest runs. Given up when `stop` says so.
+    pub fn os_info(&self, stop: &dyn Fn() -> bool) -> Result<OsInfo, AgentError> {
+        self.ask("guest-get-osinfo", stop, reply::os_info)
     }
 
-    /// Asks what is mounted where.
-    pub fn file_systems(&self) -> Result<Vec<FileSystem>, AgentError> {
-        let command = "guest-get-fsinfo";
-        reply::file_systems(&self.call(command, None, ASK_LIMIT)?).ok_or(AgentError::Nonsense { command })
+    /// Asks what is mounted where. Given up when `stop` says so.
+    pub fn file_systems(&self, stop: &dyn Fn() -> bool) -> Result<Vec<FileSystem>, AgentError> {
+        self.ask("guest-get-fsinfo", stop, reply::file_systems)
+    }
+
+    fn ask<T>(
+        &self,
+        command: &'static str,
+        stop: &dyn Fn() -> bool,
+        read: fn(&Value) -> Option<T>,
+    ) -> Result<T, AgentError> {
+        let reply = self.reply_unless(command, None, ASK_LIMIT, stop)?;
+        reply::returned(&reply).as_ref().and_then(read).ok_or(AgentError::Nonsense { command })
     }
 
     /// Freezes the file systems at these mount points, all of them if there are none, and returns their number.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Zoned;
 use zeroize::Zeroizing;
 
-use super::{Agent, AgentError, GuestOs};
+use super::{AgentError, Guest};
 
 const MANAGE_BDE: &str = r"C:\Windows\System32\manage-bde.exe";
 
@@ -27,13 +27,14 @@ enum Protection {
 ///
 /// `limit` is for each of the programs that are run in the guest: one for the status, and one for each volume.
 pub fn recovery_keys(
-    agent: &Agent<'_>,
+    guest: &Guest<'_>,
     limit: Duration,
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, AgentError> {
-    if agent.os_info()?.os != GuestOs::Windows {
+    if !guest.is_windows() {
         return Ok(None);
     }
+    let agent = &guest.agent;
     let status = agent.run(MANAGE_BDE, &["-status"], limit, stop)?;
     let mut found = Vec::new();
     for (letter, protection) in volumes(&status) {

@@ -49,7 +49,7 @@ pub struct TrimmedPath {
 }
 
 /// A file system that is mounted in the guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileSystem {
     /// Where it is mounted: `/srv`, `C:\`.
     pub mount_point: String,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::discard::{self, DiscardDisk};
-use super::{Agent, AgentError, GuestOs, TrimmedPath};
+use super::{AgentError, Guest, TrimmedPath};
 
 /// How a guest is trimmed.
 #[derive(Clone, Debug)]
@@ -39,16 +39,15 @@ pub enum Trimmed {
 }
 
 /// Trims the guest. `xml` is the definition of the running domain.
-pub fn trim(agent: &Agent<'_>, xml: &str, settings: &TrimSettings, stop: &dyn Fn() -> bool) -> Trimmed {
-    let vm = agent.domain().name();
+pub fn trim(guest: &Guest<'_>, xml: &str, settings: &TrimSettings, stop: &dyn Fn() -> bool) -> Trimmed {
+    let vm = guest.agent.domain().name();
     let disks = discard::discard_disks(xml);
     if disks.is_empty() {
         tracing::info!(vm, "not trimmed: no disk has discard='unmap', so nothing would be given back");
         return Trimmed::NoDiscard;
     }
-    let info = agent.os_info();
-    let windows = info.as_ref().is_ok_and(|info| info.os == GuestOs::Windows);
-    let name = info.map_or_else(|_| "an unknown system".to_owned(), |info| info.name);
+    let windows = guest.is_windows();
+    let name = guest.os.as_ref().map_or("an unknown system", |os| &os.name);
     let (limit, minimum) = match windows {
         true => (settings.windows_limit, None),
         false => (settings.limit, settings.minimum),
@@ -62,7 +61,7 @@ pub fn trim(agent: &Agent<'_>, xml: &str, settings: &TrimSettings, stop: &dyn Fn
         limit.as_secs()
     );
     let since = Instant::now();
-    match agent.trim(minimum, limit, stop) {
+    match guest.agent.trim(minimum, limit, stop) {
         Ok(paths) => report(vm, paths, since.elapsed()),
         Err(error) => {
             let how = match &error {
