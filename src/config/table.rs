@@ -144,9 +144,12 @@ section "Retention" {
     "LOG_KEEP_DAYS" log_keep: Number<0, 36500> = "30", "days", PLAIN;
 }
 section "Virtual machines that are shut off" {
-    /// Whether a virtual machine that is shut off and unchanged since its last backup is skipped.
+    /// Whether a virtual machine that is shut off and unchanged since its last backup is skipped. false backs it up
+    /// in each run.
     "SKIP_OFFLINE_UNCHANGED_BACKUPS" skip_offline_unchanged: Switch = "true", "", SHIPPED;
-    /// Not used: a change is told from the files exactly, and none is passed over. Kept so that older files load.
+    /// A change is told from the files of the disks: size, time, inode and qcow2 header. A disk that was written less
+    /// than this long ago counts as changed in any case: it may still be written, and times can be coarse. No change
+    /// is ever passed over for being small or young.
     "OFFLINE_CHANGE_DETECTION_THRESHOLD" offline_change_threshold: Seconds<0, 86400> = "60", "seconds", SHIPPED;
 }
 section "Trimming guests before a backup" {

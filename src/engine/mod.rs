@@ -14,6 +14,7 @@ pub mod fail_point;
 pub mod guard;
 mod hold;
 mod identity;
+mod image_state;
 mod job;
 pub mod journal;
 mod lineage;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -13,8 +14,8 @@ use vmstream::chain::{
 use vmstream::verify::{Depth, Level, VerifyOptions, verify_set};
 
 use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
+use super::image_state::{self, Now};
 use super::lineage::Lineage;
-use super::offline;
 use super::qemu_img::{self, ImageInfo};
 use super::settings::EngineSettings;
 use super::{BackupError, VmTarget, joined, xml};
@@ -84,7 +85,15 @@ pub(super) fn observe(
             }
         })
         .collect();
-    let offline = if active || !offline::unchanged(&vm.chain_dir, &disks, settings.raw_disks, &config_xml) {
+    let now = Now {
+        disks: &disks,
+        raw_disks: settings.raw_disks,
+        config_xml: &config_xml,
+        // That of files, also where a test has another time of day.
+        time: SystemTime::now(),
+        settle: settings.offline_settle,
+    };
+    let offline = if active || !image_state::unchanged(&vm.chain_dir, history.set.as_ref(), &now) {
         OfflineSeen::Changed
     } else {
         OfflineSeen::Unchanged

@@ -1,18 +1,14 @@
 //! A copy of every disk of a domain that is shut off.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
 use vmstream::chain::{CheckpointName, PointId, SetFile, StreamKind, StreamSuffix};
 
 use super::cancel::Cancel;
 use super::copy::{self, CopiedDisk, CopyError, DiskTask, SidecarPlan, SinkPlan};
 use super::disk::ImageFormat;
 use super::identity::{self, Identity};
+use super::image_state::{self, ImageStates, STATE_FILE, TakenOf};
 use super::job::{self, nbd_socket, sidecar_file, stream_file};
 use super::journal::{self, Journal, Stage, Stop};
 use super::observe::{self, Observed, ReadableDisk};
@@ -26,94 +22,12 @@ use super::{BackupError, Engine, VmTarget, contained};
 use crate::nbd::Export;
 use crate::policy::Plan;
 
-/// The file that tells whether the images are as they were when the copy was taken.
-const STATE_FILE: &str = ".copy-state.json";
-
 /// What the files of a copy have for a name of their point.
 const COPY: &str = "copy";
 
 /// The marker of a copy, published last.
 fn marker() -> String {
     SetFile::VmConfig(PointId::Copy).to_string()
-}
-
-/// What tells one state of an image from another without reading it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ImageState {
-    size: u64,
-    inode: u64,
-    modified_seconds: i64,
-    modified_nanos: i64,
-}
-
-/// The state of every image of a domain, and of the files that back them, by path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ImageStates(BTreeMap<String, ImageState>);
-
-impl ImageStates {
-    /// `None` when an image cannot be looked at.
-    pub(super) fn of(disks: &[ReadableDisk]) -> Option<Self> {
-        let mut images = BTreeMap::new();
-        for disk in disks {
-            for path in std::iter::once(disk.image.clone()).chain(backing_file(&disk.info.json)) {
-                let meta = fs::metadata(&path).ok()?;
-                let state = ImageState {
-                    size: meta.size(),
-                    inode: meta.ino(),
-                    modified_seconds: meta.mtime(),
-                    modified_nanos: meta.mtime_nsec(),
-                };
-                images.insert(path.to_string_lossy().into_owned(), state);
-            }
-        }
-        Some(Self(images))
-    }
-}
-
-/// What a copy was taken of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct CopyState {
-    /// Disk targets that the copy holds.
-    disks: Vec<String>,
-    images: ImageStates,
-    config_xml: String,
-}
-
-/// The backing file that `qemu-img info` names, if any. What lies below it does not change while it is in use.
-fn backing_file(info_json: &str) -> Option<PathBuf> {
-    let info: serde_json::Value = serde_json::from_str(info_json).ok()?;
-    info["full-backing-filename"].as_str().map(PathBuf::from)
-}
-
-/// True when the folder holds a complete copy of exactly these images and this definition.
-///
-/// A write to a block device leaves no trace in its node, so a domain with one always counts as changed.
-pub(super) fn unchanged(chain_dir: &Path, disks: &[ReadableDisk], raw_disks: bool, config_xml: &str) -> bool {
-    if disks.iter().any(|disk| is_block_device(&disk.image)) {
-        return false;
-    }
-    let read =
-        || -> Option<CopyState> { serde_json::from_slice(&fs::read(chain_dir.join(STATE_FILE)).ok()?).ok() };
-    let complete = chain_dir.join(marker()).exists();
-    complete
-        && read().is_some_and(|then| {
-            then.config_xml == config_xml
-                && then.disks == targets(&wanted(disks, raw_disks))
-                && ImageStates::of(disks).is_some_and(|now| now == then.images)
-        })
-}
-
-fn is_block_device(image: &Path) -> bool {
-    fs::metadata(image).is_ok_and(|meta| meta.file_type().is_block_device())
-}
-
-/// The disks that a copy holds.
-fn wanted(disks: &[ReadableDisk], raw_disks: bool) -> Vec<&ReadableDisk> {
-    disks.iter().filter(|disk| raw_disks || disk.format == ImageFormat::Qcow2).collect()
-}
-
-fn targets(disks: &[&ReadableDisk]) -> Vec<String> {
-    disks.iter().map(|disk| disk.target.clone()).collect()
 }
 
 /// One offline backup on its way.
@@ -134,7 +48,7 @@ impl Offline<'_> {
         if !raw {
             report.skipped.extend(observe::skip_raw(&self.observed.disks, false));
         }
-        let disks = wanted(&self.observed.disks, raw);
+        let disks: Vec<_> = image_state::wanted(&self.observed.disks, raw).collect();
         if disks.is_empty() {
             return Err(job::no_disks(self.vm.domain.name(), &report.skipped));
         }
@@ -199,8 +113,9 @@ impl Offline<'_> {
         let mut files = PointFiles::new(&self.vm.chain_dir, time);
         point::write_side_files(self.vm, self.observed, COPY, &mut files)?;
         let sidecars = point::add_disks(&mut files, copied, report)?;
-        let state = CopyState { disks: targets(disks), images, config_xml: self.observed.config_xml.clone() };
-        files.add_small(STATE_FILE, &serde_json::to_vec(&state).unwrap_or_default())?;
+        let (all, raw) = (&self.observed.disks, self.engine.settings.raw_disks);
+        let taken_of = TakenOf::new(PointId::Copy, all, raw, images, &self.observed.config_xml);
+        files.add_small(STATE_FILE, &taken_of.to_json())?;
         files.set_marker(&marker(), &self.observed.config_xml)?;
         let tpm = identity.add_to(self.engine, self.vm, (COPY, None), &mut files, report)?;
         point::add_sidecars(&mut files, sidecars, &PointId::Copy.ident())?;

@@ -36,6 +36,8 @@ pub struct ImageInfo {
     pub virtual_size: u64,
     /// Bytes the file takes on the host.
     pub actual_size: u64,
+    /// It has neither a backing file nor an external data file.
+    pub stands_alone: bool,
     /// A qcow2 image of version 2 (compat 0.10), which cannot keep bitmaps.
     pub is_qcow2_v2: bool,
     /// Bitmaps that the image keeps.
@@ -50,6 +52,8 @@ struct Info {
     virtual_size: u64,
     #[serde(default)]
     actual_size: u64,
+    filename: PathBuf,
+    backing_filename: Option<String>,
     format_specific: Option<FormatSpecific>,
 }
 
@@ -59,15 +63,20 @@ struct FormatSpecific {
     data: serde_json::Map<String, serde_json::Value>,
 }
 
+impl Info {
+    /// The external data file. QEMU takes a relative name from its working directory, which under libvirt is `/`.
+    fn data_file(&self) -> Option<PathBuf> {
+        let name = self.format_specific.as_ref()?.data.get("data-file")?.as_str()?;
+        Some(Path::new("/").join(name))
+    }
+}
+
 /// Reads an image's facts; the image may be in use.
 pub fn info(image: &Path) -> Result<ImageInfo, QemuImgError> {
     let output = run(&["info", "--output=json", "--force-share"], image, &[])?;
     let json = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-    let parsed: Info = serde_json::from_str(&json).map_err(|e| QemuImgError::Failed {
-        what: "info",
-        image: image.to_owned(),
-        message: format!("its output is not understood: {e}"),
-    })?;
+    let parsed: Info = serde_json::from_str(&json).map_err(|e| not_understood(image, &e))?;
+    let data_file = parsed.data_file();
     let data = parsed.format_specific.map(|f| f.data).unwrap_or_default();
     let is_qcow2_v2 = data.get("compat").and_then(|v| v.as_str()) == Some("0.10");
     let stored = data.get("bitmaps").and_then(|v| v.as_array()).cloned().unwrap_or_default();
@@ -77,10 +86,23 @@ pub fn info(image: &Path) -> Result<ImageInfo, QemuImgError> {
         json,
         virtual_size: parsed.virtual_size,
         actual_size: parsed.actual_size,
+        stands_alone: parsed.backing_filename.is_none() && data_file.is_none(),
         is_qcow2_v2,
         bitmaps: stored.iter().filter_map(name).collect(),
         sound_bitmaps: stored.iter().filter(|b| !in_use(b)).filter_map(name).collect(),
     })
+}
+
+/// The image with every file that its content depends on: those that back it, however deep, and external data files.
+pub fn chain_files(image: &Path) -> Result<Vec<PathBuf>, QemuImgError> {
+    let output = run(&["info", "--output=json", "--force-share", "--backing-chain"], image, &[])?;
+    let chain: Vec<Info> = serde_json::from_slice(&output.stdout).map_err(|e| not_understood(image, &e))?;
+    Ok(chain.into_iter().flat_map(|info| info.data_file().into_iter().chain([info.filename])).collect())
+}
+
+fn not_understood(image: &Path, error: &serde_json::Error) -> QemuImgError {
+    let message = format!("its output is not understood: {error}");
+    QemuImgError::Failed { what: "info", image: image.to_owned(), message }
 }
 
 /// Removes a bitmap from an image that nobody has open.

@@ -69,6 +69,8 @@ pub struct EngineSettings {
     pub include_disks: Vec<String>,
     /// Not these disk targets.
     pub exclude_disks: Vec<String>,
+    /// An image of a domain that is shut off counts as changed for so long after it was written.
+    pub offline_settle: Duration,
     /// When chains end, and what is repaired.
     pub rules: Rules,
 }

@@ -5,10 +5,10 @@
 //! increment holds a little too much, never too little), and the disks hold still.
 
 use super::copy::{self, CopiedDisk};
+use super::image_state::ImageStates;
 use super::job::{DiskSource, JobPlan, Role, nbd_socket};
 use super::live::Live;
 use super::observe::ReadableDisk;
-use super::offline::ImageStates;
 use super::owned::Owned;
 use super::point::PointIdentity;
 use super::qemu_nbd::QemuNbd;

@@ -39,7 +39,7 @@ pub struct Ended {
 }
 
 impl Lab {
-    /// Writes a configuration that fits small disks: no reserve in the target, scratch files inside the lab.
+    /// Writes a configuration that fits small disks and quick runs: no reserve in the target, scratch files in the lab.
     pub fn configure(&self, keys: &[(&str, &str)]) {
         let scratch = self.scratch_dir();
         let scratch = scratch.to_str().expect("the lab's path is text");
@@ -47,6 +47,8 @@ impl Lab {
             ("TARGET_RESERVE_PERCENT", "0"),
             ("TARGET_RESERVE_GIB", "0"),
             ("MAX_RETRIES", "0"),
+            // Runs of a test follow each other at once.
+            ("OFFLINE_CHANGE_DETECTION_THRESHOLD", "0"),
             ("VIRTNBD_COMPRESS_LEVEL", "1"),
             ("VIRTNBD_SCRATCH_DIR", scratch),
         ];

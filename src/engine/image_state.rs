@@ -1,0 +1,221 @@
+//! Whether the disks of a domain that is shut off are as they were at its newest restore point.
+//!
+//! Lives here: what tells one state of an image from another without reading it, and the file that keeps it.
+//! Must not live here: what follows from it (`policy::level`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use vmstream::chain::{BackupSet, PointId, SetFile};
+
+use super::disk::ImageFormat;
+use super::observe::ReadableDisk;
+use super::qemu_img;
+
+/// The file beside a restore point that keeps the state of the images it was taken of.
+pub(super) const STATE_FILE: &str = ".copy-state.json";
+
+/// The fixed fields of a qcow2 header. Source: QEMU `docs/interop/qcow2.rst`.
+const HEADER_BYTES: u64 = 112;
+const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
+
+/// What tells one state of an image from another without reading it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ImageState {
+    size: u64,
+    inode: u64,
+    modified_seconds: i64,
+    modified_nanos: i64,
+    /// The header of a qcow2 image in hexadecimal digits. A tool that sets times back cannot hide what it did there.
+    #[serde(default)]
+    header: Option<String>,
+}
+
+impl ImageState {
+    fn of(path: &Path) -> io::Result<Self> {
+        // Opened before it is looked at: a network file system asks its server only then (nfs(5), close-to-open).
+        let mut file = File::open(path)?;
+        let mut header = Vec::new();
+        file.by_ref().take(HEADER_BYTES).read_to_end(&mut header)?;
+        let meta = file.metadata()?;
+        let digits = |header: &[u8]| {
+            header.iter().fold(String::new(), |mut digits, byte| {
+                let _ = write!(digits, "{byte:02x}");
+                digits
+            })
+        };
+        Ok(Self {
+            size: meta.size(),
+            inode: meta.ino(),
+            modified_seconds: meta.mtime(),
+            modified_nanos: meta.mtime_nsec(),
+            header: header.starts_with(QCOW2_MAGIC).then(|| digits(&header)),
+        })
+    }
+}
+
+/// The state of every image of a domain, of all files that back them and of their external data files, by path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ImageStates(BTreeMap<String, ImageState>);
+
+impl ImageStates {
+    /// `None` when a file cannot be looked at.
+    pub(super) fn of(disks: &[ReadableDisk]) -> Option<Self> {
+        let mut images = BTreeMap::new();
+        for disk in disks {
+            for path in files_of(disk)? {
+                let state = ImageState::of(&path).ok()?;
+                images.insert(path.to_string_lossy().into_owned(), state);
+            }
+        }
+        Some(Self(images))
+    }
+
+    /// True when a file was written less than `limit` before `now`, or is dated as much later.
+    fn are_young(&self, now: SystemTime, limit: Duration) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        self.0.values().any(|image| now.abs_diff(image.modified_seconds) < limit.as_secs())
+    }
+}
+
+/// The image of a disk and every file below it.
+fn files_of(disk: &ReadableDisk) -> Option<Vec<PathBuf>> {
+    if disk.info.stands_alone {
+        return Some(vec![disk.image.clone()]);
+    }
+    let below = qemu_img::chain_files(&disk.image).ok()?;
+    Some(std::iter::once(disk.image.clone()).chain(below).collect())
+}
+
+/// What a restore point was taken of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TakenOf {
+    /// The point, as it stands in file names.
+    point: String,
+    /// Disk targets that it holds.
+    disks: Vec<String>,
+    images: ImageStates,
+    config_xml: String,
+}
+
+impl TakenOf {
+    /// `images` is the state of all disks; `raw_disks` tells whether the point holds those that are raw too.
+    pub(super) fn new(
+        point: PointId,
+        disks: &[ReadableDisk],
+        raw_disks: bool,
+        images: ImageStates,
+        config_xml: &str,
+    ) -> Self {
+        let disks = targets(disks, raw_disks);
+        Self { point: point.ident(), disks, images, config_xml: config_xml.to_owned() }
+    }
+
+    /// What belongs into [`STATE_FILE`].
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// The disks that a backup of a domain that is shut off holds.
+pub(super) fn wanted(disks: &[ReadableDisk], raw_disks: bool) -> impl Iterator<Item = &ReadableDisk> {
+    disks.iter().filter(move |disk| raw_disks || disk.format == ImageFormat::Qcow2)
+}
+
+fn targets(disks: &[ReadableDisk], raw_disks: bool) -> Vec<String> {
+    wanted(disks, raw_disks).map(|disk| disk.target.clone()).collect()
+}
+
+/// What is compared with what a restore point was taken of.
+pub(super) struct Now<'a> {
+    pub(super) disks: &'a [ReadableDisk],
+    pub(super) raw_disks: bool,
+    pub(super) config_xml: &'a str,
+    pub(super) time: SystemTime,
+    /// A file that was written less than this long ago counts as changed.
+    pub(super) settle: Duration,
+}
+
+/// True when the newest point of a folder holds exactly these images and this definition.
+///
+/// A write to a block device leaves no trace in its node, so a domain with one always counts as changed.
+pub(super) fn unchanged(chain_dir: &Path, set: Option<&BackupSet>, now: &Now<'_>) -> bool {
+    let Some(newest) = set.and_then(BackupSet::newest) else { return false };
+    if now.disks.iter().any(|disk| is_block_device(&disk.image)) {
+        return false;
+    }
+    // Of a copy it is the file that is published last.
+    let complete = chain_dir.join(SetFile::VmConfig(newest.id).to_string()).exists();
+    let read =
+        || -> Option<TakenOf> { serde_json::from_slice(&fs::read(chain_dir.join(STATE_FILE)).ok()?).ok() };
+    let Some(then) = read().filter(|_| complete) else { return false };
+    then.point == newest.id.ident()
+        && then.config_xml == now.config_xml
+        && then.disks == targets(now.disks, now.raw_disks)
+        && ImageStates::of(now.disks)
+            .is_some_and(|images| images == then.images && !images.are_young(now.time, now.settle))
+}
+
+fn is_block_device(image: &Path) -> bool {
+    fs::metadata(image).is_ok_and(|meta| meta.file_type().is_block_device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fact_of_a_file_tells_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let make = |header: &[u8]| {
+            fs::write(&path, [header, &[0; 200]].concat()).unwrap();
+            // What a tool does that copies times along.
+            File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+            ImageState::of(&path).unwrap()
+        };
+        let raw = make(b"");
+        assert_eq!((raw.header.as_deref(), raw.modified_seconds), (None, 0));
+        let qcow2 = make(b"QFI\xfb\x00");
+        assert_eq!(qcow2.header.as_ref().map(String::len), Some(2 * HEADER_BYTES as usize));
+        assert_eq!(qcow2, make(b"QFI\xfb\x00"));
+        let other_header = make(b"QFI\xfb\x01");
+        assert_eq!(ImageState { header: None, ..other_header.clone() }, ImageState { header: None, ..qcow2 });
+        assert_ne!(other_header, qcow2);
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(UNIX_EPOCH + Duration::from_nanos(1))
+            .unwrap();
+        assert_ne!(ImageState::of(&path).unwrap(), other_header, "a nanosecond");
+    }
+
+    #[test]
+    fn what_was_just_written_is_young() {
+        let image = ImageState { size: 1, inode: 1, modified_seconds: 100, modified_nanos: 0, header: None };
+        let states = ImageStates(BTreeMap::from([("/i".to_owned(), image)]));
+        let young = |at: u64, limit: u64| {
+            states.are_young(UNIX_EPOCH + Duration::from_secs(at), Duration::from_secs(limit))
+        };
+        // (seconds now, limit, young)
+        let cases = [
+            (100, 60, true),
+            (159, 60, true),
+            (160, 60, false),
+            (41, 60, true),
+            (40, 60, false),
+            (100, 0, false),
+        ];
+        for (now, limit, want) in cases {
+            assert_eq!(young(now, limit), want, "{now} {limit}");
+        }
+    }
+}
