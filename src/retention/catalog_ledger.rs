@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::folder::FolderError;
 use super::ledger::{Cause, DoomedChain, Event, Happened, Ledger};
 use super::period::PeriodId;
-use super::plan::Why;
 use super::rules::Replica;
+use super::why::Why;
 use crate::catalog::{
     Catalog, ChainEvent, ChainEventKind, FileOperation, FileType, Operation, PeriodEvent, PeriodEventKind,
     PreserveReason, Remover, RetentionAction, RetentionEvent, RetentionTarget, Stamp, VmPeriod,

@@ -4,8 +4,8 @@ use super::folder::FolderError;
 use super::inventory::{ArchiveTree, VmTree};
 use super::period::PeriodId;
 use super::place::Place;
-use super::plan::Why;
 use super::rules::Replica;
+use super::why::Why;
 
 /// The database as retention sees it. It may be lost: then nothing is known to be free, and nothing is recorded.
 pub trait Ledger: Sync {

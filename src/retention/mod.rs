@@ -20,6 +20,7 @@ mod plan;
 mod remove;
 mod rules;
 mod select;
+mod why;
 
 use std::path::Path;
 
@@ -37,10 +38,11 @@ pub use inventory::{
 pub use ledger::{Cause, Doomed, DoomedChain, Event, Happened, Ledger};
 pub use period::{PeriodId, PeriodKind};
 pub use place::Place;
-pub use plan::{Fate, PeriodSeen, Plan, Rule, Seen, Verdict, Why, plan};
+pub use plan::{Fate, PeriodSeen, Plan, Rule, Seen, Verdict, plan};
 pub use remove::{Outcome, Remover};
 pub use rules::{OrphanRule, Replica, Rules};
 pub use select::{Guards, Item, SelectError, Selection, Target, TargetError};
+pub use why::Why;
 
 /// The VM whose backups are looked at, and the moment.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::inventory::{Inventory, PeriodTree, VmTree};
 use super::period::PeriodId;
 use super::place::Place;
-use super::plan::Why;
 use super::rules::Replica;
+use super::why::Why;
 
 /// What a person wants removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
