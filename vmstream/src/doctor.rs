@@ -8,6 +8,7 @@
 //! Must not live here: damage to files (`verify`).
 
 use crate::chain::{BackupSet, DiskTarget, Point, PointDisk, PointId, StreamEntry};
+use crate::regular;
 use crate::stream::StreamFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -132,7 +133,7 @@ fn writer(set: &BackupSet, point: &Point, entry: &StreamEntry) -> Writer {
     let PointId::Checkpoint(name) = point.id else { return Writer::Virtnbdbackup };
     let path = set.dir.join("checkpoints").join(format!("{name}.xml"));
     let mut xml = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_XML_LEN).read_to_end(&mut xml));
+    let read = regular::open(&path).and_then(|file| file.take(MAX_XML_LEN).read_to_end(&mut xml));
     let description = "<description>vmbackup ";
     match read {
         Ok(_) if String::from_utf8_lossy(&xml).contains(description) => Writer::Vmbackup,

@@ -6,10 +6,12 @@
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 
+mod causes;
 pub mod chain;
 pub mod convert;
 pub mod doctor;
 mod pooled;
+mod regular;
 pub mod restore;
 pub mod sidecar;
 pub mod stream;

@@ -2,6 +2,7 @@
 //!
 //! A chain has as many streams and sidecars as points, and the system may allow no more than some hundred open files.
 
+use crate::regular;
 use rustix::process::{Resource, getrlimit};
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
@@ -39,17 +40,17 @@ pub(crate) struct Pooled {
 }
 
 impl Pooled {
-    /// Opens a file. `None` when it is not a regular one.
-    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// Also of [`io::ErrorKind::InvalidInput`], when it is not a regular one.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = regular::open(path)?;
         let about = file.metadata()?;
-        if !about.is_file() {
-            return Ok(None);
-        }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (path, identity, len) = (path.to_owned(), identity(&about), about.len());
         keep(number, &Arc::new(file));
-        Ok(Some(Self { number, path, identity, len }))
+        Ok(Self { number, path, identity, len })
     }
 
     /// Bytes of the file when it was opened first.
@@ -72,7 +73,7 @@ impl Pooled {
             return Ok(file);
         }
         drop(open);
-        let file = File::open(&self.path)?;
+        let file = regular::open(&self.path)?;
         if identity(&file.metadata()?) != self.identity {
             let message = format!("{} was replaced while it was read", self.path.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, message));
@@ -119,7 +120,7 @@ mod tests {
         let (path, other) = (dir.path().join("one"), dir.path().join("other"));
         std::fs::write(&path, b"content").unwrap();
         std::fs::write(&other, b"CONTENT").unwrap();
-        let file = Pooled::open(&path).unwrap().unwrap();
+        let file = Pooled::open(&path).unwrap();
         let read = || {
             open_files().clear();
             let mut bytes = [0; 7];
@@ -128,6 +129,6 @@ mod tests {
         assert_eq!(read().unwrap(), *b"content");
         std::fs::rename(&other, &path).unwrap();
         assert_eq!(read().unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert!(Pooled::open(dir.path()).unwrap().is_none());
+        assert_eq!(Pooled::open(dir.path()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

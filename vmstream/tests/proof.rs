@@ -360,3 +360,108 @@ fn a_listed_file_is_opened_only_when_it_can_be_the_one() {
         assert_eq!(named.level, Level::Damage, "{name} of {size} bytes: {named:?}");
     }
 }
+
+/// Makes a file that the system cannot open: a link that leads to itself.
+fn unreadable(path: &Path) {
+    fs::remove_file(path).unwrap();
+    std::os::unix::fs::symlink(path.file_name().unwrap(), path).unwrap();
+}
+
+#[test]
+fn a_sidecar_that_cannot_be_used_is_named_by_whoever_needs_it() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    for (name, disk) in [("vda.inc.virtnbdbackup.1.idx", "vda"), ("vdb.copy.idx", "vdb")] {
+        for (what, spoil) in [("unreadable", unreadable as fn(&Path)), ("flipped", |path| flip(path, 40))] {
+            let ours = Ours::new(Some(1));
+            spoil(&ours.path(name));
+            for depth in [Depth::Quick, Depth::Content, Depth::Deep] {
+                let report = verify(ours.dir(), depth);
+                let want = match (what, depth) {
+                    ("unreadable", _) => (Verdict::CannotTell, true),
+                    (_, Depth::Quick) => (Verdict::Good, false),
+                    _ => (Verdict::Damaged, true),
+                };
+                let named = findings(&report).iter().any(|finding| finding.path == ours.path(name));
+                assert_eq!((report.verdict(), named), want, "{name} {what} {depth:?}");
+                assert_eq!(good_points(&report), 3, "{name} {what} {depth:?}");
+            }
+            let run = |arguments: &[&str]| {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_vmstream"));
+                let said = command.args(arguments).current_dir(ours.dir()).output().unwrap();
+                let text = String::from_utf8(said.stderr).unwrap();
+                assert!(text.contains(&format!("{name} is not used")), "{arguments:?} {text}");
+                assert_eq!(said.status.code(), Some(0), "{arguments:?} {text}");
+                said.stdout
+            };
+            let want = if disk == "vda" { &ours.disks[2] } else { &ours.raw };
+            assert!(run(&["extract", ".", "--disk", disk, "-o", "-"]) == *want);
+            let path = image.path().to_str().unwrap();
+            run(&["extract", ".", "--disk", disk, "-o", path, "--force"]);
+            assert!(fs::read(path).unwrap() == *want);
+            run(&["compare", ".", path, "--disk", disk]);
+            let new = tempfile::tempdir().unwrap();
+            run(&["convert", ".", "--to", new.path().join("new").to_str().unwrap()]);
+        }
+    }
+    // Nothing tells what it was of.
+    let ours = Ours::new(Some(1));
+    unreadable(&ours.path("vdb.copy.idx"));
+    fs::remove_file(ours.path("vdb.copy.data")).unwrap();
+    assert_eq!(verify(ours.dir(), Depth::Quick).verdict(), Verdict::CannotTell);
+}
+
+#[test]
+fn no_pipe_in_the_place_of_a_file_is_waited_for() {
+    let names: Vec<_> =
+        Ours::new(None).files().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+    for name in names {
+        let ours = Ours::new(None);
+        let place = if ours.path("checkpoints").join(&name).exists() {
+            ours.path("checkpoints")
+        } else {
+            ours.path("")
+        };
+        let path = place.join(&name);
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let file = path.to_str().unwrap();
+        let new = tempfile::tempdir().unwrap();
+        let to = new.path().join("new");
+        let image = new.path().join("image");
+        let (to, image) = (to.to_str().unwrap(), image.to_str().unwrap());
+        for (arguments, may_be_good) in [
+            (&["verify", "."][..], false),
+            (&["verify", ".", "--quick"], true),
+            (&["verify", ".", "--deep"], false),
+            (&["verify", file], false),
+            (&["info", "."], true),
+            (&["info", file], true),
+            (&["doctor", "."], true),
+            (&["map", "."], true),
+            (&["extract", ".", "--disk", "vda", "-o", image], true),
+            (&["compare", ".", "/dev/null", "--disk", "vdb"], false),
+            (&["convert", ".", "--to", to], true),
+        ] {
+            let mut command = Command::new("timeout");
+            command.args(["60", env!("CARGO_BIN_EXE_vmstream")]).args(arguments).current_dir(ours.dir());
+            let code = command.output().unwrap().status.code();
+            let fine = matches!(code, Some(1 | 2)) || may_be_good && code == Some(0);
+            assert!(fine, "{name:?} {arguments:?}: {code:?}");
+        }
+    }
+}
+
+#[test]
+fn a_quick_look_at_one_raw_image_reads_none_of_it() {
+    let ours = Ours::new(Some(1));
+    flip(&ours.path("vdb.copy.data"), 70);
+    let verify = |depth| {
+        let file = vmstream::chain::open_file(&ours.path("vdb.copy.data")).unwrap();
+        vmstream::verify::verify_file(&file, VerifyOptions { depth, workers: NonZeroUsize::MIN }, &())
+            .verdict()
+    };
+    assert_eq!(verify(Depth::Quick), Verdict::Good);
+    assert_eq!(verify(Depth::Content), Verdict::Damaged);
+    fs::File::options().write(true).open(ours.path("vdb.copy.data")).unwrap().set_len(70).unwrap();
+    assert_eq!(verify(Depth::Quick), Verdict::Damaged);
+}

@@ -1,10 +1,12 @@
 //! Where a disk can go (standard output, qcow2, a block device), and how it compares with an image.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
+mod chains;
 mod golden;
 
+use chains::{Form, Link, write_chain};
 use golden::Golden;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -223,4 +225,51 @@ Disk vda at virtnbdbackup.3 and ../vda.raw: DIFFERENT in 2.00 KiB (96.0 MiB)
     assert!(text(&shorter.stdout).contains("100663296 bytes against 100662784 in the image"));
     let missing = vmstream(&golden.lz4(), &["compare", ".", "../nothing", "--disk", "vda"]);
     assert_eq!(missing.status.code(), Some(2));
+}
+
+/// A claim costs nothing: a disk may call itself as large as numbers go, with a sector stored.
+#[test]
+fn no_claim_of_a_size_keeps_anybody_busy() {
+    for size in [1 << 60, u64::MAX, u64::MAX - 511] {
+        let dir = tempfile::tempdir().unwrap();
+        let frames = vec![(0..512, Some(vec![7; 512])), (1 << 59..(1 << 59) + 512, Some(vec![8; 512]))];
+        let link = Link { size, alone: true, frames };
+        write_chain(dir.path(), &[link], Form { compression: None, frame_len: 512, sidecars: false });
+        let run = |arguments: &[&str], want: i32| {
+            let mut command = Command::new("timeout");
+            command.args(["60", env!("CARGO_BIN_EXE_vmstream")]).args(arguments).current_dir(dir.path());
+            let said = command.output().unwrap();
+            let text = String::from_utf8_lossy(&said.stderr) + String::from_utf8_lossy(&said.stdout);
+            assert_eq!(said.status.code(), Some(want), "{size} {arguments:?}: {text}");
+            text.into_owned()
+        };
+        run(&["info", "."], 0);
+        run(&["map", "."], 0);
+        run(&["verify", "."], 0);
+        run(&["convert", ".", "--to", "again"], 0);
+        for whole in [
+            &["verify", ".", "--deep"][..],
+            &["extract", ".", "--disk", "vda", "-o", "-"],
+            &["compare", ".", "made.cpt", "--disk", "vda"],
+            &["convert", ".", "--squash", "--to", "full"],
+        ] {
+            assert!(run(whole, 2).contains("too many to meet each of them"), "{whole:?}");
+        }
+        // No file system takes so large a file.
+        for format in ["raw", "qcow2"] {
+            run(&["extract", ".", "--disk", "vda", "-o", "image", "--format", format], 2);
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let size = 1 << 40;
+    let link = Link { size, alone: true, frames: vec![(size - 512..size, Some(vec![8; 512]))] };
+    write_chain(dir.path(), &[link], Form { compression: None, frame_len: 512, sidecars: true });
+    for format in ["raw", "qcow2"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmstream"));
+        command.args(["extract", ".", "--disk", "vda", "-o", format, "--format", format]);
+        let said = command.current_dir(dir.path()).output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+    }
+    let raw = std::fs::metadata(dir.path().join("raw")).unwrap();
+    assert_eq!((raw.len(), raw.blocks() < 100), (size, true));
 }

@@ -1,6 +1,7 @@
 //! `DOMAIN.cpt`: the JSON array of a chain's checkpoints. A point exists once it stands there.
 
 use super::ident::{CheckpointName, NameError};
+use crate::regular;
 use std::io::Read;
 use std::path::Path;
 
@@ -47,7 +48,7 @@ pub enum CptError {
 /// [`CptError`]; gaps are allowed here, names twice or out of order are not.
 pub fn read(path: &Path) -> Result<Vec<CheckpointName>, CptError> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
+    regular::open(path)
         .and_then(|file| file.take(MAX_LIST_LEN + 1).read_to_end(&mut bytes))
         .map_err(|source| CptError::Read { source })?;
     if bytes.len() as u64 > MAX_LIST_LEN {

@@ -2,6 +2,7 @@
 
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::StreamKind;
+use crate::causes::with_causes;
 use crate::sidecar::{Sidecar, SidecarError, Tables};
 use crate::stream::{StreamError, StreamMeta, checksum};
 use std::collections::BTreeMap;
@@ -87,9 +88,20 @@ pub enum DiskContent<'a> {
 impl StreamEntry {
     /// The sidecar, if there is one that is of this file and as it was written: all of it is read. Where the checksum
     /// file says another sum than the sidecar, the stream decides, and is read too.
-    pub fn whole_sidecar(&self) -> Option<Sidecar> {
-        let opened = open_sidecar(self.sidecar.as_deref()?, &self.path, self.file_len, None)?;
-        opened.ok().filter(|sidecar| sidecar.check().is_ok() && !self.is_replaced(sidecar))
+    ///
+    /// # Errors
+    /// [`SidecarProblem`] for one that proves nothing.
+    pub fn whole_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
+        let sidecar = match whole(open_sidecar(self.sidecar.as_deref()?, &self.path, self.file_len, None)?) {
+            Ok(sidecar) if self.is_replaced(&sidecar) => Err(SidecarProblem::Stale),
+            other => other,
+        };
+        Some(sidecar)
+    }
+
+    /// As [`StreamEntry::whole_sidecar`]; one that proves nothing is noted.
+    pub(crate) fn usable_sidecar(&self, unused: &mut Vec<UnusedSidecar>) -> Option<Sidecar> {
+        UnusedSidecar::sift(self.sidecar.as_deref()?, self.whole_sidecar()?, unused)
     }
 
     /// True when checksum file and stream agree with each other, not with the sidecar: it is of another stream.
@@ -133,7 +145,14 @@ fn open_sidecar(
     })
 }
 
-/// A sidecar that is not used.
+/// A sidecar of which every byte was read and is as it was written.
+fn whole(opened: Result<Sidecar, SidecarProblem>) -> Result<Sidecar, SidecarProblem> {
+    let sidecar = opened?;
+    sidecar.check().map_err(SidecarProblem::Unusable)?;
+    Ok(sidecar)
+}
+
+/// Why a sidecar is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarProblem {
     /// It is about another file: the stream was replaced, or the sidecar left behind.
@@ -156,6 +175,26 @@ pub enum SidecarProblem {
     Unusable(SidecarError),
 }
 
+/// A sidecar that proves nothing of the file beside it: the restore goes on without it, and somebody should know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} is not used: {reason}", path.display())]
+pub struct UnusedSidecar {
+    /// The sidecar.
+    pub path: PathBuf,
+    /// Why, with causes.
+    pub reason: String,
+}
+
+impl UnusedSidecar {
+    fn sift(path: &Path, whole: Result<Sidecar, SidecarProblem>, unused: &mut Vec<Self>) -> Option<Sidecar> {
+        whole.map_err(|problem| unused.push(Self::new(path, &problem))).ok()
+    }
+
+    pub(crate) fn new(path: &Path, problem: &dyn std::error::Error) -> Self {
+        Self { path: path.to_owned(), reason: with_causes(problem) }
+    }
+}
+
 impl RawImage {
     /// As [`PointDisk::open_sidecar`].
     pub fn open_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
@@ -169,18 +208,33 @@ impl RawImage {
     }
 
     /// As [`StreamEntry::whole_sidecar`].
-    pub fn whole_sidecar(&self) -> Option<Sidecar> {
-        self.open_sidecar()?.ok().filter(|sidecar| sidecar.check().is_ok())
+    pub fn whole_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
+        Some(whole(self.open_sidecar()?))
+    }
+
+    /// As [`StreamEntry::usable_sidecar`].
+    pub(crate) fn usable_sidecar(&self, unused: &mut Vec<UnusedSidecar>) -> Option<Sidecar> {
+        UnusedSidecar::sift(self.sidecar.as_deref()?, self.whole_sidecar()?, unused)
     }
 }
 
 impl DiskContent<'_> {
-    /// What the sidecars say the disk holds. A sidecar that cannot be used counts as none.
-    pub fn tables(&self) -> Tables {
-        Tables::new(match self {
-            Self::Streams(entries) => entries.iter().map(|entry| entry.whole_sidecar()).collect(),
-            Self::Raw { image, .. } => vec![image.whole_sidecar()],
-        })
+    /// The sidecar of the newest file, where there is one.
+    pub(crate) fn newest_sidecar(&self) -> Option<&Path> {
+        match self {
+            Self::Streams(entries) => entries.last()?.sidecar.as_deref(),
+            Self::Raw { image, .. } => image.sidecar.as_deref(),
+        }
+    }
+
+    /// What the sidecars say the disk holds, and which of them say nothing: such count as none.
+    pub fn tables(&self) -> (Tables, Vec<UnusedSidecar>) {
+        let mut unused = Vec::new();
+        let sidecars = match self {
+            Self::Streams(entries) => entries.iter().map(|entry| entry.usable_sidecar(&mut unused)).collect(),
+            Self::Raw { image, .. } => vec![image.usable_sidecar(&mut unused)],
+        };
+        (Tables::new(sidecars), unused)
     }
 }
 

@@ -68,7 +68,11 @@ impl Scan {
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             let path = entry.path();
-            let about = match std::fs::metadata(&path) {
+            // Of a link that leads in a circle, what can be known is itself.
+            let about = match std::fs::metadata(&path).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Err(error),
+                _ => entry.metadata(),
+            }) {
                 Ok(about) => about,
                 // Renamed or removed while we look, or a link to nowhere: not there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -152,7 +156,8 @@ pub fn open_file(path: &Path) -> io::Result<PointDisk> {
     };
     let mut checksum = path.as_os_str().to_owned();
     checksum.push(".chksum");
-    let there = |other: PathBuf| Some(other).filter(|other| other.is_file());
+    // Not `is_file`: what is there and cannot be read is no reason to take it for absent.
+    let there = |other: PathBuf| Some(other).filter(|other| other.symlink_metadata().is_ok());
     let beside = (there(checksum.into()), there(path.with_extension("idx")));
     describe(&key, path.to_owned(), &about, beside)
 }

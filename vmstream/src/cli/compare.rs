@@ -51,6 +51,7 @@ pub(super) fn run(args: &Args) -> Exit {
     bar.clear();
     match done {
         Ok(found) => {
+            found.unused_sidecars.iter().for_each(|unused| eprintln!("warning: {unused}"));
             say(&if args.json { as_json(args, point, &found) } else { as_text(args, point, &found) });
             if found.is_same() { Exit::Good } else { Exit::Damaged }
         }
@@ -141,6 +142,7 @@ fn as_json(args: &Args, point: PointId, found: &Compared) -> String {
         "all_ranges": found.ranges.len() < MAX_RANGES,
         "proven_bytes": found.checked.as_ref().map(|checked| checked.proven_bytes),
         "unproven_bytes": found.checked.as_ref().map(|checked| checked.unproven_bytes),
+        "unused_sidecars": found.unused_sidecars.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "wrong_bytes": found.checked.as_ref().map(Checked::wrong_bytes),
     });
     format!("{value:#}\n")

@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args) -> Exit {
 
 /// What the person who trusts the new set should know.
 fn warnings(done: &Converted, shape: Shape) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<_> = done.unused_sidecars.iter().map(ToString::to_string).collect();
     for stream in &done.streams {
         for source in &stream.unproven {
             warnings.push(format!("nothing proves {source}: {} holds what was read there", stream.file));

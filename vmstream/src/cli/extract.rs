@@ -96,6 +96,7 @@ pub(super) fn run(args: &Args) -> Exit {
     bar.clear();
     match done {
         Ok(done) => {
+            done.unused_sidecars.iter().for_each(|unused| eprintln!("warning: {unused}"));
             if !to_stdout {
                 println!(
                     "Disk {} at {point}: {} ({} not zero) in {}{}",

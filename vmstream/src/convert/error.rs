@@ -2,6 +2,7 @@
 
 use crate::chain::{PointId, SetError, SidecarProblem};
 use crate::restore::MapError;
+use crate::restore::claim::Claim;
 use crate::sidecar::SidecarError;
 use crate::stream::StreamError;
 use crate::stream::codec::CodecError;
@@ -78,6 +79,9 @@ pub enum ConvertError {
         /// What its sidecar says.
         problem: SidecarProblem,
     },
+    /// The disk is larger than anybody can believe.
+    #[error(transparent)]
+    Claim(#[from] Claim),
     /// A sidecar that could be read before cannot be read any more.
     #[error("Cannot read the sidecar of {}, or of a stream before it", stream.display())]
     Sidecar {

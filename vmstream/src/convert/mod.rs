@@ -17,7 +17,7 @@ mod tpm;
 pub use encode::Compression;
 pub use error::ConvertError;
 
-use crate::chain::{BackupSet, DiskTarget, PointId};
+use crate::chain::{BackupSet, DiskTarget, PointId, UnusedSidecar};
 use crate::doctor;
 use crate::stream::writer::MAX_FRAME_LEN;
 use crate::verify::Watch;
@@ -63,6 +63,8 @@ pub struct Converted {
     pub streams: Vec<ConvertedStream>,
     /// Raw images that were copied as they are.
     pub raw_images: Vec<RawCopy>,
+    /// Sidecars of the old set that prove nothing: the new ones know less.
+    pub unused_sidecars: Vec<UnusedSidecar>,
     /// The point was put together from increments that may have lost changes when virtnbdbackup wrote them. The new
     /// full has the same content. Its sidecars claim nothing about the disk; nothing else in it tells.
     pub suspect: bool,

@@ -7,6 +7,7 @@
 
 use super::ConvertError;
 use super::plan::{NewFile, NewLink};
+use crate::regular;
 use crate::restore::sparse::{rename_new, write_parts};
 use crate::sidecar::FileIdentity;
 use std::collections::BTreeSet;
@@ -102,7 +103,7 @@ impl NewSet {
         let path = self.unfinished(name)?;
         let failed = |source| write_failed(&path, source);
         let read_failed = |source| ConvertError::Read { path: from.clone(), source };
-        let input = File::open(from).map_err(read_failed)?;
+        let input = regular::open(from).map_err(read_failed)?;
         let about = input.metadata().map_err(read_failed)?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         let (mut buffer, mut size, mut digest) = (Vec::new(), 0, blake3::Hasher::new());

@@ -300,6 +300,10 @@ fn list_into(dir: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> Re
         let path = entry.path();
         let inside = !prefix.is_empty();
         let is_dir = std::fs::metadata(&path).is_ok_and(|about| about.is_dir());
+        // A link further inside may lead back up.
+        if inside && is_dir && path.is_symlink() {
+            continue;
+        }
         if is_dir && (inside || FOLDERS.contains(&name.as_str())) {
             list_into(&path, &format!("{prefix}{name}/"), files)?;
         }

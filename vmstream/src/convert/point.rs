@@ -4,11 +4,11 @@
 use super::encode::Tell;
 use super::new_set::NewSet;
 use super::plan::{NewFile, NewImage, NewPoint, NewStream, Plan};
-use super::source::{Source, Sums, whole};
+use super::source::{Source, Sums};
 use super::{ConvertError, ConvertOptions, Converted, ConvertedStream, RawCopy, Shape, recompress, squash};
-use crate::chain::{PointId, StreamKind, StreamSuffix};
+use crate::chain::{PointId, StreamKind, StreamSuffix, UnusedSidecar};
 use crate::sidecar::{
-    Digest, FileIdentity, Granules, Head, Ledger, PlainSums, Sidecar, SidecarWriter, StreamIdentity, Tables,
+    Digest, FileIdentity, Granules, Head, Ledger, PlainSums, SidecarWriter, StreamIdentity, Tables,
 };
 use crate::stream::writer::FinishedStream;
 use crate::verify::Watch;
@@ -74,13 +74,13 @@ impl<'a> Points<'a> {
     ) -> Result<(), ConvertError> {
         let (mut waiting, mut files) = (Vec::new(), Vec::new());
         for stream in &point.streams {
-            let (done, sidecar, checksum) = self.stream(point, stream)?;
+            let (done, sidecar, checksum) = self.stream(point, stream, &mut converted.unused_sidecars)?;
             converted.streams.push(done);
             waiting.extend(sidecar);
             files.push(checksum);
         }
         for image in &point.images {
-            let (done, sidecar) = self.image(point, image)?;
+            let (done, sidecar) = self.image(point, image, &mut converted.unused_sidecars)?;
             converted.raw_images.push(done);
             waiting.push(sidecar);
         }
@@ -120,6 +120,7 @@ impl<'a> Points<'a> {
         &mut self,
         point: &NewPoint<'_>,
         stream: &NewStream<'_>,
+        unused: &mut Vec<UnusedSidecar>,
     ) -> Result<(ConvertedStream, Option<Waiting>, FileIdentity), ConvertError> {
         let source = Source::open(&stream.sources)?;
         let name = stream.kind.file_name(&stream.disk, self.options.compression.suffix());
@@ -131,7 +132,7 @@ impl<'a> Points<'a> {
                 squash::run(&source, &paths, tell, self.options, self.watch)?
             }
         };
-        let unproven = source.check(&sums)?;
+        let unproven = source.check(&sums, unused)?;
         self.new.finish(&paths.stream, &done.file, point.time)?;
         let checksum =
             self.new.write(&format!("{name}.chksum"), done.adler32.to_string().as_bytes(), point.time)?;
@@ -184,6 +185,7 @@ impl<'a> Points<'a> {
         &mut self,
         point: &NewPoint<'_>,
         image: &NewImage<'_>,
+        unused: &mut Vec<UnusedSidecar>,
     ) -> Result<(RawCopy, Waiting), ConvertError> {
         let NewImage { disk, source, taken } = image;
         let (kind, granules) = (StreamKind::Copy, Granules::of_disk(source.len));
@@ -194,8 +196,7 @@ impl<'a> Points<'a> {
         let path = self.new.unfinished(&sidecar)?;
         let failed = |source| ConvertError::Write { path: path.clone(), source };
         let sidecar_failed = |error| ConvertError::Sidecar { stream: source.path.clone(), source: error };
-        let old = source.sidecar.as_deref().and_then(|path| whole(Sidecar::open(path).ok()?));
-        let old = old.filter(|old| old.head().fits(&name, source.len, None));
+        let old = source.usable_sidecar(unused);
         let ledger = Ledger::of(Tables::new(vec![old]), source.len).map_err(sidecar_failed)?;
         let mut writer = SidecarWriter::create(&path, granules).map_err(failed)?;
         let watch = self.watch;

@@ -1,7 +1,7 @@
 //! The streams that a new one is made of: open, read once, and held against their checksum files and sidecars.
 
 use super::ConvertError;
-use crate::chain::StreamEntry;
+use crate::chain::{StreamEntry, UnusedSidecar};
 use crate::restore::{Layer, MapError};
 use crate::sidecar::Sidecar;
 use crate::stream::checksum::{Adler32, combine};
@@ -36,7 +36,7 @@ impl<'a> Source<'a> {
 
     /// Each stream's sidecar, where it has one that counts.
     pub(super) fn sidecars(&self) -> Vec<Option<Sidecar>> {
-        self.entries.iter().map(|entry| entry.whole_sidecar()).collect()
+        self.entries.iter().map(|entry| entry.whole_sidecar()?.ok()).collect()
     }
 
     /// Says which stream an error is about.
@@ -44,11 +44,17 @@ impl<'a> Source<'a> {
         MapError { path: self.layers[layer].path.clone(), source }.into()
     }
 
-    /// Holds the sums over every byte against the checksum files. Returns the names of streams that nothing proves.
-    pub(super) fn check(&self, sums: &Sums) -> Result<Vec<String>, ConvertError> {
+    /// Holds the sums over every byte against the checksum files. Returns the names of streams that nothing proves, and
+    /// adds the sidecars that prove nothing.
+    pub(super) fn check(
+        &self,
+        sums: &Sums,
+        unused: &mut Vec<UnusedSidecar>,
+    ) -> Result<Vec<String>, ConvertError> {
         let mut unproven = Vec::new();
         for ((entry, layer), &found) in self.entries.iter().zip(&self.layers).zip(&sums.0) {
-            let listed = entry.whole_sidecar().and_then(|sidecar| sidecar.head().stream.adler32);
+            let sidecar = entry.usable_sidecar(unused);
+            let listed = sidecar.and_then(|sidecar| sidecar.head().stream.adler32);
             let recorded = match &entry.checksum {
                 // What the sidecar says too is right, whatever became of the checksum file.
                 Some(_) if listed == Some(found) => listed,
@@ -73,11 +79,6 @@ impl<'a> Source<'a> {
 fn read_checksum(path: &Path) -> Result<u32, ConvertError> {
     recorded(path)
         .map_err(|finding| ConvertError::ChecksumFile { path: path.to_owned(), message: finding.message })
-}
-
-/// A sidecar of which every byte is as it was written.
-pub(super) fn whole(sidecar: Sidecar) -> Option<Sidecar> {
-    sidecar.check().ok().map(|()| sidecar)
 }
 
 /// The sum over each stream so far, part by part in the order of the file.

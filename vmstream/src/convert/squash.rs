@@ -10,6 +10,7 @@ use super::point::{Paths, Written};
 use super::source::{Part, PieceRoom, Source, Sums, read_piece};
 use super::{ConvertError, ConvertOptions};
 use crate::chain::{CheckpointName, Coverage};
+use crate::restore::claim;
 use crate::restore::content::WINDOW_LEN;
 use crate::restore::map::{disk_size, limits};
 use crate::restore::replay::Walk;
@@ -40,6 +41,7 @@ pub(super) fn run(
 ) -> Result<Written, ConvertError> {
     let write_failed = |source| paths.failed(source);
     let size = disk_size(&source.layers);
+    claim::check_layers(size, &source.layers)?;
     let encoding = Encoding { options, granules: Granules::of_disk(size) };
     let writer = StreamWriter::create(&paths.stream, meta(source, size, options)).map_err(write_failed)?;
     let sidecar = SidecarWriter::create(&paths.sidecar, encoding.granules).map_err(write_failed)?;

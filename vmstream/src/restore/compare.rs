@@ -3,8 +3,8 @@
 use super::content::{Content, OnWrong};
 use super::extract::{ExtractError, Watch};
 use super::nbd::{Access, Nbd};
-use super::sparse::is_zero;
-use crate::chain::{BackupSet, DiskTarget, PointId};
+use super::sparse::{is_zero, next_data};
+use crate::chain::{BackupSet, DiskTarget, PointId, UnusedSidecar};
 use crate::sidecar::Checked;
 use std::fs::File;
 use std::io;
@@ -37,13 +37,16 @@ pub struct Compared {
     pub ranges: Vec<Range<u64>>,
     /// How the backup's side compares with its sidecars; `None` when there are none.
     pub checked: Option<Checked>,
+    /// Sidecars that say nothing of it.
+    pub unused_sidecars: Vec<UnusedSidecar>,
 }
 
 impl Compared {
     /// True when both hold the same. An image may be longer up to a full sector, all zero, because qcow2 counts in
     /// sectors.
     pub fn is_same(&self) -> bool {
-        let sizes = self.image_size == self.size || self.image_size == self.size.next_multiple_of(SECTOR);
+        let sizes = self.image_size == self.size
+            || Some(self.image_size) == self.size.checked_next_multiple_of(SECTOR);
         sizes && self.different_bytes == 0
     }
 
@@ -114,6 +117,7 @@ pub fn compare(
         different_bytes: 0,
         ranges: Vec::new(),
         checked: None,
+        unused_sidecars: content.unused_sidecars.clone(),
     };
     let look = |window: &super::content::Window| {
         let range = window.disk.start..window.disk.end.min(image.size).max(window.disk.start);
@@ -189,11 +193,7 @@ impl Image {
     /// Where content begins at or behind `at`, where the file system can tell.
     fn next_content(&self, at: u64) -> u64 {
         let ImageSource::Raw(file) = &self.source else { return at };
-        match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
-            Ok(next) => next,
-            Err(rustix::io::Errno::NXIO) => u64::MAX,
-            Err(_) => at,
-        }
+        next_data(file, at)
     }
 
     /// Sectors of `range` that are not as `want`, or not zero.

@@ -1,9 +1,12 @@
 //! A disk at a point as bytes to read, window by window: for those that need them in order.
 
+use super::claim;
 use super::extract::ExtractError;
 use super::map::{BlockMap, Layer, MapError, Segment, Source, disk_size};
 use super::ordered;
-use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId};
+use super::sparse::next_data;
+use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, UnusedSidecar};
+use crate::regular;
 use crate::sidecar::{Checked, PartSums, Tables};
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -23,6 +26,8 @@ pub(crate) struct Content {
     pub(crate) taken: PointId,
     /// What its sidecars say of it.
     tables: Mutex<Option<Tables>>,
+    /// Those that say nothing.
+    pub(crate) unused_sidecars: Vec<UnusedSidecar>,
 }
 
 /// What to do about content that is not what the sidecars say.
@@ -74,19 +79,24 @@ impl Window {
 impl Content {
     pub(crate) fn open(set: &BackupSet, disk: &DiskTarget, point: PointId) -> Result<Self, ExtractError> {
         let content = set.content(disk, point)?;
-        let tables = Mutex::new(Some(content.tables()).filter(Tables::know_the_last));
+        let (tables, unused_sidecars) = content.tables();
+        let tables = Mutex::new(Some(tables).filter(Tables::know_the_last));
         match content {
             DiskContent::Streams(entries) => {
                 let layers = entries.iter().map(|entry| Layer::open(entry.path.clone()));
                 let layers = layers.collect::<Result<Vec<_>, _>>()?;
                 let size = disk_size(&layers);
-                Ok(Self { source: ContentSource::Layers(layers), size, taken: point, tables })
+                claim::check_layers(size, &layers)?;
+                let source = ContentSource::Layers(layers);
+                Ok(Self { source, size, taken: point, tables, unused_sidecars })
             }
             DiskContent::Raw { image, taken } => {
                 let path = image.path.clone();
-                let file = File::open(&path)
+                claim::check(image.len, claim::allocated(&path))?;
+                let file = regular::open(&path)
                     .map_err(|source| ExtractError::ReadRaw { path: path.clone(), source })?;
-                Ok(Self { source: ContentSource::Raw { path, file }, size: image.len, taken, tables })
+                let source = ContentSource::Raw { path, file };
+                Ok(Self { source, size: image.len, taken, tables, unused_sidecars })
             }
         }
     }
@@ -113,10 +123,11 @@ impl Content {
         };
         let take = |(window, found): &mut (Window, Option<R>)| match found.take() {
             Some(found) => {
-                proof = proof.take().and_then(|proof| proof.with(window, self.size));
-                match &proof {
-                    Some(proof) if on_wrong == OnWrong::Fail => ExtractError::check(&proof.checked)?,
-                    _ => {}
+                if let Some(proof) = &mut proof {
+                    proof.add(window, self.size);
+                    if on_wrong == OnWrong::Fail {
+                        ExtractError::check(&proof.checked)?;
+                    }
                 }
                 see(window, found)
             }
@@ -132,6 +143,9 @@ impl Content {
         let len = (plan.disk.end - plan.disk.start) as usize;
         match &self.source {
             ContentSource::Raw { path, file } => {
+                if next_data(file, plan.disk.start) >= plan.disk.end {
+                    return Ok(());
+                }
                 window.bytes.resize(len, 0);
                 file.read_exact_at(&mut window.bytes, plan.disk.start)
                     .map_err(|source| ExtractError::ReadRaw { path: path.clone(), source })
@@ -147,23 +161,27 @@ impl Content {
 
 /// Windows held against what the sidecars say.
 struct Proof {
-    tables: Tables,
+    /// `None` once they could not be read any more: what comes is unproven.
+    tables: Option<Tables>,
     checked: Checked,
 }
 
 impl Proof {
     fn new(tables: Option<Tables>) -> Option<Self> {
-        tables.map(|tables| Self { tables, checked: Checked::default() })
+        tables.map(|tables| Self { tables: Some(tables), checked: Checked::default() })
     }
 
-    /// Adds the next window. `None` when the sidecars are of no use: nothing is proven then.
-    fn with(mut self, window: &Window, disk_size: u64) -> Option<Self> {
-        let known = self.tables.last_window(&window.disk).ok()?;
-        match known.filter(|(granules, _)| granules.disk_size() == disk_size) {
+    /// Adds the next window.
+    fn add(&mut self, window: &Window, disk_size: u64) {
+        let looked = self.tables.as_mut().map(|tables| tables.last_window(&window.disk)).transpose();
+        let known = looked.unwrap_or_else(|_| {
+            self.tables = None;
+            None
+        });
+        match known.flatten().filter(|(granules, _)| granules.disk_size() == disk_size) {
             Some(known) => self.checked.add_sums(&known, window.disk.start, |at| window.sums.get(at)),
             None => self.checked.unproven_bytes += window.disk.end - window.disk.start,
         }
-        Some(self)
     }
 }
 

@@ -2,15 +2,20 @@
 //!
 //! Memory: per worker, one piece stored and one plain (32 MiB each at most); beside them one frame per stream.
 
+use super::claim::Claim;
 use super::map::{Layer, MapError, disk_size};
+use super::sparse::next_data;
 use super::target::{self, Target};
 use super::units::{Units, Work};
-use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError, SidecarProblem};
-use crate::sidecar::{Checked, Ledger};
+use crate::chain::{
+    BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError, SidecarProblem, UnusedSidecar,
+};
+use crate::regular;
+use crate::sidecar::{Checked, Ledger, Tables};
 use crate::stream::StreamError;
-use std::io::Read;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -52,7 +57,7 @@ impl Watch for () {
 }
 
 /// What an extraction did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extracted {
     /// Bytes of the image.
     pub size: u64,
@@ -64,13 +69,20 @@ pub struct Extracted {
     pub proven_bytes: Option<u64>,
     /// Bytes that are not.
     pub wrong_bytes: u64,
+    /// Sidecars that say nothing of it.
+    pub unused_sidecars: Vec<UnusedSidecar>,
 }
 
 impl Extracted {
-    pub(super) fn new((size, written_bytes): (u64, u64), taken: PointId, checked: Option<&Checked>) -> Self {
+    pub(super) fn new(
+        (size, written_bytes): (u64, u64),
+        taken: PointId,
+        checked: Option<&Checked>,
+        unused_sidecars: Vec<UnusedSidecar>,
+    ) -> Self {
         let proven_bytes = checked.map(|checked| checked.proven_bytes);
         let wrong_bytes = checked.map_or(0, Checked::wrong_bytes);
-        Self { size, written_bytes, taken, proven_bytes, wrong_bytes }
+        Self { size, written_bytes, taken, proven_bytes, wrong_bytes, unused_sidecars }
     }
 }
 
@@ -83,6 +95,9 @@ pub enum ExtractError {
     /// A stream is damaged.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// It is larger than anybody can believe.
+    #[error(transparent)]
+    Claim(#[from] Claim),
     /// A raw image could not be read.
     #[error("Cannot read the raw image {}", path.display())]
     ReadRaw {
@@ -203,22 +218,36 @@ pub fn extract(
     if options.check {
         ExtractError::check_length(&content)?;
     }
-    let tables = content.tables();
-    match content {
+    let (tables, mut unused) = content.tables();
+    let newest = content.newest_sidecar();
+    match &content {
         DiskContent::Streams(entries) => {
             let layers =
                 entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<Vec<_>, _>>()?;
-            // A sidecar that cannot be read to its end proves nothing, and stands in nobody's way.
-            let ledger = Ledger::of(tables, disk_size(&layers)).unwrap_or(None);
+            let ledger = ledger_of(tables, disk_size(&layers), newest, &mut unused);
             let (sizes, checked) = extract_checked(&layers, ledger, target, options, watch)?;
-            Ok(Extracted::new(sizes, point, checked.as_ref()))
+            Ok(Extracted::new(sizes, point, checked.as_ref(), unused))
         }
         DiskContent::Raw { image, taken } => {
-            let ledger = Ledger::of(tables, image.len).unwrap_or(None);
+            let ledger = ledger_of(tables, image.len, newest, &mut unused);
             let (written_bytes, checked) = copy_raw(image, ledger, target, options, watch)?;
-            Ok(Extracted::new((image.len, written_bytes), taken, checked.as_ref()))
+            Ok(Extracted::new((image.len, written_bytes), *taken, checked.as_ref(), unused))
         }
     }
+}
+
+/// What the disk must hold. A sidecar that cannot be read to its end proves nothing, and stands in nobody's way.
+fn ledger_of(
+    tables: Tables,
+    disk_size: u64,
+    newest: Option<&Path>,
+    unused: &mut Vec<UnusedSidecar>,
+) -> Option<Ledger> {
+    let ledger = Ledger::of(tables, disk_size);
+    ledger.unwrap_or_else(|error| {
+        unused.extend(newest.map(|path| UnusedSidecar::new(path, &error)));
+        None
+    })
 }
 
 /// Applies layers, oldest first, to a new image file or to a block device. Returns its size and the bytes written.
@@ -355,13 +384,21 @@ fn copy_raw(
     watch: &dyn Watch,
 ) -> Result<(u64, Option<Checked>), ExtractError> {
     let failed = |error| ExtractError::ReadRaw { path: source.path.clone(), source: error };
-    let mut input = std::fs::File::open(&source.path).map_err(failed)?;
+    let input = regular::open(&source.path).map_err(failed)?;
     let image = target::open(target, source.len, options)?;
     let mut buffer = vec![0; COPY_LEN];
     let (mut at, mut written) = (0, 0);
     while at < source.len {
+        let next = next_data(&input, at).min(source.len);
+        if next > at {
+            if image.has_old_content() {
+                image.clear(at..next).map_err(|source| target::failure(target, source))?;
+            }
+            at = next;
+            continue;
+        }
         let len = COPY_LEN.min(usize::try_from(source.len - at).unwrap_or(COPY_LEN));
-        input.read_exact(&mut buffer[..len]).map_err(failed)?;
+        input.read_exact_at(&mut buffer[..len], at).map_err(failed)?;
         if let Some(ledger) = &ledger {
             ledger.note(at, &buffer[..len]);
         }

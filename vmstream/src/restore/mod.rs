@@ -2,6 +2,7 @@
 //!
 //! Must not live here: file names and points (`chain`), VMs and libvirt.
 
+pub(crate) mod claim;
 pub mod compare;
 pub(crate) mod content;
 mod device;
@@ -17,6 +18,7 @@ pub(crate) mod sparse;
 mod target;
 pub mod units;
 
+pub use claim::Claim;
 pub use compare::{CompareError, Compared, compare};
 pub use extract::{ExtractError, ExtractOptions, Extracted, Format, Watch, extract};
 pub use map::{BlockMap, Layer, MapError, Segment, Source};

@@ -62,5 +62,5 @@ pub fn pipe_to(
         },
     )?;
     out.flush().map_err(|source| ExtractError::Pipe { source })?;
-    Ok(Extracted::new((content.size, content.size), content.taken, checked.as_ref()))
+    Ok(Extracted::new((content.size, content.size), content.taken, checked.as_ref(), content.unused_sidecars))
 }

@@ -8,6 +8,9 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// qemu counts in sectors.
+const SECTOR: u64 = 512;
+
 /// An unfinished qcow2 image.
 #[derive(Debug)]
 pub(super) struct Qcow2Image {
@@ -30,8 +33,7 @@ impl Qcow2Image {
         let made = Command::new("qemu-img")
             .args(["create", "-q", "-f", "qcow2", "--"])
             .arg(path)
-            // qemu counts in sectors.
-            .arg(size.next_multiple_of(512).to_string())
+            .arg(size.checked_next_multiple_of(SECTOR).unwrap_or(size).to_string())
             .stdin(Stdio::null())
             .output()
             .map_err(program("qemu-img"))?;

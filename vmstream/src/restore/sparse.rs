@@ -157,6 +157,15 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Where content begins at or behind `at`, as far as the file system can tell; `u64::MAX` when there is none.
+pub(crate) fn next_data(file: &File, at: u64) -> u64 {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(next) => next,
+        Err(rustix::io::Errno::NXIO) => u64::MAX,
+        Err(_) => at,
+    }
+}
+
 /// True when all bytes are zero. Stops soon after the first that is not.
 pub fn is_zero(bytes: &[u8]) -> bool {
     // Without an early exit inside a chunk the compiler compares many bytes at once.

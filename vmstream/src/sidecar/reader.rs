@@ -90,7 +90,7 @@ impl Sidecar {
     /// # Errors
     /// [`SidecarError`]. Damage behind the head is found by [`Sidecar::check`], or where it is read.
     pub fn open(path: &Path) -> Result<Self, SidecarError> {
-        let file = Pooled::open(path).map_err(SidecarError::Read)?.ok_or(SidecarError::NotASidecar)?;
+        let file = Pooled::open(path).map_err(SidecarError::Read)?;
         let file_len = file.len();
         Self::from_source(Source::File(file), file_len)
     }

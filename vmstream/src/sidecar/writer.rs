@@ -108,6 +108,9 @@ impl SidecarWriter {
 
     /// Notes what another sidecar of a disk that is cut alike knows. Runs come in disk order, and nothing else with them.
     pub fn run(&mut self, run: &Run) -> io::Result<()> {
+        if let RunKind::Zero(count) = run.kind {
+            return self.zeros(run.first, count.into());
+        }
         for number in run.numbers() {
             self.value(Some((number, run.value(number, self.granules))))?;
         }

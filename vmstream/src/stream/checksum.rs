@@ -2,6 +2,7 @@
 //!
 //! The start value is 1, so the checksum of no bytes is 1.
 
+use crate::regular;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -66,7 +67,7 @@ pub fn combine(a: u32, b: u32, len_b: u64) -> u32 {
 /// # Errors
 /// When the file cannot be read.
 pub(crate) fn of_file(path: &Path) -> io::Result<u32> {
-    let (mut file, mut sum, mut room) = (std::fs::File::open(path)?, Adler32::new(), vec![0; READ_LEN]);
+    let (mut file, mut sum, mut room) = (regular::open(path)?, Adler32::new(), vec![0; READ_LEN]);
     loop {
         match file.read(&mut room)? {
             0 => return Ok(sum.finish()),
@@ -81,7 +82,7 @@ pub(crate) fn of_file(path: &Path) -> io::Result<u32> {
 /// When the file cannot be read.
 pub fn read_file(path: &Path) -> io::Result<Option<u32>> {
     let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
+    let read = regular::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
     match read {
         Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(error),
         _ => Ok(text.trim().parse().ok()),

@@ -45,8 +45,7 @@ impl StreamFile {
     /// or ends differently from one.
     pub fn open(path: &Path) -> Result<Self, StreamError> {
         let read_failed = |source| StreamError::Read { at: 0, len: HEADER, source };
-        let file = Pooled::open(path).map_err(read_failed)?;
-        Self::from_file(file.ok_or_else(|| read_failed(std::io::ErrorKind::InvalidInput.into()))?)
+        Self::from_file(Pooled::open(path).map_err(read_failed)?)
     }
 
     fn from_file(file: Pooled) -> Result<Self, StreamError> {

@@ -5,12 +5,14 @@
 
 use super::report::{DiskDigest, DiskVerdict, Finding, Level, PointVerdict};
 use super::set::Watch;
+use crate::causes::with_causes;
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry};
+use crate::restore::claim;
 use crate::restore::content::{Content, OnWrong};
 use crate::restore::replay::{LEAF_LEN, Leaf, Replay, Stop};
 use crate::restore::{ExtractError, Layer, MapError};
 use crate::sidecar::{Checked, Granules, PartSums, Tables, Value};
-use crate::stream::StreamError;
+use crate::stream::StreamFile;
 use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -37,10 +39,21 @@ pub(super) fn digests(
                 findings.extend(wrong_content(set, &found));
                 digests.extend(found);
             }
-            Err(MapError { path, source }) => findings.push(Finding::of_error(&path, &source)),
+            Err(error) => findings.push(unfinished(set, &disk, &error)),
         }
     }
     (digests, findings)
+}
+
+/// The finding about a disk that could not be put together.
+fn unfinished(set: &BackupSet, disk: &DiskTarget, error: &ExtractError) -> Finding {
+    let path = match error {
+        ExtractError::Map(MapError { path, source }) => return Finding::of_error(path, source),
+        ExtractError::ReadRaw { path, .. } => path,
+        _ => &set.dir,
+    };
+    let message = format!("disk {disk} is not put together: {}", with_causes(error));
+    Finding::about(Level::Unreadable, path, message)
 }
 
 fn can_restore(point: &PointVerdict, disk: &DiskTarget) -> bool {
@@ -54,7 +67,7 @@ fn streams(
     ids: &[PointId],
     workers: NonZeroUsize,
     watch: &dyn Watch,
-) -> Result<Vec<DiskDigest>, MapError> {
+) -> Result<Vec<DiskDigest>, ExtractError> {
     let (mut chain, mut side): (Vec<&StreamEntry>, Vec<&StreamEntry>) = (Vec::new(), Vec::new());
     let (mut stops, mut known) = (Vec::new(), Vec::new());
     for id in ids {
@@ -76,6 +89,10 @@ fn streams(
         entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<Vec<_>, _>>()
     };
     let (layers, side) = (open(&chain)?, open(&side)?);
+    let all = || layers.iter().chain(&side).map(|layer| &layer.stream);
+    let (largest, stored) =
+        (all().map(|stream| stream.meta().virtual_size).max(), all().map(StreamFile::file_len));
+    claim::check(largest.unwrap_or(0), stored.sum())?;
     let mut tops = vec![Sha256::new(); stops.len()];
     let replay = Replay { chain: &layers, side: &side, stops: &stops };
     let mut proofs = Proofs::new(&chain, &stops);
@@ -108,7 +125,7 @@ struct Proofs<'a> {
 
 impl<'a> Proofs<'a> {
     fn new(chain: &[&StreamEntry], stops: &'a [Stop]) -> Self {
-        let sidecars = chain.iter().map(|entry| entry.whole_sidecar());
+        let sidecars = chain.iter().map(|entry| entry.whole_sidecar()?.ok());
         Self::of(Tables::new(sidecars.collect()), stops)
     }
 
@@ -190,21 +207,11 @@ fn raw(
     disk: &DiskTarget,
     ids: &[PointId],
     workers: NonZeroUsize,
-) -> Result<Vec<DiskDigest>, MapError> {
-    let failed = |error| match error {
-        ExtractError::Map(error) => error,
-        ExtractError::ReadRaw { path, source } => {
-            MapError { path, source: StreamError::Read { at: 0, len: 0, source } }
-        }
-        other => MapError {
-            path: set.dir.clone(),
-            source: StreamError::Read { at: 0, len: 0, source: std::io::Error::other(other) },
-        },
-    };
+) -> Result<Vec<DiskDigest>, ExtractError> {
     let mut found = Vec::new();
     for id in ids {
         let content = match found.last() {
-            None => Content::open(set, disk, *id).map_err(failed)?,
+            None => Content::open(set, disk, *id)?,
             Some(DiskDigest { size, digest, .. }) => {
                 let (size, digest) = (*size, digest.clone());
                 found.push(DiskDigest { disk: disk.clone(), point: *id, size, digest, checked: None });
@@ -219,7 +226,7 @@ fn raw(
             add(&mut top, &leaves);
             Ok(())
         };
-        content.read(workers, OnWrong::Note, look, see).map_err(failed)?;
+        content.read(workers, OnWrong::Note, look, see)?;
         let digest = hex(&top.finalize());
         let (disk, size) = (disk.clone(), content.size);
         found.push(DiskDigest { disk, point: *id, size, digest, checked: None });

@@ -1,6 +1,7 @@
 //! What a verification found, as values that a program and a person can both read.
 
 use super::stream::StreamReport;
+use crate::causes::with_causes;
 use crate::chain::{DiskTarget, PointId};
 use crate::sidecar::Checked;
 use crate::stream::{Damage, StreamError};
@@ -161,7 +162,8 @@ impl FileReport {
     /// The answer in one word.
     pub fn verdict(&self) -> Verdict {
         let proven = match &self.stream {
-            Some(stream) => stream.proof.is_some() || self.depth == Depth::Quick,
+            _ if self.depth == Depth::Quick => true,
+            Some(stream) => stream.proof.is_some(),
             // A raw image that nothing proves has a finding that says so.
             None => self.findings.is_empty(),
         };
@@ -200,7 +202,7 @@ impl Finding {
         match error {
             StreamError::Damaged(damage) => {
                 let Damage { frame, at, disk, problem } = damage.as_ref();
-                let message = with_sources(problem);
+                let message = with_causes(problem);
                 Self {
                     level: Level::Damage,
                     path: path.to_owned(),
@@ -211,19 +213,8 @@ impl Finding {
                 }
             }
             StreamError::Read { at, .. } => {
-                Self { at: Some(*at), ..Self::about(Level::Unreadable, path, with_sources(error)) }
+                Self { at: Some(*at), ..Self::about(Level::Unreadable, path, with_causes(error)) }
             }
         }
     }
-}
-
-/// An error's text with those of its causes.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

@@ -7,6 +7,7 @@ use super::stream::{Reading, StreamReport, glance_at_stream, read_stream};
 use crate::chain::{
     BackupSet, DiskContent, DiskTarget, Point, PointDisk, SetError, SetProblem, Severity, StreamEntry,
 };
+use crate::regular;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::num::NonZeroUsize;
@@ -98,12 +99,13 @@ pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) ->
 /// Looks at one file alone: nothing is said about restore points.
 pub fn verify_file(file: &PointDisk, options: VerifyOptions, watch: &dyn Watch) -> FileReport {
     match file {
-        PointDisk::Raw(image) => FileReport {
-            path: image.path.clone(),
-            depth: options.depth,
-            stream: None,
-            findings: sidecar::read_raw(image, watch),
-        },
+        PointDisk::Raw(image) => {
+            let findings = match options.depth {
+                Depth::Quick => sidecar::glance_at_image(image).into_iter().collect(),
+                _ => sidecar::read_raw(image, watch),
+            };
+            FileReport { path: image.path.clone(), depth: options.depth, stream: None, findings }
+        }
         PointDisk::Stream(entry) => {
             let mut streams = verify_all(&[entry], options, watch);
             let mut findings = Vec::new();
@@ -176,6 +178,11 @@ fn verify_all(entries: &[&StreamEntry], options: VerifyOptions, watch: &dyn Watc
 }
 
 fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
+    if let SetProblem::LoneSidecar { path } = problem {
+        if let Some(finding) = sidecar::glance_at_lone(path) {
+            return finding;
+        }
+    }
     let level = match problem.severity() {
         Severity::Damage => Level::Damage,
         Severity::Warning => Level::Warning,
@@ -196,7 +203,7 @@ fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
 /// A domain XML that is cut off or no XML at all.
 fn config_finding(path: &Path) -> Option<Finding> {
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CONFIG_LEN).read_to_end(&mut bytes));
+    let read = regular::open(path).and_then(|file| file.take(MAX_CONFIG_LEN).read_to_end(&mut bytes));
     if let Err(error) = read {
         return Some(Finding::about(Level::Unreadable, path, error.to_string()));
     }

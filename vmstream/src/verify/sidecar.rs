@@ -1,8 +1,11 @@
 //! What sidecars say, and what is wrong with them: of a stream, of a raw image, of the files beside them.
 
-use super::report::{Finding, Level, with_sources};
+use super::report::{Finding, Level};
 use super::set::Watch;
+use crate::causes::with_causes;
 use crate::chain::{BackupSet, PointDisk, PointId, RawImage, SidecarProblem, StreamEntry};
+use crate::regular;
+use crate::restore::{claim, sparse::next_data};
 use crate::sidecar::{Checked, Digest, FileIdentity, Sidecar, SidecarError, Tables};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -35,6 +38,11 @@ pub(super) fn glance_at_image(image: &RawImage) -> Option<Finding> {
     Some(of_problem(image.sidecar.as_deref()?, &image.path, &image.open_sidecar()?.err()?))
 }
 
+/// What a quick look at a sidecar finds that no file is beside: one that cannot be read may be of an image that is lost.
+pub(super) fn glance_at_lone(path: &Path) -> Option<Finding> {
+    Sidecar::open(path).err().map(|error| unusable(path, &error))
+}
+
 fn of_problem(sidecar: &Path, file: &Path, problem: &SidecarProblem) -> Finding {
     match problem {
         SidecarProblem::Stale => stale(file),
@@ -53,7 +61,7 @@ fn unusable(path: &Path, error: &SidecarError) -> Finding {
         error if error.is_newer() => Level::Warning,
         _ => Level::Damage,
     };
-    let message = format!("{}; nothing is lost with it but proof", with_sources(error));
+    let message = format!("{}; nothing is lost with it but proof", with_causes(error));
     Finding::about(level, path, message)
 }
 
@@ -73,8 +81,12 @@ pub(super) fn read_raw(image: &RawImage, watch: &dyn Watch) -> Vec<Finding> {
         Ok(sidecar) => (sidecar, Vec::new()),
         Err(finding) => (None, vec![finding]),
     };
+    if let Err(claim) = claim::check(image.len, claim::allocated(&image.path)) {
+        findings.push(Finding::about(Level::Unreadable, &image.path, claim.to_string()));
+        return findings;
+    }
     let proven = sidecar.is_some();
-    let checked = File::open(&image.path).and_then(|file| check_raw(&file, image.len, sidecar, watch));
+    let checked = regular::open(&image.path).and_then(|file| check_raw(&file, image.len, sidecar, watch));
     match checked {
         Err(error) => findings.push(Finding::about(Level::Unreadable, &image.path, error.to_string())),
         Ok(checked) => {
@@ -100,9 +112,10 @@ fn check_raw(file: &File, len: u64, sidecar: Option<Sidecar>, watch: &dyn Watch)
     let mut at = 0;
     while at < len {
         let window = at..len.min(at + WINDOW_LEN);
-        let bytes = &mut buffer[..(window.end - at) as usize];
+        let hole = next_data(file, at) >= window.end;
+        let bytes = if hole { &mut [] } else { &mut buffer[..(window.end - at) as usize] };
         file.read_exact_at(bytes, at)?;
-        watch.read(bytes.len() as u64);
+        watch.read(window.end - at);
         let looked = tables.window(&window, |_, known| {
             if let Some((granules, values)) = known {
                 checked.add_window(granules, values, window.start, bytes);
@@ -142,7 +155,7 @@ pub(super) fn files(set: &BackupSet, usable: impl Fn(&Path) -> bool) -> Vec<Find
 
 fn check_file(dir: &Path, file: &FileIdentity) -> Option<Finding> {
     let path = dir.join(&file.name);
-    // A name may lead to a pipe, which never ends, or claim any size: nothing is opened before both are right.
+    // A file may claim any size: none is read before that is right.
     let same = std::fs::metadata(&path).and_then(|about| match about.is_file() && about.len() == file.size {
         true => Ok(digest(&path, file.size)? == file.digest),
         false => Ok(false),
@@ -160,7 +173,7 @@ fn check_file(dir: &Path, file: &FileIdentity) -> Option<Finding> {
 
 fn digest(path: &Path, len: u64) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?.take(len))?;
+    hasher.update_reader(regular::open(path)?.take(len))?;
     Ok(hasher.finalize().into())
 }
 
