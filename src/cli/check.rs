@@ -14,8 +14,10 @@ use super::plan;
 use super::program::{Context, Failed, start_log, tell};
 use super::table::aligned;
 use crate::config::KEYS;
+use crate::engine::disk::SkipReason;
 use crate::engine::settings::Reserve;
 use crate::engine::space::{self, human};
+use crate::engine::{DiskPlan, Preview};
 use crate::libvirt::Host;
 use crate::session::{Outlook, Session, VmPlan, check_backup_path};
 use crate::state::{SessionLock, StateDir};
@@ -45,6 +47,8 @@ struct Finding {
     grade: Grade,
     about: &'static str,
     said: String,
+    /// More lines, one thing each.
+    details: Vec<String>,
     /// What to do.
     fix: Option<String>,
     #[serde(skip)]
@@ -53,15 +57,15 @@ struct Finding {
 
 impl Finding {
     fn good(about: &'static str, said: String) -> Self {
-        Self { grade: Grade::Good, about, said, fix: None, exit: Exit::Ok }
+        Self { grade: Grade::Good, about, said, details: vec![], fix: None, exit: Exit::Ok }
     }
 
     fn look(about: &'static str, said: String, fix: String) -> Self {
-        Self { grade: Grade::Look, about, said, fix: Some(fix), exit: Exit::Ok }
+        Self { grade: Grade::Look, about, said, details: vec![], fix: Some(fix), exit: Exit::Ok }
     }
 
     fn bad(about: &'static str, exit: Exit, said: String, fix: Option<String>) -> Self {
-        Self { grade: Grade::Bad, about, said, fix, exit }
+        Self { grade: Grade::Bad, about, said, details: vec![], fix, exit }
     }
 }
 
@@ -120,6 +124,9 @@ fn text(context: &Context, findings: &[Finding]) -> String {
             Grade::Bad => "BAD ",
         };
         text += &format!("{mark}  {}: {}\n", finding.about, finding.said);
+        for detail in &finding.details {
+            text += &format!("        {detail}\n");
+        }
         if let Some(fix) = &finding.fix {
             text += &format!("      → {fix}\n");
         }
@@ -245,18 +252,33 @@ fn plans(context: &Context) -> Result<Vec<VmPlan>, Failed> {
     Ok(session.plan(&crate::catalog::Catalog::none()))
 }
 
-/// What the next run does to a VM.
+/// What the next run does to a VM: to each disk, how it holds the guest still, and what it cannot save.
 fn vm(of: &VmPlan) -> Finding {
-    let mut said = format!("{}: {}", of.domain, plan::of_vm(of));
-    if let Outlook::Backup { preview, .. } = &of.outlook {
-        for disk in &preview.skipped {
-            said += &format!("; disk {} left out: {}", disk.target, disk.reason);
+    const ABOUT: &str = "VM";
+    let said = format!("{}: {}", of.domain, plan::of_vm(of));
+    let finding = match &of.outlook {
+        Outlook::Excluded => Finding::good(ABOUT, said),
+        Outlook::Backup { preview, .. } if preview.refused.is_some() => {
+            Finding::bad(ABOUT, Exit::Vm, said, None)
         }
-    }
-    let is_bad = match &of.outlook {
-        Outlook::Excluded => false,
-        Outlook::Backup { preview, .. } => preview.refused.is_some(),
-        Outlook::NoFolder(_) | Outlook::Unknown(_) => true,
+        Outlook::Backup { preview, .. } if has_gap(preview) => {
+            let fix = "save by other means what the backup leaves out, or leave it out on purpose: VIRTNBD_EXCLUDE_DISKS";
+            Finding::look(ABOUT, said, fix.to_owned())
+        }
+        Outlook::Backup { .. } => Finding::good(ABOUT, said),
+        Outlook::NoFolder(_) | Outlook::Unknown(_) => Finding::bad(ABOUT, Exit::Vm, said, None),
     };
-    if is_bad { Finding::bad("VM", Exit::Vm, said, None) } else { Finding::good("VM", said) }
+    let Outlook::Backup { preview, .. } = &of.outlook else { return finding };
+    let disks = preview.disks.iter().map(|disk| format!("disk {disk}"));
+    let outside = preview.outside.iter().map(ToString::to_string);
+    Finding {
+        details: plan::held_still(preview).into_iter().chain(disks).chain(outside).collect(),
+        ..finding
+    }
+}
+
+/// Whether something of the guest's would be in no backup, or in one that may not be exact.
+fn has_gap(preview: &Preview) -> bool {
+    let gap = |disk: &DiskPlan| disk.skipped().is_some_and(SkipReason::is_gap) || !disk.caveats.is_empty();
+    !preview.outside.is_empty() || preview.disks.iter().any(gap)
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::summary::level;
+use crate::config::value::Consistency;
 use crate::engine::Preview;
 use crate::policy::Decision;
 use crate::retention::{Fate, Rule};
@@ -27,8 +28,8 @@ pub(super) fn text(plans: &[VmPlan]) -> String {
                     text += &format!("      then: period {period} is deleted ({})\n", because(rule));
                 }
             }
-            for skipped in &preview.skipped {
-                text += &format!("      disk {} left out: {}\n", skipped.target, skipped.reason);
+            for disk in &preview.disks {
+                text += &format!("      disk {disk}\n");
             }
         }
     }
@@ -43,6 +44,24 @@ pub(super) fn of_vm(plan: &VmPlan) -> String {
         Outlook::Unknown(error) => format!("cannot: {error}"),
         Outlook::Backup { preview, .. } => line(preview),
     }
+}
+
+/// How the guest of a VM would be held still while the snapshot begins. `None` when nothing is taken of a guest that runs.
+pub(super) fn held_still(preview: &Preview) -> Option<String> {
+    let way = preview.consistency?;
+    let agent = if preview.agent { "the guest agent is connected" } else { "no guest agent is connected" };
+    let then = match (way, preview.agent) {
+        (Consistency::Auto | Consistency::Freeze, true) => {
+            "it freezes the file systems (application-consistent)"
+        }
+        (Consistency::Auto, false) => "the guest is paused (crash-consistent)",
+        (Consistency::Freeze, false) | (Consistency::None, _) => "the guest runs on (crash-consistent)",
+        (Consistency::Pause, _) => "the guest is paused (crash-consistent)",
+    };
+    Some(match way {
+        Consistency::Auto | Consistency::Freeze => format!("consistency {}: {agent}, {then}", way.as_str()),
+        Consistency::Pause | Consistency::None => format!("consistency {}: {then}", way.as_str()),
+    })
 }
 
 fn because(rule: Rule) -> String {
@@ -94,6 +113,11 @@ pub(super) fn json(plans: &[VmPlan]) -> Value {
                 value["why"] = json!(preview.plan.why.to_string());
                 value["retention"] = json!(retention);
                 value["leftovers"] = json!(preview.leftovers);
+                value["disks"] = json!(preview.disks);
+                value["consistency"] = json!(preview.consistency.map(Consistency::as_str));
+                value["agent_connected"] = json!(preview.agent);
+                value["not_in_backup"] =
+                    preview.outside.iter().map(|outside| json!(outside.to_string())).collect();
                 if let Some(error) = &preview.refused {
                     value["error"] = json!(error.to_string());
                 }

@@ -47,8 +47,19 @@ impl RunWatch for Progress {
             VmResult::Done(report) => {
                 report.recovered.iter().for_each(|what| tracing::warn!(vm, "{what}"));
                 report.warnings.iter().for_each(|what| tracing::warn!(vm, "{what}"));
-                for skipped in &report.skipped {
-                    tracing::warn!(vm, disk = skipped.target, "left out: {}", skipped.reason);
+                for disk in &report.every_disk {
+                    let target = &disk.target;
+                    match disk.skipped() {
+                        Some(reason) if reason.is_gap() => {
+                            tracing::warn!(vm, disk = target, "skipped: {reason}");
+                        }
+                        _ if !disk.caveats.is_empty() => {
+                            tracing::warn!(vm, disk = target, "{}: {}", disk.treatment.word(), disk.remark());
+                        }
+                        _ => {
+                            tracing::info!(vm, disk = target, "{}: {}", disk.treatment.word(), disk.remark());
+                        }
+                    }
                 }
                 tracing::info!(vm, "{}", summary::one_line(report, outcome.took));
             }

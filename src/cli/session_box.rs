@@ -109,6 +109,9 @@ pub(super) fn vm_end(outcome: &VmOutcome) -> Vec<String> {
     ] {
         lines.push(row(&format!("{label}: {value}")));
     }
+    if let VmResult::Done(report) = &outcome.result {
+        lines.extend(report.every_disk.iter().map(|disk| row(&format!("Disk {disk}"))));
+    }
     if !error.is_empty() {
         lines.push(row(&format!("Error: {error}")));
     }

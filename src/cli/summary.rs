@@ -54,7 +54,7 @@ pub(super) fn table(outcomes: &[VmOutcome]) -> String {
     for outcome in outcomes {
         rows.push(row(outcome));
     }
-    let text = aligned(&rows);
+    let text = aligned(&rows) + &disk_table(outcomes);
     let count = |wanted: &str| outcomes.iter().filter(|o| status(o) == wanted).count();
     let (ok, excluded) = (count("ok"), count("excluded"));
     text + &format!(
@@ -62,6 +62,20 @@ pub(super) fn table(outcomes: &[VmOutcome]) -> String {
         count("skipped"),
         count("FAILED")
     )
+}
+
+/// What became of each disk, between two empty lines. Empty when no VM has got so far.
+fn disk_table(outcomes: &[VmOutcome]) -> String {
+    let mut rows = vec![["VM", "DISK", "RESULT", "SIZE", "REMARK"].map(str::to_owned)];
+    for outcome in outcomes {
+        let VmResult::Done(report) = &outcome.result else { continue };
+        rows.extend(report.every_disk.iter().map(|disk| {
+            let size = report.bytes_of(&disk.target).map_or_else(|| "-".to_owned(), human);
+            let result = disk.treatment.word().to_owned();
+            [outcome.domain.clone(), disk.target.clone(), result, size, disk.remark()]
+        }));
+    }
+    if rows.len() == 1 { String::new() } else { format!("\n{}\n", aligned(&rows)) }
 }
 
 pub(super) fn status(outcome: &VmOutcome) -> &'static str {
@@ -97,10 +111,6 @@ fn row(outcome: &VmOutcome) -> [String; 7] {
             if !matches!(report.plan.decision, Decision::Incremental { .. }) {
                 remarks.push(report.plan.why.to_string());
             }
-            if !report.skipped.is_empty() {
-                let left = report.skipped.iter().map(|s| s.target.as_str()).collect::<Vec<_>>();
-                remarks.push(format!("left out: {}", left.join(" ")));
-            }
             if !report.warnings.is_empty() {
                 remarks.push(format!("{} warning(s)", report.warnings.len()));
             }
@@ -131,9 +141,6 @@ pub(super) fn json(outcomes: &[VmOutcome]) -> Value {
             VmResult::Done(report) => {
                 value["report"] = serde_json::to_value(report).unwrap_or_default();
                 value["report"]["why"] = json!(report.plan.why.to_string());
-                let skipped = report.skipped.iter();
-                value["report"]["left_out"] =
-                    skipped.map(|s| json!({ "disk": s.target, "reason": s.reason.to_string() })).collect();
             }
             VmResult::Excluded(by) => value["why"] = json!(format!("policy never ({by})")),
             _ => value["error"] = json!(error(outcome)),

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use roxmltree::{Document, Node};
 
+use super::outside::{self, Outside};
+
 /// How the image behind a disk is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageFormat {
@@ -49,6 +51,8 @@ pub struct Disk {
     pub format: ImageFormat,
     /// Where the image is.
     pub source: ImageSource,
+    /// `<shareable/>`: other domains may write to it too.
+    pub shareable: bool,
 }
 
 /// Why a disk is not part of a backup.
@@ -77,6 +81,25 @@ pub enum SkipReason {
         /// The run continues a chain; raw images are written with a full only.
         incremental: bool,
     },
+    /// The domain is shut off, and the disk is as it was at the last copy.
+    Unchanged,
+    /// The domain is not backed up at all.
+    Refused,
+}
+
+impl SkipReason {
+    /// Whether the disk holds something of the guest's that no backup has, and nobody asked for that.
+    pub fn is_gap(&self) -> bool {
+        match self {
+            Self::RemovableMedia(_) | Self::NoMedium | Self::Excluded | Self::Unchanged | Self::Refused => {
+                false
+            }
+            Self::PassedThrough | Self::Network(_) | Self::Format(_) | Self::SourceType(_) => true,
+            // Increments leave out what the full holds; without BACKUP_RAW_DISKS the plan of a full says so.
+            Self::Raw { incremental } => !incremental,
+            Self::ReadOnly | Self::Transient => false,
+        }
+    }
 }
 
 impl fmt::Display for SkipReason {
@@ -93,7 +116,14 @@ impl fmt::Display for SkipReason {
             Self::ReadOnly => {
                 write!(f, "read-only disk, QEMU can keep no bitmap in it; copy its image by hand once")
             }
-            Self::Transient => write!(f, "transient disk, its changes are discarded at shutdown"),
+            Self::Transient => {
+                write!(
+                    f,
+                    "transient disk, its changes are discarded at shutdown; copy its image by hand once"
+                )
+            }
+            Self::Unchanged => write!(f, "unchanged since the last copy"),
+            Self::Refused => write!(f, "the VM is not backed up"),
             Self::Excluded => write!(f, "excluded by VIRTNBD_EXCLUDE_DISKS or VIRTNBD_INCLUDE_DISKS"),
             Self::Raw { incremental: false } => write!(
                 f,
@@ -144,6 +174,8 @@ pub struct DomainFacts {
     pub boot_files: Vec<PathBuf>,
     /// The XML has a guest agent channel, and libvirt does not say that it is disconnected.
     pub agent_channel: bool,
+    /// What it uses and no backup holds.
+    pub outside: Vec<Outside>,
 }
 
 /// Reads a domain's XML.
@@ -154,7 +186,10 @@ pub fn parse_domain(xml: &str) -> Result<DomainFacts, DomainXmlError> {
     for disk in children(root, "devices").flat_map(|devices| children(devices, "disk")) {
         let target = child(disk, "target").and_then(|t| t.attribute("dev")).unwrap_or_default().to_owned();
         match classify(disk) {
-            Ok((format, source)) => facts.disks.readable.push(Disk { target, format, source }),
+            Ok((format, source)) => {
+                let shareable = child(disk, "shareable").is_some();
+                facts.disks.readable.push(Disk { target, format, source, shareable });
+            }
             Err(reason) => facts.disks.skipped.push(Skipped { target, reason }),
         }
     }
@@ -163,6 +198,7 @@ pub fn parse_domain(xml: &str) -> Result<DomainFacts, DomainXmlError> {
         let found = paths.filter_map(|tag| child(os, tag)?.text().map(str::trim).map(PathBuf::from));
         facts.boot_files = found.filter(|path| path.is_absolute()).collect();
     }
+    facts.outside = children(root, "devices").flat_map(outside::parse).collect();
     facts.agent_channel = children(root, "devices").flat_map(|d| children(d, "channel")).any(|channel| {
         child(channel, "target").is_some_and(|target| {
             target.attribute("name") == Some("org.qemu.guest_agent.0")
@@ -286,7 +322,11 @@ mod tests {
             let disks = parse_domain(&disk_xml(attributes, &body)).unwrap().disks;
             match want {
                 Ok((format, source)) => {
-                    assert_eq!(disks.readable, [Disk { target: "vda".into(), format, source }], "{name}");
+                    assert_eq!(
+                        disks.readable,
+                        [Disk { target: "vda".into(), format, source, shareable: false }],
+                        "{name}"
+                    );
                 }
                 Err(reason) => {
                     assert_eq!(disks.skipped, [Skipped { target: "vda".into(), reason }], "{name}")
@@ -312,6 +352,7 @@ mod tests {
             target: t.into(),
             format: ImageFormat::Qcow2,
             source: ImageSource::Path("/x".into()),
+            shareable: false,
         };
         let left = |include: &[&str], exclude: &[&str]| {
             let mut disks = Disks { readable: vec![disk("vda"), disk("vdb"), disk("sda")], skipped: vec![] };

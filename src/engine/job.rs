@@ -6,9 +6,9 @@ use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, PointId, StreamKind
 use vmstream::sidecar::Digest;
 
 use super::copy::{DiskTask, SidecarPlan, SinkPlan};
-use super::disk::{ImageFormat, Skipped};
+use super::disk_plan::{DiskPlan, Treatment};
 use super::journal::{self, Journal, Stage, Stop};
-use super::observe::{self, Observed, ReadableDisk};
+use super::observe::{Observed, ReadableDisk};
 use super::point::{self, PointIdentity};
 use super::xml::JobDisk;
 use super::{BackupError, Engine, VmTarget, publish};
@@ -39,7 +39,7 @@ impl Role {
 /// The disks of one point, and those that are left out.
 pub(super) struct JobPlan<'a> {
     pub(super) disks: Vec<(&'a ReadableDisk, Role)>,
-    pub(super) skipped: Vec<Skipped>,
+    pub(super) skipped: Vec<String>,
 }
 
 /// Where a disk is read from.
@@ -56,30 +56,24 @@ impl<'a> JobPlan<'a> {
     /// When no disk becomes a stream: there is nothing that a checkpoint could belong to.
     pub(super) fn new(
         observed: &'a Observed,
-        point: &PointIdentity,
-        raw_disks: bool,
+        planned: &[DiskPlan],
         domain: &str,
     ) -> Result<Self, BackupError> {
-        let incremental = point.parent.is_some();
-        let raw_wanted = raw_disks && !incremental;
-        let has_bitmap =
-            |target: &str| observed.seen.disks.iter().any(|d| d.target == target && d.has_bitmap);
-        let role = |disk: &ReadableDisk| match disk.format {
-            ImageFormat::Raw if raw_wanted => Some(Role::RawImage),
-            ImageFormat::Raw => None,
-            ImageFormat::Qcow2 => {
-                Some(Role::Stream { since: point.parent.filter(|_| has_bitmap(&disk.target)) })
+        let role = |disk: &&ReadableDisk| {
+            let plan = planned.iter().find(|plan| plan.target == disk.target)?;
+            match plan.treatment {
+                Treatment::Changes(since) => Some(Role::Stream { since: Some(since) }),
+                Treatment::Whole | Treatment::Added => Some(Role::Stream { since: None }),
+                Treatment::RawImage => Some(Role::RawImage),
+                Treatment::Copy | Treatment::Skipped(_) => None,
             }
         };
-        let disks: Vec<_> = observed.disks.iter().filter_map(|disk| Some((disk, role(disk)?))).collect();
-        let mut skipped = observed.skipped.clone();
-        if !raw_wanted {
-            skipped.extend(observe::skip_raw(&observed.disks, incremental));
+        let disks: Vec<_> = observed.disks.iter().filter_map(|disk| Some((disk, role(&disk)?))).collect();
+        if !disks.iter().any(|(_, role)| matches!(role, Role::Stream { .. })) {
+            return Err(no_disks(domain, planned));
         }
-        if disks.iter().any(|(_, role)| matches!(role, Role::Stream { .. })) {
-            return Ok(Self { disks, skipped });
-        }
-        Err(no_disks(domain, &skipped))
+        let skipped = planned.iter().filter(|plan| plan.skipped().is_some() && !plan.target.is_empty());
+        Ok(Self { disks, skipped: skipped.map(|plan| plan.target.clone()).collect() })
     }
 
     /// How each disk of the domain takes part in the job, also those that do not.
@@ -91,8 +85,7 @@ impl<'a> JobPlan<'a> {
                 since: role.since().map(|name| name.to_string()),
                 checkpoint: *role != Role::RawImage,
             });
-        let skipped = self.skipped.iter().filter(|s| !s.target.is_empty());
-        exported.chain(skipped.map(|s| JobDisk::Skip { target: s.target.clone() })).collect()
+        exported.chain(self.skipped.iter().map(|target| JobDisk::Skip { target: target.clone() })).collect()
     }
 
     /// The journal of a run that does this. Scratch files come first in `scratch`, one for each disk, in order.
@@ -200,9 +193,8 @@ pub(super) fn confusable(plan: &JobPlan<'_>) -> Option<String> {
 }
 
 /// The error of a domain without a disk to back up.
-pub(super) fn no_disks(domain: &str, skipped: &[Skipped]) -> BackupError {
-    let reason = |s: &Skipped| format!("{}: {}", s.target, s.reason);
-    let mut reasons = skipped.iter().map(reason).collect::<Vec<_>>().join("; ");
+pub(super) fn no_disks(domain: &str, planned: &[DiskPlan]) -> BackupError {
+    let mut reasons = planned.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if reasons.is_empty() {
         reasons = "it has none".to_owned();
     }

@@ -59,9 +59,7 @@ impl Live<'_> {
     /// Takes the backup. On any failure everything is as it was before.
     pub(super) fn run(&self, report: &mut Report) -> Result<(), BackupError> {
         let point = self.identity();
-        let raw_disks = self.engine.settings.raw_disks;
-        let plan = JobPlan::new(self.observed, &point, raw_disks, self.vm.domain.name())?;
-        report.skipped.clone_from(&plan.skipped);
+        let plan = JobPlan::new(self.observed, &report.every_disk, self.vm.domain.name())?;
         report.warnings.extend(job::confusable(&plan));
         self.check_scratch()?;
         let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, self.guest, report);

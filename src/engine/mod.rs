@@ -8,6 +8,7 @@ pub mod budget;
 pub mod cancel;
 pub mod copy;
 pub mod disk;
+pub mod disk_plan;
 mod error;
 pub mod extent;
 pub mod fail_point;
@@ -22,6 +23,7 @@ mod live;
 mod mend;
 mod observe;
 mod offline;
+pub mod outside;
 mod owned;
 mod point;
 mod publish;
@@ -41,7 +43,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use disk_plan::{Caveat, DiskPlan, Treatment};
 pub use error::{BackupError, NextStep, Trouble};
+pub use outside::Outside;
 pub use report::{DiskReport, Method, Report};
 
 use self::cancel::Cancel;
@@ -55,6 +59,7 @@ use self::publish::PointFiles;
 use self::settings::EngineSettings;
 use self::watch::Watch;
 use crate::clock::Clock;
+use crate::config::value::Consistency;
 use crate::guest::{self, Guest, Trimmed};
 use crate::libvirt::{Domain, DomainState, Host};
 use crate::policy::rotation::Placement;
@@ -110,8 +115,14 @@ pub struct Preview {
     pub leftovers: bool,
     /// Why the backup would be refused.
     pub refused: Option<BackupError>,
-    /// Disks that would be left out.
-    pub skipped: Vec<disk::Skipped>,
+    /// What would become of each disk.
+    pub disks: Vec<DiskPlan>,
+    /// What the domain uses and no backup holds.
+    pub outside: Vec<Outside>,
+    /// The setting by which the guest would be held still; `None` when it is shut off.
+    pub consistency: Option<Consistency>,
+    /// The guest has an agent that is connected, as far as libvirt knows.
+    pub agent: bool,
 }
 
 /// Decides what a domain would get, and touches nothing.
@@ -124,16 +135,27 @@ pub fn preview(
     let journal = Journal::read(&file)?;
     let observed = observe::observe(vm, settings, journal.as_ref().map(|j| j.id.as_str()))?;
     let plan = policy::plan_backup(&observed.seen);
-    let incremental = matches!(plan.decision, Decision::Incremental { .. });
-    let mut skipped = observed.skipped;
-    if incremental || !settings.raw_disks {
-        skipped.extend(observe::skip_raw(&observed.disks, incremental));
-    }
+    let disks = disk_plan::plan_disks(&observed, &plan.decision, settings.raw_disks);
+    let name = vm.domain.name();
     let refused = match &plan.decision {
         Decision::Refuse(refusal) => Some(BackupError::refused(vm, refusal, &plan.why)),
-        _ => None,
+        Decision::Copy { .. } if disks.iter().all(|disk| disk.skipped().is_some()) => {
+            Some(job::no_disks(name, &disks))
+        }
+        Decision::Full { .. } | Decision::Incremental { .. } => {
+            job::JobPlan::new(&observed, &disks, name).err()
+        }
+        Decision::Copy { .. } | Decision::Skip => None,
     };
-    Ok(Preview { plan, leftovers: journal.is_some(), refused, skipped })
+    Ok(Preview {
+        leftovers: journal.is_some(),
+        refused,
+        disks,
+        outside: observed.facts.outside,
+        consistency: observed.seen.active.then(|| settings.consistency_of(name)),
+        agent: observed.facts.agent_channel,
+        plan,
+    })
 }
 
 impl Engine {
@@ -162,6 +184,7 @@ impl Engine {
         let before = &observed.seen.chain;
         report.points_before = if before.is_copy { 1 } else { before.points.len() };
         report.warnings.extend(plan.notes.iter().map(ToString::to_string));
+        report.every_disk = disk_plan::plan_disks(&observed, &plan.decision, self.settings.raw_disks);
         match &plan.decision {
             Decision::Skip => report.points = 1,
             Decision::Refuse(refusal) => return Err(BackupError::refused(vm, refusal, &plan.why)),

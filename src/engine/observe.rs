@@ -13,7 +13,8 @@ use vmstream::chain::{
 };
 use vmstream::verify::{Depth, Level, VerifyOptions, verify_set};
 
-use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
+use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, Skipped};
+use super::disk_plan::Caveat;
 use super::image_state::{self, Now};
 use super::lineage::Lineage;
 use super::qemu_img::{self, ImageInfo};
@@ -32,6 +33,14 @@ pub(super) struct ReadableDisk {
     pub(super) format: ImageFormat,
     pub(super) image: PathBuf,
     pub(super) info: ImageInfo,
+    pub(super) shareable: bool,
+}
+
+impl ReadableDisk {
+    /// What to know about its backup.
+    pub(super) fn caveats(&self) -> Vec<Caveat> {
+        self.shareable.then_some(Caveat::Shareable).into_iter().collect()
+    }
 }
 
 /// Everything that was seen of one domain.
@@ -172,7 +181,8 @@ fn read_images(vm: &VmTarget, disks: Vec<Disk>, active: bool) -> Result<Vec<Read
         if active && info.is_qcow2_v2 && disk.format == ImageFormat::Qcow2 {
             return Err(BackupError::OldQcow2 { target: disk.target, image });
         }
-        Ok(ReadableDisk { target: disk.target, format: disk.format, image, info })
+        let Disk { target, format, shareable, .. } = disk;
+        Ok(ReadableDisk { target, format, image, info, shareable })
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = disks.into_iter().map(|disk| scope.spawn(move || read(disk))).collect();
@@ -284,10 +294,4 @@ fn bitmap_fault(validated: Result<(), LibvirtError>) -> Result<Option<String>, B
         Err(e) if e.kind == ErrorKind::Unsupported => Ok(None),
         Err(e) => Err(e.into()),
     }
-}
-
-/// Raw disks that a run leaves out.
-pub(super) fn skip_raw(disks: &[ReadableDisk], incremental: bool) -> Vec<Skipped> {
-    let raw = disks.iter().filter(|d| d.format == ImageFormat::Raw);
-    raw.map(|d| Skipped { target: d.target.clone(), reason: SkipReason::Raw { incremental } }).collect()
 }

@@ -11,7 +11,7 @@ use super::identity::{self, Identity};
 use super::image_state::{self, ImageStates, STATE_FILE, TakenOf};
 use super::job::{self, nbd_socket, sidecar_file, stream_file};
 use super::journal::{self, Journal, Stage, Stop};
-use super::observe::{self, Observed, ReadableDisk};
+use super::observe::{Observed, ReadableDisk};
 use super::owned::Owned;
 use super::point::{self, Origin};
 use super::publish::{self, PointFiles};
@@ -43,14 +43,10 @@ pub(super) struct Offline<'a> {
 impl Offline<'_> {
     /// Takes the copy. On any failure everything is as it was before.
     pub(super) fn run(&self, report: &mut Report) -> Result<(), BackupError> {
-        report.skipped.clone_from(&self.observed.skipped);
         let raw = self.engine.settings.raw_disks;
-        if !raw {
-            report.skipped.extend(observe::skip_raw(&self.observed.disks, false));
-        }
         let disks: Vec<_> = image_state::wanted(&self.observed.disks, raw).collect();
         if disks.is_empty() {
-            return Err(job::no_disks(self.vm.domain.name(), &report.skipped));
+            return Err(job::no_disks(self.vm.domain.name(), &report.every_disk));
         }
         let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, None, report);
         let mut journal = self.journal(&disks);

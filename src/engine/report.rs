@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::copy::Stages;
-use super::disk::Skipped;
+use super::disk_plan::DiskPlan;
 use crate::guest::{FileSystem, OsInfo, Trimmed};
 use crate::identity::TpmKept;
 use crate::policy::Plan;
@@ -63,9 +63,8 @@ pub struct Report {
     pub tpm: Option<TpmKept>,
     /// Disks copied.
     pub disks: Vec<DiskReport>,
-    /// Disks left out.
-    #[serde(skip)]
-    pub skipped: Vec<Skipped>,
+    /// Every disk of the domain, and what became of it.
+    pub every_disk: Vec<DiskPlan>,
     /// What deserves a look.
     pub warnings: Vec<String>,
     /// Restore points in the folder before.
@@ -93,12 +92,17 @@ impl Report {
             file_systems: vec![],
             tpm: None,
             disks: vec![],
-            skipped: vec![],
+            every_disk: vec![],
             warnings: vec![],
             points_before: 0,
             points: 0,
             archived_to: None,
         }
+    }
+
+    /// The bytes of a disk's file, if it has one.
+    pub fn bytes_of(&self, target: &str) -> Option<u64> {
+        self.disks.iter().find(|disk| disk.target == target).map(|disk| disk.file_bytes)
     }
 
     /// How busy the stages were while the disk was copied that took longest.

@@ -260,13 +260,14 @@ fn done_row(vm: &str, report: &Report) -> VmBackup {
         data_bytes: disk.data_bytes,
         reason: String::new(),
     });
-    let left_out = report.skipped.iter().map(|skipped| DiskBackup {
-        disk: skipped.target.clone(),
+    let left_out = report.every_disk.iter().filter_map(|disk| Some((disk, disk.skipped()?)));
+    let left_out = left_out.map(|(disk, reason)| DiskBackup {
+        disk: disk.target.clone(),
         result: DiskResult::LeftOut,
         file: String::new(),
         file_bytes: 0,
         data_bytes: 0,
-        reason: skipped.reason.to_string(),
+        reason: reason.to_string(),
     });
     VmBackup {
         backup_type,

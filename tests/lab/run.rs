@@ -241,10 +241,24 @@ impl Ended {
 
     /// The disks that were left out, a line each: target, colon, reason.
     pub fn left_out(&self) -> String {
-        let disks = self.vm()["report"]["left_out"].as_array().into_iter().flatten();
+        let lines = self.disks();
+        let left_out = lines.iter().filter_map(|line| {
+            let (target, reason) = line.split_once(": skipped: ")?;
+            Some(format!("{target}: {reason}"))
+        });
+        left_out.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Every disk, what became of it, and why: `vda: backed_up: the whole disk`.
+    pub fn disks(&self) -> Vec<String> {
+        let disks = self.vm()["report"]["every_disk"].as_array().into_iter().flatten();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let line = |disk: &Value| format!("{}: {}", text(&disk["disk"]), text(&disk["reason"]));
-        disks.map(line).collect::<Vec<_>>().join("\n")
+        let line = |disk: &Value| {
+            let caveats = disk["caveats"].as_array().into_iter().flatten();
+            let parts = ["disk", "result", "detail"].map(|key| text(&disk[key]));
+            parts.into_iter().chain(caveats.map(text)).collect::<Vec<_>>().join(": ")
+        };
+        disks.map(line).collect()
     }
 
     /// What the VM's backup failed with.

@@ -226,6 +226,18 @@ pub enum Consistency {
     None,
 }
 
+impl Consistency {
+    /// As settings name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Freeze => "freeze",
+            Self::Pause => "pause",
+            Self::None => "none",
+        }
+    }
+}
+
 impl Value for Consistency {
     fn parse(text: &str) -> Option<Self> {
         match text.trim().to_ascii_lowercase().as_str() {
