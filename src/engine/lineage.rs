@@ -2,7 +2,7 @@
 //!
 //! A name is not enough: other programs and instances use the same ones. The creation time that libvirt wrote into the
 //! XML we keep tells. Where that file is lost, a checkpoint right above or below one of the chain's is the chain's too:
-//! nobody else makes one in between.
+//! nobody else makes one in between. Of chains that retention or a person removed, `state` has kept what told.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,6 +15,7 @@ use super::observe::ReadableDisk;
 use super::{BackupError, VmTarget, bitmap, xml};
 use crate::libvirt::CheckpointInfo;
 use crate::policy::{CheckpointSeen, Origin};
+use crate::state::Mark;
 
 /// What is known of the checkpoints of a domain and of its chain.
 pub(super) struct Lineage {
@@ -31,11 +32,18 @@ pub(super) struct Lineage {
 }
 
 impl Lineage {
-    /// Compares what libvirt has with the folders of a domain. `points` are the chain's, oldest first.
-    pub(super) fn of(known: &[CheckpointInfo], vm: &VmTarget, points: &[CheckpointName]) -> Self {
+    /// Compares what libvirt has with the folders of a domain. `points` are the chain's, oldest first; `removed` are
+    /// those of chains that are gone.
+    pub(super) fn of(
+        known: &[CheckpointInfo],
+        vm: &VmTarget,
+        points: &[CheckpointName],
+        removed: &BTreeSet<Mark>,
+    ) -> Self {
         let of_chain = |name: &str| name.parse().ok().filter(|name| points.contains(name));
         let file = |name: &str| xml_file(&vm.chain_dir, name);
-        let mut seen: Vec<_> = known.iter().map(|c| by_creation_time(c, vm, of_chain(&c.name))).collect();
+        let mut seen: Vec<_> =
+            known.iter().map(|c| by_creation_time(c, vm, of_chain(&c.name), removed)).collect();
         let mut lost_xml = Vec::new();
         while let Some(at) = (0..known.len()).find(|at| {
             let is_lost = seen[*at].origin == Origin::Foreign && !file(&known[*at].name).exists();
@@ -113,9 +121,11 @@ fn by_creation_time(
     checkpoint: &CheckpointInfo,
     vm: &VmTarget,
     of_chain: Option<CheckpointName>,
+    removed: &BTreeSet<Mark>,
 ) -> CheckpointSeen {
     let name = checkpoint.name.clone();
     let born = xml::creation_time(&checkpoint.xml);
+    let is_removed = || born.as_ref().is_some_and(|born| removed.contains(&(name.clone(), born.clone())));
     let same = |dir: &Path| {
         fs::read_to_string(xml_file(dir, &name))
             .is_ok_and(|xml| born.is_some() && xml::creation_time(&xml) == born)
@@ -123,7 +133,7 @@ fn by_creation_time(
     let origin = match of_chain {
         Some(own_name) if same(&vm.chain_dir) => Origin::Chain(own_name),
         _ if name.parse::<CheckpointName>().is_err() => Origin::Foreign,
-        _ if older_chains(&vm.vm_dir).iter().any(|dir| same(dir)) => Origin::OlderChain,
+        _ if older_chains(&vm.vm_dir).iter().any(|dir| same(dir)) || is_removed() => Origin::OlderChain,
         _ => Origin::Foreign,
     };
     CheckpointSeen { name, origin }
@@ -131,15 +141,29 @@ fn by_creation_time(
 
 /// Every folder of a domain that may hold a chain: periods, archives, and the domain's folder itself.
 fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
-    let folders = |dir: &Path| {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect::<Vec<_>>()
-    };
     let mut dirs = vec![vm_dir.to_owned()];
     dirs.extend(folders(vm_dir));
     let archives: Vec<_> = dirs.iter().flat_map(|dir| folders(&dir.join(".archives"))).collect();
     dirs.extend(archives);
     dirs
+}
+
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+/// What the XML files in a chain's folder, and in its archives, tell of their checkpoints.
+pub fn marks_in(chain_dir: &Path) -> BTreeSet<Mark> {
+    let mut dirs = folders(&chain_dir.join(".archives"));
+    dirs.push(chain_dir.to_owned());
+    let files =
+        dirs.iter().flat_map(|dir| fs::read_dir(dir.join("checkpoints")).into_iter().flatten().flatten());
+    let mark = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_str()?.strip_suffix(".xml")?.to_owned();
+        Some((name, xml::creation_time(&fs::read_to_string(entry.path()).ok()?)?))
+    };
+    files.filter_map(mark).collect()
 }
 
 /// A checkpoint's XML without its parent, unless that is one of these.

@@ -18,7 +18,7 @@ mod identity;
 mod image_state;
 mod job;
 pub mod journal;
-mod lineage;
+pub mod lineage;
 mod live;
 mod mend;
 mod observe;
@@ -64,7 +64,7 @@ use crate::guest::{self, Guest, Trimmed};
 use crate::libvirt::{Domain, DomainState, Host};
 use crate::policy::rotation::Placement;
 use crate::policy::{self, Decision, Plan};
-use crate::state::{StateDir, VmLock};
+use crate::state::{RemovedCheckpoints, StateDir, VmLock};
 
 /// How long the guard of a run that has just died is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
@@ -195,6 +195,10 @@ impl Engine {
                 self.prepare_target(vm, &observed, &plan)?;
                 let (observed, plan) = (&observed, &plan);
                 live::Live { engine: self, vm, observed, plan, watch, cancel, guest }.run(&mut report)?;
+                // libvirt has the checkpoints of this chain now, and no others.
+                if let Err(error) = RemovedCheckpoints::of(&self.state, &vm.folder).forget() {
+                    tracing::warn!(vm = vm.domain.name(), "the note of removed checkpoints stays: {error}");
+                }
             }
             Decision::Copy { .. } => {
                 self.prepare_target(vm, &observed, &plan)?;

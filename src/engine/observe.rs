@@ -22,6 +22,7 @@ use super::settings::EngineSettings;
 use super::{BackupError, VmTarget, joined, xml};
 use crate::libvirt::{ErrorKind, LibvirtError};
 use crate::policy::{Broken, ChainSeen, DiskSeen, OfflineSeen, Seen};
+use crate::state::{RemovedCheckpoints, StateDir};
 
 /// Threads for the quick look at a chain.
 const QUICK_WORKERS: NonZeroUsize = NonZeroUsize::MIN;
@@ -144,7 +145,9 @@ impl History {
         if let Some(id) = unfinished {
             known.retain(|checkpoint| !checkpoint.xml.contains(&xml::description(id)));
         }
-        let lineage = Lineage::of(&known, vm, &chain.points);
+        let state = StateDir::of(vm.vm_dir.parent().unwrap_or(&vm.vm_dir));
+        let removed = RemovedCheckpoints::of(&state, &vm.folder).read();
+        let lineage = Lineage::of(&known, vm, &chain.points, &removed);
         chain.lost_xml.clone_from(&lineage.lost_xml);
         let bitmap_fault = match &lineage.parent {
             Some(parent) if active && lineage.parent_known => {

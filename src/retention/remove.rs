@@ -3,6 +3,7 @@
 //! ```text
 //! survey (mounts, links) ─► free the links of others ─► rename to .deleting-CAUSE-NAME ─► record ─► delete
 //! ```
+//! What is recorded: the removal in the database, and in `_state` whose checkpoints libvirt may still have.
 //! The rename is the decision: from then on readers do not see it, and whoever finds such a name records it (again) and
 //! deletes it. Before it nothing was touched.
 
@@ -17,7 +18,8 @@ use super::ledger::{Cause, Doomed, Event, Happened, Ledger};
 use super::links;
 use super::period::PeriodId;
 use super::place::{ARCHIVES, Place};
-use crate::engine::archive;
+use crate::engine::{archive, lineage};
+use crate::state::{RemovedCheckpoints, StateDir};
 
 /// What the name of something begins with while it is deleted.
 pub(super) const DELETING: &str = ".deleting-";
@@ -89,6 +91,7 @@ impl<'a> Remover<'a> {
         }
         holder.sync()?;
         (self.at)("renamed");
+        self.note_checkpoints(&holder, &hidden, place);
         self.ledger.record(&Event { vm: vm.name(), doomed, path, what: Happened::Removed });
         (self.at)("recorded");
         holder.remove_tree(OsStr::new(&hidden))?;
@@ -112,6 +115,7 @@ impl<'a> Remover<'a> {
             limit: None,
             periods: None,
         };
+        self.note_checkpoints(&holder, &leftover.name, &doomed.place);
         self.ledger.record(&Event {
             vm: &leftover.vm_name,
             doomed: &doomed,
@@ -146,6 +150,18 @@ impl<'a> Remover<'a> {
         parts.extend(place.period.folder());
         parts.push(ARCHIVES);
         Ok((self.root.descend(&parts)?, chain))
+    }
+
+    /// Keeps what the chains in a folder that goes tell of their checkpoints.
+    fn note_checkpoints(&self, holder: &Folder, hidden: &str, place: &Place) {
+        let marks = lineage::marks_in(&holder.path().join(hidden));
+        let state = StateDir::of(self.root.path());
+        if let Err(error) = RemovedCheckpoints::of(&state, &place.vm).add(&marks) {
+            tracing::warn!(
+                "{place}: its checkpoints cannot be noted ({error}); where libvirt still has them, the next backup asks for \
+                 their removal"
+            );
+        }
     }
 
     /// Makes the removal durable; an archive folder goes with its last chain.

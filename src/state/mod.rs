@@ -5,7 +5,9 @@
 mod dir;
 mod lock;
 mod ownership;
+mod removed;
 
 pub use dir::StateDir;
 pub use lock::{LockError, SessionLock, VmLock};
 pub use ownership::{Ownership, Swept};
+pub use removed::{Mark, RemovedCheckpoints};

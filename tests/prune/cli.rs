@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use jiff::Zoned;
 use serde_json::Value;
 
-use crate::lab::{Lab, must, text};
+use crate::lab::{DiskSpec, Lab, must, text};
 use crate::tree::write_chain;
 
 const STORAGE_OK: i32 = 0;
@@ -342,4 +342,31 @@ fn a_vm_that_somebody_works_on_is_left_alone() {
     fs::remove_file(world.at("_state/journal/db.json")).expect("it is there");
     world.says(&["period:20260101", "--vm", "db", "--yes"], "", STORAGE_OK);
     assert!(!world.at("db/20260101").exists());
+}
+
+#[test]
+fn checkpoints_of_what_was_removed_are_still_ours() {
+    let lab = Lab::new("prune-checkpoints");
+    lab.configure(&[("DEFAULT_ROTATION_POLICY", "daily"), ("RETENTION_DAYS", "1")]);
+    let vm = lab.paused_vm("web", &[DiskSpec::new("vda", 1 << 20)]);
+    lab.run_well(&vm);
+    lab.run_well(&vm);
+    let output = lab.vmbackup(&["--prune", "all", "--yes", "--vm", vm.name()]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(lab.run_well(&vm).level(), "full");
+    assert_eq!(vm.checkpoints(), ["virtnbdbackup.0"]);
+
+    // While the VM is off libvirt keeps its checkpoint, and retention removes the chain.
+    vm.destroy();
+    let first = lab.chain_dir(&vm);
+    let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    lab.run_at(&tomorrow.to_string(), &[&vm]);
+    assert!(!first.exists());
+    vm.start_paused();
+    assert_eq!(vm.checkpoints(), ["virtnbdbackup.0"]);
+    lab.run_at(&tomorrow.to_string(), &[&vm]);
+    assert_eq!(vm.checkpoints(), ["virtnbdbackup.0"]);
+    assert!(lab.chain_dir(&vm).join("vda.full.data").exists());
+    let noted = lab.backup_path().join("_state/removed-checkpoints").join(vm.name());
+    assert!(!noted.exists(), "libvirt has none of them any more");
 }

@@ -1,5 +1,6 @@
 //! A removal that is killed between two steps is ended by the next run.
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use vmbackup::retention::{Cause, Doomed, Look, Place, Remover, after_success, read_vm};
@@ -63,6 +64,8 @@ fn the_next_run_ends_what_was_killed() {
             assert!(hidden.is_empty(), "{what}: {hidden:?}");
             let line = format!("removed prune {}", place.path().display());
             assert!(book.events().contains(&line), "{what}: {:?}", book.events());
+            let checkpoints = fs::read_to_string(tree.at("_state/removed-checkpoints/web"));
+            assert_eq!(checkpoints.expect("a note"), "virtnbdbackup.0 1795000000\n", "{what}");
             assert!(tree.at("web/20261122/vda.full.data").exists(), "{what}");
             let empty = tree.at("web/20261121/.archives");
             assert_eq!(empty.exists(), place.archive.as_deref() != Some("chain-2026-11-21"), "{what}");

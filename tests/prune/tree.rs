@@ -76,6 +76,9 @@ fn look(root: &Path, dir: &Path, found: &mut BTreeMap<PathBuf, String>) {
     }
 }
 
+/// What libvirt tells of each checkpoint.
+const CHECKPOINT: &str = "<domaincheckpoint><creationTime>1795000000</creationTime></domaincheckpoint>";
+
 /// A full and increments of one disk of 1 KiB.
 pub(crate) fn write_chain(dir: &Path, vm: &str, dates: &[DateTime]) {
     fs::create_dir_all(dir.join("checkpoints")).expect("a folder");
@@ -84,7 +87,7 @@ pub(crate) fn write_chain(dir: &Path, vm: &str, dates: &[DateTime]) {
         let parent = name.number().checked_sub(1).map(CheckpointName::new);
         let file = parent.map_or("vda.full.data".to_owned(), |_| format!("vda.inc.{name}.data"));
         write_stream(&dir.join(file), *name, parent, &date.to_string());
-        fs::write(dir.join(format!("checkpoints/{name}.xml")), "<domaincheckpoint/>").expect("a file");
+        fs::write(dir.join(format!("checkpoints/{name}.xml")), CHECKPOINT).expect("a file");
         fs::write(dir.join(format!("vmconfig.{name}.xml")), "<domain/>").expect("a file");
     }
     fs::write(dir.join(format!("{vm}.cpt")), cpt::encode(&names)).expect("a file");
