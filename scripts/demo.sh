@@ -169,6 +169,8 @@ prepare() {
 		TARGET_RESERVE_GIB="1"
 		# A trim before the backup would change the disk after its SHA-256 was taken.
 		ENABLE_FSTRIM="false"
+		# What the demo leaves is to be looked at; this machine's passwords are no part of it.
+		HOST_CONFIG_BACKUP="no"
 	END
 }
 

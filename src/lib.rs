@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod guest;
+pub mod host_config;
 pub mod identity;
 pub mod libvirt;
 pub mod log;

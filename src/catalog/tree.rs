@@ -15,7 +15,7 @@ use crate::config::value::RotationPolicy;
 use crate::policy::rotation::{ACCUMULATE, Period};
 
 /// Folders of a backup path that are not a VM's.
-const NOT_A_VM: [&str; 2] = ["_state", "__HOST_CONFIG__"];
+const NOT_A_VM: [&str; 2] = ["_state", crate::host_config::FOLDER];
 
 /// A folder with a chain or a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod exit;
 mod help;
+mod host;
 mod migrate;
 mod opened;
 mod plan;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::exit::Exit;
+use super::host;
 use super::opened::{BACKUP_LOG, Opened, session_error};
 use super::plan;
 use super::program::{Context, Failed, start_log, tell};
@@ -43,11 +46,15 @@ fn session(context: &Context) -> Result<Session, Failed> {
 }
 
 fn plan(context: &Context, opened: &Opened) -> Result<(Exit, String), Failed> {
-    let plans = session(context)?.plan(&opened.catalog);
-    let text = plan::text(&plans);
+    let session = session(context)?;
+    let plans = session.plan(&opened.catalog);
+    let host = session.host_plan(&context.loaded.dir);
+    let text = format!("{}  {}\n", plan::text(&plans), host::plan_line(&host));
     text.lines().for_each(|line| tracing::info!(file_only = true, "[DRY-RUN] {line}"));
     if context.arguments.json {
-        tell(&format!("{:#}\n", plan::json(&plans)));
+        let mut value = plan::json(&plans);
+        value["host_config"] = host::plan_json(&host);
+        tell(&format!("{value:#}\n"));
     } else {
         tell(&text);
     }
@@ -75,6 +82,9 @@ fn back_up(
     let record = Record { opened, progress, backup_path: settings.backup_path.as_path() };
     let records = Records { catalog: &opened.catalog, session: row.id() };
     let outcomes = session.run(records, fail_points, &record, &cancel).map_err(session_error)?;
+    // Somebody who wants the run to end does not wait for this.
+    let host =
+        if cancel.stopped().is_none() { Some(session.save_host(&context.loaded.dir, records)) } else { None };
     replicate::take_flag(&opened.state);
     let counts = Counts::of(&outcomes);
     let status = match cancel.stopped() {
@@ -83,10 +93,16 @@ fn back_up(
     };
     row.end(status, context.clock.now());
     session_box::backups(&outcomes).iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
+    if let Some(host) = &host {
+        tracing::info!(file_only = true, "{}", host::line(host));
+    }
     if context.arguments.json {
-        tell(&format!("{:#}\n", summary::json(&outcomes)));
+        let mut value = summary::json(&outcomes);
+        value["host_config"] = json!(host.as_ref().map(host::json));
+        tell(&format!("{value:#}\n"));
     } else {
-        tell(&summary::table(&outcomes));
+        let line = host.map_or(String::new(), |host| host::line(&host) + "\n");
+        tell(&(summary::table(&outcomes) + &line));
     }
     Ok((summary::exit(&outcomes, &cancel), counts.final_results()))
 }

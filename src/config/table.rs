@@ -178,6 +178,13 @@ section "TPM and BitLocker" {
     /// Time a guest may take to answer that.
     "BITLOCKER_EXEC_TIMEOUT" bitlocker_exec_timeout: Seconds<1, 600> = "30", "seconds", ENV;
 }
+section "The host's own configuration" {
+    /// Whether libvirt's definitions and the host's network and service configuration are saved after the virtual machines,
+    /// in BACKUP_PATH/__HOST_CONFIG__, for root alone. What is as it was is not saved again.
+    "HOST_CONFIG_BACKUP" host_config_backup: Switch = "yes", "", PLAIN;
+    /// Versions kept.
+    "HOST_CONFIG_KEEP" host_config_keep: Number<1, 100000> = "12", "versions", PLAIN;
+}
 section "Replication" {
     /// Local and cloud replication: simultaneous, local_first or cloud_first.
     "REPLICATION_ORDER" replication_order: Text = "simultaneous", "", PLAIN;

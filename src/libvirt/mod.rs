@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod checkpoint;
+mod definition;
 mod domain;
 mod error;
 mod event_loop;
@@ -17,6 +18,7 @@ mod job;
 mod snapshot;
 
 pub use checkpoint::{CheckpointDelete, CheckpointInfo, changed_bytes};
+pub use definition::{Definition, DefinitionKind};
 pub use domain::{Domain, DomainState};
 pub use error::{ErrorKind, LibvirtError};
 pub use host::Host;

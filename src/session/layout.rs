@@ -8,11 +8,12 @@ use jiff::civil::Date;
 
 use crate::config::value::RotationPolicy;
 use crate::engine::VmTarget;
+use crate::host_config;
 use crate::libvirt::Domain;
 use crate::policy::rotation::Placement;
 
 /// Folders that are not a domain's.
-const RESERVED: [&str; 2] = ["_state", "__HOST_CONFIG__"];
+const RESERVED: [&str; 2] = ["_state", host_config::FOLDER];
 
 /// A domain whose backups cannot have a folder of their own.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +121,9 @@ mod tests {
         check("web", "web", own(&["web"])).unwrap();
         let shared = check("web 1", "web_1", own(&["web 1", "web_1"])).unwrap_err().to_string();
         assert!(shared.starts_with("VMs web 1 and web_1 would share the backup folder web_1"), "{shared}");
-        assert!(check("_state", "_state", own(&["_state"])).is_err());
+        for reserved in ["_state", "__HOST_CONFIG__"] {
+            assert!(check(reserved, reserved, own(&[reserved])).is_err(), "{reserved}");
+        }
         assert!(check("..", "..", own(&[".."])).is_err());
     }
 }

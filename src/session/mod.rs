@@ -2,6 +2,7 @@
 //!
 //! Must not live here: printing, arguments (`cli`); how one domain is backed up (`engine`).
 
+mod host;
 mod layout;
 mod order;
 mod plan;
@@ -13,6 +14,7 @@ mod status;
 mod tidy;
 mod tries;
 
+pub use host::HostOutcome;
 pub use layout::{LayoutError, folder_name};
 pub use plan::{Outlook, VmPlan};
 pub use record::Records;

@@ -144,17 +144,19 @@ impl VmOutcome {
 
 /// A run that is ready to begin.
 pub struct Session {
-    host: Host,
-    backup_path: PathBuf,
+    pub(super) host: Host,
+    pub(super) backup_path: PathBuf,
     settings: EngineSettings,
     policies: Policies,
     parallel: usize,
     retries: Retries,
     bytes_per_second: u64,
     retention: retention::Rules,
+    /// How many versions of the host's own configuration are kept; `None` when it is not saved.
+    pub(super) host_config_keep: Option<usize>,
     all: Vec<Domain>,
     chosen: Vec<Domain>,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// The day the run began: all VMs of a run are in the same period.
     today: Date,
 }
@@ -188,6 +190,10 @@ impl Session {
             retries: Retries::of(settings),
             retention: retention::Rules::of(settings),
             bytes_per_second: settings.target_bandwidth.bytes(),
+            host_config_keep: settings
+                .host_config_backup
+                .on
+                .then(|| usize::try_from(settings.host_config_keep.get()).unwrap_or(usize::MAX)),
             all,
             chosen,
             clock,

@@ -1,7 +1,8 @@
 //! Who owns the backups: `root:backup`, folders with the set-group-ID bit, so that what is written in them belongs to
 //! the group too. The group may read, and nobody else.
 //!
-//! Nothing here follows a symbolic link, and what a virtual TPM keeps (`tpm-state`) is for root alone and not touched.
+//! Nothing here follows a symbolic link. What a virtual TPM keeps (`tpm-state`) and the host's own configuration are for root
+//! alone and not touched.
 
 use std::ffi::CStr;
 use std::fs;
@@ -164,10 +165,12 @@ fn open_dir<P: rustix::path::Arg>(dir: impl AsFd, path: P) -> Result<OwnedFd, Er
     rustix::fs::openat(dir, path, flags, Mode::empty())
 }
 
-/// What a virtual TPM keeps: `tpm-state`, and the copies of it that are kept for each restore point.
+/// What a virtual TPM keeps: `tpm-state`, and the copies of it that are kept for each restore point. And what the host
+/// keeps secret.
 fn is_private(name: &CStr) -> bool {
     let name = name.to_bytes();
-    name.strip_prefix(b".").unwrap_or(name).starts_with(b"tpm-state")
+    name == crate::host_config::FOLDER.as_bytes()
+        || name.strip_prefix(b".").unwrap_or(name).starts_with(b"tpm-state")
 }
 
 /// The number of the group in the text of `/etc/group`.

@@ -51,6 +51,8 @@ impl Lab {
             ("OFFLINE_CHANGE_DETECTION_THRESHOLD", "0"),
             ("VIRTNBD_COMPRESS_LEVEL", "1"),
             ("VIRTNBD_SCRATCH_DIR", scratch),
+            // Other tests define and remove VMs of the same host meanwhile.
+            ("HOST_CONFIG_BACKUP", "no"),
         ];
         // An old level contradicts other ways to say how to compress.
         let given = |name: &str| {

@@ -1,6 +1,7 @@
 //! A whole tree of backups: every folder below a place that holds a backup set, archives too.
 
 use super::names::SetFile;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ impl Tree {
             for entry in entries {
                 let entry = entry?;
                 if entry.file_type()?.is_dir() {
-                    folders.push(entry.path());
+                    folders.extend(Some(entry.path()).filter(|_| !is_private(&entry.file_name())));
                 } else {
                     let file = entry.file_name().to_str().and_then(SetFile::parse);
                     let tells =
@@ -51,4 +52,11 @@ impl Tree {
             folders.iter().for_each(|folder| self.visit(folder, depth + 1));
         }
     }
+}
+
+/// Folders that only root may enter, and that never hold a set: of TPMs, and of the host itself. Whoever may read the
+/// backups can look through them without these.
+fn is_private(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name == b"__HOST_CONFIG__" || name.strip_prefix(b".").unwrap_or(name).starts_with(b"tpm-state")
 }

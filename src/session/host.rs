@@ -1,0 +1,57 @@
+//! The host's own configuration, once per run, when the VMs are done.
+
+use std::path::Path;
+
+use super::record::Records;
+use super::run::Session;
+use crate::catalog::{FileOperation, FileType, Operation, Stamp};
+use crate::host_config::{HostConfigError, Plan, Saved};
+
+/// What became of the host's configuration. `None` when it is not saved at all: `HOST_CONFIG_BACKUP=no`.
+pub type HostOutcome<T> = Option<Result<T, HostConfigError>>;
+
+/// Stands for the host where the database has a VM's name.
+const VM_NAME: &str = "__HOST__";
+
+impl Session {
+    /// What a run would do about it. `config_dir` is kept too: the folder of this instance's settings.
+    pub fn host_plan(&self, config_dir: &Path) -> HostOutcome<Plan> {
+        let keep = self.host_config_keep?;
+        let config_dir = std::path::absolute(config_dir).unwrap_or_else(|_| config_dir.to_owned());
+        Some(Plan::make(&self.host, &self.backup_path, &[&config_dir], keep, self.clock.local()))
+    }
+
+    /// Saves it, where it has changed. The VMs' backups are no worse when that fails.
+    pub fn save_host(&self, config_dir: &Path, records: Records<'_>) -> HostOutcome<Saved> {
+        let result = self.host_plan(config_dir)?.and_then(|plan| plan.carry_out(&self.backup_path));
+        match &result {
+            Ok(saved) => {
+                saved.warnings.iter().for_each(|what| tracing::warn!("Host configuration: {what}"));
+                self.record_host(saved, records);
+            }
+            Err(error) => tracing::warn!("The host's configuration is not saved: {error}"),
+        }
+        Some(result)
+    }
+
+    fn record_host(&self, saved: &Saved, records: Records<'_>) {
+        let by = Stamp { session: records.session, at: self.clock.now() };
+        let of = |operation, from: &Path| FileOperation {
+            triggered_by: "host_config".to_owned(),
+            ..FileOperation::new(operation, FileType::HostConfig, VM_NAME, from)
+        };
+        if saved.is_new {
+            let made = FileOperation {
+                to: saved.file.clone(),
+                bytes: saved.file_bytes,
+                reason: saved.why.clone(),
+                ..of(Operation::Create, Path::new("/"))
+            };
+            records.catalog.event(by, &made);
+        }
+        for old in &saved.removed {
+            let reason = "HOST_CONFIG_KEEP".to_owned();
+            records.catalog.event(by, &FileOperation { reason, ..of(Operation::Delete, old) });
+        }
+    }
+}
