@@ -453,6 +453,30 @@ fn a_job_of_somebody_else_is_left_alone() {
 }
 
 #[test]
+fn a_job_that_somebody_ends_in_mid_run_costs_only_that_run() {
+    let lab = Lab::new("ended_job");
+    lab.configure(&[]);
+    let mut random = Random::from_environment();
+    let vm = small_vm(&lab);
+    let mut history = History::default();
+    back_up(&lab, &vm, &mut history);
+    change(&vm, &mut random);
+    let run = lab.run_held_at(&vm, "copying");
+    lab::must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "domjobabort", vm.name()]));
+    run.release();
+    assert_failed(
+        &run.wait(),
+        VM,
+        "somebody ended it (virsh domjobabort)",
+        &history,
+        &vm,
+        &lab.chain_dir(&vm),
+    );
+    back_up(&lab, &vm, &mut history);
+    history.assert_restorable(&lab, &lab.chain_dir(&vm));
+}
+
+#[test]
 fn of_two_runs_at_once_the_second_is_refused() {
     let lab = Lab::new("two_runs");
     lab.configure(&[]);

@@ -130,6 +130,12 @@ impl Live<'_> {
                 );
                 copied
             }
+            Err(error) if self.was_ended(&error, owned) => {
+                return Err(self.changed(
+                    "its backup job ended before all disks were copied: somebody ended it (virsh domjobabort), or QEMU \
+                     could not go on and says why in its log",
+                ));
+            }
             Err(error) => return Err(error),
         };
         if thaw_again {
@@ -265,10 +271,8 @@ impl Live<'_> {
 
     /// Whether a failed copy is explained by the domain being shut down (or killed) meanwhile. Waits until that is clear.
     fn was_shut_down(&self, error: &BackupError, owned: &Owned<'_>) -> bool {
-        let broke = matches!(
-            error,
-            BackupError::Copy(CopyError::Read { .. }) | BackupError::Changed { .. } | BackupError::Libvirt(_)
-        );
+        let broke =
+            is_broken_read(error) || matches!(error, BackupError::Changed { .. } | BackupError::Libvirt(_));
         let until = Instant::now() + SETTLE_LIMIT;
         while broke && self.cancel.stopped().is_none() && Instant::now() < until {
             let Ok(state) = self.vm.domain.state() else { return false };
@@ -283,6 +287,13 @@ impl Live<'_> {
             thread::sleep(SETTLE_PAUSE);
         }
         false
+    }
+
+    /// Whether a failed copy is explained by the job being gone, which nobody here ended. Asked once it is clear that the
+    /// domain was not shut down.
+    fn was_ended(&self, error: &BackupError, owned: &Owned<'_>) -> bool {
+        let has_job = || recover::has_job(&self.vm.domain, owned.journal());
+        is_broken_read(error) && self.cancel.stopped().is_none() && matches!(has_job(), Ok(false))
     }
 
     pub(super) fn changed(&self, what: &str) -> BackupError {
@@ -310,6 +321,10 @@ impl Live<'_> {
         report.points = point.name.number() as usize + 1;
         Ok(())
     }
+}
+
+fn is_broken_read(error: &BackupError) -> bool {
+    matches!(error, BackupError::Copy(CopyError::Read { .. }))
 }
 
 /// Says that the copying is over, also when it panics: the watchers beside it must not be waited for for ever.
