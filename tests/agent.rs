@@ -91,6 +91,9 @@ fn each_vm_is_held_still_as_it_was_set() {
     let overrides = format!("VM_CONSISTENCY[\"{}\"]=\"pause\"\n", guest.name());
     fs::write(lab.config_dir().join("default/vm_overrides.conf"), overrides).expect("it is ours");
     assert_eq!(lab.run_well(&guest).report("method"), "paused");
+    let systems = "SELECT DISTINCT vm_name = ?1, os_type FROM vm_backups ORDER BY 1";
+    let systems = systems.replace("?1", &format!("'{}'", guest.name()));
+    assert_eq!(lab.ask(&systems), ["0|", "1|linux"]);
     assert_eq!(lab.run_well(&bare).report("method"), "running");
 }
 

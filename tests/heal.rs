@@ -184,6 +184,8 @@ fn what_was_only_forgotten_is_given_back_and_the_chain_goes_on() {
         assert!(refused.error().contains(words), "{}", refused.error());
     }
     World::of(&lab, &[&bed.vm]).without_notes().assert_is(&before);
+    let code = "SELECT status, error_code FROM vm_backups ORDER BY id DESC LIMIT 1";
+    assert_eq!(lab.ask(code), ["failed|CHECKPOINT_STALE"]);
     assert_eq!(bed.plan()["error"].as_str(), Some(refused.error().as_str()));
 }
 
@@ -310,6 +312,15 @@ fn whatever_is_decided_a_dry_run_says_it_and_leaves_no_trace() {
     let refused = lab.run_at("2026-11-10T01:00:00Z", &[&bed.vm]);
     assert_eq!(refusal["error"].as_str(), Some(refused.error().as_str()));
     World::of(&lab, &[&bed.vm]).without_notes().assert_is(&before);
+    // What is left of the chain is looked at, whatever a backup failed of.
+    let health =
+        || lab.ask("SELECT chain_status, total_checkpoints, restorable_count, broken_at FROM chain_health");
+    assert_eq!(health(), ["active|2|2|NULL"]);
+    let (stream, aside) = (bed.dir().join("vda.inc.virtnbdbackup.1.data"), lab.path().join("aside"));
+    fs::rename(&stream, &aside).expect("a stream");
+    lab.run_at("2026-11-10T01:00:00Z", &[&bed.vm]);
+    assert_eq!(health(), ["broken|2|1|1"]);
+    fs::rename(&aside, &stream).expect("a stream");
     virsh(&["checkpoint-delete", bed.vm.name(), "mine"]);
 
     set(&[("COMPRESSION", "zstd")]);

@@ -53,6 +53,17 @@ fn each_point_has_the_tpm_of_its_own_moment() {
     let chain = lab.chain_dir(&vm);
     let at = |number: u32| chain.join(format!(".tpm-state.virtnbdbackup.{number}"));
     assert_eq!(lab.run_well(&vm).report("tpm"), "unchanged");
+    let written =
+        "SELECT operation, file_type, source_path, dest_path, file_size_bytes > 0 FROM file_operations
+        WHERE file_type IN ('config_xml', 'tpm_state') ORDER BY id";
+    let definition =
+        fs::read_dir(chain.join("config")).expect("definitions").flatten().map(|entry| entry.path());
+    let definition = definition.filter(|path| !path.to_string_lossy().contains("FIRST")).min().expect("one");
+    let want = [
+        format!("create|config_xml|{}||1", definition.display()),
+        format!("copy|tpm_state|{}|{}|0", swtpm_dir(&vm).display(), chain.join("tpm-state").display()),
+    ];
+    assert_eq!(lab.ask(written), want);
     assert_eq!(fs::read_link(at(1)).ok().as_deref(), Some(Path::new(".tpm-state.virtnbdbackup.0")));
     replace_tpm(&vm);
     let second = state();

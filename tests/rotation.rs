@@ -169,6 +169,16 @@ fn a_policy_may_change_to_any_other_and_back() {
         WHERE event_type = 'policy_change' ORDER BY id";
     let want = ["monthly->weekly", "weekly->daily", "daily->accumulate", "accumulate->monthly"];
     assert_eq!(lab.ask(changes), want);
+    let told = "SELECT status, error_code, substr(error_message, 16) FROM vm_backups WHERE error_code <> '' ORDER BY id";
+    assert_eq!(lab.ask(told), want.map(|change| format!("success|POLICY_CHANGE|{change}")));
+    let defaults =
+        "SELECT previous_value, setting_value FROM config_events WHERE event_type = 'config_changed'";
+    assert_eq!(lab.ask(defaults), ["monthly|weekly", "weekly|monthly"]);
+    // To exclude a VM takes no backup under another policy.
+    policy("never");
+    assert_eq!(lab.run(&vm).vm_status(), "excluded");
+    assert_eq!(lab.ask(changes).len(), want.len());
+    assert_eq!(lab.ask("SELECT status, error_code FROM vm_backups ORDER BY id DESC LIMIT 1"), ["excluded|"]);
 }
 
 #[test]

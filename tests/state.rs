@@ -103,6 +103,7 @@ fn a_session_is_told_in_its_log_and_each_backup_in_its_own() {
         .iter()
         .find(|path| of_vm(path).starts_with(&format!("backup_{}_", vm.name())))
         .expect("its log");
+    assert_eq!(lab.ask("SELECT log_file FROM vm_backups"), [own.display().to_string()]);
     let own = fs::read_to_string(own).expect("its log");
     assert!(own.contains("║ Status: SUCCESS") && own.contains("stage copied"), "{own}");
     assert!(!own.contains("SESSION"), "{own}");
@@ -203,6 +204,73 @@ fn logs_go_where_they_are_told_and_end_in_time() {
     assert!(kept.contains("long ago"), "{kept}");
     assert!(!fs::read_to_string(&log).expect("a log").contains("long ago"));
     assert!(!lab.backup_path().join("_state/logs").exists());
+}
+
+#[test]
+fn the_state_folder_is_copied_once_a_day() {
+    let lab = Lab::new("state_copy");
+    lab.configure(&[("STATE_BACKUP_KEEP_DAYS", "30")]);
+    let vm = small_vm(&lab);
+    let copies = lab.backup_path().join("_state/backups");
+    let run = |day: &str, level: &str| {
+        let ended = lab.run_at(&format!("{day}T10:00:00Z"), &[&vm]);
+        assert_eq!(ended.level(), level, "{ended:#?}");
+        ended
+    };
+    run("2026-11-02", "full");
+    // Somebody reads the database: its last changes are in its log then, and stay there.
+    let database = lab.database();
+    let reading = database.unchecked_transaction().expect("a transaction");
+    let rows = |database: &rusqlite::Connection| {
+        let ask = "SELECT COUNT(*) FROM vm_backups";
+        database.query_row(ask, [], |row| row.get::<_, u32>(0)).expect("a count")
+    };
+    assert_eq!(rows(&reading), 1);
+    run("2026-11-03", "incremental 1");
+    drop(reading);
+    run("2026-11-04", "incremental 2");
+    lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]);
+    let second = copies.join("state-20261103.tar.gz");
+    let at = fs::metadata(&second).expect("a copy").modified().expect("its time");
+    run("2026-11-03", "incremental 3");
+    assert_eq!(fs::metadata(&second).expect("a copy").modified().expect("its time"), at, "one a day");
+    let names = || {
+        let mut names: Vec<_> =
+            fs::read_dir(&copies).expect("copies").flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["state-20261102.tar.gz", "state-20261103.tar.gz", "state-20261104.tar.gz"]);
+    assert_eq!(about(&second), (0, backup_group(), 0o640));
+    assert_eq!(about(&copies), (0, backup_group(), 0o2750));
+
+    let opened = lab.new_dir("opened");
+    must(Command::new("tar").arg("xzf").arg(copies.join("state-20261104.tar.gz")).arg("-C").arg(&opened));
+    let copy = rusqlite::Connection::open(opened.join("vmbackup.db")).expect("a database");
+    assert_eq!(rows(&copy), 2, "as it was when the third run began");
+    let check = copy.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
+    assert_eq!(check.as_deref(), Ok("ok"));
+    assert!(opened.join("logs/vmbackup.log").is_file());
+    for name in ["vmbackup.db-wal", "vmbackup.pid", "locks", "journal", "backups"] {
+        assert!(!opened.join(name).exists(), "{name}");
+    }
+    let events = "SELECT setting_value, detail FROM config_events WHERE event_type = 'state_backup' ORDER BY id LIMIT 1";
+    let event = lab.ask(events).concat();
+    assert!(event.starts_with("2026-11-02T1") && event.ends_with("backups/state-20261102.tar.gz"), "{event}");
+
+    // Old ones go, also when no new one can be made; that stops no backup.
+    lab.configure(&[("STATE_BACKUP_KEEP_DAYS", "1")]);
+    fs::create_dir(copies.join("state-20261105.tar.gz")).expect("in the way");
+    run("2026-11-05", "incremental 4");
+    assert_eq!(names(), ["state-20261104.tar.gz", "state-20261105.tar.gz"]);
+    lab.configure(&[("STATE_BACKUP_KEEP_DAYS", "0")]);
+    run("2026-11-06", "incremental 5");
+    assert_eq!(names().len(), 2, "0 makes none");
+    fs::remove_dir_all(&copies).expect("ours");
+    fs::write(&copies, "in the way").expect("a file");
+    lab.configure(&[]);
+    let ended = run("2026-11-07", "incremental 6");
+    assert!(ended.log.contains("was not copied"), "{}", ended.log);
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub use handle::Catalog;
 pub use query::{History, LastSuccess, PastError, VmPeriod};
 pub use session::{NewSession, SessionId, SessionRow};
 pub use stamp::Stamp;
-pub use tree::{ChainFolder, PointOnDisk, newest_chain, vm_folders};
+pub use tree::{ChainFolder, PointOnDisk, newest_chain, points_in, vm_folders};
 pub use vm_backup::{DiskBackup, Failure, VmBackup};
 pub use words::{
     ArchiveReason, ArchiveTrigger, BackupMethod, BackupType, ChainEventKind, ChainStatus, ConfigEventKind,

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Transaction, params};
-use vmstream::chain::BackupSet;
 
 use super::handle::Catalog;
 use super::stamp::utc;
@@ -15,7 +14,7 @@ use super::vm_backup::integer;
 impl Catalog {
     /// Writes the points in a folder anew. One that is gone, or holds no backup, loses its rows.
     pub(super) fn points_changed(&self, vm: &str, period: &str, folder: &Path) {
-        let points = BackupSet::open(folder).map(|set| tree::points_of(&set)).unwrap_or_default();
+        let points = tree::points_in(folder);
         let name = self.relative(folder);
         self.write(|transaction| replace(transaction, vm, period, &name, &points));
     }

@@ -115,6 +115,24 @@ impl Catalog {
         })
     }
 
+    /// The value of a setting when it was last read for a session.
+    ///
+    /// # Errors
+    /// [`CatalogError`]
+    pub fn last_setting(&self, name: &str) -> Result<Option<String>, CatalogError> {
+        let sql = "SELECT setting_value FROM config_events
+            WHERE setting_name = ?1 AND event_type = 'config_loaded' ORDER BY id DESC LIMIT 1";
+        self.read(|database| database.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional())
+    }
+
+    /// Writes a sound copy of the database as of now to a path where there is no file yet. Others may go on writing.
+    ///
+    /// # Errors
+    /// [`CatalogError`]: what is there then is no copy.
+    pub fn copy_to(&self, path: &Path) -> Result<(), CatalogError> {
+        self.read(|database| database.execute("VACUUM INTO ?1", [path.to_string_lossy()]).map(drop))
+    }
+
     /// The periods that somebody protected (`purge_eligible = 0`): those are not deleted.
     ///
     /// # Errors

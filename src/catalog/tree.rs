@@ -69,6 +69,11 @@ impl ChainFolder {
     }
 }
 
+/// The restore points in a folder, oldest first. None where there is no backup.
+pub fn points_in(folder: &Path) -> Vec<PointOnDisk> {
+    BackupSet::open(folder).map(|set| points_of(&set)).unwrap_or_default()
+}
+
 /// The folders of a backup path that are VMs', sorted.
 pub fn vm_folders(backup_path: &Path) -> Vec<PathBuf> {
     let not_a_vm = |name: &str| name.starts_with('.') || NOT_A_VM.contains(&name);

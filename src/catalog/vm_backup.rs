@@ -10,6 +10,9 @@ use super::stamp::{Stamp, utc};
 use super::words::{BackupMethod, BackupType, DiskResult, ErrorCode, VmEvent, VmStatus};
 use crate::config::value::RotationPolicy;
 
+/// In `error_code`, that the policy changed. Nothing failed because of it.
+const POLICY_CHANGE: &str = "POLICY_CHANGE";
+
 /// What a session did about one VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmBackup {
@@ -27,6 +30,8 @@ pub struct VmBackup {
     pub method: BackupMethod,
     /// Its policy.
     pub policy: Option<RotationPolicy>,
+    /// That of its last backup, where it was another.
+    pub policy_before: Option<RotationPolicy>,
     /// Bytes of the files written by this backup.
     pub bytes_written: u64,
     /// Bytes of the chain's folder without its archives.
@@ -98,6 +103,7 @@ impl VmBackup {
             backup_type: BackupType::NotApplicable,
             method: if status == VmStatus::Excluded { BackupMethod::Excluded } else { BackupMethod::Unknown },
             policy: None,
+            policy_before: None,
             bytes_written: 0,
             chain_bytes: 0,
             folder_bytes: 0,
@@ -117,6 +123,19 @@ impl VmBackup {
         }
     }
 
+    /// Code and message. A change of policy stands before what else there is to say.
+    fn error(&self) -> (String, String) {
+        let failure = self.failure.as_ref();
+        let code = failure.and_then(|f| f.code).map_or("", ErrorCode::word);
+        let message = failure.map_or("", |f| &f.message);
+        let Some((before, now)) = self.policy_before.zip(self.policy) else {
+            return (code.to_owned(), message.to_owned());
+        };
+        let join =
+            |first: String, more: &str| if more.is_empty() { first } else { format!("{first}|{more}") };
+        (join(POLICY_CHANGE.to_owned(), code), join(format!("policy_changed:{before}->{now}"), message))
+    }
+
     fn event(&self) -> VmEvent {
         match self.status {
             VmStatus::Success => VmEvent::Completed,
@@ -134,7 +153,7 @@ impl Catalog {
         let text = |path: &Option<PathBuf>| {
             path.as_ref().map_or(String::new(), |path| path.to_string_lossy().into_owned())
         };
-        let failure = row.failure.as_ref();
+        let (code, message) = row.error();
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO vm_backups (session_id, vm_name, vm_status, os_type, backup_type, backup_method,
@@ -161,8 +180,8 @@ impl Catalog {
                     integer(row.took.as_secs()),
                     text(&row.backup_path),
                     text(&row.log_file),
-                    failure.and_then(|f| f.code).map_or("", ErrorCode::word),
-                    failure.map_or("", |f| &f.message),
+                    code,
+                    message,
                     row.event(),
                     row.detail,
                     row.retries,

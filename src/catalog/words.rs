@@ -163,7 +163,7 @@ words! {
         DirectoryFailed = "DIRECTORY_PREP_FAILED",
         /// The guest could not be paused.
         PauseFailed = "PAUSE_FAILED",
-        /// The chain of the previous policy could not be moved away.
+        /// The chain of the previous policy could not be moved away. The Bash version's: ours stays where it is.
         PolicyArchiveFailed = "POLICY_CHANGE_ARCHIVE_FAILED",
         /// Something else; the message tells.
         BackupFailed = "BACKUP_FAILED",

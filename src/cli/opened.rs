@@ -9,10 +9,13 @@ use jiff::Zoned;
 use super::exit::Exit;
 use super::help;
 use super::program::{Context, Failed};
-use crate::catalog::{Catalog, NewSession, SessionKind, SessionRow};
+use crate::catalog::{
+    Catalog, ConfigEvent, ConfigEventKind, NewSession, SessionId, SessionKind, SessionRow, Stamp,
+};
+use crate::clock::Clock;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::{SessionError, check_backup_path};
-use crate::state::{LockError, Ownership, SessionLock, StateDir};
+use crate::state::{LockError, Ownership, SessionLock, StateDir, snapshot};
 
 /// The log of backups and replications.
 pub(super) const BACKUP_LOG: &str = "vmbackup.log";
@@ -82,7 +85,32 @@ impl Opened {
     /// Begins this session's row in the database. Rows of sessions that died are ended.
     pub(super) fn begin_row(&self, context: &Context, kind: SessionKind) -> SessionRow<'_> {
         let (instance, at) = (context.arguments.instance.as_str(), context.clock.now());
-        self.catalog.begin_session(&NewSession { instance, kind, log_file: &self.log_file, at })
+        let row = self.catalog.begin_session(&NewSession { instance, kind, log_file: &self.log_file, at });
+        self.note_policy(context, row.stamp(at));
+        row
+    }
+
+    /// Writes down the default policy, and that it has changed since the last session.
+    fn note_policy(&self, context: &Context, by: Stamp) {
+        const SETTING: &str = "BACKUP_ROTATION_POLICY";
+        let (settings, sources) = (&context.loaded.settings, &context.loaded.sources);
+        let (key, policy) = match settings.backup_rotation_policy {
+            Some(policy) => (SETTING, policy),
+            None => ("DEFAULT_ROTATION_POLICY", settings.default_rotation_policy),
+        };
+        let event = |kind, previous: String| ConfigEvent {
+            source: sources.get(key).map(ToString::to_string).unwrap_or_default().into(),
+            previous,
+            applied_to: "all_vms".to_owned(),
+            triggered_by: "load_rotation_config".to_owned(),
+            ..ConfigEvent::new(kind, SETTING, policy.as_str())
+        };
+        if let Ok(Some(before)) = self.catalog.last_setting(SETTING) {
+            if before != policy.as_str() {
+                self.catalog.event(by, &event(ConfigEventKind::Changed, before));
+            }
+        }
+        self.catalog.event(by, &event(ConfigEventKind::Loaded, String::new()));
     }
 
     /// Fails when a Bash program took the same lock in the same moment. To be asked before anything is touched.
@@ -101,6 +129,42 @@ impl Opened {
             tracing::info!(file_only = true, "{removed} log(s) older than {keep_days} days removed");
         }
         failed.iter().for_each(|what| tracing::warn!("An old log cannot be removed: {what}"));
+    }
+
+    /// Copies the state folder once a day, and removes old copies. What fails is said, and stops nothing.
+    pub(super) fn save_state(&self, keep_days: u32, clock: Clock, session: Option<SessionId>) {
+        if keep_days == 0 {
+            return;
+        }
+        let now = clock.local();
+        match snapshot::take(&self.state, now.date(), |to| self.catalog.copy_to(to)) {
+            Ok(None) => {}
+            Ok(Some(copy)) => {
+                tracing::info!(file_only = true, "The state folder was copied to {}", copy.display());
+                let at = now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+                let event = ConfigEvent {
+                    source: self.state.path().to_owned(),
+                    detail: copy.display().to_string(),
+                    triggered_by: "save_state".to_owned(),
+                    ..ConfigEvent::new(ConfigEventKind::StateBackup, "state_backup", &at)
+                };
+                self.catalog.event(Stamp { session, at: now.timestamp() }, &event);
+            }
+            Err(error) => {
+                let path = self.state.path().display();
+                tracing::warn!("{path} was not copied: {error}. Backups go on; the next session tries again");
+            }
+        }
+        let (removed, failed) = snapshot::remove_old(&self.state, keep_days, now.date());
+        if removed > 0 {
+            tracing::info!(
+                file_only = true,
+                "{removed} copies of the state folder older than {keep_days} days removed"
+            );
+        }
+        failed
+            .iter()
+            .for_each(|what| tracing::warn!("An old copy of the state folder cannot be removed: {what}"));
     }
 
     /// The last lines of a session.

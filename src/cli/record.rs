@@ -1,5 +1,7 @@
 //! What is kept of each VM of a run beside its backup: its log, its lines in the session's log, the owner of its files.
 
+use std::path::{Path, PathBuf};
+
 use jiff::Timestamp;
 
 use super::opened::{Opened, warn_of};
@@ -12,7 +14,7 @@ use crate::session::{RunWatch, VmOutcome, VmResult, folder_name};
 pub(super) struct Record<'a> {
     pub(super) opened: &'a Opened,
     pub(super) progress: &'a Progress,
-    pub(super) backup_path: &'a std::path::Path,
+    pub(super) backup_path: &'a Path,
 }
 
 impl RunWatch for Record<'_> {
@@ -36,6 +38,10 @@ impl RunWatch for Record<'_> {
         }
         log_lines(&outcome.domain, session_box::vm_end(outcome));
         self.opened.log.close_vm(&outcome.domain);
+    }
+
+    fn log_file(&self, domain: &str) -> Option<PathBuf> {
+        self.opened.log.vm_file(domain)
     }
 }
 

@@ -79,6 +79,7 @@ fn back_up(
     let cancel = Cancel::default();
     stop_on_signals(&cancel);
     opened.confirm_lock()?;
+    opened.save_state(settings.state_backup_keep.get(), context.clock, row.id());
     let record = Record { opened, progress, backup_path: settings.backup_path.as_path() };
     let records = Records { catalog: &opened.catalog, session: row.id() };
     let outcomes = session.run(records, fail_points, &record, &cancel).map_err(session_error)?;

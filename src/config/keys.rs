@@ -38,13 +38,16 @@ pub struct Marks {
     pub env: bool,
     /// Active in the samples; the others are commented out.
     pub shipped: bool,
+    /// Known so that older files load; changes nothing. Its explanation begins with "Not used: " and the reason.
+    pub unused: bool,
 }
 
 impl Marks {
-    pub(super) const PLAIN: Self = Self { env: false, shipped: false };
-    pub(super) const ENV: Self = Self { env: true, shipped: false };
-    pub(super) const SHIPPED: Self = Self { env: false, shipped: true };
-    pub(super) const ENV_SHIPPED: Self = Self { env: true, shipped: true };
+    pub(super) const PLAIN: Self = Self { env: false, shipped: false, unused: false };
+    pub(super) const ENV: Self = Self { env: true, ..Self::PLAIN };
+    pub(super) const SHIPPED: Self = Self { shipped: true, ..Self::PLAIN };
+    pub(super) const ENV_SHIPPED: Self = Self { env: true, ..Self::SHIPPED };
+    pub(super) const UNUSED: Self = Self { unused: true, ..Self::PLAIN };
 }
 
 impl Key {
@@ -73,6 +76,14 @@ impl Key {
     /// Whether a text counts as a value of this key, or as not setting it.
     pub fn is_set_by(&self, text: &str) -> bool {
         self.empty_is_value || !text.is_empty()
+    }
+
+    /// Why a text changes nothing, if the key is not used and the text is not what happens anyway.
+    pub fn unused_because(&self, text: &str) -> Option<String> {
+        let explained = self.doc.concat();
+        let because = explained.trim().strip_prefix("Not used: ").unwrap_or(&explained);
+        let because = because.split_once(". ").map_or(because, |(reason, _)| reason);
+        (self.marks.unused && !(self.same)(text, self.default)).then(|| because.to_owned())
     }
 
     /// The words for a TOML boolean: some keys say `yes` and `no`, the others `true` and `false`.

@@ -106,6 +106,9 @@ fn settle(
         if let Some(remark) = (key.remark)(&text) {
             warnings.push(format!("{source}: {}={text:?}: {remark}", key.name));
         }
+        if let Some(because) = key.unused_because(&text) {
+            warnings.push(format!("{source}: {}={text:?} is not used: {because}", key.name));
+        }
         texts.insert(key.name, text);
         sources.insert(key.name.to_owned(), source);
     }

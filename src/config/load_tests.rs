@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::value::{CompressionMethod, IoClass, LogLevel, RotationPolicy};
-use super::{ConfigError, Loaded, load};
+use super::{ConfigError, KEYS, Loaded, load};
 
 /// A configuration directory with an instance `x` that holds these files.
 struct Instance(tempfile::TempDir);
@@ -237,6 +237,24 @@ fn doubtful_files_load_with_warnings() {
     assert_eq!(instance.warnings(), want);
     let compression = instance.load(&[]).expect("the instance loads").settings.compression;
     assert_eq!((compression.method, compression.level), (CompressionMethod::Lz4, 1));
+}
+
+#[test]
+fn what_has_no_effect_is_said_to_whoever_sets_it() {
+    let files = [(
+        "vmbackup.conf",
+        "BACKUP_PATH=/b\nCHECKPOINT_HEALTH_CHECK=no\nVIRTNBD_WORKERS=auto\nVIRTNBD_OUTPUT_FORMAT=raw",
+    )];
+    let want = [
+        "DIR/vmbackup.conf:4:23: VIRTNBD_OUTPUT_FORMAT=\"raw\" is not used: disks are saved as streams, and BACKUP_RAW_DISKS \
+         is for those in raw format",
+        "DIR/vmbackup.conf:2:25: CHECKPOINT_HEALTH_CHECK=\"no\" is not used: checkpoints are always examined before a backup",
+    ];
+    assert_eq!(Instance::new(&files).warnings(), want);
+    for key in KEYS {
+        let says_so = key.doc[0].trim_start().starts_with("Not used: ");
+        assert_eq!(says_so, key.marks.unused, "{}", key.name);
+    }
 }
 
 #[test]

@@ -51,30 +51,31 @@ section "How backups run" {
     "CONSISTENCY" consistency: Consistency = "auto", "", PLAIN;
     /// How long a guest may take to freeze its file systems before the backup goes on without.
     "FREEZE_TIMEOUT" freeze_timeout: Seconds<1, 600> = "10", "seconds", PLAIN;
-    /// Parallel readers of one disk; auto leaves the choice to the program.
-    "VIRTNBD_WORKERS" workers: Text = "auto", "", ENV;
+    /// Not used: all disks are read at once, and all processors compress for all of them. Kept so that older files load.
+    "VIRTNBD_WORKERS" workers: Text = "auto", "", UNUSED;
     /// Whether guests with an agent freeze their file systems for the moment of the snapshot; false pauses them.
     "VIRTNBD_FSFREEZE" fsfreeze: Switch = "true", "", ENV;
     /// Freeze only these mount points, separated by commas. Empty means all.
     "VIRTNBD_FSFREEZE_PATHS" fsfreeze_paths: MountPoints = "", "", ENV;
     /// Not used: there is no program to hand it to. Kept so that older files load.
-    "VIRTNBD_THRESHOLD" threshold: Text = "", "", PLAIN;
-    /// Format of the saved disks. Only stream is written.
-    "VIRTNBD_OUTPUT_FORMAT" output_format: Text = "stream", "", PLAIN;
-    /// Whether ranges that hold no data are skipped.
-    "VIRTNBD_SPARSE_DETECTION" sparse_detection: Text = "true", "", PLAIN;
+    "VIRTNBD_THRESHOLD" threshold: Text = "", "", UNUSED;
+    /// Not used: disks are saved as streams, and BACKUP_RAW_DISKS is for those in raw format. Kept so that older files
+    /// load.
+    "VIRTNBD_OUTPUT_FORMAT" output_format: Text = "stream", "", UNUSED;
+    /// Not used: ranges that hold no data are never read. Kept so that older files load.
+    "VIRTNBD_SPARSE_DETECTION" sparse_detection: Text = "true", "", UNUSED;
     /// How many times a failed backup is tried again.
     "MAX_RETRIES" max_retries: Number<0, 100> = "3", "", SHIPPED;
     /// Pause between two tries.
     "RETRY_DELAY" retry_delay: Seconds<0, 86400> = "30", "seconds", PLAIN;
-    /// Time a backup may take to show its first progress.
-    "BACKUP_STARTUP_GRACE" startup_grace: Text = "300", "seconds", PLAIN;
-    /// Time without progress after which a backup counts as stalled.
-    "BACKUP_STALL_THRESHOLD" stall_threshold: Text = "180", "seconds", PLAIN;
-    /// How often progress is looked at.
-    "BACKUP_CHECK_INTERVAL" check_interval: Text = "30", "seconds", PLAIN;
-    /// Also record a checksum of each copied file in the database.
-    "FILE_OPS_CHECKSUMS" file_ops_checksums: Text = "false", "", PLAIN;
+    /// Not used: each step before the copy has a time limit of its own. Kept so that older files load.
+    "BACKUP_STARTUP_GRACE" startup_grace: Text = "300", "seconds", UNUSED;
+    /// A backup is ended when the copy of one of its disks makes no progress for so long.
+    "BACKUP_STALL_THRESHOLD" stall_threshold: Seconds<1, 86400> = "180", "seconds", PLAIN;
+    /// Not used: progress is watched all the time. Kept so that older files load.
+    "BACKUP_CHECK_INTERVAL" check_interval: Text = "30", "seconds", UNUSED;
+    /// Not used: the sidecar of a restore point has checksums of all its files. Kept so that older files load.
+    "FILE_OPS_CHECKSUMS" file_ops_checksums: Text = "false", "", UNUSED;
 }
 section "Scratch space" {
     /// Directory for data that a guest overwrites while its backup runs. Must exist and be writable.
@@ -110,9 +111,9 @@ section "Rotation" {
     /// without that day has it on its last.
     "CHECKPOINT_FORCE_FULL_ON_DAY" force_full_on_day: Number<1, 31> = "1", "day of the month, 1 to 31", PLAIN;
     /// Not used: checkpoints are always examined before a backup. Kept so that older files load.
-    "CHECKPOINT_HEALTH_CHECK" checkpoint_health_check: Switch = "yes", "", SHIPPED;
+    "CHECKPOINT_HEALTH_CHECK" checkpoint_health_check: Text = "yes", "", UNUSED;
     /// Not used: ACCUMULATE_WARN_DEPTH warns. Kept so that older files load.
-    "CHECKPOINT_MAX_DEPTH_WARN" checkpoint_max_depth_warn: Number<0, 1000000> = "10", "checkpoints", PLAIN;
+    "CHECKPOINT_MAX_DEPTH_WARN" checkpoint_max_depth_warn: Text = "10", "checkpoints", UNUSED;
     /// Whether an incremental backup that failed because of its bitmaps, checkpoints or chain is made again as a full
     /// one. Other failures, such as a full disk, never make a backup bigger.
     "CHECKPOINT_RETRY_AUTO_TO_FULL" retry_auto_to_full: Switch = "yes", "", PLAIN;
@@ -138,7 +139,7 @@ section "Retention" {
     "RETENTION_ORPHAN_DRY_RUN" orphan_dry_run: Switch = "false", "", PLAIN;
     /// Periods without a replica: warn deletes them with a warning, block keeps them.
     "RETENTION_REQUIRE_REPLICATION" require_replication: ReplicaRule = "warn", "", PLAIN;
-    /// Not used yet: no copies of the state directory are made. Kept so that older files load.
+    /// How long the daily copies of the state directory are kept, with the database: _state/backups. 0 makes none.
     "STATE_BACKUP_KEEP_DAYS" state_backup_keep: Number<0, 36500> = "90", "days", PLAIN;
     /// How long log files are kept; 0 keeps them for ever.
     "LOG_KEEP_DAYS" log_keep: Number<0, 36500> = "30", "days", PLAIN;

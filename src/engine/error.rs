@@ -21,6 +21,9 @@ pub enum BackupError {
     /// A libvirt call failed.
     #[error("{0}")]
     Libvirt(#[from] LibvirtError),
+    /// The guest could not be paused for the snapshot.
+    #[error("{0}")]
+    Pause(LibvirtError),
     /// The domain's XML makes no sense.
     #[error("{0}")]
     DomainXml(#[from] DomainXmlError),
@@ -65,7 +68,7 @@ pub enum BackupError {
         /// The domain.
         domain: String,
         /// What does not fit.
-        why: String,
+        why: Why,
         /// The chain.
         dir: PathBuf,
     },
@@ -223,7 +226,7 @@ impl BackupError {
     pub fn next_step(&self) -> NextStep {
         use NextStep::{GiveUp, TryAgain, TryFull};
         match self {
-            Self::Libvirt(e) => match e.kind {
+            Self::Libvirt(e) | Self::Pause(e) => match e.kind {
                 ErrorKind::CheckpointInconsistent | ErrorKind::NoCheckpoint => TryFull,
                 _ if e.message.contains("itmap") => TryFull,
                 _ => TryAgain,
@@ -252,9 +255,7 @@ impl BackupError {
         let domain = vm.domain.name().to_owned();
         match refusal {
             Refusal::ForeignCheckpoints(names) => Self::ForeignCheckpoints { domain, names: names.clone() },
-            Refusal::RecoveryOff => {
-                Self::RecoveryOff { domain, why: why.to_string(), dir: vm.chain_dir.clone() }
-            }
+            Refusal::RecoveryOff => Self::RecoveryOff { domain, why: why.clone(), dir: vm.chain_dir.clone() },
         }
     }
 

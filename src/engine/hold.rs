@@ -72,7 +72,7 @@ fn paused_during<T>(
 ) -> Result<(T, Held), BackupError> {
     owned.set_stop(Stop::Paused)?;
     let since = Instant::now();
-    domain.pause()?;
+    domain.pause().map_err(BackupError::Pause)?;
     let taken = snapshot();
     let resumed = domain.resume();
     let stopped = since.elapsed();

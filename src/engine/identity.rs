@@ -103,6 +103,7 @@ impl Identity {
             files.add_secret(&name, content)?;
         }
         report.tpm = Some(folder.kind());
+        report.tpm_from = Some(source);
         Ok(Some(folder))
     }
 }
@@ -122,8 +123,9 @@ pub(super) fn settle(
         report.warnings.push(format!("{} does not lead to the newest TPM state: {error}", link.display()));
     }
     let (dir, name, period) = (&vm.chain_dir, vm.domain.name(), &vm.placement.period);
-    if let Err(error) = identity::keep_definition(dir, name, period, &observed.config_xml, &now) {
-        report.warnings.push(error.to_string());
+    match identity::keep_definition(dir, name, period, &observed.config_xml, &now) {
+        Ok(kept) => report.definition = kept,
+        Err(error) => report.warnings.push(error.to_string()),
     }
 }
 

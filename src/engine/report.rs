@@ -1,5 +1,6 @@
 //! What a run did to one domain.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -61,6 +62,12 @@ pub struct Report {
     pub file_systems: Vec<FileSystem>,
     /// What became of the state of the domain's TPM. `None` when it has none, or it was not saved.
     pub tpm: Option<TpmKept>,
+    /// Where that is read from.
+    #[serde(skip)]
+    pub tpm_from: Option<PathBuf>,
+    /// The file that the domain's definition was kept in; `None` when it is as it was.
+    #[serde(skip)]
+    pub definition: Option<PathBuf>,
     /// Disks copied.
     pub disks: Vec<DiskReport>,
     /// Every disk of the domain, and what became of it.
@@ -72,7 +79,7 @@ pub struct Report {
     /// Restore points in the folder now.
     pub points: usize,
     /// Where the previous chain went.
-    pub archived_to: Option<std::path::PathBuf>,
+    pub archived_to: Option<PathBuf>,
 }
 
 pub(super) fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -91,6 +98,8 @@ impl Report {
             os: None,
             file_systems: vec![],
             tpm: None,
+            tpm_from: None,
+            definition: None,
             disks: vec![],
             every_disk: vec![],
             warnings: vec![],

@@ -55,6 +55,8 @@ pub struct EngineSettings {
     pub freeze_paths: Vec<String>,
     /// How long a freeze may take, and how long the guest may be frozen.
     pub freeze_limit: Duration,
+    /// A disk's copy that makes no progress for so long is given up.
+    pub stall_limit: Duration,
     /// How guests are trimmed before a backup; `None`: not at all.
     pub trim: Option<TrimSettings>,
     /// Names of domains that are not trimmed.

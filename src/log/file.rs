@@ -21,6 +21,11 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), file: Some(file) })
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Appends. `Err` with what to tell people, once.
     pub(super) fn write(&mut self, text: &str) -> Result<(), String> {
         let Some(file) = &mut self.file else { return Ok(()) };

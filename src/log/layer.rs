@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Zoned;
@@ -67,6 +67,11 @@ impl Log {
         let file = LogFile::open(path)?;
         self.files().vms.insert(vm.to_owned(), file);
         Ok(())
+    }
+
+    /// The file that the lines of this VM also go to.
+    pub fn vm_file(&self, vm: &str) -> Option<PathBuf> {
+        self.files().vms.get(vm).map(|file| file.path().to_owned())
     }
 
     /// The VM's log is complete.

@@ -4,20 +4,22 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use vmstream::chain::BackupSet;
 
 use super::run::{VmOutcome, VmResult};
 use crate::catalog::{
     ArchiveReason, ArchiveTrigger, BackupMethod, BackupType, Catalog, ChainEvent, ChainEventKind,
     ChainHealth, ConfigEvent, ConfigEventKind, DiskBackup, DiskResult, ErrorCode, Failure, FileOperation,
-    FileType, Operation, PeriodEvent, PeriodEventKind, SessionId, Stamp, VmBackup, VmStatus,
+    FileType, Operation, PeriodEvent, PeriodEventKind, SessionId, Stamp, VmBackup, VmStatus, points_in,
 };
 use crate::config::value::RotationPolicy;
 use crate::engine::space::human;
 use crate::engine::{BackupError, Method, Report, Trouble};
+use crate::guest::GuestOs;
+use crate::identity::TpmKept;
 use crate::policy::{Decision, Why};
 
 /// Where a run is written down.
@@ -34,9 +36,19 @@ pub(super) struct VmEnd<'a> {
     pub(super) outcome: &'a VmOutcome,
     /// The VM's state when it began, in virsh's words.
     pub(super) state: &'static str,
+    /// The log of this backup alone.
+    pub(super) log_file: Option<PathBuf>,
     /// Its policy at its last backup.
     pub(super) policy_before: Option<RotationPolicy>,
     pub(super) at: Timestamp,
+}
+
+impl VmEnd<'_> {
+    /// The policy of the last backup, where this one has another. A VM that is excluded now keeps what it has.
+    fn other_policy_before(&self) -> Option<RotationPolicy> {
+        let now = self.outcome.policy;
+        self.policy_before.filter(|before| *before != now && now != RotationPolicy::Never)
+    }
 }
 
 impl Records<'_> {
@@ -62,7 +74,7 @@ impl Records<'_> {
 
     fn policy_change(&self, end: &VmEnd<'_>, by: Stamp) {
         let now = end.outcome.policy;
-        let Some(before) = end.policy_before.filter(|before| *before != now) else { return };
+        let Some(before) = end.other_policy_before() else { return };
         let vm = end.outcome.domain.clone();
         let detail = format!("policy_changed:{before}->{now}");
         tracing::info!(vm, "its rotation policy was {before} at its last backup and is {now} now");
@@ -101,6 +113,7 @@ impl Records<'_> {
             };
             self.catalog.event(by, &event);
         }
+        self.small_files(vm, dir, report, by);
         let health = ChainHealth {
             points: report.points as u64,
             restorable: report.points as u64,
@@ -168,14 +181,47 @@ impl Records<'_> {
         self.catalog.event(by, &created);
     }
 
-    /// A chain that was there is as it was.
+    /// The VM's definition and the state of its TPM, where they were written.
+    fn small_files(&self, vm: &str, dir: &Path, report: &Report, by: Stamp) {
+        if let Some(file) = &report.definition {
+            let about = fs::metadata(file).ok();
+            let bytes = about.as_ref().map_or(0, fs::Metadata::len);
+            let row = FileOperation {
+                bytes,
+                verification: about
+                    .map_or_else(String::new, |about| format!("size:{bytes}:mtime:{}", about.mtime())),
+                triggered_by: "keep_definition".to_owned(),
+                ..FileOperation::new(Operation::Create, FileType::ConfigXml, vm, file)
+            };
+            self.catalog.event(by, &row);
+        }
+        if let (Some(from), Some(TpmKept::Saved)) = (&report.tpm_from, report.tpm) {
+            let row = FileOperation {
+                to: dir.join("tpm-state"),
+                verification: "directory".to_owned(),
+                triggered_by: "save_tpm".to_owned(),
+                ..FileOperation::new(Operation::Copy, FileType::TpmState, vm, from)
+            };
+            self.catalog.event(by, &row);
+        }
+    }
+
+    /// A chain that was there is as it was, and that is looked at: it may be why the backup failed.
     fn chain_failed(&self, end: &VmEnd<'_>, error: &BackupError) {
         let outcome = end.outcome;
         let Some(place) = &outcome.place else { return };
-        let Ok(set) = BackupSet::open(&place.dir) else { return };
-        let points = set.points.len() as u64;
-        let chain = ChainHealth { points, restorable: points, ..health(outcome, &place.period, &place.dir) };
-        self.catalog.chain_failed(&chain, &error.to_string(), end.at);
+        let on_disk = points_in(&place.dir);
+        if on_disk.is_empty() {
+            return;
+        }
+        let (points, error) = (on_disk.len() as u64, error.to_string());
+        let restorable = on_disk.iter().filter(|point| point.restorable).count() as u64;
+        let chain = ChainHealth { points, restorable, ..health(outcome, &place.period, &place.dir) };
+        if restorable < points {
+            self.catalog.chain_broken(&chain, &error, end.at);
+        } else {
+            self.catalog.chain_failed(&chain, &error, end.at);
+        }
     }
 }
 
@@ -218,6 +264,8 @@ fn row(end: &VmEnd<'_>) -> VmBackup {
     VmBackup {
         vm_state: end.state.to_owned(),
         policy: Some(outcome.policy),
+        policy_before: end.other_policy_before(),
+        log_file: end.log_file.clone(),
         took: outcome.took,
         backup_path: place.map(|place| place.dir.clone()),
         retries: outcome.tries.saturating_sub(1),
@@ -250,6 +298,11 @@ fn done_row(vm: &str, report: &Report) -> VmBackup {
     let archived = report.archived_to.is_some();
     let backup_type = if incremental { BackupType::Incremental } else { BackupType::Full };
     let level = if incremental { "incremental" } else { "full" };
+    // The words that the Bash program has for what an agent says.
+    let os = report.os.as_ref().map_or("", |info| match info.os {
+        GuestOs::Windows => "windows",
+        GuestOs::Other => "linux",
+    });
     let size = human(report.file_bytes());
     let moved = if archived { ", archived previous chain" } else { "" };
     let copied = report.disks.iter().map(|disk| DiskBackup {
@@ -270,6 +323,7 @@ fn done_row(vm: &str, report: &Report) -> VmBackup {
         reason: reason.to_string(),
     });
     VmBackup {
+        os: os.to_owned(),
         backup_type,
         method,
         bytes_written: report.file_bytes(),
@@ -288,8 +342,16 @@ fn done_row(vm: &str, report: &Report) -> VmBackup {
 fn error_code(error: &BackupError) -> ErrorCode {
     match error {
         BackupError::ForeignCheckpoints { .. } => ErrorCode::ForeignCheckpoints,
+        BackupError::RecoveryOff { why: Why::CheckpointLost(_) | Why::BitmapLost(_), .. } => {
+            ErrorCode::CheckpointStale
+        }
         BackupError::RecoveryOff { .. } => ErrorCode::CheckpointBroken,
+        BackupError::File { source, .. } if source.kind() != io::ErrorKind::StorageFull => {
+            ErrorCode::DirectoryFailed
+        }
+        BackupError::Pause(_) => ErrorCode::PauseFailed,
         BackupError::Libvirt(_) => ErrorCode::Hypervisor,
+        BackupError::LeftBehind { error, .. } => error_code(error),
         _ => match error.trouble() {
             Trouble::Storage => ErrorCode::Storage,
             Trouble::Tool => ErrorCode::Tool,
@@ -328,4 +390,36 @@ fn bytes_below(dir: &Path) -> io::Result<u64> {
         bytes += if meta.is_dir() { bytes_below(&entry.path())? } else { meta.len() };
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::libvirt::{ErrorKind, LibvirtError};
+    use crate::policy::Why;
+
+    #[test]
+    fn each_failure_has_the_code_that_people_ask_for() {
+        let libvirt = || LibvirtError { doing: "x".into(), kind: ErrorKind::Busy, message: "x".into() };
+        let off = |why| BackupError::RecoveryOff { domain: "web".into(), why, dir: "/b".into() };
+        let file = |kind: io::ErrorKind| BackupError::File {
+            doing: "create",
+            path: "/b".into(),
+            source: kind.into(),
+        };
+        let broken = off(Why::ChainBroken("x".into()));
+        let cases = [
+            (off(Why::CheckpointLost("x".into())), "CHECKPOINT_STALE"),
+            (off(Why::BitmapLost("x".into())), "CHECKPOINT_STALE"),
+            (BackupError::LeftBehind { error: Box::new(broken), failed: vec![] }, "CHECKPOINT_BROKEN"),
+            (file(io::ErrorKind::PermissionDenied), "DIRECTORY_PREP_FAILED"),
+            (file(io::ErrorKind::StorageFull), "STORAGE"),
+            (BackupError::Pause(libvirt()), "PAUSE_FAILED"),
+            (BackupError::Libvirt(libvirt()), "HYPERVISOR"),
+            (BackupError::JobRunning { domain: "web".into() }, "BACKUP_FAILED"),
+        ];
+        for (error, code) in cases {
+            assert_eq!(error_code(&error).word(), code, "{error}");
+        }
+    }
 }

@@ -88,6 +88,10 @@ pub trait RunWatch: Sync {
     fn vm_begin(&self, domain: &str) -> Box<dyn Watch>;
     /// A domain's backup ended.
     fn vm_end(&self, outcome: &VmOutcome);
+    /// The log that a domain has for itself, from [`vm_begin`](Self::vm_begin) to [`vm_end`](Self::vm_end).
+    fn log_file(&self, _domain: &str) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// How a domain's backup ended.
@@ -273,6 +277,7 @@ impl Session {
             compressors: Arc::new(Compressors::start(threads, self.settings.method)),
             budget: Budget::new(FRAME_BUDGET),
             rate: Arc::new(Rate::new(self.bytes_per_second)),
+            stall_limit: self.settings.stall_limit,
         };
         Ok(Engine {
             host: self.host.clone(),
@@ -340,9 +345,9 @@ impl Session {
                 (result.map_or_else(VmResult::Failed, |report| VmResult::Done(Box::new(report))), tries)
             }
         };
-        let domain = domain.name().to_owned();
+        let (domain, log_file) = (domain.name().to_owned(), watch.log_file(domain.name()));
         let outcome = VmOutcome { domain, policy, place, result, took: since.elapsed(), tries, retention };
-        records.vm_end(&VmEnd { outcome: &outcome, state, policy_before, at: self.clock.now() });
+        records.vm_end(&VmEnd { outcome: &outcome, state, log_file, policy_before, at: self.clock.now() });
         outcome
     }
 }

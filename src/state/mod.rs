@@ -1,4 +1,4 @@
-//! The folder `_state` of a backup path: where its files are, who works in it, and who owns what.
+//! The folder `_state` of a backup path: where its files are, who works in it, who owns what, and its daily copies.
 //!
 //! Must not live here: what the files say (`log`, `engine::journal`), decisions.
 
@@ -6,6 +6,7 @@ mod dir;
 mod lock;
 mod ownership;
 mod removed;
+pub mod snapshot;
 
 pub use dir::StateDir;
 pub use lock::{LockError, SessionLock, VmLock};

@@ -24,6 +24,7 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
@@ -100,6 +101,8 @@ pub struct Shared {
     pub budget: Budget,
     /// How much may be written in a second.
     pub rate: Arc<Rate>,
+    /// A disk that makes no progress for so long is given up: something hangs.
+    pub stall_limit: Duration,
 }
 
 /// A read that is to be done.
@@ -218,7 +221,7 @@ pub fn copy_disk(
         drop((op_rx, lane));
         scope.spawn(move || note.note(scout::survey(task, &shared.budget, &op_tx, &piece_tx, watch, cancel)));
         let _ended = StopOnPanic(cancel);
-        note.note(writer::write_all(task, &piece_rx, &shared.rate, &meter.writing, watch, cancel))
+        note.note(writer::write_all(task, &piece_rx, shared, &meter.writing, watch, cancel))
     });
     let stages = meter.end(compressors.worked(), compressors.threads());
     first_error.into_result(copied).map(|copied| (copied, stages))
