@@ -3,7 +3,7 @@
 #
 #   test.sh          all of it
 #   test.sh --soak   in the release build: thousands of random flipped bytes (DAMAGE_FLIPS, DAMAGE_SEED), then the model
-#                    test, for long (MODEL_STEPS, MODEL_SEED)
+#                    test, for long (MODEL_STEPS, MODEL_SEED), and kills at random moments (CRASH_KILLS, LAB_SEED)
 #
 # The tests make and remove VMs of their own (vmbt-…) on this machine's libvirt, so they need root: when this is not
 # root, the test programs run through sudo. RUST_TEST_THREADS says how many tests run at once (default: one for each
@@ -55,7 +55,9 @@ case ${1-} in
 	run cargo build --locked --release --workspace
 	export DAMAGE_FLIPS=${DAMAGE_FLIPS:-12000} DAMAGE_SEED=${DAMAGE_SEED:-$RANDOM$RANDOM}
 	run cargo test --locked --release -p vmstream --test damage_grid -- --nocapture flipped
-	tests=(--release --test model -- --nocapture)
+	CRASH_KILLS=${CRASH_KILLS:-500}
+	export CRASH_KILLS
+	tests=(--release --test model --test crash_random -- --nocapture)
 	;;
 *) die "unknown argument $1" ;;
 esac

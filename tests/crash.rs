@@ -10,137 +10,33 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use lab::{DiskOp, DiskSpec, Ended, History, Lab, Random, Version, Vm, VmSpec};
+use lab::{
+    CrashBed, DiskOp, DiskSpec, FREE_LIMIT, History, Lab, SIZES, Version, Vm, VmSpec, assert_tidy,
+    sockets_of, wait_for_guard,
+};
 use vmbackup::engine::fail_point::FAIL_POINTS;
 
 const MIB: u64 = 1 << 20;
-const SIZES: [(&str, u64); 2] = [("vda", 8 * MIB), ("vdb", 3 * MIB + 512)];
 
-/// What the program promises about a guest whose backup died.
-const FREE_LIMIT: Duration = Duration::from_secs(2);
+/// The places that not every run comes to.
+const OF_ARCHIVING: [&str; 3] = ["archiving", "archive-complete", "leaving"];
+const OF_BEGINNING: [&str; 1] = ["witness-created"];
 
-/// A running VM, the points its chain should have, and a source of changes.
-struct Bed {
-    lab: Lab,
-    vm: Vm,
-    history: History,
-    random: Random,
+/// The places of a run, but for some that it does not come to.
+fn places(but: impl IntoIterator<Item = &'static str>) -> impl Iterator<Item = &'static str> {
+    let but: Vec<_> = but.into_iter().collect();
+    FAIL_POINTS.iter().copied().filter(move |place| !but.contains(place))
 }
 
-impl Bed {
-    fn new(name: &str) -> Self {
-        let lab = Lab::new(name);
-        lab.configure(&[]);
-        let vm = lab.paused_vm("killed", &SIZES.map(|(target, size)| DiskSpec::new(target, size)));
-        vm.resume();
-        let mut bed = Self { lab, vm, history: History::default(), random: Random::from_environment() };
-        bed.change();
-        bed
-    }
-
-    /// Writes, zeroes and discards on every disk.
-    fn change(&mut self) {
-        for (target, size) in SIZES {
-            let mut ops = Vec::new();
-            for _ in 0..6 {
-                let (offset, len) = self.random.range(size, 256 << 10);
-                ops.push(match self.random.below(5) {
-                    0 => DiskOp::WriteZeroes { offset, len, unmap: true },
-                    1 => DiskOp::Discard { offset, len },
-                    _ => DiskOp::Write { offset, len, pattern: 1 + self.random.below(255) as u8 },
-                });
-            }
-            self.vm.run(target, &ops).expect("the guest can write");
-        }
-    }
-
-    fn chain_dir(&self) -> PathBuf {
-        self.lab.chain_dir(&self.vm)
-    }
-
-    /// Backs up, and expects this level.
-    #[track_caller]
-    fn back_up(&mut self, level: &str) -> Ended {
-        let ended = self.lab.run_well(&self.vm);
-        assert_eq!(ended.level(), level, "{ended:#?}");
-        if level == "full" {
-            self.history = History::default();
-        }
-        self.history.note(&self.lab, &self.vm);
-        ended
-    }
-
-    /// Backs up, and expects the next increment.
-    #[track_caller]
-    fn back_up_increment(&mut self) -> Ended {
-        self.back_up(&format!("incremental {}", self.history.len()))
-    }
-
-    /// Lets a run die at a place, and waits until the guest is free.
-    #[track_caller]
-    fn die_at(&self, place: &str) {
-        let ended = self.lab.run_killed_at(&self.vm, place).wait();
-        assert_eq!(ended.status.signal(), Some(9), "at {place}: {ended:#?}");
-        let took = self.vm.wait_until_free(FREE_LIMIT);
-        println!("killed at {place}: free after {} ms", took.as_millis());
-    }
-
-    #[track_caller]
-    fn assert_tidy(&self, when: &str) {
-        assert_tidy(&self.lab, &self.chain_dir(), when);
-    }
-}
-
-/// No unfinished file, journal, scratch file or socket is left.
-#[track_caller]
-fn assert_tidy(lab: &Lab, chain_dir: &Path, when: &str) {
-    let journals = lab.backup_path().join("_state/journal");
-    let mut left: Vec<PathBuf> = Vec::new();
-    for (dir, is_left) in [
-        (chain_dir, (|name| name.ends_with(".partial")) as fn(&str) -> bool),
-        (&chain_dir.join("checkpoints"), |name| !name.ends_with(".xml")),
-        (&journals, |_| true),
-        (&lab.backup_path().join("_state/locks"), |_| true),
-        (&lab.backup_path().join("_state"), |name| name == "vmbackup.pid"),
-        (&lab.scratch_dir(), |_| true),
-        (&lab.backup_path(), |name| name.starts_with(".vmbackup-test")),
-    ] {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        let names = entries.filter(|entry| entry.file_name().to_str().is_none_or(is_left));
-        left.extend(names.map(|entry| entry.path()));
-    }
-    assert!(left.is_empty(), "left {when}: {left:?}");
-}
-
-/// Waits until the guard of a run that died has done its work: a run for another VM does not wait for it.
-fn wait_for_guard(lab: &Lab, vm: &Vm) {
-    let lock = lab.backup_path().join(format!("_state/locks/vmbackup-{}.lock", vm.name()));
-    let Ok(lock) = fs::File::open(lock) else { return };
-    let began = Instant::now();
-    while rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        assert!(began.elapsed() < Duration::from_secs(20), "the guard of {} does not end", vm.name());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Sockets of a process, in the place where the programs put them.
-fn sockets_of(pid: Pid) -> Vec<PathBuf> {
-    let begins = format!("virtnbdbackup.{}-", pid.as_raw_nonzero());
-    let entries = fs::read_dir("/var/tmp").into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&begins));
-    ours.map(|entry| entry.path()).collect()
-}
-
-/// The places a run passes: one that archives nothing does not come to those of archiving.
-fn places(archives: bool) -> impl Iterator<Item = &'static str> {
-    let archiving = ["archiving", "archive-complete", "leaving"];
-    FAIL_POINTS.iter().copied().filter(move |place| archives || !archiving.contains(place))
+/// The places of an increment.
+fn places_of_increment() -> impl Iterator<Item = &'static str> {
+    places(OF_ARCHIVING.into_iter().chain(OF_BEGINNING))
 }
 
 #[test]
 fn killed_in_the_first_full_at_every_place() {
-    let mut bed = Bed::new("first_full");
-    for place in places(false) {
+    let mut bed = CrashBed::new("first_full");
+    for place in places(OF_ARCHIVING) {
         bed.die_at(place);
         let at_kill = History::disks(&bed.lab, &bed.vm);
         bed.change();
@@ -165,10 +61,10 @@ fn killed_in_the_first_full_at_every_place() {
 
 #[test]
 fn killed_in_an_incremental_at_every_place() {
-    let mut bed = Bed::new("incremental");
+    let mut bed = CrashBed::new("incremental");
     let other = bed.lab.define(&VmSpec::new("other").disk(DiskSpec::new("vda", MIB)));
     bed.back_up("full");
-    for (number, place) in places(false).enumerate() {
+    for (number, place) in places_of_increment().enumerate() {
         bed.change();
         let at_kill = History::disks(&bed.lab, &bed.vm);
         bed.die_at(place);
@@ -197,9 +93,9 @@ fn killed_in_an_incremental_at_every_place() {
 
 #[test]
 fn killed_in_a_full_that_archives_a_chain_at_every_place() {
-    let mut bed = Bed::new("archiving");
+    let mut bed = CrashBed::new("archiving");
     bed.back_up("full");
-    for (number, place) in places(true).enumerate() {
+    for (number, place) in places([]).enumerate() {
         bed.change();
         bed.back_up_increment();
         let old = std::mem::take(&mut bed.history);
@@ -229,7 +125,7 @@ fn killed_in_a_full_that_archives_a_chain_at_every_place() {
 }
 
 /// Where the chain that is being archived is now: in the archive once its list of points has left the folder.
-fn whole_chain(bed: &Bed, number: usize, place: &str) -> PathBuf {
+fn whole_chain(bed: &CrashBed, number: usize, place: &str) -> PathBuf {
     let dir = bed.chain_dir();
     let has_list = |dir: &Path| {
         let entries = fs::read_dir(dir).expect("a folder").flatten();
@@ -258,13 +154,13 @@ fn archives(chain_dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn killed_in_a_copy_of_a_vm_that_is_off_at_every_place() {
-    let mut bed = Bed::new("offline");
+    let mut bed = CrashBed::new("offline");
     bed.back_up("full");
     bed.change();
     bed.back_up_increment();
     bed.vm.destroy();
-    let never = ["checkpoints-dropped", "held", "begun", "released", "job-ended"];
-    for (number, place) in places(true).filter(|place| !never.contains(place)).enumerate() {
+    let never = ["checkpoints-dropped", "witness-created", "held", "begun", "released", "job-ended"];
+    for (number, place) in places(never).enumerate() {
         let pattern = 1 + number as u8;
         bed.vm.run_while_off("vda", &[DiskOp::Write { offset: MIB, len: 4096, pattern }]);
         let run = bed.lab.run_killed_at(&bed.vm, place);
@@ -287,45 +183,6 @@ fn killed_in_a_copy_of_a_vm_that_is_off_at_every_place() {
         let ended = bed.lab.run_well(&bed.vm);
         assert_eq!(ended.level(), "skip", "{ended:#?}");
     }
-}
-
-#[test]
-fn killed_at_random_moments() {
-    let mut bed = Bed::new("random_moments");
-    bed.back_up("full");
-    bed.change();
-    let began = Instant::now();
-    bed.back_up_increment();
-    let usual = began.elapsed().as_micros() as u64;
-    for _ in 0..20 {
-        bed.change();
-        let at_kill = History::disks(&bed.lab, &bed.vm);
-        let moment = Duration::from_micros(bed.random.below(usual));
-        let run = bed.lab.begin_run(bed.lab.run_command(&[&bed.vm]));
-        let pid = run.pid();
-        std::thread::sleep(moment);
-        run.signal(Signal::KILL);
-        let killed = Instant::now();
-        drop(run);
-        // What was on its way to the daemon may arrive late, so look when the promise falls due and not before.
-        std::thread::sleep(FREE_LIMIT.saturating_sub(killed.elapsed()));
-        let (state, job) = (bed.vm.state(), bed.vm.backup_job());
-        assert_eq!((state.as_str(), &job), ("running", &None), "killed after {moment:?}");
-        bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
-        bed.change();
-        let ended = bed.lab.run_well(&bed.vm);
-        println!("killed after {moment:?}: then {}", ended.level());
-        if ended.level() == format!("incremental {}", bed.history.len() + 1) {
-            // It had come to its end: the point is there.
-            bed.history.push(at_kill);
-        }
-        assert_eq!(ended.level(), format!("incremental {}", bed.history.len()), "killed after {moment:?}");
-        bed.history.note(&bed.lab, &bed.vm);
-        bed.assert_tidy("after a random kill");
-        assert_eq!(sockets_of(pid), Vec::<PathBuf>::new());
-    }
-    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
-    bed.history.assert_virtnbdrestore(&bed.lab, Version::Distribution, &bed.chain_dir());
 }
 
 /// Processes whose parent is `pid`: their ids, names and command lines.
@@ -351,7 +208,7 @@ fn children_of(pid: Pid) -> Vec<(Pid, String, String)> {
 
 #[test]
 fn killed_with_its_whole_group_or_by_name() {
-    let mut bed = Bed::new("whole_group");
+    let mut bed = CrashBed::new("whole_group");
     bed.back_up("full");
     bed.change();
     // A kill by name or by command line must not find the process that sets the guest free.
@@ -400,9 +257,9 @@ fn killed_with_its_whole_group_or_by_name() {
 
 #[test]
 fn stopped_by_a_signal_at_every_place() {
-    let mut bed = Bed::new("signals");
+    let mut bed = CrashBed::new("signals");
     bed.back_up("full");
-    for (number, place) in places(false).enumerate() {
+    for (number, place) in places_of_increment().enumerate() {
         bed.change();
         let at_signal = History::disks(&bed.lab, &bed.vm);
         let run = bed.lab.run_held_at(&bed.vm, place);

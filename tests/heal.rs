@@ -2,92 +2,14 @@
 
 mod lab;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{DiskFormat, DiskSpec, Ended, History, Lab, Shadow, Vm, World, extract, must, text};
+use lab::{Bed, DiskFormat, DiskSpec, History, Lab, Vm, VmSpec, World, must, text, virsh};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
-
-fn virsh(arguments: &[&str]) -> String {
-    must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments))
-}
-
-/// One VM, its points so far, and what a plan must not change.
-struct Bed<'a> {
-    lab: &'a Lab,
-    vm: Vm,
-    points: Vec<BTreeMap<String, Shadow>>,
-    stamp: u8,
-    /// When it is, in UTC; the clock's time if nobody says.
-    now: Option<&'static str>,
-}
-
-impl<'a> Bed<'a> {
-    fn new(lab: &'a Lab) -> Self {
-        Self::with(lab, &[DiskSpec::new("vda", MIB), DiskSpec::new("vdb", MIB)])
-    }
-
-    fn with(lab: &'a Lab, disks: &[DiskSpec]) -> Self {
-        let vm = lab.paused_vm("heal", disks);
-        vm.resume();
-        Self { lab, vm, points: vec![], stamp: 0, now: None }
-    }
-
-    fn change(&mut self) {
-        self.stamp += 1;
-        for target in self.vm.targets() {
-            self.vm.write(target, u64::from(self.stamp) * 4096, 4096, self.stamp).expect("a write");
-        }
-    }
-
-    /// What a run would do to the VM. Asking changes nothing.
-    #[track_caller]
-    fn plan(&self) -> Value {
-        self.lab.plan(self.now, &[&self.vm])["vms"][0].clone()
-    }
-
-    /// Backs up, as planned, and expects this level for this reason.
-    #[track_caller]
-    fn run(&mut self, case: &str, level: &str, why: &str) -> Ended {
-        self.change();
-        self.run_as_it_is(case, level, why)
-    }
-
-    /// The same, without a change to a disk.
-    #[track_caller]
-    fn run_as_it_is(&mut self, case: &str, level: &str, why: &str) -> Ended {
-        let plan = self.plan();
-        let ended = self.lab.begin_run(self.lab.run_command_at(self.now, &[&self.vm])).wait();
-        assert_eq!(ended.level(), level, "{case}: {ended:#?}");
-        assert!(ended.why().contains(why), "{case}: {why:?} is not in {:?}", ended.why());
-        assert_eq!(plan["plan"], ended.vm()["report"]["plan"], "{case}: planned otherwise");
-        if level == "full" {
-            self.points.clear();
-        }
-        self.points.push(History::disks(self.lab, &self.vm));
-        ended
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.lab.chain_dir(&self.vm)
-    }
-
-    /// The first points, whatever is wrong with the others.
-    #[track_caller]
-    fn assert_points(&self, case: &str, dir: &Path, points: &[BTreeMap<String, Shadow>]) {
-        for (number, disks) in points.iter().enumerate() {
-            for (target, shadow) in disks {
-                let raw = extract(self.lab, dir, target, Some(&format!("virtnbdbackup.{number}")));
-                assert_eq!(shadow.equals(&raw), Ok(()), "{case}: {target} at {number}");
-                fs::remove_file(raw).expect("ours");
-            }
-        }
-    }
-}
 
 fn truncate(file: &Path, by: u64) {
     let len = fs::metadata(file).expect("a file").len();
@@ -167,7 +89,7 @@ fn what_was_only_forgotten_is_given_back_and_the_chain_goes_on() {
     // libvirt forgets its checkpoints; the images keep their bitmaps.
     bed.vm.destroy();
     forget(&bed.vm);
-    bed.vm_define_again();
+    define_again(&bed.vm);
     bed.vm.start();
     let ended = bed.run("checkpoints forgotten", "incremental 4", "continues");
     assert!(ended.report("recovered").contains("gets checkpoint virtnbdbackup.3 back"), "{ended:#?}");
@@ -196,11 +118,10 @@ fn forget(vm: &Vm) {
     virsh(&["undefine", "--checkpoints-metadata", vm.name()]);
 }
 
-impl Bed<'_> {
-    fn vm_define_again(&self) {
-        let file = self.vm.directory().join("again.xml");
-        virsh(&["define", file.to_str().expect("text")]);
-    }
+/// Defines it from what [`forget`] kept, or what has become of that.
+fn define_again(vm: &Vm) {
+    let file = vm.directory().join("again.xml");
+    virsh(&["define", file.to_str().expect("text")]);
 }
 
 #[test]
@@ -219,7 +140,7 @@ fn a_vm_made_anew_under_an_old_name_is_not_mixed_into_the_old_chain() {
     let uuid = xml.split("<uuid>").nth(1).and_then(|rest| rest.get(..36)).expect("a UUID").to_owned();
     let other = "11111111-2222-4333-8444-555555555555";
     fs::write(&file, xml.replace(&uuid, other)).expect("a file");
-    bed.vm_define_again();
+    define_again(&bed.vm);
     bed.vm.start();
     let ended = bed.run("other VM", "full", &format!("another VM of this name (UUID {uuid})"));
     bed.assert_points("the old one's", Path::new(&ended.report("archived_to")), &before);
@@ -240,7 +161,7 @@ fn a_renamed_vm_begins_in_its_own_folder_and_the_old_one_stays() {
     let (old_dir, old_points) = (bed.dir(), std::mem::take(&mut bed.points));
     bed.vm.destroy();
     forget(&bed.vm);
-    bed.vm_define_again();
+    define_again(&bed.vm);
     let renamed = format!("{}renamed", lab.prefix());
     virsh(&["domrename", bed.vm.name(), &renamed]);
     virsh(&["start", &renamed]);
@@ -249,6 +170,61 @@ fn a_renamed_vm_begins_in_its_own_folder_and_the_old_one_stays() {
     let report: Value = serde_json::from_slice(&ended.stdout).expect("JSON");
     assert_eq!(report["vms"][0]["report"]["why"], "first backup of this VM");
     bed.assert_points("the old name's", &old_dir, &old_points);
+}
+
+#[test]
+fn a_vm_that_moved_here_with_its_disks_goes_on() {
+    let lab = Lab::new("heal_moved");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    bed.run("second", "incremental 1", "continues");
+    bed.vm.destroy();
+    forget(&bed.vm);
+    let there = lab.new_dir("elsewhere");
+    for target in bed.vm.targets() {
+        fs::rename(bed.vm.disk_path(target), there.join(format!("{target}.qcow2"))).expect("an image");
+    }
+    // On an empty image with a relative name: QEMU describes a node like that in JSON.
+    let create = ["create", "-q", "-f", "qcow2", "empty.qcow2", "1M"];
+    let rebase = ["rebase", "-u", "-F", "qcow2", "-b", "empty.qcow2", "vda.qcow2"];
+    for arguments in [&create[..], &rebase] {
+        must(Command::new("qemu-img").args(arguments).current_dir(&there));
+    }
+    let file = bed.vm.directory().join("again.xml");
+    let xml = fs::read_to_string(&file).expect("a file");
+    let (from, to) = (bed.vm.directory().to_str().expect("text"), there.to_str().expect("text"));
+    fs::write(&file, xml.replace(from, to)).expect("a file");
+    define_again(&bed.vm);
+    bed.vm.start();
+    let ended = bed.run("moved", "incremental 2", "continues");
+    assert!(ended.report("recovered").contains("gets checkpoint virtnbdbackup.1 back"), "{ended:#?}");
+    bed.run("and on", "incremental 3", "continues");
+    bed.assert_points("in the end", &bed.dir(), &bed.points);
+}
+
+#[test]
+fn the_backups_of_a_deleted_vm_stay_and_its_status_says_that_it_is_gone() {
+    let lab = Lab::new("heal_deleted");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    bed.run("second", "incremental 1", "continues");
+    let other = lab.define(&VmSpec::new("other").disk(DiskSpec::new("vda", MIB)));
+    let files = || {
+        let find = "find . -printf '%p %s %T@ %C@\\n' | sort";
+        must(Command::new("sh").args(["-c", find]).current_dir(lab.backup_path().join(bed.vm.name())))
+    };
+    let before = files();
+    bed.vm.destroy();
+    forget(&bed.vm);
+    assert_eq!(lab.run_well(&other).level(), "copy");
+    let asked = lab.run(&bed.vm);
+    assert_eq!(asked.status.code(), Some(5), "{asked:#?}");
+    assert_eq!(files(), before);
+    let status = text(&lab.vmbackup(&["--status", "--vm", bed.vm.name()]));
+    assert!(status.contains("good") && status.contains("libvirt does not know"), "{status}");
+    bed.assert_points("in the end", &bed.dir(), &bed.points);
 }
 
 #[test]

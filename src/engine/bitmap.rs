@@ -31,15 +31,23 @@ pub(super) fn live(domain: &Domain) -> Result<Vec<LiveBitmap>, LibvirtError> {
     let is = |bitmap: &Value, key: &str| bitmap[key].as_bool().unwrap_or(false);
     let mut found = Vec::new();
     for node in nodes(domain)? {
-        let Some(image) = node["file"].as_str() else { continue };
+        let Some(image) = node["file"].as_str().and_then(image_of) else { continue };
         for bitmap in node["dirty-bitmaps"].as_array().into_iter().flatten() {
             let sound = is(bitmap, "recording") && is(bitmap, "persistent") && !is(bitmap, "inconsistent");
             if let (Some(name), true) = (bitmap["name"].as_str(), sound) {
-                found.push(LiveBitmap { image: image.into(), name: name.to_owned() });
+                found.push(LiveBitmap { image: image.clone(), name: name.to_owned() });
             }
         }
     }
     Ok(found)
+}
+
+/// The image behind what QEMU calls a node's file. That is JSON for an image whose header does not tell all of how it was
+/// opened: one with a relative backing file, for example.
+fn image_of(file: &str) -> Option<PathBuf> {
+    let Some(json) = file.strip_prefix("json:") else { return Some(file.into()) };
+    let node: Value = serde_json::from_str(json).ok()?;
+    node["file"]["filename"].as_str().map(PathBuf::from)
 }
 
 /// Every block node of a domain.
@@ -65,4 +73,20 @@ fn nodes_with(domain: &Domain, wanted: impl Fn(&str) -> bool) -> Result<Vec<(Str
 fn monitor(domain: &Domain, command: &Value) -> Result<Value, LibvirtError> {
     let reply = domain.monitor_command(&command.to_string())?;
     Ok(serde_json::from_str(&reply).unwrap_or(Value::Null))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_found_in_what_qemu_calls_its_file() {
+        let overridden = r#"json:{"backing": {"driver": "qcow2", "file": {"driver": "file", "filename": "/i/base"}},
+            "driver": "qcow2", "file": {"driver": "file", "filename": "/i/vda"}}"#;
+        let cases =
+            [("/i/vda", Some("/i/vda")), (overridden, Some("/i/vda")), ("json:{", None), ("json:{}", None)];
+        for (file, want) in cases {
+            assert_eq!(image_of(file), want.map(PathBuf::from), "{file}");
+        }
+    }
 }

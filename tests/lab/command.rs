@@ -29,6 +29,12 @@ pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// What `virsh` prints, on the lab's daemon. It has to succeed.
+#[track_caller]
+pub fn virsh_says(arguments: &[&str]) -> String {
+    must(virsh([]).args(arguments))
+}
+
 /// `virsh` on the lab's daemon, without its decoration.
 pub(super) fn virsh<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new("virsh");

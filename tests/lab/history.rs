@@ -67,13 +67,20 @@ impl History {
             found["level"] == "damage" && found["file"].as_str().is_some_and(|file| file.ends_with(".idx"))
         });
         assert_eq!(of_sidecars.count(), 0, "{verified:#}");
-        for (number, disks) in self.points.iter().enumerate() {
+        for number in 0..self.points.len() {
             let point = format!("virtnbdbackup.{number}");
-            assert!(
-                good.iter().any(|id| id.as_str() == Some(&point)),
-                "{point} of {} is not good: {verified:#}",
-                set.display()
-            );
+            let is_good = good.iter().any(|id| id.as_str() == Some(&point));
+            assert!(is_good, "{point} of {} is not good: {verified:#}", set.display());
+        }
+        self.assert_newest(lab, set, self.points.len());
+    }
+
+    /// Restores so many of the newest points with `vmstream extract` and compares them with what was kept.
+    #[track_caller]
+    pub fn assert_newest(&self, lab: &Lab, set: &Path, count: usize) {
+        let first = self.points.len().saturating_sub(count);
+        for (number, disks) in self.points.iter().enumerate().skip(first) {
+            let point = format!("virtnbdbackup.{number}");
             for (target, shadow) in disks {
                 let raw = extract(lab, set, target, Some(&point));
                 let equal = shadow.equals(&raw);

@@ -18,9 +18,11 @@
     reason = "every test binary uses another part of the lab"
 )]
 
+mod bed;
 mod binaries;
 mod catalog;
 mod command;
+mod crash_bed;
 mod daemon;
 mod domain_xml;
 mod guest;
@@ -39,8 +41,10 @@ mod shadow;
 mod vm;
 mod world;
 
+pub use bed::Bed;
 pub use binaries::vmstream_path;
-pub use command::{must, output_of, text};
+pub use command::{must, output_of, text, virsh_says as virsh};
+pub use crash_bed::{CrashBed, FREE_LIMIT, SIZES, assert_tidy, sockets_of, wait_for_guard};
 pub use daemon::restart as restart_daemon;
 pub use domain_xml::{Bus, DiskFormat, DiskSpec, VmSpec};
 pub use guest::make_ext4;

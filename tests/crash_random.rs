@@ -1,0 +1,89 @@
+//! Kills and stops the program at moments that nobody chose. `CRASH_KILLS` says how often, `LAB_SEED` repeats a run.
+
+mod lab;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use lab::{CrashBed, History, Version, sockets_of, wait_for_guard};
+
+/// Kills in `make test`.
+const KILLS: usize = 50;
+
+/// Kills for one chain: what a chain costs to prove grows faster than the chain.
+const KILLS_OF_A_CHAIN: usize = 25;
+
+#[test]
+fn killed_or_stopped_at_random_moments() {
+    let given = std::env::var("CRASH_KILLS").ok();
+    let kills = given.map_or(KILLS, |given| given.parse().expect("CRASH_KILLS is not a number"));
+    let mut bed = CrashBed::new("random_moments");
+    let usual = usual_time(&mut bed);
+    let mut number = 0;
+    while number < kills {
+        let of_chain = KILLS_OF_A_CHAIN.min(kills - number);
+        for _ in 0..of_chain {
+            number += 1;
+            interrupt(&mut bed, number, usual);
+        }
+        bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+        bed.history.assert_virtnbdrestore(&bed.lab, Version::Distribution, &bed.chain_dir());
+        bed.vm.delete_checkpoints();
+        fs::remove_dir_all(bed.chain_dir()).expect("the chain is ours");
+        bed.change();
+        bed.back_up("full");
+    }
+}
+
+/// How long an increment takes here and now, twice as long as one that finds nothing new to wait for.
+fn usual_time(bed: &mut CrashBed) -> u64 {
+    bed.back_up("full");
+    bed.change();
+    let began = Instant::now();
+    bed.back_up_increment();
+    began.elapsed().as_micros() as u64
+}
+
+/// Ends a run in the middle, and looks at what is left and at what the next run makes of it.
+fn interrupt(bed: &mut CrashBed, number: usize, usual: u64) {
+    bed.change();
+    let at_snapshot = History::disks(&bed.lab, &bed.vm);
+    let moment = Duration::from_micros(bed.random.below(usual));
+    let signal = if bed.random.below(2) == 0 { Signal::KILL } else { Signal::TERM };
+    let when = format!("{number}: {signal:?} after {moment:?}");
+    let run = bed.lab.begin_run(bed.lab.run_command(&[&bed.vm]));
+    let pid = run.pid();
+    std::thread::sleep(moment);
+    run.signal(signal);
+    let ended = run.wait_for(Duration::from_secs(10));
+    // The guard sets the guest free, ends the job, and then gives the lock back.
+    wait_for_guard(&bed.lab, &bed.vm);
+    assert_free(bed, &when);
+    let points = bed.vm.checkpoints().len();
+    if signal == Signal::TERM && (ended.level() != "none" || bed.history.len() < points) {
+        // Too late to stop it: the point was complete.
+        assert_eq!(ended.level(), format!("incremental {}", bed.history.len()), "{when}: {ended:#?}");
+    }
+    bed.change();
+    let next = bed.lab.run_well(&bed.vm);
+    println!("{when}: {:?}, then {}", ended.status, next.level());
+    if next.level() == format!("incremental {}", bed.history.len() + 1) {
+        // The run had come to its end: its point is there.
+        bed.history.push(at_snapshot);
+    }
+    assert_eq!(next.level(), format!("incremental {}", bed.history.len()), "{when}: {next:#?}");
+    bed.history.note(&bed.lab, &bed.vm);
+    bed.history.assert_newest(&bed.lab, &bed.chain_dir(), 2);
+    assert_eq!(bed.vm.checkpoints().len(), bed.history.len(), "{when}");
+    assert_free(bed, &when);
+    bed.assert_tidy(&when);
+    assert_eq!(sockets_of(pid), Vec::<std::path::PathBuf>::new(), "{when}");
+}
+
+/// The guest runs and no job is left.
+#[track_caller]
+fn assert_free(bed: &CrashBed, when: &str) {
+    assert_eq!((bed.vm.state().as_str(), bed.vm.backup_job()), ("running", None), "{when}");
+}
