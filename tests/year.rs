@@ -98,6 +98,7 @@ impl Recorded {
                 has_bitmap: true,
                 size_in_chain: Some(1),
                 raw_in_chain: false,
+                put_back: false,
             }],
             offline: OfflineSeen::Changed,
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 pub const FAIL_POINTS: &[&str] = &[
     "journal-written",
     "checkpoints-dropped",
+    "witness-created",
     "held",
     "begun",
     "released",

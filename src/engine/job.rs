@@ -119,6 +119,7 @@ impl<'a> JobPlan<'a> {
             scratch: scratch.chain(sockets).collect(),
             checkpoint: Some(point.name.to_string()),
             images: streams.map(|(disk, _)| disk.image.clone()).collect(),
+            witnesses: vec![],
             stop: Stop::None,
             stage: Stage::Copying {
                 partial: partial.chain(point::partial_names(vm, observed, point)).collect(),

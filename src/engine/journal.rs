@@ -76,6 +76,9 @@ pub struct Journal {
     pub checkpoint: Option<String>,
     /// Images the checkpoint has bitmaps in.
     pub images: Vec<PathBuf>,
+    /// Witnesses that the run adds or removes, by way of a checkpoint of that name.
+    #[serde(default)]
+    pub witnesses: Vec<String>,
     /// How the guest is kept still.
     pub stop: Stop,
     /// How far the run came.
@@ -208,6 +211,7 @@ mod tests {
             scratch: vec![],
             checkpoint: Some("virtnbdbackup.0".into()),
             images: vec![],
+            witnesses: vec![],
             stop: Stop::Paused,
             stage: Stage::Copying { partial: vec!["vda.full.data.partial".into()] },
         }

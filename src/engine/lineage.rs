@@ -12,7 +12,7 @@ use roxmltree::Document;
 use vmstream::chain::CheckpointName;
 
 use super::observe::ReadableDisk;
-use super::{BackupError, VmTarget, bitmap, xml};
+use super::{BackupError, VmTarget, bitmap, witness, xml};
 use crate::libvirt::CheckpointInfo;
 use crate::policy::{CheckpointSeen, Origin};
 use crate::state::Mark;
@@ -27,6 +27,8 @@ pub(super) struct Lineage {
     pub(super) parent: Option<CheckpointInfo>,
     /// libvirt has it.
     pub(super) parent_known: bool,
+    /// The chain's id, if its images bear a witness.
+    pub(super) chain_id: Option<String>,
     /// The chain's, oldest first, that libvirt does not have and the folder does.
     forgotten: Vec<String>,
 }
@@ -65,10 +67,24 @@ impl Lineage {
             Some(last) => kept(last),
             None => None,
         };
+        // The last is virtnbdbackup's where that went on with the chain.
+        let of_parent = parent.as_ref().and_then(|parent| witness::chain_of(&parent.xml));
+        let of_first = || witness::chain_of(&kept(&points.first()?.to_string())?.xml);
+        let chain_id = of_parent.or_else(of_first);
         let names = points.iter().map(ToString::to_string);
         let forgotten =
             names.filter(|name| known.iter().all(|c| c.name != *name) && file(name).exists()).collect();
-        Self { seen, lost_xml, parent, parent_known, forgotten }
+        Self { seen, lost_xml, parent, parent_known, chain_id, forgotten }
+    }
+
+    /// Whether an image that keeps these bitmaps comes from elsewhere than the chain, whose last checkpoint's name it has.
+    ///
+    /// QEMU wrote that bitmap when it closed the image, and the witness, which is older, with it. Where it did not, both
+    /// are in its memory: then the image is the one that the chain went on with.
+    pub(super) fn is_put_back(&self, kept: &[String]) -> bool {
+        let has = |name: &String| kept.contains(name);
+        let named_alike = self.parent.as_ref().is_some_and(|parent| has(&parent.name));
+        named_alike && self.chain_id.as_deref().is_some_and(|id| !has(&witness::bitmap_name(id)))
     }
 
     /// The disks for which the chain's last checkpoint has a bitmap.

@@ -25,8 +25,9 @@ use super::point::{self, PointIdentity};
 use super::publish::{self, PointFiles};
 use super::report::Report;
 use super::watch::Watch;
+use super::xml::Owner;
 use super::{
-    BackupError, Engine, VmTarget, bitmap, contained, hold, recover, scratch, shut_down, space, xml,
+    BackupError, Engine, VmTarget, bitmap, contained, hold, recover, scratch, shut_down, space, witness, xml,
 };
 use crate::guest::Guest;
 use crate::libvirt::{Domain, DomainState};
@@ -116,9 +117,12 @@ impl Live<'_> {
         if self.vm.domain.has_job()? {
             return Err(BackupError::JobRunning { domain: self.vm.domain.name().to_owned() });
         }
+        let earlier = witness::earlier(self)?;
         self.drop_checkpoints(point, report)?;
         fail_points.at("checkpoints-dropped");
-        let thaw_again = self.begin_job(point, plan, &mut identity, owned, report)?;
+        let chain = witness::settle(self, plan, earlier, owned, report)?;
+        let owner = Owner { run: owned.journal().id.clone(), chain };
+        let thaw_again = self.begin_job(point, plan, &owner, &mut identity, owned, report)?;
         fail_points.at("released");
         let copied = match self.copy_disks(point, plan, owned) {
             Ok(copied) => copied,
@@ -183,6 +187,7 @@ impl Live<'_> {
         &self,
         point: &PointIdentity,
         plan: &JobPlan<'_>,
+        owner: &Owner,
         identity: &mut Identity,
         owned: &mut Owned<'_>,
         report: &mut Report,
@@ -191,7 +196,7 @@ impl Live<'_> {
         let disks = plan.job_disks(owned.journal());
         let parent = point.parent.map(|p| p.to_string());
         let job_xml = xml::backup(&owned.journal().socket, parent.as_deref(), &disks);
-        let checkpoint_xml = xml::checkpoint(&point.name.to_string(), &owned.journal().id, &disks);
+        let checkpoint_xml = xml::checkpoint(&point.name.to_string(), owner, &disks);
         let journal = owned.journal().clone();
         let begin = || {
             self.engine.fail_points.at("held");

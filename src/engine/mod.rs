@@ -37,6 +37,7 @@ pub mod settings;
 mod shut_down;
 pub mod space;
 pub mod watch;
+mod witness;
 pub mod xml;
 
 use std::path::PathBuf;

@@ -19,6 +19,7 @@ use super::image_state::{self, Now};
 use super::lineage::Lineage;
 use super::qemu_img::{self, ImageInfo};
 use super::settings::EngineSettings;
+use super::xml::Owner;
 use super::{BackupError, VmTarget, joined, xml};
 use crate::libvirt::{ErrorKind, LibvirtError};
 use crate::policy::{Broken, ChainSeen, DiskSeen, OfflineSeen, Seen};
@@ -53,6 +54,8 @@ pub(super) struct Observed {
     pub(super) disks: Vec<ReadableDisk>,
     pub(super) skipped: Vec<Skipped>,
     pub(super) set: Option<BackupSet>,
+    /// The chain's id, if its images bear a witness.
+    pub(super) chain_id: Option<String>,
 }
 
 /// Looks at the domain, its checkpoints, its images and its chain directory.
@@ -92,6 +95,7 @@ pub(super) fn observe(
                     Some(PointDisk::Raw(_)) | None => None,
                 },
                 raw_in_chain: matches!(in_chain, Some(PointDisk::Raw(_))),
+                put_back: with_bitmap.contains(&d.target) && history.lineage.is_put_back(&d.info.bitmaps),
             }
         })
         .collect();
@@ -122,7 +126,7 @@ pub(super) fn observe(
         disks: seen_disks,
         offline,
     };
-    Ok(Observed { seen, facts, config_xml, disks, skipped, set })
+    Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id: lineage.chain_id })
 }
 
 /// What earlier backups left: on disk, and in libvirt.
@@ -143,7 +147,7 @@ impl History {
         let (set, mut chain) = chain_seen(&vm.chain_dir, vm.domain.uuid(), suffix)?;
         let mut known = vm.domain.checkpoints()?;
         if let Some(id) = unfinished {
-            known.retain(|checkpoint| !checkpoint.xml.contains(&xml::description(id)));
+            known.retain(|checkpoint| Owner::of(&checkpoint.xml).is_none_or(|owner| owner.run != id));
         }
         let state = StateDir::of(vm.vm_dir.parent().unwrap_or(&vm.vm_dir));
         let removed = RemovedCheckpoints::of(&state, &vm.folder).read();

@@ -79,6 +79,7 @@ impl Offline<'_> {
             scratch: disks.iter().map(|disk| nbd_socket(&socket, &disk.target)).collect(),
             checkpoint: None,
             images: vec![],
+            witnesses: vec![],
             stop: Stop::None,
             stage: Stage::Copying { partial: names.iter().map(|n| publish::partial_name(n)).collect() },
             socket,

@@ -48,6 +48,12 @@ impl<'a> Owned<'a> {
         self.keep()
     }
 
+    /// Says which witnesses are about to be added or removed.
+    pub(super) fn set_witnesses(&mut self, witnesses: Vec<String>) -> Result<(), BackupError> {
+        self.journal.witnesses = witnesses;
+        self.keep()
+    }
+
     /// Says how far the run came.
     pub(super) fn set_stage(&mut self, stage: Stage) -> Result<(), BackupError> {
         self.journal.stage = stage;

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::journal::{ArchiveMove, Journal, Stage, Stop};
-use super::{publish, qemu_img};
+use super::xml::Owner;
+use super::{publish, qemu_img, witness};
 use crate::guest::{Agent, FreezeStatus};
 use crate::identity;
 use crate::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
@@ -73,6 +74,8 @@ pub fn undo(journal: &Journal, host: &Host) -> Recovered {
             undo_files(journal, &mut recovered);
             if !recovered.committed {
                 drop_checkpoint(&domain, journal, &mut recovered);
+                let what = "took back marks in the images".to_owned();
+                recovered.note(what, witness::undo(&domain, journal));
             }
         }
         // The domain was undefined meanwhile; its checkpoint went with it.
@@ -188,12 +191,12 @@ pub(super) fn has_job(domain: &Domain, journal: &Journal) -> Result<bool, Libvir
 /// Deletes the checkpoint of the run, if the checkpoint of that name is the one the run made.
 fn drop_checkpoint(domain: &Domain, journal: &Journal, recovered: &mut Recovered) {
     let Some(name) = &journal.checkpoint else { return };
-    let mark = super::xml::description(&journal.id);
     let known = match domain.checkpoints() {
         Ok(known) => known,
         Err(e) => return recovered.failed.push(e.to_string()),
     };
-    if known.iter().any(|c| &c.name == name && c.xml.contains(&mark)) {
+    let is_of_run = |xml: &str| Owner::of(xml).is_some_and(|owner| owner.run == journal.id);
+    if known.iter().any(|c| &c.name == name && is_of_run(&c.xml)) {
         let what = format!("deleted unfinished checkpoint {name}");
         recovered.note(what, delete_checkpoint(domain, name, &journal.images).map(|()| true));
     }
@@ -232,7 +235,7 @@ pub(super) fn delete_checkpoint(
 }
 
 /// One of the checkpoint's bitmaps is missing or broken, so libvirt deletes none of them.
-fn is_bitmap_missing(error: &LibvirtError) -> bool {
+pub(super) fn is_bitmap_missing(error: &LibvirtError) -> bool {
     error.kind == ErrorKind::CheckpointInconsistent || error.message.contains("not found in backing chain")
 }
 

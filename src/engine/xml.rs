@@ -1,6 +1,7 @@
 //! The XML of backup jobs and checkpoints: what we send to libvirt, and what we read of what it sends.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use roxmltree::Document;
@@ -71,12 +72,53 @@ pub fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[JobDisk])
     xml + "  </disks>\n</domainbackup>\n"
 }
 
-/// `<domaincheckpoint>`. The description carries the run's id, by which its owner knows it again.
-pub fn checkpoint(name: &str, run_id: &str, disks: &[JobDisk]) -> String {
-    let mut xml = format!(
-        "<domaincheckpoint>\n  <name>{}</name>\n  {}\n  <disks>\n",
+/// Whose a checkpoint is, as its description says: `vmbackup RUN`, or `vmbackup RUN chain CHAIN`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The run that made it, as its journal calls it.
+    pub run: String,
+    /// The run that began its chain, where the chain's images bear the witness of that name.
+    pub chain: Option<String>,
+}
+
+impl Owner {
+    /// `None` for a checkpoint of another program, or what is no XML.
+    pub fn of(checkpoint_xml: &str) -> Option<Self> {
+        let text = text_of(checkpoint_xml, &["description"])?;
+        let mut words = text.strip_prefix("vmbackup ")?.split(' ');
+        let run = words.next()?.to_owned();
+        let chain = (words.next() == Some("chain")).then(|| words.next().map(str::to_owned)).flatten();
+        Some(Self { run, chain })
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vmbackup {}", self.run)?;
+        self.chain.iter().try_for_each(|chain| write!(f, " chain {chain}"))
+    }
+}
+
+/// A checkpoint that is wanted for its bitmaps alone, on these disks. As it stands it can be created, and given back to
+/// libvirt, which asks for a time then.
+pub fn bitmaps_alone(name: &str, run_id: &str, targets: &[&str]) -> String {
+    let owner = Owner { run: run_id.to_owned(), chain: None };
+    let disk = |target: &&str| format!("    <disk name='{}' checkpoint='bitmap'/>\n", escape(target));
+    format!(
+        "<domaincheckpoint>\n  <name>{}</name>\n  <description>{}</description>\n  <creationTime>1</creationTime>\n  \
+         <disks>\n{}  </disks>\n</domaincheckpoint>\n",
         escape(name),
-        description(run_id)
+        escape(&owner.to_string()),
+        targets.iter().map(disk).collect::<String>()
+    )
+}
+
+/// `<domaincheckpoint>`.
+pub fn checkpoint(name: &str, owner: &Owner, disks: &[JobDisk]) -> String {
+    let mut xml = format!(
+        "<domaincheckpoint>\n  <name>{}</name>\n  <description>{}</description>\n  <disks>\n",
+        escape(name),
+        escape(&owner.to_string())
     );
     for disk in disks {
         let (target, with) = match disk {
@@ -86,11 +128,6 @@ pub fn checkpoint(name: &str, run_id: &str, disks: &[JobDisk]) -> String {
         xml += &format!("    <disk name='{}' checkpoint='{with}'/>\n", escape(target));
     }
     xml + "  </disks>\n</domaincheckpoint>\n"
-}
-
-/// The description element of a run's checkpoint.
-pub fn description(run_id: &str) -> String {
-    format!("<description>vmbackup {run_id}</description>")
 }
 
 /// `<creationTime>` of a checkpoint: seconds since 1970, as text. `None` when there is none, or no XML.
@@ -186,7 +223,7 @@ mod tests {
         assert_eq!(backup("/var/tmp/s".as_ref(), Some("virtnbdbackup.0"), &disks), want);
         let want = "<domaincheckpoint>
   <name>virtnbdbackup.1</name>
-  <description>vmbackup 7-8</description>
+  <description>vmbackup 7-8 chain 5-6</description>
   <disks>
     <disk name='vda' checkpoint='bitmap'/>
     <disk name='vdb' checkpoint='no'/>
@@ -194,6 +231,28 @@ mod tests {
   </disks>
 </domaincheckpoint>
 ";
-        assert_eq!(checkpoint("virtnbdbackup.1", "7-8", &disks), want);
+        let owner = Owner { run: "7-8".into(), chain: Some("5-6".into()) };
+        assert_eq!(checkpoint("virtnbdbackup.1", &owner, &disks), want);
+    }
+
+    #[test]
+    fn a_checkpoint_tells_whose_it_is() {
+        let of = |run: &str, chain: Option<&str>| {
+            Some(Owner { run: run.to_owned(), chain: chain.map(str::to_owned) })
+        };
+        let cases = [
+            ("vmbackup 7-8 chain 5-6", of("7-8", Some("5-6"))),
+            ("vmbackup 7-8", of("7-8", None)),
+            ("vmbackup 7-8 chain", of("7-8", None)),
+            ("Backup via virtnbdbackup", None),
+        ];
+        for (text, want) in cases {
+            let inside = "<domain><description>vmbackup 1-2 chain 1-2</description></domain>";
+            let xml =
+                format!("<domaincheckpoint><description>{text}</description>{inside}</domaincheckpoint>");
+            assert_eq!(Owner::of(&xml), want, "{text}");
+        }
+        assert_eq!(Owner::of("<domaincheckpoint/>"), None);
+        assert_eq!(Owner::of(&bitmaps_alone("x", "7-8", &["vda"])), of("7-8", None));
     }
 }

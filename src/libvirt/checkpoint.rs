@@ -104,6 +104,24 @@ impl Domain {
         })
     }
 
+    /// Creates a checkpoint, and its bitmaps for all of its disks at once. Needs a live QEMU process.
+    ///
+    /// # Errors
+    /// On [`super::ErrorKind::ConnectionLost`] it may be there.
+    pub fn create_checkpoint(&self, checkpoint: &CheckpointInfo) -> Result<(), LibvirtError> {
+        let xml = c_string(&checkpoint.xml);
+        self.with_once(&format!("create checkpoint {}", checkpoint.name), |domain| {
+            // SAFETY: domain reference and string outlive the call; the result is freed by `Handle`.
+            let raw = unsafe { sys::virDomainCheckpointCreateXML(domain.as_ptr(), xml.as_ptr(), 0) };
+            if raw.is_null() {
+                Err(virt::error::Error::last_error())
+            } else {
+                drop(Handle(raw));
+                Ok(())
+            }
+        })
+    }
+
     /// Deletes one checkpoint. No other checkpoint loses anything: each one's bitmaps record on their own.
     pub fn delete_checkpoint(&self, name: &str, how: CheckpointDelete) -> Result<(), LibvirtError> {
         let flags = match how {

@@ -9,6 +9,7 @@
 //! | runs | chain without the XML of a checkpoint | the checkpoint, beside others of the chain | the XML is written; incremental |
 //! | runs | chain | last checkpoint gone, those of a newer chain there | full, chain archived |
 //! | runs | chain | last checkpoint or bitmap gone, or the chain's list damaged | full, chain archived; refused when recovery is off |
+//! | runs | chain | bitmaps sound, but an image without the chain's witness | as the row above |
 //! | runs | chain with a stream missing or damaged | any of ours | full, chain archived |
 //! | runs | chain, of zstd streams where others are asked for, or the reverse | any of ours | full, chain archived |
 //! | runs | chain, a disk was resized or converted, or no disk goes on | any of ours | full, chain archived |
@@ -78,7 +79,7 @@ fn refuse(refusal: Refusal, why: Why) -> Plan {
 /// bring nothing back.
 fn is_corruption(why: &Why, seen: &Seen) -> bool {
     match why {
-        Why::CheckpointLost(_) | Why::BitmapLost(_) => true,
+        Why::CheckpointLost(_) | Why::BitmapLost(_) | Why::DiskPutBack(_) => true,
         Why::ChainBroken(_) => matches!(seen.chain.broken, Some(Broken::List(_))),
         _ => false,
     }
@@ -107,6 +108,9 @@ fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
     }
     if let Some(message) = &seen.bitmap_fault {
         return Err(Why::BitmapLost(message.clone()));
+    }
+    if let Some(disk) = seen.disks.iter().find(|d| d.put_back) {
+        return Err(Why::DiskPutBack(disk.target.clone()));
     }
     if chain.has_other_suffix {
         return Err(Why::OtherCompression);

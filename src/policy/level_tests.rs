@@ -30,6 +30,7 @@ fn disk(target: &str) -> DiskSeen {
         has_bitmap: true,
         size_in_chain: Some(10),
         raw_in_chain: false,
+        put_back: false,
     }
 }
 
@@ -159,9 +160,11 @@ fn damage_is_repaired_unless_that_is_switched_off() {
     let bitmap = |s: &mut Seen| s.bitmap_fault = Some("x".into());
     let broken = Why::ChainBroken("x".into());
     // (case, change, why, checkpoints left, whether the setting has a say)
-    let cases: [(&str, Change, Why, usize, bool); 4] = [
+    let put_back = |s: &mut Seen| s.disks[0].put_back = true;
+    let cases: [(&str, Change, Why, usize, bool); 5] = [
         ("checkpoint lost", lost, Why::CheckpointLost(cp(1).to_string()), 1, true),
         ("bitmap lost", bitmap, Why::BitmapLost("x".into()), 2, true),
+        ("image put back", put_back, Why::DiskPutBack("vda".into()), 2, true),
         ("list damaged", list, broken.clone(), 2, true),
         ("data lost", data, broken, 2, false),
     ];

@@ -35,6 +35,9 @@ pub enum Why {
     CheckpointLost(String),
     /// The checkpoint is there, its bitmaps are not usable.
     BitmapLost(String),
+    /// The image of this disk is not the one that the chain went on with. Its bitmap, which has the name of the chain's
+    /// last checkpoint, is that of an earlier chain.
+    DiskPutBack(String),
     /// The chain on disk cannot be continued.
     ChainBroken(String),
     /// zstd was chosen, or given up, since the chain began. Old readers cannot see zstd streams: of a mixed chain they
@@ -70,6 +73,12 @@ impl fmt::Display for Why {
             Self::AfterCopy => write!(f, "the last backup is a copy made while the VM was shut off"),
             Self::CheckpointLost(name) => write!(f, "libvirt no longer has checkpoint {name}"),
             Self::BitmapLost(message) => write!(f, "a dirty bitmap is lost ({message})"),
+            Self::DiskPutBack(target) => {
+                write!(
+                    f,
+                    "the image of disk {target} is not the chain's: it was put back from an earlier time"
+                )
+            }
             Self::ChainBroken(message) => write!(f, "the chain cannot be continued: {message}"),
             Self::OtherCompression => {
                 write!(f, "COMPRESSION was changed from or to zstd, and a chain holds no mixture")

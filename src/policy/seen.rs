@@ -69,6 +69,8 @@ pub struct DiskSeen {
     pub size_in_chain: Option<u64>,
     /// The chain has it as a raw image, from before it was converted.
     pub raw_in_chain: bool,
+    /// Its image is another than the chain went on with, though it keeps a bitmap of the last checkpoint's name.
+    pub put_back: bool,
 }
 
 /// What the images of a domain that is shut off tell.

@@ -41,6 +41,8 @@ pub(crate) fn checkpoint_round_trip(input: &[u8]) {
         |text: String| text.replace(|c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'), "_");
     let name = plain(input.text());
     let id = format!("{}-{}", input.byte(), input.byte());
+    let chain = (input.byte() % 2 == 0).then(|| format!("{}-0", input.byte()));
+    let owner = xml::Owner { run: id, chain };
     let (mut disks, mut want) = (Vec::new(), std::collections::BTreeSet::new());
     while !input.is_empty() && disks.len() < 32 {
         let target = plain(input.text());
@@ -55,9 +57,9 @@ pub(crate) fn checkpoint_round_trip(input: &[u8]) {
         }
         disks.push(JobDisk::Backup { target, scratch: plain(input.text()).into(), since, checkpoint });
     }
-    let text = xml::checkpoint(&name, &id, &disks);
+    let text = xml::checkpoint(&name, &owner, &disks);
     assert_eq!(xml::disks_with_bitmap(&text), want.into_iter().collect::<Vec<_>>(), "{text}");
-    assert!(text.contains(&xml::description(&id)));
+    assert_eq!(xml::Owner::of(&text), Some(owner));
     assert_eq!(xml::creation_time(&text), None);
     // The job's XML for the same disks is read by nobody here but libvirt; it must be XML.
     let job = xml::backup("/var/tmp/s".as_ref(), Some(&name), &disks);

@@ -1,0 +1,240 @@
+//! Images that change underneath a chain: put back from an earlier time, snapshotted, moved.
+
+mod lab;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lab::{Bed, DiskSpec, Lab, Vm, must, output_of, text, virsh};
+use serde_json::Value;
+
+const NOVEMBER: Option<&str> = Some("2026-11-03T02:00:00Z");
+const DECEMBER: Option<&str> = Some("2026-12-03T02:00:00Z");
+
+/// The image of a disk, and what it holds, as they were while the VM was off.
+struct Aside(Vec<(PathBuf, PathBuf)>);
+
+impl Aside {
+    /// Switches the VM off for it, and on again. `name` is for the copies.
+    fn set(vm: &Vm, target: &str, name: &str) -> Self {
+        vm.destroy();
+        let files = [vm.disk_path(target), vm.shadow(target).path().to_owned()];
+        let copies = files.map(|file| (PathBuf::from(format!("{}.{name}", file.display())), file));
+        copies.iter().for_each(|(copy, file)| copy_over(file, copy));
+        vm.start();
+        Self(copies.into())
+    }
+
+    /// Puts the image back while the VM is off, as a person would who wants the earlier state.
+    fn put_back(&self, vm: &Vm) {
+        vm.destroy();
+        self.0.iter().for_each(|(copy, file)| copy_over(copy, file));
+        vm.start();
+    }
+}
+
+/// Copies a file into another, which stays the file that it is.
+fn copy_over(from: &Path, to: &Path) {
+    must(Command::new("cp").arg(from).arg(to));
+}
+
+/// The bitmaps that the image of a VM keeps that is off.
+fn bitmaps(image: &Path) -> Vec<String> {
+    let info = must(Command::new("qemu-img").args(["info", "--output=json"]).arg(image));
+    let info: Value = serde_json::from_str(&info).expect("JSON");
+    let all = info["format-specific"]["data"]["bitmaps"].as_array().cloned().unwrap_or_default();
+    let mut names: Vec<_> = all.iter().filter_map(|b| b["name"].as_str().map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+/// The names of the points' bitmaps, and how many witnesses there are.
+fn points_and_witnesses(image: &Path) -> (Vec<String>, usize) {
+    let (points, witnesses): (Vec<_>, Vec<_>) =
+        bitmaps(image).into_iter().partition(|name| name.starts_with("virtnbdbackup."));
+    (points, witnesses.iter().filter(|name| name.starts_with("vmbackup-chain-")).count())
+}
+
+#[test]
+fn an_image_put_back_from_an_earlier_chain_is_noticed_and_one_of_the_same_chain_is_right() {
+    let lab = Lab::new("put_back");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.now = NOVEMBER;
+    bed.run("November", "full", "first backup");
+    for number in 1..4 {
+        bed.run("November", &format!("incremental {number}"), "continues");
+    }
+    bed.change();
+    let earlier = Aside::set(&bed.vm, "vda", "earlier");
+    bed.now = DECEMBER;
+    bed.run("December", "full", "a new period begins");
+    bed.run("December", "incremental 1", "continues");
+    bed.run("restarted", "incremental 2", "continues");
+    bed.change();
+    let same = Aside::set(&bed.vm, "vda", "same");
+    bed.change();
+    same.put_back(&bed.vm);
+    bed.run("put back from the same chain", "incremental 3", "continues");
+    bed.assert_points("the same chain", &bed.dir(), &bed.points);
+
+    // It keeps bitmaps virtnbdbackup.0 to 3 of November's chain.
+    let before = std::mem::take(&mut bed.points);
+    earlier.put_back(&bed.vm);
+    lab.configure(&[("ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION", "no")]);
+    let why = "the image of disk vda is not the chain's: it was put back from an earlier time";
+    let error = bed.plan()["error"].as_str().unwrap_or_default().to_owned();
+    for words in [why, "ENABLE_AUTO_RECOVERY"] {
+        assert!(error.contains(words), "{words:?} is not in {error:?}");
+    }
+    lab.configure(&[]);
+    let ended = bed.run("put back from November", "full", why);
+    assert!(ended.log.contains(why), "{}", ended.log);
+    bed.assert_points("archived", Path::new(&ended.report("archived_to")), &before);
+    let archived = "SELECT archive_reason FROM chain_events WHERE event_type = 'chain_archived'";
+    assert_eq!(lab.ask(archived), ["disk_replaced"]);
+    bed.run("and on", "incremental 1", "continues");
+    bed.assert_points("the new chain", &bed.dir(), &bed.points);
+    bed.vm.destroy();
+    for target in bed.vm.targets() {
+        let own = ["virtnbdbackup.0", "virtnbdbackup.1"].map(str::to_owned).to_vec();
+        assert_eq!(points_and_witnesses(&bed.vm.disk_path(target)), (own, 1), "{target}");
+    }
+}
+
+#[test]
+fn a_disk_that_was_added_is_watched_over_too() {
+    let lab = Lab::new("put_back_added");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.now = NOVEMBER;
+    bed.run("November", "full", "first backup");
+    bed.vm.attach_disk(&DiskSpec::new("vdc", 1 << 20));
+    bed.run("added", "incremental 1", "continues");
+    let earlier = Aside::set(&bed.vm, "vdc", "earlier");
+    bed.run("restarted", "incremental 2", "continues");
+    bed.assert_points("with the added disk", &bed.dir(), &bed.points);
+    bed.now = DECEMBER;
+    bed.run("December", "full", "a new period begins");
+    bed.run("December", "incremental 1", "continues");
+    earlier.put_back(&bed.vm);
+    bed.run("put back", "full", "the image of disk vdc is not the chain's");
+    bed.assert_points("begun anew", &bed.dir(), &bed.points);
+}
+
+/// Whether libvirt says of a VM that somebody reached past it.
+fn is_tainted(vm: &Vm) -> bool {
+    virsh(&["dominfo", vm.name()]).contains("tainted")
+}
+
+#[test]
+fn chains_begin_and_end_without_tainting_the_vm() {
+    let lab = Lab::new("untainted");
+    lab.configure(&[]);
+    let vm = lab.paused_vm("clean", &[DiskSpec::new("vda", 1 << 20)]);
+    let runs = [
+        (NOVEMBER, "full"),
+        (NOVEMBER, "incremental 1"),
+        (DECEMBER, "full"),
+        (DECEMBER, "incremental 1"),
+        (NOVEMBER, "incremental 2"),
+    ];
+    for (now, level) in runs {
+        let ended = lab.run_at(now.expect("a time"), &[&vm]);
+        assert_eq!(ended.level(), level, "{ended:#?}");
+        assert!(!is_tainted(&vm), "by {level}");
+    }
+    vm.write("vda", 0, 512, 1).expect("a write");
+    assert!(is_tainted(&vm), "this is what it would look like");
+    // December's chain went on: the clock was set back.
+    vm.destroy();
+    let own: Vec<_> = (0..3).map(|n| format!("virtnbdbackup.{n}")).collect();
+    assert_eq!(points_and_witnesses(&vm.disk_path("vda")), (own, 1));
+}
+
+#[test]
+fn an_external_snapshot_comes_and_goes_and_the_chain_is_right() {
+    let lab = Lab::new("external_snapshot");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    bed.change();
+    let name = bed.vm.name().to_owned();
+    virsh(&["snapshot-create-as", &name, "one", "--disk-only", "--no-metadata"]);
+    bed.run("on the overlay", "incremental 1", "continues");
+    bed.vm.destroy();
+    bed.vm.start();
+    bed.run("restarted on the overlay", "incremental 2", "continues");
+    for target in ["vda", "vdb"] {
+        virsh(&["blockcommit", &name, target, "--active", "--pivot", "--wait"]);
+    }
+    bed.run("committed", "incremental 3", "continues");
+    bed.vm.destroy();
+    bed.vm.start();
+    bed.run("restarted", "incremental 4", "continues");
+    bed.assert_points("in the end", &bed.dir(), &bed.points);
+}
+
+#[test]
+fn an_external_snapshot_that_is_reverted_costs_a_full() {
+    let lab = Lab::new("external_revert");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    bed.change();
+    let name = bed.vm.name().to_owned();
+    let shadows: BTreeMap<String, _> = lab::History::disks(&lab, &bed.vm);
+    virsh(&["snapshot-create-as", &name, "one", "--disk-only"]);
+    bed.run("on the overlay", "incremental 1", "continues");
+    let before = std::mem::take(&mut bed.points);
+    virsh(&["snapshot-revert", &name, "one"]);
+    for (target, shadow) in &shadows {
+        copy_over(shadow.path(), bed.vm.shadow(target).path());
+    }
+    if bed.vm.state() != "running" {
+        bed.vm.start();
+    }
+    let ended = bed.run("reverted", "full", "a dirty bitmap is lost");
+    bed.assert_points("archived", Path::new(&ended.report("archived_to")), &before);
+    bed.run("and on", "incremental 1", "continues");
+    bed.assert_points("begun anew", &bed.dir(), &bed.points);
+}
+
+#[test]
+fn qemu_reverts_to_no_internal_snapshot_while_there_is_a_chain() {
+    let lab = Lab::new("internal_snapshot");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    let name = bed.vm.name().to_owned();
+    bed.vm.destroy();
+    virsh(&["snapshot-create-as", &name, "one"]);
+    bed.vm.start();
+    bed.run("after the snapshot", "incremental 1", "continues");
+    bed.vm.destroy();
+    let of_qemu =
+        output_of(Command::new("qemu-img").args(["snapshot", "-a", "one"]).arg(bed.vm.disk_path("vda")));
+    assert!(text(&of_qemu).contains("Device has active dirty bitmaps"), "{}", text(&of_qemu));
+    let of_libvirt =
+        output_of(Command::new("virsh").args(["-c", "qemu:///system", "snapshot-revert", &name, "one"]));
+    assert!(!of_libvirt.status.success(), "{}", text(&of_libvirt));
+    bed.vm.start();
+    bed.run("nothing was reverted", "incremental 2", "continues");
+    bed.assert_points("in the end", &bed.dir(), &bed.points);
+    // Somebody removes the bitmaps so that it can be reverted.
+    bed.vm.destroy();
+    let before = std::mem::take(&mut bed.points);
+    for target in bed.vm.targets() {
+        let image = bed.vm.disk_path(target);
+        for bitmap in bitmaps(&image) {
+            must(Command::new("qemu-img").args(["bitmap", "--remove"]).arg(&image).arg(bitmap));
+        }
+        must(Command::new("qemu-img").args(["snapshot", "-a", "one"]).arg(&image));
+        copy_over(before[0][target].path(), bed.vm.shadow(target).path());
+    }
+    bed.vm.start();
+    let ended = bed.run("reverted", "full", "a dirty bitmap is lost");
+    bed.assert_points("archived", Path::new(&ended.report("archived_to")), &before);
+    bed.assert_points("begun anew", &bed.dir(), &bed.points);
+}
