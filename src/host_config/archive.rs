@@ -19,8 +19,8 @@ pub(super) const ABOUT: &str = "about.json";
 /// How it is used.
 pub(super) const RESTORE: &str = "RESTORE.md";
 
-/// Most bytes a version unpacks to: what it holds, and a header and padding for each entry.
-const MAX_UNPACKED: u64 = 4 * MAX_BYTES as u64;
+/// Most bytes a version unpacks to: what it holds, and headers and padding of each entry.
+const MAX_UNPACKED: u64 = 2 * MAX_BYTES as u64;
 
 /// Writes a version. `seconds` is the modification time of its entries, since 1970.
 pub(super) fn write(to: impl Write, entries: &BTreeMap<PathBuf, Entry>, seconds: u64) -> io::Result<()> {

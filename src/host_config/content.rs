@@ -11,6 +11,9 @@ const DEFINITIONS: &str = "libvirt";
 /// Most bytes of all files together; the definitions of thousands of VMs stay below.
 pub(super) const MAX_BYTES: usize = 64 << 20;
 
+/// Most entries.
+const MAX_ENTRIES: usize = 20_000;
+
 /// What one entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -32,7 +35,7 @@ pub(super) struct Entry {
 /// Something that is not in a version, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    /// Where it would be in the version; all that is below is missing too.
+    /// Where it would be in the version, for what may be there and was not read: all below is not known either.
     pub(super) place: PathBuf,
     /// In words, with what it is about.
     pub(super) why: String,
@@ -46,18 +49,29 @@ pub(super) struct Content {
     pub(super) entries: BTreeMap<PathBuf, Entry>,
     pub(super) left_out: Vec<LeftOut>,
     bytes: usize,
+    /// Something did not fit.
+    is_full: bool,
 }
 
 impl Content {
-    /// Takes an entry, unless there is no room for it.
+    /// Takes an entry. When there is no room for it, it and all that follow are left out.
     pub(super) fn add(&mut self, path: PathBuf, entry: Entry) {
-        if let Kind::File(content) = &entry.kind {
-            if self.bytes.saturating_add(content.len()) > MAX_BYTES {
-                let why = format!("{}: a version holds at most {} MiB", path.display(), MAX_BYTES >> 20);
-                return self.leave_out(path, why, true);
-            }
-            self.bytes += content.len();
+        let bytes = match &entry.kind {
+            Kind::File(content) => content.len(),
+            Kind::Folder | Kind::Link(_) => 0,
+        };
+        if self.is_full {
+            return;
         }
+        if self.entries.len() == MAX_ENTRIES || self.bytes + bytes > MAX_BYTES {
+            self.is_full = true;
+            let (path, all) = (path.display(), MAX_BYTES >> 20);
+            let why = format!(
+                "{path} and what follows: a version holds at most {MAX_ENTRIES} entries and {all} MiB"
+            );
+            return self.leave_out(PathBuf::from("full"), why, true);
+        }
+        self.bytes += bytes;
         self.entries.insert(path, entry);
     }
 
@@ -181,7 +195,13 @@ mod tests {
         content.add("a".into(), ours(vec![0; MAX_BYTES - 1]));
         content.add("b".into(), ours(vec![0; 2]));
         content.add("c".into(), ours(vec![0]));
-        assert_eq!(paths(&content), ["a", "c"]);
-        assert!(content.left_out[0].is_trouble && content.left_out[0].place == Path::new("b"));
+        assert_eq!(paths(&content), ["a"]);
+        let mut many = Content::default();
+        (0..MAX_ENTRIES + 2).for_each(|number| many.add(number.to_string().into(), ours(vec![])));
+        assert_eq!(many.entries.len(), MAX_ENTRIES);
+        for content in [content, many] {
+            assert!(content.left_out.len() == 1 && content.left_out[0].is_trouble);
+            assert_eq!(content.differences(&content.entries), Vec::<PathBuf>::new());
+        }
     }
 }
