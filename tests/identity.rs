@@ -169,3 +169,64 @@ fn the_definition_and_what_libvirt_would_lose_are_kept() {
         assert!(facts[xml].as_str().is_some_and(|xml| xml.contains("<domain")), "{xml}");
     }
 }
+
+#[test]
+fn keys_that_older_programs_left_to_the_group_are_roots_alone() {
+    let lab = Lab::new("old_keys");
+    lab.configure(&[]);
+    must(Command::new("chmod").arg("o+x").arg(lab.path()));
+    let vm = lab.paused_vm("vm", &[DiskSpec::new("vda", MIB)]);
+    lab.run_well(&vm);
+    // What the Bash program and virtnbdbackup leave: also of a VM that is gone, also in its archives.
+    let old = lab.backup_path().join("gold1/202611");
+    let tar = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vmbackup-0.5.3-lz4.tar");
+    must(Command::new("tar").arg("xf").arg(tar).arg("-C").arg(lab.backup_path()));
+    let archive = old.join(".archives/chain-2026-11-01");
+    let host = lab.backup_path().join("__HOST_CONFIG__/202601");
+    let chain = lab.chain_dir(&vm);
+    let mut keys = vec![host.join("libvirt_qemu_config_202601_FIRST.tar.gz")];
+    for folder in [&old, &archive, &chain] {
+        for name in [STATE, "BACKUP_METADATA.txt", "bitlocker-recovery-keys.txt"] {
+            keys.push(folder.join("tpm-state").join(name));
+        }
+        keys.push(folder.join("bitlocker.recovery.key.C:.virtnbdbackup.0"));
+    }
+    for key in &keys {
+        fs::create_dir_all(key.parent().expect("a folder")).expect("the lab has room");
+        fs::write(key, "key").expect("the lab has room");
+    }
+    let osinfo = chain.join("osinfo.virtnbdbackup.0");
+    fs::write(&osinfo, "no key").expect("the lab has room");
+    let outside = lab.path().join("outside");
+    fs::write(&outside, "open").expect("the lab has room");
+    std::os::unix::fs::symlink(&outside, old.join("bitlocker.recovery.key.D:.virtnbdbackup.0"))
+        .expect("a link");
+    std::os::unix::fs::symlink(lab.path(), archive.join("tpm-state/elsewhere")).expect("a link");
+    must(Command::new("chgrp").args(["-R", "backup"]).arg(lab.backup_path()));
+    must(Command::new("chmod").args(["-R", "u=rwX,g=rX,o="]).arg(lab.backup_path()));
+    assert!(keys.iter().all(|key| group_can_read(key)), "as it was");
+
+    let ended = lab.run_well(&vm);
+    assert!(ended.log.contains("with keys could be read by others"), "{}", ended.log);
+    for key in &keys {
+        assert!(!group_can_read(key), "{}", key.display());
+        let about = fs::metadata(key).expect("it stays");
+        assert_eq!(
+            (about.uid(), about.gid(), about.permissions().mode() & 0o7777),
+            (0, 0, 0o600),
+            "{}",
+            key.display()
+        );
+        assert_eq!(fs::read_to_string(key).ok().as_deref(), Some("key"));
+    }
+    // Nothing but keys was closed, and nothing outside.
+    let about = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o7777;
+    assert_eq!((about(&outside), about(lab.path()) & 0o001), (0o644, 1));
+    for readable in
+        [&osinfo, &old.join("vda.full.data"), &old.join("gold1.cpt"), &chain.join("vda.full.data")]
+    {
+        assert!(group_can_read(readable), "{}", readable.display());
+    }
+    let ended = lab.run_well(&vm);
+    assert!(!ended.log.contains("with keys could be read by others"), "{}", ended.log);
+}

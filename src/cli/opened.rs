@@ -15,7 +15,7 @@ use crate::catalog::{
 use crate::clock::Clock;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::{SessionError, check_backup_path};
-use crate::state::{LockError, Ownership, SessionLock, StateDir, snapshot};
+use crate::state::{LockError, Ownership, SessionLock, StateDir, close_below, snapshot};
 
 /// The log of backups and replications.
 pub(super) const BACKUP_LOG: &str = "vmbackup.log";
@@ -189,6 +189,14 @@ fn head(log: &Log) {
 
 /// Puts the owner of the backup path and of its state folder in order. What cannot be done is said, and stops nothing.
 fn own(state: &StateDir, backup_path: &std::path::Path) -> Option<Ownership> {
+    let closed = close_below(backup_path);
+    if closed.changed > 0 {
+        tracing::info!(
+            "{} file(s) and folder(s) with keys could be read by others, and are root's alone now",
+            closed.changed
+        );
+    }
+    warn_of(closed.failed);
     let ownership = Ownership::of_host().map_err(|why| tracing::warn!("{why}")).ok()?;
     match ownership.bootstrap(backup_path) {
         Ok(None) => {}

@@ -5,10 +5,12 @@
 mod dir;
 mod lock;
 mod ownership;
+mod private;
 mod removed;
 pub mod snapshot;
 
 pub use dir::StateDir;
 pub use lock::{LockError, SessionLock, VmLock};
 pub use ownership::{Ownership, Swept};
+pub use private::close_below;
 pub use removed::{Mark, RemovedCheckpoints};

@@ -1,8 +1,7 @@
 //! Who owns the backups: `root:backup`, folders with the set-group-ID bit, so that what is written in them belongs to
 //! the group too. The group may read, and nobody else.
 //!
-//! Nothing here follows a symbolic link. What a virtual TPM keeps (`tpm-state`) and the host's own configuration are for root
-//! alone and not touched.
+//! Nothing here follows a symbolic link. What only root may read is never given to the group (`private`).
 
 use std::ffi::CStr;
 use std::fs;
@@ -10,8 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
+
+use super::private;
 
 /// The group's name, and its number on Debian.
 const GROUP: &str = "backup";
@@ -24,7 +25,7 @@ const SET_GROUP_ID: u32 = 0o2000;
 const PATH_MODE: u32 = 0o2750;
 
 /// Deeper than any backup; a folder tree made to exhaust us is left alone from there.
-const MAX_DEPTH: u32 = 64;
+pub(super) const MAX_DEPTH: u32 = 64;
 
 /// The owner of the backups on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,15 +109,9 @@ impl Ownership {
     }
 
     fn sweep_below(self, dir: &OwnedFd, depth: u32, swept: &mut Swept) {
-        let entries = match Dir::read_from(dir) {
-            Ok(entries) if depth < MAX_DEPTH => entries,
-            Ok(_) => return swept.fail("a folder", Errno::NAMETOOLONG),
-            Err(error) => return swept.fail("a folder", error),
-        };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") || is_private(name) {
-                continue;
+        private::each(dir, depth, swept, &mut |name, kind, swept| {
+            if private::is_private(name, kind) {
+                return private::close(dir.as_fd(), name, depth, swept);
             }
             let text = || name.to_string_lossy().into_owned();
             match self.own_entry(dir.as_fd(), name) {
@@ -126,7 +121,7 @@ impl Ownership {
                 Ok(Entry::AsItIs) | Err(Errno::NOENT) => {}
                 Err(error) => swept.fail(&text(), error),
             }
-        }
+        });
     }
 
     fn own_entry(self, dir: BorrowedFd<'_>, name: &CStr) -> Result<Entry, Errno> {
@@ -153,24 +148,16 @@ enum Entry {
 }
 
 impl Swept {
-    fn fail(&mut self, name: &str, error: Errno) {
+    pub(super) fn fail(&mut self, name: &str, error: Errno) {
         let (_, count) = self.failed.get_or_insert_with(|| (format!("{name}: {error}"), 0));
         *count += 1;
     }
 }
 
 /// Opens a folder itself, never what a link in its place leads to.
-fn open_dir<P: rustix::path::Arg>(dir: impl AsFd, path: P) -> Result<OwnedFd, Errno> {
+pub(super) fn open_dir<P: rustix::path::Arg>(dir: impl AsFd, path: P) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, path, flags, Mode::empty())
-}
-
-/// What a virtual TPM keeps: `tpm-state`, and the copies of it that are kept for each restore point. And what the host
-/// keeps secret.
-fn is_private(name: &CStr) -> bool {
-    let name = name.to_bytes();
-    name == crate::host_config::FOLDER.as_bytes()
-        || name.strip_prefix(b".").unwrap_or(name).starts_with(b"tpm-state")
 }
 
 /// The number of the group in the text of `/etc/group`.

@@ -58,5 +58,5 @@ impl Tree {
 /// backups can look through them without these.
 fn is_private(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
-    name == b"__HOST_CONFIG__" || name.strip_prefix(b".").unwrap_or(name).starts_with(b"tpm-state")
+    name == b"__HOST_CONFIG__" || name == b"tpm-state" || name.starts_with(b".tpm-state.")
 }
