@@ -93,6 +93,18 @@ pub enum ConfigError {
         /// What stands there.
         found: &'static str,
     },
+    /// A pattern longer than any name, which would take long to read.
+    #[error(
+        "{at}: A pattern has {chars} characters, more than any name; {limit} are allowed: write several patterns"
+    )]
+    PatternTooLong {
+        /// Where it begins.
+        at: Place,
+        /// Its characters.
+        chars: usize,
+        /// How many may be.
+        limit: usize,
+    },
     /// Values that are not allowed, all of them.
     #[error("{}", join_lines(problems))]
     InvalidValues {

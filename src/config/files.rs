@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
+use super::place::Place;
 
 /// Far more than any configuration needs.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -56,12 +57,31 @@ pub(super) fn read_if_present(file: &Path) -> Result<Option<Vec<u8>>, ConfigErro
     Err(ConfigError::FileTooLarge { file: file.to_owned(), limit_bytes: MAX_FILE_BYTES })
 }
 
+/// Libvirt's names have 255 bytes at most. A reader of patterns looks at each part of one many times.
+const MAX_PATTERN_CHARS: usize = 1000;
+
+/// Refuses a pattern that is longer than any name.
+pub(super) fn check_pattern(text: &str, at: impl FnOnce() -> Place) -> Result<(), ConfigError> {
+    let chars = text.chars().count();
+    if chars <= MAX_PATTERN_CHARS {
+        return Ok(());
+    }
+    Err(ConfigError::PatternTooLong { at: at(), chars, limit: MAX_PATTERN_CHARS })
+}
+
 /// The patterns of a list, one a line. Text from `#` on is a remark; a file that is not there is an empty list.
 pub(super) fn read_patterns(file: &Path) -> Result<Vec<String>, ConfigError> {
     let bytes = read_if_present(file)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let pattern = |line: &str| line.split('#').next().unwrap_or_default().trim().to_owned();
-    Ok(text.lines().map(pattern).filter(|pattern| !pattern.is_empty()).collect())
+    let mut patterns = Vec::new();
+    for (line, number) in text.lines().zip(1..) {
+        let pattern = line.split('#').next().unwrap_or_default().trim();
+        check_pattern(pattern, || Place { file: file.into(), line: number, column: 1 })?;
+        if !pattern.is_empty() {
+            patterns.push(pattern.to_owned());
+        }
+    }
+    Ok(patterns)
 }
 
 #[cfg(test)]
@@ -75,5 +95,8 @@ mod tests {
         assert_eq!(read_patterns(&file).unwrap(), [""; 0]);
         std::fs::write(&file, "# remark\n\n  win-*  # slow\r\ndb?\n#x\n").unwrap();
         assert_eq!(read_patterns(&file).unwrap(), ["win-*", "db?"]);
+        std::fs::write(&file, format!("web\n{}\n", "@(".repeat(600))).unwrap();
+        let refused = read_patterns(&file).unwrap_err().to_string();
+        assert!(refused.contains("conf:2:1: A pattern has 1200 characters"), "{refused}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::bash::{self, Element, Variables};
 use super::compression;
 use super::error::{ConfigError, InvalidValue};
-use super::files::{instance_dir, read_if_present, read_patterns};
+use super::files::{check_pattern, instance_dir, read_if_present, read_patterns};
 use super::keys::Key;
 use super::merge::{MainFiles, differences, effective, merged};
 use super::place::Source;
@@ -133,6 +133,7 @@ fn settle(
     settings.vm_policies = policies;
     settings.vm_consistency = consistency;
     for (number, pattern) in exclude_patterns.into_iter().enumerate() {
+        check_pattern(&pattern.text, || pattern.at.clone())?;
         sources.insert(format!("{EXCLUDE_PATTERNS}[{number}]"), Source::File(pattern.at));
         settings.exclude_patterns.push(pattern.text);
     }

@@ -195,6 +195,21 @@ vmbackup.conf and vmbackup.toml in DIR disagree; remove one of the two files, or
 }
 
 #[test]
+fn a_pattern_longer_than_any_name_is_refused() {
+    for (length, want) in
+        [(1000, None), (1001, Some("DIR/vmbackup.toml:2:19: A pattern has 1001 characters"))]
+    {
+        let pattern = "a".repeat(length);
+        let text = format!("backup_path='/b'\nexclude_patterns=['{pattern}']\n");
+        let instance = Instance::new(&[("vmbackup.toml", &text)]);
+        match want {
+            None => assert!(instance.load(&[]).is_ok()),
+            Some(want) => assert!(instance.refused(&[]).starts_with(want), "{}", instance.refused(&[])),
+        }
+    }
+}
+
+#[test]
 fn policies_and_patterns_come_from_all_files() {
     let instance = Instance::new(&[
         ("vmbackup.toml", "backup_path='/b'\nexclude_patterns=['a*','t*']\n[vm_policy]\nweb='daily'\n"),

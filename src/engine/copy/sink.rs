@@ -20,6 +20,9 @@ use crate::nbd::{Connection, NbdError};
 /// What a stream without any change holds all the same.
 const SECTOR: u64 = 512;
 
+/// After so many bytes of a raw image the page cache is told to let go of it.
+const FLUSH_LEN: u64 = 64 << 20;
+
 /// A server that needs longer than this for one sector hangs.
 const READ_LIMIT: Duration = Duration::from_secs(120);
 
@@ -145,8 +148,12 @@ impl<'a> Sink<'a> {
                 write_held(writer, held).and_then(|()| writer.data(start, plain_len, stored, sums))
             }
             Form::RawImage { file, data_bytes, sidecar } => {
+                let before = *data_bytes;
                 *data_bytes += plain_len;
                 let written = file.write_all_at(stored, start);
+                if before / FLUSH_LEN != *data_bytes / FLUSH_LEN {
+                    forget(file);
+                }
                 written.and_then(|()| sidecar.data(start, plain_len, &sums.plain))
             }
         };
@@ -193,7 +200,9 @@ impl<'a> Sink<'a> {
                 Ok(Copied::Stream { stream, sidecar: Box::new(sidecar) })
             }
             Form::RawImage { file, data_bytes, sidecar } => {
-                file.sync_all().map(|()| Copied::RawImage { file, data_bytes, sidecar }).map_err(failed)
+                file.sync_all().map_err(failed)?;
+                forget(&file);
+                Ok(Copied::RawImage { file, data_bytes, sidecar })
             }
         }
     }
@@ -245,6 +254,12 @@ fn write_sector(writer: &mut Recorder, zeroes: &Zeroes, task: &DiskTask) -> Resu
 
 fn write_error(task: &DiskTask, source: io::Error) -> CopyError {
     CopyError::Write { path: task.sink.path().to_owned(), source }
+}
+
+/// Has the kernel begin to write out what it holds of a file, and drop what is written: nobody reads a backup soon, and
+/// what guests need should stay in memory. Advice only; an image with holes of any size is no place for direct I/O.
+fn forget(image: &File) {
+    let _ = rustix::fs::fadvise(image, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 fn create_image(path: &Path, size: u64) -> io::Result<File> {

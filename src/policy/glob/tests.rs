@@ -173,6 +173,11 @@ fn random_patterns_match_what_bash_matches() {
 
 #[test]
 fn no_pattern_takes_for_ever() {
+    // As long as a configuration may have them.
+    for part in ["@(", "@([", "[", "@(a|", "*(!([a-"] {
+        let pattern = Pattern::new(&part.repeat(1000 / part.len()));
+        assert!(!pattern.matches("web"));
+    }
     let pattern = Pattern::new(&format!("{}b", "*(*(a)*(a))".repeat(8)));
     assert!(!pattern.matches(&"a".repeat(60)));
 }
