@@ -73,8 +73,25 @@ fn each_point_has_the_tpm_of_its_own_moment() {
     for (number, want) in [(0, &first), (1, &first), (2, &second)] {
         assert_eq!(&fs::read(at(number).join(STATE)).expect("each point has its own"), want, "{number}");
     }
-    let proven = lab.vmstream(&["verify", chain.to_str().expect("text")]);
+    let verify = || lab.vmstream(&["verify", chain.to_str().expect("text")]);
+    let proven = verify();
     assert!(proven.status.success(), "{}", lab::text(&proven));
+    // Each of its files counts, also where only an earlier point has it.
+    for path in [at(0).join(STATE), at(2).join(STATE), at(2).join("BACKUP_METADATA.txt")] {
+        let good = fs::read(&path).expect("it is there");
+        let mut bad = good.clone();
+        bad[good.len() / 2] ^= 1;
+        for damage in [Some(&bad), None] {
+            match damage {
+                Some(bad) => fs::write(&path, bad).expect("damage"),
+                None => fs::remove_file(&path).expect("damage"),
+            }
+            let said = verify();
+            let named = lab::text(&said).contains(path.file_name().and_then(|n| n.to_str()).expect("text"));
+            assert_eq!((said.status.code(), named), (Some(1), true), "{}", lab::text(&said));
+        }
+        fs::write(&path, good).expect("mended");
+    }
     // Where restore scripts look, and as they look: a link to a folder, with the UUID in a text beside it.
     let newest = chain.join("tpm-state");
     assert!(newest.is_symlink() && chain.join(".tpm-backup-marker").exists());
@@ -114,6 +131,13 @@ fn the_tpm_is_for_root_alone_and_goes_with_its_chain() {
         );
     }
     assert!(!group_can_read(&chain.join("tpm-state").join(STATE)));
+    // Who may not read it proves everything else, and is told.
+    must(Command::new("cp").arg(lab::vmstream_path()).arg(lab.path()));
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=nobody", "--regid=backup", "--clear-groups"]).arg(lab.path().join("vmstream"));
+    let said = command.arg("verify").arg(&chain).output().expect("setpriv runs");
+    let told = lab::text(&said).contains("only root may read the state of the TPM");
+    assert_eq!((said.status.code(), told), (Some(0), true), "{}", lab::text(&said));
     // A chain that cannot go on is archived with all of it, as closed as before.
     fs::remove_file(chain.join("vda.full.data")).expect("damage");
     assert_eq!(lab.run_well(&vm).level(), "full");

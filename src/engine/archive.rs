@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
+use vmstream::chain::{PointId, SetFile};
 
 use super::identity::IDENTITY_PREFIX;
 use crate::identity::is_tpm_folder;
@@ -37,8 +38,9 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<String>> {
             names.push(name);
         }
     }
-    // Data first, the checkpoint list last: wherever this stops, a reader of the old place misses streams and says so.
-    names.sort_by_key(|name| (name.ends_with(".cpt"), name.clone()));
+    // What says that the rest is complete comes last, and goes first.
+    let copy = SetFile::VmConfig(PointId::Copy).to_string();
+    names.sort_by_key(|name| (name.ends_with(".cpt") || *name == copy, name.clone()));
     Ok(names)
 }
 

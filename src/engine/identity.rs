@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
+use vmstream::sidecar::FileIdentity;
 use zeroize::Zeroizing;
 
 use super::cancel::Cancel;
@@ -75,7 +76,23 @@ impl Identity {
         files: &mut PointFiles,
         report: &mut Report,
     ) -> Result<Option<TpmFolder>, BackupError> {
-        files.add_small(&file_name(ident), &libvirt_facts(vm, report))?;
+        let folder = self.tpm_folder(engine, vm, (ident, parent), report);
+        files.add_small(&file_name(ident), &facts(vm, report, folder.as_ref()))?;
+        let Some(folder) = folder else { return Ok(None) };
+        for (name, content) in folder.files() {
+            files.add_secret(&name, content)?;
+        }
+        Ok(Some(folder))
+    }
+
+    /// The folder of the TPM's state and of recovery keys, with room made for it. What cannot be had is a warning.
+    fn tpm_folder(
+        self,
+        engine: &Engine,
+        vm: &VmTarget,
+        (ident, parent): (&str, Option<&str>),
+        report: &mut Report,
+    ) -> Option<TpmFolder> {
         let warned = |error: TpmError, report: &mut Report| {
             report.warnings.push(format!("the TPM's state is not saved: {error}"));
         };
@@ -90,21 +107,18 @@ impl Identity {
             _ if self.keys.is_some() => {
                 (TpmState::default(), PathBuf::from("none: this VM has no emulated TPM"))
             }
-            _ => return Ok(None),
+            _ => return None,
         };
         let now = engine.clock.now();
         let owner = Owner { domain: vm.domain.name(), uuid: vm.domain.uuid(), source: &source, now };
         let folder = TpmFolder::new(&vm.chain_dir, ident, parent.is_some(), tpm, self.keys, &owner);
         if let Err(error) = folder.prepare(&vm.chain_dir) {
             report.warnings.push(format!("the TPM's state is not saved: {error}"));
-            return Ok(None);
-        }
-        for (name, content) in folder.files() {
-            files.add_secret(&name, content)?;
+            return None;
         }
         report.tpm = Some(folder.kind());
         report.tpm_from = Some(source);
-        Ok(Some(folder))
+        Some(folder)
     }
 }
 
@@ -133,8 +147,9 @@ fn file_name(ident: &str) -> String {
     format!("{IDENTITY_PREFIX}{ident}.json")
 }
 
-/// What libvirt would lose with the domain, and what the guest says it is.
-fn libvirt_facts(vm: &VmTarget, report: &Report) -> Vec<u8> {
+/// What libvirt would lose with the domain, what the guest says it is, and the checksums of what only root may read.
+fn facts(vm: &VmTarget, report: &Report, tpm: Option<&TpmFolder>) -> Vec<u8> {
+    let listed = |tpm: &TpmFolder| tpm.identities().iter().map(FileIdentity::to_json).collect::<Vec<_>>();
     let domain = &vm.domain;
     let checkpoints: Vec<_> = domain.checkpoints().unwrap_or_default().into_iter().map(|c| c.name).collect();
     let facts = json!({
@@ -147,6 +162,7 @@ fn libvirt_facts(vm: &VmTarget, report: &Report) -> Vec<u8> {
         "inactive_xml": domain.xml(true).ok(),
         "snapshots": domain.snapshots().unwrap_or_default(),
         "checkpoints": checkpoints,
+        "tpm_state": tpm.map(listed),
     });
     serde_json::to_vec_pretty(&facts).unwrap_or_default()
 }

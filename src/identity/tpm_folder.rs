@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{Timestamp, Zoned};
 use serde::Serialize;
+use vmstream::sidecar::FileIdentity;
 use zeroize::Zeroizing;
 
 use super::TpmState;
@@ -104,6 +105,11 @@ impl TpmFolder {
     /// The files to write, by path below the chain directory.
     pub fn files(&self) -> impl Iterator<Item = (String, &[u8])> {
         self.files.iter().map(|(file, content)| (format!("{}/{file}", self.name), content.as_slice()))
+    }
+
+    /// What tells each of these files from others, by path below the folder. A link has none: they are of another point.
+    pub fn identities(&self) -> Vec<FileIdentity> {
+        self.files.iter().map(|(file, content)| FileIdentity::of(file, content)).collect()
     }
 
     /// What became of the state.

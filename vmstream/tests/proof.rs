@@ -465,3 +465,155 @@ fn a_quick_look_at_one_raw_image_reads_none_of_it() {
     fs::File::options().write(true).open(ours.path("vdb.copy.data")).unwrap().set_len(70).unwrap();
     assert_eq!(verify(Depth::Quick), Verdict::Damaged);
 }
+
+/// Moves a file, as a run that was killed leaves it.
+fn moved(ours: &Ours, from: &str, to: &str) {
+    fs::rename(ours.path(from), ours.path(to)).unwrap();
+}
+
+#[test]
+fn what_was_never_committed_is_not_damaged() {
+    // A full of two disks, dead before its list got its name; at first one stream more was unfinished.
+    let mut ours = Ours::empty(Some(1));
+    ours.add(vec![1; DISK], &[Change::Data(0..DISK)]);
+    moved(&ours, "web.cpt", "web.cpt.partial");
+    let verdict = |ours: &Ours| verify(ours.dir(), Depth::Content).verdict();
+    assert_eq!(verdict(&ours), Verdict::CannotTell);
+    moved(&ours, "vda.full.data", "vda.full.data.partial");
+    assert_eq!(verdict(&ours), Verdict::CannotTell);
+    moved(&ours, "web.cpt.partial", "web.cpt");
+    assert_eq!(verdict(&ours), Verdict::Damaged, "a stream of a point that exists is gone");
+
+    // A list that waits and names more is of an increment: the chain has lost its own.
+    let ours = Ours::new(Some(1));
+    moved(&ours, "web.cpt", "web.cpt.partial");
+    assert_eq!(verdict(&ours), Verdict::Damaged);
+
+    // A copy, and the chain in its way on its way to the archive.
+    let ours = Ours::new(Some(1));
+    fs::remove_file(ours.path("web.cpt")).unwrap();
+    fs::write(ours.path("vmconfig.copy.xml.partial"), "<domain/>").unwrap();
+    assert_eq!(verdict(&ours), Verdict::CannotTell);
+    fs::remove_file(ours.path("vmconfig.copy.xml.partial")).unwrap();
+    assert_eq!(verdict(&ours), Verdict::Damaged);
+
+    // A disk that was added, dead before all its placeholders had their names.
+    let ours = Ours::new(Some(1));
+    fs::write(ours.path("vdc.full.data.chksum"), "1").unwrap();
+    fs::write(ours.path("vdc.full.data.partial"), "").unwrap();
+    assert_eq!(verdict(&ours), Verdict::Damaged);
+    fs::write(ours.path("web.cpt.partial"), "[]").unwrap();
+    assert_eq!(verdict(&ours), Verdict::Good);
+}
+
+#[test]
+fn a_copy_is_none_before_its_definition_is_there() {
+    let ours = Ours::new(Some(1));
+    let dir = tempfile::tempdir().unwrap();
+    for (from, to) in
+        [("vdb.copy.data", "vdb.copy.data"), ("vmconfig.virtnbdbackup.0.xml", "vmconfig.copy.xml")]
+    {
+        fs::copy(ours.path(from), dir.path().join(to)).unwrap();
+    }
+    let points = || BackupSet::open(dir.path()).unwrap().points.len();
+    let damaged = || verify(dir.path(), Depth::Quick).verdict() == Verdict::Damaged;
+    assert_eq!((points(), damaged()), (1, false));
+    let (name, waiting) =
+        (dir.path().join("vmconfig.copy.xml"), dir.path().join("vmconfig.copy.xml.partial"));
+    fs::rename(&name, &waiting).unwrap();
+    assert_eq!((points(), damaged()), (0, false));
+    fs::remove_file(&waiting).unwrap();
+    assert_eq!((points(), damaged()), (1, true), "it can be restored, its definition is lost");
+}
+
+#[test]
+fn the_files_of_a_tpm_are_checked_where_their_point_lists_them() {
+    use vmstream::sidecar::FileIdentity;
+    let ours = Ours::new(Some(1));
+    let folder = ours.path(".tpm-state.virtnbdbackup.1");
+    fs::create_dir_all(folder.join("tpm2")).unwrap();
+    let state = folder.join("tpm2/tpm2-00.permall");
+    fs::write(&state, b"secret").unwrap();
+    let identity = ours.path(".identity.virtnbdbackup.1.json");
+    let damage = || {
+        let report = verify(ours.dir(), Depth::Content);
+        let damaged = report.findings.iter().filter(|finding| finding.level == Level::Damage);
+        assert_eq!(good_points(&report), 3);
+        damaged.map(|finding| finding.path.clone()).collect::<Vec<_>>()
+    };
+    // Of earlier programs.
+    for text in ["{}", "{\"tpm_state\": null}", "no JSON"] {
+        fs::write(&identity, text).unwrap();
+        assert_eq!(damage().len(), 0);
+    }
+    let listed = FileIdentity::of("tpm2/tpm2-00.permall", b"secret").to_json();
+    fs::write(&identity, format!("{{\"tpm_state\": [{listed}]}}")).unwrap();
+    assert_eq!(damage().len(), 0);
+    flip(&state, 3);
+    assert_eq!(damage(), std::slice::from_ref(&state));
+    fs::remove_file(&state).unwrap();
+    assert_eq!(damage(), [state]);
+    let outside = FileIdentity::of("../web.cpt", b"secret").to_json();
+    fs::write(&identity, format!("{{\"tpm_state\": [{outside}]}}")).unwrap();
+    assert_eq!(damage(), [identity]);
+}
+
+#[test]
+fn plain_content_is_held_against_its_blocks_where_granules_tell_nothing() {
+    let ours = Ours::new(None);
+    // Without the newest sidecar nothing is known of the disk.
+    fs::remove_file(ours.path("vda.inc.virtnbdbackup.2.idx")).unwrap();
+    let stream = StreamFile::open(&ours.path("vda.full.data")).unwrap();
+    let last =
+        stream.frames().map(Result::unwrap).filter(|f| f.header.kind == FrameKind::Data).last().unwrap();
+    flip(&ours.path("vda.full.data"), last.stored_at as usize + 9);
+    let refused = no_image(&ours, "vda", "virtnbdbackup.2", true).unwrap_err();
+    assert!(
+        matches!(&refused, ExtractError::Map(map) if map.path == ours.path("vda.full.data")),
+        "{refused:?}"
+    );
+    let set = BackupSet::open(ours.dir()).unwrap();
+    let (vda, at) = ("vda".parse().unwrap(), "virtnbdbackup.2".parse().unwrap());
+    let pipe = |check| pipe_to(&set, &vda, at, (&mut Vec::new(), check), NonZeroUsize::MIN, &());
+    assert!(matches!(pipe(true), Err(ExtractError::Map(_))));
+    assert!(pipe(false).is_ok() && no_image(&ours, "vda", "virtnbdbackup.2", false).is_ok());
+}
+
+#[test]
+fn a_stream_in_the_place_of_another_is_not_given_out() {
+    let ours = Ours::new(Some(1));
+    let (one, other) = (ours.path("vda.inc.virtnbdbackup.1.data"), ours.path("vda.inc.virtnbdbackup.2.data"));
+    let stream = fs::read(&one).unwrap();
+    fs::copy(&other, &one).unwrap();
+    fs::write(&other, stream).unwrap();
+    for (point, whole) in [("virtnbdbackup.0", true), ("virtnbdbackup.1", false), ("virtnbdbackup.2", false)]
+    {
+        let done = no_image(&ours, "vda", point, true);
+        assert_eq!(done.is_ok(), whole, "{point}: {done:?}");
+        assert!(whole || matches!(done, Err(ExtractError::Misplaced { .. })), "{point}: {done:?}");
+        assert!(no_image(&ours, "vda", point, false).is_ok(), "{point}");
+    }
+}
+
+#[test]
+fn damage_to_the_files_beside_is_not_made_right_by_writing_the_set_again() {
+    use vmstream::convert::{Compression, ConvertError, ConvertOptions, FRAME_LEN, Shape, convert};
+    let options =
+        ConvertOptions { compression: Compression::Lz4(1), frame_len: FRAME_LEN, workers: NonZeroUsize::MIN };
+    let newest = Shape::Full("virtnbdbackup.2".parse().unwrap());
+    for (name, matters_to_full) in [
+        ("vmconfig.virtnbdbackup.2.xml", true),
+        ("VARS.fd.virtnbdbackup.2", true),
+        ("vmconfig.virtnbdbackup.1.xml", false),
+        ("checkpoints/virtnbdbackup.0.xml", false),
+    ] {
+        let ours = Ours::new(Some(1));
+        flip(&ours.path(name), 3);
+        let new = tempfile::tempdir().unwrap();
+        let set = BackupSet::open(ours.dir()).unwrap();
+        let run = |shape, to| convert(&set, shape, &new.path().join(to), options, &());
+        let all = run(Shape::SamePoints, "all");
+        assert!(matches!(all, Err(ConvertError::DamagedSet { .. })), "{name} {all:?}");
+        assert_eq!(run(newest, "full").is_err(), matters_to_full, "{name}");
+    }
+}

@@ -117,12 +117,15 @@ fn traces(set: &mut BackupSet, scan: &Scan) {
     let known = |id: PointId| set.points.iter().find(|point| point.id == id);
     let first = set.points.iter().find(|point| matches!(point.id, PointId::Checkpoint(_)));
     let mut missing = Vec::new();
-    for disk in &scan.full_traces {
+    for disk in scan.full_traces.iter().filter(|disk| !scan.waits_for(StreamKind::Full, disk)) {
         if let Some(first) = first.filter(|first| !first.disks.contains_key(disk)) {
             missing.push((first.id, disk.clone()));
         }
     }
     for (id, disk) in &scan.traces {
+        if matches!(id, PointId::Checkpoint(name) if scan.waits_for(StreamKind::Inc(*name), disk)) {
+            continue;
+        }
         if known(*id).is_some_and(|point| !point.disks.contains_key(disk)) {
             missing.push((*id, disk.clone()));
         }

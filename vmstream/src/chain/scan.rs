@@ -1,6 +1,7 @@
 //! One pass over a folder: which files of the format are there.
 
-use super::ident::{DiskTarget, PointId};
+use super::cpt;
+use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::{SetFile, StreamKind, StreamSuffix};
 use super::point::{PointDisk, RawImage, StreamEntry};
 use crate::stream::{Problem, StreamError, StreamFile};
@@ -48,6 +49,12 @@ pub(super) struct Scan {
     /// Streams whose place another one has already.
     pub(super) second: Vec<PointDisk>,
     pub(super) partials: Vec<PathBuf>,
+    /// The runs and disks of those.
+    partial_streams: BTreeSet<(StreamKind, DiskTarget)>,
+    /// A checkpoint list under its unfinished name: the run that wrote it has not committed its point.
+    waiting_list: Option<PathBuf>,
+    /// The same of a copy's domain XML, which commits a copy.
+    copy_waits: bool,
     pub(super) lists: Vec<PathBuf>,
     pub(super) vmconfigs: BTreeMap<PointId, PathBuf>,
     /// Runs that left a trace of a disk beside its stream: checksum or image description.
@@ -61,6 +68,27 @@ pub(super) struct Scan {
 }
 
 impl Scan {
+    /// True when a stream waits for its name, and so does the list that will commit it: what has its name already of what
+    /// belongs to it tells of no loss.
+    pub(super) fn waits_for(&self, kind: StreamKind, disk: &DiskTarget) -> bool {
+        self.waiting_list.is_some() && self.partial_streams.contains(&(kind, disk.clone()))
+    }
+
+    /// True when a copy, or a chain's first point, waits to be committed: without its list or its domain XML what is here
+    /// is of that one, or on its way to an archive.
+    pub(super) fn set_waits(&self) -> bool {
+        let list = self.waiting_list.as_deref().and_then(|path| cpt::read(path).ok());
+        self.copy_waits || list.is_some_and(|names| names == [CheckpointName::FIRST])
+    }
+
+    fn note_waiting(&mut self, name: &str, path: &Path) {
+        match name.strip_suffix(".partial").and_then(SetFile::parse) {
+            Some(SetFile::CheckpointList { .. }) => self.waiting_list = Some(path.to_owned()),
+            Some(SetFile::VmConfig(PointId::Copy)) => self.copy_waits = true,
+            _ => {}
+        }
+    }
+
     pub(super) fn of(dir: &Path) -> io::Result<Self> {
         let mut scan = Self::default();
         let mut beside = Beside::default();
@@ -80,7 +108,12 @@ impl Scan {
             };
             if about.is_dir() {
                 scan.folders.push(path);
-            } else if let Some(file) = entry.file_name().to_str().and_then(SetFile::parse) {
+                continue;
+            }
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            scan.note_waiting(name, &path);
+            if let Some(file) = SetFile::parse(name) {
                 beside.note(&file, &path);
                 names.push((file, path, about));
             }
@@ -102,7 +135,10 @@ impl Scan {
         beside: &mut Beside,
     ) -> io::Result<()> {
         match file {
-            SetFile::Stream { partial: true, .. } => self.partials.push(path),
+            SetFile::Stream { disk, kind, partial: true, .. } => {
+                self.partials.push(path);
+                self.partial_streams.insert((kind, disk));
+            }
             SetFile::Stream { disk, kind, suffix, partial: false } => {
                 let key = (kind, disk);
                 let content = describe(&key, path, about, beside.take(&key, suffix))?;

@@ -247,6 +247,9 @@ fn checkpoints(scan: &Scan, problems: &mut Vec<SetProblem>) -> (Option<String>, 
         names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
     };
     let Some(path) = scan.lists.first() else {
+        if scan.set_waits() {
+            return (None, Vec::new());
+        }
         let names = from_streams();
         if !names.is_empty() {
             problems.push(SetProblem::ListMissing);
@@ -294,7 +297,11 @@ fn take_raw_copies(scan: &mut Scan, points: &mut [Point]) {
     }
 }
 
+/// A copy is there once its domain XML is; one without has lost it, unless that still waits.
 fn take_copy(scan: &mut Scan, points: &mut Vec<Point>) {
+    if scan.set_waits() && !scan.vmconfigs.contains_key(&PointId::Copy) {
+        return;
+    }
     let disks = take_kind(scan, StreamKind::Copy);
     if !disks.is_empty() {
         points.push(Point { id: PointId::Copy, parent: None, disks, vmconfig: None });

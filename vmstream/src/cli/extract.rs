@@ -144,6 +144,7 @@ pub(super) fn exit_of(error: &ExtractError) -> Exit {
         ExtractError::Map(map) if matches!(map.source, StreamError::Damaged(_)) => Exit::Damaged,
         ExtractError::Wrong { .. }
         | ExtractError::RawLength { .. }
+        | ExtractError::Misplaced { .. }
         | ExtractError::Set(SetError::Lost { .. }) => Exit::Damaged,
         _ => Exit::CannotTell,
     }

@@ -121,6 +121,7 @@ pub fn convert(
     };
     let options = ConvertOptions { frame_len: options.frame_len.clamp(1, longest), ..options };
     let plan = Plan::of(set, shape)?;
+    plan.check_files(set)?;
     let suspect = match shape {
         Shape::SamePoints => false,
         Shape::Full(point) => !doctor::diagnose(set).sound_points.contains(&point),

@@ -6,7 +6,8 @@ use crate::chain::{
     BackupSet, CheckpointName, DiskContent, DiskTarget, PointDisk, PointId, RawImage, SetFile, SetProblem,
     Severity, StreamEntry, StreamKind, cpt,
 };
-use std::collections::BTreeMap;
+use crate::verify::{Finding, Level, sidecar, tpm};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -71,6 +72,27 @@ pub(super) struct NewLink {
 }
 
 impl<'a> Plan<'a> {
+    /// Holds the files that are copied as they are against what the old sidecars and identity files say of them: the new
+    /// ones would call right what is there.
+    pub(super) fn check_files(&self, set: &BackupSet) -> Result<(), ConvertError> {
+        let all = self.points.iter().flat_map(|point| &point.files).chain(&self.files);
+        let copied: BTreeSet<&Path> = all.map(|file| file.from.as_path()).collect();
+        let entries = || set.points.iter().flat_map(|point| point.disks.values());
+        let counts = |path: &Path| {
+            let own = entries().find(|entry| entry.path() == path);
+            own.is_some_and(|entry| matches!(entry.open_sidecar(), Some(Ok(_))))
+        };
+        let found = sidecar::files(set, counts).into_iter().chain(tpm::check(set));
+        let problem = |finding: Finding| format!("{}: {}", finding.path.display(), finding.message);
+        let damaged = found.filter(|finding| finding.level == Level::Damage);
+        let problems: Vec<_> =
+            damaged.filter(|finding| copied.contains(finding.path.as_path())).map(problem).collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(ConvertError::DamagedSet { problems })
+    }
+
     pub(super) fn of(set: &'a BackupSet, shape: Shape) -> Result<Self, ConvertError> {
         if set.points.is_empty() {
             return Err(ConvertError::NoPoints { dir: set.dir.clone() });

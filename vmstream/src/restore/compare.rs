@@ -107,7 +107,8 @@ pub fn compare(
     watch: &dyn Watch,
 ) -> Result<Compared, CompareError> {
     let failed = |source| CompareError::Image { path: path.to_owned(), source };
-    let content = Content::open(set, disk, point)?;
+    ExtractError::check_place(set, &set.content(disk, point).map_err(ExtractError::Set)?)?;
+    let content = Content::open(set, disk, point, OnWrong::Note)?;
     let image = Image::open(path, format, workers)?;
     let size = content.size;
     let mut found = Compared {
@@ -126,7 +127,7 @@ pub fn compare(
         Ok(image.differences(range, want))
     };
     let mut broken = None;
-    let checked = content.read(workers, OnWrong::Note, look, |window, ranges| {
+    let checked = content.read(workers, look, |window, ranges| {
         watch.progress(window.disk.end, size);
         match ranges {
             Ok(ranges) => ranges.into_iter().for_each(|range| found.add(range)),

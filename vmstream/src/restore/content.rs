@@ -5,9 +5,9 @@ use super::extract::ExtractError;
 use super::map::{BlockMap, Layer, MapError, Segment, Source, disk_size};
 use super::ordered;
 use super::sparse::next_data;
-use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, UnusedSidecar};
+use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry, UnusedSidecar};
 use crate::regular;
-use crate::sidecar::{Checked, PartSums, Tables};
+use crate::sidecar::{Checked, PartSums, Sidecar, Tables};
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -24,6 +24,7 @@ pub(crate) struct Content {
     source: ContentSource,
     pub(crate) size: u64,
     pub(crate) taken: PointId,
+    on_wrong: OnWrong,
     /// What its sidecars say of it.
     tables: Mutex<Option<Tables>>,
     /// Those that say nothing.
@@ -57,6 +58,20 @@ pub(crate) struct Window {
     plain: Vec<u8>,
 }
 
+/// Opens streams, oldest first. What is read of those that have a sidecar in the tables is held against its blocks.
+pub(super) fn open_layers(
+    entries: &[&StreamEntry],
+    checked_by: Option<&Tables>,
+) -> Result<Vec<Layer>, MapError> {
+    let open = |(number, entry): (usize, &&StreamEntry)| {
+        let path = entry.sidecar.as_deref().filter(|_| checked_by.is_some_and(|tables| tables.have(number)));
+        // It could be opened before; one that is gone meanwhile checks nothing.
+        let sidecar = path.and_then(|path| Sidecar::open(path).ok());
+        Ok(Layer::open(entry.path.clone())?.checked_by(sidecar))
+    };
+    entries.iter().enumerate().map(open).collect()
+}
+
 impl Window {
     fn sum(&mut self) {
         self.sums.clear();
@@ -77,18 +92,25 @@ impl Window {
 }
 
 impl Content {
-    pub(crate) fn open(set: &BackupSet, disk: &DiskTarget, point: PointId) -> Result<Self, ExtractError> {
+    pub(crate) fn open(
+        set: &BackupSet,
+        disk: &DiskTarget,
+        point: PointId,
+        on_wrong: OnWrong,
+    ) -> Result<Self, ExtractError> {
         let content = set.content(disk, point)?;
+        if on_wrong == OnWrong::Fail {
+            ExtractError::check_place(set, &content)?;
+        }
         let (tables, unused_sidecars) = content.tables();
-        let tables = Mutex::new(Some(tables).filter(Tables::know_the_last));
+        let checked_by = Some(&tables).filter(|_| on_wrong == OnWrong::Fail);
         match content {
             DiskContent::Streams(entries) => {
-                let layers = entries.iter().map(|entry| Layer::open(entry.path.clone()));
-                let layers = layers.collect::<Result<Vec<_>, _>>()?;
+                let layers = open_layers(&entries, checked_by)?;
                 let size = disk_size(&layers);
                 claim::check_layers(size, &layers)?;
                 let source = ContentSource::Layers(layers);
-                Ok(Self { source, size, taken: point, tables, unused_sidecars })
+                Ok(Self::new((source, size), point, on_wrong, (tables, unused_sidecars)))
             }
             DiskContent::Raw { image, taken } => {
                 let path = image.path.clone();
@@ -96,9 +118,19 @@ impl Content {
                 let file = regular::open(&path)
                     .map_err(|source| ExtractError::ReadRaw { path: path.clone(), source })?;
                 let source = ContentSource::Raw { path, file };
-                Ok(Self { source, size: image.len, taken, tables, unused_sidecars })
+                Ok(Self::new((source, image.len), taken, on_wrong, (tables, unused_sidecars)))
             }
         }
+    }
+
+    fn new(
+        (source, size): (ContentSource, u64),
+        taken: PointId,
+        on_wrong: OnWrong,
+        (tables, unused_sidecars): (Tables, Vec<UnusedSidecar>),
+    ) -> Self {
+        let tables = Mutex::new(Some(tables).filter(Tables::know_the_last));
+        Self { source, size, taken, on_wrong, tables, unused_sidecars }
     }
 
     /// Puts the disk together on so many threads, which also `look` at each window; `see` meets the windows with what
@@ -107,7 +139,6 @@ impl Content {
     pub(crate) fn read<R: Send>(
         &self,
         workers: NonZeroUsize,
-        on_wrong: OnWrong,
         look: impl Fn(&Window) -> Result<R, ExtractError> + Sync,
         mut see: impl FnMut(&Window, R) -> Result<(), ExtractError>,
     ) -> Result<Option<Checked>, ExtractError> {
@@ -125,7 +156,7 @@ impl Content {
             Some(found) => {
                 if let Some(proof) = &mut proof {
                     proof.add(window, self.size);
-                    if on_wrong == OnWrong::Fail {
+                    if self.on_wrong == OnWrong::Fail {
                         ExtractError::check(&proof.checked)?;
                     }
                 }
@@ -190,7 +221,7 @@ fn fill_from(layers: &[Layer], plan: &Plan, window: &mut Window) -> Result<(), M
     let mut last = None;
     for (layer, piece, disk) in &plan.segments {
         if last != Some((*layer, piece.stored_at)) {
-            let Layer { path, stream } = &layers[*layer];
+            let Layer { path, stream, .. } = &layers[*layer];
             stream
                 .read_piece(piece, &mut window.stored, &mut window.plain)
                 .map_err(|source| MapError { path: path.clone(), source })?;

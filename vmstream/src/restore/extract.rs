@@ -3,12 +3,14 @@
 //! Memory: per worker, one piece stored and one plain (32 MiB each at most); beside them one frame per stream.
 
 use super::claim::Claim;
+use super::content::open_layers;
 use super::map::{Layer, MapError, disk_size};
 use super::sparse::next_data;
 use super::target::{self, Target};
 use super::units::{Units, Work};
 use crate::chain::{
-    BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError, SidecarProblem, UnusedSidecar,
+    BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError, SetProblem, SidecarProblem,
+    UnusedSidecar,
 };
 use crate::regular;
 use crate::sidecar::{Checked, Ledger, Tables};
@@ -169,6 +171,14 @@ pub enum ExtractError {
         /// What its sidecar says.
         problem: SidecarProblem,
     },
+    /// A stream that it needs is of something else.
+    #[error(
+        "{problem}. It belongs elsewhere: vmstream verify says more; --no-check restores it all the same"
+    )]
+    Misplaced {
+        /// What the stream says and what its place needs.
+        problem: String,
+    },
     /// The reader of a pipe, or the file behind it, took no more.
     #[error("Cannot write to the output")]
     Pipe {
@@ -189,6 +199,17 @@ impl ExtractError {
     /// The error about content that is wrong somewhere.
     pub(super) fn check(checked: &Checked) -> Result<(), Self> {
         checked.wrong.first().map_or(Ok(()), |wrong| Err(Self::Wrong { wrong: wrong.clone() }))
+    }
+
+    /// The error about a stream that is of another disk or point than its name and place say.
+    pub(super) fn check_place(set: &BackupSet, content: &DiskContent<'_>) -> Result<(), Self> {
+        let DiskContent::Streams(entries) = content else { return Ok(()) };
+        let misplaced = |problem: &&SetProblem| match problem {
+            SetProblem::MetaMismatch { path, .. } => entries.iter().any(|entry| entry.path == *path),
+            _ => false,
+        };
+        let problem = set.problems.iter().find(misplaced);
+        problem.map_or(Ok(()), |problem| Err(Self::Misplaced { problem: problem.to_string() }))
     }
 
     /// The error about a raw image whose length is not that of the disk.
@@ -217,13 +238,13 @@ pub fn extract(
     let content = set.content(disk, point)?;
     if options.check {
         ExtractError::check_length(&content)?;
+        ExtractError::check_place(set, &content)?;
     }
     let (tables, mut unused) = content.tables();
     let newest = content.newest_sidecar();
     match &content {
         DiskContent::Streams(entries) => {
-            let layers =
-                entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<Vec<_>, _>>()?;
+            let layers = open_layers(entries, Some(&tables).filter(|_| options.check))?;
             let ledger = ledger_of(tables, disk_size(&layers), newest, &mut unused);
             let (sizes, checked) = extract_checked(&layers, ledger, target, options, watch)?;
             Ok(Extracted::new(sizes, point, checked.as_ref(), unused))

@@ -3,7 +3,8 @@
 //! Streams are in disk order, so one sweep over all of them at once gives the map in disk order, holding one frame
 //! per stream and nothing else. Headers only: no payload is read.
 
-use crate::stream::{Frame, FrameKind, Frames, Piece, StreamError, StreamFile};
+use crate::sidecar::{Blocks, Sidecar};
+use crate::stream::{Coding, Frame, FrameKind, Frames, Piece, StreamError, StreamFile};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -14,6 +15,8 @@ pub struct Layer {
     pub path: PathBuf,
     /// The stream.
     pub stream: StreamFile,
+    /// What knows its blocks.
+    sidecar: Option<Sidecar>,
 }
 
 /// A stream of the chain could not be read as far as the map needs it.
@@ -56,9 +59,16 @@ impl Layer {
     /// [`MapError`] naming it.
     pub fn open(path: PathBuf) -> Result<Self, MapError> {
         match StreamFile::open(&path) {
-            Ok(stream) => Ok(Self { path, stream }),
+            Ok(stream) => Ok(Self { path, stream, sidecar: None }),
             Err(source) => Err(MapError { path, source }),
         }
+    }
+
+    /// Holds what is read of an uncompressed stream against the blocks of its sidecar, which was checked: nothing inside
+    /// such a stream covers its content.
+    pub(crate) fn checked_by(mut self, sidecar: Option<Sidecar>) -> Self {
+        self.sidecar = sidecar.filter(|_| self.stream.coding() == Coding::Plain);
+        self
     }
 
     /// Keeps the place of a disk that did not exist; says nothing about sizes.
@@ -195,6 +205,8 @@ pub(crate) struct Cursor<'a> {
     frames: Frames<'a>,
     zeros_count: bool,
     limit: u64,
+    /// Those of the pieces that follow.
+    blocks: Option<Blocks<'a>>,
     /// The data frame being cut into pieces: number and file offset of the next one.
     frame: Option<(Frame, u64, u64)>,
     span: Option<Span>,
@@ -203,7 +215,8 @@ pub(crate) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     pub(crate) fn new(layer: &'a Layer, limit: u64) -> Self {
         let zeros_count = !layer.stream.meta().incremental;
-        Self { frames: layer.stream.frames(), zeros_count, limit, frame: None, span: None }
+        let blocks = layer.sidecar.as_ref().map(Sidecar::blocks);
+        Self { frames: layer.stream.frames(), zeros_count, limit, blocks, frame: None, span: None }
     }
 
     /// Moves to the first span that ends behind `at`.
@@ -225,7 +238,12 @@ impl<'a> Cursor<'a> {
         loop {
             if let Some((frame, number, stored_at)) = &mut self.frame {
                 if *number < frame.piece_count() {
-                    let piece = frame.piece(*number, *stored_at);
+                    let mut piece = frame.piece(*number, *stored_at);
+                    let block = self.blocks.as_mut().and_then(|blocks| blocks.next()?.ok());
+                    // Frames that the sidecar does not list: so it says nothing of what follows.
+                    let block = block.filter(|block| block.is_of(&piece));
+                    self.blocks = self.blocks.take().filter(|_| block.is_some());
+                    piece.plain_crc32 = block.map(|block| block.plain_crc32);
                     *number += 1;
                     *stored_at += piece.stored_len;
                     match self.cut(piece.disk.clone()) {

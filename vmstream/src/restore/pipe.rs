@@ -40,11 +40,10 @@ pub fn pipe_to(
     if check {
         ExtractError::check_length(&set.content(disk, point)?)?;
     }
-    let content = Content::open(set, disk, point)?;
     let on_wrong = if check { OnWrong::Fail } else { OnWrong::Note };
+    let content = Content::open(set, disk, point, on_wrong)?;
     let checked = content.read(
         workers,
-        on_wrong,
         |_| Ok(()),
         |window, ()| {
             let mut write = || {

@@ -71,6 +71,21 @@ impl FileIdentity {
     pub fn of(name: &str, content: &[u8]) -> Self {
         Self { name: name.to_owned(), size: content.len() as u64, digest: blake3::hash(content).into() }
     }
+
+    /// `{"name": …, "size": …, "blake3": …}`, the digest in hex.
+    pub fn to_json(&self) -> Value {
+        json!({"name": self.name, "size": self.size, "blake3": hex(&self.digest)})
+    }
+
+    /// Reads what [`FileIdentity::to_json`] gives.
+    ///
+    /// # Errors
+    /// [`HeadError::Field`], also for a name that leads elsewhere.
+    pub fn from_json(value: &Value) -> Result<Self, HeadError> {
+        let file = Fields(value.as_object().ok_or(HeadError::Field("files"))?);
+        let digest = file.digest("blake3")?.ok_or(HeadError::Field("blake3"))?;
+        Ok(Self { name: inner_name(file.text("name")?)?, size: file.number("size")?, digest })
+    }
 }
 
 impl Head {
@@ -99,9 +114,6 @@ impl Head {
     }
 
     fn to_json(&self) -> Vec<u8> {
-        let hex = |digest: &Digest| blake3::Hash::from_bytes(*digest).to_hex().to_string();
-        let file =
-            |file: &FileIdentity| json!({"name": file.name, "size": file.size, "blake3": hex(&file.digest)});
         let value = json!({
             "writer": self.writer,
             "stream": {
@@ -114,7 +126,7 @@ impl Head {
             "point": {"checkpoint": self.point, "parent": self.parent, "taken": self.taken_seconds},
             "granule_size": self.granules.size(),
             "parent_sidecar": self.parent_sidecar.as_ref().map(hex),
-            "files": self.files.iter().map(file).collect::<Vec<_>>(),
+            "files": self.files.iter().map(FileIdentity::to_json).collect::<Vec<_>>(),
         });
         value.to_string().into_bytes()
     }
@@ -126,11 +138,6 @@ impl Head {
         let granules = Granules::of_size(top.number("granule_size")?, disk.number("virtual_size")?)
             .ok_or(HeadError::Field("granule_size"))?;
         let files = top.0.get("files").and_then(Value::as_array).ok_or(HeadError::Field("files"))?;
-        let file = |file: &Value| {
-            let file = Fields(file.as_object().ok_or(HeadError::Field("files"))?);
-            let digest = file.digest("blake3")?.ok_or(HeadError::Field("blake3"))?;
-            Ok(FileIdentity { name: inner_name(file.text("name")?)?, size: file.number("size")?, digest })
-        };
         Ok(Self {
             writer: top.text("writer")?.to_owned(),
             stream: StreamIdentity {
@@ -145,9 +152,13 @@ impl Head {
             parent_sidecar: top.digest("parent_sidecar")?,
             taken_seconds: point.number("taken")?,
             granules,
-            files: files.iter().map(file).collect::<Result<_, HeadError>>()?,
+            files: files.iter().map(FileIdentity::from_json).collect::<Result<_, HeadError>>()?,
         })
     }
+}
+
+fn hex(digest: &Digest) -> String {
+    blake3::Hash::from_bytes(*digest).to_hex().to_string()
 }
 
 /// A name that leads to nowhere but into the folder, one level deep at most.

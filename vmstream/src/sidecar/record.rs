@@ -4,6 +4,7 @@
 
 use super::granule::{Granules, Value};
 use super::sums::{PlainSums, StoredSums};
+use crate::stream::Piece;
 use std::ops::Range;
 
 /// Bytes before a chunk's payload.
@@ -59,6 +60,13 @@ impl Block {
     /// The range of the disk.
     pub fn disk(&self) -> Range<u64> {
         self.start..self.start + u64::from(self.plain_len)
+    }
+
+    /// True for the block of this piece.
+    pub(crate) fn is_of(&self, piece: &Piece) -> bool {
+        self.disk() == piece.disk
+            && self.stored_at == piece.stored_at
+            && u64::from(self.stored_len) == piece.stored_len
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

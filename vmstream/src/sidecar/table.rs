@@ -35,6 +35,11 @@ impl Tables {
         self.layers.last().is_some_and(Option::is_some)
     }
 
+    /// True when the sidecar of this stream is among them.
+    pub(crate) fn have(&self, number: usize) -> bool {
+        self.layers.get(number).is_some_and(Option::is_some)
+    }
+
     /// What is known of a range of the disk after the last stream; as [`Tables::window`].
     pub(crate) fn last_window(
         &mut self,

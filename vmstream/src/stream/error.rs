@@ -109,6 +109,9 @@ pub enum Problem {
         /// What it should close.
         after: &'static str,
     },
+    /// Content that was not written so: its sidecar has another checksum.
+    #[error("the block is not as it was written: its checksum in the sidecar differs")]
+    OtherContent,
     /// A frame of no bytes.
     #[error("the frame is empty")]
     Empty,

@@ -72,6 +72,8 @@ pub struct Piece {
     pub stored_len: u64,
     /// How they are stored.
     pub coding: Coding,
+    /// CRC-32 of the content, where somebody knows it: then it is held against it when it is read.
+    pub plain_crc32: Option<u32>,
 }
 
 impl Piece {
@@ -118,6 +120,6 @@ impl Frame {
             Stored::Plain => end - start,
             Stored::Compressed { pieces, .. } => pieces[number as usize],
         };
-        Piece { frame: self.index, disk: start..end, stored_at, stored_len, coding }
+        Piece { frame: self.index, disk: start..end, stored_at, stored_len, coding, plain_crc32: None }
     }
 }

@@ -145,7 +145,7 @@ impl StreamFile {
         match piece.coding {
             Coding::Plain => {
                 out.resize(plain_len as usize, 0);
-                self.input().fill(piece.stored_at, out)
+                self.input().fill(piece.stored_at, out)?;
             }
             Coding::Lz4 | Coding::Zstd => {
                 stored.resize(piece.stored_len as usize, 0);
@@ -155,8 +155,12 @@ impl StreamFile {
                     _ => codec::decompress_lz4,
                 };
                 decompress(stored, plain_len as usize, out)
-                    .map_err(|problem| piece.damaged(Problem::Codec(problem)))
+                    .map_err(|problem| piece.damaged(Problem::Codec(problem)))?;
             }
+        }
+        match piece.plain_crc32 {
+            Some(sum) if crc32fast::hash(out) != sum => Err(piece.damaged(Problem::OtherContent)),
+            _ => Ok(()),
         }
     }
 

@@ -54,12 +54,7 @@ impl<'a> Batches<'a> {
     /// The block of a piece; `None` when there is no sidecar, or from the first that is another one.
     fn block_of(&mut self, piece: &Piece) -> Option<Block> {
         let block = self.blocks.as_mut()?.next();
-        let fits = |block: &Block| {
-            block.disk() == piece.disk
-                && block.stored_at == piece.stored_at
-                && u64::from(block.stored_len) == piece.stored_len
-        };
-        let block = block.and_then(Result::ok).filter(fits);
+        let block = block.and_then(Result::ok).filter(|block| block.is_of(piece));
         if block.is_none() {
             self.other_blocks = Some(piece.stored_at);
             self.blocks = None;

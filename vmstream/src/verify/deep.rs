@@ -211,7 +211,7 @@ fn raw(
     let mut found = Vec::new();
     for id in ids {
         let content = match found.last() {
-            None => Content::open(set, disk, *id)?,
+            None => Content::open(set, disk, *id, OnWrong::Note)?,
             Some(DiskDigest { size, digest, .. }) => {
                 let (size, digest) = (*size, digest.clone());
                 found.push(DiskDigest { disk: disk.clone(), point: *id, size, digest, checked: None });
@@ -226,7 +226,7 @@ fn raw(
             add(&mut top, &leaves);
             Ok(())
         };
-        content.read(workers, OnWrong::Note, look, see)?;
+        content.read(workers, look, see)?;
         let digest = hex(&top.finalize());
         let (disk, size) = (disk.clone(), content.size);
         found.push(DiskDigest { disk, point: *id, size, digest, checked: None });

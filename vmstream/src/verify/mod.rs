@@ -7,8 +7,9 @@ pub(crate) mod batch;
 mod deep;
 pub mod report;
 pub mod set;
-mod sidecar;
+pub(crate) mod sidecar;
 pub mod stream;
+pub(crate) mod tpm;
 
 pub use report::{
     Depth, DiskDigest, DiskVerdict, FileReport, Finding, Level, PointVerdict, SetReport, Verdict,

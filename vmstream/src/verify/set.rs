@@ -4,6 +4,7 @@ use super::deep;
 use super::report::{Depth, DiskVerdict, FileReport, Finding, Level, PointVerdict, SetReport};
 use super::sidecar;
 use super::stream::{Reading, StreamReport, glance_at_stream, read_stream};
+use super::tpm;
 use crate::chain::{
     BackupSet, DiskContent, DiskTarget, Point, PointDisk, SetError, SetProblem, Severity, StreamEntry,
 };
@@ -68,6 +69,7 @@ pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) ->
         let usable = |path: &Path| streams.iter().all(|report| report.path != path || report.has_sidecar);
         let found = sidecar::files(set, usable).into_iter();
         findings.extend(found.filter(|finding| !blamed.contains(&finding.path)));
+        findings.extend(tpm::check(set));
     }
     let judge = |findings: &[Finding]| {
         let broken = Broken::new(findings);

@@ -130,7 +130,7 @@ fn check_raw(file: &File, len: u64, sidecar: Option<Sidecar>, watch: &dyn Watch)
 /// Holds the files beside the streams against what the points' sidecars say of them, and the sidecars against each other.
 ///
 /// `usable` says of which files the sidecar counts.
-pub(super) fn files(set: &BackupSet, usable: impl Fn(&Path) -> bool) -> Vec<Finding> {
+pub(crate) fn files(set: &BackupSet, usable: impl Fn(&Path) -> bool) -> Vec<Finding> {
     let newest = set.points.iter().rev().find(|point| matches!(point.id, PointId::Checkpoint(_)));
     let newest = newest.map(|point| point.id);
     let (mut findings, mut seen) = (Vec::new(), BTreeSet::new());
@@ -153,22 +153,29 @@ pub(super) fn files(set: &BackupSet, usable: impl Fn(&Path) -> bool) -> Vec<Find
     findings
 }
 
+/// Whether a file is as it was.
+pub(super) fn is_same(path: &Path, file: &FileIdentity) -> io::Result<bool> {
+    let about = std::fs::metadata(path)?;
+    // A file may claim any size: none is read before that is right.
+    Ok(about.is_file() && about.len() == file.size && digest(path, file.size)? == file.digest)
+}
+
 fn check_file(dir: &Path, file: &FileIdentity) -> Option<Finding> {
     let path = dir.join(&file.name);
-    // A file may claim any size: none is read before that is right.
-    let same = std::fs::metadata(&path).and_then(|about| match about.is_file() && about.len() == file.size {
-        true => Ok(digest(&path, file.size)? == file.digest),
-        false => Ok(false),
-    });
+    of_listed(&path, is_same(&path, file))
+}
+
+/// The finding about a file that was listed when the backup was made.
+pub(super) fn of_listed(path: &Path, same: io::Result<bool>) -> Option<Finding> {
     let message = match same {
         Ok(true) => return None,
         Ok(false) => "the file is not as it was written with the backup",
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             "the file was written with the backup, and is gone"
         }
-        Err(error) => return Some(Finding::about(Level::Unreadable, &path, error.to_string())),
+        Err(error) => return Some(Finding::about(Level::Unreadable, path, error.to_string())),
     };
-    Some(Finding::about(Level::Damage, &path, message.to_owned()))
+    Some(Finding::about(Level::Damage, path, message.to_owned()))
 }
 
 fn digest(path: &Path, len: u64) -> io::Result<Digest> {

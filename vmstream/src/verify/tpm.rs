@@ -1,0 +1,62 @@
+//! The state of a TPM at each point, held against what the point's `.identity` file says of it.
+//!
+//! Sidecars do not list it: whoever may not read it must be able to check everything else.
+
+use super::report::{Finding, Level};
+use super::sidecar::{is_same, of_listed};
+use crate::chain::{BackupSet, PointId, SetFile};
+use crate::regular;
+use crate::sidecar::{FileIdentity, HeadError};
+use serde_json::Value;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// The most bytes of an identity file that are looked at: definitions, and names of snapshots.
+const MAX_IDENTITY_LEN: u64 = 64 << 20;
+
+/// Checks the folders of all points. Those that only root may read are named once, as a warning.
+pub(crate) fn check(set: &BackupSet) -> Vec<Finding> {
+    let (mut findings, mut closed) = (Vec::new(), Vec::new());
+    for point in &set.points {
+        let identity = set.dir.join(SetFile::Identity(point.id).to_string());
+        let files = match listed(&identity) {
+            None => continue,
+            Some(Err(error)) => {
+                findings.push(Finding::about(Level::Damage, &identity, error.to_string()));
+                continue;
+            }
+            Some(Ok(files)) => files,
+        };
+        let folder = folder_of(&set.dir, point.id);
+        for file in files {
+            let path = folder.join(&file.name);
+            match is_same(&path, &file) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => closed.push(folder.clone()),
+                same => findings.extend(of_listed(&path, same)),
+            }
+        }
+    }
+    closed.dedup();
+    if let [first, ..] = &closed[..] {
+        let message = format!(
+            "only root may read the state of the TPM: it is not checked here, nor in {} more folders",
+            closed.len() - 1
+        );
+        findings.push(Finding::about(Level::Warning, first, message));
+    }
+    findings
+}
+
+fn folder_of(dir: &Path, point: PointId) -> PathBuf {
+    dir.join(format!(".tpm-state.{}", point.ident()))
+}
+
+/// What an identity file lists. `None` where it lists nothing, as those of earlier programs, or is no use: its sidecar tells
+/// then.
+fn listed(identity: &Path) -> Option<Result<Vec<FileIdentity>, HeadError>> {
+    let mut bytes = Vec::new();
+    regular::open(identity).and_then(|file| file.take(MAX_IDENTITY_LEN).read_to_end(&mut bytes)).ok()?;
+    let value: Value = serde_json::from_slice(&bytes).ok()?;
+    let files = value.get("tpm_state")?.as_array()?;
+    Some(files.iter().map(FileIdentity::from_json).collect())
+}
