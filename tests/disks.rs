@@ -2,7 +2,13 @@
 
 mod lab;
 
-use lab::{DiskFormat, DiskSpec, Lab, Vm, VmSpec, extract, make_ext4, text};
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lab::{DiskFormat, DiskSpec, Ended, Lab, Version, Vm, VmSpec, extract, make_ext4, must, text};
+use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 
@@ -97,7 +103,8 @@ vdn: skipped: network disk (nbd), back it up where it is stored";
         "[DRY-RUN] Nothing is changed. A run now would do this:
   NAME: full (first backup of this VM)
       policy monthly (DEFAULT_ROTATION_POLICY), period MONTH
-{}",
+{}  host configuration: not saved (HOST_CONFIG_BACKUP)
+",
         indented(whole, "      ")
     );
     assert_eq!(printed(&lab, &vm, &["--run", "--dry-run"]) + "\n", want);
@@ -118,7 +125,8 @@ NAME ok full 1 SIZE SIZE first backup of this VM
 
 VM DISK RESULT SIZE REMARK
 {}
-1 backed up, 0 excluded, 0 skipped, 0 failed",
+1 backed up, 0 excluded, 0 skipped, 0 failed
+Host configuration: not saved (HOST_CONFIG_BACKUP)",
         table(" backed up SIZE the whole disk")
     );
     assert_eq!(printed(&lab, &vm, &["--run"]), want);
@@ -126,7 +134,7 @@ VM DISK RESULT SIZE REMARK
 
     // The end of the VM's box in the log has the same lines.
     let log = lab.backup_path().join("_state/logs/vmbackup.log");
-    let log = std::fs::read_to_string(log).expect("a log");
+    let log = fs::read_to_string(log).expect("a log");
     for line in indented(whole, "").lines() {
         let line = line.replacen("disk", "║ Disk", 1);
         assert!(log.lines().any(|logged| logged.ends_with(&line)), "no {line:?} in {log}");
@@ -166,4 +174,336 @@ fn a_vm_without_a_disk_to_back_up_is_known_before_the_run() {
         "NAME: cannot: Domain NAME has no disk that can be backed up: vda: skipped: raw disk, not included";
     assert!(said.starts_with(begins) && said.ends_with("1 finding(s) keep backups from working."), "{said}");
     assert!(lab.run(&vm).error().contains("no disk that can be backed up: vda: skipped"));
+}
+
+fn virsh(arguments: &[&str]) -> String {
+    must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).env("LC_ALL", "C"))
+}
+
+fn qemu_img(arguments: &[&str]) -> String {
+    must(Command::new("qemu-img").args(arguments))
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().expect("the lab's path is text")
+}
+
+/// An empty qcow2 image in the lab.
+fn new_image(lab: &Lab, name: &str, options: &str, bytes: u64) -> PathBuf {
+    let image = lab.path().join(name);
+    let options = if options.is_empty() { "compat=1.1" } else { options };
+    qemu_img(&["create", "-q", "-f", "qcow2", "-o", options, path_text(&image), &bytes.to_string()]);
+    image
+}
+
+/// Backs up and holds the newest point against the guest's view.
+#[track_caller]
+fn backed_up(lab: &Lab, vm: &Vm, level: &str) -> Ended {
+    let ended = lab.run_well(vm);
+    assert_eq!(ended.level(), level, "{}\n{}", ended.why(), ended.log);
+    assert_restored(lab, vm, &vm.targets());
+    ended
+}
+
+/// The usual life of a VM with one unusual disk, `vda`: full, increments with writes and zeros, a restart, a copy.
+#[track_caller]
+fn lives(lab: &Lab, vm: &Vm) {
+    vm.write("vda", MIB, MIB, 1).expect("a write");
+    backed_up(lab, vm, "full");
+    vm.write("vda", 2 * MIB, 64 << 10, 2).expect("a write");
+    vm.write_zeroes("vda", MIB, 64 << 10, true).expect("zeros");
+    backed_up(lab, vm, "incremental 1");
+    // The bitmaps are in the image.
+    vm.destroy();
+    vm.start_paused();
+    vm.write("vda", 3 * MIB, 512, 3).expect("a write");
+    backed_up(lab, vm, "incremental 2");
+    vm.destroy();
+    backed_up(lab, vm, "copy");
+}
+
+struct Loop(String);
+
+impl Loop {
+    fn of(file: &Path) -> Self {
+        Self(must(Command::new("losetup").args(["--find", "--show"]).arg(file)).trim().to_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_qcow2_image_on_a_block_device() {
+    let lab = Lab::new("block");
+    lab.configure(&[]);
+    let file = lab.path().join("device");
+    File::create(&file).and_then(|file| file.set_len(16 * MIB)).expect("a file");
+    let device = Loop::of(&file);
+    qemu_img(&["create", "-q", "-f", "qcow2", &device.0, &(8 * MIB).to_string()]);
+    let source = format!("<source dev='{}'/>", device.0);
+    let disk = DiskSpec::new("vda", 8 * MIB).made(Path::new(&device.0), "block", &source);
+    let vm = lab.paused_vm("block", &[disk]);
+    lives(&lab, &vm);
+    // A device does not tell when it was written.
+    backed_up(&lab, &vm, "copy");
+    // What is allocated is asked of the image: here the node says nothing, and the disk does not fit.
+    vm.start_paused();
+    vm.write("vda", 0, 8 * MIB, 4).expect("a write");
+    let small = lab.small_file_system("small", 4);
+    lab.configure(&[("BACKUP_PATH", small.text())]);
+    vm.delete_checkpoints();
+    let error = lab.run(&vm).error();
+    assert!(error.contains("Too little space in") && error.contains("about 8."), "{error}");
+}
+
+struct Pool<'a>(&'a str);
+
+impl Drop for Pool<'_> {
+    fn drop(&mut self) {
+        virsh(&["pool-destroy", self.0]);
+    }
+}
+
+#[test]
+fn a_volume_of_a_storage_pool() {
+    let lab = Lab::new("volume");
+    lab.configure(&[]);
+    let name = format!("{}pool", lab.prefix());
+    let folder = lab.new_dir("pool");
+    virsh(&["pool-create-as", &name, "dir", "--target", path_text(&folder)]);
+    let _pool = Pool(&name);
+    virsh(&["vol-create-as", &name, "a b.qcow2", "4M", "--format", "qcow2"]);
+    qemu_img(&["amend", "-o", "compat=1.1", path_text(&folder.join("a b.qcow2"))]);
+    let source = format!("<source pool='{name}' volume='a b.qcow2'/>");
+    let disk = DiskSpec::new("vda", 4 * MIB).made(&folder.join("a b.qcow2"), "volume", &source);
+    let vm = lab.paused_vm("volume", &[disk]);
+    lives(&lab, &vm);
+    assert_eq!(lab.run_well(&vm).level(), "skip");
+}
+
+#[test]
+fn images_over_a_backing_file_that_two_vms_share() {
+    let lab = Lab::new("backing");
+    lab.configure(&[]);
+    let content = lab.path().join("content.raw");
+    fs::write(&content, vec![7; 3 * MIB as usize]).expect("a file");
+    let base = lab.path().join("base.qcow2");
+    qemu_img(&["convert", "-f", "raw", "-O", "qcow2", path_text(&content), path_text(&base)]);
+    let over = |name: &str, below: &Path| {
+        let image = lab.path().join(name);
+        let options = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", path_text(below)];
+        qemu_img(&[&options[..], &[path_text(&image), "4M"]].concat());
+        image
+    };
+    let content = lab.path().join("content-4M.raw");
+    fs::write(&content, [vec![7; 3 * MIB as usize], vec![0; MIB as usize]].concat()).expect("a file");
+    let middle = over("middle.qcow2", &base);
+    let disk = |image: &Path| DiskSpec::new("vda", 4 * MIB).content(&content).made_file(image);
+    let one = lab.paused_vm("one", &[disk(&over("one.qcow2", &middle))]);
+    let two = lab.paused_vm("two", &[disk(&over("two.qcow2", &base))]);
+    one.write("vda", 0, 512, 1).expect("a write");
+    two.write_zeroes("vda", 0, 4 * MIB, true).expect("zeros");
+    backed_up(&lab, &one, "full");
+    backed_up(&lab, &two, "full");
+    two.write("vda", MIB, 512, 2).expect("a write");
+    backed_up(&lab, &two, "incremental 1");
+
+    // An external snapshot between runs: a new image, and libvirt takes the bitmaps along.
+    one.write("vda", MIB, 512, 3).expect("a write");
+    virsh(&["snapshot-create-as", one.name(), "before-update", "--disk-only"]);
+    one.write("vda", 2 * MIB, 512, 4).expect("a write");
+    one.write_zeroes("vda", 0, 64 << 10, true).expect("zeros");
+    let ended = backed_up(&lab, &one, "incremental 1");
+    let facts = lab.chain_dir(&one).join(".identity.virtnbdbackup.1.json");
+    let facts: Value = serde_json::from_slice(&fs::read(facts).expect("facts")).expect("JSON");
+    assert_eq!(facts["snapshots"][0]["name"], "before-update", "{facts:#}");
+    assert!(facts["snapshots"][0]["xml"].as_str().is_some_and(|xml| xml.contains("<domainsnapshot")));
+    assert!(ended.warnings().is_empty(), "{}", ended.warnings());
+
+    // What is restored stands alone.
+    let restored = lab.path().join("restored.qcow2");
+    let chain = lab.chain_dir(&one);
+    let arguments = ["extract", path_text(&chain), "--disk", "vda", "--format", "qcow2", "-o"];
+    let output = lab.vmstream(&[&arguments[..], &[path_text(&restored)]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    let info: Value =
+        serde_json::from_str(&qemu_img(&["info", "--output=json", path_text(&restored)])).expect("JSON");
+    assert_eq!(info["backing-filename"], Value::Null);
+    for vm in [&one, &two] {
+        vm.destroy();
+        backed_up(&lab, vm, "copy");
+        assert_eq!(lab.run_well(vm).level(), "skip");
+    }
+}
+
+#[test]
+fn images_with_an_external_data_file() {
+    for (name, options) in [("plain", "data_file="), ("raw", "data_file_raw=on,data_file=")] {
+        let lab = Lab::new(&format!("data_file_{name}"));
+        lab.configure(&[]);
+        let data = lab.path().join("vda.data-file");
+        let image = new_image(&lab, "vda.qcow2", &format!("{options}{}", data.display()), 4 * MIB);
+        let vm = lab.paused_vm("data file", &[DiskSpec::new("vda", 4 * MIB).made_file(&image)]);
+        lives(&lab, &vm);
+        let state = || {
+            let about = fs::metadata(&data).expect("the data file is there");
+            (about.modified().expect("a time"), about.len(), fs::read(&data).expect("it can be read"))
+        };
+        let before = state();
+        // Old readers make an image as the facts beside the stream say: not with the data file that is in use.
+        for version in Version::ALL {
+            lab.assert_virtnbdrestore(version, &lab.chain_dir(&vm), None, &[("vda", vm.shadow("vda"))]);
+        }
+        assert!(state() == before, "{name}: a restore wrote into the data file of the VM");
+    }
+}
+
+/// A secret of libvirt's. Forgotten when dropped.
+struct Secret(String);
+
+impl Secret {
+    fn new(lab: &Lab, private: &str, passphrase: &Path) -> Self {
+        let xml = lab.path().join("secret.xml");
+        let usage = format!("{}{private}", lab.prefix());
+        let text = format!(
+            "<secret ephemeral='no' private='{private}'><usage type='volume'><volume>{usage}</volume></usage></secret>"
+        );
+        fs::write(&xml, text).expect("a file");
+        let said = must(Command::new("virsh").args(["-c", "qemu:///system", "secret-define"]).arg(&xml));
+        let uuid = said.split_whitespace().find(|word| word.len() == 36).expect("a UUID").to_owned();
+        virsh(&["secret-set-value", &uuid, "--file", path_text(passphrase), "--plain"]);
+        Self(uuid)
+    }
+
+    fn disk(&self, target: &str, image: &Path) -> DiskSpec {
+        let source = format!(
+            "<source file='{}'><encryption format='luks'><secret type='passphrase' uuid='{}'/></encryption></source>",
+            image.display(),
+            self.0
+        );
+        DiskSpec::new(target, 4 * MIB).made(image, "file", &source)
+    }
+}
+
+/// An image of 4 MiB that is encrypted with what is in a file.
+fn luks_image(lab: &Lab, name: &str, format: &str, passphrase: &Path) -> PathBuf {
+    let image = lab.path().join(name);
+    let object = format!("secret,id=s,file={}", passphrase.display());
+    let options = match format {
+        "qcow2" => "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+        _ => "key-secret=s,iter-time=10",
+    };
+    qemu_img(&["create", "-q", "-f", format, "--object", &object, "-o", options, path_text(&image), "4M"]);
+    image
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let _ =
+            Command::new("virsh").args(["-q", "-c", "qemu:///system", "secret-undefine", &self.0]).status();
+    }
+}
+
+#[test]
+fn an_encrypted_image_has_encrypted_scratch_files_and_its_key_stays_where_it_is() {
+    const MARK: u8 = 0xa7;
+    let lab = Lab::new("luks");
+    lab.configure(&[]);
+    let passphrase = lab.path().join("passphrase");
+    fs::write(&passphrase, "open sesame").expect("a file");
+    let luks = |name: &str| luks_image(&lab, name, "qcow2", &passphrase);
+    let secret = Secret::new(&lab, "no", &passphrase);
+    let vm = lab.paused_vm("luks", &[secret.disk("vda", &luks("vda.qcow2")), DiskSpec::new("vdb", MIB)]);
+    lives(&lab, &vm);
+    vm.start_paused();
+    vm.write("vda", 0, 4 * MIB, MARK).expect("a write");
+    let held = lab.run_held_at(&vm, "copying");
+    // What the guest overwrites now goes into the scratch file.
+    vm.write("vda", 0, 4 * MIB, 1).expect("a write");
+    vm.flush("vda").expect("a flush");
+    let scratch = |target: &str| {
+        let files = fs::read_dir(lab.scratch_dir()).expect("a folder").flatten().map(|entry| entry.path());
+        files.filter(|path| path.extension().is_some_and(|end| end == target)).collect::<Vec<_>>()
+    };
+    let file = scratch("vda").pop().expect("the job has a scratch file");
+    assert!(qemu_img(&["info", "-U", path_text(&file)]).contains("encrypted: yes"));
+    let bytes = fs::read(&file).expect("it can be read");
+    assert!(bytes.len() as u64 > 5 * MIB, "the overwritten blocks are in it");
+    assert!(
+        !bytes.windows(64).any(|part| part == [MARK; 64]),
+        "the guest's data can be read in the scratch file"
+    );
+    for file in [file, scratch("vdb").pop().expect("each disk has one")] {
+        assert_eq!(
+            fs::metadata(&file).expect("it is there").permissions().mode() & 0o077,
+            0,
+            "{}",
+            file.display()
+        );
+    }
+    assert!(!virsh(&["secret-list"]).contains("vmbackup"), "the key is forgotten once QEMU has it");
+    held.release();
+    assert!(held.wait().status.success());
+    assert!(scratch("vda").is_empty() && scratch("vdb").is_empty());
+    // A run that dies leaves neither for good.
+    assert!(!lab.run_killed_at(&vm, "held").wait().status.success());
+    assert_eq!(lab.run_well(&vm).level(), "incremental 1");
+    assert!(scratch("vda").is_empty() && !virsh(&["secret-list"]).contains("vmbackup"));
+    assert_restored(&lab, &vm, &["vda", "vdb"]);
+
+    let ended = lab.run_well(&vm);
+    let want = "vda: backed_up: changes since virtnbdbackup.1: its image is encrypted, the backup is not";
+    assert_eq!(ended.disks()[0], want);
+    vm.destroy();
+
+    // A private secret is for QEMU alone.
+    let private = Secret::new(&lab, "yes", &passphrase);
+    let vm = lab.paused_vm("private", &[private.disk("vda", &luks("private.qcow2"))]);
+    vm.write("vda", 0, MIB, 5).expect("a write");
+    backed_up(&lab, &vm, "full");
+    vm.destroy();
+    for said in [lab.run(&vm).error(), checked(&lab, &vm)] {
+        for words in ["Disk vda is encrypted", "private='yes'", "back the VM up while it runs"] {
+            assert!(said.contains(words), "no {words:?} in {said}");
+        }
+    }
+    assert_restored(&lab, &vm, &["vda"]);
+}
+
+#[test]
+fn a_disk_that_vms_share_is_copied_with_a_word_of_warning() {
+    let lab = Lab::new("shareable");
+    lab.configure(&[("BACKUP_RAW_DISKS", "true")]);
+    let shared = DiskSpec::new("vdb", MIB).format(DiskFormat::Raw).extra_xml("<shareable/>");
+    let vm = lab.paused_vm("sharing", &[DiskSpec::new("vda", MIB), shared]);
+    vm.write("vdb", 0, 512, 1).expect("a write");
+    let ended = backed_up(&lab, &vm, "full");
+    let want = "vdb: copied: the whole disk as a raw image: shared with other VMs: what those write while it is read \
+                may be in the backup in part";
+    assert_eq!(ended.disks()[1], want);
+    assert!(checked(&lab, &vm).contains("Backups can work"));
+}
+
+#[test]
+fn an_encrypted_raw_image_is_copied_as_the_guest_sees_it() {
+    let lab = Lab::new("luks_raw");
+    lab.configure(&[("BACKUP_RAW_DISKS", "true")]);
+    let passphrase = lab.path().join("passphrase");
+    fs::write(&passphrase, "open sesame").expect("a file");
+    let secret = Secret::new(&lab, "no", &passphrase);
+    let image = luks_image(&lab, "vdb.raw", "luks", &passphrase);
+    let raw = secret.disk("vdb", &image).format(DiskFormat::Raw);
+    let vm = lab.paused_vm("luks raw", &[DiskSpec::new("vda", MIB), raw]);
+    // What was never written reads as noise.
+    vm.write("vdb", 0, 4 * MIB, 1).expect("a write");
+    let ended = backed_up(&lab, &vm, "full");
+    let want = "vdb: copied: the whole disk as a raw image: its image is encrypted, the backup is not";
+    assert_eq!(ended.disks()[1], want);
+    vm.write("vdb", 0, 512, 2).expect("a write");
+    vm.destroy();
+    backed_up(&lab, &vm, "copy");
 }

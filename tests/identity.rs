@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{DiskSpec, Lab, Vm, VmSpec, must};
+use lab::{DiskSpec, Lab, Version, Vm, VmSpec, must};
 
 const MIB: u64 = 1 << 20;
 const STATE: &str = "tpm2/tpm2-00.permall";
@@ -253,4 +253,120 @@ fn keys_that_older_programs_left_to_the_group_are_roots_alone() {
     }
     let ended = lab.run_well(&vm);
     assert!(!ended.log.contains("with keys could be read by others"), "{}", ended.log);
+}
+
+#[test]
+fn a_uefi_vm_keeps_its_loader_and_the_variables_of_each_moment() {
+    const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+    const TEMPLATE: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+    let lab = Lab::new("uefi");
+    lab.configure(&[]);
+    // A name that old restore programs would also find in that of another file.
+    let nvram = lab.path().join("VARS_4M.fd");
+    let os = format!(
+        "<loader readonly='yes' type='pflash'>{CODE}</loader><nvram template='{TEMPLATE}'>{}</nvram>",
+        nvram.display()
+    );
+    let vm = lab.define(&VmSpec::new("uefi").disk(DiskSpec::new("vda", MIB)).os_xml(&os));
+    vm.start_paused();
+    let template = fs::read(TEMPLATE).expect("ovmf is installed");
+    let variables = |mark: u8| {
+        let mut content = template.clone();
+        content[100..200].fill(mark);
+        content
+    };
+    // As the guest's firmware does it: in place.
+    let change = |mark: u8| {
+        let file =
+            fs::OpenOptions::new().write(true).open(&nvram).expect("libvirt made it from the template");
+        std::os::unix::fs::FileExt::write_all_at(&file, &variables(mark), 0).expect("a write");
+    };
+    change(1);
+    lab.run_well(&vm);
+    change(2);
+    // Later than the moment of the point, while its disks are copied.
+    let held = lab.run_held_at(&vm, "copying");
+    change(3);
+    held.release();
+    assert!(held.wait().status.success());
+    let chain = lab.chain_dir(&vm);
+    for (number, mark) in [(0, 1), (1, 2)] {
+        let at = |base: &str| chain.join(format!("{base}.virtnbdbackup.{number}"));
+        assert!(fs::read(at("VARS_4M.fd")).ok() == Some(variables(mark)), "NVRAM of point {number}");
+        assert!(fs::read(at("OVMF_CODE_4M.fd")).ok() == fs::read(CODE).ok(), "loader of point {number}");
+        assert!(
+            fs::read(at("varstore-template")).ok() == Some(template.clone()),
+            "template of point {number}"
+        );
+        let mode = fs::metadata(at("VARS_4M.fd")).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o137, 0, "nobody but root and its group");
+    }
+    let definitions = fs::read_dir(chain.join("config")).expect("definitions").flatten();
+    for definition in definitions.map(|entry| fs::read_to_string(entry.path()).expect("text")) {
+        assert!(definition.contains(&format!("{}</nvram>", nvram.display())), "{definition}");
+    }
+    let proven = lab.vmstream(&["verify", chain.to_str().expect("text")]);
+    assert!(proven.status.success(), "{}", lab::text(&proven));
+    // Restore programs put the NVRAM back where it was, when it is gone.
+    vm.destroy();
+    for version in Version::ALL {
+        fs::remove_file(&nvram).expect("the NVRAM is there");
+        lab.assert_virtnbdrestore(version, &chain, None, &[("vda", vm.shadow("vda"))]);
+        assert!(fs::read(&nvram).ok() == Some(variables(2)), "{version:?}");
+    }
+    // Off: a copy has them under their own names.
+    change(4);
+    assert_eq!(lab.run_well(&vm).level(), "copy");
+    assert!(fs::read(chain.join("VARS_4M.fd")).ok() == Some(variables(4)));
+    assert!(fs::read(chain.join("varstore-template")).ok() == Some(template));
+}
+
+#[test]
+fn a_tpm_of_version_1_2() {
+    let lab = Lab::new("tpm12");
+    lab.configure(&[]);
+    let tpm = "<tpm model='tpm-tis'><backend type='emulator' version='1.2'/></tpm>";
+    let vm = lab.define(&VmSpec::new("tpm12").disk(DiskSpec::new("vda", MIB)).devices_xml(tpm));
+    vm.start_paused();
+    let folder = swtpm_dir(&vm).join("tpm1.2");
+    let names = fs::read_dir(&folder).expect("swtpm keeps its state").flatten();
+    let names: Vec<_> = names.map(|entry| entry.file_name()).filter(|name| name != ".lock").collect();
+    assert!(!names.is_empty());
+    assert_eq!(lab.run_well(&vm).report("tpm"), "saved");
+    let chain = lab.chain_dir(&vm);
+    for name in names {
+        let kept = fs::read(chain.join("tpm-state/tpm1.2").join(&name));
+        assert_eq!(kept.ok(), fs::read(folder.join(&name)).ok(), "{name:?}");
+    }
+    vm.destroy();
+    assert_eq!(lab.run_well(&vm).report("tpm"), "saved");
+}
+
+#[test]
+fn what_a_vm_boots_from_is_kept_under_names_that_do_not_clash() {
+    let lab = Lab::new("boot_files");
+    lab.configure(&[]);
+    let file = |folder: &str, content: &str| {
+        let path = lab.new_dir(folder).join("image");
+        fs::write(&path, content).expect("a file");
+        path
+    };
+    let (kernel, initrd) = (file("kernel", "a kernel"), file("initrd", "an initrd"));
+    let table = file("acpi", "a licence");
+    let os = format!(
+        "<kernel>{}</kernel><initrd>{}</initrd><cmdline>quiet</cmdline><acpi><table type='slic'>{}</table></acpi>",
+        kernel.display(),
+        initrd.display(),
+        table.display()
+    );
+    let vm = lab.define(&VmSpec::new("boot").disk(DiskSpec::new("vda", MIB)).os_xml(&os));
+    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "autostart", vm.name()]));
+    assert_eq!(lab.run_well(&vm).level(), "copy");
+    let chain = lab.chain_dir(&vm);
+    let read = |name: &str| fs::read_to_string(chain.join(name)).unwrap_or_default();
+    assert_eq!(["image", "2.image", "3.image"].map(read), ["a kernel", "an initrd", "a licence"]);
+    assert_eq!(read("autostart.copy"), "True");
+    assert!(read("vmconfig.copy.xml").contains("<cmdline>quiet</cmdline>"));
+    let proven = lab.vmstream(&["verify", chain.to_str().expect("text")]);
+    assert!(proven.status.success(), "{}", lab::text(&proven));
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use roxmltree::{Document, Node};
 
 use super::outside::{self, Outside};
+use crate::libvirt::SecretName;
 
 /// How the image behind a disk is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,28 @@ pub struct Disk {
     pub source: ImageSource,
     /// `<shareable/>`: other domains may write to it too.
     pub shareable: bool,
+    /// What opens it, when it is encrypted (LUKS).
+    pub secret: Option<SecretName>,
+}
+
+/// A file the domain boots from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFile {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// What it is.
+    pub role: BootRole,
+}
+
+/// What a file is at boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootRole {
+    /// The UEFI variables of this domain: the guest writes them.
+    Nvram,
+    /// What the NVRAM is made from when there is none.
+    NvramTemplate,
+    /// Loader, kernel, initrd and the like: the guest does not write them.
+    Fixed,
 }
 
 /// Why a disk is not part of a backup.
@@ -170,8 +193,8 @@ pub struct DomainXmlError {
 pub struct DomainFacts {
     /// Its disks.
     pub disks: Disks,
-    /// Files the domain boots from, which belong to a backup: loader, NVRAM, kernel, initrd.
-    pub boot_files: Vec<PathBuf>,
+    /// Files the domain boots from, which belong to a backup.
+    pub boot_files: Vec<BootFile>,
     /// The XML has a guest agent channel, and libvirt does not say that it is disconnected.
     pub agent_channel: bool,
     /// What it uses and no backup holds.
@@ -187,17 +210,13 @@ pub fn parse_domain(xml: &str) -> Result<DomainFacts, DomainXmlError> {
         let target = child(disk, "target").and_then(|t| t.attribute("dev")).unwrap_or_default().to_owned();
         match classify(disk) {
             Ok((format, source)) => {
-                let shareable = child(disk, "shareable").is_some();
-                facts.disks.readable.push(Disk { target, format, source, shareable });
+                let (shareable, secret) = (child(disk, "shareable").is_some(), secret(disk));
+                facts.disks.readable.push(Disk { target, format, source, shareable, secret });
             }
             Err(reason) => facts.disks.skipped.push(Skipped { target, reason }),
         }
     }
-    if let Some(os) = child(root, "os") {
-        let paths = ["loader", "nvram", "kernel", "initrd"].into_iter();
-        let found = paths.filter_map(|tag| child(os, tag)?.text().map(str::trim).map(PathBuf::from));
-        facts.boot_files = found.filter(|path| path.is_absolute()).collect();
-    }
+    facts.boot_files = child(root, "os").map(boot_files).unwrap_or_default();
     facts.outside = children(root, "devices").flat_map(outside::parse).collect();
     facts.agent_channel = children(root, "devices").flat_map(|d| children(d, "channel")).any(|channel| {
         child(channel, "target").is_some_and(|target| {
@@ -206,6 +225,31 @@ pub fn parse_domain(xml: &str) -> Result<DomainFacts, DomainXmlError> {
         })
     });
     Ok(facts)
+}
+
+/// Loader, NVRAM with its template, kernel, initrd, and the tables and trees that go with them.
+fn boot_files(os: Node<'_, '_>) -> Vec<BootFile> {
+    // A path is the element's text, or stands in a source of its own: `<nvram type='file'><source file='…'/></nvram>`.
+    let path = |node: Node<'_, '_>| {
+        let source = child(node, "source").and_then(|s| s.attribute("file").or(s.attribute("dev")));
+        source.or(node.text()).map(|path| path.trim().to_owned())
+    };
+    let nvram = child(os, "nvram");
+    let template = nvram.and_then(|n| n.attribute("template")).map(str::to_owned);
+    let fixed = ["loader", "kernel", "initrd", "dtb", "shim"].into_iter().filter_map(|tag| child(os, tag));
+    let tables = child(os, "acpi").into_iter().flat_map(|acpi| children(acpi, "table"));
+    let roles = [(nvram.and_then(path), BootRole::Nvram), (template, BootRole::NvramTemplate)];
+    let fixed = fixed.chain(tables).map(|node| (path(node), BootRole::Fixed));
+    let files = fixed.chain(roles).filter_map(|(path, role)| Some(BootFile { path: path?.into(), role }));
+    files.filter(|file| file.path.is_absolute()).collect()
+}
+
+/// What opens an encrypted image. Older definitions have it in the disk itself.
+fn secret(disk: Node<'_, '_>) -> Option<SecretName> {
+    let source = child(disk, "source").and_then(|source| child(source, "encryption"));
+    let secret = child(source.or_else(|| child(disk, "encryption"))?, "secret")?;
+    let name = |key: &str| secret.attribute(key).map(str::to_owned);
+    name("uuid").map(SecretName::Uuid).or_else(|| name("usage").map(SecretName::Usage))
 }
 
 fn classify(disk: Node<'_, '_>) -> Result<(ImageFormat, ImageSource), SkipReason> {
@@ -324,7 +368,7 @@ mod tests {
                 Ok((format, source)) => {
                     assert_eq!(
                         disks.readable,
-                        [Disk { target: "vda".into(), format, source, shareable: false }],
+                        [Disk { target: "vda".into(), format, source, shareable: false, secret: None }],
                         "{name}"
                     );
                 }
@@ -347,12 +391,50 @@ mod tests {
     }
 
     #[test]
+    fn finds_what_opens_an_encrypted_image_and_who_shares_it() {
+        let of = |body: &str| {
+            let xml = disk_xml("type='file'", &format!("{body}<target dev='vda'/>"));
+            let disk = parse_domain(&xml).unwrap().disks.readable.remove(0);
+            (disk.secret, disk.shareable)
+        };
+        let luks =
+            |name: &str| format!("<encryption format='luks'><secret type='passphrase' {name}/></encryption>");
+        let uuid = Some(SecretName::Uuid("u-1".into()));
+        let inside = format!("<source file='/x'>{}</source>", luks("uuid='u-1'"));
+        assert_eq!(of(&inside), (uuid.clone(), false));
+        assert_eq!(of(&format!("<source file='/x'/>{}", luks("uuid='u-1'"))), (uuid, false));
+        let usage = format!("<source file='/x'>{}</source><shareable/>", luks("usage='a b'"));
+        assert_eq!(of(&usage), (Some(SecretName::Usage("a b".into())), true));
+        assert_eq!(of("<source file='/x'/>"), (None, false));
+    }
+
+    #[test]
+    fn finds_the_files_a_domain_boots_from() {
+        let of = |os: &str| {
+            let facts = parse_domain(&format!("<domain><os>{os}</os></domain>")).unwrap();
+            let line = |file: &BootFile| format!("{} {:?}", file.path.display(), file.role);
+            facts.boot_files.iter().map(line).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("<loader readonly='yes' type='pflash'>/c.fd</loader><nvram template='/t.fd'>/n.fd</nvram>"),
+            ["/c.fd Fixed", "/n.fd Nvram", "/t.fd NvramTemplate"]
+        );
+        assert_eq!(
+            of("<kernel>/k</kernel><initrd> /i </initrd><acpi><table type='slic'>/s</table></acpi>"),
+            ["/k Fixed", "/i Fixed", "/s Fixed"]
+        );
+        assert_eq!(of("<nvram type='file'><source file='/n'/></nvram>"), ["/n Nvram"]);
+        assert_eq!(of("<loader>hvmloader</loader><nvram type='network'><source name='x'/></nvram>"), [""; 0]);
+    }
+
+    #[test]
     fn settings_leave_disks_out() {
         let disk = |t: &str| Disk {
             target: t.into(),
             format: ImageFormat::Qcow2,
             source: ImageSource::Path("/x".into()),
             shareable: false,
+            secret: None,
         };
         let left = |include: &[&str], exclude: &[&str]| {
             let mut disks = Disks { readable: vec![disk("vda"), disk("vdb"), disk("sda")], skipped: vec![] };

@@ -56,18 +56,18 @@ impl fmt::Display for Treatment {
 pub enum Caveat {
     /// `<shareable/>`: a job of this domain's QEMU does not see what others write.
     Shareable,
+    /// The image is encrypted; QEMU hands out what the guest sees.
+    Encrypted,
 }
 
 impl fmt::Display for Caveat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        f.write_str(match self {
             Self::Shareable => {
-                write!(
-                    f,
-                    "shared with other VMs: what those write while it is read may be in the backup in part"
-                )
+                "shared with other VMs: what those write while it is read may be in the backup in part"
             }
-        }
+            Self::Encrypted => "its image is encrypted, the backup is not",
+        })
     }
 }
 

@@ -89,6 +89,17 @@ pub enum BackupError {
         /// Each disk and why not.
         reasons: String,
     },
+    /// An encrypted image whose key nobody gets.
+    #[error(
+        "Disk {target} is encrypted, and while the VM is shut off it can be read only with its key: {source}. A secret with \
+         private='yes' is given to QEMU alone: back the VM up while it runs, or define the secret with private='no'"
+    )]
+    NoKey {
+        /// Disk target.
+        target: String,
+        /// What libvirt said.
+        source: LibvirtError,
+    },
     /// An image that cannot keep bitmaps.
     #[error(
         "Disk {target} is a qcow2 image of version 2 (compat 0.10), which cannot keep dirty bitmaps. Shut the VM down and convert it: \

@@ -3,7 +3,8 @@
 //! The guest is asked before it is held still; the TPM's state is read while it is, so that it is that of the point;
 //! both become files of the point and are published with it. Nothing here fails a backup: it warns.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,6 +12,7 @@ use vmstream::sidecar::FileIdentity;
 use zeroize::Zeroizing;
 
 use super::cancel::Cancel;
+use super::disk::BootRole;
 use super::observe::Observed;
 use super::publish::{self, PointFiles};
 use super::report::Report;
@@ -29,7 +31,30 @@ pub(super) struct Identity {
     /// Where its emulated TPM keeps its state.
     tpm_dir: Option<PathBuf>,
     tpm: Option<TpmState>,
+    /// Where its UEFI variables are.
+    nvram_file: Option<PathBuf>,
+    nvram: Option<HeldFile>,
     keys: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// A file as it was while the guest was held still.
+pub(super) struct HeldFile {
+    pub(super) path: PathBuf,
+    pub(super) content: Vec<u8>,
+}
+
+impl HeldFile {
+    /// Reads a file, again when it changed meanwhile: a guest that is frozen still has its firmware.
+    fn read(path: &Path) -> Option<Self> {
+        const TRIES: usize = 3;
+        let modified = || fs::metadata(path).and_then(|about| about.modified()).ok();
+        let once = |_| {
+            let before = modified();
+            let content = fs::read(path).ok()?;
+            (modified() == before).then(|| Self { path: path.to_owned(), content })
+        };
+        (0..TRIES).find_map(once)
+    }
 }
 
 impl Identity {
@@ -45,7 +70,9 @@ impl Identity {
         let tpm = engine.settings.tpm.as_ref();
         let tpm_dir =
             tpm.and_then(|tpm| identity::state_dir(&observed.config_xml, vm.domain.uuid(), &tpm.state_dir));
-        let mut found = Self { tpm_dir, tpm: None, keys: None };
+        let nvram = observed.facts.boot_files.iter().find(|file| file.role == BootRole::Nvram);
+        let nvram_file = nvram.map(|file| file.path.clone());
+        let mut found = Self { tpm_dir, tpm: None, nvram_file, nvram: None, keys: None };
         let (Some(guest), Some(limit)) = (guest, engine.settings.recovery_keys) else { return found };
         match guest::recovery_keys(guest, limit, &|| cancel.stopped().is_some()) {
             Ok(keys) => found.keys = keys,
@@ -62,9 +89,16 @@ impl Identity {
         tpm.chain([file_name(ident)]).map(|name| publish::partial_name(&name)).collect()
     }
 
-    /// Reads the TPM while the guest is held still. One that keeps changing all the same is left to [`Identity::add_to`].
-    pub(super) fn read_tpm_held(&mut self) {
+    /// Reads NVRAM and TPM while the guest is held still. A TPM that keeps changing all the same is left to
+    /// [`Identity::add_to`].
+    pub(super) fn read_held(&mut self) {
+        self.nvram = self.nvram_file.as_deref().and_then(HeldFile::read);
         self.tpm = self.tpm_dir.as_ref().and_then(|dir| TpmState::read(dir, HELD_LIMIT).ok());
+    }
+
+    /// The NVRAM as [`Identity::read_held`] found it.
+    pub(super) fn nvram(&self) -> Option<&HeldFile> {
+        self.nvram.as_ref()
     }
 
     /// Adds its files to the point `ident`; `parent` is the point it follows.

@@ -148,7 +148,8 @@ pub(super) struct Now<'a> {
 /// A write to a block device leaves no trace in its node, so a domain with one always counts as changed.
 pub(super) fn unchanged(chain_dir: &Path, set: Option<&BackupSet>, now: &Now<'_>) -> bool {
     let Some(newest) = set.and_then(BackupSet::newest) else { return false };
-    if now.disks.iter().any(|disk| is_block_device(&disk.image)) {
+    let on_device = |disk| files_of(disk).is_none_or(|files| files.iter().any(|file| is_block_device(file)));
+    if now.disks.iter().any(on_device) {
         return false;
     }
     // Of a copy it is the file that is published last.

@@ -77,11 +77,13 @@ impl<'a> JobPlan<'a> {
     }
 
     /// How each disk of the domain takes part in the job, also those that do not.
-    pub(super) fn job_disks(&self, journal: &Journal) -> Vec<JobDisk> {
+    /// `secret` opens the scratch files of encrypted disks.
+    pub(super) fn job_disks(&self, journal: &Journal, secret: Option<&str>) -> Vec<JobDisk> {
         let exported =
             self.disks.iter().zip(&journal.scratch).map(|((disk, role), scratch)| JobDisk::Backup {
                 target: disk.target.clone(),
                 scratch: scratch.clone(),
+                secret: disk.secret.as_ref().and(secret).map(str::to_owned),
                 since: role.since().map(|name| name.to_string()),
                 checkpoint: *role != Role::RawImage,
             });

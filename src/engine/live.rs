@@ -16,6 +16,7 @@ use vmstream::chain::CheckpointName;
 
 use super::cancel::{Cancel, StopReason};
 use super::copy::{self, CopiedDisk, CopyError};
+use super::encryption::ScratchSecret;
 use super::identity::{self, Identity};
 use super::job::{self, DiskSource, JobPlan, Role};
 use super::journal::{Journal, Stop};
@@ -193,25 +194,29 @@ impl Live<'_> {
         report: &mut Report,
     ) -> Result<bool, BackupError> {
         let domain = &self.vm.domain;
-        let disks = plan.job_disks(owned.journal());
+        let (id, scratch) = (&owned.journal().id, &owned.journal().scratch);
+        let secret = ScratchSecret::prepare(domain.host(), id, &plan.disks, scratch)?;
+        let uuid = secret.as_ref().map(|secret| secret.uuid.as_str());
+        let disks = plan.job_disks(owned.journal(), uuid);
         let parent = point.parent.map(|p| p.to_string());
         let job_xml = xml::backup(&owned.journal().socket, parent.as_deref(), &disks);
         let checkpoint_xml = xml::checkpoint(&point.name.to_string(), owner, &disks);
         let journal = owned.journal().clone();
         let begin = || {
             self.engine.fail_points.at("held");
-            let mut begun = domain.backup_begin(&job_xml, &checkpoint_xml);
+            let begin = || domain.backup_begin(&job_xml, &checkpoint_xml, uuid.is_some());
+            let mut begun = begin();
             if begun.as_ref().is_err_and(|e| e.message.contains("Bitmap already exists")) {
                 // Only in the memory of QEMU, where no tool showed it; libvirt has no checkpoint of that name.
                 bitmap::remove_live(domain, &point.name.to_string());
-                begun = domain.backup_begin(&job_xml, &checkpoint_xml);
+                begun = begin();
             }
             match begun {
                 // The daemon went away in the middle of the call: it may have begun the job before.
                 Err(e) if e.is_connection_lost() && job_appears(domain, &journal) => {}
                 other => other?,
             }
-            identity.read_tpm_held();
+            identity.read_held();
             self.engine.fail_points.at("begun");
             Ok(())
         };
@@ -316,7 +321,7 @@ impl Live<'_> {
         let (name, parent) = (point.name.to_string(), point.parent.map(|parent| parent.to_string()));
         let parent = parent.as_deref();
         let mut files = PointFiles::new(&self.vm.chain_dir, point.time);
-        point::write_checkpoint_files(self.vm, self.observed, point, &mut files)?;
+        point::write_checkpoint_files(self.vm, self.observed, point, identity.nvram(), &mut files)?;
         let sidecars = point::add_disks(&mut files, copied, report)?;
         point::add_placeholders(self.observed, point, self.engine.settings.method.stated(), &mut files)?;
         let tpm = identity.add_to(self.engine, self.vm, (&name, parent), &mut files, report)?;

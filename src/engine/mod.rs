@@ -9,6 +9,7 @@ pub mod cancel;
 pub mod copy;
 pub mod disk;
 pub mod disk_plan;
+mod encryption;
 mod error;
 pub mod extent;
 pub mod fail_point;
@@ -146,7 +147,11 @@ pub fn preview(
         Decision::Full { .. } | Decision::Incremental { .. } => {
             job::JobPlan::new(&observed, &disks, name).err()
         }
-        Decision::Copy { .. } | Decision::Skip => None,
+        Decision::Copy { .. } => {
+            let mut wanted = image_state::wanted(&observed.disks, settings.raw_disks);
+            wanted.find_map(|disk| encryption::key_of(vm.domain.host(), disk).err())
+        }
+        Decision::Skip => None,
     };
     Ok(Preview {
         leftovers: journal.is_some(),
@@ -262,7 +267,7 @@ impl Engine {
 
     /// Bytes of data that a backup will read: what is allocated, or what changed since the last checkpoint.
     fn forecast_data(&self, vm: &VmTarget, observed: &Observed, plan: &Plan) -> Result<u64, BackupError> {
-        let allocated = |disk: &observe::ReadableDisk| disk.info.actual_size.min(disk.info.virtual_size);
+        let allocated = |disk: &observe::ReadableDisk| disk.info.allocated_bytes;
         let Decision::Incremental { parent, .. } = &plan.decision else {
             let raw = self.settings.raw_disks;
             let wanted = observed.disks.iter().filter(|d| raw || d.format == disk::ImageFormat::Qcow2);

@@ -13,7 +13,7 @@ use vmstream::chain::{
 };
 use vmstream::verify::{Depth, Level, VerifyOptions, verify_set};
 
-use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, Skipped};
+use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
 use super::disk_plan::Caveat;
 use super::image_state::{self, Now};
 use super::lineage::Lineage;
@@ -21,7 +21,7 @@ use super::qemu_img::{self, ImageInfo};
 use super::settings::EngineSettings;
 use super::xml::Owner;
 use super::{BackupError, VmTarget, joined, xml};
-use crate::libvirt::{ErrorKind, LibvirtError};
+use crate::libvirt::{ErrorKind, LibvirtError, SecretName};
 use crate::policy::{Broken, ChainSeen, DiskSeen, OfflineSeen, Seen};
 use crate::state::{RemovedCheckpoints, StateDir};
 
@@ -36,12 +36,15 @@ pub(super) struct ReadableDisk {
     pub(super) image: PathBuf,
     pub(super) info: ImageInfo,
     pub(super) shareable: bool,
+    /// What opens the image, when it is encrypted.
+    pub(super) secret: Option<SecretName>,
 }
 
 impl ReadableDisk {
     /// What to know about its backup.
     pub(super) fn caveats(&self) -> Vec<Caveat> {
-        self.shareable.then_some(Caveat::Shareable).into_iter().collect()
+        let shareable = self.shareable.then_some(Caveat::Shareable);
+        shareable.into_iter().chain(self.secret.as_ref().map(|_| Caveat::Encrypted)).collect()
     }
 }
 
@@ -71,16 +74,23 @@ pub(super) fn observe(
     let live_xml = domain.xml(false)?;
     let mut facts = disk::parse_domain(&live_xml)?;
     facts.disks.select(&settings.include_disks, &settings.exclude_disks);
-    let skipped = std::mem::take(&mut facts.disks.skipped);
+    let mut skipped = std::mem::take(&mut facts.disks.skipped);
     let config_xml = config_xml(vm, &facts, live_xml)?;
     let readable = std::mem::take(&mut facts.disks.readable);
     // Asking qemu-img takes as long as everything else.
-    let (disks, history) = std::thread::scope(|scope| {
+    let (images, history) = std::thread::scope(|scope| {
         let images = scope.spawn(|| read_images(vm, readable, active));
         let history = History::of(vm, active, unfinished, settings.method.suffix());
         (joined(images), history)
     });
-    let (disks, history) = (disks?, history?);
+    let (images, history) = (images?, history?);
+    let (mut disks, elsewhere) = (vec![], &mut skipped);
+    for image in images {
+        match image {
+            Ok(disk) => disks.push(disk),
+            Err(left_out) => elsewhere.push(left_out),
+        }
+    }
     let with_bitmap = history.lineage.disks_with_bitmap();
     let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     let seen_disks = streamed
@@ -177,19 +187,32 @@ fn config_xml(vm: &VmTarget, live: &DomainFacts, live_xml: String) -> Result<Str
     Ok(if wanted.is_empty() { inactive_xml } else { live_xml })
 }
 
-/// Finds the image of each disk and asks `qemu-img` about it, all at once.
-fn read_images(vm: &VmTarget, disks: Vec<Disk>, active: bool) -> Result<Vec<ReadableDisk>, BackupError> {
+/// Finds the image of each disk and asks `qemu-img` about it, all at once. A volume of a pool may turn out to be on no
+/// file or block device of this host.
+fn read_images(
+    vm: &VmTarget,
+    disks: Vec<Disk>,
+    active: bool,
+) -> Result<Vec<Result<ReadableDisk, Skipped>>, BackupError> {
     let read = |disk: Disk| {
-        let image = match disk.source {
+        let Disk { target, format, source, shareable, secret } = disk;
+        let image = match source {
             ImageSource::Path(path) => path,
-            ImageSource::Volume { pool, volume } => vm.domain.host().volume_path(&pool, &volume)?.into(),
+            ImageSource::Volume { pool, volume } => {
+                let path = PathBuf::from(vm.domain.host().volume_path(&pool, &volume)?);
+                if !path.is_absolute() {
+                    let reason = SkipReason::Network(format!("volume of pool {pool}"));
+                    return Ok(Err(Skipped { target, reason }));
+                }
+                path
+            }
         };
-        let info = qemu_img::info(&image)?;
-        if active && info.is_qcow2_v2 && disk.format == ImageFormat::Qcow2 {
-            return Err(BackupError::OldQcow2 { target: disk.target, image });
+        let driver = if format == ImageFormat::Raw && secret.is_some() { "luks" } else { format.as_str() };
+        let info = qemu_img::info(&image, driver)?;
+        if active && info.is_qcow2_v2 && format == ImageFormat::Qcow2 {
+            return Err(BackupError::OldQcow2 { target, image });
         }
-        let Disk { target, format, shareable, .. } = disk;
-        Ok(ReadableDisk { target, format, image, info, shareable })
+        Ok(Ok(ReadableDisk { target, format, image, info, shareable, secret }))
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = disks.into_iter().map(|disk| scope.spawn(move || read(disk))).collect();

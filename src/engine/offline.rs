@@ -108,7 +108,7 @@ impl Offline<'_> {
         }
         report.method = Some(Method::Offline);
         let mut files = PointFiles::new(&self.vm.chain_dir, time);
-        point::write_side_files(self.vm, self.observed, COPY, &mut files)?;
+        point::write_side_files(self.vm, self.observed, COPY, None, &mut files)?;
         let sidecars = point::add_disks(&mut files, copied, report)?;
         let (all, raw) = (&self.observed.disks, self.engine.settings.raw_disks);
         let taken_of = TakenOf::new(PointId::Copy, all, raw, images, &self.observed.config_xml);
@@ -133,8 +133,8 @@ impl Offline<'_> {
         owned: &Owned<'_>,
     ) -> Result<Vec<CopiedDisk>, BackupError> {
         let socket = |disk: &ReadableDisk| nbd_socket(&owned.journal().socket, &disk.target);
-        let server =
-            |disk: &&ReadableDisk| QemuNbd::start(&disk.image, disk.format, &disk.target, socket(disk), None);
+        let host = self.vm.domain.host();
+        let server = |disk: &&ReadableDisk| QemuNbd::start(host, disk, socket(disk), None);
         let _servers = disks.iter().map(server).collect::<Result<Vec<_>, _>>()?;
         let task = |disk: &&ReadableDisk| {
             let export = Export { socket: socket(disk), name: disk.target.clone() };

@@ -14,7 +14,8 @@ use vmstream::stream::writer::StreamWriter;
 use vmstream::stream::{Compression, StreamMeta};
 
 use super::copy::{Copied, CopiedDisk, CopyError, SidecarPlan};
-use super::disk::ImageFormat;
+use super::disk::{BootFile, BootRole, ImageFormat};
+use super::identity::HeldFile;
 use super::job::stream_file;
 use super::observe::Observed;
 use super::publish::{self, PointFiles};
@@ -110,8 +111,8 @@ pub(super) fn side_files(observed: &Observed, ident: &str) -> Vec<String> {
 /// it: `2.vmlinuz`.
 fn boot_files<'a>(observed: &'a Observed, ident: &str) -> Vec<(&'a Path, String)> {
     let mut named: Vec<(&Path, String)> = Vec::new();
-    for path in &observed.facts.boot_files {
-        let Some(name) = boot_file_name(path, ident) else { continue };
+    for BootFile { path, role } in &observed.facts.boot_files {
+        let Some(name) = boot_file_name(path, *role, ident) else { continue };
         if named.iter().any(|(known, _)| known == path) {
             continue;
         }
@@ -124,9 +125,13 @@ fn boot_files<'a>(observed: &'a Observed, ident: &str) -> Vec<(&'a Path, String)
     named
 }
 
-/// A copy has no IDENT there.
-fn boot_file_name(path: &Path, ident: &str) -> Option<String> {
-    let base = path.file_name()?.to_str()?;
+/// A copy has no IDENT there. The template has a name of its own: `virtnbdrestore` takes any file in whose name it finds
+/// that of the NVRAM.
+fn boot_file_name(path: &Path, role: BootRole, ident: &str) -> Option<String> {
+    let base = match role {
+        BootRole::NvramTemplate => "varstore-template",
+        BootRole::Nvram | BootRole::Fixed => path.file_name()?.to_str()?,
+    };
     Some(if ident == "copy" { base.to_owned() } else { format!("{base}.{ident}") })
 }
 
@@ -143,6 +148,7 @@ pub(super) fn write_checkpoint_files(
     vm: &VmTarget,
     observed: &Observed,
     point: &PointIdentity,
+    nvram: Option<&HeldFile>,
     files: &mut PointFiles,
 ) -> Result<(), BackupError> {
     let name = point.name.to_string();
@@ -154,24 +160,27 @@ pub(super) fn write_checkpoint_files(
     files.add_small(&checkpoint_file(point), checkpoint.xml.as_bytes())?;
     let config = SetFile::VmConfig(PointId::Checkpoint(point.name)).to_string();
     files.add_small(&config, observed.config_xml.as_bytes())?;
-    write_side_files(vm, observed, &name, files)?;
+    write_side_files(vm, observed, &name, nvram, files)?;
     let before = if point.parent.is_some() { observed.seen.chain.points.as_slice() } else { &[] };
     let names: Vec<CheckpointName> = before.iter().copied().chain([point.name]).collect();
     files.set_marker(&cpt_file(vm), &String::from_utf8_lossy(&cpt::encode(&names)))
 }
 
-/// Writes what every point has: image facts, boot files, the autostart flag.
+/// Writes what every point has: image facts, boot files, the autostart flag. `nvram` is the NVRAM of the point's moment;
+/// without it the file is read now.
 pub(super) fn write_side_files(
     vm: &VmTarget,
     observed: &Observed,
     ident: &str,
+    nvram: Option<&HeldFile>,
     files: &mut PointFiles,
 ) -> Result<(), BackupError> {
     for disk in observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2) {
         files.add_small(&format!("{}.{ident}.qcow.json", disk.target), disk.info.json.as_bytes())?;
     }
     for (path, name) in boot_files(observed, ident) {
-        let content = match fs::read(path) {
+        let held = nvram.filter(|held| held.path == path).map(|held| Ok(held.content.clone()));
+        let content = match held.unwrap_or_else(|| fs::read(path)) {
             // The NVRAM of a VM that was never started is not there yet.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 tracing::warn!(vm = vm.domain.name(), "{} does not exist and is not saved", path.display());

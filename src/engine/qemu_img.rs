@@ -1,10 +1,13 @@
-//! `qemu-img` as a program: image facts, and bitmaps of images that nobody has open.
+//! `qemu-img` as a program: image facts, bitmaps of images that nobody has open, scratch files.
 
-use std::io;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// `qemu-img` failed or could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +33,13 @@ pub enum QemuImgError {
 /// What `qemu-img info` tells of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageInfo {
-    /// Its output, as it belongs into `DISK.IDENT.qcow.json`.
+    /// Its output, as it belongs into `DISK.IDENT.qcow.json`. Without the image's external data file: `virtnbdrestore`
+    /// would make the restored image with one of that name, over the one in use.
     pub json: String,
     /// Bytes of the virtual disk.
     pub virtual_size: u64,
-    /// Bytes the file takes on the host.
-    pub actual_size: u64,
+    /// Bytes of the disk that its image, and what backs it, have room taken for. A forecast.
+    pub allocated_bytes: u64,
     /// It has neither a backing file nor an external data file.
     pub stands_alone: bool,
     /// A qcow2 image of version 2 (compat 0.10), which cannot keep bitmaps.
@@ -50,8 +54,6 @@ pub struct ImageInfo {
 #[serde(rename_all = "kebab-case")]
 struct Info {
     virtual_size: u64,
-    #[serde(default)]
-    actual_size: u64,
     filename: PathBuf,
     backing_filename: Option<String>,
     format_specific: Option<FormatSpecific>,
@@ -71,12 +73,16 @@ impl Info {
     }
 }
 
-/// Reads an image's facts; the image may be in use.
-pub fn info(image: &Path) -> Result<ImageInfo, QemuImgError> {
-    let output = run(&["info", "--output=json", "--force-share"], image, &[])?;
-    let json = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-    let parsed: Info = serde_json::from_str(&json).map_err(|e| not_understood(image, &e))?;
+/// Reads an image's facts; the image may be in use. `driver` is QEMU's for its format: a guest could write what a probe
+/// would believe.
+pub fn info(image: &Path, driver: &'static str) -> Result<ImageInfo, QemuImgError> {
+    let output = run(&["info", "--output=json", "--force-share", "-f", driver], image, &[])?;
+    let told: Value = serde_json::from_slice(&output.stdout).map_err(|e| not_understood(image, &e))?;
+    let json = standalone(told.clone());
+    let parsed: Info = serde_json::from_value(told).map_err(|e| not_understood(image, &e))?;
     let data_file = parsed.data_file();
+    let stands_alone = parsed.backing_filename.is_none() && data_file.is_none();
+    let allocated = stored_bytes(image).filter(|_| stands_alone).or_else(|| measured_bytes(image, driver));
     let data = parsed.format_specific.map(|f| f.data).unwrap_or_default();
     let is_qcow2_v2 = data.get("compat").and_then(|v| v.as_str()) == Some("0.10");
     let stored = data.get("bitmaps").and_then(|v| v.as_array()).cloned().unwrap_or_default();
@@ -85,12 +91,35 @@ pub fn info(image: &Path) -> Result<ImageInfo, QemuImgError> {
     Ok(ImageInfo {
         json,
         virtual_size: parsed.virtual_size,
-        actual_size: parsed.actual_size,
-        stands_alone: parsed.backing_filename.is_none() && data_file.is_none(),
+        allocated_bytes: allocated.map_or(parsed.virtual_size, |bytes| bytes.min(parsed.virtual_size)),
+        stands_alone,
         is_qcow2_v2,
         bitmaps: stored.iter().filter_map(name).collect(),
         sound_bitmaps: stored.iter().filter(|b| !in_use(b)).filter_map(name).collect(),
     })
+}
+
+/// The facts of an image as a restored one has them: whole in one file.
+fn standalone(mut image: Value) -> String {
+    if let Some(data) = image.pointer_mut("/format-specific/data").and_then(Value::as_object_mut) {
+        data.remove("data-file");
+        data.remove("data-file-raw");
+    }
+    format!("{image:#}")
+}
+
+/// What a file takes on the host. `None` of a block device, of which that tells nothing.
+fn stored_bytes(image: &Path) -> Option<u64> {
+    let about = fs::metadata(image).ok()?;
+    (!about.file_type().is_block_device()).then(|| about.blocks().saturating_mul(512))
+}
+
+/// What the tables of an image and of all that backs it call allocated. Reads them.
+fn measured_bytes(image: &Path, driver: &'static str) -> Option<u64> {
+    let arguments = ["measure", "--output=json", "--force-share", "-O", "qcow2", "-f", driver];
+    let output = run(&arguments, image, &[]).ok()?;
+    let measured: Value = serde_json::from_slice(&output.stdout).ok()?;
+    measured["required"].as_u64()
 }
 
 /// The image with every file that its content depends on: those that back it, however deep, and external data files.
@@ -108,6 +137,32 @@ fn not_understood(image: &Path, error: &serde_json::Error) -> QemuImgError {
 /// Removes a bitmap from an image that nobody has open.
 pub fn remove_bitmap(image: &Path, bitmap: &str) -> Result<(), QemuImgError> {
     run(&["bitmap", "--remove", "-f", "qcow2"], image, &[bitmap]).map(drop)
+}
+
+/// Makes a scratch file for a disk of `size` bytes that only root may read, encrypted with `key` if one is given.
+pub fn create_scratch(file: &Path, size: u64, key: Option<&[u8]>) -> Result<(), QemuImgError> {
+    let failed = |message: String| QemuImgError::Failed { what: "create", image: file.to_owned(), message };
+    let closed = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    closed.map_err(|e| failed(e.to_string()))?;
+    let mut command = Command::new("qemu-img");
+    command.args(["create", "-q", "-f", "qcow2"]);
+    if key.is_some() {
+        // The key is random: no need to make guesses at it slow.
+        let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+        command.args(["--object", "secret,id=key,file=/dev/stdin", "-o", options]);
+    }
+    command.arg(file).arg(size.to_string());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|source| QemuImgError::Run { source })?;
+    if let (Some(mut stdin), Some(key)) = (child.stdin.take(), key) {
+        // Not taken: then it says so itself.
+        let _ = stdin.write_all(key);
+    }
+    let output = child.wait_with_output().map_err(|source| QemuImgError::Run { source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
 fn run(before: &[&'static str], image: &Path, after: &[&str]) -> Result<Output, QemuImgError> {

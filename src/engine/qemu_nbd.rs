@@ -1,12 +1,15 @@
 //! `qemu-nbd` as a program: reads the disks of a domain that is shut off.
 
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::BackupError;
 use super::disk::ImageFormat;
+use super::observe::ReadableDisk;
+use super::{BackupError, encryption};
+use crate::libvirt::Host;
 
 /// How long it may take to open an image.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -21,30 +24,44 @@ pub(super) struct QemuNbd {
 }
 
 impl QemuNbd {
-    /// Exports `image` under the name of the disk target, with a bitmap of it if one is named.
+    /// Exports a disk under its target, with a bitmap of it if one is named.
     ///
     /// The image is opened without a lock (`force-share`): somebody who starts the domain meanwhile must succeed. The
     /// caller checks that nobody did.
     pub(super) fn start(
-        image: &Path,
-        format: ImageFormat,
-        target: &str,
+        host: &Host,
+        disk: &ReadableDisk,
         socket: PathBuf,
         bitmap: Option<&str>,
     ) -> Result<Self, BackupError> {
         let failed = |message: String| BackupError::QemuNbd { message };
-        let options = serde_json::json!({
-            "driver": format.as_str(),
+        let key = encryption::key_of(host, disk)?;
+        let image = &disk.image;
+        let mut options = serde_json::json!({
+            "driver": disk.format.as_str(),
             "force-share": true,
             "file": { "driver": file_driver(image), "filename": image.to_string_lossy() },
         });
+        match (&key, disk.format) {
+            (None, _) => {}
+            (Some(_), ImageFormat::Qcow2) => {
+                options["encrypt"] = serde_json::json!({ "format": "luks", "key-secret": "key" });
+            }
+            (Some(_), ImageFormat::Raw) => {
+                options["driver"] = "luks".into();
+                options["key-secret"] = "key".into();
+            }
+        }
+        // Through a pipe: arguments and files could be read by others.
+        let secret = key.iter().flat_map(|_| ["--object", "secret,id=key,file=/dev/stdin"]);
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "qemu-nbd", "--read-only", "--persistent", "--shared", CLIENTS])
+            .args(secret)
             .args(bitmap.into_iter().flat_map(|name| ["--bitmap", name]))
-            .args(["--export-name", target, "--socket"])
+            .args(["--export-name", &disk.target, "--socket"])
             .arg(&socket)
             .arg(format!("json:{options}"))
-            .stdin(Stdio::null())
+            .stdin(if key.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -52,6 +69,10 @@ impl QemuNbd {
                 failed(format!("cannot run setpriv and qemu-nbd (packages util-linux, qemu-utils): {e}"))
             })?;
         let mut started = Self { child, socket };
+        if let (Some(mut stdin), Some(key)) = (started.child.stdin.take(), key) {
+            // Not taken: then it ends, and says why.
+            let _ = stdin.write_all(&key);
+        }
         let deadline = Instant::now() + START_LIMIT;
         while UnixStream::connect(&started.socket).is_err() {
             let ended = started.child.try_wait().ok().flatten();

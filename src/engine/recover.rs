@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::journal::{ArchiveMove, Journal, Stage, Stop};
 use super::xml::Owner;
-use super::{publish, qemu_img, witness};
+use super::{encryption, publish, qemu_img, witness};
 use crate::guest::{Agent, FreezeStatus};
 use crate::identity;
 use crate::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
@@ -82,6 +82,7 @@ pub fn undo(journal: &Journal, host: &Host) -> Recovered {
         Ok(None) => undo_files(journal, &mut recovered),
         Err(e) => recovered.failed.push(e.to_string()),
     }
+    host.forget_secret(&encryption::scratch_usage(&journal.id));
     for scratch in journal.scratch.iter().chain([&journal.socket]) {
         if recovered.failed.is_empty() {
             recovered.note(format!("removed {}", scratch.display()), remove(scratch));

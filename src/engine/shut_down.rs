@@ -27,7 +27,7 @@ pub(super) fn finish(
     }
     let name = point.name.to_string();
     for (disk, role) in plan.disks.iter().filter(|(_, role)| *role != Role::RawImage) {
-        let sound = qemu_img::info(&disk.image)?.sound_bitmaps;
+        let sound = qemu_img::info(&disk.image, disk.format.as_str())?.sound_bitmaps;
         let since = role.since().map(|parent| parent.to_string());
         if let Some(lost) = since.iter().chain([&name]).find(|bitmap| !sound.contains(bitmap)) {
             let what = format!("it was shut off, and disk {} did not keep bitmap {lost}", disk.target);
@@ -38,7 +38,7 @@ pub(super) fn finish(
     let server = |(disk, role): &(&ReadableDisk, Role)| {
         let socket = nbd_socket(&owned.journal().socket, &disk.target);
         let bitmap = role.since().map(|parent| parent.to_string());
-        QemuNbd::start(&disk.image, disk.format, &disk.target, socket, bitmap.as_deref())
+        QemuNbd::start(live.vm.domain.host(), disk, socket, bitmap.as_deref())
     };
     let servers = plan.disks.iter().map(server).collect::<Result<Vec<_>, _>>()?;
     let source = |disk: &ReadableDisk, role: Role| {

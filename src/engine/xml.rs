@@ -15,6 +15,8 @@ pub enum JobDisk {
         target: String,
         /// The scratch file libvirt shall create.
         scratch: PathBuf,
+        /// The UUID of the secret that opens the scratch file, when it is encrypted.
+        secret: Option<String>,
         /// The checkpoint whose changes are wanted, `None` for the whole disk.
         since: Option<String>,
         /// Gets a bitmap with the new checkpoint.
@@ -52,7 +54,7 @@ pub fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[JobDisk])
             JobDisk::Skip { target } => {
                 xml += &format!("    <disk name='{}' backup='no'/>\n", escape(target));
             }
-            JobDisk::Backup { target, scratch, since, .. } => {
+            JobDisk::Backup { target, scratch, secret, since, .. } => {
                 let target = escape(target);
                 let mode = match since {
                     Some(since) => format!(
@@ -61,9 +63,18 @@ pub fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[JobDisk])
                     ),
                     None => "backupmode='full'".to_owned(),
                 };
+                let inside = secret.as_ref().map_or_else(
+                    || "/>".to_owned(),
+                    |uuid| {
+                        let uuid = escape(uuid);
+                        format!(
+                            "><encryption format='luks'><secret type='passphrase' uuid='{uuid}'/></encryption></scratch>"
+                        )
+                    },
+                );
                 xml += &format!(
                     "    <disk name='{target}' backup='yes' type='file' exportname='{target}' {mode}>\n      \
-                     <scratch file='{}'/>\n    </disk>\n",
+                     <scratch file='{}'{inside}\n    </disk>\n",
                     escape(&scratch.to_string_lossy())
                 );
             }
@@ -195,12 +206,14 @@ mod tests {
             JobDisk::Backup {
                 target: "vda".into(),
                 scratch: "/var/tmp/it's.vda".into(),
+                secret: None,
                 since: Some("virtnbdbackup.0".into()),
                 checkpoint: true,
             },
             JobDisk::Backup {
                 target: "vdb".into(),
                 scratch: "/var/tmp/x.vdb".into(),
+                secret: Some("u-1".into()),
                 since: None,
                 checkpoint: false,
             },
@@ -214,7 +227,7 @@ mod tests {
       <scratch file='/var/tmp/it&apos;s.vda'/>
     </disk>
     <disk name='vdb' backup='yes' type='file' exportname='vdb' backupmode='full'>
-      <scratch file='/var/tmp/x.vdb'/>
+      <scratch file='/var/tmp/x.vdb'><encryption format='luks'><secret type='passphrase' uuid='u-1'/></encryption></scratch>
     </disk>
     <disk name='sda' backup='no'/>
   </disks>

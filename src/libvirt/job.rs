@@ -21,13 +21,21 @@ impl Domain {
     /// Begins a pull-mode backup job and creates its checkpoint, atomically for all disks.
     ///
     /// Where the daemon can, the job keeps the domain's process when the guest shuts down meanwhile.
+    /// `has_files`: the scratch files are there already, all of them.
     ///
     /// # Errors
     /// On [`ErrorKind::ConnectionLost`] the job may have begun. When the NBD export fails after the
     /// transaction, libvirt keeps the checkpoint (its own comment in `qemu_backup.c`): delete it.
-    pub fn backup_begin(&self, backup_xml: &str, checkpoint_xml: &str) -> Result<(), LibvirtError> {
+    pub fn backup_begin(
+        &self,
+        backup_xml: &str,
+        checkpoint_xml: &str,
+        has_files: bool,
+    ) -> Result<(), LibvirtError> {
         let preserve = self.host().daemon_version()? >= PRESERVE_SHUTDOWN_SINCE;
-        let flags = if preserve { sys::VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN } else { 0 };
+        let preserve = if preserve { sys::VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN } else { 0 };
+        let reuse = if has_files { sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL } else { 0 };
+        let flags = preserve | reuse;
         let (backup, checkpoint) = (c_string(backup_xml), c_string(checkpoint_xml));
         self.with_once("begin a backup job", |domain| {
             // SAFETY: the domain reference and both strings outlive the call.

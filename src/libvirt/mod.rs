@@ -15,6 +15,7 @@ mod error;
 mod event_loop;
 mod host;
 mod job;
+mod secret;
 mod snapshot;
 
 pub use checkpoint::{CheckpointDelete, CheckpointInfo, changed_bytes};
@@ -23,4 +24,5 @@ pub use domain::{Domain, DomainState};
 pub use error::{ErrorKind, LibvirtError};
 pub use host::Host;
 pub use job::JobStats;
+pub use secret::SecretName;
 pub use snapshot::SnapshotInfo;

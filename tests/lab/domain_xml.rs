@@ -40,6 +40,18 @@ pub struct DiskSpec {
     pub content: Option<PathBuf>,
     /// More elements inside `<disk>`, for example `<serial>x</serial>`.
     pub extra_xml: String,
+    /// An image that the test made itself.
+    pub made: Option<Made>,
+}
+
+/// An image that the test made itself, and how the domain names it.
+#[derive(Clone, Debug)]
+pub struct Made {
+    pub image: PathBuf,
+    /// Of `<disk>`: `file`, `block`, `volume`.
+    pub disk_type: String,
+    /// The whole `<source>` element.
+    pub source_xml: String,
 }
 
 impl DiskSpec {
@@ -54,7 +66,20 @@ impl DiskSpec {
             cluster_bytes: 64 << 10,
             content: None,
             extra_xml: String::new(),
+            made: None,
         }
+    }
+
+    /// On an image that exists. `content` is then what it holds, not what it is made from.
+    pub fn made(self, image: &Path, disk_type: &str, source_xml: &str) -> Self {
+        let (disk_type, source_xml) = (disk_type.to_owned(), source_xml.to_owned());
+        Self { made: Some(Made { image: image.to_owned(), disk_type, source_xml }), ..self }
+    }
+
+    /// The same with an image file.
+    pub fn made_file(self, image: &Path) -> Self {
+        let source = format!("<source file='{}'/>", escape(&image.display().to_string()));
+        self.made(image, "file", &source)
     }
 
     pub fn bus(self, bus: Bus) -> Self {
@@ -94,11 +119,13 @@ impl DiskSpec {
             Bus::Sata => "sata",
             Bus::Scsi => "scsi",
         };
+        let own = format!("<source file='{}'/>", escape(&file.display().to_string()));
+        let made = self.made.as_ref().map(|made| (made.disk_type.as_str(), made.source_xml.as_str()));
+        let (disk_type, source) = made.unwrap_or(("file", &own));
         format!(
-            "<disk type='file' device='disk'><driver name='qemu' type='{format}' discard='{}'/>\
-             <source file='{}'/><target dev='{}' bus='{bus}'/>{}</disk>\n",
+            "<disk type='{disk_type}' device='disk'><driver name='qemu' type='{format}' discard='{}'/>\
+             {source}<target dev='{}' bus='{bus}'/>{}</disk>\n",
             if self.discard { "unmap" } else { "ignore" },
-            escape(&file.display().to_string()),
             self.target,
             self.extra_xml
         )

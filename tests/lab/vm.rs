@@ -50,7 +50,9 @@ impl Vm {
     fn create_disk(&mut self, spec: &DiskSpec) {
         let image = self.directory.join(spec.file_name());
         let shadow_path = self.directory.join(format!("{}.shadow", spec.target));
-        create_image(spec, &image);
+        if spec.made.is_none() {
+            create_image(spec, &image);
+        }
         let shadow = match &spec.content {
             Some(content) => {
                 must(Command::new("cp").arg("--sparse=always").arg(content).arg(&shadow_path));
@@ -78,7 +80,8 @@ impl Vm {
 
     /// The image file of a disk.
     pub fn disk_path(&self, target: &str) -> PathBuf {
-        self.directory.join(self.disk(target).spec.file_name())
+        let spec = &self.disk(target).spec;
+        spec.made.as_ref().map_or_else(|| self.directory.join(spec.file_name()), |made| made.image.clone())
     }
 
     /// What the guest would read from a disk.

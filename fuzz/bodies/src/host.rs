@@ -14,7 +14,7 @@ pub(crate) fn domain_xml(input: &[u8]) {
     xml::uuid(text);
     match parse_domain(text) {
         Ok(facts) => {
-            assert!(facts.boot_files.iter().all(|path| path.is_absolute()));
+            assert!(facts.boot_files.iter().all(|file| file.path.is_absolute()));
             assert!(facts.disks.skipped.iter().all(|skipped| !skipped.reason.to_string().is_empty()));
             let mut left_out = facts.disks.clone();
             left_out.select(&[], &left_out.readable.iter().map(|d| d.target.clone()).collect::<Vec<_>>());
@@ -55,7 +55,8 @@ pub(crate) fn checkpoint_round_trip(input: &[u8]) {
         if checkpoint {
             want.insert(target.clone());
         }
-        disks.push(JobDisk::Backup { target, scratch: plain(input.text()).into(), since, checkpoint });
+        let scratch = plain(input.text()).into();
+        disks.push(JobDisk::Backup { target, scratch, secret: None, since, checkpoint });
     }
     let text = xml::checkpoint(&name, &owner, &disks);
     assert_eq!(xml::disks_with_bitmap(&text), want.into_iter().collect::<Vec<_>>(), "{text}");
