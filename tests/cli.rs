@@ -372,12 +372,19 @@ fn a_replication_is_cancelled_by_a_flag_and_has_no_destination_yet() {
     ] {
         assert!(log.contains(words), "no {words:?} in {log}");
     }
-    // What is configured and cannot be served is no success.
-    fs::write(file.with_file_name("replication_local.conf"), "").expect("a file");
+    // What is configured and cannot be served is no success, and a backup says it too.
+    let local = file.with_file_name("replication_local.conf");
+    fs::write(&local, "REPLICATION_ENABLED=\"no\"\nDEST_1_NAME=\"nas\"\n").expect("a file");
+    assert_eq!(lab.vmbackup(&["--replicate-only"]).status.code(), Some(0));
+    fs::write(&local, "REPLICATION_ENABLED=\"yes\"\n").expect("a file");
+    let said = format!("{}:1:21: REPLICATION_ENABLED is yes, but this version does not", local.display());
     let output = lab.vmbackup(&["--replicate-only"]);
     assert_eq!(output.status.code(), Some(GENERAL), "{}", text(&output));
-    assert!(text(&output).contains("Error: replication_local.conf is there"), "{}", text(&output));
+    assert!(text(&output).contains(&format!("Error: {said}")), "{}", text(&output));
     assert_eq!(lab.vmbackup(&["--replicate-only", "cloud"]).status.code(), Some(0));
+    let output = lab.vmbackup(&["--run", "--dry-run", "--vm", lab.paused_vm("web", &[]).name()]);
+    assert!(text(&output).contains(&format!("[WARN] [cli::opened] [-] {said}")), "{}", text(&output));
+    assert!(text(&lab.vmbackup(&["--check"])).contains(&format!("look  configuration: {said}")));
 }
 
 /// What a dry run plans for each VM.
@@ -537,6 +544,9 @@ fn a_check_finds_what_is_wrong_and_how_to_mend_it() {
     ] {
         assert!(said.contains(&words), "no {words:?} in {said}");
     }
+    // The lab sets a level in the older key, which chooses lz4.
+    let chosen = |line: &str| line.split_whitespace().take(2).eq(["COMPRESSION", "lz4"]);
+    assert!(said.lines().any(chosen), "{said}");
     let output = lab.vmbackup(&["--check", "--json", "--vm", one.name()]);
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(

@@ -198,6 +198,11 @@ fn a_vm_that_is_excluded_is_left_alone_also_when_it_is_named() {
     assert!(!lab.backup_path().join(vm.name()).exists());
     let row = "SELECT status, backup_type, backup_method, rotation_policy, event_type FROM vm_backups";
     assert_eq!(lab.ask(row), ["excluded|n/a|excluded|never|vm_excluded"]);
+    let row = "SELECT event_type, setting_name, setting_value, applied_to FROM config_events
+        WHERE event_type LIKE 'config%'";
+    assert_eq!(lab.ask(row), ["config_loaded|BACKUP_ROTATION_POLICY|monthly|all_vms"]);
+    let log = fs::read_to_string(lab.backup_path().join("_state/logs/vmbackup.log")).expect("a log");
+    assert!(log.contains(" │ EXCLUDED │ ") && !log.contains("║ END: "), "one line for it is enough: {log}");
     let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]);
     assert!(text(&plan).contains("not backed up: policy never"), "{}", text(&plan));
     overrides(&lab, "vm_overrides.conf", &format!("VM_POLICY[\"{}\"]=\"fortnightly\"\n", vm.name()));

@@ -113,7 +113,7 @@ fn a_session_is_told_in_its_log_and_each_backup_in_its_own() {
     let output = lab.vmbackup(&["--run", "--vm", "nobody"]);
     assert!(!output.status.success());
     let log = fs::read_to_string(logs.join("vmbackup.log")).expect("a log");
-    assert!(log.contains("VM nobody does not exist"), "{log}");
+    assert!(log.contains("VM 'nobody' does not exist"), "{log}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::opened::session_error;
 use super::plan;
 use super::program::{Context, Failed, start_log, tell};
 use super::table::aligned;
-use crate::config::KEYS;
+use crate::config::{KEYS, Key, Unserved};
 use crate::engine::disk::SkipReason;
 use crate::engine::settings::Reserve;
 use crate::engine::space::{self, human};
@@ -91,6 +91,9 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failed> {
     for warning in &context.loaded.warnings {
         findings.push(Finding::look("configuration", warning.clone(), "correct that line".to_owned()));
     }
+    for Unserved { said, fix, .. } in &context.loaded.unserved {
+        findings.push(Finding::look("configuration", said.clone(), fix.clone()));
+    }
     let plans = plans(context);
     match &plans {
         Ok(plans) => findings.extend(plans.iter().map(vm)),
@@ -145,10 +148,20 @@ fn settings_rows(context: &Context) -> Vec<[String; 3]> {
     let loaded = &context.loaded;
     let source = |name: &str| loaded.sources.get(name).map_or_else(String::new, ToString::to_string);
     let row = |name: &str, value: &str| [name.to_owned(), value.to_owned(), source(name)];
-    let mut rows: Vec<_> =
-        KEYS.iter().map(|key| row(key.name, loaded.settings.text(key.name).unwrap_or_default())).collect();
+    let settings = &loaded.settings;
+    let row_of = |key: &Key| match key.name {
+        // The older key chooses lz4 where this one is not set.
+        "COMPRESSION" if settings.compression.method != settings.compression_method => {
+            [key.name, "lz4", &source("VIRTNBD_COMPRESS_LEVEL")].map(str::to_owned)
+        }
+        name => row(name, settings.text(name).unwrap_or_default()),
+    };
+    let mut rows: Vec<_> = KEYS.iter().map(row_of).collect();
     for (vm, policy) in &loaded.settings.vm_policies {
         rows.push(row(&format!("VM_POLICY[{vm}]"), policy.as_str()));
+    }
+    for (vm, consistency) in &loaded.settings.vm_consistency {
+        rows.push(row(&format!("VM_CONSISTENCY[{vm}]"), consistency.as_str()));
     }
     for (number, pattern) in loaded.settings.exclude_patterns.iter().enumerate() {
         rows.push(row(&format!("EXCLUDE_PATTERNS[{number}]"), pattern));

@@ -13,6 +13,7 @@ use crate::catalog::{
     Catalog, ConfigEvent, ConfigEventKind, NewSession, SessionId, SessionKind, SessionRow, Stamp,
 };
 use crate::clock::Clock;
+use crate::config::Unserved;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::{SessionError, check_backup_path};
 use crate::state::{LockError, Ownership, SessionLock, StateDir, close_below, snapshot};
@@ -73,6 +74,9 @@ impl Opened {
             tracing::info!("[DRY-RUN] nothing is changed");
         }
         context.loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        for Unserved { said, fix, .. } in &context.loaded.unserved {
+            tracing::warn!("{said}: {fix}");
+        }
         let ownership = if dry_run { None } else { own(&state, backup_path) };
         let catalog = if dry_run {
             Catalog::peek(backup_path, context.clock.now())

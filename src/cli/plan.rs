@@ -6,7 +6,7 @@ use super::summary::level;
 use crate::config::value::Consistency;
 use crate::engine::Preview;
 use crate::policy::Decision;
-use crate::retention::{Fate, Rule};
+use crate::retention::Fate;
 use crate::session::{Outlook, VmPlan};
 
 /// The plan of a run, for people.
@@ -25,7 +25,7 @@ pub(super) fn text(plans: &[VmPlan]) -> String {
             for verdict in retention.iter().flat_map(|plan| &plan.verdicts) {
                 if let Fate::Delete { rule, .. } = verdict.fate {
                     let period = verdict.period.as_str();
-                    text += &format!("      then: period {period} is deleted ({})\n", because(rule));
+                    text += &format!("      then: period {period} is deleted ({})\n", rule.text());
                 }
             }
             for disk in &preview.disks {
@@ -62,15 +62,6 @@ pub(super) fn held_still(preview: &Preview) -> Option<String> {
         Consistency::Auto | Consistency::Freeze => format!("consistency {}: {agent}, {then}", way.as_str()),
         Consistency::Pause | Consistency::None => format!("consistency {}: {then}", way.as_str()),
     })
-}
-
-fn because(rule: Rule) -> String {
-    match rule {
-        Rule::Count { limit } => format!("{limit} are kept"),
-        Rule::Orphan { max_age_days } => {
-            format!("left by another policy, {max_age_days} days old or more")
-        }
-    }
 }
 
 fn line(preview: &Preview) -> String {

@@ -50,9 +50,9 @@ pub(super) fn prune(context: &Context, target: &str) -> Result<Exit, Failed> {
         check_backup_path(backup_path).map_err(session_error)?;
         return list(&request);
     }
-    let opened = Opened::begin(context, start_log(context, None), PRUNE_LOG, "PRUNE SESSION START")?;
+    let opened = Opened::begin(context, start_log(context, None), PRUNE_LOG, "PRUNE MODE START")?;
     let (exit, results) = remove(&request, &opened)?;
-    opened.end("PRUNE SESSION END", &results);
+    opened.end(&format!("PRUNE MODE END (exit={})", exit.code()), &results);
     Ok(exit)
 }
 

@@ -36,7 +36,10 @@ impl RunWatch for Record<'_> {
                 warn_of(ownership.sweep(&folder).failed);
             }
         }
-        log_lines(&outcome.domain, session_box::vm_end(outcome));
+        // One that was not begun has had its line.
+        if matches!(outcome.result, VmResult::Done(_) | VmResult::Failed(_)) {
+            log_lines(&outcome.domain, session_box::vm_end(outcome));
+        }
         self.opened.log.close_vm(&outcome.domain);
     }
 

@@ -10,12 +10,9 @@ use super::opened::{BACKUP_LOG, Opened};
 use super::program::{Context, Failed, start_log, tell};
 use super::session_box;
 use crate::catalog::{SessionKind, SessionStatus};
+use crate::config::Feature;
 use crate::session::check_backup_path;
 use crate::state::StateDir;
-
-/// Files that say where replicas go.
-const DESTINATIONS: [(Scope, &str); 2] =
-    [(Scope::Local, "replication_local.conf"), (Scope::Cloud, "replication_cloud.conf")];
 
 /// Asks a replication to end. Works whether or not one is under way.
 pub(super) fn cancel(context: &Context) -> Result<Exit, Failed> {
@@ -54,19 +51,19 @@ pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Fa
         take_flag(&opened.state);
     }
     // Destinations that are configured and cannot be served must not look like success.
-    let is_in_scope = |of: Scope| scope == Scope::Both || scope == of;
-    let configured =
-        DESTINATIONS.iter().filter(|(of, name)| is_in_scope(*of) && context.loaded.dir.join(name).exists());
-    let configured: Vec<&str> = configured.map(|(_, name)| *name).collect();
-    session_box::replication_only(scope).iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
+    let configured: Vec<&str> = context
+        .loaded
+        .unserved
+        .iter()
+        .filter(|of| is_in(scope, of.feature))
+        .map(|of| of.said.as_str())
+        .collect();
+    let lines = session_box::replication_only(scope, &context.loaded.unserved);
+    lines.iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
     let (exit, said) = if configured.is_empty() {
         (Exit::Ok, "No replication destination is configured: nothing was replicated".to_owned())
     } else {
-        let said = format!(
-            "{} is there, but this version does not replicate yet: nothing was replicated",
-            configured.join(" and ")
-        );
-        (Exit::General, said)
+        (Exit::General, format!("{}: nothing was replicated", configured.join("; ")))
     };
     if let Some(row) = row {
         let status = if exit == Exit::Ok { SessionStatus::Success } else { SessionStatus::Failed };
@@ -78,6 +75,14 @@ pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Fa
         return Ok(exit);
     }
     Err((exit, said))
+}
+
+fn is_in(scope: Scope, feature: Feature) -> bool {
+    match feature {
+        Feature::LocalReplication => scope != Scope::Cloud,
+        Feature::CloudReplication => scope != Scope::Local,
+        Feature::Mail => false,
+    }
 }
 
 /// Takes away the flag that asks a replication to end: it is meant for one, and not for the next.

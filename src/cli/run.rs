@@ -50,7 +50,8 @@ fn plan(context: &Context, opened: &Opened) -> Result<(Exit, String), Failed> {
     let plans = session.plan(&opened.catalog);
     let host = session.host_plan(&context.loaded.dir);
     let text = format!("{}  {}\n", plan::text(&plans), host::plan_line(&host));
-    text.lines().for_each(|line| tracing::info!(file_only = true, "[DRY-RUN] {line}"));
+    let lines = text.lines().map(|line| line.trim_start_matches("[DRY-RUN] "));
+    lines.for_each(|line| tracing::info!(file_only = true, "[DRY-RUN] {line}"));
     if context.arguments.json {
         let mut value = plan::json(&plans);
         value["host_config"] = host::plan_json(&host);
@@ -93,7 +94,8 @@ fn back_up(
         _ => SessionStatus::of_counts(counts.backed_up, counts.failed),
     };
     row.end(status, context.clock.now());
-    session_box::backups(&outcomes).iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
+    let lines = session_box::backups(&outcomes, &context.loaded.unserved);
+    lines.iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
     if let Some(host) = &host {
         tracing::info!(file_only = true, "{}", host::line(host));
     }

@@ -7,6 +7,7 @@ use jiff::Zoned;
 
 use super::arguments::Scope;
 use super::summary;
+use crate::config::{Feature, Unserved};
 use crate::policy::Decision;
 use crate::session::{VmOutcome, VmResult};
 
@@ -49,7 +50,7 @@ impl Counts {
 }
 
 /// The frame for a session of backups, line by line.
-pub(super) fn backups(outcomes: &[VmOutcome]) -> Vec<String> {
+pub(super) fn backups(outcomes: &[VmOutcome], unserved: &[Unserved]) -> Vec<String> {
     let counts = Counts::of(outcomes);
     let by_policy = ["daily", "weekly", "monthly", "accumulate"].map(|policy| {
         let of = outcomes.iter().filter(|o| status(o) == "SUCCESS" && o.policy.as_str() == policy).count();
@@ -66,21 +67,31 @@ pub(super) fn backups(outcomes: &[VmOutcome]) -> Vec<String> {
     lines.push(columns(&head.map(str::to_owned)));
     lines.extend(outcomes.iter().map(|outcome| columns(&cells(outcome))));
     lines.push(edge('╠', '╣'));
-    lines.push(row("LOCAL REPLICATION: Not configured"));
-    lines.push(row("CLOUD REPLICATION: Not configured"));
+    lines.push(replication(Feature::LocalReplication, unserved));
+    lines.push(replication(Feature::CloudReplication, unserved));
     lines.push(edge('╚', '╝'));
     lines
 }
 
+/// What became of a replication.
+fn replication(feature: Feature, unserved: &[Unserved]) -> String {
+    let name = if feature == Feature::LocalReplication { "LOCAL" } else { "CLOUD" };
+    let is_on = unserved.iter().any(|of| of.feature == feature);
+    row(&format!(
+        "{name} REPLICATION: {}",
+        if is_on { "Configured, but not done by this version" } else { "Not configured" }
+    ))
+}
+
 /// The frame for a session that only replicates.
-pub(super) fn replication_only(scope: Scope) -> Vec<String> {
+pub(super) fn replication_only(scope: Scope, unserved: &[Unserved]) -> Vec<String> {
     let mut lines = vec![edge('╔', '╗'), row("REPLICATION-ONLY SESSION SUMMARY"), edge('╠', '╣')];
     lines.push(row(&format!("Mode: {}", scope.as_str())));
     if scope != Scope::Cloud {
-        lines.push(row("LOCAL REPLICATION: Not configured"));
+        lines.push(replication(Feature::LocalReplication, unserved));
     }
     if scope != Scope::Local {
-        lines.push(row("CLOUD REPLICATION: Not configured"));
+        lines.push(replication(Feature::CloudReplication, unserved));
     }
     lines.push(edge('╚', '╝'));
     lines
@@ -222,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_frame_is_as_wide_as_ever_and_names_every_part() {
-        let lines = replication_only(Scope::Both);
+        let lines = replication_only(Scope::Both, &[]);
         let want = [
             edge('╔', '╗').as_str(),
             "║ REPLICATION-ONLY SESSION SUMMARY",
@@ -235,7 +246,7 @@ mod tests {
         .map(str::to_owned);
         assert_eq!(lines, want);
         assert_eq!(lines[0].chars().count(), 106);
-        let of_one = backups(&[VmOutcome {
+        let outcome = VmOutcome {
             domain: "web".into(),
             policy: RotationPolicy::Monthly,
             place: None,
@@ -243,7 +254,10 @@ mod tests {
             retention: None,
             result: VmResult::NotBegun,
             took: Duration::from_secs(3723),
-        }]);
+        };
+        let local = Feature::LocalReplication;
+        let of_one =
+            backups(&[outcome], &[Unserved { feature: local, said: String::new(), fix: String::new() }]);
         assert_eq!(of_one[4], "║ ✓ Backed Up: 0  (daily: 0, weekly: 0, monthly: 0, accumulate: 0)");
         assert_eq!(of_one[7], "║ ✗ Failed: 1");
         let want =
@@ -251,5 +265,7 @@ mod tests {
         assert_eq!(of_one[9], want);
         let want = "║ web                  │ FAILED   │ n/a   │ monthly   │ 01:02:03 │ 0      │ N/A         │ not begun";
         assert_eq!(of_one[10], want);
+        assert_eq!(of_one[12], "║ LOCAL REPLICATION: Configured, but not done by this version");
+        assert_eq!(of_one[13], "║ CLOUD REPLICATION: Not configured");
     }
 }

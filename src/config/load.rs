@@ -13,6 +13,7 @@ use super::place::Source;
 use super::stated::{EXCLUDE_PATTERNS, MAIN_CONF, Stated, VM_CONSISTENCY, VM_POLICY, VM_TABLES};
 use super::table::{KEYS, Settings};
 use super::toml_file;
+use super::unserved::{Unserved, unserved};
 use super::value::Value;
 
 /// `BACKUP_PATH` in the sample files: to be replaced.
@@ -30,6 +31,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What was read but deserves a look.
     pub warnings: Vec<String>,
+    /// What is switched on beside the settings, and does nothing.
+    pub unserved: Vec<Unserved>,
     /// Where each value came from: by upper-case key, `VM_POLICY[name]` (and the like) and
     /// `EXCLUDE_PATTERNS[number]`.
     pub sources: BTreeMap<String, Source>,
@@ -141,7 +144,19 @@ fn settle(
     if let Some(name) = settings.text("FSTRIM_EXCLUDE_FILE").filter(|name| !name.is_empty()) {
         settings.trim_exclude = read_patterns(&dir.join(name))?;
     }
-    Ok(Loaded { dir, settings, warnings, sources })
+    if settings.orphan_enabled.on && settings.orphan_min_age.get() >= settings.orphan_max_age.get() {
+        let (least, most) = ("RETENTION_ORPHAN_MIN_AGE_DAYS", "RETENTION_ORPHAN_MAX_AGE_DAYS");
+        let source = sources.get(least).filter(|source| **source != Source::Default);
+        let source = source.or_else(|| sources.get(most)).map_or_else(String::new, ToString::to_string);
+        warnings.push(format!(
+            "{source}: {least} is {} and {most} {}: periods that an earlier policy left are never deleted, unless the first is \
+             less than the second",
+            settings.orphan_min_age.get(),
+            settings.orphan_max_age.get()
+        ));
+    }
+    let unserved = unserved(&dir, environment);
+    Ok(Loaded { dir, settings, warnings, unserved, sources })
 }
 
 /// Checks the values of a table of virtual machines.

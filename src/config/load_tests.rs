@@ -241,12 +241,13 @@ fn policies_and_patterns_come_from_all_files() {
 
 #[test]
 fn doubtful_files_load_with_warnings() {
-    let conf = "BACKUP_PTAH=/x\nDISK=/mnt/usb\nBACKUP_PATH=$DISK/b\nVIRTNBD_COMPRESS_LEVEL=0\nLOG_CSV_KEEP_DAYS=3\nNEW=1";
+    let conf = "BACKUP_PTAH=/x\nDISK=/mnt/usb\nBACKUP_PATH=$DISK/b\nVIRTNBD_COMPRESS_LEVEL=0\nLOG_CSV_KEEP_DAYS=3\nNEW=1\nRETENTION_ORPHAN_MIN_AGE_DAYS=90";
     let want = [
         "DIR/vmbackup.conf:1:1: Unknown key BACKUP_PTAH is ignored; did you mean BACKUP_PATH?",
         "DIR/vmbackup.conf:5:1: Unknown key LOG_CSV_KEEP_DAYS is ignored; did you mean LOG_KEEP_DAYS?",
         "DIR/vmbackup.conf:6:1: Unknown key NEW is ignored",
         "DIR/vmbackup.conf:4:24: VIRTNBD_COMPRESS_LEVEL=\"0\": level 0 is read as 1, the fastest: backups are always compressed",
+        "DIR/vmbackup.conf:7:31: RETENTION_ORPHAN_MIN_AGE_DAYS is 90 and RETENTION_ORPHAN_MAX_AGE_DAYS 90: periods that an earlier policy left are never deleted, unless the first is less than the second",
     ];
     let instance = Instance::new(&[("vmbackup.conf", conf)]);
     assert_eq!(instance.warnings(), want);

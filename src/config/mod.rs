@@ -18,6 +18,7 @@ mod sample;
 mod stated;
 mod table;
 mod toml_file;
+mod unserved;
 pub mod value;
 
 #[cfg(test)]
@@ -36,3 +37,4 @@ pub use migrate::{MigrateError, Migration};
 pub use place::{Place, Source};
 pub use sample::{Sample, render};
 pub use table::{KEYS, Settings};
+pub use unserved::{Feature, Unserved};

@@ -162,7 +162,9 @@ impl Live<'_> {
         }
         let count = self.plan.drop_checkpoints.len();
         if count > 0 {
-            report.recovered.push(format!("deleted {count} checkpoint(s) that no chain goes on from"));
+            // Part of every new chain, and no repair.
+            let vm = self.vm.domain.name();
+            tracing::info!(vm, "deleted {count} checkpoint(s) that no chain goes on from");
         }
         for name in self.stray_bitmaps(point) {
             let removed = bitmap::remove_live(&self.vm.domain, &name);

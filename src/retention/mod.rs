@@ -28,6 +28,7 @@ use jiff::civil::DateTime;
 use serde::Serialize;
 
 use crate::config::value::RotationPolicy;
+use crate::engine::space::human;
 
 pub use catalog_ledger::CatalogLedger;
 pub use folder::FolderError;
@@ -125,8 +126,15 @@ pub fn after_success(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Report, R
                 ledger.record(&Event { vm: scope.vm_name, doomed: &doomed, path, what });
             }
             Fate::Keep(_) => {}
-            Fate::Delete { .. } => match remover.remove(vm, &doomed).result {
+            Fate::Delete { rule, .. } => match remover.remove(vm, &doomed).result {
                 Ok(bytes) => {
+                    let (vm, period) = (scope.vm_name, &verdict.period);
+                    tracing::info!(
+                        vm,
+                        "period {period} was removed, {} freed: {}",
+                        human(bytes),
+                        rule.text()
+                    );
                     report.freed_bytes += bytes;
                     report.removed += 1;
                 }
@@ -181,19 +189,19 @@ fn log(scope: &Scope<'_>, report: &Report) {
     for verdict in &report.plan.verdicts {
         match verdict.fate {
             Fate::Keep(why @ (Why::DateUnknown | Why::InFuture)) => {
-                tracing::warn!("{vm}: period {} is kept: {}", verdict.period, why.text());
+                tracing::warn!(vm, "period {} is kept: {}", verdict.period, why.text());
             }
             Fate::Keep(why) if why.is_guard() || why == Why::OrphanDryRun => {
-                tracing::warn!("{vm}: period {} is kept: {}", verdict.period, why.text());
+                tracing::warn!(vm, "period {} is kept: {}", verdict.period, why.text());
             }
-            Fate::Keep(why) => tracing::debug!("{vm}: period {} is kept: {}", verdict.period, why.text()),
+            Fate::Keep(why) => tracing::debug!(vm, "period {} is kept: {}", verdict.period, why.text()),
             Fate::Delete { unreplicated: true, .. } => {
-                tracing::warn!("{vm}: period {} was removed without having a replica", verdict.period);
+                tracing::warn!(vm, "period {} was removed without having a replica", verdict.period);
             }
             Fate::Delete { .. } => {}
         }
     }
-    report.failures.iter().for_each(|failure| tracing::error!("{vm}: {failure}"));
+    report.failures.iter().for_each(|failure| tracing::error!(vm, "{failure}"));
     let kept = |wanted: &dyn Fn(Why) -> bool| {
         report.plan.verdicts.iter().filter(|v| matches!(v.fate, Fate::Keep(why) if wanted(why))).count()
     };
@@ -202,8 +210,9 @@ fn log(scope: &Scope<'_>, report: &Report) {
     let (removed, failed) = (report.removed, report.failures.len());
     if removed + aging + protected + failed > 0 {
         tracing::info!(
-            "{vm}: retention: deleted={removed} aging={aging} protected={protected} failed={failed}, {} bytes freed",
-            report.freed_bytes
+            vm,
+            "retention: deleted={removed} aging={aging} protected={protected} failed={failed}, {} freed",
+            human(report.freed_bytes)
         );
     }
 }

@@ -105,6 +105,18 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// Why a period goes, for people.
+    pub fn text(self) -> String {
+        match self {
+            Self::Count { limit } => format!("{limit} are kept"),
+            Self::Orphan { max_age_days } => {
+                format!("left by another policy, {max_age_days} days old or more")
+            }
+        }
+    }
+}
+
 impl Plan {
     /// The periods that go.
     pub fn deletions(&self) -> impl Iterator<Item = (&Verdict, Rule)> {

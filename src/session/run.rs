@@ -70,7 +70,7 @@ pub enum SessionError {
         source: LibvirtError,
     },
     /// A domain that was asked for does not exist.
-    #[error("VM {name} does not exist on this host. Known: {}", known.join(", "))]
+    #[error("VM '{name}' does not exist on this host. Known: {}", known.join(", "))]
     UnknownVm {
         /// Its name.
         name: String,

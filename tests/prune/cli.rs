@@ -210,6 +210,10 @@ fn nothing_is_removed_without_a_yes() {
     let complete = format!("\nvmbackup prune — complete\n  Freed: {freed}\n");
     assert_eq!(said, format!("{preview}\n  Continue? [y/N] {complete}"));
     assert!(!world.at("db/20260101").exists());
+    let log = fs::read_to_string(world.at("_state/logs/vmprune.log")).expect("a log");
+    for marker in ["===== PRUNE MODE START =====", "===== PRUNE MODE END (exit=0) ====="] {
+        assert_eq!(log.matches(marker).count(), 7, "{log}");
+    }
 }
 
 #[test]
@@ -360,8 +364,13 @@ fn checkpoints_of_what_was_removed_are_still_ours() {
     vm.destroy();
     let first = lab.chain_dir(&vm);
     let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
-    lab.run_at(&tomorrow.to_string(), &[&vm]);
-    assert!(!first.exists());
+    let log = lab.run_at(&tomorrow.to_string(), &[&vm]).log;
+    let day = first.file_name().and_then(|name| name.to_str()).expect("a period");
+    assert!(
+        !first.exists() && log.contains(&format!("] {}: period {day} was removed, ", vm.name())),
+        "{log}"
+    );
+    assert!(log.contains(&format!("] {}: retention: deleted=1 aging=0 ", vm.name())), "{log}");
     vm.start_paused();
     assert_eq!(vm.checkpoints(), ["virtnbdbackup.0"]);
     lab.run_at(&tomorrow.to_string(), &[&vm]);

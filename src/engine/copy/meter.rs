@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use super::CONNECTIONS;
 
+/// A stage that was busy for less than this can have held up nobody.
+const BUSY_PERCENT: u64 = 25;
+
 /// A stage of the copy of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,14 +53,17 @@ impl Stages {
 }
 
 impl fmt::Display for Stages {
-    /// `bottleneck: compression (guest reads 41 %, compression 97 %, writing 30 % busy)`
+    /// `bottleneck: compression (guest reads 41 %, compression 97 %, writing 30 % busy)`. Where so little was copied that
+    /// no stage was busy, none held up the others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reads_percent, compression_percent, writing_percent, .. } = self;
+        let most = *reads_percent.max(compression_percent).max(writing_percent);
         let bottleneck = match self.bottleneck {
+            _ if most < BUSY_PERCENT => "none",
             Stage::Reads => "guest reads",
             Stage::Compression => "compression",
             Stage::Writing => "writing",
         };
-        let Self { reads_percent, compression_percent, writing_percent, .. } = self;
         write!(
             f,
             "bottleneck: {bottleneck} (guest reads {reads_percent} %, compression {compression_percent} %, writing \
@@ -138,6 +144,8 @@ mod tests {
             Stages::new(41, 97, 30, second).to_string(),
             "bottleneck: compression (guest reads 41 %, compression 97 %, writing 30 % busy)"
         );
+        let idle = Stages::new(1, 0, 14, second).to_string();
+        assert!(idle.starts_with("bottleneck: none (guest reads 1 %"), "{idle}");
     }
 
     #[test]
