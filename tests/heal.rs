@@ -173,6 +173,55 @@ fn a_renamed_vm_begins_in_its_own_folder_and_the_old_one_stays() {
 }
 
 #[test]
+fn disks_that_changed_places_are_not_taken_for_each_other() {
+    let lab = Lab::new("heal_places");
+    lab.configure(&[]);
+    let mut bed = Bed::with(&lab, &["vda", "vdb", "vdc"].map(|target| DiskSpec::new(target, MIB)));
+    bed.vm.write("vdb", 0, MIB, 0xbb).expect("a write");
+    bed.vm.write("vdc", 0, MIB / 2, 0xcc).expect("a write");
+    bed.run("first", "full", "first backup");
+    bed.run("second", "incremental 1", "continues");
+    bed.vm.destroy();
+    let xml = virsh(&["dumpxml", "--inactive", bed.vm.name()]);
+    let exchanged =
+        xml.replace("/vdb.qcow2", "/@").replace("/vdc.qcow2", "/vdb.qcow2").replace("/@", "/vdc.qcow2");
+    let file = bed.vm.directory().join("exchanged.xml");
+    fs::write(&file, exchanged).expect("a file");
+    virsh(&["define", file.to_str().expect("text")]);
+    bed.vm.start();
+    for level in ["incremental 2", "incremental 3"] {
+        let ended = lab.run_well(&bed.vm);
+        assert_eq!(ended.level(), level, "{ended:#?}");
+        let mut disks = History::disks(&lab, &bed.vm);
+        let (b, c) = (disks.remove("vdb").expect("vdb"), disks.remove("vdc").expect("vdc"));
+        disks.extend([("vdb".to_owned(), c), ("vdc".to_owned(), b)]);
+        bed.points.push(disks);
+    }
+    bed.assert_points("exchanged", &bed.dir(), &bed.points);
+}
+
+#[test]
+fn a_vm_renamed_with_its_checkpoints_begins_anew_without_them() {
+    let lab = Lab::new("heal_renamed_whole");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    bed.run("second", "incremental 1", "continues");
+    let (old_dir, old_points) = (bed.dir(), std::mem::take(&mut bed.points));
+    bed.vm.destroy();
+    let renamed = format!("{}renamed", lab.prefix());
+    virsh(&["domrename", bed.vm.name(), &renamed]);
+    virsh(&["start", &renamed]);
+    for why in ["first backup of this VM", "the chain continues"] {
+        let ended = lab.vmbackup(&["--run", "--json", "--vm", &renamed]);
+        assert!(ended.status.success(), "{}", text(&ended));
+        let report: Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+        assert_eq!(report["vms"][0]["report"]["why"], why);
+    }
+    bed.assert_points("the old name's", &old_dir, &old_points);
+}
+
+#[test]
 fn a_vm_that_moved_here_with_its_disks_goes_on() {
     let lab = Lab::new("heal_moved");
     lab.configure(&[]);

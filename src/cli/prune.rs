@@ -16,8 +16,8 @@ use crate::retention::{
     CatalogLedger, Cause, Doomed, FolderError, Guards, Inventory, Ledger, Look, Remover, Selection, Target,
     VmTree, Why, read, read_vm,
 };
-use crate::session::{check_backup_path, folder_name};
-use crate::state::VmLock;
+use crate::session::check_backup_path;
+use crate::state::{VmLock, folder_name};
 
 /// The log of prunes.
 const PRUNE_LOG: &str = "vmprune.log";

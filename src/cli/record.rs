@@ -8,7 +8,8 @@ use super::opened::{Opened, warn_of};
 use super::progress::Progress;
 use super::session_box;
 use crate::engine::watch::Watch;
-use crate::session::{RunWatch, VmOutcome, VmResult, folder_name};
+use crate::session::{RunWatch, VmOutcome, VmResult};
+use crate::state::folder_name;
 
 /// Hears of a run: keeps records, and passes on to what is drawn.
 pub(super) struct Record<'a> {

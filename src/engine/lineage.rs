@@ -15,7 +15,7 @@ use super::observe::ReadableDisk;
 use super::{BackupError, VmTarget, bitmap, witness, xml};
 use crate::libvirt::CheckpointInfo;
 use crate::policy::{CheckpointSeen, Origin};
-use crate::state::Mark;
+use crate::state::{Mark, folder_name};
 
 /// What is known of the checkpoints of a domain and of its chain.
 pub(super) struct Lineage {
@@ -88,8 +88,19 @@ impl Lineage {
     }
 
     /// The disks for which the chain's last checkpoint has a bitmap.
-    pub(super) fn disks_with_bitmap(&self) -> Vec<String> {
-        self.parent.as_ref().map(|parent| xml::disks_with_bitmap(&parent.xml)).unwrap_or_default()
+    ///
+    /// Not one whose image was another disk's then. It has a bitmap of that name too, but what that tells are the
+    /// changes of the other disk.
+    pub(super) fn disks_with_bitmap(&self, disks: &[ReadableDisk]) -> Vec<String> {
+        let Some(parent) = &self.parent else { return vec![] };
+        let then = xml::images(&parent.xml);
+        let was =
+            |target: &str, disk: &ReadableDisk| then.iter().any(|(t, i)| t == target && *i == disk.image);
+        let is_exchanged =
+            |disk: &ReadableDisk| !was(&disk.target, disk) && then.iter().any(|(other, _)| was(other, disk));
+        let mut targets = xml::disks_with_bitmap(&parent.xml);
+        targets.retain(|target| !disks.iter().any(|disk| disk.target == *target && is_exchanged(disk)));
+        targets
     }
 
     /// The chain's checkpoints that libvirt has lost and can be given back, oldest first: those whose bitmaps still
@@ -150,6 +161,7 @@ fn by_creation_time(
         Some(own_name) if same(&vm.chain_dir) => Origin::Chain(own_name),
         _ if name.parse::<CheckpointName>().is_err() => Origin::Foreign,
         _ if older_chains(&vm.vm_dir).iter().any(|dir| same(dir)) || is_removed() => Origin::OlderChain,
+        _ if former_chains(checkpoint, vm).iter().any(|dir| same(dir)) => Origin::OlderChain,
         _ => Origin::Foreign,
     };
     CheckpointSeen { name, origin }
@@ -162,6 +174,12 @@ fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
     let archives: Vec<_> = dirs.iter().flat_map(|dir| folders(&dir.join(".archives"))).collect();
     dirs.extend(archives);
     dirs
+}
+
+/// The same of a domain that has been renamed since the checkpoint was made: libvirt keeps the old name with it.
+fn former_chains(checkpoint: &CheckpointInfo, vm: &VmTarget) -> Vec<PathBuf> {
+    let former = xml::domain_name(&checkpoint.xml).filter(|name| name != vm.domain.name());
+    former.map(|name| older_chains(&vm.vm_dir.with_file_name(folder_name(&name)))).unwrap_or_default()
 }
 
 fn folders(dir: &Path) -> Vec<PathBuf> {

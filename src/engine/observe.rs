@@ -91,7 +91,7 @@ pub(super) fn observe(
             Err(left_out) => elsewhere.push(left_out),
         }
     }
-    let with_bitmap = history.lineage.disks_with_bitmap();
+    let with_bitmap = history.lineage.disks_with_bitmap(&disks);
     let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     let seen_disks = streamed
         .map(|d| {

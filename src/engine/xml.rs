@@ -151,6 +151,11 @@ pub fn uuid(domain_xml: &str) -> Option<String> {
     text_of(domain_xml, &["uuid"])
 }
 
+/// The name that a checkpoint's domain had when the checkpoint was made. `None` when there is none, or no XML.
+pub fn domain_name(checkpoint_xml: &str) -> Option<String> {
+    text_of(checkpoint_xml, &["domain", "name"])
+}
+
 /// Name of the checkpoint before a checkpoint. `None` when there is none, or no XML.
 pub fn parent_name(xml: &str) -> Option<String> {
     text_of(xml, &["parent", "name"])
@@ -178,6 +183,19 @@ pub fn disks_with_bitmap(xml: &str) -> Vec<String> {
         }
     }
     disks.into_iter().collect()
+}
+
+/// The image of each disk of a checkpoint's domain at that checkpoint, `(target, path)`: those that are a file or a device.
+pub fn images(checkpoint_xml: &str) -> Vec<(String, PathBuf)> {
+    let Ok(document) = Document::parse(checkpoint_xml) else { return vec![] };
+    let disks = document.descendants().filter(|n| n.has_tag_name("disk"));
+    let image = |disk: roxmltree::Node<'_, '_>| {
+        let child = |tag: &str| disk.children().find(|n| n.has_tag_name(tag));
+        let source = child("source")?;
+        let path = source.attribute("file").or_else(|| source.attribute("dev"))?;
+        Some((child("target")?.attribute("dev")?.to_owned(), path.into()))
+    };
+    disks.filter_map(image).collect()
 }
 
 /// Text as it may stand in an attribute or an element.

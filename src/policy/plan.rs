@@ -85,7 +85,7 @@ impl fmt::Display for Why {
             }
             Self::DiskResized(target) => write!(f, "disk {target} was resized"),
             Self::DiskConverted(target) => write!(f, "disk {target} was converted from raw"),
-            Self::OtherDisks => write!(f, "none of the chain's disks is there any more"),
+            Self::OtherDisks => write!(f, "none of the chain's disks is in its place any more"),
             Self::ShutOff => write!(f, "the VM is shut off"),
             Self::Unchanged => write!(f, "shut off and unchanged since the last copy"),
         }

@@ -11,6 +11,7 @@ use crate::engine::VmTarget;
 use crate::host_config;
 use crate::libvirt::Domain;
 use crate::policy::rotation::Placement;
+use crate::state::folder_name;
 
 /// Folders that are not a domain's.
 const RESERVED: [&str; 2] = ["_state", host_config::FOLDER];
@@ -46,12 +47,6 @@ pub enum LayoutError {
         /// The folder.
         folder: String,
     },
-}
-
-/// The folder of a domain: every character outside `[A-Za-z0-9._-]` becomes `_`, as in the Bash program.
-pub fn folder_name(domain: &str) -> String {
-    let keep = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    domain.chars().map(|c| if keep(c) { c } else { '_' }).collect()
 }
 
 /// Gives each domain its folders. `all` are all domains of the host: also one that is not backed up now must not share.
@@ -106,14 +101,6 @@ fn check(name: &str, folder: &str, names: Vec<String>) -> Result<(), LayoutError
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn folders_are_named_as_the_bash_program_does() {
-        for (name, want) in [("web-1.example_a", "web-1.example_a"), ("web 1", "web_1"), ("büro/x", "b_ro_x")]
-        {
-            assert_eq!(folder_name(name), want);
-        }
-    }
 
     #[test]
     fn names_that_cannot_have_a_folder_are_refused() {

@@ -15,7 +15,7 @@ mod tidy;
 mod tries;
 
 pub use host::HostOutcome;
-pub use layout::{LayoutError, folder_name};
+pub use layout::LayoutError;
 pub use plan::{Outlook, VmPlan};
 pub use record::Records;
 pub use run::{Place, RunWatch, Session, SessionError, VmOutcome, VmResult, check_backup_path};

@@ -33,7 +33,7 @@ use crate::libvirt::{Domain, DomainState, Host, LibvirtError};
 use crate::policy::Decision;
 use crate::policy::rotation::{ChosenBy, Policies};
 use crate::retention;
-use crate::state::StateDir;
+use crate::state::{StateDir, folder_name};
 
 /// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
 /// stays well below 256 MiB.
@@ -293,7 +293,7 @@ impl Session {
 
     /// Sets free what a dead run left of domains that this run does not back up.
     fn recover_others(&self, engine: &Engine) {
-        let chosen: Vec<String> = self.chosen.iter().map(|d| layout::folder_name(d.name())).collect();
+        let chosen: Vec<String> = self.chosen.iter().map(|d| folder_name(d.name())).collect();
         for folder in engine.journals.left_behind().unwrap_or_default() {
             if chosen.contains(&folder) {
                 continue;

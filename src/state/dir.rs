@@ -1,8 +1,14 @@
-//! Where things are in `BACKUP_PATH/_state`. The names are those of the Bash program.
+//! Where things are in `BACKUP_PATH` and its `_state`. The names are those of the Bash program.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// The folder of a domain in a backup path: every character outside `[A-Za-z0-9._-]` becomes `_`, as in the Bash program.
+pub fn folder_name(domain: &str) -> String {
+    let keep = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    domain.chars().map(|c| if keep(c) { c } else { '_' }).collect()
+}
 
 /// `BACKUP_PATH/_state`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +71,14 @@ fn make(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_are_named_as_the_bash_program_does() {
+        for (name, want) in [("web-1.example_a", "web-1.example_a"), ("web 1", "web_1"), ("büro/x", "b_ro_x")]
+        {
+            assert_eq!(folder_name(name), want);
+        }
+    }
 
     #[test]
     fn folders_are_made_in_a_backup_path_that_is_there_and_nowhere_else() {

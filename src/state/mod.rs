@@ -9,7 +9,7 @@ mod private;
 mod removed;
 pub mod snapshot;
 
-pub use dir::StateDir;
+pub use dir::{StateDir, folder_name};
 pub use lock::{LockError, SessionLock, VmLock};
 pub use ownership::{Ownership, Swept};
 pub use private::close_below;

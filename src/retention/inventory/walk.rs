@@ -15,7 +15,7 @@ use crate::retention::folder::{Entry, Folder, FolderError, SeenFiles};
 use crate::retention::period::PeriodId;
 use crate::retention::place::ARCHIVES;
 use crate::retention::remove::DELETING;
-use crate::session::folder_name;
+use crate::state::folder_name;
 
 /// Threads that wait for the disk; more than processors, because a network file system answers late.
 const MIN_THREADS: usize = 4;
