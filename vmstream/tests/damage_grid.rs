@@ -347,3 +347,22 @@ fn what_nothing_checksums_in_an_old_set_is_listed_as_unproven() {
         }
     }
 }
+
+/// Nothing lists a difference: the files beside its stream tell that there was one.
+#[test]
+fn a_difference_whose_stream_is_gone_is_missed() {
+    for beside in ["vda.1795377788.qcow.json", "vda.diff.1795377788.data.chksum"] {
+        let golden = Golden::extract();
+        let set = golden.plain();
+        std::fs::remove_file(set.join("vda.diff.1795377788.data")).unwrap();
+        std::fs::remove_file(set.join(beside)).unwrap();
+        let report = verified(&set);
+        assert_eq!(report.verdict(), Verdict::Damaged, "{beside}: {:?}", report.findings);
+        let missed = "Disk vda has no stream at diff.1795377788";
+        assert!(
+            report.findings.iter().any(|finding| finding.message == missed),
+            "{beside}: {:?}",
+            report.findings
+        );
+    }
+}

@@ -1,5 +1,6 @@
 //! Holds the parts of a set against each other: nothing missing, nothing contradicting, times in order.
 
+use super::diffs;
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::{SetFile, StreamKind};
 use super::point::{Point, PointDisk, StreamEntry};
@@ -123,14 +124,34 @@ fn traces(set: &mut BackupSet, scan: &Scan) {
         }
     }
     for (id, disk) in &scan.traces {
-        if matches!(id, PointId::Checkpoint(name) if scan.waits_for(StreamKind::Inc(*name), disk)) {
-            continue;
-        }
-        if known(*id).is_some_and(|point| !point.disks.contains_key(disk)) {
-            missing.push((*id, disk.clone()));
+        match *id {
+            PointId::Checkpoint(name) if scan.waits_for(StreamKind::Inc(name), disk) => {}
+            PointId::Diff(seconds) => missing.extend(lost_difference(set, scan, seconds, disk)),
+            _ if known(*id).is_some_and(|point| !point.disks.contains_key(disk)) => {
+                missing.push((*id, disk.clone()));
+            }
+            _ => {}
         }
     }
     set.missing.extend(missing);
+}
+
+/// The difference that a file beside it tells of, unless its stream is there or on its way. No list names it, so it may
+/// be gone as a point too.
+fn lost_difference(
+    set: &BackupSet,
+    scan: &Scan,
+    seconds: u64,
+    disk: &DiskTarget,
+) -> Option<(PointId, DiskTarget)> {
+    let of_the_run =
+        |point: &&Point| matches!(point.id, PointId::Diff(at) if diffs::is_same_run(at, seconds));
+    let runs = || set.points.iter().filter(of_the_run);
+    if scan.difference_waits(seconds, disk) || runs().any(|point| point.disks.contains_key(disk)) {
+        return None;
+    }
+    let id = runs().next().map_or(PointId::Diff(seconds), |point| point.id);
+    Some((id, disk.clone()))
 }
 
 /// An increment needs a stream of its disk at the point before it, back to one that stands alone.

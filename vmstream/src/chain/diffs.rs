@@ -9,6 +9,11 @@ use std::collections::BTreeMap;
 /// Streams of one run may carry different seconds when the disks were begun one after the other.
 const SAME_RUN_SECONDS: u64 = 5;
 
+/// True for seconds that files of one run may carry.
+pub(super) fn is_same_run(seconds: u64, other: u64) -> bool {
+    seconds.abs_diff(other) <= SAME_RUN_SECONDS
+}
+
 /// Takes the differences out of the scan and puts each behind the point it builds on.
 pub(super) fn insert(scan: &mut Scan, points: &mut Vec<Point>) {
     let mut runs: Vec<(u64, BTreeMap<DiskTarget, PointDisk>)> = Vec::new();
@@ -23,7 +28,7 @@ pub(super) fn insert(scan: &mut Scan, points: &mut Vec<Point>) {
     for (epoch, disk) in found {
         let Some(content) = scan.streams.remove(&(StreamKind::Diff(epoch), disk.clone())) else { continue };
         match runs.last_mut() {
-            Some((first, disks)) if epoch - *first <= SAME_RUN_SECONDS && !disks.contains_key(&disk) => {
+            Some((first, disks)) if is_same_run(epoch, *first) && !disks.contains_key(&disk) => {
                 disks.insert(disk, content);
             }
             _ => runs.push((epoch, BTreeMap::from([(disk, content)]))),

@@ -1,6 +1,7 @@
 //! One pass over a folder: which files of the format are there.
 
 use super::cpt;
+use super::diffs;
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::{SetFile, StreamKind, StreamSuffix};
 use super::point::{PointDisk, RawImage, StreamEntry};
@@ -72,6 +73,13 @@ impl Scan {
     /// belongs to it tells of no loss.
     pub(super) fn waits_for(&self, kind: StreamKind, disk: &DiskTarget) -> bool {
         self.waiting_list.is_some() && self.partial_streams.contains(&(kind, disk.clone()))
+    }
+
+    /// True when the stream of a difference of that run waits for its name. No list commits it.
+    pub(super) fn difference_waits(&self, seconds: u64, disk: &DiskTarget) -> bool {
+        self.partial_streams.iter().any(|(kind, waiting)| {
+            waiting == disk && matches!(kind, StreamKind::Diff(at) if diffs::is_same_run(*at, seconds))
+        })
     }
 
     /// True when a copy, or a chain's first point, waits to be committed: without its list or its domain XML what is here
