@@ -13,8 +13,8 @@ use crate::libvirt::Domain;
 use crate::policy::rotation::Placement;
 use crate::state::folder_name;
 
-/// Folders that are not a domain's.
-const RESERVED: [&str; 2] = ["_state", host_config::FOLDER];
+/// Folders that are not a domain's: two of the backup path, and a name that is for root alone wherever it stands.
+const RESERVED: [&str; 3] = ["_state", host_config::FOLDER, "tpm-state"];
 
 /// A domain whose backups cannot have a folder of their own.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,7 @@ mod tests {
         check("web", "web", own(&["web"])).unwrap();
         let shared = check("web 1", "web_1", own(&["web 1", "web_1"])).unwrap_err().to_string();
         assert!(shared.starts_with("VMs web 1 and web_1 would share the backup folder web_1"), "{shared}");
-        for reserved in ["_state", "__HOST_CONFIG__"] {
+        for reserved in ["_state", "__HOST_CONFIG__", "tpm-state"] {
             assert!(check(reserved, reserved, own(&[reserved])).is_err(), "{reserved}");
         }
         assert!(check("..", "..", own(&[".."])).is_err());
