@@ -3,10 +3,11 @@
 mod lab;
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{Bed, DiskSpec, Lab, Vm, must, output_of, text, virsh};
+use lab::{Bed, DiskSpec, Lab, Vm, must, output_of, text, virsh, wait_for_guard};
 use serde_json::Value;
 
 const NOVEMBER: Option<&str> = Some("2026-11-03T02:00:00Z");
@@ -121,6 +122,35 @@ fn a_disk_that_was_added_is_watched_over_too() {
     earlier.put_back(&bed.vm);
     bed.run("put back", "full", "the image of disk vdc is not the chain's");
     bed.assert_points("begun anew", &bed.dir(), &bed.points);
+}
+
+#[test]
+fn a_run_that_dies_leaves_no_mark_and_takes_none_from_other_disks() {
+    let lab = Lab::new("killed_marking");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    let die_at = |vm: &Vm, place: &str| {
+        let ended = lab.run_killed_at(vm, place).wait();
+        assert_eq!(ended.status.signal(), Some(9), "{ended:#?}");
+        wait_for_guard(&lab, vm);
+    };
+    die_at(&bed.vm, "witness-created");
+    die_at(&bed.vm, "copying");
+    bed.run("first", "full", "first backup");
+    bed.vm.attach_disk(&DiskSpec::new("vdc", 1 << 20));
+    die_at(&bed.vm, "witness-created");
+    let left = bed.vm.checkpoints();
+    assert!(left.len() == 2 && left[1].starts_with("vmbackup-chain-"), "{left:?}");
+    let ended = bed.run("undone", "incremental 1", "continues");
+    assert!(ended.report("recovered").contains("took back marks"), "{ended:#?}");
+    assert_eq!(bed.vm.checkpoints(), ["virtnbdbackup.0", "virtnbdbackup.1"]);
+    bed.vm.destroy();
+    for target in bed.vm.targets() {
+        assert_eq!(points_and_witnesses(&bed.vm.disk_path(target)).1, 1, "{target}");
+    }
+    bed.vm.start();
+    bed.run("restarted", "incremental 2", "continues");
+    bed.assert_points("in the end", &bed.dir(), &bed.points);
 }
 
 /// Whether libvirt says of a VM that somebody reached past it.
