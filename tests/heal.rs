@@ -374,7 +374,7 @@ fn whatever_is_decided_a_dry_run_says_it_and_leaves_no_trace() {
 
     bed.vm.destroy();
     bed.run_as_it_is("off", "copy", "the VM is shut off");
-    bed.run_as_it_is("off and as it was", "skip", "unchanged since the last copy");
+    bed.run_as_it_is("off and as it was", "skip", "unchanged since the last backup");
     set(&[("SKIP_OFFLINE_UNCHANGED_BACKUPS", "false")]);
     bed.run_as_it_is("off, never skipped", "copy", "the VM is shut off");
     bed.vm.start();

@@ -5,9 +5,10 @@ mod lab;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use lab::{DiskOp, DiskSpec, Ended, Lab, Shadow, Vm, VmSpec, extract, must};
+use lab::{DiskOp, DiskSpec, Ended, Lab, Point, Run, Shadow, Vm, VmSpec, extract, must, text};
+use rustix::process::{Pid, Signal, kill_process};
 
 const MIB: u64 = 1 << 20;
 
@@ -141,4 +142,351 @@ fn the_keys_about_unchanged_vms_do_what_they_say() {
     assert_eq!(level_with(&[(threshold, "3600")]), "skip");
     assert_eq!(level_with(&[("SKIP_OFFLINE_UNCHANGED_BACKUPS", "false")]), "copy");
     assert_eq!(level_with(&[]), "skip");
+}
+
+const INCREMENTAL: (&str, &str) = ("OFFLINE_MODE", "incremental");
+
+/// How long a VM that was started for its backup may be there after the program died.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+fn virsh(arguments: &[&str]) -> String {
+    must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments))
+}
+
+/// A VM that is off most of the time, and what each point of its chain must hold.
+struct Bed<'a> {
+    lab: &'a Lab,
+    vm: Vm,
+    points: Vec<Point>,
+    stamp: u8,
+}
+
+impl<'a> Bed<'a> {
+    fn new(lab: &'a Lab, spec: VmSpec) -> Self {
+        lab.configure(&[INCREMENTAL]);
+        let disks = [DiskSpec::new("vda", 4 * MIB), DiskSpec::new("vdb", 2 * MIB + 512)];
+        let vm = lab.define(&disks.into_iter().fold(spec, VmSpec::disk));
+        Self { lab, vm, points: vec![], stamp: 0 }
+    }
+
+    /// Writes to both disks while the VM is off, some of it zeros.
+    fn change(&mut self) {
+        self.stamp += 1;
+        let (pattern, offset) = (self.stamp, u64::from(self.stamp) * 4096);
+        self.vm.run_while_off("vda", &[DiskOp::Write { offset, len: MIB, pattern }]);
+        self.vm
+            .run_while_off("vda", &[DiskOp::WriteZeroes { offset: offset + 65536, len: 65536, unmap: true }]);
+        self.vm.run_while_off("vdb", &[DiskOp::Write { offset: 2 * MIB, len: 512, pattern }]);
+    }
+
+    /// Notes the disks as they are as the next point.
+    fn note(&mut self) {
+        let name = format!("virtnbdbackup.{}", self.points.len());
+        self.points.push(Point::of(self.lab, &self.vm, &name));
+    }
+
+    /// The level that the chain goes on with.
+    fn next(&self) -> String {
+        match self.points.len() {
+            0 => "full".to_owned(),
+            number => format!("incremental {number}"),
+        }
+    }
+
+    /// Backs up while the VM is off.
+    #[track_caller]
+    fn run(&mut self) -> Ended {
+        let ended = self.lab.run_well(&self.vm);
+        let want = (self.next(), "started_paused".to_owned());
+        assert_eq!((ended.level(), ended.report("method")), want, "{}\n{}", ended.why(), ended.log);
+        assert_eq!(self.vm.state(), "shut off");
+        self.note();
+        ended
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.lab.chain_dir(&self.vm)
+    }
+
+    /// Every point, by our reader. Others read such a chain as any other.
+    #[track_caller]
+    fn assert_points(&self, set: &Path, points: &[Point]) {
+        for point in points {
+            for (target, shadow) in &point.disks {
+                let raw = extract(self.lab, set, target, Some(&point.name));
+                assert_eq!(shadow.equals(&raw), Ok(()), "{target} at {} of {}", point.name, set.display());
+                fs::remove_file(raw).expect("ours");
+            }
+        }
+    }
+
+    /// No unfinished file and no journal.
+    #[track_caller]
+    fn assert_tidy(&self, when: &str) {
+        let journals =
+            fs::read_dir(self.lab.backup_path().join("_state/journal")).expect("a folder").flatten();
+        let files = fs::read_dir(self.dir()).expect("a folder").flatten();
+        let partial = files.filter(|entry| entry.path().extension().is_some_and(|end| end == "partial"));
+        let left: Vec<_> = journals.chain(partial).map(|entry| entry.path()).collect();
+        assert!(left.is_empty(), "left {when}: {left:?}");
+    }
+}
+
+/// The files of a VM's firmware and TPM: when they were written, and what is in them.
+fn identity(vm: &Vm) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
+    let tpm = Path::new("/var/lib/libvirt/swtpm").join(virsh(&["domuuid", vm.name()]).trim()).join("tpm2");
+    let files = fs::read_dir(&tpm).expect("a TPM").flatten().map(|entry| entry.path());
+    let files = files.chain([vm.directory().join("vars.fd")]).filter(|path| !path.ends_with(".lock"));
+    files.map(|path| (path.clone(), modified(&path), fs::read(&path).expect("a file"))).collect()
+}
+
+#[test]
+fn a_chain_goes_on_while_the_vm_is_off_and_nothing_but_disks_is_touched() {
+    let lab = Lab::new("off_chain");
+    let ovmf = "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>";
+    let vars = lab.path().join("vm-chain/vars.fd");
+    let nvram = format!("<nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{}</nvram>", vars.display());
+    let tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>";
+    let mut bed = Bed::new(&lab, VmSpec::new("chain").os_xml(&format!("{ovmf}{nvram}")).devices_xml(tpm));
+    // Never started: its TPM and its variables would be made.
+    let copy = lab.run_well(&bed.vm);
+    assert_eq!(copy.level(), "copy");
+    assert!(copy.warnings().contains("it was never started"), "{}", copy.warnings());
+    bed.vm.start_paused();
+    bed.vm.write("vda", 0, 3 * MIB, 0x77).expect("a write");
+    let full = lab.run_well(&bed.vm);
+    assert_eq!((full.level().as_str(), full.report("method").as_str()), ("full", "already_paused"));
+    bed.note();
+    bed.vm.destroy();
+    let before = identity(&bed.vm);
+    bed.change();
+    let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", bed.vm.name()]);
+    assert!(
+        text(&plan).contains("incremental 1 (the chain continues), the VM is started paused for it"),
+        "{}",
+        text(&plan)
+    );
+    bed.run();
+    let skipped = lab.run_well(&bed.vm);
+    assert_eq!(
+        (skipped.level(), skipped.vm_status(), skipped.report("points")),
+        ("skip".into(), "skipped".into(), "2".into())
+    );
+    lab.configure(&[]);
+    assert_eq!(lab.run_well(&bed.vm).level(), "skip", "also where it would be copied");
+    lab.configure(&[INCREMENTAL]);
+    bed.change();
+    bed.run();
+    assert_eq!(identity(&bed.vm), before);
+    // On, and off again.
+    bed.vm.start_paused();
+    bed.vm.write("vdb", 0, MIB, 0x66).expect("a write");
+    assert_eq!(lab.run_well(&bed.vm).level(), "incremental 3");
+    bed.note();
+    bed.vm.write("vdb", MIB, 4096, 0x55).expect("a write");
+    bed.vm.destroy();
+    bed.run();
+    assert_eq!(lab.run_well(&bed.vm).level(), "skip");
+    lab.assert_points(&bed.dir(), &bed.points);
+    assert_eq!(bed.vm.checkpoints().len(), 5);
+    bed.assert_tidy("at the end");
+    let row = "SELECT vm_status, backup_type, backup_method, vm_paused, event_detail FROM vm_backups WHERE status = 'success' \
+               ORDER BY id DESC LIMIT 1";
+    let row = lab.ask(row).remove(0);
+    assert!(
+        row.starts_with("shut off|auto|offline|0|incremental +") && row.contains("started paused"),
+        "{row}"
+    );
+}
+
+#[test]
+fn a_chain_begins_while_the_vm_is_off_and_anew_when_its_bitmaps_are_gone() {
+    let lab = Lab::new("off_first");
+    let mut bed = Bed::new(&lab, VmSpec::new("first"));
+    bed.change();
+    let first = bed.run();
+    assert_eq!(first.why(), "first backup of this VM");
+    bed.change();
+    bed.run();
+    bed.assert_points(&bed.dir(), &bed.points);
+    let image = bed.vm.disk_path("vda");
+    let lost: [(&str, &dyn Fn(&Vm)); 2] = [
+        ("a program that knows no bitmaps has cleared their mark", &|_| {
+            use std::os::unix::fs::FileExt;
+            let file = File::options().write(true).open(&image).expect("an image");
+            file.write_all_at(&[0; 8], 88).expect("the header has autoclear features there");
+        }),
+        ("QEMU is killed", &|vm| {
+            vm.start_paused();
+            vm.kill_qemu();
+        }),
+    ];
+    for (case, lose) in lost {
+        let before = std::mem::take(&mut bed.points);
+        bed.change();
+        lose(&bed.vm);
+        let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", bed.vm.name()]);
+        assert!(text(&plan).contains("full (a dirty bitmap is lost"), "{case}: {}", text(&plan));
+        let ended = bed.run();
+        assert!(ended.why().contains("a dirty bitmap is lost"), "{case}: {}", ended.why());
+        bed.assert_points(Path::new(&ended.report("archived_to")), &before);
+        bed.change();
+        bed.run();
+        bed.assert_points(&bed.dir(), &bed.points);
+    }
+    // libvirt forgets its checkpoints, the images keep their bitmaps.
+    let file = bed.vm.directory().join("again.xml");
+    fs::write(&file, virsh(&["dumpxml", "--inactive", bed.vm.name()])).expect("a file");
+    virsh(&["undefine", "--checkpoints-metadata", bed.vm.name()]);
+    virsh(&["define", file.to_str().expect("text")]);
+    bed.change();
+    let ended = bed.run();
+    assert!(ended.report("recovered").contains("gets checkpoint virtnbdbackup.1 back"), "{ended:#?}");
+    bed.assert_points(&bed.dir(), &bed.points);
+}
+
+#[test]
+fn a_vm_that_would_touch_more_than_its_disks_is_copied_and_the_reason_said() {
+    let lab = Lab::new("off_refused");
+    lab.configure(&[INCREMENTAL]);
+    let address = "<address domain='0x0000' bus='0xfe' slot='0x1f' function='0x7'/>";
+    let hostdev =
+        format!("<hostdev mode='subsystem' type='pci' managed='yes'><source>{address}</source></hostdev>");
+    let no_network = "<interface type='network'><source network='vmbt-not-there'/></interface>";
+    let serial =
+        format!("<serial type='file'><source path='{}'/></serial>", lab.path().join("serial.log").display());
+    // (name, devices, why it is not started)
+    let cases = [
+        ("hostdev", hostdev.as_str(), "a device of the host (hostdev, pci)"),
+        ("no network", no_network, "it cannot be started: libvirt cannot"),
+        ("serial", &serial, "the output of its serial device is begun anew"),
+    ];
+    for (name, devices, reason) in cases {
+        let vm = lab.define(&VmSpec::new(name).disk(DiskSpec::new("vda", MIB)).devices_xml(devices));
+        let ended = lab.run_well(&vm);
+        assert_eq!((ended.level().as_str(), vm.state().as_str()), ("copy", "shut off"), "{name}: {ended:#?}");
+        assert!(ended.warnings().contains(reason), "{name}: {}", ended.warnings());
+        assert_eq!(lab.run_well(&vm).level(), "skip", "{name}");
+    }
+    // Memory that is saved is still there afterwards.
+    let vm = lab.paused_vm("saved", &[DiskSpec::new("vda", MIB)]);
+    virsh(&["managedsave", vm.name()]);
+    let ended = lab.run_well(&vm);
+    assert_eq!(ended.level(), "copy");
+    assert!(ended.warnings().contains("managedsave"), "{}", ended.warnings());
+    assert!(
+        virsh(&["dominfo", vm.name()])
+            .lines()
+            .any(|line| line.starts_with("Managed save") && line.ends_with("yes"))
+    );
+    virsh(&["managedsave-remove", vm.name()]);
+}
+
+/// The process that holds the connection a started VM ends with.
+fn guard_of(run: &Run) -> Pid {
+    let children = must(Command::new("pgrep").args(["--parent", &run.pid().as_raw_nonzero().to_string()]));
+    let is_guard = |pid: &&str| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kvm-guest-guard")
+    };
+    let pid = children.lines().find(is_guard).and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    pid.expect("a run has a guard")
+}
+
+fn is_alive(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).is_ok()
+}
+
+#[test]
+fn killed_or_stopped_at_any_place_the_vm_is_shut_off_and_the_chain_goes_on() {
+    let lab = Lab::new("off_killed");
+    let mut bed = Bed::new(&lab, VmSpec::new("killed"));
+    bed.change();
+    bed.run();
+    for place in ["started", "begun", "copying", "job-ended", "published"] {
+        bed.change();
+        let ended = lab.run_killed_at(&bed.vm, place).wait();
+        assert!(ended.status.code().is_none(), "at {place}: {ended:#?}");
+        bed.vm.wait_for_state("shut off", END_LIMIT);
+        if place == "published" {
+            bed.note();
+        }
+        bed.change();
+        bed.run();
+        bed.assert_tidy(place);
+    }
+    // The guard dies first: libvirt ends what it had started.
+    bed.change();
+    let run = lab.run_held_at(&bed.vm, "copying");
+    assert_eq!(bed.vm.state(), "paused");
+    kill_process(guard_of(&run), Signal::KILL).expect("the guard");
+    run.signal(Signal::KILL);
+    bed.vm.wait_for_state("shut off", END_LIMIT);
+    drop(run);
+    bed.run();
+    bed.assert_tidy("by the run after the guard's death");
+    for place in ["started", "copying"] {
+        bed.change();
+        let run = lab.run_held_at(&bed.vm, place);
+        run.signal(Signal::TERM);
+        run.release();
+        let ended = run.wait();
+        assert_eq!(ended.status.code(), Some(143), "at {place}: {ended:#?}");
+        assert_eq!(bed.vm.state(), "shut off", "at {place}");
+        bed.assert_tidy(place);
+        bed.run();
+    }
+    bed.assert_points(&bed.dir(), &bed.points);
+    assert_eq!(bed.vm.checkpoints().len(), bed.points.len());
+}
+
+#[test]
+fn a_vm_that_somebody_resumes_meanwhile_is_theirs() {
+    let lab = Lab::new("off_resumed");
+    let mut bed = Bed::new(&lab, VmSpec::new("resumed"));
+    bed.change();
+    bed.run();
+    for killed in [false, true] {
+        bed.change();
+        let at_snapshot = Point::of(&lab, &bed.vm, &format!("virtnbdbackup.{}", bed.points.len()));
+        let run = lab.run_held_at(&bed.vm, "copying");
+        let guard = guard_of(&run);
+        bed.vm.resume();
+        bed.vm.write("vda", 0, 65536, 0x99).expect("the guest writes");
+        if killed {
+            run.signal(Signal::KILL);
+            drop(run);
+        } else {
+            run.release();
+            let ended = run.wait();
+            assert!(ended.status.success(), "{ended:#?}");
+            assert_eq!(ended.level(), bed.next(), "{ended:#?}");
+            assert!(ended.warnings().contains("somebody has resumed it"), "{}", ended.warnings());
+            bed.points.push(at_snapshot);
+        }
+        bed.vm.wait_until_free(END_LIMIT);
+        // Longer than a guard looks after a VM that it does not keep.
+        std::thread::sleep(Duration::from_secs(6));
+        assert_eq!((bed.vm.state().as_str(), is_alive(guard)), ("running", true), "killed: {killed}");
+        // Backed up as any that runs, and then shut off by them.
+        assert_eq!(lab.run_well(&bed.vm).level(), bed.next());
+        bed.note();
+        bed.vm.destroy();
+        let began = Instant::now();
+        while is_alive(guard) {
+            assert!(began.elapsed() < END_LIMIT, "the guard stays for nobody");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    // Ended and started by somebody: another run of it, which nobody of us touches, whatever its state.
+    bed.change();
+    let run = lab.run_held_at(&bed.vm, "copying");
+    bed.vm.destroy();
+    bed.vm.start_paused();
+    run.release();
+    let ended = run.wait();
+    assert!(!ended.status.success(), "{ended:#?}");
+    assert_eq!(bed.vm.state(), "paused");
+    bed.vm.destroy();
+    bed.run();
+    bed.assert_points(&bed.dir(), &bed.points);
 }

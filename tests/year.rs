@@ -11,7 +11,7 @@ use jiff::civil::{Date, DateTime, date};
 use jiff::{ToSpan, Zoned};
 use lab::{DiskSpec, History, Lab, Random, Vm, VmSpec, must};
 use serde_json::Value;
-use vmbackup::config::value::{AutoRecovery, RotationPolicy};
+use vmbackup::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
 use vmbackup::policy::rotation::{Period, Placement};
 use vmbackup::policy::{
     ChainSeen, CheckpointSeen, Decision, DiskSeen, OfflineSeen, Origin, Rules, Seen, Why, plan_backup,
@@ -80,6 +80,7 @@ impl Recorded {
                 full_day: 15,
                 recovery: AutoRecovery::No,
                 skip_unchanged: true,
+                offline_mode: OfflineMode::Copy,
             },
             failed: None,
             active: true,
@@ -101,6 +102,7 @@ impl Recorded {
                 put_back: false,
             }],
             offline: OfflineSeen::Changed,
+            obstacle: None,
         }
     }
 

@@ -79,6 +79,9 @@ fn line(preview: &Preview) -> String {
     if !plan.drop_checkpoints.is_empty() {
         line += &format!(", {} checkpoint(s) no chain needs are deleted", plan.drop_checkpoints.len());
     }
+    if plan.start {
+        line += ", the VM is started paused for it";
+    }
     if preview.leftovers {
         line += "; first, what an interrupted run left is undone";
     }

@@ -9,8 +9,8 @@ use super::compression::CompressionChoice;
 use super::keys::{Key, Marks, settings_table};
 use super::value::{
     AutoRecovery, CompressLevel, CompressionMethod, Consistency, Directory, DiskTargets, Gibibytes, IoClass,
-    LibvirtUri, LogFormat, LogLevel, Mebibytes, MountPoints, Niceness, Number, OptionalNumber, Percent,
-    Periods, ReplicaRule, RotationPolicy, Seconds, Switch, Text, Value,
+    LibvirtUri, LogFormat, LogLevel, Mebibytes, MountPoints, Niceness, Number, OfflineMode, OptionalNumber,
+    Percent, Periods, ReplicaRule, RotationPolicy, Seconds, Switch, Text, Value,
 };
 
 settings_table! {
@@ -145,6 +145,11 @@ section "Retention" {
     "LOG_KEEP_DAYS" log_keep: Number<0, 36500> = "30", "days", PLAIN;
 }
 section "Virtual machines that are shut off" {
+    /// What is taken of a virtual machine that is shut off and changed. copy reads its disks whole, each time, and
+    /// archives what was there before. incremental goes on with the chain as if it ran: the machine is started paused
+    /// and shut off again, and no guest code runs. A machine that would take hold of devices of the host is copied
+    /// all the same, and the reason is said.
+    "OFFLINE_MODE" offline_mode: OfflineMode = "copy", "", PLAIN;
     /// Whether a virtual machine that is shut off and unchanged since its last backup is skipped. false backs it up
     /// in each run.
     "SKIP_OFFLINE_UNCHANGED_BACKUPS" skip_offline_unchanged: Switch = "true", "", SHIPPED;

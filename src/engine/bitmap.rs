@@ -1,4 +1,4 @@
-//! Dirty bitmaps inside a running QEMU that no checkpoint accounts for.
+//! Dirty bitmaps inside a running QEMU that no checkpoint accounts for, and those that images keep.
 //!
 //! libvirt deletes a checkpoint's bitmaps all or not at all. Where one is missing the others stay behind, and a new
 //! bitmap of the same name cannot be made. Only then are they removed over the monitor, by name.
@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::observe::ReadableDisk;
 use crate::libvirt::{Domain, LibvirtError};
 
 /// Removes every bitmap called `name` from the domain's images, and tells how many there were.
@@ -19,7 +20,7 @@ pub(super) fn remove_live(domain: &Domain, name: &str) -> usize {
     removed.count()
 }
 
-/// A bitmap that records the changes of a running image.
+/// A bitmap that records the changes of an image, or goes on with it when QEMU opens the image.
 pub(super) struct LiveBitmap {
     /// The image's file.
     pub(super) image: PathBuf,
@@ -48,6 +49,27 @@ fn image_of(file: &str) -> Option<PathBuf> {
     let Some(json) = file.strip_prefix("json:") else { return Some(file.into()) };
     let node: Value = serde_json::from_str(json).ok()?;
     node["file"]["filename"].as_str().map(PathBuf::from)
+}
+
+/// Every bitmap of images that nobody has open, if it was closed in order.
+pub(super) fn kept(disks: &[ReadableDisk]) -> Vec<LiveBitmap> {
+    let of = |disk: &ReadableDisk| {
+        let image = disk.image.clone();
+        let names = disk.info.sound_bitmaps.clone().into_iter();
+        names.map(move |name| LiveBitmap { image: image.clone(), name })
+    };
+    disks.iter().flat_map(of).collect()
+}
+
+/// What keeps a checkpoint of a domain that is shut off from being gone on with, judged by its images.
+pub(super) fn fault(disks: &[ReadableDisk], with_bitmap: &[String], name: &str) -> Option<String> {
+    let expected = disks.iter().filter(|disk| with_bitmap.contains(&disk.target));
+    let broken = expected.filter(|disk| disk.info.sound_bitmaps.iter().all(|sound| sound != name));
+    let targets = broken.map(|disk| disk.target.as_str()).collect::<Vec<_>>();
+    if targets.is_empty() {
+        return None;
+    }
+    Some(format!("{name} is missing in disk {}, or was not closed in order", targets.join(", ")))
 }
 
 /// Every block node of a domain.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Every place, in the order a run passes them.
 pub const FAIL_POINTS: &[&str] = &[
+    "started",
     "journal-written",
     "checkpoints-dropped",
     "witness-created",

@@ -10,6 +10,9 @@
 //!    └──────── pipe closed ───────┴─► nothing owned: ends · something owned: thaw, resume, end job; ends
 //! ```
 //!
+//! A domain that is started for its backup is started by the guard: libvirt ends it with the guard's connection, so it
+//! ends with us, with the guard, or in order; and one that somebody has resumed lives on, because the guard does.
+//!
 //! It deletes no file and no checkpoint: the next run does, with the journal. Killing it kills that promise, so it has
 //! a name and a session of its own and ignores the signals that end us.
 
@@ -25,8 +28,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Journal, Stage, Stop};
-use super::recover;
+use super::journal::{Journal, Stage, Started, Stop};
+use super::recover::{self, Ended};
 use crate::libvirt::{Domain, DomainState, Host};
 use crate::state::VmLock;
 
@@ -51,6 +54,9 @@ const LATE_THAW_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How often such a guest is asked.
 const LATE_THAW_EVERY: Duration = Duration::from_secs(1);
 
+/// How often a domain is looked at that somebody has resumed.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// How long the lock of a journal may take before the guest is helped without it.
 const LOCK_LIMIT: Duration = Duration::from_secs(1);
 
@@ -61,8 +67,22 @@ enum Order {
     Watch { journal: Box<Journal>, file: PathBuf, lock: PathBuf },
     /// Nothing of this run is owned any more.
     Release { id: String },
+    /// Start the domain of this run, paused.
+    Start { id: String },
+    /// The domain of this run was started by the guard, and belongs to somebody else now: stay as long as it runs.
+    Keep { journal: Box<Journal> },
     /// The guest of this run did not confirm that it is thawed: go on asking when we are gone.
     ThawLate { journal: Box<Journal> },
+}
+
+/// A line from the guard to us, for each order, and one when it is ready.
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Ok,
+    /// The domain was started, and has this number.
+    Started(u32),
+    /// It was not.
+    NotStarted(String),
 }
 
 /// The guard could not be started or does not answer.
@@ -70,6 +90,17 @@ enum Order {
 #[error("Cannot keep the guard process that sets guests free if this program dies: {source}")]
 pub struct GuardError {
     source: io::Error,
+}
+
+/// A domain was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The guard does not answer.
+    #[error("{0}")]
+    Guard(#[from] GuardError),
+    /// libvirt says why.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Our end of the guard.
@@ -88,10 +119,10 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn await_answer(&mut self) -> io::Result<()> {
+    fn await_answer(&mut self) -> io::Result<Answer> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        if line == "ok\n" { Ok(()) } else { Err(io::Error::other("it ended")) }
+        serde_json::from_str(&line).map_err(|_| io::Error::other("it ended"))
     }
 }
 
@@ -117,18 +148,43 @@ impl Guard {
 
     /// Tells the guard what we are about to own. Returns once it knows.
     pub fn watch(&self, journal: &Journal, file: PathBuf, lock: PathBuf) -> Result<(), GuardError> {
-        self.order(&Order::Watch { journal: Box::new(journal.clone()), file, lock })
+        self.order(&Order::Watch { journal: Box::new(journal.clone()), file, lock }).map(drop)
     }
 
     /// Tells the guard that nothing of this run is owned any more.
     pub fn release(&self, id: &str) -> Result<(), GuardError> {
-        self.order(&Order::Release { id: id.to_owned() })
+        self.order(&Order::Release { id: id.to_owned() }).map(drop)
+    }
+
+    /// Has the guard start the domain of a journal that it watches. Returns libvirt's number of that run.
+    pub fn start_domain(&self, journal: &Journal) -> Result<u32, StartError> {
+        match self.order(&Order::Start { id: journal.id.clone() })? {
+            Answer::Started(id) => Ok(id),
+            Answer::NotStarted(reason) => Err(StartError::Refused(reason)),
+            Answer::Ok => Err(StartError::Refused("the guard did not understand".to_owned())),
+        }
+    }
+
+    /// Leaves a domain that was started for its backup to the person who has resumed it. Returns what to tell people.
+    pub fn keep(&self, journal: &Journal) -> String {
+        let resumed =
+            "the VM was started paused for its backup, and somebody has resumed it, so it is left running";
+        match self.order(&Order::Keep { journal: Box::new(journal.clone()) }) {
+            Ok(_) => {
+                self.pipes.lock().unwrap_or_else(PoisonError::into_inner).stays = true;
+                format!(
+                    "{resumed}. libvirt ends it when the process {GUARD_NAME} ends or the libvirt daemon is restarted: \
+                     shut it down in order and start it again, when that suits"
+                )
+            }
+            Err(error) => format!("{resumed}, but libvirt ends it with this run ({error}): start it again"),
+        }
     }
 
     /// Takes over a guest that has not confirmed that it is thawed. Returns what to tell people.
     pub fn thaw_late(&self, journal: &Journal) -> String {
         match self.order(&Order::ThawLate { journal: Box::new(journal.clone()) }) {
-            Ok(()) => {
+            Ok(_) => {
                 self.pipes.lock().unwrap_or_else(PoisonError::into_inner).stays = true;
                 "the guest has not confirmed that it is thawed; it is asked on in the background".to_owned()
             }
@@ -136,7 +192,7 @@ impl Guard {
         }
     }
 
-    fn order(&self, order: &Order) -> Result<(), GuardError> {
+    fn order(&self, order: &Order) -> Result<Answer, GuardError> {
         let send = || {
             let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
             if !pipes.ready {
@@ -153,7 +209,7 @@ impl Guard {
 }
 
 impl Guard {
-    /// Ends the guard and waits for it, unless it has a guest to thaw. Nothing else may be owned any more.
+    /// Ends the guard and waits for it, unless it has a guest to thaw or to keep. Nothing else may be owned any more.
     pub fn end(self) {
         let stays = self.pipes.into_inner().unwrap_or_else(PoisonError::into_inner).stays;
         if stays {
@@ -168,10 +224,18 @@ pub fn run_guard(uri: &str) {
     outlive_the_parent();
     // Connected beforehand, so that no time is lost when it matters; beside the orders, so that nobody waits for it.
     let address = uri.to_owned();
-    let connecting = thread::spawn(move || Host::connect(&address).ok());
+    let mut connecting = Some(thread::spawn(move || Host::connect(&address).ok()));
+    let mut connected = None;
+    let mut host = || -> Option<Host> {
+        if connected.is_none() {
+            connected = connecting.take().and_then(|thread| thread.join().ok().flatten());
+            connected = connected.take().or_else(|| Host::connect(uri).ok());
+        }
+        connected.clone()
+    };
     let mut watched: BTreeMap<String, (Journal, PathBuf, PathBuf)> = BTreeMap::new();
-    let mut late = Vec::new();
-    answer();
+    let (mut late, mut kept) = (Vec::new(), Vec::new());
+    answer(&Answer::Ok);
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
@@ -180,16 +244,24 @@ pub fn run_guard(uri: &str) {
             }
             Ok(Order::Release { id }) => drop(watched.remove(&id)),
             Ok(Order::ThawLate { journal }) => late.push(*journal),
+            Ok(Order::Keep { journal }) => kept.push(*journal),
+            Ok(Order::Start { id }) => {
+                answer(&match watched.get_mut(&id).map(|(journal, ..)| start(journal, host())) {
+                    Some(Ok(number)) => Answer::Started(number),
+                    Some(Err(reason)) => Answer::NotStarted(reason),
+                    None => Answer::NotStarted("it is not watched".to_owned()),
+                });
+                continue;
+            }
             Err(_) => break,
         }
-        answer();
+        answer(&Answer::Ok);
     }
-    if watched.is_empty() && late.is_empty() {
+    if watched.is_empty() && late.is_empty() && kept.is_empty() {
         // In order, and waited for: closing the connection politely would only take time.
         std::process::exit(0);
     }
-    let host = connecting.join().ok().flatten();
-    let Some(host) = host.or_else(|| Host::connect(uri).ok()) else { return };
+    let Some(host) = host() else { return };
     thread::scope(|scope| {
         for (journal, file, lock) in watched.values() {
             scope.spawn(|| set_free(journal, file, lock, &host));
@@ -197,12 +269,40 @@ pub fn run_guard(uri: &str) {
         for journal in &late {
             scope.spawn(|| recover::find(journal, &host).map(|domain| domain.as_ref().map(thaw_late)));
         }
+        for journal in &kept {
+            scope.spawn(|| {
+                if let (Ok(Some(domain)), Some(started)) = (recover::find(journal, &host), &journal.started) {
+                    keep(&domain, started);
+                }
+            });
+        }
     });
 }
 
-fn answer() {
+fn answer(answer: &Answer) {
+    let Ok(mut line) = serde_json::to_vec(answer) else { return };
+    line.push(b'\n');
     let mut out = io::stdout().lock();
-    let _ = out.write_all(b"ok\n").and_then(|()| out.flush());
+    let _ = out.write_all(&line).and_then(|()| out.flush());
+}
+
+/// Starts the domain of a journal over our connection, and remembers its number.
+fn start(journal: &mut Journal, host: Option<Host>) -> Result<u32, String> {
+    let host = host.ok_or("the guard has no connection to libvirt")?;
+    let found = recover::find(journal, &host).map_err(|error| error.to_string())?;
+    let domain = found.ok_or("it is not there any more")?;
+    let number = domain.start_paused().map_err(|error| error.to_string())?;
+    if let Some(started) = &mut journal.started {
+        started.id = Some(number);
+    }
+    Ok(number)
+}
+
+/// Stays as long as a domain runs that ends with our connection.
+fn keep(domain: &Domain, started: &Started) {
+    while domain.id().is_ok_and(|id| id == started.id) {
+        thread::sleep(KEEP_EVERY);
+    }
 }
 
 /// A session of its own, and deaf to what ends a program in order.
@@ -232,6 +332,18 @@ fn set_free(journal: &Journal, file: &Path, lock: &Path, host: &Host) {
         found = recover::find(journal, host);
     }
     let Ok(Some(domain)) = found else { return };
+    let mut resumed = None;
+    if let Some(started) = &journal.started {
+        let mut ended = recover::end_started(&domain, started);
+        while ended.is_err() && goes_on() {
+            thread::sleep(LOOK_EVERY);
+            ended = recover::end_started(&domain, started);
+        }
+        match ended {
+            Ok(Ended::Resumed) => resumed = Some(started),
+            _ => return,
+        }
+    }
     let free = thread::scope(|scope| {
         let free = scope.spawn(|| match journal.stop {
             Stop::None => true,
@@ -265,6 +377,9 @@ fn set_free(journal: &Journal, file: &Path, lock: &Path, host: &Host) {
     drop(held);
     if !free {
         thaw_late(&domain);
+    }
+    if let Some(started) = resumed {
+        keep(&domain, started);
     }
 }
 

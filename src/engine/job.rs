@@ -7,7 +7,7 @@ use vmstream::sidecar::Digest;
 
 use super::copy::{DiskTask, SidecarPlan, SinkPlan};
 use super::disk_plan::{DiskPlan, Treatment};
-use super::journal::{self, Journal, Stage, Stop};
+use super::journal::{Journal, Stage};
 use super::observe::{Observed, ReadableDisk};
 use super::point::{self, PointIdentity};
 use super::xml::JobDisk;
@@ -102,8 +102,9 @@ impl<'a> JobPlan<'a> {
         let scratch_dir = &engine.settings.scratch_dir;
         // AppArmor profiles that admins have installed for the old tool allow exactly this name.
         let socket = PathBuf::from(format!("/var/tmp/virtnbdbackup.{id}"));
-        let scratch =
-            self.disks.iter().map(|(disk, _)| scratch_dir.join(format!("backup.{id}.{}", disk.target)));
+        let scratch = self.disks.iter();
+        let scratch: Vec<_> =
+            scratch.map(|(disk, _)| scratch_dir.join(format!("backup.{id}.{}", disk.target))).collect();
         let sockets = self.disks.iter().map(|(disk, _)| nbd_socket(&socket, &disk.target));
         let streams = self.disks.iter().filter(|(_, role)| *role != Role::RawImage);
         let files = self.disks.iter().flat_map(|(disk, role)| {
@@ -112,22 +113,13 @@ impl<'a> JobPlan<'a> {
         });
         let partial = files.map(|name| publish::partial_name(&name));
         Journal {
-            pid: std::process::id(),
-            host: journal::host_id(),
-            uri: vm.domain.host().uri().to_owned(),
-            domain: vm.domain.name().to_owned(),
-            uuid: vm.domain.uuid().to_owned(),
-            chain_dir: vm.chain_dir.clone(),
-            scratch: scratch.chain(sockets).collect(),
+            scratch: scratch.into_iter().chain(sockets).collect(),
             checkpoint: Some(point.name.to_string()),
             images: streams.map(|(disk, _)| disk.image.clone()).collect(),
-            witnesses: vec![],
-            stop: Stop::None,
             stage: Stage::Copying {
                 partial: partial.chain(point::partial_names(vm, observed, point)).collect(),
             },
-            socket,
-            id,
+            ..Journal::new(vm, id, socket.clone())
         }
     }
 

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::VmTarget;
+
 /// How the guest is kept still around backup-begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stop {
@@ -18,6 +20,15 @@ pub enum Stop {
     Paused,
     /// Its file systems were frozen by us.
     Frozen,
+}
+
+/// A domain that was shut off and is started for its backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// libvirt's number of that run, once it is known. Without it no run of the domain counts as ours.
+    pub id: Option<u32>,
+    /// The boot of the host in which the number means something.
+    pub boot: String,
 }
 
 /// Files of the previous chain on their way to an archive folder.
@@ -81,6 +92,9 @@ pub struct Journal {
     pub witnesses: Vec<String>,
     /// How the guest is kept still.
     pub stop: Stop,
+    /// The domain was shut off, and we start it.
+    #[serde(default)]
+    pub started: Option<Started>,
     /// How far the run came.
     pub stage: Stage,
 }
@@ -102,6 +116,13 @@ pub struct JournalError {
 /// Source: machine-id(5). Without it all machines are taken for one, as if the path were not shared.
 pub fn host_id() -> String {
     fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// What tells this boot of the machine from others.
+///
+/// Source: random(4).
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 /// Where the journals of a backup path are kept.
@@ -143,6 +164,27 @@ impl JournalDir {
 }
 
 impl Journal {
+    /// A run of this process for a domain, which owns nothing yet. `socket` is that of its job, or of its servers.
+    pub(super) fn new(vm: &VmTarget, id: String, socket: PathBuf) -> Self {
+        Self {
+            id,
+            pid: std::process::id(),
+            host: host_id(),
+            uri: vm.domain.host().uri().to_owned(),
+            domain: vm.domain.name().to_owned(),
+            uuid: vm.domain.uuid().to_owned(),
+            chain_dir: vm.chain_dir.clone(),
+            socket,
+            scratch: vec![],
+            checkpoint: None,
+            images: vec![],
+            witnesses: vec![],
+            stop: Stop::None,
+            started: None,
+            stage: Stage::Copying { partial: vec![] },
+        }
+    }
+
     /// Names further partial files, before it is written.
     pub(super) fn add_partial(&mut self, names: Vec<String>) {
         if let Stage::Copying { partial } = &mut self.stage {
@@ -213,6 +255,7 @@ mod tests {
             images: vec![],
             witnesses: vec![],
             stop: Stop::Paused,
+            started: None,
             stage: Stage::Copying { partial: vec!["vda.full.data.partial".into()] },
         }
     }

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use roxmltree::Document;
 use vmstream::chain::CheckpointName;
 
+use super::bitmap::LiveBitmap;
 use super::observe::ReadableDisk;
-use super::{BackupError, VmTarget, bitmap, witness, xml};
-use crate::libvirt::CheckpointInfo;
+use super::{BackupError, VmTarget, witness, xml};
+use crate::libvirt::{CheckpointInfo, LibvirtError};
 use crate::policy::{CheckpointSeen, Origin};
 use crate::state::{Mark, folder_name};
 
@@ -107,12 +108,12 @@ impl Lineage {
     /// record in the running images of all their disks that are still there. None without the chain's last.
     pub(super) fn revivable(
         &self,
-        vm: &VmTarget,
+        recording: &dyn Fn() -> Result<Vec<LiveBitmap>, LibvirtError>,
         disks: &[ReadableDisk],
         with_bitmap: &[String],
     ) -> Result<Vec<String>, BackupError> {
         let Some(parent) = self.parent.as_ref().filter(|_| !self.parent_known) else { return Ok(vec![]) };
-        let live = bitmap::live(&vm.domain)?;
+        let live = recording()?;
         let images: Vec<&Path> = disks
             .iter()
             .filter(|disk| with_bitmap.contains(&disk.target))

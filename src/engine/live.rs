@@ -12,19 +12,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vmstream::chain::CheckpointName;
+use vmstream::chain::{CheckpointName, PointId};
 
 use super::cancel::{Cancel, StopReason};
 use super::copy::{self, CopiedDisk, CopyError};
 use super::encryption::ScratchSecret;
 use super::identity::{self, Identity};
+use super::image_state::{ImageStates, STATE_FILE, TakenOf};
 use super::job::{self, DiskSource, JobPlan, Role};
 use super::journal::{Journal, Stop};
 use super::observe::{Observed, ReadableDisk};
 use super::owned::Owned;
 use super::point::{self, PointIdentity};
 use super::publish::{self, PointFiles};
-use super::report::Report;
+use super::recover::Ended;
+use super::report::{Method, Report};
 use super::watch::Watch;
 use super::xml::Owner;
 use super::{
@@ -57,9 +59,36 @@ pub(super) struct Live<'a> {
     pub(super) guest: Option<&'a Guest<'a>>,
 }
 
+/// A backup that is decided in all its parts, and owns nothing yet.
+struct Ready<'a> {
+    point: PointIdentity,
+    plan: JobPlan<'a>,
+    identity: Identity,
+}
+
 impl Live<'_> {
     /// Takes the backup. On any failure everything is as it was before.
     pub(super) fn run(&self, report: &mut Report) -> Result<(), BackupError> {
+        let (ready, journal) = self.prepare(report)?;
+        let mut owned = self.engine.own(self.vm, journal)?;
+        self.engine.fail_points.at("journal-written");
+        match contained(|| self.run_owned(ready, &mut owned, report)) {
+            Ok(()) => owned.finish(),
+            Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
+        }
+    }
+
+    /// Takes the backup of a domain that was started for it, and shuts it off before the point is published. Whoever
+    /// started it ends or undoes what is owned.
+    pub(super) fn run_started(&self, owned: &mut Owned<'_>, report: &mut Report) -> Result<(), BackupError> {
+        let (ready, mut journal) = self.prepare(report)?;
+        journal.add_partial(vec![publish::partial_name(STATE_FILE)]);
+        owned.go_on_with(journal)?;
+        self.engine.fail_points.at("journal-written");
+        self.run_owned(ready, owned, report)
+    }
+
+    fn prepare(&self, report: &mut Report) -> Result<(Ready<'_>, Journal), BackupError> {
         let point = self.identity();
         let plan = JobPlan::new(self.observed, &report.every_disk, self.vm.domain.name())?;
         report.warnings.extend(job::confusable(&plan));
@@ -67,12 +96,7 @@ impl Live<'_> {
         let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, self.guest, report);
         let mut journal = plan.journal(self.engine, self.vm, self.observed, &point);
         journal.add_partial(identity.partial_names(&point.name.to_string()));
-        let mut owned = self.engine.own(self.vm, journal)?;
-        self.engine.fail_points.at("journal-written");
-        match contained(|| self.run_owned(&point, &plan, identity, &mut owned, report)) {
-            Ok(()) => owned.finish(),
-            Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
-        }
+        Ok((Ready { point, plan, identity }, journal))
     }
 
     fn identity(&self) -> PointIdentity {
@@ -106,12 +130,11 @@ impl Live<'_> {
 
     fn run_owned(
         &self,
-        point: &PointIdentity,
-        plan: &JobPlan<'_>,
-        mut identity: Identity,
+        Ready { point, plan, mut identity }: Ready<'_>,
         owned: &mut Owned<'_>,
         report: &mut Report,
     ) -> Result<(), BackupError> {
+        let (point, plan) = (&point, &plan);
         let fail_points = &self.engine.fail_points;
         self.cancel.check()?;
         // libvirt would wait 30 s for the other job, with the guest held still.
@@ -150,7 +173,26 @@ impl Live<'_> {
             owned.set_stop(Stop::None)?;
         }
         fail_points.at("job-ended");
-        self.publish(point, copied, identity, owned, report)
+        let images = self.end_started(owned, report)?;
+        self.publish(point, copied, (identity, images), owned, report)
+    }
+
+    /// Shuts the domain off if it was started for this, and looks at its images, which hold still from then on.
+    fn end_started(
+        &self,
+        owned: &mut Owned<'_>,
+        report: &mut Report,
+    ) -> Result<Option<ImageStates>, BackupError> {
+        let Some(started) = &owned.journal().started else { return Ok(None) };
+        let domain = &self.vm.domain;
+        if recover::end_started(domain, started)? == Ended::Resumed {
+            report.warnings.push(self.engine.guard.keep(owned.journal()));
+        }
+        owned.set_started(None)?;
+        if domain.state()?.is_active() {
+            return Ok(None);
+        }
+        Ok(ImageStates::of(&self.observed.disks))
     }
 
     /// Deletes the checkpoints that no chain needs any more, and bitmaps that no checkpoint accounts for, so that their
@@ -224,7 +266,8 @@ impl Live<'_> {
         };
         let (answers, settings) = (self.guest.is_some(), &self.engine.settings);
         let ((), held) = hold::still_during(domain, answers, settings, owned, &mut report.warnings, begin)?;
-        report.method = Some(held.method);
+        let was_started = owned.journal().started.is_some();
+        report.method = Some(if was_started { Method::StartedPaused } else { held.method });
         report.stopped = held.stopped;
         Ok(held.thaw_again)
     }
@@ -316,7 +359,7 @@ impl Live<'_> {
         &self,
         point: &PointIdentity,
         copied: Vec<CopiedDisk>,
-        identity: Identity,
+        (identity, images): (Identity, Option<ImageStates>),
         owned: &mut Owned<'_>,
         report: &mut Report,
     ) -> Result<(), BackupError> {
@@ -326,6 +369,13 @@ impl Live<'_> {
         point::write_checkpoint_files(self.vm, self.observed, point, identity.nvram(), &mut files)?;
         let sidecars = point::add_disks(&mut files, copied, report)?;
         point::add_placeholders(self.observed, point, self.engine.settings.method.stated(), &mut files)?;
+        if let Some(images) = images {
+            let (disks, raw) = (&self.observed.disks, self.engine.settings.raw_disks);
+            let id = PointId::Checkpoint(point.name);
+            let taken_of = TakenOf::new(id, disks, raw, images, &self.observed.config_xml);
+            // The next point replaces it, so no sidecar may name it.
+            files.add_earlier(STATE_FILE, &taken_of.to_json(), point.time)?;
+        }
         let tpm = identity.add_to(self.engine, self.vm, (&name, parent), &mut files, report)?;
         point::add_sidecars(&mut files, sidecars, &point.name.to_string())?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;

@@ -37,6 +37,8 @@ mod scratch;
 pub mod settings;
 mod shut_down;
 pub mod space;
+mod start_obstacle;
+mod started;
 pub mod watch;
 mod witness;
 pub mod xml;
@@ -173,8 +175,28 @@ impl Engine {
         let _lock = VmLock::take(&self.state, vm.domain.name(), LOCK_PATIENCE)?;
         let recovered = self.recover_locked(&vm.folder)?;
         tracing::debug!("observing {}", vm.domain.name());
-        let mut observed = observe::observe(vm, &self.settings, None)?;
-        let mut plan = policy::plan_backup(&observed.seen);
+        let observed = observe::observe(vm, &self.settings, None)?;
+        let plan = policy::plan_backup(&observed.seen);
+        let mut report = Report::new(plan.clone());
+        report.recovered = recovered;
+        if plan.start {
+            self.back_up_started(vm, observed, watch, cancel, &mut report)?;
+        } else {
+            self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    /// Carries out a plan. `started` is what is owned of a domain that was started for it.
+    fn back_up_as_it_is(
+        &self,
+        vm: &VmTarget,
+        (mut observed, mut plan): (Observed, Plan),
+        started: Option<&mut Owned<'_>>,
+        watch: &dyn Watch,
+        cancel: &Cancel,
+        report: &mut Report,
+    ) -> Result<(), BackupError> {
         let mut mended = plan.repairs.iter().map(ToString::to_string).collect();
         if let Err(error) = mend::mend(vm, &plan.repairs) {
             tracing::warn!(vm = vm.domain.name(), "{error}; a full is taken instead");
@@ -184,23 +206,26 @@ impl Engine {
             mended = vec![];
         }
         tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);
-        let mut report = Report::new(plan.clone());
-        report.recovered = recovered;
+        report.plan = plan.clone();
         report.recovered.append(&mut mended);
         let before = &observed.seen.chain;
         report.points_before = if before.is_copy { 1 } else { before.points.len() };
         report.warnings.extend(plan.notes.iter().map(ToString::to_string));
         report.every_disk = disk_plan::plan_disks(&observed, &plan.decision, self.settings.raw_disks);
         match &plan.decision {
-            Decision::Skip => report.points = 1,
+            Decision::Skip => report.points = report.points_before,
             Decision::Refuse(refusal) => return Err(BackupError::refused(vm, refusal, &plan.why)),
             Decision::Full { .. } | Decision::Incremental { .. } => {
-                let guest = ask_guest(vm, &observed, cancel, &mut report);
+                let guest = ask_guest(vm, &observed, cancel, report);
                 let guest = guest.as_ref();
                 report.trimmed = guest.and_then(|guest| self.trim(guest, cancel));
                 self.prepare_target(vm, &observed, &plan)?;
                 let (observed, plan) = (&observed, &plan);
-                live::Live { engine: self, vm, observed, plan, watch, cancel, guest }.run(&mut report)?;
+                let live = live::Live { engine: self, vm, observed, plan, watch, cancel, guest };
+                match started {
+                    Some(owned) => live.run_started(owned, report)?,
+                    None => live.run(report)?,
+                }
                 // libvirt has the checkpoints of this chain now, and no others.
                 if let Err(error) = RemovedCheckpoints::of(&self.state, &vm.folder).forget() {
                     tracing::warn!(vm = vm.domain.name(), "the note of removed checkpoints stays: {error}");
@@ -209,10 +234,10 @@ impl Engine {
             Decision::Copy { .. } => {
                 self.prepare_target(vm, &observed, &plan)?;
                 let (observed, plan) = (&observed, &plan);
-                offline::Offline { engine: self, vm, observed, plan, watch, cancel }.run(&mut report)?;
+                offline::Offline { engine: self, vm, observed, plan, watch, cancel }.run(report)?;
             }
         }
-        Ok(report)
+        Ok(())
     }
 
     /// Undoes what a run that died left of the domain with this folder, unless another run has it. Returns what was done.

@@ -20,7 +20,8 @@ use super::lineage::Lineage;
 use super::qemu_img::{self, ImageInfo};
 use super::settings::EngineSettings;
 use super::xml::Owner;
-use super::{BackupError, VmTarget, joined, xml};
+use super::{BackupError, VmTarget, bitmap, joined, start_obstacle, xml};
+use crate::config::value::OfflineMode;
 use crate::libvirt::{ErrorKind, LibvirtError, SecretName};
 use crate::policy::{Broken, ChainSeen, DiskSeen, OfflineSeen, Seen};
 use crate::state::{RemovedCheckpoints, StateDir};
@@ -92,23 +93,7 @@ pub(super) fn observe(
         }
     }
     let with_bitmap = history.lineage.disks_with_bitmap(&disks);
-    let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
-    let seen_disks = streamed
-        .map(|d| {
-            let in_chain = newest_in_chain(history.set.as_ref(), &d.target);
-            DiskSeen {
-                target: d.target.clone(),
-                size: d.info.virtual_size,
-                has_bitmap: with_bitmap.contains(&d.target),
-                size_in_chain: match in_chain {
-                    Some(PointDisk::Stream(entry)) => entry.meta.as_ref().ok().map(|m| m.virtual_size),
-                    Some(PointDisk::Raw(_)) | None => None,
-                },
-                raw_in_chain: matches!(in_chain, Some(PointDisk::Raw(_))),
-                put_back: with_bitmap.contains(&d.target) && history.lineage.is_put_back(&d.info.bitmaps),
-            }
-        })
-        .collect();
+    let seen_disks = disks_seen(&history, &disks, &with_bitmap);
     let now = Now {
         disks: &disks,
         raw_disks: settings.raw_disks,
@@ -122,8 +107,16 @@ pub(super) fn observe(
     } else {
         OfflineSeen::Unchanged
     };
-    let revivable = if active { history.lineage.revivable(vm, &disks, &with_bitmap)? } else { vec![] };
-    let History { set, chain, lineage, bitmap_fault } = history;
+    let starts = !active && settings.rules.offline_mode == OfflineMode::Incremental;
+    let obstacle = if starts { start_obstacle::of(vm, settings, &config_xml, &disks)? } else { None };
+    let recording = || if active { bitmap::live(&vm.domain) } else { Ok(bitmap::kept(&disks)) };
+    let revivable =
+        if active || starts { history.lineage.revivable(&recording, &disks, &with_bitmap)? } else { vec![] };
+    let History { set, chain, lineage, mut bitmap_fault } = history;
+    if starts && lineage.parent_known {
+        let parent = lineage.parent.as_ref();
+        bitmap_fault = parent.and_then(|parent| bitmap::fault(&disks, &with_bitmap, &parent.name));
+    }
     let seen = Seen {
         placement: vm.placement.clone(),
         rules: settings.rules.clone(),
@@ -135,8 +128,29 @@ pub(super) fn observe(
         bitmap_fault,
         disks: seen_disks,
         offline,
+        obstacle: obstacle.map(|obstacle| obstacle.to_string()),
     };
     Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id: lineage.chain_id })
+}
+
+/// The disks that become streams, each beside what the chain has of it.
+fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String]) -> Vec<DiskSeen> {
+    let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
+    let seen = streamed.map(|d| {
+        let in_chain = newest_in_chain(history.set.as_ref(), &d.target);
+        DiskSeen {
+            target: d.target.clone(),
+            size: d.info.virtual_size,
+            has_bitmap: with_bitmap.contains(&d.target),
+            size_in_chain: match in_chain {
+                Some(PointDisk::Stream(entry)) => entry.meta.as_ref().ok().map(|m| m.virtual_size),
+                Some(PointDisk::Raw(_)) | None => None,
+            },
+            raw_in_chain: matches!(in_chain, Some(PointDisk::Raw(_))),
+            put_back: with_bitmap.contains(&d.target) && history.lineage.is_put_back(&d.info.bitmaps),
+        }
+    });
+    seen.collect()
 }
 
 /// What earlier backups left: on disk, and in libvirt.

@@ -10,7 +10,7 @@ use super::disk::ImageFormat;
 use super::identity::{self, Identity};
 use super::image_state::{self, ImageStates, STATE_FILE, TakenOf};
 use super::job::{self, nbd_socket, sidecar_file, stream_file};
-use super::journal::{self, Journal, Stage, Stop};
+use super::journal::{Journal, Stage};
 use super::observe::{Observed, ReadableDisk};
 use super::owned::Owned;
 use super::point::{self, Origin};
@@ -70,20 +70,9 @@ impl Offline<'_> {
         }
         names.extend(point::side_files(self.observed, COPY));
         Journal {
-            pid: std::process::id(),
-            host: journal::host_id(),
-            uri: self.vm.domain.host().uri().to_owned(),
-            domain: self.vm.domain.name().to_owned(),
-            uuid: self.vm.domain.uuid().to_owned(),
-            chain_dir: self.vm.chain_dir.clone(),
             scratch: disks.iter().map(|disk| nbd_socket(&socket, &disk.target)).collect(),
-            checkpoint: None,
-            images: vec![],
-            witnesses: vec![],
-            stop: Stop::None,
             stage: Stage::Copying { partial: names.iter().map(|n| publish::partial_name(n)).collect() },
-            socket,
-            id,
+            ..Journal::new(self.vm, id, socket.clone())
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::guard::Guard;
-use super::journal::{Journal, Stage, Stop};
+use super::journal::{self, Journal, Stage, Started, Stop};
 use super::report::Report;
 use super::{BackupError, recover};
 use crate::libvirt::Host;
@@ -54,6 +54,21 @@ impl<'a> Owned<'a> {
         self.keep()
     }
 
+    /// Says which run of the domain is ours. libvirt's number is `None` once none is any more.
+    pub(super) fn set_started(&mut self, id: Option<u32>) -> Result<(), BackupError> {
+        self.journal.started = id.map(|id| Started { id: Some(id), boot: journal::boot_id() });
+        self.keep()
+    }
+
+    /// Owns from now on what this journal names, and the run of the domain that was owned before.
+    pub(super) fn go_on_with(&mut self, journal: Journal) -> Result<(), BackupError> {
+        let before = std::mem::replace(&mut self.journal, journal);
+        self.journal.started = before.started;
+        self.keep()?;
+        self.guard.release(&before.id)?;
+        Ok(())
+    }
+
     /// Says how far the run came.
     pub(super) fn set_stage(&mut self, stage: Stage) -> Result<(), BackupError> {
         self.journal.stage = stage;
@@ -90,6 +105,9 @@ impl<'a> Owned<'a> {
         let undone = recover::undo(&self.journal, host);
         if undone.still_frozen {
             tracing::warn!(vm = self.journal.domain, "{}", self.guard.thaw_late(&self.journal));
+        }
+        if undone.resumed {
+            tracing::warn!(vm = self.journal.domain, "{}", self.guard.keep(&self.journal));
         }
         if undone.failed.is_empty() {
             let _ = Journal::remove(&self.file);

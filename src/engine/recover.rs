@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::journal::{ArchiveMove, Journal, Stage, Stop};
+use super::journal::{ArchiveMove, Journal, Stage, Started, Stop, boot_id};
 use super::xml::Owner;
 use super::{encryption, publish, qemu_img, witness};
 use crate::guest::{Agent, FreezeStatus};
@@ -46,6 +46,20 @@ pub struct Recovered {
     pub committed: bool,
     /// The guest was frozen by the run, and does not confirm that it is thawed.
     pub still_frozen: bool,
+    /// The run had started the domain, and somebody has resumed it since: it goes on.
+    pub resumed: bool,
+}
+
+/// What became of a domain that was started for its backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The run that was ours is over.
+    Over {
+        /// By us, now.
+        now: bool,
+    },
+    /// Somebody has resumed it: it is theirs.
+    Resumed,
 }
 
 impl Recovered {
@@ -77,6 +91,12 @@ pub fn undo(journal: &Journal, host: &Host) -> Recovered {
                 let what = "took back marks in the images".to_owned();
                 recovered.note(what, witness::undo(&domain, journal));
             }
+            if let Some(started) = &journal.started {
+                let ended = end_started(&domain, started);
+                recovered.resumed = matches!(ended, Ok(Ended::Resumed));
+                let what = format!("shut {name} off, which was started for its backup");
+                recovered.note(what, ended.map(|ended| ended == Ended::Over { now: true }));
+            }
         }
         // The domain was undefined meanwhile; its checkpoint went with it.
         Ok(None) => undo_files(journal, &mut recovered),
@@ -101,6 +121,19 @@ pub(super) fn find(journal: &Journal, host: &Host) -> Result<Option<Domain>, Lib
             Ok(host.domains()?.into_iter().find(|d| d.uuid() == journal.uuid))
         }
         Err(e) => Err(e),
+    }
+}
+
+/// Shuts off a domain that was started for its backup, unless somebody has resumed it.
+pub(super) fn end_started(domain: &Domain, started: &Started) -> Result<Ended, LibvirtError> {
+    let is_ours = started.id.is_some() && started.boot == boot_id() && domain.id()? == started.id;
+    if !is_ours {
+        return Ok(Ended::Over { now: false });
+    }
+    match domain.state()? {
+        DomainState::Paused => domain.destroy().map(|()| Ended::Over { now: true }),
+        state if state.is_active() => Ok(Ended::Resumed),
+        _ => Ok(Ended::Over { now: false }),
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Method {
     Running,
     /// The domain was shut off.
     Offline,
+    /// The domain was shut off, and was started paused for it.
+    StartedPaused,
 }
 
 /// One disk that was copied.

@@ -131,6 +131,39 @@ impl Domain {
         }
     }
 
+    /// Whether libvirt keeps its memory from a `virsh managedsave`. The next start continues from there and uses it up.
+    pub fn has_managed_save(&self) -> Result<bool, LibvirtError> {
+        self.with("look for the saved memory", |domain| domain.has_managed_save(0))
+    }
+
+    /// libvirt's number of this run of the domain; `None` while it is shut off.
+    pub fn id(&self) -> Result<Option<u32>, LibvirtError> {
+        self.with("read the number", |domain| Ok(domain.id()))
+    }
+
+    /// Starts it with its CPUs standing still, and returns its number. libvirt ends it when the connection to the
+    /// daemon that this host has now is closed, also by our death.
+    pub fn start_paused(&self) -> Result<u32, LibvirtError> {
+        let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
+        let id = self.with_once("begin a paused run", |domain| {
+            domain.create_with_flags(flags)?;
+            Ok(domain.id())
+        })?;
+        id.ok_or_else(|| LibvirtError::still_there("begin a paused run", self))
+    }
+
+    /// Ends its process as a power cut ends a machine, but lets QEMU close the images in order, with their bitmaps. A
+    /// process that does not end so within libvirt's patience is killed. One that is gone is no error.
+    pub fn destroy(&self) -> Result<(), LibvirtError> {
+        let end = |flags| self.with("end the run", |domain| domain.destroy_flags(flags));
+        match end(sys::VIR_DOMAIN_DESTROY_GRACEFUL) {
+            Err(e) if e.is_connection_lost() => Err(e),
+            Err(_) if !self.state()?.is_active() => Ok(()),
+            Err(_) => end(sys::VIR_DOMAIN_DESTROY_DEFAULT),
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Sends one JSON command to the guest agent and returns its JSON answer.
     ///
     /// `limit_seconds` is how long libvirt waits for the answer. On time-out the command may still be

@@ -15,7 +15,8 @@
 //! | runs | chain, a disk was resized or converted, or no disk goes on | any of ours | full, chain archived |
 //! | runs | chain of another VM of that name | any of ours | full, chain archived |
 //! | runs | chain, at its limit or on the day of fulls | any of ours | full, chain archived |
-//! | shut off | copy, images as they were | any of ours | skip |
+//! | shut off | its newest point is of the images as they are | any of ours | skip |
+//! | shut off, to be incremental, nothing against starting it | as above | as above | as for one that runs |
 //! | shut off | otherwise | any of ours | copy; what is there is archived |
 //!
 //! What is archived is moved as it is, restorable as far as it was. The first row that fits counts, from above.
@@ -25,23 +26,20 @@ use vmstream::chain::CheckpointName;
 use super::plan::{Decision, Note, Plan, Refusal, Repair, Why};
 use super::rotation::Placement;
 use super::seen::{Broken, CheckpointSeen, OfflineSeen, Origin, Seen};
-use crate::config::value::{AutoRecovery, RotationPolicy};
+use crate::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
 
 /// Chooses what a domain gets.
 pub fn plan_backup(seen: &Seen) -> Plan {
-    let foreign: Vec<String> =
-        seen.checkpoints.iter().filter(|c| c.origin == Origin::Foreign).map(|c| c.name.clone()).collect();
-    let plan = if !seen.active {
-        plan_offline(seen)
-    } else if foreign.is_empty() {
-        plan_live(seen)
-    } else {
-        refuse(Refusal::ForeignCheckpoints(foreign), Why::ChainContinues)
-    };
+    let plan = if seen.active { plan_live(seen) } else { plan_offline(seen) };
     Plan { notes: notes(seen, &plan.decision), ..plan }
 }
 
 fn plan_live(seen: &Seen) -> Plan {
+    let foreign: Vec<String> =
+        seen.checkpoints.iter().filter(|c| c.origin == Origin::Foreign).map(|c| c.name.clone()).collect();
+    if !foreign.is_empty() {
+        return refuse(Refusal::ForeignCheckpoints(foreign), Why::ChainContinues);
+    }
     match continue_from(seen) {
         Ok((parent, name)) => {
             let older = |c: &&CheckpointSeen| c.origin == Origin::OlderChain;
@@ -50,29 +48,24 @@ fn plan_live(seen: &Seen) -> Plan {
             let redefine = seen.revivable.iter().cloned().map(Repair::RedefineCheckpoint);
             let write = seen.chain.lost_xml.iter().cloned().map(Repair::WriteCheckpointXml);
             let repairs = redefine.chain(write).collect();
-            Plan { decision, why: Why::ChainContinues, drop_checkpoints, repairs, notes: vec![] }
+            Plan { drop_checkpoints, repairs, ..nothing_else(decision, Why::ChainContinues) }
         }
         Err(why) if seen.rules.recovery != AutoRecovery::Yes && is_corruption(&why, seen) => {
             refuse(Refusal::RecoveryOff, why)
         }
         Err(why) => Plan {
-            decision: Decision::Full { archive: seen.chain.has_files },
-            why,
             drop_checkpoints: seen.checkpoints.iter().map(|c| c.name.clone()).collect(),
-            repairs: vec![],
-            notes: vec![],
+            ..nothing_else(Decision::Full { archive: seen.chain.has_files }, why)
         },
     }
 }
 
 fn refuse(refusal: Refusal, why: Why) -> Plan {
-    Plan {
-        decision: Decision::Refuse(refusal),
-        why,
-        drop_checkpoints: vec![],
-        repairs: vec![],
-        notes: vec![],
-    }
+    nothing_else(Decision::Refuse(refusal), why)
+}
+
+fn nothing_else(decision: Decision, why: Why) -> Plan {
+    Plan { decision, why, start: false, drop_checkpoints: vec![], repairs: vec![], notes: vec![] }
 }
 
 /// Whether this is what ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION speaks of. Missing data is not: refusing a new full would
@@ -165,6 +158,11 @@ fn notes(seen: &Seen, decision: &Decision) -> Vec<Note> {
     if placement.clock_behind {
         notes.push(Note::ClockBehind { period: placement.period.clone(), today: placement.today });
     }
+    if let (Decision::Copy { .. }, OfflineMode::Incremental, Some(reason)) =
+        (decision, seen.rules.offline_mode, &seen.obstacle)
+    {
+        notes.push(Note::NotStarted(reason.clone()));
+    }
     let points = seen.chain.points.len() + 1;
     let is_long = placement.policy == RotationPolicy::Accumulate && points >= seen.rules.warn_depth as usize;
     if is_long && matches!(decision, Decision::Incremental { .. }) {
@@ -174,15 +172,15 @@ fn notes(seen: &Seen, decision: &Decision) -> Vec<Note> {
 }
 
 fn plan_offline(seen: &Seen) -> Plan {
-    let unchanged = seen.chain.is_copy
-        && seen.chain.broken.is_none()
-        && seen.offline == OfflineSeen::Unchanged
-        && seen.rules.skip_unchanged;
-    let (decision, why) = if unchanged {
-        (Decision::Skip, Why::Unchanged)
-    } else {
-        (Decision::Copy { archive: seen.chain.has_files }, Why::ShutOff)
-    };
+    let is_unchanged = seen.chain.broken.is_none() && seen.offline == OfflineSeen::Unchanged;
+    if is_unchanged && seen.rules.skip_unchanged {
+        return nothing_else(Decision::Skip, Why::Unchanged);
+    }
+    if seen.rules.offline_mode == OfflineMode::Incremental && seen.obstacle.is_none() {
+        let plan = plan_live(seen);
+        let start = !matches!(plan.decision, Decision::Refuse(_));
+        return Plan { start, ..plan };
+    }
     // Checkpoints stay: libvirt cannot remove their bitmaps now, and the next run while the domain is up can.
-    Plan { decision, why, drop_checkpoints: vec![], repairs: vec![], notes: vec![] }
+    nothing_else(Decision::Copy { archive: seen.chain.has_files }, Why::ShutOff)
 }

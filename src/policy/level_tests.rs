@@ -5,7 +5,7 @@ use vmstream::chain::CheckpointName;
 
 use super::rotation::Placement;
 use super::*;
-use crate::config::value::{AutoRecovery, RotationPolicy};
+use crate::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
 
 /// A Sunday, and no day of fulls.
 const TODAY: Date = date(2026, 11, 22);
@@ -44,6 +44,7 @@ fn healthy() -> Seen {
             full_day: 1,
             recovery: AutoRecovery::Yes,
             skip_unchanged: true,
+            offline_mode: OfflineMode::Copy,
         },
         failed: None,
         active: true,
@@ -58,6 +59,7 @@ fn healthy() -> Seen {
         bitmap_fault: None,
         disks: vec![disk("vda")],
         offline: OfflineSeen::Changed,
+        obstacle: None,
     }
 }
 
@@ -229,6 +231,48 @@ fn a_domain_that_is_shut_off() {
         s.checkpoints[0].origin = Origin::Foreign;
     };
     check("somebody else's checkpoint is not in the way", foreign, Want::Skip, Why::Unchanged);
+}
+
+#[test]
+fn a_domain_that_is_shut_off_and_may_be_started() {
+    let off = |s: &mut Seen| {
+        s.active = false;
+        s.rules.offline_mode = OfflineMode::Incremental;
+    };
+    let with = |change: &dyn Fn(&mut Seen)| {
+        let mut seen = healthy();
+        off(&mut seen);
+        change(&mut seen);
+        plan_backup(&seen)
+    };
+    check("a chain is there", off, Want::Incremental, Why::ChainContinues);
+    assert!(with(&|_| {}).start && !plan_backup(&healthy()).start);
+    let copied = |s: &mut Seen| {
+        off(s);
+        s.chain = copy_on_disk();
+    };
+    check("a copy is there", copied, ANEW, Why::AfterCopy);
+    let lost = |s: &mut Seen| {
+        off(s);
+        s.bitmap_fault = Some("x".into());
+    };
+    check("its bitmaps are gone", lost, ANEW, Why::BitmapLost("x".into()));
+    let unchanged = |s: &mut Seen| {
+        off(s);
+        s.offline = OfflineSeen::Unchanged;
+    };
+    check("nothing changed since its last point", unchanged, Want::Skip, Why::Unchanged);
+    let broken = |s: &mut Seen| {
+        unchanged(s);
+        s.chain.broken = Some(Broken::Data("x".into()));
+    };
+    check("but that point is damaged", broken, ANEW, Why::ChainBroken("x".into()));
+    let foreign = |s: &mut Seen| s.checkpoints[0].origin = Origin::Foreign;
+    let plan = with(&foreign);
+    assert!(matches!(plan.decision, Decision::Refuse(_)) && !plan.start, "{plan:?}");
+    let plan = with(&|s| s.obstacle = Some("x".into()));
+    assert_eq!((plan.decision, plan.start), (Decision::Copy { archive: true }, false));
+    assert_eq!(plan.notes, [Note::NotStarted("x".into())]);
 }
 
 #[test]

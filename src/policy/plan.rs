@@ -52,7 +52,7 @@ pub enum Why {
     OtherDisks,
     /// The domain is shut off.
     ShutOff,
-    /// Shut off, and nothing changed since the last copy.
+    /// Shut off, and nothing changed since the last backup.
     Unchanged,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Why {
             Self::DiskConverted(target) => write!(f, "disk {target} was converted from raw"),
             Self::OtherDisks => write!(f, "none of the chain's disks is in its place any more"),
             Self::ShutOff => write!(f, "the VM is shut off"),
-            Self::Unchanged => write!(f, "shut off and unchanged since the last copy"),
+            Self::Unchanged => write!(f, "shut off and unchanged since the last backup"),
         }
     }
 }
@@ -111,6 +111,8 @@ pub enum Note {
         /// What the clock says.
         today: Date,
     },
+    /// An increment was asked for of a domain that is shut off, and it is not started, because of this.
+    NotStarted(String),
     /// An accumulating chain gets long.
     LongChain {
         /// Its restore points, with the one of this run.
@@ -128,6 +130,9 @@ impl fmt::Display for Note {
                 "the clock says {today}, but the newest chain is that of {period}: the clock was set back, or was ahead then. The \
                  chain of {period} goes on until the clock has reached it"
             ),
+            Self::NotStarted(reason) => {
+                write!(f, "OFFLINE_MODE=incremental, and the VM is copied all the same, because {reason}")
+            }
             Self::LongChain { points, limit } => write!(
                 f,
                 "the chain has {points} restore points now; a restore reads all of them. At {limit} it is archived and a new one \
@@ -204,6 +209,8 @@ pub struct Plan {
     pub decision: Decision,
     /// Why.
     pub why: Why,
+    /// The domain is shut off, and is started paused for it.
+    pub start: bool,
     /// Checkpoints of ours that no chain needs any more; deleted before the backup.
     pub drop_checkpoints: Vec<String>,
     /// Repairs that let the chain go on, before the backup.

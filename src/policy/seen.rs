@@ -4,7 +4,7 @@ use jiff::civil::Date;
 use vmstream::chain::CheckpointName;
 
 use super::rotation::Placement;
-use crate::config::value::AutoRecovery;
+use crate::config::value::{AutoRecovery, OfflineMode};
 
 /// Where a checkpoint that libvirt knows comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct DiskSeen {
 /// What the images of a domain that is shut off tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfflineSeen {
-    /// As they were when the last copy was taken.
+    /// As they were when the folder's newest point was taken.
     Unchanged,
     /// Changed, or nothing to compare with.
     Changed,
@@ -95,6 +95,8 @@ pub struct Rules {
     pub recovery: AutoRecovery,
     /// A domain that is shut off and unchanged is skipped.
     pub skip_unchanged: bool,
+    /// What is taken of a domain that is shut off.
+    pub offline_mode: OfflineMode,
 }
 
 /// Everything a decision rests on.
@@ -120,4 +122,6 @@ pub struct Seen {
     pub disks: Vec<DiskSeen>,
     /// For a domain that is shut off.
     pub offline: OfflineSeen,
+    /// Why a domain that is shut off is not to be started for its backup; `None` when nothing speaks against it.
+    pub obstacle: Option<String>,
 }

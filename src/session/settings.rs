@@ -97,6 +97,7 @@ pub(super) fn engine(settings: &Settings) -> EngineSettings {
             full_day: settings.force_full_on_day.get(),
             recovery: settings.auto_recovery,
             skip_unchanged: settings.skip_offline_unchanged.on,
+            offline_mode: settings.offline_mode,
         },
     }
 }

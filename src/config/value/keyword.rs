@@ -212,6 +212,30 @@ impl Value for AutoRecovery {
     }
 }
 
+/// What is taken of a virtual machine that is shut off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OfflineMode {
+    /// A copy of its disks.
+    #[default]
+    Copy,
+    /// The next point of its chain, with the machine started paused for it.
+    Incremental,
+}
+
+impl Value for OfflineMode {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "copy" => Some(Self::Copy),
+            "incremental" => Some(Self::Incremental),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "copy or incremental".to_owned()
+    }
+}
+
 /// How a guest that runs is held still for the moment of the snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {

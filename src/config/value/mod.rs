@@ -10,7 +10,8 @@ mod keyword;
 mod quantity;
 
 pub use keyword::{
-    AutoRecovery, CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, ReplicaRule, RotationPolicy,
+    AutoRecovery, CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, OfflineMode, ReplicaRule,
+    RotationPolicy,
 };
 pub use quantity::{
     CompressLevel, Gibibytes, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, Seconds,
