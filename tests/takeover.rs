@@ -149,6 +149,8 @@ fn a_chain_of_the_bash_program_goes_on_and_what_it_wrote_stays() {
 fn a_chain_of_the_bash_program_whose_bitmaps_are_lost_is_archived_and_the_reason_said() {
     type Lose = fn(&Vm);
     let killed: Lose = |vm| {
+        // What QEMU has not flushed is lost to the guest too.
+        vm.targets().iter().for_each(|target| vm.flush(target).expect("a flush"));
         vm.kill_qemu();
         vm.start_paused();
     };
