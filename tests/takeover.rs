@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use lab::{DiskSpec, Lab, Point, Version, Vm, must, text};
 
@@ -38,10 +38,20 @@ impl<'a> Taken<'a> {
             let output =
                 lab.virtnbdbackup(Version::Distribution, &taken.vm, level, &taken.set, &["--compress"]);
             assert!(output.status.success(), "{level}: {}", text(&output));
+            taken.wait_without_job();
             taken.note();
         }
         taken.add_what_bash_adds(&period);
         taken
+    }
+
+    /// The job of a program that has ended ends a little later.
+    fn wait_without_job(&self) {
+        let began = Instant::now();
+        while self.vm.backup_job().is_some() {
+            assert!(began.elapsed() < Duration::from_secs(30), "the backup job does not end");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The files beside the streams, and the database: those of the recorded tree, for this VM.
