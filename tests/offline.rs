@@ -310,7 +310,8 @@ fn a_chain_begins_while_the_vm_is_off_and_anew_when_its_bitmaps_are_gone() {
     bed.run();
     bed.assert_points(&bed.dir(), &bed.points);
     let image = bed.vm.disk_path("vda");
-    let lost: [(&str, &dyn Fn(&Vm)); 2] = [
+    type Lose<'a> = &'a dyn Fn(&Vm);
+    let lost: [(&str, Lose<'_>); 2] = [
         ("a program that knows no bitmaps has cleared their mark", &|_| {
             use std::os::unix::fs::FileExt;
             let file = File::options().write(true).open(&image).expect("an image");
