@@ -524,12 +524,18 @@ fn a_check_finds_what_is_wrong_and_how_to_mend_it() {
     let lab = Lab::new("check");
     lab.configure(&[("LOG_LEVEL", "warn")]);
     let [one, two] = two_vms(&lab);
-    let before = World::of(&lab, &[&one, &two]);
     let check = |code: i32| {
         let output = lab.vmbackup(&["--check", "--vm", one.name()]);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
+    // A path that no run has seen yet. What is printed can be typed in.
+    let said = check(0);
+    let owner = said.split("look  owner: ").nth(1).expect("a finding about the owner");
+    assert!(owner.contains("belongs to UID 0 and GID 0, mode 755"), "{owner}");
+    let fix = owner.split("→ ").nth(1).and_then(|fix| fix.lines().next()).expect("a fix");
+    must(Command::new("sh").args(["-c", fix]));
+    let before = World::of(&lab, &[&one, &two]);
     let said = check(0);
     let file = lab.config_dir().join("default/vmbackup.conf");
     for words in [
@@ -539,6 +545,7 @@ fn a_check_finds_what_is_wrong_and_how_to_mend_it() {
         "ok    qemu-img: qemu-img version".to_owned(),
         "ok    libvirt: ".to_owned(),
         format!("ok    BACKUP_PATH: {}", lab.backup_path().display()),
+        format!("ok    owner: {} belongs to root and the group backup", lab.backup_path().display()),
         format!("ok    VM: {}: full (", one.name()),
         "Backups can work".to_owned(),
     ] {
@@ -575,6 +582,7 @@ fn a_check_finds_what_is_wrong_and_how_to_mend_it() {
     let output = lab.vmbackup_command().arg("--check").env("PATH", "/nonexistent").output().expect("it runs");
     assert_eq!(output.status.code(), Some(8), "{}", text(&output));
     assert!(text(&output).contains("→ apt install qemu-utils"), "{}", text(&output));
+    assert!(text(&output).contains("look  tar: cannot be started"), "{}", text(&output));
 }
 
 #[test]

@@ -182,6 +182,45 @@ fn a_policy_may_change_to_any_other_and_back() {
 }
 
 #[test]
+fn a_period_without_a_replica_stays_where_replicas_are_required() {
+    let lab = Lab::new("replicas");
+    let vm = small_vm(&lab, "replicas");
+    let mut bed = Bed::new(&lab, &vm);
+    let require = |rule: &str| {
+        let policy = [("DEFAULT_ROTATION_POLICY", "daily"), ("RETENTION_DAYS", "2")];
+        lab.configure(&[&policy[..], &[("RETENTION_REQUIRE_REPLICATION", rule)]].concat());
+    };
+    // As a replication writes it down.
+    let replicated = |period: &str, status: &str| {
+        let rows = "INSERT INTO replication_runs (session_id, endpoint_name, endpoint_type, status)
+            SELECT session_id, 'nas', 'local', 'STATUS' FROM vm_backups WHERE backup_path LIKE '%/PERIOD';
+            INSERT INTO replication_vms (run_id, vm_name, status)
+            SELECT (SELECT MAX(id) FROM replication_runs), vm_name, 'STATUS' FROM vm_backups WHERE backup_path LIKE '%/PERIOD'";
+        let rows = rows.replace("PERIOD", period).replace("STATUS", status);
+        lab.database().execute_batch(&rows).expect("rows");
+    };
+    let periods = || folders(&lab.backup_path().join(vm.name()));
+    let told = "SELECT action, target_period, preserve_reason FROM retention_events ORDER BY id DESC LIMIT 1";
+    require("block");
+    bed.run("2026-11-01T01:00:00Z", "full", "20261101", "first backup");
+    bed.run("2026-11-02T01:00:00Z", "full", "20261102", "after 20261101");
+    replicated("20261102", "success");
+    replicated("20261101", "failed");
+    bed.run("2026-11-03T01:00:00Z", "full", "20261103", "after 20261102");
+    assert_eq!(periods(), ["20261101", "20261102", "20261103"]);
+    assert_eq!(lab.ask(told), ["skip|20261101|unreplicated"]);
+    bed.assert_all();
+    replicated("20261101", "success");
+    bed.run("2026-11-04T01:00:00Z", "full", "20261104", "after 20261103");
+    assert_eq!(periods(), ["20261103", "20261104"]);
+    require("warn");
+    let ended = bed.run("2026-11-05T01:00:00Z", "full", "20261105", "after 20261104");
+    assert_eq!(periods(), ["20261104", "20261105"]);
+    assert_eq!(lab.ask(told), ["delete|20261103|"]);
+    assert!(ended.log.contains("20261103") && ended.log.contains("replica"), "{}", ended.log);
+}
+
+#[test]
 fn a_vm_that_is_excluded_is_left_alone_also_when_it_is_named() {
     let lab = Lab::new("excluded");
     lab.configure(&[]);

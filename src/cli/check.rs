@@ -20,17 +20,24 @@ use crate::engine::space::{self, human};
 use crate::engine::{DiskPlan, Preview};
 use crate::libvirt::Host;
 use crate::session::{Outlook, Session, VmPlan, check_backup_path};
-use crate::state::{SessionLock, StateDir};
+use crate::state::{Ownership, SessionLock, StateDir};
 
-/// Programs that a backup starts, and the package that has them.
-const PROGRAMS: [(&str, &str); 2] = [("qemu-img", "qemu-utils"), ("qemu-nbd", "qemu-utils")];
+/// Programs that a backup starts, the package that has them, and what is missing without them where a backup can do
+/// without.
+const PROGRAMS: [(&str, &str, Option<&str>); 5] = [
+    ("qemu-img", "qemu-utils", None),
+    ("qemu-nbd", "qemu-utils", None),
+    ("setpriv", "util-linux", None),
+    ("ionice", "util-linux", Some("IO_PRIORITY_CLASS cannot be had")),
+    ("tar", "tar gzip", Some("the state folder is not copied (STATE_BACKUP_KEEP_DAYS)")),
+];
 
 /// The oldest libvirt whose incremental backups can be relied on, as `major * 1_000_000 + minor * 1000`.
 const OLDEST_LIBVIRT: u32 = 7_002_000;
 
-/// Where AppArmor's rules for QEMU are, and the file for additions.
-const APPARMOR_RULES: &str = "/etc/apparmor.d/abstractions/libvirt-qemu";
-const APPARMOR_LOCAL: &str = "/etc/apparmor.d/local/abstractions/libvirt-qemu";
+/// Where AppArmor tells whether it is on, and where its rules are.
+const APPARMOR_ENABLED: &str = "/sys/module/apparmor/parameters/enabled";
+const APPARMOR_RULES: &str = "/etc/apparmor.d";
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,9 +79,11 @@ impl Finding {
 pub(super) fn check(context: &Context) -> Result<Exit, Failed> {
     start_log(context, None);
     let settings = &context.loaded.settings;
-    let mut findings: Vec<Finding> = PROGRAMS.iter().map(|(name, package)| program(name, package)).collect();
+    let mut findings: Vec<Finding> =
+        PROGRAMS.iter().map(|(name, package, without)| program(name, package, *without)).collect();
     findings.push(libvirt(settings.libvirt_uri.as_str()));
-    findings.push(apparmor());
+    let apparmor_is_on = fs::read_to_string(APPARMOR_ENABLED).is_ok_and(|on| on.trim() == "Y");
+    findings.push(apparmor(Path::new(APPARMOR_RULES), apparmor_is_on));
     let target = Reserve {
         bytes: settings.target_reserve.bytes(),
         percent: settings.target_reserve_percent.get().into(),
@@ -83,8 +92,9 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failed> {
         bytes: settings.scratch_reserve.bytes(),
         percent: settings.scratch_reserve_percent.get().into(),
     };
-    findings.push(folder("BACKUP_PATH", settings.backup_path.as_path(), target));
-    findings.push(folder("VIRTNBD_SCRATCH_DIR", settings.scratch_dir.as_path(), scratch));
+    findings.push(folder("BACKUP_PATH", settings.backup_path.as_path(), target, "TARGET_RESERVE"));
+    findings.extend(owner(settings.backup_path.as_path()));
+    findings.push(folder("VIRTNBD_SCRATCH_DIR", settings.scratch_dir.as_path(), scratch, "SCRATCH_RESERVE"));
     if let Err(error) = SessionLock::look(&StateDir::of(settings.backup_path.as_path())) {
         findings.push(Finding::look("session", error.to_string(), "wait for its end".to_owned()));
     }
@@ -169,7 +179,7 @@ fn settings_rows(context: &Context) -> Vec<[String; 3]> {
     rows
 }
 
-fn program(name: &'static str, package: &str) -> Finding {
+fn program(name: &'static str, package: &str, without: Option<&str>) -> Finding {
     match Command::new(name).arg("--version").stdin(Stdio::null()).output() {
         Ok(output) => {
             let version =
@@ -178,7 +188,12 @@ fn program(name: &'static str, package: &str) -> Finding {
         }
         Err(error) => {
             let fix = format!("apt install {package}");
-            Finding::bad(name, Exit::Dependency, format!("cannot be started: {error}"), Some(fix))
+            match without {
+                Some(without) => Finding::look(name, format!("cannot be started: {error}; {without}"), fix),
+                None => {
+                    Finding::bad(name, Exit::Dependency, format!("cannot be started: {error}"), Some(fix))
+                }
+            }
         }
     }
 }
@@ -190,7 +205,7 @@ fn libvirt(uri: &str) -> Finding {
             let said =
                 format!("{}.{}.{} at {uri}", version / 1_000_000, version / 1000 % 1000, version % 1000);
             if version < OLDEST_LIBVIRT {
-                let fix = "upgrade libvirt to 7.2 or newer".to_owned();
+                let fix = "apt install --only-upgrade libvirt-daemon-system (7.2 or newer)".to_owned();
                 return Finding::bad(ABOUT, Exit::Dependency, said, Some(fix));
             }
             Finding::good(ABOUT, said)
@@ -203,24 +218,59 @@ fn libvirt(uri: &str) -> Finding {
 }
 
 /// Whether QEMU may make the socket of a backup job.
-fn apparmor() -> Finding {
+fn apparmor(etc: &Path, is_on: bool) -> Finding {
     const ABOUT: &str = "AppArmor";
-    let is_on =
-        fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.trim() == "Y");
-    if !is_on || !Path::new(APPARMOR_RULES).exists() {
+    let abstraction = etc.join("abstractions/libvirt-qemu");
+    let Some(rules) = fs::read_to_string(&abstraction).ok().filter(|_| is_on) else {
         return Finding::good(ABOUT, "does not confine QEMU here".to_owned());
-    }
-    let names = |file: &str| fs::read_to_string(file).is_ok_and(|rules| rules.contains("virtnbdbackup"));
-    if names(APPARMOR_RULES) || names(APPARMOR_LOCAL) {
+    };
+    let (folder, local) =
+        (etc.join("abstractions/libvirt-qemu.d"), etc.join("local/abstractions/libvirt-qemu"));
+    let added = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let allows = |rules: &str| {
+        let rule = |line: &str| line.split('#').next().is_some_and(|rule| rule.contains("virtnbdbackup"));
+        rules.lines().any(rule)
+    };
+    let allowed = |file: &Path| fs::read_to_string(file).is_ok_and(|rules| allows(&rules));
+    if allows(&rules) || allowed(&local) || added.into_iter().any(|file| allowed(&file)) {
         return Finding::good(ABOUT, "QEMU may make the socket of a backup job".to_owned());
     }
     let said = "QEMU may not make the socket /var/tmp/virtnbdbackup.ID of a backup job".to_owned();
-    let fix = format!("echo '  /var/tmp/virtnbdbackup.* rwk,' >> {APPARMOR_LOCAL}; then restart each VM");
+    // Newer libvirt reads a folder, older packages one local file.
+    let file = if rules.contains("abstractions/libvirt-qemu.d>") { folder.join("vmbackup") } else { local };
+    let (file, parent) = (file.display(), file.parent().unwrap_or(etc).display());
+    let fix = format!(
+        "mkdir -p {parent} && printf '\\n/var/tmp/virtnbdbackup.* rwk,\\n' >> {file}; then shut down and start each VM that runs"
+    );
     Finding::bad(ABOUT, Exit::General, said, Some(fix))
 }
 
+/// Whose the backup path is. A file system may have no owners, so nothing here keeps a backup from working.
+fn owner(path: &Path) -> Option<Finding> {
+    const ABOUT: &str = "owner";
+    let Some(ownership) = Ownership::known() else {
+        let said = "there is no group backup: backups stay with the group of root".to_owned();
+        return Some(Finding::look(ABOUT, said, "groupadd --system --gid 34 backup".to_owned()));
+    };
+    let shown = path.display();
+    Some(match ownership.fault(path).ok()? {
+        None => Finding::good(
+            ABOUT,
+            format!("{shown} belongs to root and the group backup, and is closed to others"),
+        ),
+        Some(fault) => {
+            let fix = format!("chown root:backup '{shown}' && chmod 2750 '{shown}'");
+            Finding::look(
+                ABOUT,
+                format!("{shown} {fault}, not to root and the group backup with mode 2750"),
+                fix,
+            )
+        }
+    })
+}
+
 /// A folder that backups write to, and the room in it.
-fn folder(about: &'static str, path: &Path, reserve: Reserve) -> Finding {
+fn folder(about: &'static str, path: &Path, reserve: Reserve, setting: &str) -> Finding {
     let shown = path.display();
     if let Err(error) = check_backup_path(path) {
         let said = match error {
@@ -231,7 +281,7 @@ fn folder(about: &'static str, path: &Path, reserve: Reserve) -> Finding {
         return Finding::bad(about, Exit::Storage, said, Some(fix));
     }
     if let Err(error) = rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK) {
-        let fix = format!("mount -o remount,rw it, or change its mode: ls -ld '{shown}'");
+        let fix = format!("mount -o remount,rw \"$(findmnt -no TARGET -T '{shown}')\"");
         return Finding::bad(about, Exit::Storage, format!("{shown} cannot be written: {error}"), Some(fix));
     }
     match space::of(path) {
@@ -244,16 +294,21 @@ fn folder(about: &'static str, path: &Path, reserve: Reserve) -> Finding {
                 human(kept)
             );
             if space.free_bytes < kept {
-                return Finding::bad(
-                    about,
-                    Exit::Storage,
-                    said,
-                    Some("free some space, or lower the reserve".to_owned()),
+                let see = if about == "BACKUP_PATH" {
+                    "vmbackup --prune list".to_owned()
+                } else {
+                    format!("du -xsh '{shown}'/*")
+                };
+                let fix = format!(
+                    "free some space ({see}), or lower {setting}_PERCENT or the other {setting} setting"
                 );
+                return Finding::bad(about, Exit::Storage, said, Some(fix));
             }
             Finding::good(about, said)
         }
-        Err(error) => Finding::bad(about, Exit::Storage, format!("{shown}: {error}"), None),
+        Err(error) => {
+            Finding::bad(about, Exit::Storage, format!("{shown}: {error}"), Some(format!("df '{shown}'")))
+        }
     }
 }
 
@@ -294,4 +349,54 @@ fn vm(of: &VmPlan) -> Finding {
 fn has_gap(preview: &Preview) -> bool {
     let gap = |disk: &DiskPlan| disk.skipped().is_some_and(SkipReason::is_gap) || !disk.caveats.is_empty();
     !preview.outside.is_empty() || preview.disks.iter().any(gap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of rules with these files.
+    fn rules(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let etc = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let file = etc.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        etc
+    }
+
+    #[test]
+    fn a_rule_is_found_where_apparmor_reads_it_and_added_there() {
+        const MAIN: &str = "abstractions/libvirt-qemu";
+        const ADDED: &str = "abstractions/libvirt-qemu.d/vmbackup";
+        const LOCAL: &str = "local/abstractions/libvirt-qemu";
+        let old = (MAIN, "include <local/abstractions/libvirt-qemu>");
+        let new = (MAIN, "include if exists <abstractions/libvirt-qemu.d>");
+        let rule = "/var/tmp/virtnbdbackup.* rwk,";
+        let commented = format!("# {rule}");
+        /// Files, and the one that lacks the rule.
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let cases: [Case<'_>; 8] = [
+            (&[], None),
+            (&[old], Some(LOCAL)),
+            (&[old, (LOCAL, &commented)], Some(LOCAL)),
+            (&[old, (LOCAL, rule)], None),
+            (&[(MAIN, rule)], None),
+            (&[new], Some(ADDED)),
+            (&[new, (ADDED, rule)], None),
+            (&[new, ("abstractions/libvirt-qemu.d/other", rule)], None),
+        ];
+        for (files, lacks) in cases {
+            let etc = rules(files);
+            let before = apparmor(etc.path(), true);
+            assert_eq!(before.grade == Grade::Bad, lacks.is_some(), "{files:?}: {before:?}");
+            assert_eq!(apparmor(etc.path(), false).grade, Grade::Good);
+            let Some((file, fix)) = lacks.zip(before.fix) else { continue };
+            let command = fix.split(';').next().unwrap();
+            assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+            assert_eq!(fs::read_to_string(etc.path().join(file)).unwrap().lines().last(), Some(rule));
+            assert_eq!(apparmor(etc.path(), true).grade, Grade::Good, "{files:?}");
+        }
+    }
 }

@@ -49,21 +49,28 @@ pub enum LayoutError {
     },
 }
 
-/// Gives each domain its folders. `all` are all domains of the host: also one that is not backed up now must not share.
-/// `None` for a policy without backups.
+/// The folder of each domain of a host, and whose it would be: also one that is not backed up now must not share.
+pub(super) type Owners = BTreeMap<String, Vec<String>>;
+
+/// Whose folders there are to be.
+pub(super) fn owners<'a>(names: impl Iterator<Item = &'a str>) -> Owners {
+    let mut owners = Owners::new();
+    for name in names {
+        owners.entry(folder_name(name)).or_default().push(name.to_owned());
+    }
+    owners
+}
+
+/// Gives each domain its folders. `None` for a policy without backups.
 pub(super) fn place(
     domain: &Domain,
-    all: &[Domain],
+    owners: &Owners,
     backup_path: &Path,
     policy: RotationPolicy,
     today: Date,
 ) -> Result<Option<VmTarget>, LayoutError> {
     let folder = folder_name(domain.name());
-    let mut by_folder: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for other in all {
-        by_folder.entry(folder_name(other.name())).or_default().push(other.name().to_owned());
-    }
-    check(domain.name(), &folder, by_folder.remove(&folder).unwrap_or_default())?;
+    check(domain.name(), &folder, owners.get(&folder).map_or(&[], Vec::as_slice))?;
     let vm_dir = backup_path.join(&folder);
     let periods =
         folders_in(&vm_dir).map_err(|source| LayoutError::Unreadable { path: vm_dir.clone(), source })?;
@@ -90,12 +97,12 @@ fn folders_in(vm_dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn check(name: &str, folder: &str, names: Vec<String>) -> Result<(), LayoutError> {
+fn check(name: &str, folder: &str, names: &[String]) -> Result<(), LayoutError> {
     let folder = folder.to_owned();
     if RESERVED.contains(&folder.as_str()) || folder.starts_with('.') {
         return Err(LayoutError::Reserved { name: name.to_owned(), folder });
     }
-    if names.len() > 1 { Err(LayoutError::Shared { folder, names }) } else { Ok(()) }
+    if names.len() > 1 { Err(LayoutError::Shared { folder, names: names.to_vec() }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -104,13 +111,16 @@ mod tests {
 
     #[test]
     fn names_that_cannot_have_a_folder_are_refused() {
-        let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        check("web", "web", own(&["web"])).unwrap();
-        let shared = check("web 1", "web_1", own(&["web 1", "web_1"])).unwrap_err().to_string();
+        let own = |names: &[&str]| {
+            let owners = owners(names.iter().copied());
+            owners.into_values().next().unwrap()
+        };
+        check("web", "web", &own(&["web"])).unwrap();
+        let shared = check("web 1", "web_1", &own(&["web 1", "web_1"])).unwrap_err().to_string();
         assert!(shared.starts_with("VMs web 1 and web_1 would share the backup folder web_1"), "{shared}");
         for reserved in ["_state", "__HOST_CONFIG__", "tpm-state"] {
-            assert!(check(reserved, reserved, own(&[reserved])).is_err(), "{reserved}");
+            assert!(check(reserved, reserved, &own(&[reserved])).is_err(), "{reserved}");
         }
-        assert!(check("..", "..", own(&[".."])).is_err());
+        assert!(check("..", "..", &own(&[".."])).is_err());
     }
 }

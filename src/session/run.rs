@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 
-use super::layout::{self, LayoutError};
+use super::layout::{self, LayoutError, Owners};
 use super::order;
 use super::plan::{Outlook, VmPlan};
 use super::record::{Records, VmEnd};
@@ -38,6 +38,9 @@ use crate::state::{StateDir, folder_name};
 /// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
 /// stays well below 256 MiB.
 const FRAME_BUDGET: u64 = 80 << 20;
+
+/// Domains that are planned for at the same time.
+const PLANNERS: usize = 4;
 
 /// Why a run could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +161,7 @@ pub struct Session {
     retention: retention::Rules,
     /// How many versions of the host's own configuration are kept; `None` when it is not saved.
     pub(super) host_config_keep: Option<usize>,
-    all: Vec<Domain>,
+    owners: Owners,
     chosen: Vec<Domain>,
     pub(super) clock: Clock,
     /// The day the run began: all VMs of a run are in the same period.
@@ -198,7 +201,7 @@ impl Session {
                 .host_config_backup
                 .on
                 .then(|| usize::try_from(settings.host_config_keep.get()).unwrap_or(usize::MAX)),
-            all,
+            owners: layout::owners(all.iter().map(Domain::name)),
             chosen,
             clock,
             today: clock.local().date(),
@@ -210,7 +213,7 @@ impl Session {
         self.chosen.iter().map(Domain::name)
     }
 
-    /// What the run would do to each domain. Touches nothing.
+    /// What the run would do to each domain. Touches nothing. Several at once: most of it is waiting for disks.
     pub fn plan(&self, catalog: &Catalog) -> Vec<VmPlan> {
         let records = Records { catalog, session: None };
         let plan = |domain: &Domain| {
@@ -229,7 +232,20 @@ impl Session {
             };
             VmPlan { domain: domain.name().to_owned(), policy, chosen_by, outlook }
         };
-        self.chosen.iter().map(plan).collect()
+        let queue = Mutex::new(self.chosen.iter().enumerate());
+        let plans: Mutex<Vec<(usize, VmPlan)>> = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..PLANNERS.min(self.chosen.len()) {
+                scope.spawn(|| {
+                    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    while let Some((index, domain)) = take() {
+                        let planned = plan(domain);
+                        plans.lock().unwrap_or_else(PoisonError::into_inner).push((index, planned));
+                    }
+                });
+            }
+        });
+        in_order(plans)
     }
 
     /// Backs up every domain, several at once.
@@ -266,9 +282,7 @@ impl Session {
             }
         });
         engine.guard.end();
-        let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        outcomes.sort_by_key(|(index, _)| *index);
-        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+        Ok(in_order(outcomes))
     }
 
     fn engine(&self, fail_points: FailPoints) -> Result<Engine, SessionError> {
@@ -312,7 +326,7 @@ impl Session {
     }
 
     fn place(&self, domain: &Domain, policy: RotationPolicy) -> Result<Option<VmTarget>, LayoutError> {
-        layout::place(domain, &self.all, &self.backup_path, policy, self.today)
+        layout::place(domain, &self.owners, &self.backup_path, policy, self.today)
     }
 
     fn back_up(
@@ -350,6 +364,13 @@ impl Session {
         records.vm_end(&VmEnd { outcome: &outcome, state, log_file, policy_before, at: self.clock.now() });
         outcome
     }
+}
+
+/// What several threads came to, in the order of the domains.
+fn in_order<T>(found: Mutex<Vec<(usize, T)>>) -> Vec<T> {
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_by_key(|(index, _)| *index);
+    found.into_iter().map(|(_, one)| one).collect()
 }
 
 /// The state of a domain in virsh's words.

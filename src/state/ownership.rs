@@ -5,7 +5,9 @@
 
 use std::ffi::CStr;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -20,6 +22,9 @@ const GROUP_NUMBER: u32 = 34;
 
 /// The set-group-ID bit.
 const SET_GROUP_ID: u32 = 0o2000;
+
+/// What those who are neither root nor in the group may do.
+const OTHERS: u32 = 0o007;
 
 /// Mode of the backup path.
 const PATH_MODE: u32 = 0o2750;
@@ -43,20 +48,33 @@ pub struct Swept {
 }
 
 impl Ownership {
+    /// The group, if this host has it. Touches nothing.
+    pub fn known() -> Option<Self> {
+        let local = group_in(&fs::read_to_string("/etc/group").unwrap_or_default());
+        local.or_else(group_of_services).map(|number| Self { group: Gid::from_raw(number) })
+    }
+
+    /// What owner and mode of a backup path are, when they are not what they should be. Touches nothing.
+    pub fn fault(self, backup_path: &Path) -> io::Result<Option<String>> {
+        let about = fs::metadata(backup_path)?;
+        let (owner, group, mode) = (about.uid(), about.gid(), about.mode() & 0o7777);
+        let ready =
+            owner == 0 && group == self.group.as_raw() && mode & SET_GROUP_ID != 0 && mode & OTHERS == 0;
+        Ok((!ready).then(|| format!("belongs to UID {owner} and GID {group}, mode {mode:o}")))
+    }
+
     /// Finds the group, and creates it where it is missing.
     ///
     /// # Errors
     /// What to tell people when there is no such group and none can be made. Backups then belong to whoever makes them.
     pub fn of_host() -> Result<Self, String> {
-        let known =
-            || group_in(&fs::read_to_string("/etc/group").unwrap_or_default()).or_else(group_of_services);
-        if let Some(number) = known() {
-            return Ok(Self { group: Gid::from_raw(number) });
+        if let Some(known) = Self::known() {
+            return Ok(known);
         }
         let (number, name) = (GROUP_NUMBER.to_string(), GROUP);
         let with_number: &[&str] = &["--system", "--gid", &number, name];
         let made = [with_number, &["--system", name]].iter().any(|arguments| succeeds("groupadd", arguments));
-        known().filter(|_| made).map(|number| Self { group: Gid::from_raw(number) }).ok_or_else(|| {
+        Self::known().filter(|_| made).ok_or_else(|| {
             format!("There is no group '{GROUP}' and none could be made (groupadd --system --gid {number} {name}): backups stay with the group of this process")
         })
     }
