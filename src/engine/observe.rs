@@ -305,7 +305,8 @@ fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<Broken> {
         }
     }
     let of_list = |p: &SetProblem| {
-        matches!(p, SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ManyLists { .. })
+        use SetProblem::{ListDamaged, ListMissing, ListShort, ManyLists};
+        matches!(p, ListMissing | ListDamaged { .. } | ListShort { .. } | ManyLists { .. })
     };
     let lost = set.problems.iter().find(|p| p.severity() == Severity::Damage || of_list(p));
     if let Some(problem) = lost {

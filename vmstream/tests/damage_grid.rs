@@ -366,3 +366,24 @@ fn a_difference_whose_stream_is_gone_is_missed() {
         );
     }
 }
+
+/// What a run that broke off leaves is one point; anything more was listed.
+#[test]
+fn a_list_that_lost_names_hides_no_points() {
+    for (list, damaged) in [
+        ("[]", true),
+        ("[\"virtnbdbackup.0\"]", true),
+        ("[\"virtnbdbackup.0\", \"virtnbdbackup.1\", \"virtnbdbackup.2\"]", false),
+    ] {
+        let golden = Golden::extract();
+        let set = golden.lz4();
+        let path = std::fs::read_dir(&set).unwrap().map(|entry| entry.unwrap().path());
+        let path = path.into_iter().find(|path| path.extension().is_some_and(|last| last == "cpt")).unwrap();
+        std::fs::write(&path, list).unwrap();
+        let report = verified(&set);
+        assert_eq!(report.verdict() == Verdict::Damaged, damaged, "{list}: {:?}", report.findings);
+        assert_eq!(names(&report, Level::Damage, &path), damaged, "{list}: {:?}", report.findings);
+        assert_eq!(report.points.len(), if damaged { 4 } else { 3 }, "{list}");
+        assert_eq!(lost(&report), Vec::<String>::new(), "{list}");
+    }
+}

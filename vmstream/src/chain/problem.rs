@@ -35,6 +35,21 @@ pub enum SetProblem {
         /// Why.
         source: CptError,
     },
+    /// A list that names fewer points than there must have been.
+    #[error(
+        "{}: streams of {newest} are here, and the list ends before {}: a run that breaks off leaves one point at most, so \
+         names are missing; points are taken from the streams' names",
+        path.display(),
+        ended.map_or("the first point".to_owned(), |last| format!("the point after {last}"))
+    )]
+    ListShort {
+        /// The list.
+        path: PathBuf,
+        /// Its last name.
+        ended: Option<CheckpointName>,
+        /// The newest stream's.
+        newest: CheckpointName,
+    },
     /// Numbers are missing in the list.
     #[error("The chain has {found} where {want} belongs")]
     Gap {

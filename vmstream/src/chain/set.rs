@@ -258,7 +258,18 @@ fn checkpoints(scan: &Scan, problems: &mut Vec<SetProblem>) -> (Option<String>, 
     };
     let domain = path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
     match cpt::read(path) {
-        Ok(names) => (domain, names),
+        Ok(names) => {
+            let ended = names.last().copied();
+            let next = ended.map_or(Some(CheckpointName::FIRST), CheckpointName::next);
+            let all = from_streams();
+            match all.last().copied().filter(|newest| Some(*newest) > next) {
+                Some(newest) => {
+                    problems.push(SetProblem::ListShort { path: path.clone(), ended, newest });
+                    (domain, all)
+                }
+                None => (domain, names),
+            }
+        }
         Err(source) => {
             problems.push(SetProblem::ListDamaged { path: path.clone(), source });
             (domain, from_streams())

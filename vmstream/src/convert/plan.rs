@@ -181,7 +181,7 @@ impl<'a> Plan<'a> {
         refuse(set.problems.iter().filter(|problem| match problem {
             SetProblem::MetaMismatch { path, .. } => needed.contains(&path),
             SetProblem::ConfigMissing { point } => *point == id,
-            SetProblem::ListMissing | SetProblem::ListDamaged { .. } => true,
+            SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ListShort { .. } => true,
             _ => false,
         }))?;
         let (mut files, tpm) = (Vec::new(), TpmFolders::of(&set.dir)?);

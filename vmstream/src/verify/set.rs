@@ -191,6 +191,7 @@ fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
     };
     let path = match problem {
         SetProblem::ListDamaged { path, .. }
+        | SetProblem::ListShort { path, .. }
         | SetProblem::Leftover { path }
         | SetProblem::Partial { path }
         | SetProblem::LoneSidecar { path }
