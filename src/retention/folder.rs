@@ -6,15 +6,19 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 /// Folders are followed so deep and no deeper: no layout of ours comes near it, and each level holds a file open.
 const MAX_DEPTH: usize = 64;
+
+/// Room for the entries that the kernel tells at once: all of a backup set, as a rule.
+const LIST_BYTES: usize = 16 << 10;
 
 /// A folder could not be entered or changed.
 #[derive(Debug, thiserror::Error)]
@@ -126,8 +130,11 @@ impl Folder {
     /// All entries, in no order.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, FolderError> {
         let listed = || {
-            let mut entries = Vec::new();
-            for entry in Dir::read_from(&self.fd)? {
+            let (mut entries, mut room) = (Vec::new(), [MaybeUninit::uninit(); LIST_BYTES]);
+            // Listed before, the folder stands at its end.
+            fs::seek(&self.fd, SeekFrom::Start(0))?;
+            let mut list = RawDir::new(&self.fd, &mut room);
+            while let Some(entry) = list.next() {
                 let entry = entry?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
                 if name == "." || name == ".." {

@@ -45,8 +45,7 @@ impl Pooled {
     /// # Errors
     /// Also of [`io::ErrorKind::InvalidInput`], when it is not a regular one.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = regular::open(path)?;
-        let about = file.metadata()?;
+        let (file, about) = regular::open_described(path)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (path, identity, len) = (path.to_owned(), identity(&about), about.len());
         keep(number, &Arc::new(file));
@@ -73,8 +72,8 @@ impl Pooled {
             return Ok(file);
         }
         drop(open);
-        let file = regular::open(&self.path)?;
-        if identity(&file.metadata()?) != self.identity {
+        let (file, about) = regular::open_described(&self.path)?;
+        if identity(&about) != self.identity {
             let message = format!("{} was replaced while it was read", self.path.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, message));
         }
@@ -91,7 +90,13 @@ impl Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        open_files().retain(|(number, _)| *number != self.number);
+        let closed = {
+            let mut open = open_files();
+            let place = open.iter().rposition(|(number, _)| *number == self.number);
+            place.and_then(|place| open.remove(place))
+        };
+        // Not with the lock held: that can take a while.
+        drop(closed);
     }
 }
 
@@ -103,11 +108,14 @@ fn keep(number: u64, file: &Arc<File>) {
     // Like all reads here: a backup is read once, it must not push other things out of memory. Older kernels take no
     // notice.
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::NoReuse);
-    let mut open = open_files();
-    while open.len() >= *ROOM {
-        open.pop_front();
-    }
-    open.push_back((number, file.clone()));
+    let closed: Vec<_> = {
+        let mut open = open_files();
+        open.push_back((number, file.clone()));
+        let too_many = open.len().saturating_sub(*ROOM);
+        open.drain(..too_many).collect()
+    };
+    // Not with the lock held: that can take a while.
+    drop(closed);
 }
 
 #[cfg(test)]
