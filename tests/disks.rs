@@ -112,13 +112,15 @@ vdn: skipped: network disk (nbd), back it up where it is stored";
         "NAME: full (first backup of this VM)
         consistency auto: no guest agent is connected, the guest is paused (crash-consistent)
 {}        {} of the host is shared with the guest: back it up on the host
-      → save by other means what the backup leaves out, or leave it out on purpose: VIRTNBD_EXCLUDE_DISKS
-
-Backups can work; 1 finding(s) deserve a look.",
+      → save by other means what the backup leaves out, or leave it out on purpose: VIRTNBD_EXCLUDE_DISKS",
         indented(whole, "        "),
         folder.display()
     );
-    assert_eq!(checked(&lab, &vm), want);
+    let said = checked(&lab, &vm);
+    // How many findings there are depends on this machine, too.
+    let (about_vm, end) = said.rsplit_once("\n\n").expect("the end stands alone");
+    assert_eq!(about_vm, want);
+    assert!(end.starts_with("Backups can work; "), "{end}");
     let want = format!(
         "VM STATUS TYPE POINTS SIZE TIME REMARK
 NAME ok full 1 SIZE SIZE first backup of this VM
