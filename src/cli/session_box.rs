@@ -246,6 +246,23 @@ mod tests {
         .map(str::to_owned);
         assert_eq!(lines, want);
         assert_eq!(lines[0].chars().count(), 106);
+    }
+
+    /// The lines, with `TIME` for what has the form of a time.
+    fn timeless(lines: Vec<String>) -> Vec<String> {
+        let is_time = |text: &str| {
+            let parts: Vec<usize> = text.split(' ').map(str::len).collect();
+            matches!(parts.as_slice(), [10, 8, zone] if *zone > 0)
+        };
+        let plain = |line: String| match line.split_once(": ") {
+            Some((label, value)) if is_time(value) => format!("{label}: TIME"),
+            _ => line,
+        };
+        lines.into_iter().map(plain).collect()
+    }
+
+    #[test]
+    fn the_lines_of_a_session_are_those_that_people_know() {
         let outcome = VmOutcome {
             domain: "web".into(),
             policy: RotationPolicy::Monthly,
@@ -255,17 +272,54 @@ mod tests {
             result: VmResult::NotBegun,
             took: Duration::from_secs(3723),
         };
+        let (top, middle, bottom) = (edge('╔', '╗'), edge('╠', '╣'), edge('╚', '╝'));
+        let framed = |text: &str| {
+            let lines = text.lines().map(|line| match line.trim() {
+                "top" => top.clone(),
+                "middle" => middle.clone(),
+                "bottom" => bottom.clone(),
+                line => line.to_owned(),
+            });
+            lines.collect::<Vec<_>>()
+        };
+        let summary = "top
+            ║ VM BACKUP SESSION SUMMARY
+            middle
+            ║ Total VMs: 1
+            ║ ✓ Backed Up: 0  (daily: 0, weekly: 0, monthly: 0, accumulate: 0)
+            ║ ○ Excluded: 0
+            ║ ◇ Skipped: 0
+            ║ ✗ Failed: 1
+            middle
+            ║ VM NAME              │ STATUS   │ TYPE  │ POLICY    │ DURATION │ CHKPTS │ SIZE        │ ERROR
+            ║ web                  │ FAILED   │ n/a   │ monthly   │ 01:02:03 │ 0      │ N/A         │ not begun
+            middle
+            ║ LOCAL REPLICATION: Configured, but not done by this version
+            ║ CLOUD REPLICATION: Not configured
+            bottom";
         let local = Feature::LocalReplication;
-        let of_one =
-            backups(&[outcome], &[Unserved { feature: local, said: String::new(), fix: String::new() }]);
-        assert_eq!(of_one[4], "║ ✓ Backed Up: 0  (daily: 0, weekly: 0, monthly: 0, accumulate: 0)");
-        assert_eq!(of_one[7], "║ ✗ Failed: 1");
-        let want =
-            "║ VM NAME              │ STATUS   │ TYPE  │ POLICY    │ DURATION │ CHKPTS │ SIZE        │ ERROR";
-        assert_eq!(of_one[9], want);
-        let want = "║ web                  │ FAILED   │ n/a   │ monthly   │ 01:02:03 │ 0      │ N/A         │ not begun";
-        assert_eq!(of_one[10], want);
-        assert_eq!(of_one[12], "║ LOCAL REPLICATION: Configured, but not done by this version");
-        assert_eq!(of_one[13], "║ CLOUD REPLICATION: Not configured");
+        let unserved = Unserved { feature: local, said: String::new(), fix: String::new() };
+        assert_eq!(backups(std::slice::from_ref(&outcome), &[unserved]), framed(summary));
+        let start = "top
+            ║ START: web
+            ║ Time: TIME
+            bottom";
+        assert_eq!(timeless(vm_start("web")), framed(start));
+        let end = "top
+            ║ END: web
+            middle
+            ║ Status: FAILED
+            ║ Backup Type: n/a
+            ║ Policy: monthly
+            ║ Duration: 01:02:03
+            ║ Restore Points: 0
+            ║ Backup Size: N/A
+            ║ Error: not begun
+            ║ Start: TIME
+            ║ End: TIME
+            bottom";
+        assert_eq!(timeless(vm_end(&outcome)), framed(end));
+        let results = Counts { backed_up: 4, excluded: 3, skipped: 2, failed: 1 }.final_results();
+        assert_eq!(results, "FINAL RESULTS: 4 backed up, 3 excluded, 2 skipped, 1 failed");
     }
 }
