@@ -120,11 +120,13 @@ fn place(
 }
 
 /// Removes a witness from a disk of a domain that runs. False when it has none.
+///
+/// Also one that is of no use since QEMU was killed: no image with such a bitmap can be resized (QEMU, `block_resize`).
 fn remove(domain: &Domain, name: &str, run_id: &str, target: &str) -> Result<bool, LibvirtError> {
     let xml = xml::bitmaps_alone(name, run_id, &[target]);
-    match domain.validate_checkpoint(&CheckpointInfo { name: name.to_owned(), xml }) {
-        Ok(()) => domain.delete_checkpoint(name, CheckpointDelete::WithBitmaps).map(|()| true),
-        Err(e) if matches!(e.kind, ErrorKind::CheckpointInconsistent | ErrorKind::Unsupported) => Ok(false),
+    match domain.redefine_checkpoint(&CheckpointInfo { name: name.to_owned(), xml }) {
+        Ok(()) => forget(domain, name, true),
+        Err(e) if e.kind == ErrorKind::Unsupported => Ok(false),
         Err(e) => Err(e),
     }
 }
@@ -141,7 +143,8 @@ pub(super) fn undo(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtEr
     let mut done = false;
     for name in &journal.witnesses {
         done |= if known.iter().any(|checkpoint| checkpoint.name == *name) {
-            forget(domain, name, active)?
+            forget(domain, name, active)?;
+            true
         } else if active && *name == own {
             remove_own(domain, name, &journal.id)?
         } else {
@@ -157,14 +160,15 @@ pub(super) fn undo(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtEr
     Ok(done)
 }
 
-/// Deletes the checkpoint, and where that can be its bitmaps.
+/// Deletes the checkpoint, and where that can be its bitmaps. False when it had none.
 fn forget(domain: &Domain, name: &str, active: bool) -> Result<bool, LibvirtError> {
     let how = if active { CheckpointDelete::WithBitmaps } else { CheckpointDelete::MetadataOnly };
     match domain.delete_checkpoint(name, how) {
-        Err(e) if is_bitmap_missing(&e) => domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly)?,
-        other => other?,
+        Err(e) if is_bitmap_missing(&e) => {
+            domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly).map(|()| false)
+        }
+        other => other.map(|()| active),
     }
-    Ok(true)
 }
 
 fn remove_own(domain: &Domain, name: &str, run_id: &str) -> Result<bool, LibvirtError> {

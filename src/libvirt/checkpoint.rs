@@ -145,10 +145,18 @@ impl Domain {
     ///
     /// Source: virDomainCheckpointCreateXML, flag REDEFINE_VALIDATE.
     pub fn validate_checkpoint(&self, checkpoint: &CheckpointInfo) -> Result<(), LibvirtError> {
+        self.redefine("validate", checkpoint, sys::VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE)
+    }
+
+    /// Gives a checkpoint back to the daemon, whether or not its bitmaps exist.
+    pub fn redefine_checkpoint(&self, checkpoint: &CheckpointInfo) -> Result<(), LibvirtError> {
+        self.redefine("redefine", checkpoint, 0)
+    }
+
+    fn redefine(&self, doing: &str, checkpoint: &CheckpointInfo, flags: u32) -> Result<(), LibvirtError> {
         let xml = c_string(&checkpoint.xml);
-        let flags =
-            sys::VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE | sys::VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE;
-        self.with(&format!("validate checkpoint {}", checkpoint.name), |domain| {
+        let flags = flags | sys::VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE;
+        self.with(&format!("{doing} checkpoint {}", checkpoint.name), |domain| {
             // SAFETY: domain reference and string outlive the call; the result is freed by `Handle`.
             let raw = unsafe { sys::virDomainCheckpointCreateXML(domain.as_ptr(), xml.as_ptr(), flags) };
             if raw.is_null() {
