@@ -70,8 +70,8 @@ section "How backups run" {
     "RETRY_DELAY" retry_delay: Seconds<0, 86400> = "30", "seconds", PLAIN;
     /// Not used: each step before the copy has a time limit of its own. Kept so that older files load.
     "BACKUP_STARTUP_GRACE" startup_grace: Text = "300", "seconds", UNUSED;
-    /// A backup is ended when the copy of one of its disks makes no progress for so long.
-    "BACKUP_STALL_THRESHOLD" stall_threshold: Seconds<1, 86400> = "180", "seconds", PLAIN;
+    /// A backup is ended when the copy of one of its disks makes no progress for so long. 0: never.
+    "BACKUP_STALL_THRESHOLD" stall_threshold: Seconds<0, 4294967295> = "180", "seconds", PLAIN;
     /// Not used: progress is watched all the time. Kept so that older files load.
     "BACKUP_CHECK_INTERVAL" check_interval: Text = "30", "seconds", UNUSED;
     /// Not used: the sidecar of a restore point has checksums of all its files. Kept so that older files load.

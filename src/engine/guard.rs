@@ -333,7 +333,10 @@ fn set_free(journal: &Journal, file: &Path, lock: &Path, host: &Host) {
     }
     let Ok(Some(domain)) = found else { return };
     let mut resumed = None;
-    if let Some(started) = &journal.started {
+    if journal.stop != Stop::None {
+        // It ran when the run held it still: somebody had resumed it.
+        resumed = journal.started.as_ref();
+    } else if let Some(started) = &journal.started {
         let mut ended = recover::end_started(&domain, started);
         while ended.is_err() && goes_on() {
             thread::sleep(LOOK_EVERY);

@@ -37,6 +37,9 @@ pub(super) struct Identity {
     keys: Option<Zeroizing<Vec<u8>>>,
 }
 
+/// Firmware variables are far smaller; what is larger does not keep a guest waiting.
+const MAX_HELD_BYTES: u64 = 64 << 20;
+
 /// A file as it was while the guest was held still.
 pub(super) struct HeldFile {
     pub(super) path: PathBuf,
@@ -48,6 +51,10 @@ impl HeldFile {
     fn read(path: &Path) -> Option<Self> {
         const TRIES: usize = 3;
         let modified = || fs::metadata(path).and_then(|about| about.modified()).ok();
+        let about = fs::metadata(path).ok()?;
+        if !about.is_file() || about.len() > MAX_HELD_BYTES {
+            return None;
+        }
         let once = |_| {
             let before = modified();
             let content = fs::read(path).ok()?;

@@ -189,10 +189,9 @@ impl Live<'_> {
             report.warnings.push(self.engine.guard.keep(owned.journal()));
         }
         owned.set_started(None)?;
-        if domain.state()?.is_active() {
-            return Ok(None);
-        }
-        Ok(ImageStates::of(&self.observed.disks))
+        // In this order: who waited for the VM may start it in between.
+        let images = ImageStates::of(&self.observed.disks);
+        Ok(if domain.state()?.is_active() { None } else { images })
     }
 
     /// Deletes the checkpoints that no chain needs any more, and bitmaps that no checkpoint accounts for, so that their

@@ -180,7 +180,7 @@ impl Engine {
         let mut report = Report::new(plan.clone());
         report.recovered = recovered;
         if plan.start {
-            self.back_up_started(vm, observed, watch, cancel, &mut report)?;
+            self.back_up_started(vm, watch, cancel, &mut report)?;
         } else {
             self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, &mut report)?;
         }

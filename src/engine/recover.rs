@@ -131,7 +131,10 @@ pub(super) fn end_started(domain: &Domain, started: &Started) -> Result<Ended, L
         return Ok(Ended::Over { now: false });
     }
     match domain.state()? {
-        DomainState::Paused => domain.destroy().map(|()| Ended::Over { now: true }),
+        // A guest that sleeps, or that an I/O error stopped, ran before: somebody had resumed it.
+        DomainState::Paused if domain.is_paused_on_request()? => {
+            domain.destroy().map(|()| Ended::Over { now: true })
+        }
         state if state.is_active() => Ok(Ended::Resumed),
         _ => Ok(Ended::Over { now: false }),
     }

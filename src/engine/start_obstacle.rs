@@ -16,7 +16,12 @@ use super::{BackupError, VmTarget};
 use crate::identity;
 
 /// Where libvirt looks for scripts that it runs whenever a domain starts or ends.
-const HOOKS: [&str; 2] = ["/etc/libvirt/hooks/qemu", "/etc/libvirt/hooks/qemu.d"];
+const HOOKS: [&str; 4] = [
+    "/etc/libvirt/hooks/qemu",
+    "/etc/libvirt/hooks/qemu.d",
+    "/etc/libvirt/hooks/network",
+    "/etc/libvirt/hooks/network.d",
+];
 
 /// Back ends of character devices that touch nothing outside QEMU.
 const HARMLESS_ENDS: [&str; 7] = ["pty", "null", "vc", "spicevmc", "spiceport", "qemu-vdagent", "dbus"];
@@ -143,7 +148,8 @@ fn of_device(device: Node<'_, '_>) -> Option<Obstacle> {
             let whole = source.is_some_and(|source| source.attribute("mode") == Some("passthrough"));
             let outside =
                 matches!(kind, "hostdev" | "vdpa" | "vhostuser" | "server" | "client" | "mcast" | "udp");
-            (outside || whole).then(|| Obstacle::Device(format!("a network device ({kind})")))
+            let scripts = ["script", "downscript"].iter().any(|name| child(device, name).is_some());
+            (outside || whole || scripts).then(|| Obstacle::Device(format!("a network device ({kind})")))
         }
         "shmem" => taken("shared memory (shmem)".to_owned()),
         "memory" => match device.attribute("model") {
@@ -183,7 +189,8 @@ fn of_disk(disk: Node<'_, '_>, kind: &str) -> Option<Obstacle> {
         return Some(Obstacle::File(format!("the overlay of transient disk {target}")));
     }
     match kind {
-        "file" | "block" | "volume" | "dir" | "" => None,
+        "block" => is("a block device, which another host may be using"),
+        "file" | "volume" | "dir" | "" => None,
         other => is(other),
     }
 }

@@ -10,11 +10,10 @@
 use super::cancel::Cancel;
 use super::guard::StartError;
 use super::journal::{self, Journal, Started};
-use super::observe::{self, Observed};
 use super::owned::Owned;
 use super::report::Report;
 use super::watch::Watch;
-use super::{BackupError, Engine, VmTarget, contained};
+use super::{BackupError, Engine, VmTarget, contained, observe};
 use crate::policy;
 
 impl Engine {
@@ -22,7 +21,6 @@ impl Engine {
     pub(super) fn back_up_started(
         &self,
         vm: &VmTarget,
-        mut observed: Observed,
         watch: &dyn Watch,
         cancel: &Cancel,
         report: &mut Report,
@@ -35,6 +33,8 @@ impl Engine {
             Err(StartError::Guard(error)) => Err(error.into()),
             Err(StartError::Refused(reason)) => {
                 owned.finish()?;
+                // Perhaps because somebody else has just started it.
+                let mut observed = observe::observe(vm, &self.settings, None)?;
                 observed.seen.obstacle = Some(format!("it cannot be started: {reason}"));
                 let plan = policy::plan_backup(&observed.seen);
                 return self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, report);
@@ -44,6 +44,10 @@ impl Engine {
             started?;
             self.fail_points.at("started");
             let observed = observe::observe(vm, &self.settings, None)?;
+            if !observed.seen.active {
+                let what = "it was shut off right after it was started for its backup".to_owned();
+                return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
+            }
             let plan = policy::plan_backup(&observed.seen);
             self.back_up_as_it_is(vm, (observed, plan), Some(owned), watch, cancel, report)
         };

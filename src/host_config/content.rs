@@ -109,6 +109,17 @@ impl Content {
         }
     }
 
+    /// The same, and takes over from the old version what could not be read now: the version that holds it may go.
+    pub(super) fn differences_carried(&mut self, old: &BTreeMap<PathBuf, Entry>) -> Vec<PathBuf> {
+        let differences = self.differences(old);
+        let is_left_out =
+            |path: &Path| self.left_out.iter().any(|left_out| path.starts_with(&left_out.place));
+        let missing = old.iter().filter(|(path, _)| !self.entries.contains_key(*path) && is_left_out(path));
+        let carried: Vec<_> = missing.map(|(path, entry)| (path.clone(), entry.clone())).collect();
+        carried.into_iter().for_each(|(path, entry)| self.add(path, entry));
+        differences
+    }
+
     /// The paths in which two versions differ. What could not be read now counts as unchanged.
     pub(super) fn differences(&self, old: &BTreeMap<PathBuf, Entry>) -> Vec<PathBuf> {
         let is_known = |path: &Path| !self.left_out.iter().any(|left_out| path.starts_with(&left_out.place));

@@ -98,13 +98,18 @@ impl Plan {
         Self::of(content, backup_path, keep, now)
     }
 
-    fn of(content: Content, backup_path: &Path, keep: usize, now: Zoned) -> Result<Self, HostConfigError> {
+    fn of(
+        mut content: Content,
+        backup_path: &Path,
+        keep: usize,
+        now: Zoned,
+    ) -> Result<Self, HostConfigError> {
         let versions = Versions::look(backup_path)?;
         let mut all = versions.as_ref().map_or(Ok(vec![]), Versions::all)?;
         let newest = all.last().copied();
         let why = match (&versions, newest) {
             (Some(versions), Some(newest)) => match versions.read(newest).and_then(archive::read) {
-                Ok(old) => Some(content.differences(&old))
+                Ok(old) => Some(content.differences_carried(&old))
                     .filter(|paths| !paths.is_empty())
                     .map_or(Why::Unchanged, Why::Changed),
                 Err(error) => Why::Damaged(error.to_string()),

@@ -94,6 +94,18 @@ impl Domain {
 
     /// What the domain is doing now.
     pub fn state(&self) -> Result<DomainState, LibvirtError> {
+        self.raw_state().map(|(state, reason)| DomainState::from_raw(state, reason))
+    }
+
+    /// True when it is paused because a person or a program asked for it, or has not run since it was started so; false
+    /// for a guest that sleeps, or that an error stopped.
+    pub fn is_paused_on_request(&self) -> Result<bool, LibvirtError> {
+        let (state, reason) = self.raw_state()?;
+        let asked = matches!(reason, sys::VIR_DOMAIN_PAUSED_USER | sys::VIR_DOMAIN_PAUSED_STARTING_UP);
+        Ok(state == sys::VIR_DOMAIN_PAUSED && asked)
+    }
+
+    fn raw_state(&self) -> Result<(u32, u32), LibvirtError> {
         self.with("tell the state", |domain| {
             let (mut state, mut reason) = (0, 0);
             // SAFETY: `domain` holds a reference for the whole call; both out-pointers are valid ints.
@@ -103,7 +115,7 @@ impl Domain {
             }
             // Both are enums starting at 0: a negative value is one libvirt does not have.
             let known = |value: i32| u32::try_from(value).unwrap_or(u32::MAX);
-            Ok(DomainState::from_raw(known(state), known(reason)))
+            Ok((known(state), known(reason)))
         })
     }
 

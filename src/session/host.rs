@@ -17,7 +17,7 @@ impl Session {
     /// What a run would do about it. `config_dir` is kept too: the folder of this instance's settings.
     pub fn host_plan(&self, config_dir: &Path) -> HostOutcome<Plan> {
         let keep = self.host_config_keep?;
-        let config_dir = std::path::absolute(config_dir).unwrap_or_else(|_| config_dir.to_owned());
+        let config_dir = std::fs::canonicalize(config_dir).unwrap_or_else(|_| config_dir.to_owned());
         Some(Plan::make(&self.host, &self.backup_path, &[&config_dir], keep, self.clock.local()))
     }
 

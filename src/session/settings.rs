@@ -86,7 +86,10 @@ pub(super) fn engine(settings: &Settings) -> EngineSettings {
             .on
             .then(|| settings.bitlocker_exec_timeout.duration()),
         freeze_limit: settings.freeze_timeout.duration(),
-        stall_limit: settings.stall_threshold.duration(),
+        stall_limit: match settings.stall_threshold.duration() {
+            Duration::ZERO => Duration::MAX,
+            limit => limit,
+        },
         raw_disks: settings.backup_raw_disks.on,
         include_disks: settings.include_disks.as_slice().to_vec(),
         exclude_disks: settings.exclude_disks.as_slice().to_vec(),

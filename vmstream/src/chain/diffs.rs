@@ -5,6 +5,7 @@ use super::names::StreamKind;
 use super::point::{Point, PointDisk};
 use super::scan::Scan;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Streams of one run may carry different seconds when the disks were begun one after the other.
 const SAME_RUN_SECONDS: u64 = 5;
@@ -12,6 +13,21 @@ const SAME_RUN_SECONDS: u64 = 5;
 /// True for seconds that files of one run may carry.
 pub(super) fn is_same_run(seconds: u64, other: u64) -> bool {
     seconds.abs_diff(other) <= SAME_RUN_SECONDS
+}
+
+/// When the run of a difference began.
+pub(super) fn seconds(id: PointId) -> Option<u64> {
+    match id {
+        PointId::Diff(seconds) => Some(seconds),
+        _ => None,
+    }
+}
+
+/// The domain XML of a difference: it has the second in which the run ended, before the next one began.
+pub(super) fn vmconfig(scan: &Scan, begun: u64, all: &[u64]) -> Option<PathBuf> {
+    let next = all.iter().copied().filter(|other| *other > begun).min().unwrap_or(u64::MAX);
+    let mut of_runs = scan.vmconfigs.iter().filter_map(|(id, path)| Some((seconds(*id)?, path)));
+    of_runs.find(|(ended, _)| (begun..next).contains(ended)).map(|(_, path)| path.clone())
 }
 
 /// Takes the differences out of the scan and puts each behind the point it builds on.

@@ -170,6 +170,8 @@ impl Scan {
                     self.traces.insert((PointId::Copy, disk));
                 }
             },
+            // That of a difference has the second in which the run ended, its stream that in which it began: virtnbdbackup.
+            SetFile::QcowInfo { point: PointId::Diff(_), .. } => {}
             SetFile::QcowInfo { disk, point } => {
                 self.traces.insert((point, disk));
             }

@@ -125,8 +125,12 @@ impl BackupSet {
         );
         let twice = scan.second.drain(..);
         problems.extend(twice.map(|second| SetProblem::SecondStream { path: second.path().to_owned() }));
+        let later: Vec<u64> = points.iter().filter_map(|point| diffs::seconds(point.id)).collect();
         for point in &mut points {
-            point.vmconfig = scan.vmconfigs.get(&point.id).cloned();
+            point.vmconfig = match diffs::seconds(point.id) {
+                Some(begun) => diffs::vmconfig(&scan, begun, &later),
+                None => scan.vmconfigs.get(&point.id).cloned(),
+            };
         }
         let mut set = Self { dir: dir.to_owned(), domain, points, problems, missing: BTreeSet::new() };
         check::sidecars_alone(&mut set, lone);
