@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lab::{DiskSpec, Ended, Lab, Vm, VmSpec, must};
+use lab::{DiskSpec, Ended, Lab, Vm, VmSpec, must, virsh};
 
 const MIB: u64 = 1 << 20;
 
@@ -57,7 +57,7 @@ fn a_guest_whose_disks_do_not_discard_is_not_trimmed() {
     vm.guest_shutdown();
     let file = lab.path().join("no-discard.xml");
     fs::write(&file, vm.xml().replace("discard='unmap'", "discard='ignore'")).expect("the lab has room");
-    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "define"]).arg(&file));
+    virsh(&["define", file.to_str().expect("text")]);
     vm.start();
     vm.wait_for_agent();
     let ended = lab.run_well(&vm);

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use lab::{DiskSpec, Lab, Vm, VmSpec, World, extract, must, text};
+use lab::{DiskSpec, Lab, Vm, VmSpec, World, extract, must, text, virsh};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -19,10 +19,6 @@ const STORAGE: i32 = 4;
 const VM: i32 = 5;
 const TOOL: i32 = 6;
 const USAGE: i32 = 7;
-
-fn virsh(arguments: &[&str]) -> String {
-    must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).env("LC_ALL", "C"))
-}
 
 /// Runs the program; it has to refuse with this exit code, these words on the error output, and change nothing.
 #[track_caller]

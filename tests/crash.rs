@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use lab::{
     CrashBed, DiskOp, DiskSpec, FREE_LIMIT, History, Lab, SIZES, Version, Vm, VmSpec, assert_tidy,
-    sockets_of, wait_for_guard,
+    sockets_of, virsh, wait_for_guard,
 };
 use vmbackup::engine::fail_point::FAIL_POINTS;
 
@@ -351,14 +351,7 @@ fn a_journal_whose_vm_is_gone_is_cleared_away() {
     gone.wait_until_free(FREE_LIMIT);
     let chain_dir = lab.chain_dir(&gone);
     gone.destroy();
-    lab::must(std::process::Command::new("virsh").args([
-        "-q",
-        "-c",
-        "qemu:///system",
-        "undefine",
-        gone.name(),
-        "--checkpoints-metadata",
-    ]));
+    virsh(&["undefine", gone.name(), "--checkpoints-metadata"]);
     wait_for_guard(&lab, &gone);
     let ended = lab.run_well(&other);
     assert_eq!(ended.level(), "full", "{ended:#?}");

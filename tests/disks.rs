@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{DiskFormat, DiskSpec, Ended, Lab, Version, Vm, VmSpec, extract, make_ext4, must, text};
+use lab::{DiskFormat, DiskSpec, Ended, Lab, Version, Vm, VmSpec, extract, make_ext4, must, text, virsh};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -176,10 +176,6 @@ fn a_vm_without_a_disk_to_back_up_is_known_before_the_run() {
         "NAME: cannot: Domain NAME has no disk that can be backed up: vda: skipped: raw disk, not included";
     assert!(said.starts_with(begins) && said.ends_with("1 finding(s) keep backups from working."), "{said}");
     assert!(lab.run(&vm).error().contains("no disk that can be backed up: vda: skipped"));
-}
-
-fn virsh(arguments: &[&str]) -> String {
-    must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).env("LC_ALL", "C"))
 }
 
 fn qemu_img(arguments: &[&str]) -> String {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Ended, History, Lab, Vm, extract, must};
+use lab::{Ended, History, Lab, Vm, extract, must, virsh};
 use rustix::process::Signal;
 
 /// How long a guest may stand still: frozen by its agent, or paused.
@@ -84,7 +84,7 @@ fn a_guest_with_an_agent_is_frozen_for_the_snapshot_only() {
     assert_eq!(file_in(&image, "/second"), "second\n");
 
     // A guest that somebody else paused: its agent is not asked, and it stays paused.
-    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "suspend", vm.name()]));
+    virsh(&["suspend", vm.name()]);
     back_up(&lab, &vm, "incremental 3", "already_paused");
     assert_eq!(vm.state(), "paused");
     vm.resume();

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{DiskSpec, Lab, Version, Vm, VmSpec, must};
+use lab::{DiskSpec, Lab, Version, Vm, VmSpec, must, virsh};
 
 const MIB: u64 = 1 << 20;
 const STATE: &str = "tpm2/tpm2-00.permall";
@@ -21,7 +21,7 @@ fn vm_with_tpm(lab: &Lab) -> Vm {
 }
 
 fn uuid(vm: &Vm) -> String {
-    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "domuuid", vm.name()])).trim().to_owned()
+    virsh(&["domuuid", vm.name()]).trim().to_owned()
 }
 
 fn swtpm_dir(vm: &Vm) -> PathBuf {
@@ -157,7 +157,7 @@ fn the_definition_and_what_libvirt_would_lose_are_kept() {
     let lab = Lab::new("definition");
     lab.configure(&[]);
     let vm = lab.paused_vm("vm", &[DiskSpec::new("vda", MIB)]);
-    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "autostart", vm.name()]));
+    virsh(&["autostart", vm.name()]);
     lab.run_well(&vm);
     lab.run_well(&vm);
     let chain = lab.chain_dir(&vm);
@@ -173,15 +173,7 @@ fn the_definition_and_what_libvirt_would_lose_are_kept() {
         kept[1].ends_with("_FIRST.xml") && kept.iter().all(|name| name.starts_with(vm.name())),
         "{kept:?}"
     );
-    must(Command::new("virsh").args([
-        "-q",
-        "-c",
-        "qemu:///system",
-        "desc",
-        vm.name(),
-        "--config",
-        "changed",
-    ]));
+    virsh(&["desc", vm.name(), "--config", "changed"]);
     std::thread::sleep(std::time::Duration::from_millis(1100));
     lab.run_well(&vm);
     assert_eq!(names().len(), 3, "another definition is kept");
@@ -360,7 +352,7 @@ fn what_a_vm_boots_from_is_kept_under_names_that_do_not_clash() {
         table.display()
     );
     let vm = lab.define(&VmSpec::new("boot").disk(DiskSpec::new("vda", MIB)).os_xml(&os));
-    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "autostart", vm.name()]));
+    virsh(&["autostart", vm.name()]);
     assert_eq!(lab.run_well(&vm).level(), "copy");
     let chain = lab.chain_dir(&vm);
     let read = |name: &str| fs::read_to_string(chain.join(name)).unwrap_or_default();

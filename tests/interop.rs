@@ -9,7 +9,8 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use lab::{
-    Bus, DiskFormat, DiskOp, DiskSpec, Ended, Lab, Point, Version, Vm, VmSpec, extract, make_ext4, must, text,
+    Bus, DiskFormat, DiskOp, DiskSpec, Ended, Lab, Point, Version, Vm, VmSpec, extract, make_ext4, must,
+    text, virsh,
 };
 
 const MIB: u64 = 1 << 20;
@@ -289,16 +290,11 @@ fn images_in_folders_with_everything_in_their_names() {
 /// Defines the VM again from a changed copy of its XML.
 fn redefine(vm: &Vm, change: impl Fn(&str) -> String) {
     let file = vm.directory().join("redefined.xml");
-    let virsh = || {
-        let mut command = Command::new("virsh");
-        command.args(["-q", "-c", "qemu:///system"]);
-        command
-    };
-    let xml = must(virsh().args(["dumpxml", "--inactive", vm.name()]));
+    let xml = virsh(&["dumpxml", "--inactive", vm.name()]);
     let changed = change(&xml);
     assert_ne!(changed, xml, "there was something to change");
     fs::write(&file, changed).expect("the XML can be written");
-    must(virsh().arg("define").arg(file));
+    virsh(&["define", file.to_str().expect("text")]);
 }
 
 #[test]
@@ -403,9 +399,6 @@ fn a_volume_of_a_pool() {
     lab.configure(&[]);
     let vm = lab.define(&VmSpec::new("volume").disk(DiskSpec::new("vda", 3 * MIB)));
     let pool = format!("{}pool", lab.prefix());
-    let virsh = |arguments: &[&str]| {
-        must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments));
-    };
     let folder = vm.directory().to_str().expect("text").to_owned();
     virsh(&["pool-create-as", &pool, "dir", "--target", &folder]);
     redefine(&vm, |xml| {

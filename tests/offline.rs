@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use lab::{DiskOp, DiskSpec, Ended, Lab, Point, Run, Shadow, Vm, VmSpec, extract, must, text};
+use lab::{DiskOp, DiskSpec, Ended, Lab, Point, Run, Shadow, Vm, VmSpec, extract, must, text, virsh};
 use rustix::process::{Pid, Signal, kill_process};
 
 const MIB: u64 = 1 << 20;
@@ -85,15 +85,7 @@ fn a_change_of_any_file_below_a_disk_is_seen_and_the_copy_before_is_kept() {
             });
         }),
         ("the definition", &|| {
-            must(Command::new("virsh").args([
-                "-q",
-                "-c",
-                "qemu:///system",
-                "desc",
-                vm.name(),
-                "--config",
-                "x",
-            ]));
+            virsh(&["desc", vm.name(), "--config", "x"]);
         }),
     ];
     for (case, change) in cases {
@@ -148,10 +140,6 @@ const INCREMENTAL: (&str, &str) = ("OFFLINE_MODE", "incremental");
 
 /// How long a VM that was started for its backup may be there after the program died.
 const END_LIMIT: Duration = Duration::from_secs(5);
-
-fn virsh(arguments: &[&str]) -> String {
-    must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments))
-}
 
 /// A VM that is off most of the time, and what each point of its chain must hold.
 struct Bed<'a> {

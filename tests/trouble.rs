@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use lab::{DiskOp, DiskSpec, Ended, History, Lab, Random, Run, Version, Vm, VmSpec, text};
+use lab::{DiskOp, DiskSpec, Ended, History, Lab, Random, Run, Version, Vm, VmSpec, text, virsh};
 
 const MIB: u64 = 1 << 20;
 
@@ -462,7 +462,7 @@ fn a_job_that_somebody_ends_in_mid_run_costs_only_that_run() {
     back_up(&lab, &vm, &mut history);
     change(&vm, &mut random);
     let run = lab.run_held_at(&vm, "copying");
-    lab::must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "domjobabort", vm.name()]));
+    virsh(&["domjobabort", vm.name()]);
     run.release();
     assert_failed(
         &run.wait(),

@@ -109,18 +109,20 @@ impl Content {
         }
     }
 
-    /// The same, and takes over from the old version what could not be read now: the version that holds it may go.
-    pub(super) fn differences_carried(&mut self, old: &BTreeMap<PathBuf, Entry>) -> Vec<PathBuf> {
-        let differences = self.differences(old);
+    /// Takes over from the old version what could not be read now: the version that holds it may go. Nothing is taken
+    /// over to below what is a folder no more.
+    pub(super) fn carry_over(&mut self, old: &BTreeMap<PathBuf, Entry>) {
         let is_left_out =
             |path: &Path| self.left_out.iter().any(|left_out| path.starts_with(&left_out.place));
-        let missing = old.iter().filter(|(path, _)| !self.entries.contains_key(*path) && is_left_out(path));
-        let carried: Vec<_> = missing.map(|(path, entry)| (path.clone(), entry.clone())).collect();
+        let is_folder = |path: &Path| self.entries.get(path).is_none_or(|entry| entry.kind == Kind::Folder);
+        let unread = old.iter().filter(|(path, _)| {
+            !self.entries.contains_key(*path) && is_left_out(path) && path.ancestors().skip(1).all(is_folder)
+        });
+        let carried: Vec<_> = unread.map(|(path, entry)| (path.clone(), entry.clone())).collect();
         carried.into_iter().for_each(|(path, entry)| self.add(path, entry));
-        differences
     }
 
-    /// The paths in which two versions differ. What could not be read now counts as unchanged.
+    /// The paths in which two versions differ.
     pub(super) fn differences(&self, old: &BTreeMap<PathBuf, Entry>) -> Vec<PathBuf> {
         let is_known = |path: &Path| !self.left_out.iter().any(|left_out| path.starts_with(&left_out.place));
         let new_or_other = self.entries.iter().filter(|(path, entry)| old.get(*path) != Some(entry));

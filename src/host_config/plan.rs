@@ -109,9 +109,11 @@ impl Plan {
         let newest = all.last().copied();
         let why = match (&versions, newest) {
             (Some(versions), Some(newest)) => match versions.read(newest).and_then(archive::read) {
-                Ok(old) => Some(content.differences_carried(&old))
-                    .filter(|paths| !paths.is_empty())
-                    .map_or(Why::Unchanged, Why::Changed),
+                Ok(old) => {
+                    content.carry_over(&old);
+                    let differences = content.differences(&old);
+                    if differences.is_empty() { Why::Unchanged } else { Why::Changed(differences) }
+                }
                 Err(error) => Why::Damaged(error.to_string()),
             },
             _ => Why::First,
