@@ -2,11 +2,16 @@
 
 mod lab;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use lab::{
-    Bus, Difference, DiskFormat, DiskOp, DiskSpec, Lab, Random, Version, Vm, VmSpec, domains, make_ext4,
+    Bus, Difference, DiskFormat, DiskOp, DiskSpec, Lab, Op, Random, Version, Vm, VmSpec, domains, make_ext4,
 };
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 const MIB: u64 = 1 << 20;
 
@@ -275,4 +280,51 @@ fn leftovers_of_a_dead_test_process_go_and_nothing_else_does() {
     assert!(!domains.contains(&stale), "{stale} is still defined");
     assert!(kept.iter().all(|name| domains.contains(name)), "one of {kept:?} is gone: {domains:?}");
     assert_eq!(there, [false, true, true, true], "directories of {stale} and {kept:?}");
+}
+
+#[test]
+fn a_faulty_file_system_is_a_file_system_but_for_its_faults() {
+    let lab = Lab::new("faulty");
+    let faulty = lab.faulty_file_system("fuse");
+    let at = |name: &str| faulty.path().join(name);
+    fs::create_dir(at("dir")).expect("a folder");
+    fs::write(at("dir/one"), "1").expect("a file");
+    fs::hard_link(at("dir/one"), at("two")).expect("a link");
+    let number = |name: &str| fs::metadata(at(name)).expect("there").ino();
+    assert_eq!(number("dir/one"), number("two"));
+    std::os::unix::fs::symlink("dir/one", at("three")).expect("a link");
+    assert_eq!(fs::read_to_string(at("three")).expect("readable"), "1");
+    let no_replace = |to: &str| renameat_with(CWD, at("two"), CWD, at(to), RenameFlags::NOREPLACE);
+    assert_eq!(no_replace("dir/one"), Err(Errno::EXIST));
+    renameat_with(CWD, at("two"), CWD, at("three"), RenameFlags::EXCHANGE).expect("both change places");
+    assert!(fs::symlink_metadata(at("two")).expect("there").is_symlink());
+    let mut names: Vec<_> =
+        fs::read_dir(faulty.path()).expect("a list").flatten().map(|e| e.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["dir", "three", "two"]);
+    assert_eq!(fs::read_to_string(faulty.beneath().join("dir/one")).expect("passed through"), "1");
+
+    faulty.fail_once(Op::GetAttr, "dir/one", 1, Errno::IO);
+    let failed = |name: &str| fs::symlink_metadata(at(name)).err().and_then(|e| e.raw_os_error());
+    assert_eq!(failed("dir/one"), None, "the first is passed over");
+    assert_eq!(failed("dir/one"), Some(Errno::IO.raw_os_error()));
+    assert_eq!(failed("dir/one"), None, "only once");
+    faulty.forget_links();
+    faulty.forget_rename_flags();
+    assert_eq!(fs::hard_link(at("dir/one"), at("four")).expect_err("none").raw_os_error(), Some(1));
+    assert_eq!(no_replace("free"), Err(Errno::INVAL));
+    fs::rename(at("dir"), at("moved")).expect("without flags it can");
+
+    let hang = faulty.hang(Op::Lookup, "moved/one");
+    let path = at("moved/one");
+    let reader = std::thread::spawn(move || fs::read_to_string(path));
+    let began = Instant::now();
+    while faulty.hanging() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "the read does not hang");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(fs::read_dir(at("moved")).is_ok(), "others go on");
+    assert!(!reader.is_finished());
+    drop(hang);
+    assert_eq!(reader.join().expect("no panic").expect("it goes on"), "1");
 }

@@ -113,8 +113,19 @@ fn remove_stale(base: &Path) {
         fs::read_dir(base).unwrap_or_else(|error| panic!("Cannot list {}: {error}", base.display()));
     for entry in entries.flatten() {
         if entry.file_name().to_str().is_some_and(is_stale) {
+            unmount_below(&entry.path());
             // Another test process may be removing it at the same time.
             let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A file system whose test died is still mounted, and one that was served by the test answers nothing any more.
+fn unmount_below(dir: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for point in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        if Path::new(point).starts_with(dir) {
+            output_of(std::process::Command::new("umount").arg("--lazy").arg(point));
         }
     }
 }
