@@ -4,12 +4,11 @@ mod lab;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lab::{DiskSpec, Ended, Lab, Vm, VmSpec, must, virsh};
+use lab::{DiskSpec, Ended, Lab, Vm, VmSpec, virsh};
 
 const MIB: u64 = 1 << 20;
 
