@@ -5,12 +5,11 @@ mod lab;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use lab::{
-    Bus, DiskFormat, DiskOp, DiskSpec, Ended, Lab, Point, Version, Vm, VmSpec, extract, make_ext4, must,
-    text, virsh,
+    Bus, DiskFormat, DiskOp, DiskSpec, Ended, Lab, Point, Version, Vm, VmSpec, extract, make_ext4, text,
+    virsh,
 };
 
 const MIB: u64 = 1 << 20;
