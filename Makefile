@@ -29,16 +29,16 @@ build:
 
 demo:
 	scripts/install-deps.sh demo
-	cargo build --locked --release --workspace
+	scripts/keep-sudo.sh cargo build --locked --release --workspace
 	scripts/demo.sh
 
 test:
 	scripts/install-deps.sh lab
-	scripts/test.sh
+	scripts/keep-sudo.sh scripts/test.sh
 
 bench:
 	scripts/install-deps.sh lab
-	cargo build --locked --release --workspace
+	scripts/keep-sudo.sh cargo build --locked --release --workspace
 	cargo build --locked --release -p vmstream --example make_chain
 	benches/compare.sh
 
@@ -53,12 +53,12 @@ fuzz:
 
 bench-fleet:
 	scripts/install-deps.sh lab
-	cargo build --locked --release --workspace
+	scripts/keep-sudo.sh cargo build --locked --release --workspace
 	benches/fleet.sh
 
 soak:
 	scripts/install-deps.sh lab
-	MODEL_STEPS=$(MODEL_STEPS) scripts/test.sh --soak
+	MODEL_STEPS=$(MODEL_STEPS) scripts/keep-sudo.sh scripts/test.sh --soak
 
 # Compiles nothing, so that nothing is compiled as root: `make build` comes first.
 install:

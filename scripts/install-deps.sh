@@ -1,13 +1,19 @@
 #!/bin/bash
-# Installs what building or testing needs and this machine lacks, and says what that is.
+# Installs what building or testing needs and this machine lacks. Says before what that is and how large, and afterwards
+# how to remove it.
 #
 #   install-deps.sh [build|demo|lab] [--dry-run] [--assume-missing]
+#   install-deps.sh --removal
 #
 #   build             compiler and libraries (the default)
 #   demo              the same, and what the demo runs: libvirt, QEMU, virtnbdrestore, a small guest's parts
 #   lab               the same, and what else the tests and the benchmark run
 #   --dry-run         print what would be installed, touch nothing
 #   --assume-missing  treat everything as missing: shows the whole list for this release
+#   --removal         print the commands that remove what earlier runs installed
+#
+# What this host boots, serves and allows stays as it is: no kernel and no guest agent is installed (lab-parts.sh unpacks
+# them), no unit of a new package is enabled or started, no network of libvirt's starts by itself.
 #
 # Knows Debian 12 (with or without backports), Debian 13 and Ubuntu 24.04. Run as root or as a user with sudo.
 # OS_RELEASE_FILE names another file than /etc/os-release, to see the lists of another release.
@@ -16,7 +22,11 @@ set -euo pipefail
 readonly RUST_AT_LEAST=1.85
 readonly BACKPORTS_FILE=/etc/apt/sources.list.d/vmbackup-backports.sources
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-readonly here
+root=$(cd "$here/.." && pwd)
+readonly here root
+# What was installed for this, so that it can be removed: a line for each package, and for each file of our own making.
+readonly RECORD=${CARGO_TARGET_DIR:-$root/target}/lab/installed
+if [[ $EUID -eq 0 ]]; then readonly SUDO_PREFIX=''; else readonly SUDO_PREFIX='sudo '; fi
 
 mode=build dry_run='' assume_missing=''
 missing=()       # packages of the machine's own release
@@ -41,16 +51,6 @@ has_package() {
 }
 has_python() { [[ -z $assume_missing ]] && /usr/bin/python3 -c "import $1" 2>/dev/null; }
 
-# A kernel with its modules that carries the virtio drivers of a small guest.
-has_kernel() {
-	[[ -z $assume_missing ]] || return 1
-	local kernel
-	for kernel in /boot/vmlinuz-*-cloud-amd64 /boot/vmlinuz-*-generic; do
-		[[ -e $kernel && -e /lib/modules/${kernel#/boot/vmlinuz-}/modules.dep ]] && return 0
-	done
-	return 1
-}
-
 need() { missing+=("$1"); }
 need_virt() { missing_virt+=("$1"); }
 
@@ -71,8 +71,6 @@ collect_demo() {
 	has_command setpriv || need util-linux
 	has_command virtnbdrestore || need virtnbdbackup
 	has_package busybox-static || need busybox-static
-	has_kernel || need "$KERNEL_PACKAGE"
-	has_command qemu-ga || need qemu-guest-agent
 	has_command cpio || need cpio
 	has_command modinfo || need kmod
 	has_command mkfs.ext4 || need e2fsprogs
@@ -141,8 +139,7 @@ read_release() {
 	RELEASE=$id-$version
 	BACKPORT_MARK="~bpo${version%%.*}+"
 	case $RELEASE in
-	debian-12 | debian-13) KERNEL_PACKAGE=linux-image-cloud-amd64 ;;
-	ubuntu-24.04 | ubuntu-24.10 | ubuntu-25.* | ubuntu-26.*) KERNEL_PACKAGE=linux-image-virtual ;;
+	debian-12 | debian-13 | ubuntu-24.04 | ubuntu-24.10 | ubuntu-25.* | ubuntu-26.*) ;;
 	*) die "No package names for $RELEASE; this script knows Debian 12 and 13 and Ubuntu 24.04" ;;
 	esac
 }
@@ -190,6 +187,7 @@ add_backports() {
 		Components: main
 		Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 	END
+	echo "$BACKPORTS_FILE" >>"$RECORD/files"
 	updated=''
 	update_lists
 }
@@ -224,20 +222,75 @@ link_versioned_rust() {
 			if [[ -e /usr/local/bin/$tool || ! -e /usr/lib/rust-$version/bin/$tool ]]; then continue; fi
 			say "linking /usr/local/bin/$tool to Rust $version"
 			as_root ln -s "/usr/lib/rust-$version/bin/$tool" "/usr/local/bin/$tool"
+			echo "/usr/local/bin/$tool" >>"$RECORD/files"
 		done
 	done
 }
 
+# Shows what apt would do, with sizes, and notes the packages that are new to this host.
+announce() {
+	local plan
+	plan=$(LC_ALL=C as_root apt-get -q --no-install-recommends --assume-no "$@" 2>/dev/null || true)
+	say "new packages: $(new_packages "$plan" | wc -w), by name: $*"
+	sed -n 's/^\(Need to get\|After this operation\)/install-deps: &/p' <<<"$plan"
+	new_packages "$plan" | tr ' ' '\n' | sed '/^$/d' >>"$RECORD/packages"
+}
+
+# The names below "The following NEW packages will be installed:".
+new_packages() { sed -n '/^The following NEW packages/,/^[^ ]/{/^ /p}' <<<"$1" | tr -s ' \n' ' '; }
+
+# Runs apt without letting a package start anything.
+apt_quietly() {
+	local policy=/usr/sbin/policy-rc.d status=0
+	if [[ -e $policy ]]; then policy=''; else printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy"; fi
+	as_root apt-get -q -y --no-install-recommends "$@" || status=$?
+	if [[ -n $policy ]]; then as_root rm -f "$policy"; fi
+	return "$status"
+}
+
+# Units that a new package has enabled would be served from the next boot on.
+disable_units() {
+	local package path unit
+	while read -r package; do
+		[[ " $before " == *" $package "* ]] && continue
+		while read -r path; do
+			unit=$(basename "$path")
+			[[ $(systemctl is-enabled "$unit" 2>/dev/null) == enabled ]] || continue
+			as_root systemctl --quiet disable "$unit" 2>/dev/null || true
+			say "$unit of $package stays off (systemctl enable $unit)"
+		done < <(dpkg -L "$package" 2>/dev/null | grep -E '/systemd/system/[^/]+\.(service|socket|timer|path)$')
+	done <"$RECORD/packages"
+}
+
 install() {
-	local from=$1
+	local from=$1 before network=/etc/libvirt/qemu/networks/autostart/default.xml had_network=''
 	shift
 	if [[ $# -eq 0 ]]; then return; fi
 	if [[ -n $dry_run ]]; then
 		say "would install${from:+ from $from}: $*"
 		return
 	fi
-	say "installing${from:+ from $from}: $*"
-	as_root apt-get -q -y --no-install-recommends ${from:+-t "$from"} install "$@"
+	before=$(tr '\n' ' ' <"$RECORD/packages")
+	if [[ -e $network ]]; then had_network=yes; fi
+	announce ${from:+-t "$from"} install "$@"
+	apt_quietly ${from:+-t "$from"} install "$@"
+	disable_units
+	if [[ -z $had_network ]] && as_root test -e "$network"; then as_root rm -f "$network"; fi
+}
+
+# What of all this can be taken back, and how.
+removal() {
+	local packages link
+	packages=$(sort -u "$RECORD/packages" 2>/dev/null | while read -r package; do
+		if has_package "$package"; then printf '%s ' "$package"; fi
+	done)
+	if [[ -n $packages ]]; then
+		say "to remove the $(wc -w <<<"$packages") packages that were installed for this, where nothing else needs them:"
+		say "    ${SUDO_PREFIX}apt-get purge \$(cat $RECORD/packages)"
+	fi
+	while read -r link; do
+		if [[ -e $link || -L $link ]]; then say "    ${SUDO_PREFIX}rm $link"; fi
+	done < <(sort -u "$RECORD/files" 2>/dev/null)
 }
 
 install_missing() {
@@ -283,6 +336,7 @@ for argument; do
 	build | demo | lab) mode=$argument ;;
 	--dry-run) dry_run=yes ;;
 	--assume-missing) assume_missing=yes dry_run=yes ;;
+	--removal) mode=removal ;;
 	-h | --help)
 		sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
 		exit 0
@@ -291,12 +345,15 @@ for argument; do
 	esac
 done
 
+if [[ $mode == removal ]]; then
+	removal
+	exit 0
+fi
+mkdir -p "$RECORD"
+touch "$RECORD/packages" "$RECORD/files"
 read_release
 collect
 install_missing
 check_again
-if [[ $mode == lab && -n $dry_run ]]; then
-	"$here/lab-virtnbdbackup.sh" --dry-run
-elif [[ $mode == lab ]]; then
-	"$here/lab-virtnbdbackup.sh"
-fi
+if [[ $mode != build ]]; then "$here/lab-parts.sh" ${dry_run:+--dry-run}; fi
+if [[ $mode == lab ]]; then "$here/lab-virtnbdbackup.sh" ${dry_run:+--dry-run}; fi

@@ -132,7 +132,9 @@ restart() {
 	if has_systemd; then
 		for unit in virtqemud.service libvirtd.service; do
 			systemctl is-active --quiet "$unit" || continue
-			systemctl kill --signal=KILL "$unit"
+			# The daemon alone: what it started may belong to the unit too. Older versions spell the option differently.
+			systemctl kill --kill-whom=main --signal=KILL "$unit" 2>/dev/null ||
+				systemctl kill --kill-who=main --signal=KILL "$unit"
 			systemctl start "$unit"
 			break
 		done

@@ -10,20 +10,12 @@ umask 022
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
 readonly out=${CARGO_TARGET_DIR:-$root/target}/lab/guest
-readonly modules=(virtio_pci virtio_blk virtio_console virtio_scsi sd_mod ext4 crc32c_intel evdev button)
-PATH=$PATH:/usr/sbin:/sbin
+# shellcheck source=scripts/lab-kernel.sh
+. "$root/scripts/lab-kernel.sh"
 
 die() {
 	printf 'lab-guest: %s\n' "$*" >&2
 	exit 1
-}
-
-newest_kernel() {
-	local kernel version
-	for kernel in /boot/vmlinuz-*-cloud-amd64 /boot/vmlinuz-*-generic; do
-		version=${kernel#/boot/vmlinuz-}
-		if [[ -e $kernel && -e /lib/modules/$version/modules.dep ]]; then echo "$version"; fi
-	done | sort -V | tail -n1
 }
 
 # Copies one module, unpacked: the guest's insmod knows no compression.
@@ -39,10 +31,10 @@ copy_module() {
 
 # Puts each module behind the ones it needs; modprobe knows the order.
 copy_modules() {
-	local version=$1 tree=$2 module action path name
+	local tree=$1 module action path name
 	mkdir -p "$tree/modules"
 	: >"$tree/modules/order"
-	for module in "${modules[@]}"; do
+	for module in "${OPTIONAL_MODULES[@]}" "${GUEST_MODULES[@]}"; do
 		while read -r action path _; do
 			[[ $action == insmod ]] || continue
 			name=$(basename "$path")
@@ -50,16 +42,16 @@ copy_modules() {
 			if grep -qx "$name" "$tree/modules/order"; then continue; fi
 			copy_module "$path" "$tree/modules/$name"
 			echo "$name" >>"$tree/modules/order"
-		done < <(modprobe -S "$version" --show-depends "$module" || echo "missing $module")
+		done < <(modules_of "$base" "$version" "$module")
 	done
 }
 
 copy_agent() {
 	local tree=$1 library
-	install -D "$(command -v qemu-ga)" "$tree/usr/sbin/qemu-ga"
+	install -D "$agent" "$tree/usr/sbin/qemu-ga"
 	while read -r library; do
 		install -D "$library" "$tree$library"
-	done < <(ldd "$(command -v qemu-ga)" | grep -o '/[^ ]*')
+	done < <(ldd "$agent" | grep -o '/[^ ]*')
 }
 
 write_init() {
@@ -118,7 +110,7 @@ write_init() {
 }
 
 build_tree() {
-	local version=$1 tree=$2 applet
+	local tree=$1 applet
 	mkdir -p "$tree"/{bin,sbin,usr/bin,usr/sbin,proc,sys,dev,run,tmp,data,mnt,etc,var,root}
 	cp "$(command -v busybox)" "$tree/bin/busybox"
 	for applet in $(busybox --list); do
@@ -128,29 +120,30 @@ build_tree() {
 	echo 'root:x:0:0:root:/root:/bin/sh' >"$tree/etc/passwd"
 	echo 'root:x:0:' >"$tree/etc/group"
 	printf 'ID=labguest\nNAME="Lab guest"\nPRETTY_NAME="Lab guest 1"\nVERSION_ID="1"\n' >"$tree/etc/os-release"
-	copy_modules "$version" "$tree"
+	copy_modules "$tree"
 	copy_agent "$tree"
 	write_init "$tree"
 }
 
-version=$(newest_kernel)
-[[ -n $version ]] || die "no kernel with modules in /boot; scripts/install-deps.sh lab installs one"
-[[ -r /boot/vmlinuz-$version ]] || die "cannot read /boot/vmlinuz-$version: run as root"
-for tool in busybox qemu-ga cpio modprobe gzip; do
+read -r base version < <(kernel_version) || die "no kernel with a guest's modules; scripts/install-deps.sh lab unpacks one"
+readonly kernel=${base%/}/boot/vmlinuz-$version
+[[ -r $kernel ]] || die "cannot read $kernel: run as root"
+agent=$(agent_program) || die "qemu-ga is missing; scripts/install-deps.sh lab unpacks it"
+for tool in busybox cpio modprobe gzip; do
 	command -v "$tool" >/dev/null || die "$tool is missing; scripts/install-deps.sh lab installs it"
 done
 # Before the stamp: two test processes must not build at once.
 mkdir -p "$out"
 exec 9>"$out/lock"
 flock 9
-stamp=$(sha256sum "${BASH_SOURCE[0]}" "/boot/vmlinuz-$version" "$(command -v qemu-ga)" "$(command -v busybox)")
+stamp=$(sha256sum "${BASH_SOURCE[0]}" "$root/scripts/lab-kernel.sh" "$kernel" "$agent" "$(command -v busybox)")
 if [[ $(cat "$out/stamp" 2>/dev/null) == "$stamp" ]]; then exit 0; fi
 
 tree=$(mktemp -d "$out/tree.XXXXXX")
 trap 'rm -rf "$tree"' EXIT
-build_tree "$version" "$tree"
+build_tree "$tree"
 (cd "$tree" && find . -print0 | cpio --null --quiet -o -H newc -R 0:0 | gzip -1) >"$out/initramfs"
-cp "/boot/vmlinuz-$version" "$out/vmlinuz"
+cp "$kernel" "$out/vmlinuz"
 chmod 644 "$out/vmlinuz" "$out/initramfs"
 echo "$stamp" >"$out/stamp"
 printf 'lab-guest: built a guest with kernel %s\n' "$version"

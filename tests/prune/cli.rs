@@ -1,5 +1,6 @@
 //! `vmbackup --prune` as a person uses it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -83,9 +84,12 @@ impl World {
         files
     }
 
-    fn du(&self, path: &str) -> u64 {
-        let said = must(Command::new("du").arg("-sb").arg(self.at(path)));
-        said.split_whitespace().next().expect("a number").parse().expect("a number")
+    /// The bytes of all files and folders below, those with many names once.
+    fn bytes(&self, path: &str) -> u64 {
+        let found = must(Command::new("find").arg(self.at(path)).args(["-printf", "%i %s\\n"]));
+        let each = found.lines().map(|line| line.split_once(' ').expect("an inode and a size"));
+        let sizes: BTreeMap<&str, &str> = each.collect();
+        sizes.values().map(|size| size.parse::<u64>().expect("a number")).sum()
     }
 }
 
@@ -101,9 +105,9 @@ fn human(bytes: u64) -> String {
 #[test]
 fn the_list_is_laid_out_as_documented() {
     let world = World::new("prune-list");
-    let size = |path: &str| format!("{:>10}", human(world.du(path)));
+    let size = |path: &str| format!("{:>10}", human(world.bytes(path)));
     let active =
-        |path: &str| format!("{:>10}", human(world.du(path) - world.du(&format!("{path}/.archives"))));
+        |path: &str| format!("{:>10}", human(world.bytes(path) - world.bytes(&format!("{path}/.archives"))));
     let db = format!(
         "\
 db                             {}    # --prune all --vm db
@@ -128,7 +132,7 @@ db                             {}    # --prune all --vm db
         size("db/20260102/.archives/chain-2026-01-02.1"),
     );
     let own = fs::metadata(world.at("acc")).expect("a folder").len();
-    let whole = world.du("acc") - own;
+    let whole = world.bytes("acc") - own;
     let acc = format!(
         "\
 acc                            {}    # --prune all --vm acc
@@ -140,7 +144,7 @@ acc                            {}    # --prune all --vm acc
 ",
         size("acc"),
         human(whole),
-        human(whole - world.du("acc/.archives")),
+        human(whole - world.bytes("acc/.archives")),
         size("acc/.archives"),
         size("acc/.archives/chain-2025-12-01"),
     );
@@ -156,8 +160,8 @@ web                            {}    # --prune all --vm web
         size("web/202601"),
         size("web/202601"),
     );
-    let archives = world.du("acc/.archives") + world.du("db/20260102/.archives");
-    let total = world.du("acc") + world.du("db") + world.du("web");
+    let archives = world.bytes("acc/.archives") + world.bytes("db/20260102/.archives");
+    let total = world.bytes("acc") + world.bytes("db") + world.bytes("web");
     let footer = format!("Total: 3 VMs, {} (archives: {})", human(total), human(archives));
     let want = format!(
         "\nvmbackup prune — backup inventory\n\n{acc}{}{web}{footer:<40}    # --prune archives\n\n",
@@ -169,13 +173,13 @@ web                            {}    # --prune all --vm web
     let want = format!(
         "\nvmbackup prune — backup inventory\n\n{}Total: {} (archives: {})\n\n",
         db.replace("{one}", &commands("chain-2026-01-02")).replace("{two}", &commands("chain-2026-01-02.1")),
-        human(world.du("db")),
-        human(world.du("db/20260102/.archives")),
+        human(world.bytes("db")),
+        human(world.bytes("db/20260102/.archives")),
     );
     assert_eq!(world.says(&["list", "--vm", "db"], "", STORAGE_OK), want);
     let json: Value = serde_json::from_str(&world.says(&["list", "--json"], "", STORAGE_OK)).expect("JSON");
     assert_eq!(json["vms"][1]["periods"][1]["archives"][1]["name"], "chain-2026-01-02.1");
-    assert_eq!(json["vms"][1]["size_bytes"], world.du("db"));
+    assert_eq!(json["vms"][1]["size_bytes"], world.bytes("db"));
     assert_eq!(
         world.says(&["list", "--vm", "none"], "", STORAGE_OK),
         "No backup data found for VM: none\nWhat there is: vmbackup --prune list\n"
@@ -190,7 +194,7 @@ fn nothing_is_removed_without_a_yes() {
     let before = world.files();
     let preview = format!(
         "\nvmbackup prune — period 20260101 for db\n  Space to free: {}\n",
-        human(world.du("db/20260101"))
+        human(world.bytes("db/20260101"))
     );
     let target = ["period:20260101", "--vm", "db"];
     let dry = world.says(&[&target[..], &["--dry-run"]].concat(), "y\n", STORAGE_OK);
@@ -203,9 +207,9 @@ fn nothing_is_removed_without_a_yes() {
     let json: Value = serde_json::from_str(&world.says(&[&target[..], &["--json"]].concat(), "", STORAGE_OK))
         .expect("JSON");
     assert_eq!(json["items"][0]["place"]["period"], "20260101");
-    assert_eq!(json["free_bytes"], world.du("db/20260101"));
+    assert_eq!(json["free_bytes"], world.bytes("db/20260101"));
     assert_eq!(world.files(), before);
-    let freed = human(world.du("db/20260101"));
+    let freed = human(world.bytes("db/20260101"));
     let said = world.says(&target, "YES\n", STORAGE_OK);
     let complete = format!("\nvmbackup prune — complete\n  Freed: {freed}\n");
     assert_eq!(said, format!("{preview}\n  Continue? [y/N] {complete}"));
