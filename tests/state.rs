@@ -457,3 +457,125 @@ fn a_second_signal_ends_the_program_at_once_and_the_guard_frees_the_guest() {
     assert!(ended.log.contains("ended in the middle"), "{ended:#?}");
     assert!(!lab.backup_path().join("_state/vmbackup.pid").exists());
 }
+
+#[test]
+fn with_other_peoples_files_in_the_path_only_backups_get_an_owner() {
+    let lab = Lab::new("shared_path");
+    lab.configure(&[]);
+    let vm = small_vm(&lab);
+    let group = backup_group();
+    let backups = lab.backup_path();
+    let theirs = [
+        ("mail.mbox", 0o664),
+        ("photos/202611/holiday.jpg", 0o666),
+        ("photos/tpm-state/notes", 0o644),
+        (".cache/bitlocker.recovery.key.C.txt", 0o644),
+    ];
+    for (file, mode) in theirs {
+        let path = backups.join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, "theirs").expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    let old = backups.join("old-vm/202601");
+    fs::create_dir_all(&old).expect("a folder");
+    fs::write(old.join("vda.full.data"), "x").expect("a file");
+    must(Command::new("chown").args(["-R", "12:12"]).arg(&backups));
+    must(Command::new("chmod").arg("-R").arg("g+w,o+rx").arg(&backups));
+    fs::set_permissions(&backups, fs::Permissions::from_mode(0o1777)).expect("ours");
+    let others: Vec<PathBuf> = [&backups]
+        .into_iter()
+        .cloned()
+        .chain(["mail.mbox", "photos", "photos/202611", "photos/202611/holiday.jpg"].map(|p| backups.join(p)))
+        .chain(["photos/tpm-state", "photos/tpm-state/notes", ".cache"].map(|p| backups.join(p)))
+        .chain([backups.join(".cache/bitlocker.recovery.key.C.txt")])
+        .collect();
+    let before: Vec<_> = others.iter().map(|path| about(path)).collect();
+    for _ in 0..2 {
+        let ended = lab.run_well(&vm);
+        assert!(ended.log.contains("keeps its owner and mode"), "{}", ended.log);
+        let after: Vec<_> = others.iter().map(|path| about(path)).collect();
+        assert_eq!(after, before, "{others:#?}");
+        let chain = lab.chain_dir(&vm);
+        for folder in [&backups.join("_state"), chain.parent().expect("the VM's"), &chain] {
+            assert_eq!(about(folder), (0, group, 0o2750), "{}", folder.display());
+        }
+        assert_eq!(about(&chain.join("vda.full.data")), (0, group, 0o640));
+        assert_eq!(about(&old).0, 0, "a backup that was there before");
+        vm.write("vda", 0, 512, 2).expect("a write");
+    }
+    let said = text(&lab.vmbackup(&["--check"]));
+    let words = ["mode 1777", "holds what is no backup: .cache, mail.mbox, photos", "a folder of their own"];
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in {said}");
+    }
+}
+
+#[test]
+fn the_group_may_not_write_to_backups() {
+    let lab = Lab::new("group_write");
+    lab.configure(&[]);
+    let vm = small_vm(&lab);
+    let group = backup_group();
+    lab.run_well(&vm);
+    let (backups, chain) = (lab.backup_path(), lab.chain_dir(&vm));
+    let full = chain.join("vda.full.data");
+    for (path, mode) in [(&backups, 0o2770), (&chain, 0o2770), (&full, 0o660)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    let said = text(&lab.vmbackup(&["--check"]));
+    assert!(said.contains("look  owner: ") && said.contains("mode 2770"), "{said}");
+    vm.write("vda", 0, 512, 2).expect("a write");
+    lab.run_well(&vm);
+    assert_eq!(about(&backups), (0, group, 0o2750));
+    assert_eq!(about(&chain), (0, group, 0o2750));
+    assert_eq!(about(&full), (0, group, 0o640));
+}
+
+#[test]
+fn nothing_is_written_through_a_link() {
+    let lab = Lab::new("links");
+    lab.configure(&[]);
+    let vm = small_vm(&lab);
+    let victim = lab.path().join("victim");
+    fs::write(&victim, "somebody's").expect("a file");
+    // Everybody may write to a scratch directory, and can guess a process number.
+    let scratch = lab.scratch_dir();
+    fs::set_permissions(&scratch, fs::Permissions::from_mode(0o1777)).expect("ours");
+    let script = r#"
+        for folder in "$2" "$3"; do ln -s "$1" "$folder/.vmbackup-test-$$"; done
+        shift 3; exec "$@"
+    "#;
+    let run = lab.run_command(&[&vm]);
+    let mut planted = Command::new("bash");
+    planted.args(["-c", script, "x"]).arg(&victim).arg(&scratch).arg(lab.backup_path());
+    planted.arg(run.get_program()).args(run.get_args());
+    planted.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ended = lab.begin_run(planted).wait();
+    assert!(ended.status.success(), "{ended:#?}");
+    assert_eq!(fs::read_to_string(&victim).expect("it is there"), "somebody's");
+
+    // Names of files on their way are known beforehand.
+    let chain = lab.chain_dir(&vm);
+    for name in
+        ["vda.inc.virtnbdbackup.1.data", "vda.inc.virtnbdbackup.1.idx", "vmconfig.virtnbdbackup.1.xml"]
+    {
+        symlink(&victim, chain.join(format!("{name}.partial"))).expect("a link");
+    }
+    symlink(&victim, chain.join(format!("{}.cpt.partial", vm.name()))).expect("a link");
+    symlink(&victim, lab.backup_path().join(format!("_state/journal/{}.new", vm.name()))).expect("a link");
+    vm.write("vda", 0, 512, 2).expect("a write");
+    assert_eq!(lab.run_well(&vm).level(), "incremental 1");
+    assert_eq!(fs::read_to_string(&victim).expect("it is there"), "somebody's");
+    let raw = lab::extract(&lab, &chain, "vda", None);
+    assert_eq!(vm.shadow("vda").equals(&raw), Ok(()));
+
+    // A database that is a link is not used, and stops no backup.
+    let database = lab.backup_path().join("_state/vmbackup.db");
+    fs::remove_file(&database).expect("ours");
+    symlink(&victim, &database).expect("a link");
+    vm.write("vda", 0, 512, 3).expect("a write");
+    let ended = lab.run_well(&vm);
+    assert!(ended.log.contains("cannot be used"), "{}", ended.log);
+    assert_eq!(fs::read_to_string(&victim).expect("it is there"), "somebody's");
+}

@@ -141,8 +141,11 @@ fn filled(
 
 fn connect(path: &Path, now: Timestamp) -> Result<Connection, OpenError> {
     make_file(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut database = Connection::open_with_flags(path, flags)?;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    // Never through a link in the place of the file. The way to it may have links: that is the administrator's choice.
+    let folder = fs::canonicalize(path.parent().unwrap_or(path))?;
+    let mut database = Connection::open_with_flags(folder.join(path.file_name().unwrap_or_default()), flags)?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "foreign_keys", true)?;
     // Not possible on some network file systems: SQLite then says which other way it keeps, and keeps it.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::opened::session_error;
+use super::opened::{few, session_error};
 use super::plan;
 use super::program::{Context, Failed, start_log, tell};
 use super::table::aligned;
@@ -20,7 +20,7 @@ use crate::engine::space::{self, human};
 use crate::engine::{DiskPlan, Preview};
 use crate::libvirt::Host;
 use crate::session::{Outlook, Session, VmPlan, check_backup_path};
-use crate::state::{Ownership, SessionLock, StateDir};
+use crate::state::{Belongings, Ownership, SessionLock, StateDir};
 
 /// Programs that a backup starts, the package that has them, and what is missing without them where a backup can do
 /// without.
@@ -253,11 +253,23 @@ fn owner(path: &Path) -> Option<Finding> {
         return Some(Finding::look(ABOUT, said, "groupadd --system --gid 34 backup".to_owned()));
     };
     let shown = path.display();
+    let others = Belongings::of(path).ok()?.others;
     Some(match ownership.fault(path).ok()? {
         None => Finding::good(
             ABOUT,
             format!("{shown} belongs to root and the group backup, and is closed to others"),
         ),
+        Some(fault) if !others.is_empty() => {
+            let said = format!(
+                "{shown} {fault} and keeps that, because it holds what is no backup: {}. The folders of VMs in it belong to \
+                 root and the group backup",
+                few(&others)
+            );
+            let fix = format!(
+                "give the backups a folder of their own, for example BACKUP_PATH=\"{shown}/vmbackup\""
+            );
+            Finding::look(ABOUT, said, fix)
+        }
         Some(fault) => {
             let fix = format!("chown root:backup '{shown}' && chmod 2750 '{shown}'");
             Finding::look(

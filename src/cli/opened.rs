@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::Unserved;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::{SessionError, check_backup_path};
-use crate::state::{LockError, Ownership, SessionLock, StateDir, close_below, snapshot};
+use crate::state::{LockError, Order, Ownership, SessionLock, StateDir, close_below, snapshot};
 
 /// The log of backups and replications.
 pub(super) const BACKUP_LOG: &str = "vmbackup.log";
@@ -203,12 +203,19 @@ fn own(state: &StateDir, backup_path: &std::path::Path) -> Option<Ownership> {
     warn_of(closed.failed);
     let ownership = Ownership::of_host().map_err(|why| tracing::warn!("{why}")).ok()?;
     match ownership.bootstrap(backup_path) {
-        Ok(None) => {}
-        Ok(Some(swept)) => {
+        Ok(Order::Ready) => {}
+        Ok(Order::Given(swept)) => {
             let path = backup_path.display();
+            tracing::info!("{path} and {} entries in it now belong to root:backup, mode 2750", swept.changed);
+            warn_of(swept.failed);
+        }
+        Ok(Order::Shared { others, swept }) => {
             tracing::info!(
-                "{path} and {} entries in it now belong to root:backup, mode 2750",
-                swept.changed - 1
+                "{} keeps its owner and mode, because it holds what is no backup: {}. {} entries of backups in it now belong \
+                 to root:backup",
+                backup_path.display(),
+                few(&others),
+                swept.changed
             );
             warn_of(swept.failed);
         }
@@ -217,6 +224,16 @@ fn own(state: &StateDir, backup_path: &std::path::Path) -> Option<Ownership> {
     }
     warn_of(ownership.sweep(state.path()).failed);
     Some(ownership)
+}
+
+/// The first names of a list that may be long.
+pub(super) fn few(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 pub(super) fn warn_of(failed: Option<(String, u64)>) {

@@ -1,8 +1,10 @@
 //! `--replicate-only` and `--cancel-replication`: the flag between them is a file that the Bash programs know too.
 
 use std::fs;
+use std::io::Write;
 
 use jiff::Zoned;
+use vmstream::fresh;
 
 use super::arguments::Scope;
 use super::exit::Exit;
@@ -30,7 +32,7 @@ pub(super) fn cancel(context: &Context) -> Result<Exit, Failed> {
     let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S");
     // Only root comes here.
     let line = format!("{now} PID={} user=root\n", std::process::id());
-    let written = state.make().and_then(|()| fs::write(&flag, line));
+    let written = state.make().and_then(|()| fresh::create(&flag, 0o640)?.write_all(line.as_bytes()));
     written
         .map_err(|error| (Exit::Storage, format!("Cannot write flag file {}: {error}", flag.display())))?;
     tell(&format!(

@@ -1,7 +1,7 @@
 //! Writes `vmbackup.toml` from the Bash files of an instance, and leaves them where they do no harm.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -116,7 +116,7 @@ fn write(path: &Path, text: &str, like: &Path) -> Result<(), MigrateError> {
     let new = path.with_extension("new");
     let written = || {
         let mode = fs::metadata(like)?.permissions();
-        let mut file = File::create(&new)?;
+        let mut file = vmstream::fresh::create(&new, 0o600)?;
         file.set_permissions(mode)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;

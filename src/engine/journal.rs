@@ -3,7 +3,7 @@
 //! Whoever finds the journal of a dead run (its guard, or the next run) undoes what the journal names, and only
 //! that. A checkpoint or a job that no journal names is somebody else's.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -207,7 +207,7 @@ impl Journal {
     pub fn write(&self, path: &Path) -> Result<(), JournalError> {
         let new = path.with_extension("new");
         let write = || {
-            let mut file = File::create(&new)?;
+            let mut file = vmstream::fresh::create(&new, 0o640)?;
             file.write_all(&serde_json::to_vec_pretty(self)?)?;
             file.sync_all()?;
             fs::rename(&new, path)?;

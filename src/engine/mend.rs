@@ -1,8 +1,10 @@
 //! Carries out the repairs of a plan that let a chain go on.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
+
+use vmstream::fresh;
 
 use super::lineage::{with_known_parent, xml_file};
 use super::{BackupError, VmTarget, archive};
@@ -45,7 +47,7 @@ fn write_xml(vm: &VmTarget, checkpoint: &CheckpointInfo) -> Result<(), BackupErr
         let Some(folder) = path.parent() else { return Ok(()) };
         fs::create_dir_all(folder)?;
         let partial = vm.chain_dir.join(format!("checkpoints.{}.xml.partial", checkpoint.name));
-        let mut file = File::create(&partial)?;
+        let mut file = fresh::create(&partial, 0o640)?;
         file.write_all(checkpoint.xml.as_bytes())?;
         file.sync_all()?;
         fs::rename(&partial, &path)?;

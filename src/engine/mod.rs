@@ -68,7 +68,7 @@ use crate::guest::{self, Guest, Trimmed};
 use crate::libvirt::{Domain, DomainState, Host};
 use crate::policy::rotation::Placement;
 use crate::policy::{self, Decision, Plan};
-use crate::state::{RemovedCheckpoints, StateDir, VmLock};
+use crate::state::{Ownership, RemovedCheckpoints, StateDir, VmLock};
 
 /// How long the guard of a run that has just died is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
@@ -274,6 +274,8 @@ impl Engine {
     fn prepare_target(&self, vm: &VmTarget, observed: &Observed, plan: &Plan) -> Result<(), BackupError> {
         let dir = &vm.chain_dir;
         let failed = |doing, source| BackupError::File { doing, path: dir.clone(), source };
+        let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
+        Ownership::make_like_state(backup_path, &vm.vm_dir).map_err(|e| failed("create", e))?;
         std::fs::create_dir_all(dir).map_err(|e| failed("create", e))?;
         let space = space::of(dir).map_err(|e| failed("look at the free space of", e))?;
         let data = self.forecast_data(vm, observed, plan)?;

@@ -8,15 +8,20 @@
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Mode, OFlags};
+use vmstream::fresh;
 use vmstream::sidecar::FileIdentity;
 
 use super::BackupError;
 use super::journal::{ArchiveMove, Stage};
+
+/// Mode of a small file, and of one for root alone.
+const MODE: u32 = 0o640;
+const SECRET_MODE: u32 = 0o600;
 
 /// The name a file of the set has until it is published. Files of a folder inside wait outside of it: the folder may
 /// belong to a chain that is archived first.
@@ -78,18 +83,15 @@ impl PointFiles {
         content: &[u8],
         time: SystemTime,
     ) -> Result<(), BackupError> {
-        self.write(name, content, time)?;
+        self.write(name, content, time, MODE)?;
         self.small.push(name.to_owned());
         Ok(())
     }
 
     /// Writes a file that only root may read, in a folder that only root may enter.
     pub(super) fn add_secret(&mut self, name: &str, content: &[u8]) -> Result<(), BackupError> {
-        // Closed before there is anything in it.
-        let path = self.partial_path(name);
-        private_file(&path).map_err(|source| self.failed("create", &path, source))?;
         // No sidecar tells its sum: whoever may not read it must be able to prove everything else.
-        self.write(name, content, self.time)?;
+        self.write(name, content, self.time, SECRET_MODE)?;
         self.small.push(name.to_owned());
         self.secret.push(name.to_owned());
         Ok(())
@@ -136,7 +138,7 @@ impl PointFiles {
 
     /// Writes the marker: the file that is published last.
     pub(super) fn set_marker(&mut self, name: &str, content: &str) -> Result<(), BackupError> {
-        self.write(name, content.as_bytes(), self.time)?;
+        self.write(name, content.as_bytes(), self.time, MODE)?;
         self.identities.push(FileIdentity::of(name, content.as_bytes()));
         self.marker = Some((name.to_owned(), content.to_owned()));
         Ok(())
@@ -193,10 +195,14 @@ impl PointFiles {
         Ok(())
     }
 
-    fn write(&self, name: &str, content: &[u8], time: SystemTime) -> Result<(), BackupError> {
+    fn write(&self, name: &str, content: &[u8], time: SystemTime, mode: u32) -> Result<(), BackupError> {
         let path = self.partial_path(name);
         let write = || {
-            let mut file = File::create(&path)?; // keeps the mode of one that is there
+            let mut file = fresh::create(&path, mode)?;
+            if mode == SECRET_MODE {
+                // Before there is anything in it.
+                own(&file)?;
+            }
             file.write_all(content)?;
             file.set_times(FileTimes::new().set_modified(time))?;
             file.sync_all()
@@ -211,13 +217,6 @@ impl PointFiles {
     fn failed(&self, doing: &'static str, path: &Path, source: io::Error) -> BackupError {
         BackupError::File { doing, path: path.to_owned(), source }
     }
-}
-
-/// Creates an empty file of root's own, mode 0600, in place of any other.
-fn private_file(path: &Path) -> io::Result<()> {
-    let _ = fs::remove_file(path);
-    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    own(&file)
 }
 
 /// Creates the folders between `base` and `folder` for root alone: mode 0700, without the group that `base` hands on.

@@ -1,10 +1,11 @@
 //! The domain's definition over time, in the folder `config` beside a chain: restore scripts fall back to it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Zoned;
+use vmstream::fresh;
 
 /// The definition could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,7 @@ fn newest(folder: &Path, prefix: &str) -> Option<String> {
 /// Whole or not at all.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("xml.partial");
-    fs::write(&new, text)?;
+    fresh::create(&new, 0o640)?.write_all(text.as_bytes())?;
     fs::rename(&new, path)
 }
 

@@ -9,12 +9,13 @@
 //! Links are relative and stay inside the chain directory, so nothing that moves or deletes a chain leaves one dangling.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use jiff::{Timestamp, Zoned};
 use serde::Serialize;
+use vmstream::fresh;
 use vmstream::sidecar::FileIdentity;
 use zeroize::Zeroizing;
 
@@ -148,7 +149,8 @@ impl TpmFolder {
             fs::rename(&newest, free_name(chain_dir, parent.unwrap_or("before")))?;
         }
         link(chain_dir, self.real())?;
-        fs::write(chain_dir.join(MARKER), now.strftime("%Y-%m-%d %H:%M:%S\n").to_string())
+        let text = now.strftime("%Y-%m-%d %H:%M:%S\n").to_string();
+        fresh::create(&chain_dir.join(MARKER), 0o640)?.write_all(text.as_bytes())
     }
 }
 

@@ -14,10 +14,11 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens a file to append to, and creates it. Never through a symbolic link: root writes to it.
+    /// Opens a file to append to, and creates it. Never through a symbolic link: root writes to it. Nor a pipe, which
+    /// would be waited for.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let no_follow = OFlags::NOFOLLOW.bits().try_into().unwrap_or_default();
-        let file = fs::OpenOptions::new().create(true).append(true).custom_flags(no_follow).open(path)?;
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let file = fs::OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)?;
         Ok(Self { path: path.to_owned(), file: Some(file) })
     }
 

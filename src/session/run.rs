@@ -431,9 +431,9 @@ pub fn check_backup_path(path: &Path) -> Result<(), SessionError> {
 }
 
 fn check_writable(what: &'static str, path: &Path) -> Result<(), SessionError> {
-    let probe = path.join(format!(".vmbackup-test-{}", std::process::id()));
-    let tried = std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe));
-    tried.map_err(|source| SessionError::NotWritable { what, path: path.to_owned(), source })
+    // Without a name, or under a random one that nobody can have taken before: everybody may write to a scratch directory.
+    let tried = tempfile::tempfile_in(path);
+    tried.map(drop).map_err(|source| SessionError::NotWritable { what, path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Must not live here: what the files say (`log`, `engine::journal`), decisions.
 
+mod belongings;
 mod dir;
 mod lock;
 mod ownership;
@@ -9,8 +10,9 @@ mod private;
 mod removed;
 pub mod snapshot;
 
+pub use belongings::Belongings;
 pub use dir::{StateDir, folder_name};
 pub use lock::{LockError, SessionLock, VmLock};
-pub use ownership::{Ownership, Swept};
+pub use ownership::{Order, Ownership, Swept};
 pub use private::close_below;
 pub use removed::{Mark, RemovedCheckpoints};

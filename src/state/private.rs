@@ -3,6 +3,7 @@
 //!
 //! No link is followed.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
+use super::belongings::Belongings;
 use super::ownership::{MAX_DEPTH, Swept, open_dir};
 
 /// Modes of what is for root alone.
@@ -26,24 +28,32 @@ pub(super) fn is_private(name: &CStr, kind: FileType) -> bool {
     name == crate::host_config::FOLDER.as_bytes() || name == b"tpm-state" || name.starts_with(b".tpm-state.")
 }
 
-/// Closes everything private in a folder and below to all but root. Counts what was open.
-pub fn close_below(folder: &Path) -> Swept {
+/// Closes everything private in the backups below a path to all but root. Counts what was open.
+pub fn close_below(backup_path: &Path) -> Swept {
     let mut swept = Swept::default();
-    let path = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-    match open_dir(rustix::fs::CWD, &path) {
-        Ok(dir) => look(&dir, 0, &mut swept),
-        Err(error) => swept.fail(&folder.to_string_lossy(), error),
+    let path = std::fs::canonicalize(backup_path).unwrap_or_else(|_| backup_path.to_owned());
+    let found = Belongings::of(&path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    match found.and_then(|found| Ok((found, open_dir(rustix::fs::CWD, &path)?))) {
+        Ok((found, dir)) => {
+            let names: BTreeSet<&[u8]> = found.backups.iter().map(String::as_bytes).collect();
+            look(&dir, 0, &mut swept, &|name| names.contains(name.to_bytes()));
+        }
+        Err(error) => swept.fail(&backup_path.to_string_lossy(), error),
     }
     swept
 }
 
-fn look(dir: &OwnedFd, depth: u32, swept: &mut Swept) {
+/// `takes` is asked by name for each entry.
+fn look(dir: &OwnedFd, depth: u32, swept: &mut Swept, takes: &dyn Fn(&CStr) -> bool) {
     each(dir, depth, swept, &mut |name, kind, swept| {
+        if !takes(name) {
+            return;
+        }
         if is_private(name, kind) {
             close(dir.as_fd(), name, depth, swept);
         } else if kind == FileType::Directory {
             match open_dir(dir, name) {
-                Ok(inner) => look(&inner, depth + 1, swept),
+                Ok(inner) => look(&inner, depth + 1, swept, &|_| true),
                 Err(Errno::NOENT) => {}
                 Err(error) => swept.fail(&name.to_string_lossy(), error),
             }

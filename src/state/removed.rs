@@ -7,7 +7,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+
+use rustix::fs::OFlags;
 
 use super::StateDir;
 
@@ -41,7 +44,8 @@ impl<'a> RemovedCheckpoints<'a> {
             return Ok(());
         }
         let dir = self.state.create(FOLDER)?;
-        let mut file = File::options().create(true).append(true).open(self.file())?;
+        let no_follow = OFlags::NOFOLLOW.bits() as i32;
+        let mut file = File::options().create(true).append(true).custom_flags(no_follow).open(self.file())?;
         file.write_all(new.as_bytes())?;
         file.sync_all()?;
         File::open(dir)?.sync_all()

@@ -10,6 +10,7 @@ mod causes;
 pub mod chain;
 pub mod convert;
 pub mod doctor;
+pub mod fresh;
 mod pooled;
 mod regular;
 pub mod restore;

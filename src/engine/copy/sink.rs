@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vmstream::chain::Coverage;
+use vmstream::fresh;
 use vmstream::sidecar::{Granules, PlainSums, Recorder, SidecarWriter, StoredSums};
 use vmstream::stream::Compression;
 use vmstream::stream::codec;
@@ -263,7 +264,7 @@ fn forget(image: &File) {
 }
 
 fn create_image(path: &Path, size: u64) -> io::Result<File> {
-    let file = File::options().write(true).create(true).truncate(true).mode(0o640).open(path)?;
+    let file = fresh::create(path, 0o640)?;
     file.set_len(size)?;
     Ok(file)
 }

@@ -5,6 +5,7 @@ use super::head::Head;
 use super::record::{BLOCKS, Block, CHUNK_HEAD, RUNS, Run, RunKind};
 use super::sums::{Digest, PlainSums};
 use super::{END_MAGIC, MAGIC, VERSION};
+use crate::fresh;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -42,10 +43,8 @@ pub struct FinishedSidecar {
 impl SidecarWriter {
     /// Creates the file.
     pub fn create(path: &Path, granules: Granules) -> io::Result<Self> {
-        let mut options = File::options();
-        std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create(true).truncate(true), 0o640);
         let mut writer = Self {
-            file: BufWriter::new(options.open(path)?),
+            file: BufWriter::new(fresh::create(path, 0o640)?),
             digest: blake3::Hasher::new(),
             granules,
             collector: Collector::new(granules),

@@ -8,10 +8,16 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Advice, Mode, OFlags};
+use rustix::fs::{Advice, OFlags};
+use rustix::io::Errno;
+
+use crate::fresh;
 
 /// Direct I/O wants memory, offset and length to be multiples of the device's block; 4096 serves all.
 const ALIGNMENT: usize = 4096;
+
+/// Mode of a stream.
+const MODE: u32 = 0o640;
 
 /// Bytes per write.
 const BLOCK: usize = 4 << 20;
@@ -28,19 +34,17 @@ pub struct Output {
 }
 
 impl Output {
-    /// Creates `path`, replacing what is there.
+    /// Creates `path` in the place of what is there.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o640);
-        let (fd, direct) = match rustix::fs::open(path, flags | OFlags::DIRECT, mode) {
-            Ok(fd) => (fd, true),
-            // tmpfs before Linux 6.6 and some network file systems have no direct I/O.
-            Err(rustix::io::Errno::INVAL) => (rustix::fs::open(path, flags, mode)?, false),
-            Err(e) => return Err(e.into()),
+        let (file, direct) = match fresh::create_with(path, MODE, OFlags::DIRECT) {
+            Ok(file) => (file, true),
+            // tmpfs before Linux 6.6 and some network file systems have no direct I/O. The file may be there all the same.
+            Err(e) if is_invalid(&e) => (fresh::create(path, MODE)?, false),
+            Err(e) => return Err(e),
         };
         let buffer = vec![0; BLOCK + ALIGNMENT];
         let base = buffer.as_ptr().align_offset(ALIGNMENT);
-        Ok(Self { file: fd.into(), direct, buffer, base, filled: 0, written: 0 })
+        Ok(Self { file, direct, buffer, base, filled: 0, written: 0 })
     }
 
     /// Bytes taken so far.
@@ -87,7 +91,7 @@ impl Output {
         let block = &self.buffer[self.base..self.base + self.filled];
         match self.file.write_all_at(block, self.written) {
             // Some file systems accept the flag at open and refuse the write.
-            Err(e) if self.direct && e.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+            Err(e) if self.direct && is_invalid(&e) => {
                 self.stop_direct()?;
                 self.file.write_all_at(&self.buffer[self.base..self.base + self.filled], self.written)?;
             }
@@ -104,6 +108,10 @@ impl Output {
         self.direct = false;
         Ok(())
     }
+}
+
+fn is_invalid(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
 }
 
 #[cfg(test)]
