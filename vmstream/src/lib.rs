@@ -1,8 +1,8 @@
 //! The virtnbdbackup-compatible backup set: its streams, its folder, and how to get disks back from it.
 //!
 //! Lives here: `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
-//! `restore` (from streams to a disk), `verify` (what a folder is worth), `doctor` (what its writer may have left out),
-//! `convert` (a folder written again in another form).
+//! `restore` (from streams to a disk), `in_use` (who has an image open), `verify` (what a folder is worth), `doctor` (what
+//! its writer may have left out), `convert` (a folder written again in another form).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ pub mod chain;
 pub mod convert;
 pub mod doctor;
 pub mod fresh;
+pub mod in_use;
 mod pooled;
 mod regular;
 pub mod restore;

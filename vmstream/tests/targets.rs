@@ -273,3 +273,72 @@ fn no_claim_of_a_size_keeps_anybody_busy() {
     let raw = std::fs::metadata(dir.path().join("raw")).unwrap();
     assert_eq!((raw.len(), raw.blocks() < 100), (size, true));
 }
+
+/// A program that is ended when dropped.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// qemu-nbd with an image open, as a running VM has it.
+fn qemu_nbd(image: &Path, more: &[&str]) -> Running {
+    let socket = image.with_extension("socket");
+    let mut command = Command::new("qemu-nbd");
+    command.args(["--persistent", "--format=raw", "--socket"]).arg(&socket).args(more).arg(image);
+    let running = Running(command.spawn().unwrap());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !socket.exists() {
+        assert!(std::time::Instant::now() < end, "qemu-nbd does not serve");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    running
+}
+
+#[test]
+fn force_takes_no_image_away_from_who_uses_it() {
+    let golden = Golden::extract();
+    let image = golden.root().join("image");
+    let extract = |target: &Path| {
+        let args = ["extract", ".", "--disk", "vda", "--force", "-o", target.to_str().unwrap()];
+        vmstream(&golden.lz4(), &args)
+    };
+    let refused = |target: &Path, by: &str| {
+        let done = extract(target);
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(said.contains("is in use by") && said.contains(by), "{by}: {said}");
+        assert!(std::fs::read(&image).unwrap().iter().all(|byte| *byte == 0xa5), "{by}: it was replaced");
+        assert!(!golden.root().join("image.partial").exists(), "{by}");
+    };
+    std::fs::write(&image, vec![0xa5; 100_663_296]).unwrap();
+
+    // A VM writes to it.
+    let writer = qemu_nbd(&image, &[]);
+    refused(&image, "(qemu-nbd)");
+    drop(writer);
+    // A VM has it beneath its own image.
+    let reader = qemu_nbd(&image, &["--read-only"]);
+    refused(&image, "a QEMU that holds its lock");
+    drop(reader);
+    // The host has it as a device: by its file, by that device, and by another node of the same number.
+    let device = Loop::over(&image);
+    refused(&image, device.0.to_str().unwrap());
+    let own_dev = tempfile::tempdir_in("/dev/shm").unwrap();
+    let node = own_dev.path().join("node");
+    let rdev = std::fs::metadata(&device.0).unwrap().rdev();
+    run(Command::new("mknod")
+        .arg(&node)
+        .arg("b")
+        .args([rustix::fs::major(rdev).to_string(), rustix::fs::minor(rdev).to_string()]));
+    let writer = qemu_nbd(&device.0, &[]);
+    refused(&device.0, "(qemu-nbd)");
+    refused(&node, "(qemu-nbd)");
+    drop(writer);
+    drop(device);
+
+    assert_eq!(extract(&image).status.code(), Some(0), "nobody has it now");
+}

@@ -43,4 +43,8 @@ impl vmstream::restore::Watch for Bar {
         self.0.set_length(size);
         self.0.set_position(at);
     }
+
+    fn warning(&self, text: &str) {
+        self.0.suspend(|| eprintln!("warning: {text}"));
+    }
 }

@@ -51,6 +51,9 @@ pub struct ExtractOptions {
 pub trait Watch: Sync {
     /// `at` bytes of a disk of `size` bytes are done or being done.
     fn progress(&self, at: u64, size: u64);
+
+    /// Something that does not stop it, and that a person should know.
+    fn warning(&self, _text: &str) {}
 }
 
 /// Nobody listens.
@@ -119,6 +122,14 @@ pub enum ExtractError {
     DeviceInTheWay {
         /// The device.
         path: PathBuf,
+    },
+    /// It would take an image away from somebody.
+    #[error("{} is in use by {by}: stop that first, or choose another name. Nothing was replaced", path.display())]
+    InUse {
+        /// The target.
+        path: PathBuf,
+        /// Who has it.
+        by: String,
     },
     /// A qcow2 image on a block device is not what anybody means.
     #[error("{} is a block device: it takes the raw format only", path.display())]
@@ -293,7 +304,7 @@ fn extract_checked(
 ) -> Result<((u64, u64), Option<Checked>), ExtractError> {
     let units = Units::new(layers);
     let size = units.size();
-    let image = target::open(target, size, options)?;
+    let image = target::open(target, size, options, watch)?;
     let (units, proof) = (Mutex::new(Some(units)), ledger.as_ref());
     let job = Job { layers, units, ledger: proof, image: image.as_ref(), target, size, watch };
     let written = std::thread::scope(|scope| {
@@ -305,20 +316,25 @@ fn extract_checked(
         results.into_iter().sum::<Result<u64, ExtractError>>()
     })?;
     watch.progress(size, size);
-    let checked = finish(image, ledger, target, options)?;
+    let checked = finish(image, ledger, target, options, watch)?;
     Ok(((size, written), checked))
 }
 
-/// Gives the image its name, unless it is wrong.
+/// Gives the image its name, unless it is wrong or somebody has begun to use what has that name.
 fn finish(
     image: Box<dyn Target>,
     ledger: Option<Ledger>,
     target: &Path,
     options: ExtractOptions,
+    watch: &dyn Watch,
 ) -> Result<Option<Checked>, ExtractError> {
     let checked = ledger.map(Ledger::finish);
     if let Some(checked) = checked.as_ref().filter(|_| options.check) {
         ExtractError::check(checked)?;
+    }
+    // Somebody may have opened it meanwhile. A device has the new content already.
+    if options.replace && !image.has_old_content() {
+        target::ask_free(target, watch)?;
     }
     image.finish().map_err(|source| target::failure(target, source))?;
     Ok(checked)
@@ -406,7 +422,7 @@ fn copy_raw(
 ) -> Result<(u64, Option<Checked>), ExtractError> {
     let failed = |error| ExtractError::ReadRaw { path: source.path.clone(), source: error };
     let input = regular::open(&source.path).map_err(failed)?;
-    let image = target::open(target, source.len, options)?;
+    let image = target::open(target, source.len, options, watch)?;
     let mut buffer = vec![0; COPY_LEN];
     let (mut at, mut written) = (0, 0);
     while at < source.len {
@@ -427,5 +443,5 @@ fn copy_raw(
         at += len as u64;
         watch.progress(at, source.len);
     }
-    Ok((written, finish(image, ledger, target, options)?))
+    Ok((written, finish(image, ledger, target, options, watch)?))
 }

@@ -14,6 +14,13 @@ const HOLE_BLOCK: usize = 4096;
 /// After so many bytes the kernel is told to write them out and keep none of them in memory.
 const FLUSH_LEN: u64 = 64 << 20;
 
+/// What an image is called until it is finished.
+pub(super) fn partial_name(target: &Path) -> Option<PathBuf> {
+    let mut name = target.file_name()?.to_owned();
+    name.push(".partial");
+    Some(target.with_file_name(name))
+}
+
 /// A file beside its final name. Dropped before [`Partial::publish`], it is removed.
 #[derive(Debug)]
 pub(super) struct Partial {
@@ -29,9 +36,7 @@ impl Partial {
     /// # Errors
     /// `AlreadyExists` when the target or the partial file is there and `replace` is false; others as the system says.
     pub(super) fn create(target: &Path, replace: bool) -> io::Result<(Self, File)> {
-        let mut name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        name.push(".partial");
-        let path = target.with_file_name(name);
+        let path = partial_name(target).ok_or(io::ErrorKind::InvalidInput)?;
         match std::fs::symlink_metadata(target) {
             Ok(about) if !replace || !about.is_file() => return Err(io::ErrorKind::AlreadyExists.into()),
             _ => {}

@@ -1,9 +1,10 @@
 //! Where an image goes: a new raw file, a new qcow2 file, or a block device.
 
 use super::device::Device;
-use super::extract::{ExtractError, ExtractOptions, Format};
+use super::extract::{ExtractError, ExtractOptions, Format, Watch};
 use super::qcow2::Qcow2Image;
-use super::sparse::SparseImage;
+use super::sparse::{self, SparseImage};
+use crate::in_use::{self, InUse};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileTypeExt;
@@ -29,7 +30,12 @@ pub(super) trait Target: Sync {
 }
 
 /// Opens or creates what `path` and the options ask for.
-pub(super) fn open(path: &Path, size: u64, options: ExtractOptions) -> Result<Box<dyn Target>, ExtractError> {
+pub(super) fn open(
+    path: &Path,
+    size: u64,
+    options: ExtractOptions,
+    watch: &dyn Watch,
+) -> Result<Box<dyn Target>, ExtractError> {
     if std::fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device()) {
         if options.format != Format::Raw {
             return Err(ExtractError::DeviceFormat { path: path.to_owned() });
@@ -37,12 +43,31 @@ pub(super) fn open(path: &Path, size: u64, options: ExtractOptions) -> Result<Bo
         if !options.replace {
             return Err(ExtractError::DeviceInTheWay { path: path.to_owned() });
         }
+        ask_free(path, watch)?;
         return Ok(Box::new(Device::open(path, size)?));
+    }
+    if options.replace {
+        ask_free(path, watch)?;
+        // That of somebody who is at it too.
+        sparse::partial_name(path).map_or(Ok(()), |partial| ask_free(&partial, watch))?;
     }
     let failed = |source| failure(path, source);
     match options.format {
         Format::Raw => Ok(Box::new(SparseImage::create(path, size, options.replace).map_err(failed)?)),
         Format::Qcow2 => Ok(Box::new(Qcow2Image::create(path, size, options)?)),
+    }
+}
+
+/// The error about a target that somebody has open. Where nobody can tell, that is said.
+pub(super) fn ask_free(path: &Path, watch: &dyn Watch) -> Result<(), ExtractError> {
+    match in_use::user_of(path) {
+        InUse::Free => Ok(()),
+        InUse::By(by) => Err(ExtractError::InUse { path: path.to_owned(), by }),
+        InUse::Unknown(why) => {
+            let path = path.display();
+            watch.warning(&format!("Nobody can tell whether {path} is in use: {why}"));
+            Ok(())
+        }
     }
 }
 

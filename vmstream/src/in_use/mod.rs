@@ -1,0 +1,119 @@
+//! Who else has an image open: asked before a copy of it is believed, and before anything replaces or overwrites it.
+//!
+//! Lives here: QEMU's locks on files (`locks`), open descriptors of this host's processes (`opened`), what the kernel
+//! itself has a hold on (`device`). Only looks, and takes no lock of its own.
+//! Must not live here: libvirt, and what follows from an answer.
+
+mod device;
+mod locks;
+mod opened;
+
+use std::fmt;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+/// A program that looks at a device when it appears or changes is done with it after this.
+const GLANCE: Duration = Duration::from_millis(300);
+
+/// Whether somebody other than this process has an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InUse {
+    /// Nobody has.
+    Free,
+    /// Somebody has: who, as it stands in a sentence.
+    By(String),
+    /// Nobody who could be seen has, and there may be others: why they cannot be seen.
+    Unknown(String),
+}
+
+/// What makes somebody count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counts {
+    /// May write.
+    Writers,
+    /// Has it open, and relies on what it holds.
+    Everybody,
+}
+
+/// Who may write to an image: its bytes may change while it is read.
+///
+/// Whoever only reads does not count, nor does this process. Looks at the descriptors of all processes: milliseconds.
+pub fn writer_of(image: &Path) -> InUse {
+    ask(image, Counts::Writers)
+}
+
+/// Who would be harmed if the image were replaced or overwritten: those who write, QEMUs that read it, and of a block
+/// device all who have it open.
+///
+/// A plain reader of a file keeps the file that it has open, and does not count. What is not there is free.
+pub fn user_of(image: &Path) -> InUse {
+    match ask(image, Counts::Everybody) {
+        // udev and others look at a device whenever it was written to.
+        InUse::By(_) if is_device(image) => {
+            std::thread::sleep(GLANCE);
+            ask(image, Counts::Everybody)
+        }
+        answer => answer,
+    }
+}
+
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device())
+}
+
+fn ask(image: &Path, counts: Counts) -> InUse {
+    let about = match fs::metadata(image) {
+        Ok(about) => about,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return InUse::Free,
+        Err(error) => return InUse::Unknown(format!("it cannot be looked at: {error}")),
+    };
+    if about.file_type().is_block_device() {
+        return of_device(&about, counts);
+    }
+    of_file(image, &about, counts)
+}
+
+fn of_file(image: &Path, about: &Metadata, counts: Counts) -> InUse {
+    let locked = locks::held(image, counts);
+    // Programs other than QEMU take no locks, and of QEMU's nobody learns whose they are.
+    let seen = opened::by_others(&[opened::Wanted::file(about)], Counts::Writers);
+    let unseen = match (locked, seen) {
+        (_, Ok(Some(process))) => return InUse::By(process),
+        (Ok(true), _) => return InUse::By("a QEMU that holds its lock".to_owned()),
+        (Ok(false), _) => locks::unseen(about),
+        (Err(error), _) => Some(format!("its locks cannot be read: {error}")),
+    };
+    match device::loop_over(image, counts) {
+        Some(by) => InUse::By(by),
+        None => unseen.map_or(InUse::Free, InUse::Unknown),
+    }
+}
+
+/// QEMU's locks on a device's node do not help: under libvirt each has a `/dev` of its own.
+fn of_device(about: &Metadata, counts: Counts) -> InUse {
+    let devices = device::related(about.rdev());
+    if let Some(by) = device::mounted(&devices, counts) {
+        return InUse::By(by);
+    }
+    let wanted: Vec<_> = devices.iter().map(|device| opened::Wanted::Device(*device)).collect();
+    match opened::by_others(&wanted, counts) {
+        Ok(Some(process)) => InUse::By(process),
+        Ok(None) => device::unseen(about.rdev()).map_or(InUse::Free, InUse::Unknown),
+        Err(opened::Hidden) => {
+            InUse::Unknown("the open files of other users' processes cannot be seen: run as root".to_owned())
+        }
+    }
+}
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => write!(f, "not in use"),
+            Self::By(who) => write!(f, "in use by {who}"),
+            Self::Unknown(why) => write!(f, "perhaps in use: {why}"),
+        }
+    }
+}
