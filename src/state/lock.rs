@@ -3,17 +3,21 @@
 //! The Bash programs look whether the file names a live process of a fitting name, and write their own number if not.
 //! Between the two anything may happen, so ours take a `flock` on the file first: among ours the kernel decides, it
 //! gives the lock back however a process ends, and a number left by a dead process is worth nothing. A Bash
-//! program that has its number in the file holds no `flock`, and is honoured for as long as it lives.
+//! program that has its number in the file holds no `flock`, and is honoured for as long as it lives. A process that began
+//! after the file was written has only got the number of a dead one.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::StateDir;
+
+/// A process that has written a file began before that. Clocks are set meanwhile, and that of a file server differs.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
@@ -202,7 +206,13 @@ fn write_own_pid(file: &File) -> io::Result<()> {
 
 /// The live process of one of these programs that the file names, if it is not this one.
 fn holder(file: &File, programs: &[&str]) -> Option<u32> {
-    pid_in(file).filter(|pid| *pid != std::process::id() && is_alive(*pid, programs))
+    let written = file.metadata().and_then(|about| about.modified()).ok();
+    let is_holder = |pid: &u32| {
+        *pid != std::process::id()
+            && is_alive(*pid, programs)
+            && !written.zip(began(*pid)).is_some_and(|(written, began)| began > written + CLOCK_SLACK)
+    };
+    pid_in(file).filter(is_holder)
 }
 
 fn pid_in(file: &File) -> Option<u32> {
@@ -217,6 +227,18 @@ fn is_alive(pid: u32, programs: &[&str]) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&line).replace('\0', " ");
     programs.iter().any(|program| line.contains(program))
+}
+
+/// When a process began. `None` where that cannot be told.
+fn began(pid: u32) -> Option<SystemTime> {
+    /// `USER_HZ`, 100 on every Linux that this runs on (proc(5)).
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may hold anything. The 22nd field, of which two stand before the name's end.
+    let ticks: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let booted = text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(UNIX_EPOCH + Duration::from_secs(booted) + TICK * ticks)
 }
 
 #[cfg(test)]
@@ -329,6 +351,26 @@ mod tests {
             assert_eq!(SessionLock::take(&state).is_err(), holds_session, "{name}");
             assert_eq!(take(&state).is_err(), holds_vm, "{name}");
         }
+    }
+
+    #[test]
+    fn a_process_that_began_after_the_file_was_written_has_only_its_number() {
+        let (_dir, state) = state();
+        let process = Named::new("vmbackup.log");
+        for path in [state.session_lock(), state.vm_lock("web 1")] {
+            process.write_to(&path);
+            let written = |ago: u64| {
+                let file = File::options().write(true).open(&path).unwrap();
+                file.set_modified(SystemTime::now() - Duration::from_secs(ago)).unwrap();
+            };
+            written(30);
+            assert!(holder(&File::open(&path).unwrap(), VM_PROGRAMS).is_some(), "clocks differ a little");
+            written(600);
+            assert_eq!(holder(&File::open(&path).unwrap(), VM_PROGRAMS), None);
+        }
+        SessionLock::look(&state).unwrap();
+        SessionLock::take(&state).unwrap();
+        take(&state).unwrap();
     }
 
     #[test]
