@@ -40,7 +40,8 @@ fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
     now.free_bytes < keep || soon < keep / 2
 }
 
-/// Watches the space until `done` says so, and stops the backup when it runs low. The caller then ends the job at once.
+/// Watches the space until `done` says so or the backup is stopped, and stops it when the space runs low. The caller then
+/// ends the job of a stopped backup at once.
 pub(super) fn watch(
     dir: &Path,
     reserve: Reserve,
@@ -48,12 +49,13 @@ pub(super) fn watch(
     cancel: &Cancel,
     done: &dyn Fn(Duration) -> bool,
 ) {
-    let Ok(mut before) = space::of(dir) else { return };
+    let mut before = None;
     let mut last = Instant::now();
-    while !done(LOOK_EVERY.saturating_sub(last.elapsed())) {
+    // Stopped for another reason: the job is of no use to anybody any more.
+    while !done(LOOK_EVERY.saturating_sub(last.elapsed())) && cancel.stopped().is_none() {
         last = Instant::now();
         let Ok(now) = space::of(dir) else { continue };
-        if too_low(now, before, reserve) {
+        if too_low(now, before.unwrap_or(now), reserve) {
             cancel.stop(StopReason::ScratchFull {
                 free: space::human(now.free_bytes),
                 used: space::human(peak_bytes.load(Ordering::Relaxed)),
@@ -62,7 +64,7 @@ pub(super) fn watch(
             });
             break;
         }
-        before = now;
+        before = Some(now);
     }
 }
 
