@@ -39,7 +39,7 @@ pub(super) fn still_during<T>(
     warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, BackupError>,
 ) -> Result<(T, Held), BackupError> {
-    if domain.state()? == DomainState::Paused {
+    if matches!(domain.state()?, DomainState::Paused | DomainState::Preserved) {
         let held = Held { method: Method::AlreadyPaused, stopped: Duration::ZERO, thaw_again: false };
         return Ok((snapshot()?, held));
     }

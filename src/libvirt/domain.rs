@@ -16,6 +16,8 @@ pub enum DomainState {
     ShutOff,
     /// No process: it ended by a crash, a kill or a failed start, not by a shutdown.
     Crashed,
+    /// The guest crashed, and its process is kept with the disks open (`on_crash=preserve`). It runs no more.
+    Preserved,
     /// On its way to `ShutOff`.
     ShuttingDown,
     /// A state libvirt added later.
@@ -29,11 +31,14 @@ impl DomainState {
     }
 
     /// Source: virDomainState and virDomainShutoffReason in `libvirt-domain.h`.
-    fn from_raw(state: u32, reason: u32) -> Self {
+    ///
+    /// libvirt says "crashed" with a process and without: `active` tells.
+    fn from_raw(state: u32, reason: u32, active: bool) -> Self {
         match state {
             sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED | sys::VIR_DOMAIN_NOSTATE => Self::Running,
             sys::VIR_DOMAIN_PAUSED | sys::VIR_DOMAIN_PMSUSPENDED => Self::Paused,
             sys::VIR_DOMAIN_SHUTDOWN => Self::ShuttingDown,
+            sys::VIR_DOMAIN_CRASHED if active => Self::Preserved,
             sys::VIR_DOMAIN_CRASHED => Self::Crashed,
             sys::VIR_DOMAIN_SHUTOFF => match reason {
                 sys::VIR_DOMAIN_SHUTOFF_CRASHED | sys::VIR_DOMAIN_SHUTOFF_FAILED => Self::Crashed,
@@ -94,7 +99,10 @@ impl Domain {
 
     /// What the domain is doing now.
     pub fn state(&self) -> Result<DomainState, LibvirtError> {
-        self.raw_state().map(|(state, reason)| DomainState::from_raw(state, reason))
+        let (state, reason) = self.raw_state()?;
+        let active =
+            state == sys::VIR_DOMAIN_CRASHED && self.with("tell the state", VirtDomain::is_active)?;
+        Ok(DomainState::from_raw(state, reason, active))
     }
 
     /// True when it is paused because a person or a program asked for it, or has not run since it was started so; false

@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::config::value::RotationPolicy;
 use crate::engine::budget::Budget;
 use crate::engine::cancel::Cancel;
-use crate::engine::copy::{Compressors, Shared};
+use crate::engine::copy::{Compressors, DISKS_OF_RUN, Shared};
 use crate::engine::fail_point::FailPoints;
 use crate::engine::guard::Guard;
 use crate::engine::journal::JournalDir;
