@@ -1,6 +1,6 @@
 //! Native backup engine for KVM/libvirt.
 //!
-//! Layers, arrows point down: `cli` → `session` → `policy`, `engine` → `config`, `state`, `nbd`, `libvirt`, and the
+//! Layers, arrows point down: `cli` → `session` → `policy`, `engine` → `config`, `state`, `nbd`, `libvirt`, `program`, and the
 //! crate `vmstream` with `stream`, `chain` and `restore`.
 #![deny(unsafe_code)]
 
@@ -16,6 +16,7 @@ pub mod libvirt;
 pub mod log;
 pub mod nbd;
 pub mod policy;
+pub mod program;
 pub mod retention;
 pub mod session;
 pub mod state;

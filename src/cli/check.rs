@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::fs::Access;
 use serde::Serialize;
@@ -19,6 +19,7 @@ use crate::engine::settings::Reserve;
 use crate::engine::space::{self, human};
 use crate::engine::{DiskPlan, Preview};
 use crate::libvirt::Host;
+use crate::program::{NEVER, Program};
 use crate::session::{Outlook, Session, VmPlan, check_backup_path};
 use crate::state::{Belongings, Ownership, SessionLock, StateDir};
 
@@ -31,6 +32,9 @@ const PROGRAMS: [(&str, &str, Option<&str>); 5] = [
     ("ionice", "util-linux", Some("IO_PRIORITY_CLASS cannot be had")),
     ("tar", "tar gzip", Some("the state folder is not copied (STATE_BACKUP_KEEP_DAYS)")),
 ];
+
+/// How long a program may take to tell its version.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(10);
 
 /// The oldest libvirt whose incremental backups can be relied on, as `major * 1_000_000 + minor * 1000`.
 const OLDEST_LIBVIRT: u32 = 7_002_000;
@@ -180,7 +184,7 @@ fn settings_rows(context: &Context) -> Vec<[String; 3]> {
 }
 
 fn program(name: &'static str, package: &str, without: Option<&str>) -> Finding {
-    match Command::new(name).arg("--version").stdin(Stdio::null()).output() {
+    match Program::new(name).arg("--version").run(PROGRAM_LIMIT, NEVER) {
         Ok(output) => {
             let version =
                 String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
@@ -189,10 +193,8 @@ fn program(name: &'static str, package: &str, without: Option<&str>) -> Finding 
         Err(error) => {
             let fix = format!("apt install {package}");
             match without {
-                Some(without) => Finding::look(name, format!("cannot be started: {error}; {without}"), fix),
-                None => {
-                    Finding::bad(name, Exit::Dependency, format!("cannot be started: {error}"), Some(fix))
-                }
+                Some(without) => Finding::look(name, format!("{error}; {without}"), fix),
+                None => Finding::bad(name, Exit::Dependency, error.to_string(), Some(fix)),
             }
         }
     }
@@ -406,7 +408,10 @@ mod tests {
             assert_eq!(apparmor(etc.path(), false).grade, Grade::Good);
             let Some((file, fix)) = lacks.zip(before.fix) else { continue };
             let command = fix.split(';').next().unwrap();
-            assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+            assert!(
+                std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(),
+                "{command}"
+            );
             assert_eq!(fs::read_to_string(etc.path().join(file)).unwrap().lines().last(), Some(rule));
             assert_eq!(apparmor(etc.path(), true).grade, Grade::Good, "{files:?}");
         }

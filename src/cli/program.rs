@@ -16,6 +16,7 @@ use crate::config::value::{LogFormat, LogLevel};
 use crate::config::{self, Loaded};
 use crate::engine::guard::{self, GUARD_ARGUMENT};
 use crate::log::{Log, LogSetup, Place};
+use crate::program::{self, LOOK_ARGUMENT};
 
 /// Tests say here at what time the program begins, in UTC: `2027-03-28T00:30:00Z`. What is written then has that date.
 const NOW_VARIABLE: &str = "VMBACKUP_TEST_NOW";
@@ -38,6 +39,10 @@ pub fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).peekable();
     if words.peek().is_some_and(|word| word == GUARD_ARGUMENT) {
         guard::run_guard(&words.nth(1).unwrap_or_default());
+        return ExitCode::SUCCESS;
+    }
+    if words.peek().is_some_and(|word| word == LOOK_ARGUMENT) {
+        program::answer_look(std::env::args_os().skip(2).map(Into::into));
         return ExitCode::SUCCESS;
     }
     // A variable that is not text can be no setting.

@@ -149,6 +149,17 @@ pub enum BackupError {
         /// What the system said.
         source: io::Error,
     },
+    /// The system could not read a file of the chain.
+    #[error(
+        "Cannot read {}, again and again: {message}. That says nothing about what is in it, so the chain is kept as it is and \
+         this backup is not made. Look at the storage of BACKUP_PATH", path.display()
+    )]
+    ChainUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        message: String,
+    },
     /// The domain stopped, started or lost its job meanwhile.
     #[error("Domain {domain} changed while it was being backed up: {what}")]
     Changed {
@@ -254,6 +265,10 @@ impl BackupError {
                 _ => TryAgain,
             },
             Self::Copy(CopyError::Stopped(_)) => GiveUp,
+            // A hang, and whatever was given up after a long wait: one wait is enough.
+            Self::QemuImg(QemuImgError::Hung { .. }) => GiveUp,
+            Self::Copy(CopyError::StalledWrite { .. }) => GiveUp,
+            Self::ChainUnreadable { .. } => TryAgain,
             Self::Copy(_) | Self::QemuImg(_) | Self::QemuNbd { .. } => TryAgain,
             Self::JobRunning { .. } | Self::Changed { .. } | Self::Recovery { .. } => TryAgain,
             Self::LeftBehind { error, .. } => error.next_step(),
@@ -276,7 +291,8 @@ impl BackupError {
             Self::Stopped(StopReason::Signal(n)) | Self::Copy(CopyError::Stopped(StopReason::Signal(n))) => {
                 Trouble::Signal(*n)
             }
-            Self::Copy(CopyError::Write { .. })
+            Self::Copy(CopyError::Write { .. } | CopyError::StalledWrite { .. })
+            | Self::ChainUnreadable { .. }
             | Self::Journal(_)
             | Self::TargetSpace { .. }
             | Self::ScratchSpace { .. }

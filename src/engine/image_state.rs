@@ -5,24 +5,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use vmstream::chain::{BackupSet, PointId, SetFile};
 
+use super::cancel::Cancel;
 use super::disk::ImageFormat;
 use super::observe::ReadableDisk;
 use super::qemu_img;
+use crate::program::{self, Look};
 
 /// The file beside a restore point that keeps the state of the images it was taken of.
 pub(super) const STATE_FILE: &str = ".copy-state.json";
 
-/// The fixed fields of a qcow2 header. Source: QEMU `docs/interop/qcow2.rst`.
-const HEADER_BYTES: u64 = 112;
+/// How long a look at all files of a domain may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
+
 const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
 
 /// What tells one state of an image from another without reading it.
@@ -38,25 +39,20 @@ struct ImageState {
 }
 
 impl ImageState {
-    fn of(path: &Path) -> io::Result<Self> {
-        // Opened before it is looked at: a network file system asks its server only then (nfs(5), close-to-open).
-        let mut file = File::open(path)?;
-        let mut header = Vec::new();
-        file.by_ref().take(HEADER_BYTES).read_to_end(&mut header)?;
-        let meta = file.metadata()?;
+    fn of(look: &Look) -> Self {
         let digits = |header: &[u8]| {
             header.iter().fold(String::new(), |mut digits, byte| {
                 let _ = write!(digits, "{byte:02x}");
                 digits
             })
         };
-        Ok(Self {
-            size: meta.size(),
-            inode: meta.ino(),
-            modified_seconds: meta.mtime(),
-            modified_nanos: meta.mtime_nsec(),
-            header: header.starts_with(QCOW2_MAGIC).then(|| digits(&header)),
-        })
+        Self {
+            size: look.size,
+            inode: look.inode,
+            modified_seconds: look.modified_seconds,
+            modified_nanos: look.modified_nanos,
+            header: look.head.starts_with(QCOW2_MAGIC).then(|| digits(&look.head)),
+        }
     }
 }
 
@@ -66,15 +62,14 @@ pub(super) struct ImageStates(BTreeMap<String, ImageState>);
 
 impl ImageStates {
     /// `None` when a file cannot be looked at.
-    pub(super) fn of(disks: &[ReadableDisk]) -> Option<Self> {
-        let mut images = BTreeMap::new();
-        for disk in disks {
-            for path in files_of(disk)? {
-                let state = ImageState::of(&path).ok()?;
-                images.insert(path.to_string_lossy().into_owned(), state);
-            }
-        }
-        Some(Self(images))
+    pub(super) fn of(disks: &[ReadableDisk], cancel: &Cancel) -> Option<Self> {
+        Some(Self::from_looks(&looks_at(disks, cancel)?))
+    }
+
+    fn from_looks(looks: &[(PathBuf, Look)]) -> Self {
+        let state =
+            |(path, look): &(PathBuf, Look)| (path.to_string_lossy().into_owned(), ImageState::of(look));
+        Self(looks.iter().map(state).collect())
     }
 
     /// True when a file was written less than `limit` before `now`, or is dated as much later.
@@ -85,12 +80,20 @@ impl ImageStates {
     }
 }
 
+/// What every file of these disks looks like. `None` when one cannot be looked at, or not in time.
+fn looks_at(disks: &[ReadableDisk], cancel: &Cancel) -> Option<Vec<(PathBuf, Look)>> {
+    let files: Option<Vec<_>> = disks.iter().map(|disk| files_of(disk, cancel)).collect();
+    let files: Vec<PathBuf> = files?.into_iter().flatten().collect();
+    let looks = program::look(&files, LOOK_LIMIT, &|| cancel.stopped().is_some()).ok()?;
+    files.into_iter().zip(looks).map(|(file, look)| Some((file, look.ok()?))).collect()
+}
+
 /// The image of a disk and every file below it.
-fn files_of(disk: &ReadableDisk) -> Option<Vec<PathBuf>> {
+fn files_of(disk: &ReadableDisk, cancel: &Cancel) -> Option<Vec<PathBuf>> {
     if disk.info.stands_alone {
         return Some(vec![disk.image.clone()]);
     }
-    let below = qemu_img::chain_files(&disk.image).ok()?;
+    let below = qemu_img::chain_files(&disk.image, &|| cancel.stopped().is_some()).ok()?;
     Some(std::iter::once(disk.image.clone()).chain(below).collect())
 }
 
@@ -146,12 +149,8 @@ pub(super) struct Now<'a> {
 /// True when the newest point of a folder holds exactly these images and this definition.
 ///
 /// A write to a block device leaves no trace in its node, so a domain with one always counts as changed.
-pub(super) fn unchanged(chain_dir: &Path, set: Option<&BackupSet>, now: &Now<'_>) -> bool {
+pub(super) fn unchanged(chain_dir: &Path, set: Option<&BackupSet>, now: &Now<'_>, cancel: &Cancel) -> bool {
     let Some(newest) = set.and_then(BackupSet::newest) else { return false };
-    let on_device = |disk| files_of(disk).is_none_or(|files| files.iter().any(|file| is_block_device(file)));
-    if now.disks.iter().any(on_device) {
-        return false;
-    }
     // Of a copy it is the file that is published last.
     let complete = chain_dir.join(SetFile::VmConfig(newest.id).to_string()).exists();
     let read =
@@ -160,16 +159,17 @@ pub(super) fn unchanged(chain_dir: &Path, set: Option<&BackupSet>, now: &Now<'_>
     then.point == newest.id.ident()
         && then.config_xml == now.config_xml
         && then.disks == targets(now.disks, now.raw_disks)
-        && ImageStates::of(now.disks)
-            .is_some_and(|images| images == then.images && !images.are_young(now.time, now.settle))
-}
-
-fn is_block_device(image: &Path) -> bool {
-    fs::metadata(image).is_ok_and(|meta| meta.file_type().is_block_device())
+        && looks_at(now.disks, cancel).is_some_and(|looks| {
+            let images = ImageStates::from_looks(&looks);
+            let on_device = looks.iter().any(|(_, look)| look.is_block_device);
+            !on_device && images == then.images && !images.are_young(now.time, now.settle)
+        })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]
@@ -180,12 +180,12 @@ mod tests {
             fs::write(&path, [header, &[0; 200]].concat()).unwrap();
             // What a tool does that copies times along.
             File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH).unwrap();
-            ImageState::of(&path).unwrap()
+            ImageState::of(&Look::at(&path).unwrap())
         };
         let raw = make(b"");
         assert_eq!((raw.header.as_deref(), raw.modified_seconds), (None, 0));
         let qcow2 = make(b"QFI\xfb\x00");
-        assert_eq!(qcow2.header.as_ref().map(String::len), Some(2 * HEADER_BYTES as usize));
+        assert_eq!(qcow2.header.as_ref().map(String::len), Some(2 * 112));
         assert_eq!(qcow2, make(b"QFI\xfb\x00"));
         let other_header = make(b"QFI\xfb\x01");
         assert_eq!(ImageState { header: None, ..other_header.clone() }, ImageState { header: None, ..qcow2 });
@@ -196,7 +196,7 @@ mod tests {
             .unwrap()
             .set_modified(UNIX_EPOCH + Duration::from_nanos(1))
             .unwrap();
-        assert_ne!(ImageState::of(&path).unwrap(), other_header, "a nanosecond");
+        assert_ne!(ImageState::of(&Look::at(&path).unwrap()), other_header, "a nanosecond");
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Live<'_> {
         }
         owned.set_started(None)?;
         // In this order: who waited for the VM may start it in between.
-        let images = ImageStates::of(&self.observed.disks);
+        let images = ImageStates::of(&self.observed.disks, self.cancel);
         Ok(if domain.state()?.is_active() { None } else { images })
     }
 
@@ -347,7 +347,7 @@ impl Live<'_> {
     /// domain was not shut down.
     fn was_ended(&self, error: &BackupError, owned: &Owned<'_>) -> bool {
         let has_job = || recover::has_job(&self.vm.domain, owned.journal());
-        is_broken_read(error) && self.cancel.stopped().is_none() && matches!(has_job(), Ok(false))
+        is_lost_connection(error) && self.cancel.stopped().is_none() && matches!(has_job(), Ok(false))
     }
 
     pub(super) fn changed(&self, what: &str) -> BackupError {
@@ -386,6 +386,11 @@ impl Live<'_> {
 
 fn is_broken_read(error: &BackupError) -> bool {
     matches!(error, BackupError::Copy(CopyError::Read { .. }))
+}
+
+/// Whether the job's end may have caused it: not when QEMU itself answered that a disk cannot be read.
+fn is_lost_connection(error: &BackupError) -> bool {
+    matches!(error, BackupError::Copy(CopyError::Read { source, .. }) if !source.is_answer())
 }
 
 /// Says that the copying is over, also when it panics: the watchers beside it must not be waited for for ever.

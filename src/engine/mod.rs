@@ -45,6 +45,7 @@ pub mod xml;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use disk_plan::{Caveat, DiskPlan, Treatment};
@@ -137,7 +138,8 @@ pub fn preview(
 ) -> Result<Preview, BackupError> {
     let file = backup_path.join("_state/journal").join(format!("{}.json", vm.folder));
     let journal = Journal::read(&file)?;
-    let observed = observe::observe(vm, settings, journal.as_ref().map(|j| j.id.as_str()))?;
+    let observed =
+        observe::observe(vm, settings, journal.as_ref().map(|j| j.id.as_str()), &Cancel::default())?;
     let plan = policy::plan_backup(&observed.seen);
     let disks = disk_plan::plan_disks(&observed, &plan.decision, settings.raw_disks);
     let name = vm.domain.name();
@@ -175,7 +177,7 @@ impl Engine {
         let _lock = VmLock::take(&self.state, vm.domain.name(), LOCK_PATIENCE)?;
         let recovered = self.recover_locked(&vm.folder)?;
         tracing::debug!("observing {}", vm.domain.name());
-        let observed = observe::observe(vm, &self.settings, None)?;
+        let observed = observe::observe(vm, &self.settings, None, cancel)?;
         let plan = policy::plan_backup(&observed.seen);
         let mut report = Report::new(plan.clone());
         report.recovered = recovered;
@@ -201,7 +203,7 @@ impl Engine {
         if let Err(error) = mend::mend(vm, &plan.repairs) {
             tracing::warn!(vm = vm.domain.name(), "{error}; a full is taken instead");
             let failed = Some(error.to_string());
-            observed = observe::observe(&VmTarget { failed, ..vm.clone() }, &self.settings, None)?;
+            observed = observe::observe(&VmTarget { failed, ..vm.clone() }, &self.settings, None, cancel)?;
             plan = policy::plan_backup(&observed.seen);
             mended = vec![];
         }
@@ -394,6 +396,25 @@ fn ask_guest<'a>(
 /// The result of a thread; its panic goes on in the caller.
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Does work on each item, on so many at once, in their order. What it came to has that order too.
+fn some_at_once<T: Send, R: Send>(
+    count: usize,
+    items: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let items: Vec<T> = items.into_iter().collect();
+    let workers = count.min(items.len());
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let serve = || std::iter::from_fn(|| take().map(|(place, item)| (place, work(item)))).collect();
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| -> Vec<_> { serve() })).collect();
+        workers.into_iter().flat_map(joined).collect()
+    });
+    done.sort_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, one)| one).collect()
 }
 
 /// Runs a backup so that a panic in it becomes an error, and everything is undone as after any other.

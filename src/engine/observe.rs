@@ -3,28 +3,39 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use vmstream::chain::cpt::CptError;
 use vmstream::chain::{
     BackupSet, CheckpointName, Point, PointDisk, PointId, SetError, SetProblem, Severity, StreamSuffix,
 };
+use vmstream::stream::StreamError;
 use vmstream::verify::{Depth, Level, VerifyOptions, verify_set};
 
+use super::cancel::Cancel;
 use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
 use super::disk_plan::Caveat;
 use super::image_state::{self, Now};
 use super::lineage::Lineage;
-use super::qemu_img::{self, ImageInfo};
+use super::qemu_img::{self, ImageInfo, QemuImgError};
 use super::settings::EngineSettings;
 use super::xml::Owner;
-use super::{BackupError, VmTarget, bitmap, joined, start_obstacle, xml};
+use super::{BackupError, VmTarget, bitmap, joined, some_at_once, start_obstacle, xml};
 use crate::config::value::OfflineMode;
 use crate::libvirt::{ErrorKind, LibvirtError, SecretName};
 use crate::policy::{Broken, ChainSeen, DiskSeen, OfflineSeen, Seen};
 use crate::state::{RemovedCheckpoints, StateDir};
+
+/// How often a chain is read that the system fails to read, and how long it has in between.
+const READ_TRIES: usize = 4;
+const READ_PAUSE: Duration = Duration::from_millis(500);
+
+/// How many images are asked about at once.
+const IMAGES_AT_ONCE: usize = 8;
 
 /// Threads for the quick look at a chain.
 const QUICK_WORKERS: NonZeroUsize = NonZeroUsize::MIN;
@@ -69,6 +80,7 @@ pub(super) fn observe(
     vm: &VmTarget,
     settings: &EngineSettings,
     unfinished: Option<&str>,
+    cancel: &Cancel,
 ) -> Result<Observed, BackupError> {
     let domain = &vm.domain;
     let active = domain.state()?.is_active();
@@ -79,8 +91,8 @@ pub(super) fn observe(
     let config_xml = config_xml(vm, &facts, live_xml)?;
     let readable = std::mem::take(&mut facts.disks.readable);
     // Asking qemu-img takes as long as everything else.
-    let (images, history) = std::thread::scope(|scope| {
-        let images = scope.spawn(|| read_images(vm, readable, active));
+    let (images, history) = thread::scope(|scope| {
+        let images = scope.spawn(|| read_images(vm, readable, active, cancel));
         let history = History::of(vm, active, unfinished, settings.method.suffix());
         (joined(images), history)
     });
@@ -102,7 +114,7 @@ pub(super) fn observe(
         time: SystemTime::now(),
         settle: settings.offline_settle,
     };
-    let offline = if active || !image_state::unchanged(&vm.chain_dir, history.set.as_ref(), &now) {
+    let offline = if active || !image_state::unchanged(&vm.chain_dir, history.set.as_ref(), &now, cancel) {
         OfflineSeen::Changed
     } else {
         OfflineSeen::Unchanged
@@ -201,12 +213,13 @@ fn config_xml(vm: &VmTarget, live: &DomainFacts, live_xml: String) -> Result<Str
     Ok(if wanted.is_empty() { inactive_xml } else { live_xml })
 }
 
-/// Finds the image of each disk and asks `qemu-img` about it, all at once. A volume of a pool may turn out to be on no
+/// Finds the image of each disk and asks `qemu-img` about it, some at once. A volume of a pool may turn out to be on no
 /// file or block device of this host.
 fn read_images(
     vm: &VmTarget,
     disks: Vec<Disk>,
     active: bool,
+    cancel: &Cancel,
 ) -> Result<Vec<Result<ReadableDisk, Skipped>>, BackupError> {
     let read = |disk: Disk| {
         let Disk { target, format, source, shareable, secret } = disk;
@@ -222,16 +235,18 @@ fn read_images(
             }
         };
         let driver = if format == ImageFormat::Raw && secret.is_some() { "luks" } else { format.as_str() };
-        let info = qemu_img::info(&image, driver)?;
+        let info = qemu_img::info(&image, driver, cancel).map_err(|e| stopped_or(cancel, e))?;
         if active && info.is_qcow2_v2 && format == ImageFormat::Qcow2 {
             return Err(BackupError::OldQcow2 { target, image });
         }
         Ok(Ok(ReadableDisk { target, format, image, info, shareable, secret }))
     };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = disks.into_iter().map(|disk| scope.spawn(move || read(disk))).collect();
-        threads.into_iter().map(joined).collect()
-    })
+    some_at_once(IMAGES_AT_ONCE, disks, read).into_iter().collect()
+}
+
+/// What was asked to stop has no other error.
+fn stopped_or(cancel: &Cancel, error: QemuImgError) -> BackupError {
+    cancel.stopped().map_or_else(|| error.into(), BackupError::from)
 }
 
 /// What the folder holds. One that cannot be read is an error, not an empty one: what is in it would be overwritten.
@@ -249,7 +264,7 @@ fn chain_seen(
     };
     let has_files = names.iter().any(is_backup);
     let nothing = ChainSeen { has_files, ..ChainSeen::default() };
-    let set = match BackupSet::open(dir) {
+    let set = match open_readable(dir)? {
         Ok(set) => set,
         Err(SetError::NotASet { .. }) => return Ok((None, nothing)),
         Err(SetError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -277,6 +292,41 @@ fn chain_seen(
     let lost_xml = vec![];
     let chain = ChainSeen { points, has_files, is_copy, broken, began, other_vm, has_other_suffix, lost_xml };
     Ok((Some(set), chain))
+}
+
+/// Opens a folder of which everything can be read that a chain is judged by. What the system cannot read now says nothing
+/// about the content: it is read again, and then it is the error, never a reason to give up a chain.
+fn open_readable(dir: &Path) -> Result<Result<BackupSet, SetError>, BackupError> {
+    for _ in 1..READ_TRIES {
+        let opened = BackupSet::open(dir);
+        if opened.as_ref().map_or(None, unreadable).is_none() {
+            return Ok(opened);
+        }
+        thread::sleep(READ_PAUSE);
+    }
+    let opened = BackupSet::open(dir);
+    match opened.as_ref().map_or(None, unreadable) {
+        Some((path, message)) => Err(BackupError::ChainUnreadable { path, message }),
+        None => Ok(opened),
+    }
+}
+
+/// The first file of a set that the system failed to read, and what it said.
+fn unreadable(set: &BackupSet) -> Option<(PathBuf, String)> {
+    let list = set.problems.iter().find_map(|problem| match problem {
+        SetProblem::ListDamaged { path, source: CptError::Read { source } } => {
+            source.raw_os_error().map(|_| (path.clone(), source.to_string()))
+        }
+        _ => None,
+    });
+    let stream = |disk: &PointDisk| match disk {
+        PointDisk::Stream(entry) => match &entry.meta {
+            Err(StreamError::Read { source, .. }) => Some((entry.path.clone(), source.to_string())),
+            _ => None,
+        },
+        PointDisk::Raw(_) => None,
+    };
+    list.or_else(|| set.points.iter().flat_map(|point| point.disks.values()).find_map(stream))
 }
 
 /// The local day of a point, as its streams have it. Their modification times are only the next best: copies lose them.

@@ -84,11 +84,11 @@ impl Offline<'_> {
         report: &mut Report,
     ) -> Result<(), BackupError> {
         let time = publish::point_time(self.engine.clock.file_time(), None);
-        let before = ImageStates::of(&self.observed.disks);
+        let before = ImageStates::of(&self.observed.disks, self.cancel);
         self.engine.fail_points.at("copying");
         let copied = self.copy_disks(disks, time, owned)?;
         self.engine.fail_points.at("copied");
-        let after = ImageStates::of(&self.observed.disks);
+        let after = ImageStates::of(&self.observed.disks, self.cancel);
         let Some(images) = after.filter(|after| Some(after) == before.as_ref()) else {
             return Err(self.changed("its images were written while they were copied"));
         };
@@ -123,7 +123,7 @@ impl Offline<'_> {
     ) -> Result<Vec<CopiedDisk>, BackupError> {
         let socket = |disk: &ReadableDisk| nbd_socket(&owned.journal().socket, &disk.target);
         let host = self.vm.domain.host();
-        let server = |disk: &&ReadableDisk| QemuNbd::start(host, disk, socket(disk), None);
+        let server = |disk: &&ReadableDisk| QemuNbd::start(host, disk, socket(disk), None, self.cancel);
         let _servers = disks.iter().map(server).collect::<Result<Vec<_>, _>>()?;
         let task = |disk: &&ReadableDisk| {
             let export = Export { socket: socket(disk), name: disk.target.clone() };

@@ -1,22 +1,43 @@
 //! `qemu-img` as a program: image facts, bitmaps of images that nobody has open, scratch files.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::cancel::Cancel;
+use crate::program::{NEVER, Output, Program, ProgramError, Stopped};
+
+/// How long it may take to open an image and do a little: as a rule some ten milliseconds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long it may take to read all tables of an image, which are a thousandth of what it holds. It is for a forecast.
+const MEASURE_LIMIT: Duration = Duration::from_secs(300);
+
+/// Address space that it may take. It needs some ten MiB, and up to 32 MiB for each image of a long chain.
+const MEMORY_BYTES: u64 = 1 << 30;
 
 /// `qemu-img` failed or could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum QemuImgError {
     /// Not installed, or not to be run.
-    #[error("Cannot run qemu-img: {source} (Debian and Ubuntu: package qemu-utils)")]
+    #[error("qemu-img {source} (Debian and Ubuntu: package qemu-utils)")]
     Run {
-        /// What the system said.
-        source: io::Error,
+        /// Why.
+        source: ProgramError,
+    },
+    /// It did not come to its end.
+    #[error("qemu-img {what} of {} {source}", image.display())]
+    Hung {
+        /// The subcommand.
+        what: &'static str,
+        /// The image.
+        image: PathBuf,
+        /// How long it was waited for.
+        source: ProgramError,
     },
     /// It ended with an error.
     #[error("qemu-img {what} failed for {}: {message}", image.display())]
@@ -54,6 +75,7 @@ pub struct ImageInfo {
 #[serde(rename_all = "kebab-case")]
 struct Info {
     virtual_size: u64,
+    actual_size: Option<u64>,
     filename: PathBuf,
     backing_filename: Option<String>,
     format_specific: Option<FormatSpecific>,
@@ -75,14 +97,18 @@ impl Info {
 
 /// Reads an image's facts; the image may be in use. `driver` is QEMU's for its format: a guest could write what a probe
 /// would believe.
-pub fn info(image: &Path, driver: &'static str) -> Result<ImageInfo, QemuImgError> {
-    let output = run(&["info", "--output=json", "--force-share", "-f", driver], image, &[])?;
+pub fn info(image: &Path, driver: &'static str, cancel: &Cancel) -> Result<ImageInfo, QemuImgError> {
+    let stopped = || cancel.stopped().is_some();
+    let arguments = ["info", "--output=json", "--force-share", "-f", driver];
+    let output = run(&arguments, image, &[], LIMIT, &stopped)?;
     let told: Value = serde_json::from_slice(&output.stdout).map_err(|e| not_understood(image, &e))?;
     let json = standalone(told.clone());
     let parsed: Info = serde_json::from_value(told).map_err(|e| not_understood(image, &e))?;
     let data_file = parsed.data_file();
     let stands_alone = parsed.backing_filename.is_none() && data_file.is_none();
-    let allocated = stored_bytes(image).filter(|_| stands_alone).or_else(|| measured_bytes(image, driver));
+    // Of a block device the system tells nothing, which is 0.
+    let stored = parsed.actual_size.filter(|bytes| *bytes > 0 && stands_alone);
+    let allocated = stored.or_else(|| measured_bytes(image, driver, &stopped));
     let data = parsed.format_specific.map(|f| f.data).unwrap_or_default();
     let is_qcow2_v2 = data.get("compat").and_then(|v| v.as_str()) == Some("0.10");
     let stored = data.get("bitmaps").and_then(|v| v.as_array()).cloned().unwrap_or_default();
@@ -108,23 +134,21 @@ fn standalone(mut image: Value) -> String {
     format!("{image:#}")
 }
 
-/// What a file takes on the host. `None` of a block device, of which that tells nothing.
-fn stored_bytes(image: &Path) -> Option<u64> {
-    let about = fs::metadata(image).ok()?;
-    (!about.file_type().is_block_device()).then(|| about.blocks().saturating_mul(512))
-}
-
 /// What the tables of an image and of all that backs it call allocated. Reads them.
-fn measured_bytes(image: &Path, driver: &'static str) -> Option<u64> {
+fn measured_bytes(image: &Path, driver: &'static str, stopped: Stopped<'_>) -> Option<u64> {
+    // Only this follows images that back it, and would follow a chain that leads back to itself until memory ends.
+    chain_files(image, stopped).ok()?;
     let arguments = ["measure", "--output=json", "--force-share", "-O", "qcow2", "-f", driver];
-    let output = run(&arguments, image, &[]).ok()?;
+    let output = run(&arguments, image, &[], MEASURE_LIMIT, stopped).ok()?;
     let measured: Value = serde_json::from_slice(&output.stdout).ok()?;
     measured["required"].as_u64()
 }
 
 /// The image with every file that its content depends on: those that back it, however deep, and external data files.
-pub fn chain_files(image: &Path) -> Result<Vec<PathBuf>, QemuImgError> {
-    let output = run(&["info", "--output=json", "--force-share", "--backing-chain"], image, &[])?;
+/// An error when they lead back to the image.
+pub(super) fn chain_files(image: &Path, stopped: Stopped<'_>) -> Result<Vec<PathBuf>, QemuImgError> {
+    let arguments = ["info", "--output=json", "--force-share", "--backing-chain"];
+    let output = run(&arguments, image, &[], LIMIT, stopped)?;
     let chain: Vec<Info> = serde_json::from_slice(&output.stdout).map_err(|e| not_understood(image, &e))?;
     Ok(chain.into_iter().flat_map(|info| info.data_file().into_iter().chain([info.filename])).collect())
 }
@@ -136,7 +160,7 @@ fn not_understood(image: &Path, error: &serde_json::Error) -> QemuImgError {
 
 /// Removes a bitmap from an image that nobody has open.
 pub fn remove_bitmap(image: &Path, bitmap: &str) -> Result<(), QemuImgError> {
-    run(&["bitmap", "--remove", "-f", "qcow2"], image, &[bitmap]).map(drop)
+    run(&["bitmap", "--remove", "-f", "qcow2"], image, &[bitmap], LIMIT, NEVER).map(drop)
 }
 
 /// Makes a scratch file for a disk of `size` bytes that only root may read, encrypted with `key` if one is given.
@@ -144,38 +168,41 @@ pub fn create_scratch(file: &Path, size: u64, key: Option<&[u8]>) -> Result<(), 
     let failed = |message: String| QemuImgError::Failed { what: "create", image: file.to_owned(), message };
     let closed = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
     closed.map_err(|e| failed(e.to_string()))?;
-    let mut command = Command::new("qemu-img");
-    command.args(["create", "-q", "-f", "qcow2"]);
-    if key.is_some() {
+    let mut program = program().args(["create", "-q", "-f", "qcow2"]);
+    if let Some(key) = key {
         // The key is random: no need to make guesses at it slow.
         let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
-        command.args(["--object", "secret,id=key,file=/dev/stdin", "-o", options]);
+        program = program.args(["--object", "secret,id=key,file=/dev/stdin", "-o", options]).input(key);
     }
-    command.arg(file).arg(size.to_string());
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|source| QemuImgError::Run { source })?;
-    if let (Some(mut stdin), Some(key)) = (child.stdin.take(), key) {
-        // Not taken: then it says so itself.
-        let _ = stdin.write_all(key);
-    }
-    let output = child.wait_with_output().map_err(|source| QemuImgError::Run { source })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    finish(program.arg(file).arg(size.to_string()), "create", file, LIMIT, NEVER).map(drop)
 }
 
-fn run(before: &[&'static str], image: &Path, after: &[&str]) -> Result<Output, QemuImgError> {
-    let output = Command::new("qemu-img")
-        .args(before)
-        .arg(image)
-        .args(after)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| QemuImgError::Run { source })?;
-    if output.status.success() {
-        return Ok(output);
+fn program() -> Program {
+    Program::new("qemu-img").memory(MEMORY_BYTES)
+}
+
+fn run(
+    before: &[&'static str],
+    image: &Path,
+    after: &[&str],
+    limit: Duration,
+    stopped: Stopped<'_>,
+) -> Result<Output, QemuImgError> {
+    finish(program().args(before).arg(image).args(after), before[0], image, limit, stopped)
+}
+
+fn finish(
+    program: Program,
+    what: &'static str,
+    image: &Path,
+    limit: Duration,
+    stopped: Stopped<'_>,
+) -> Result<Output, QemuImgError> {
+    let image = image.to_owned();
+    match program.run(limit, stopped) {
+        Ok(output) if output.status.success() => Ok(output),
+        Ok(output) => Err(QemuImgError::Failed { what, image, message: output.message() }),
+        Err(source @ ProgramError::Start { .. }) => Err(QemuImgError::Run { source }),
+        Err(source) => Err(QemuImgError::Hung { what, image, source }),
     }
-    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(QemuImgError::Failed { what: before[0], image: image.to_owned(), message })
 }

@@ -1,15 +1,15 @@
 //! `qemu-nbd` as a program: reads the disks of a domain that is shut off.
 
-use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::cancel::Cancel;
 use super::disk::ImageFormat;
 use super::observe::ReadableDisk;
-use super::{BackupError, encryption};
+use super::{BackupError, encryption, qemu_img};
 use crate::libvirt::Host;
+use crate::program::{self, Program, Running};
 
 /// How long it may take to open an image.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -17,9 +17,12 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// Clients at once: the readers and the scout of one disk, and some that are just ending.
 const CLIENTS: &str = "16";
 
-/// A read-only export of one image. Ends on drop, and when the thread that started it ends.
+/// Address space that it may take: its caches, and what its clients have asked for.
+const MEMORY_BYTES: u64 = 4 << 30;
+
+/// A read-only export of one image. Ends on drop, and with this process.
 pub(super) struct QemuNbd {
-    child: Child,
+    running: Option<Running>,
     socket: PathBuf,
 }
 
@@ -33,14 +36,24 @@ impl QemuNbd {
         disk: &ReadableDisk,
         socket: PathBuf,
         bitmap: Option<&str>,
+        cancel: &Cancel,
     ) -> Result<Self, BackupError> {
         let failed = |message: String| BackupError::QemuNbd { message };
+        let stopped = || cancel.stopped().is_some();
         let key = encryption::key_of(host, disk)?;
         let image = &disk.image;
+        if !disk.info.stands_alone {
+            // One that leads back to itself would be followed until memory ends.
+            qemu_img::chain_files(image, &stopped)?;
+        }
+        let looked = program::look(std::slice::from_ref(image), START_LIMIT, &stopped);
+        let look = looked.map_err(|e| failed(format!("looking at {} {e}", image.display())))?.pop();
+        let is_device = look.is_some_and(|look| look.is_ok_and(|look| look.is_block_device));
+        let file_driver = if is_device { "host_device" } else { "file" };
         let mut options = serde_json::json!({
             "driver": disk.format.as_str(),
             "force-share": true,
-            "file": { "driver": file_driver(image), "filename": image.to_string_lossy() },
+            "file": { "driver": file_driver, "filename": image.to_string_lossy() },
         });
         match (&key, disk.format) {
             (None, _) => {}
@@ -54,59 +67,38 @@ impl QemuNbd {
         }
         // Through a pipe: arguments and files could be read by others.
         let secret = key.iter().flat_map(|_| ["--object", "secret,id=key,file=/dev/stdin"]);
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "qemu-nbd", "--read-only", "--persistent", "--shared", CLIENTS])
+        let mut program = Program::new("qemu-nbd")
+            .memory(MEMORY_BYTES)
+            .args(["--read-only", "--persistent", "--shared", CLIENTS])
             .args(secret)
             .args(bitmap.into_iter().flat_map(|name| ["--bitmap", name]))
             .args(["--export-name", &disk.target, "--socket"])
             .arg(&socket)
-            .arg(format!("json:{options}"))
-            .stdin(if key.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| {
-                failed(format!("cannot run setpriv and qemu-nbd (packages util-linux, qemu-utils): {e}"))
-            })?;
-        let mut started = Self { child, socket };
-        if let (Some(mut stdin), Some(key)) = (started.child.stdin.take(), key) {
-            // Not taken: then it ends, and says why.
-            let _ = stdin.write_all(&key);
+            .arg(format!("json:{options}"));
+        if let Some(key) = key {
+            program = program.input(&key);
         }
+        let running = program.start();
+        let running = running.map_err(|e| failed(format!("qemu-nbd (package qemu-utils) {e}")))?;
+        let mut started = Self { running: Some(running), socket };
         let deadline = Instant::now() + START_LIMIT;
         while UnixStream::connect(&started.socket).is_err() {
-            let ended = started.child.try_wait().ok().flatten();
+            cancel.check()?;
+            let ended = started.running.as_mut().and_then(Running::ended);
             if ended.is_some() || Instant::now() >= deadline {
-                let message = started.words();
-                return Err(failed(format!("qemu-nbd does not serve {}: {message}", image.display())));
+                let said = started.running.take().map(Running::end).unwrap_or_default();
+                let said = if said.is_empty() { "it did not answer in time" } else { &said };
+                return Err(failed(format!("qemu-nbd does not serve {}: {said}", image.display())));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(started)
     }
-
-    /// What it printed, after it was ended.
-    fn words(&mut self) -> String {
-        let _ = self.child.kill();
-        let mut text = String::new();
-        if let Some(stderr) = self.child.stderr.as_mut() {
-            let _ = std::io::Read::read_to_string(stderr, &mut text);
-        }
-        let text = text.trim();
-        if text.is_empty() { "it did not answer in time".to_owned() } else { text.to_owned() }
-    }
-}
-
-fn file_driver(image: &Path) -> &'static str {
-    use std::os::unix::fs::FileTypeExt;
-    let is_block = std::fs::metadata(image).is_ok_and(|m| m.file_type().is_block_device());
-    if is_block { "host_device" } else { "file" }
 }
 
 impl Drop for QemuNbd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.running.take());
         let _ = std::fs::remove_file(&self.socket);
     }
 }

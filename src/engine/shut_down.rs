@@ -27,18 +27,18 @@ pub(super) fn finish(
     }
     let name = point.name.to_string();
     for (disk, role) in plan.disks.iter().filter(|(_, role)| *role != Role::RawImage) {
-        let sound = qemu_img::info(&disk.image, disk.format.as_str())?.sound_bitmaps;
+        let sound = qemu_img::info(&disk.image, disk.format.as_str(), live.cancel)?.sound_bitmaps;
         let since = role.since().map(|parent| parent.to_string());
         if let Some(lost) = since.iter().chain([&name]).find(|bitmap| !sound.contains(bitmap)) {
             let what = format!("it was shut off, and disk {} did not keep bitmap {lost}", disk.target);
             return Err(live.changed(&what));
         }
     }
-    let before = ImageStates::of(&live.observed.disks);
+    let before = ImageStates::of(&live.observed.disks, live.cancel);
     let server = |(disk, role): &(&ReadableDisk, Role)| {
         let socket = nbd_socket(&owned.journal().socket, &disk.target);
         let bitmap = role.since().map(|parent| parent.to_string());
-        QemuNbd::start(live.vm.domain.host(), disk, socket, bitmap.as_deref())
+        QemuNbd::start(live.vm.domain.host(), disk, socket, bitmap.as_deref(), live.cancel)
     };
     let servers = plan.disks.iter().map(server).collect::<Result<Vec<_>, _>>()?;
     let source = |disk: &ReadableDisk, role: Role| {
@@ -52,7 +52,7 @@ pub(super) fn finish(
     let copied = copy::copy_all(&tasks, &live.engine.shared, live.watch, &live.cancel.child())?;
     drop(servers);
     let started = live.vm.domain.state()?.is_active();
-    if started || before.is_none() || ImageStates::of(&live.observed.disks) != before {
+    if started || before.is_none() || ImageStates::of(&live.observed.disks, live.cancel) != before {
         return Err(live.changed("it was shut down, and started again before its disks were copied"));
     }
     Ok(copied)

@@ -34,7 +34,7 @@ impl Engine {
             Err(StartError::Refused(reason)) => {
                 owned.finish()?;
                 // Perhaps because somebody else has just started it.
-                let mut observed = observe::observe(vm, &self.settings, None)?;
+                let mut observed = observe::observe(vm, &self.settings, None, cancel)?;
                 observed.seen.obstacle = Some(format!("it cannot be started: {reason}"));
                 let plan = policy::plan_backup(&observed.seen);
                 return self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, report);
@@ -43,7 +43,7 @@ impl Engine {
         let back_up = |owned: &mut Owned<'_>, report: &mut Report| {
             started?;
             self.fail_points.at("started");
-            let observed = observe::observe(vm, &self.settings, None)?;
+            let observed = observe::observe(vm, &self.settings, None, cancel)?;
             if !observed.seen.active {
                 let what = "it was shut off right after it was started for its backup".to_owned();
                 return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });

@@ -174,6 +174,26 @@ impl NbdError {
         matches!(self, Self::Timeout { .. })
     }
 
+    /// Whether the server answered that it cannot do what was asked, for example because its image cannot be read. The
+    /// connection goes on.
+    ///
+    /// Source: NBD protocol, "Error values". Not among them here: ESHUTDOWN, with which a server says that it ends; a
+    /// connection that ends has ENOTCONN.
+    pub fn is_answer(&self) -> bool {
+        use rustix::io::Errno;
+        let answers = [
+            Errno::PERM,
+            Errno::IO,
+            Errno::NOMEM,
+            Errno::INVAL,
+            Errno::NOSPC,
+            Errno::OVERFLOW,
+            Errno::OPNOTSUPP,
+        ];
+        let is_request = matches!(self, Self::Read { .. } | Self::BlockStatus { .. });
+        is_request && self.errno().is_some_and(|errno| answers.iter().any(|one| one.raw_os_error() == errno))
+    }
+
     /// What libnbd gave, if it gave one.
     pub fn errno(&self) -> Option<i32> {
         match self {

@@ -1,11 +1,16 @@
 //! The priority of this process: others come first.
 //!
-//! Both priorities belong to threads and are inherited by those that are made later, so this comes before any other thread.
+//! Both priorities belong to threads and are inherited by those that are made later, so this comes before any other thread
+//! but the one that starts programs.
 
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::config::Settings;
 use crate::config::value::IoClass;
+use crate::program::{self, NEVER, Program};
+
+/// How long it may take to set one.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Takes the priorities that the settings ask for. Returns what could not be had: a backup is made all the same.
 pub fn lower(settings: &Settings) -> Vec<String> {
@@ -22,17 +27,16 @@ pub fn lower(settings: &Settings) -> Vec<String> {
         IoClass::BestEffort => "2",
         IoClass::Idle => "3",
     };
-    let mut ionice = Command::new("ionice");
-    ionice.args(["-c", class]);
+    let mut ionice = Program::new("ionice").args(["-c", class]);
     if settings.io_class != IoClass::Idle {
-        ionice.args(["-n", &settings.io_level.get().to_string()]);
+        ionice = ionice.args(["-n", &settings.io_level.get().to_string()]);
     }
-    ionice.args(["-p", &std::process::id().to_string()]).stdin(Stdio::null());
-    match ionice.output() {
+    // The thread that starts programs is there already, and they inherit from it.
+    let threads = std::iter::once(std::process::id()).chain(program::thread_id());
+    match ionice.arg("-p").args(threads.map(|thread| thread.to_string())).run(LIMIT, NEVER) {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            failed.push(format!("IO_PRIORITY_CLASS={class} cannot be had: {said}"));
+            failed.push(format!("IO_PRIORITY_CLASS={class} cannot be had: {}", output.message()));
         }
         Err(error) => failed.push(format!("IO_PRIORITY_CLASS={class} needs the program ionice: {error}")),
     }

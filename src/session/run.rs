@@ -290,6 +290,7 @@ impl Session {
         let shared = Shared {
             compressors: Arc::new(Compressors::start(threads, self.settings.method)),
             budget: Budget::new(FRAME_BUDGET),
+            disks: Budget::new(DISKS_OF_RUN),
             rate: Arc::new(Rate::new(self.bytes_per_second)),
             stall_limit: self.settings.stall_limit,
         };
@@ -379,7 +380,7 @@ fn state_word(domain: &Domain) -> &'static str {
         Ok(DomainState::Running) => "running",
         Ok(DomainState::Paused) => "paused",
         Ok(DomainState::ShutOff) => "shut off",
-        Ok(DomainState::Crashed) => "crashed",
+        Ok(DomainState::Crashed | DomainState::Preserved) => "crashed",
         Ok(DomainState::ShuttingDown) => "in shutdown",
         Ok(DomainState::Unknown(_)) | Err(_) => "unknown",
     }

@@ -10,13 +10,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::belongings::{self, Belongings};
 use super::{StateDir, private};
+use crate::program::{NEVER, Program};
 
 /// The group's name, and its number on Debian.
 const GROUP: &str = "backup";
@@ -33,6 +34,9 @@ const WRITING: u32 = 0o022;
 
 /// Mode of the backup path.
 const PATH_MODE: u32 = 0o2750;
+
+/// How long another service of the host may take to tell a group: the network may be down.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Deeper than any backup; a folder tree made to exhaust us is left alone from there.
 pub(super) const MAX_DEPTH: u32 = 64;
@@ -273,14 +277,12 @@ fn group_in(groups: &str) -> Option<u32> {
 
 /// The number of a group that another service of the host knows, such as LDAP.
 fn group_of_services() -> Option<u32> {
-    let output = Command::new("getent").args(["group", GROUP]).stdin(Stdio::null()).output().ok()?;
+    let output = Program::new("getent").args(["group", GROUP]).run(LIMIT, NEVER).ok()?;
     group_in(&String::from_utf8_lossy(&output.stdout))
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    Program::new(program).args(arguments).run(LIMIT, NEVER).is_ok_and(|output| output.status.success())
 }
 
 #[cfg(test)]

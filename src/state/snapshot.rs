@@ -6,11 +6,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use jiff::civil::Date;
 
 use super::StateDir;
+use crate::program::{NEVER, Program};
 
 /// What a copy is made in. Nobody else uses names that begin so.
 const UNFINISHED: &str = ".state-";
@@ -20,6 +21,9 @@ const OF_NOW: [&str; 6] = ["backups", "locks", "journal", "temp", "vmbackup.pid"
 
 /// The database's name. Its helper files and damaged ones that were put aside begin so too.
 const DATABASE: &str = "vmbackup.db";
+
+/// How long packing may take: a state folder has some hundred MiB at most.
+const PACK_LIMIT: Duration = Duration::from_secs(600);
 
 /// GNU tar: a file changed while it was read. Logs do.
 const TAR_SOME_CHANGED: i32 = 1;
@@ -80,7 +84,7 @@ fn pack(state: &StateDir, work: &Path, packed: &Path) -> Result<(), SnapshotErro
         }
     }
     names.sort();
-    let output = Command::new("tar")
+    let output = Program::new("tar")
         .args(["--create", "--gzip", "--file"])
         .arg(packed)
         .arg("--directory")
@@ -89,13 +93,12 @@ fn pack(state: &StateDir, work: &Path, packed: &Path) -> Result<(), SnapshotErro
         .arg("--directory")
         .arg(state.path())
         .args(names)
-        .stdin(Stdio::null())
-        .output()
+        .run(PACK_LIMIT, NEVER)
         .map_err(|e| SnapshotError::Tar(e.to_string()))?;
     match output.status.code() {
         Some(0 | TAR_SOME_CHANGED) => Ok(()),
         _ => {
-            let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+            let said = output.message().replace('\n', "; ");
             Err(SnapshotError::Tar(format!("{}: {said}", output.status)))
         }
     }
@@ -138,6 +141,8 @@ fn day_of(name: &str) -> Option<Date> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use jiff::civil::date;
 
     use super::*;

@@ -52,8 +52,21 @@ pub enum CopyError {
         /// What is wrong with it.
         message: String,
     },
+    /// A write did not come back for so long that it will not.
+    #[error(
+        "Disk {target}: a write to {} has not come back for {seconds} s: the storage of BACKUP_PATH hangs. The backup job was \
+         ended, so that the guest goes on without it", path.display()
+    )]
+    StalledWrite {
+        /// Disk target.
+        target: String,
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        seconds: u64,
+    },
     /// Nothing moved for so long that nothing will.
-    #[error("Disk {target}: nothing was read for {seconds} s; QEMU or the target storage hangs")]
+    #[error("Disk {target}: nothing was read for {seconds} s; QEMU or the storage of the image hangs")]
     Stalled {
         /// Disk target.
         target: String,

@@ -1,4 +1,4 @@
-//! Copies one disk from an NBD export into a stream or a raw image.
+//! Copies disks from NBD exports into streams or raw images.
 //!
 //! ```text
 //! scout ──► readers ──► compressors ──► writer ──► file
@@ -14,15 +14,17 @@ mod all;
 mod compress;
 mod effort;
 mod error;
+mod first_error;
 mod meter;
 mod method;
+mod pulse;
 mod reader;
 mod scout;
 mod sink;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -35,7 +37,9 @@ pub use meter::{Stage, Stages};
 pub use method::Method;
 pub use sink::{Copied, SinkPlan};
 
+use first_error::FirstError;
 use meter::Meter;
+use pulse::Pulse;
 
 use vmstream::sidecar::{Digest, Granules, PlainSums, StoredSums};
 
@@ -44,6 +48,13 @@ use super::cancel::{Cancel, StopReason};
 use super::rate::Rate;
 use super::watch::Watch;
 use crate::nbd::Export;
+
+/// Disks of one domain that are copied at the same time. QEMU serves 100 connections to a job (`NBD_DEFAULT_MAX_CONNECTIONS`),
+/// and each disk needs three.
+const DISKS_OF_DOMAIN: usize = 16;
+
+/// Disks of all domains of a run that are copied at the same time: each has buffers of its own.
+pub const DISKS_OF_RUN: u64 = 24;
 
 /// Plain bytes of one frame, and of one NBD request. Large enough to be dense and quick, small enough that the
 /// budget holds many.
@@ -99,6 +110,8 @@ pub struct Shared {
     pub compressors: Arc<Compressors>,
     /// Memory for frames on their way.
     pub budget: Budget,
+    /// A place for each disk that is copied at the same time, all domains together.
+    pub disks: Budget,
     /// How much may be written in a second.
     pub rate: Arc<Rate>,
     /// A disk that makes no progress for so long is given up: something hangs.
@@ -156,34 +169,6 @@ enum ToWriter {
     Failed(CopyError),
 }
 
-/// The first failure of a copy. Later ones are its echo.
-struct FirstError {
-    slot: Mutex<Option<CopyError>>,
-    cancel: Cancel,
-}
-
-impl FirstError {
-    /// Keeps the first error and stops everything else that works on this disk.
-    fn note<T>(&self, result: Result<T, CopyError>) -> Option<T> {
-        let error = match result {
-            Ok(value) => return Some(value),
-            Err(error) => error,
-        };
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        self.cancel.stop(StopReason::OtherFailure);
-        None
-    }
-
-    fn into_result<T>(self, value: Option<T>) -> Result<T, CopyError> {
-        let error = self.slot.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match (error, value) {
-            (None, Some(value)) => Ok(value),
-            (Some(error), _) => Err(error),
-            (None, None) => Err(CopyError::Stopped(StopReason::OtherFailure)),
-        }
-    }
-}
-
 /// A stage that panics must not leave the others waiting for it for ever.
 struct StopOnPanic<'a>(&'a Cancel);
 
@@ -195,21 +180,20 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-/// Copies one disk. Returns when the file is complete and synced, or at the first error.
-pub fn copy_disk(
+/// Copies one disk. Returns when the file is complete and synced, or stopped; `first_error` then knows why.
+fn copy_disk(
     task: &DiskTask,
     shared: &Shared,
     watch: &dyn Watch,
-    cancel: &Cancel,
-) -> Result<(Copied, Stages), CopyError> {
-    let cancel = cancel.child();
+    pulse: &Pulse,
+    first_error: &FirstError,
+) -> Option<(Copied, Stages)> {
+    let (note, cancel) = (first_error, first_error.cancel());
     let compressors = &shared.compressors;
     let meter = &Meter::begin(compressors.worked());
-    let first_error = FirstError { slot: Mutex::new(None), cancel: cancel.clone() };
     let (op_tx, op_rx) = bounded::<ReadOp>(QUEUED_READS);
     let (piece_tx, piece_rx) = bounded::<ToWriter>(QUEUED_PIECES);
     let copied = thread::scope(|scope| {
-        let (note, cancel) = (&first_error, &cancel);
         let lane = shared.compressors.lane(&task.sink, piece_tx.clone());
         for _ in 0..CONNECTIONS {
             let (ops, lane) = (op_rx.clone(), lane.clone());
@@ -221,8 +205,8 @@ pub fn copy_disk(
         drop((op_rx, lane));
         scope.spawn(move || note.note(scout::survey(task, &shared.budget, &op_tx, &piece_tx, watch, cancel)));
         let _ended = StopOnPanic(cancel);
-        note.note(writer::write_all(task, &piece_rx, shared, &meter.writing, watch, cancel))
+        note.note(writer::write_all(task, &piece_rx, shared, &meter.writing, pulse, watch, cancel))
     });
     let stages = meter.end(compressors.worked(), compressors.threads());
-    first_error.into_result(copied).map(|copied| (copied, stages))
+    copied.map(|copied| (copied, stages))
 }

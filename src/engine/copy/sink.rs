@@ -53,6 +53,14 @@ impl SinkPlan {
         }
     }
 
+    /// Bytes of the disk.
+    pub(super) fn disk_size(&self) -> u64 {
+        match self {
+            Self::Stream { meta, .. } => meta.virtual_size,
+            Self::RawImage { size, .. } => *size,
+        }
+    }
+
     /// A stream of the whole disk, not of changes.
     fn stands_alone(&self) -> bool {
         matches!(self, Self::Stream { meta, .. } if !meta.incremental)
@@ -60,10 +68,7 @@ impl SinkPlan {
 
     /// How the disk is cut for its sidecar.
     pub(super) fn granules(&self) -> Granules {
-        Granules::of_disk(match self {
-            Self::Stream { meta, .. } => meta.virtual_size,
-            Self::RawImage { size, .. } => *size,
-        })
+        Granules::of_disk(self.disk_size())
     }
 
     /// How frames are stored.

@@ -1,11 +1,12 @@
 //! Puts the pieces of a disk back in order and writes them.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::meter::Busy;
+use super::pulse::Pulse;
 use super::sink::{Copied, Sink};
 use super::{Content, CopyError, DiskTask, Piece, Shared, ToWriter};
 use crate::engine::cancel::{Cancel, StopReason};
@@ -20,38 +21,33 @@ pub(super) fn write_all(
     arriving: &Receiver<ToWriter>,
     shared: &Shared,
     busy: &Busy,
+    pulse: &Pulse,
     watch: &dyn Watch,
     cancel: &Cancel,
 ) -> Result<Copied, CopyError> {
-    let mut sink = Sink::create(task)?;
+    let mut sink = pulse.writing(|| Sink::create(task))?;
     let mut waiting: BTreeMap<u64, Piece> = BTreeMap::new();
     let (mut next, mut total) = (0, None);
-    let mut last_progress = Instant::now();
     while total != Some(next) {
         cancel.check()?;
         match arriving.recv_timeout(CHECK_EVERY) {
             Ok(ToWriter::Piece(piece)) => drop(waiting.insert(piece.seq, piece)),
-            Ok(ToWriter::Surveyed) => last_progress = Instant::now(),
+            Ok(ToWriter::Surveyed) => pulse.beat(),
             Ok(ToWriter::Total(count)) => total = Some(count),
             Ok(ToWriter::Failed(error)) => return Err(error),
-            Err(RecvTimeoutError::Timeout) if last_progress.elapsed() < shared.stall_limit => continue,
-            Err(RecvTimeoutError::Timeout) => {
-                let (target, seconds) = (task.target.clone(), shared.stall_limit.as_secs());
-                return Err(CopyError::Stalled { target, seconds });
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             // The other stages ended without a total: one of them failed.
             Err(RecvTimeoutError::Disconnected) => return Err(StopReason::OtherFailure.into()),
         }
         while let Some(piece) = waiting.remove(&next) {
             busy.during(|| {
-                shared.rate.take(piece.stored_len(), cancel)?;
-                write_one(&mut sink, piece, task, watch)
+                pulse.held_back(|| shared.rate.take(piece.stored_len(), cancel))?;
+                pulse.writing(|| write_one(&mut sink, piece, task, watch))
             })?;
             next += 1;
-            last_progress = Instant::now();
         }
     }
-    busy.during(|| sink.finish())
+    busy.during(|| pulse.writing(|| sink.finish()))
 }
 
 fn write_one(sink: &mut Sink, piece: Piece, task: &DiskTask, watch: &dyn Watch) -> Result<(), CopyError> {
@@ -72,7 +68,10 @@ fn write_one(sink: &mut Sink, piece: Piece, task: &DiskTask, watch: &dyn Watch) 
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
+    use std::thread;
+    use std::time::Instant;
 
     use super::*;
     use crate::engine::budget::Budget;
@@ -81,13 +80,13 @@ mod tests {
     use crate::engine::watch::Unwatched;
     use crate::nbd::Export;
 
-    #[test]
-    fn a_copy_that_stands_still_is_given_up_when_its_time_is_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
+    const LIMIT: Duration = Duration::from_secs(1);
+
+    fn task(dir: &Path) -> DiskTask {
+        let path = |name: &str| dir.join(name);
         let sidecar =
             SidecarPlan { file: "vda.img.idx".into(), path: path("idx"), parent: None, parent_digest: None };
-        let task = DiskTask {
+        DiskTask {
             target: "vda".into(),
             file: "vda.img".into(),
             export: Export { socket: path("none"), name: String::new() },
@@ -95,17 +94,57 @@ mod tests {
             sink: SinkPlan::RawImage { path: path("img"), size: 1 << 20 },
             sidecar,
             earlier_streams: vec![],
-        };
+        }
+    }
+
+    /// Writes until it stalls, and returns the error and when it came; `release` then lets the writer go on to its stop.
+    fn stalled(task: &DiskTask, release: impl FnOnce()) -> (CopyError, Duration) {
         let shared = Shared {
             compressors: Arc::new(Compressors::start(1, Method::Plain)),
             budget: Budget::new(1 << 20),
+            disks: Budget::new(1),
             rate: Arc::new(Rate::new(0)),
-            stall_limit: Duration::from_secs(1),
+            stall_limit: LIMIT,
         };
         let (_silent, arriving) = crossbeam_channel::bounded(1);
-        let began = Instant::now();
-        let done = write_all(&task, &arriving, &shared, &Busy::default(), &Unwatched, &Cancel::default());
-        assert!(matches!(done, Err(CopyError::Stalled { seconds: 1, .. })), "{done:?}");
-        assert!(began.elapsed() >= shared.stall_limit);
+        let (began, pulse, cancel) = (Instant::now(), Pulse::new(), Cancel::default());
+        thread::scope(|scope| {
+            let writes =
+                || write_all(task, &arriving, &shared, &Busy::default(), &pulse, &Unwatched, &cancel);
+            let writer = scope.spawn(writes);
+            let error = loop {
+                if let Some(error) = pulse.stalled(task, shared.stall_limit) {
+                    break error;
+                }
+                assert!(began.elapsed() < Duration::from_secs(60), "it never stalls");
+                thread::sleep(Duration::from_millis(10));
+            };
+            let after = began.elapsed();
+            cancel.stop(StopReason::OtherFailure);
+            release();
+            assert!(writer.join().unwrap().is_err());
+            (error, after)
+        })
+    }
+
+    #[test]
+    fn a_copy_that_stands_still_is_given_up_when_its_time_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (error, after) = stalled(&task(dir.path()), || {});
+        assert!(matches!(error, CopyError::Stalled { seconds: 1, .. }), "{error:?}");
+        assert!(after >= LIMIT);
+    }
+
+    #[test]
+    fn a_write_that_does_not_come_back_is_seen_from_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = task(dir.path());
+        // Opening a pipe waits for a reader.
+        let pipe = task.sink.path().to_owned();
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let (error, after) = stalled(&task, || drop(std::fs::File::open(&pipe).unwrap()));
+        assert!(matches!(&error, CopyError::StalledWrite { path, .. } if *path == pipe), "{error:?}");
+        assert!(after >= LIMIT);
     }
 }
