@@ -1,11 +1,14 @@
 //! The files that make up one restore point, beside the streams' content.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rustix::fs::OFlags;
 use vmstream::chain::{
     BackupSet, CheckpointName, PointDisk, PointId, SetFile, StreamKind, StreamSuffix, cpt,
 };
@@ -22,6 +25,13 @@ use super::publish::{self, PointFiles};
 use super::report::{DiskReport, Report};
 use super::{BackupError, VmTarget};
 use crate::nbd::{Connection, Export};
+use crate::program::{self, NEVER, ProgramError};
+
+/// No kernel, initrd or firmware is larger.
+const MAX_BOOT_BYTES: u64 = 4 << 30;
+
+/// How long a look at all of them may take.
+const BOOT_FILE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Which point of a chain is being made.
 pub(super) struct PointIdentity {
@@ -178,26 +188,44 @@ pub(super) fn write_side_files(
     for disk in observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2) {
         files.add_small(&format!("{}.{ident}.qcow.json", disk.target), disk.info.json.as_bytes())?;
     }
-    for (path, name) in boot_files(observed, ident) {
-        let held = nvram.filter(|held| held.path == path).map(|held| Ok(held.content.clone()));
-        let content = match held.unwrap_or_else(|| fs::read(path)) {
+    let boot = boot_files(observed, ident);
+    let failed = |path: &Path, source| BackupError::File { doing: "read boot file", path: path.to_owned(), source };
+    let paths: Vec<PathBuf> = boot.iter().map(|(path, _)| (*path).to_owned()).collect();
+    // Storage that hangs is met by a process that can be left behind.
+    if let Err(error @ ProgramError::TimedOut { .. }) = program::look(&paths, BOOT_FILE_LIMIT, NEVER) {
+        let path = paths.first().map_or(Path::new(""), PathBuf::as_path);
+        return Err(failed(path, io::Error::other(format!("a look at the boot files {error}"))));
+    }
+    for (path, name) in boot {
+        if let Some(held) = nvram.filter(|held| held.path == path) {
+            files.add_small(&name, &held.content)?;
+            continue;
+        }
+        match open_boot_file(path) {
             // The NVRAM of a VM that was never started is not there yet.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 tracing::warn!(vm = vm.domain.name(), "{} does not exist and is not saved", path.display());
-                continue;
             }
-            read => read.map_err(|source| BackupError::File {
-                doing: "read boot file",
-                path: path.to_owned(),
-                source,
-            })?,
-        };
-        files.add_small(&name, &content)?;
+            opened => files.add_copy(&name, &mut opened.map_err(|source| failed(path, source))?)?,
+        }
     }
     if vm.domain.autostart().unwrap_or(false) {
         files.add_small(&format!("autostart.{ident}"), b"True")?;
     }
     Ok(())
+}
+
+/// Opens a boot file: nothing that has no end, and no more than it has now.
+fn open_boot_file(path: &Path) -> io::Result<io::Take<File>> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let about = file.metadata()?;
+    let is_device = about.file_type().is_block_device();
+    if !(about.is_file() || is_device) || about.len() > MAX_BOOT_BYTES {
+        let gib = MAX_BOOT_BYTES >> 30;
+        return Err(io::Error::other(format!("it is no file of at most {gib} GiB")));
+    }
+    Ok(file.take(if is_device { MAX_BOOT_BYTES } else { about.len() }))
 }
 
 /// A sidecar that lacks its head.

@@ -75,6 +75,21 @@ impl PointFiles {
         self.add_earlier(name, content, self.time)
     }
 
+    /// Takes a copy of a file, synced. It is never held in memory.
+    pub(super) fn add_copy(&mut self, name: &str, from: &mut impl io::Read) -> Result<(), BackupError> {
+        let path = self.partial_path(name);
+        let copy = || {
+            let mut file = File::create(&path)?;
+            let identity = FileIdentity::of_copy(name, from, &mut file)?;
+            file.set_times(FileTimes::new().set_modified(self.time))?;
+            file.sync_all()?;
+            Ok(identity)
+        };
+        self.identities.push(copy().map_err(|source| self.failed("write", &path, source))?);
+        self.small.push(name.to_owned());
+        Ok(())
+    }
+
     /// Writes a small file that belongs to the time of an earlier point, and so is not named by this point's sidecars:
     /// a disk added late to a long chain has one for each point before.
     pub(super) fn add_earlier(

@@ -3,10 +3,14 @@
 use super::granule::Granules;
 use super::sums::Digest;
 use serde_json::{Map, Value, json};
+use std::io::{self, Read, Write};
 use std::path::{Component, Path};
 
 /// The most bytes of a head that a reader accepts.
 pub(super) const MAX_HEAD_LEN: u64 = 1 << 20;
+
+/// Bytes that are copied at once.
+const COPY_BYTES: usize = 256 << 10;
 
 /// What a sidecar says about everything but blocks and granules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +74,25 @@ impl FileIdentity {
     /// The identity of a file with this content.
     pub fn of(name: &str, content: &[u8]) -> Self {
         Self { name: name.to_owned(), size: content.len() as u64, digest: blake3::hash(content).into() }
+    }
+
+    /// Copies a file of any size, and returns the identity of the copy.
+    pub fn of_copy(name: &str, from: &mut impl Read, to: &mut impl Write) -> io::Result<Self> {
+        let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    to.write_all(&buffer[..count])?;
+                    hasher.update(&buffer[..count]);
+                    size += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { name: name.to_owned(), size, digest: hasher.finalize().into() })
     }
 
     /// `{"name": …, "size": …, "blake3": …}`, the digest in hex.
