@@ -112,7 +112,12 @@ pub fn assert_tidy(lab: &Lab, chain_dir: &Path, when: &str) {
 
 /// Waits until the guard of a run that died has done its work: a run for another VM does not wait for it.
 pub fn wait_for_guard(lab: &Lab, vm: &Vm) {
-    let lock = lab.backup_path().join(format!("_state/locks/vmbackup-{}.lock", vm.name()));
+    wait_for_guard_below(&lab.backup_path(), vm);
+}
+
+/// The same with another backup path.
+pub fn wait_for_guard_below(backup_path: &Path, vm: &Vm) {
+    let lock = backup_path.join(format!("_state/locks/vmbackup-{}.lock", vm.name()));
     let Ok(lock) = fs::File::open(lock) else { return };
     let began = Instant::now();
     while rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::command::must;
 
 /// Starts the daemons unless they run. Other test processes may do the same at the same time.
@@ -21,4 +23,20 @@ pub(super) fn start() {
 pub fn restart() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab-daemons.sh");
     must(Command::new(script).arg("restart"));
+}
+
+/// Lets the daemon stand still, as one whose host has no time for it.
+pub fn stand_still() {
+    signal(Signal::STOP);
+}
+
+/// Lets it go on.
+pub fn go_on() {
+    signal(Signal::CONT);
+}
+
+fn signal(signal: Signal) {
+    let pid = std::fs::read_to_string("/run/libvirtd.pid").expect("the daemon says its number");
+    let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("the daemon can be signalled");
 }

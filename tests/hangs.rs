@@ -1,0 +1,438 @@
+//! What hangs costs its own VM, and nobody else: images, targets, programs. The guest goes on.
+
+mod lab;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use lab::{DiskFormat, DiskSpec, FaultyFileSystem, History, Lab, Op, Run, Vm, VmSpec, must, virsh};
+
+const MIB: u64 = 1 << 20;
+
+/// A run that is asked to stop has ended after so long, whatever hangs.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A guest is free after so long, whatever hangs: FREEZE_TIMEOUT of these tests, and ten seconds.
+const FREE_LIMIT: Duration = Duration::from_secs(15);
+
+/// An image on a file system that may hang.
+fn image_on(files: &FaultyFileSystem, name: &str) -> DiskSpec {
+    let image = files.path().join(name);
+    let size = (4 * MIB).to_string();
+    must(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg(size));
+    DiskSpec::new("vda", 4 * MIB).made_file(&image)
+}
+
+#[track_caller]
+fn wait_until(what: &str, run: &mut Run, limit: Duration, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < limit, "{what}: not within {limit:?}\n{}", run.log());
+        assert!(run.is_alive(), "{what}: the run ended\n{}", run.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Processes that have this text in their command line, but for one that is dead already.
+fn processes_with(text: &str) -> Vec<String> {
+    let mut found = vec![];
+    for entry in fs::read_dir("/proc").expect("there are processes").flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(text) && entry.file_name() != *std::process::id().to_string() {
+            found.push(line);
+        }
+    }
+    found
+}
+
+#[test]
+fn an_image_on_dead_storage_costs_its_own_vm() {
+    let lab = Lab::new("dead_image");
+    lab.configure(&[("PARALLEL_VMS", "2")]);
+    let storage = lab.faulty_file_system("storage");
+    let dead = lab.define(&VmSpec::new("dead").disk(image_on(&storage, "dead.qcow2")));
+    let well = lab.define(&VmSpec::new("well").disk(DiskSpec::new("vda", MIB)));
+    let hang = storage.hang(Op::Open, "dead.qcow2");
+    let marker = lab.backup_path().join(well.name());
+    let is_backed_up = |marker: &Path| {
+        let periods = fs::read_dir(marker).into_iter().flatten().flatten();
+        periods.map(|period| period.path().join("vmconfig.copy.xml")).any(|file| file.exists())
+    };
+    let mut run = lab.begin_run(lab.run_command(&[&dead, &well]));
+    wait_until("the other VM", &mut run, Duration::from_secs(60), || is_backed_up(&marker));
+    wait_until("the image", &mut run, Duration::from_secs(60), || storage.hanging() > 0);
+    run.signal(Signal::TERM);
+    let ended = run.wait_for(STOP_LIMIT);
+    assert_eq!(ended.status.code(), Some(143), "{ended:#?}");
+    // What hangs in the kernel is no session.
+    let ended = lab.run_well(&well);
+    assert_eq!(ended.level(), "skip", "{ended:#?}");
+    drop(hang);
+    let ended = lab.run_well(&dead);
+    assert_eq!(ended.level(), "copy", "{ended:#?}");
+    assert_eq!(processes_with("dead.qcow2"), Vec::<String>::new());
+}
+
+#[test]
+fn a_backing_chain_that_leads_back_to_itself_is_told() {
+    let lab = Lab::new("loop");
+    lab.configure(&[]);
+    let dir = lab.new_dir("loop-images");
+    let [one, two] = ["one.qcow2", "two.qcow2"].map(|name| dir.join(name));
+    must(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&one).arg("4M"));
+    let backing = |file: &Path| ["-F", "qcow2", "-b", file.to_str().expect("text")].map(str::to_owned);
+    must(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).args(backing(&one)).arg(&two));
+    must(Command::new("qemu-img").args(["rebase", "-u", "-f", "qcow2"]).args(backing(&two)).arg(&one));
+    let vm = lab.define(&VmSpec::new("loop").disk(DiskSpec::new("vda", 4 * MIB).made_file(&two)));
+    let ended = lab.run(&vm);
+    assert!(!ended.status.success(), "{ended:#?}");
+    assert!(ended.error().contains("infinite loop"), "{ended:#?}");
+    assert_eq!(processes_with("two.qcow2"), Vec::<String>::new());
+}
+
+#[test]
+fn a_write_that_does_not_come_back_ends_the_job() {
+    let lab = Lab::new("hung_write");
+    let target = lab.faulty_file_system("target");
+    lab.configure(&[("BACKUP_PATH", target.text()), ("BACKUP_STALL_THRESHOLD", "3")]);
+    let vm = lab.paused_vm("hung", &[DiskSpec::new("vda", 8 * MIB), DiskSpec::new("vdb", 8 * MIB)]);
+    vm.write("vda", 0, 8 * MIB, 0x11).expect("a write");
+    vm.write("vdb", 0, 8 * MIB, 0x22).expect("a write");
+    vm.resume();
+    let hang = target.hang(Op::Write, "vda.full.data.partial");
+    let mut run = lab.begin_run(lab.run_command(&[&vm]));
+    wait_until("the write", &mut run, Duration::from_secs(60), || target.hanging() > 0);
+    let took = vm.wait_until_free(FREE_LIMIT);
+    println!("free {took:?} after the write hung");
+    assert!(run.is_alive(), "{}", run.log());
+    drop(hang);
+    let ended = run.wait();
+    assert!(ended.error().contains("Disk vda: a write to "), "{ended:#?}");
+    assert!(ended.error().contains("has not come back for 3 s"), "{ended:#?}");
+    let mut history = History::default();
+    let ended = lab.run_well(&vm);
+    assert_eq!(ended.level(), "full", "{ended:#?}");
+    history.note(&lab, &vm);
+    history.assert_restorable(&lab, &lab::chain_dir_below(target.path(), &vm));
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_told_as_that() {
+    let lab = Lab::new("bad_disk");
+    lab.configure(&[]);
+    let storage = lab.faulty_file_system("storage");
+    let vm = lab.define(&VmSpec::new("bad").disk(image_on(&storage, "bad.qcow2")));
+    vm.start_paused();
+    vm.write("vda", 0, 4 * MIB, 0x33).expect("a write");
+    vm.resume();
+    storage.fail(Op::Read, "bad.qcow2", Errno::IO);
+    let ended = lab.run(&vm);
+    storage.heal();
+    assert!(!ended.status.success(), "{ended:#?}");
+    let said = ended.error();
+    assert!(said.contains("Cannot read disk vda") && said.contains("bytes at "), "{said}");
+    assert!(!said.contains("somebody"), "{said}");
+    vm.wait_until_free(FREE_LIMIT);
+    let ended = lab.run_well(&vm);
+    assert_eq!(ended.level(), "full", "{ended:#?}");
+}
+
+#[test]
+fn a_stream_that_cannot_be_read_now_costs_no_full() {
+    let lab = Lab::new("unread_stream");
+    let target = lab.faulty_file_system("target");
+    lab.configure(&[("BACKUP_PATH", target.text())]);
+    let vm = lab.paused_vm("unread", &[DiskSpec::new("vda", MIB)]);
+    vm.write("vda", 0, 64 << 10, 0x44).expect("a write");
+    vm.resume();
+    assert_eq!(lab.run_well(&vm).level(), "full");
+    for (number, file) in [(1, "vda.full.data"), (2, ".cpt")] {
+        let file = if file == ".cpt" { format!("{}.cpt", vm.name()) } else { file.to_owned() };
+        target.fail_once(Op::Read, &file, 0, Errno::IO);
+        assert_eq!(lab.run_well(&vm).level(), format!("incremental {number}"), "{file} once");
+        target.heal();
+    }
+    for file in ["vda.full.data".to_owned(), "vda.inc.virtnbdbackup.2.data".to_owned(), format!("{}.cpt", vm.name())]
+    {
+        target.fail(Op::Read, &file, Errno::IO);
+        let ended = lab.run(&vm);
+        target.heal();
+        assert!(!ended.status.success(), "{file}: {ended:#?}");
+        assert!(ended.error().contains("Cannot read ") && ended.error().contains(&file), "{file}: {ended:#?}");
+        assert_eq!(vm.checkpoints().len(), 3, "{file}");
+    }
+    assert_eq!(lab.run_well(&vm).level(), "incremental 3");
+}
+
+#[test]
+fn a_crashed_guest_whose_process_is_kept_is_not_shut_off() {
+    let lab = Lab::new("preserved");
+    lab.configure(&[]);
+    let spec = VmSpec::new("preserved")
+        .disk(DiskSpec::new("vda", MIB))
+        .domain_xml("<on_crash>preserve</on_crash>")
+        .devices_xml("<panic model='isa'/>");
+    let vm = lab.define(&spec);
+    vm.start_paused();
+    vm.write("vda", 0, 64 << 10, 0x55).expect("a write");
+    vm.resume();
+    assert_eq!(lab.run_well(&vm).level(), "full");
+    // The port of the panic device (QEMU docs/specs/pvpanic.rst): what a kernel writes there that gives up.
+    must(&mut virsh_command(&["qemu-monitor-command", vm.name(), "--hmp", "o /b 0x505 1"]));
+    vm.wait_for_state("crashed", Duration::from_secs(20));
+    let ended = lab.run_well(&vm);
+    assert_eq!(ended.level(), "incremental 1", "{ended:#?}");
+    assert_eq!(vm.state(), "crashed");
+}
+
+fn virsh_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new("virsh");
+    command.args(["-c", "qemu:///system"]).args(arguments);
+    command
+}
+
+/// The most memory that a process has had so far, in KiB.
+fn peak_kib(run: &Run) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", run.pid().as_raw_nonzero())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_vm_of_seventy_disks() {
+    const DISKS: usize = 70;
+    let lab = Lab::new("seventy");
+    lab.configure(&[]);
+    let target = |number: usize| {
+        let letter = |number: usize| char::from(b'a' + u8::try_from(number).expect("a letter"));
+        match number {
+            0..26 => format!("sd{}", letter(number)),
+            _ => format!("sd{}{}", letter(number / 26 - 1), letter(number % 26)),
+        }
+    };
+    let disk = |number| DiskSpec::new(&target(number), 8 * MIB).bus(lab::Bus::Scsi).format(DiskFormat::Qcow2);
+    let vm = lab.define(&(0..DISKS).map(disk).fold(VmSpec::new("seventy"), VmSpec::disk));
+    vm.start_paused();
+    for number in 0..DISKS {
+        vm.write(&target(number), 0, 6 * MIB, 1 + u8::try_from(number).expect("a byte")).expect("a write");
+    }
+    vm.resume();
+    let mut history = History::default();
+    for level in ["full", "incremental 1"] {
+        let mut run = lab.begin_run(lab.run_command(&[&vm]));
+        let mut peak = 0;
+        while run.is_alive() {
+            peak = peak_kib(&run).max(peak);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let ended = run.wait();
+        assert_eq!(ended.level(), level, "{ended:#?}");
+        println!("{level} of {DISKS} disks: {} MiB at most", peak >> 10);
+        assert!(peak < 256 << 10, "{level}: {peak} KiB");
+        history.note(&lab, &vm);
+        vm.write("sdb", MIB, 64 << 10, 0x77).expect("a write");
+    }
+    history.assert_restorable(&lab, &lab.chain_dir(&vm));
+}
+
+/// What hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hung {
+    /// The storage of BACKUP_PATH.
+    Target,
+    /// That of the scratch files.
+    Scratch,
+    /// That of the disk's image: the guest's own reads and writes hang too.
+    Image,
+    /// That of the logs.
+    Log,
+    /// The libvirt daemon, for a while.
+    Daemon,
+    /// The program itself: SIGSTOP.
+    Program,
+}
+
+/// Stages of a run at which something may hang, in their order.
+const STAGES: [&str; 9] = [
+    "journal-written",
+    "checkpoints-dropped",
+    "held",
+    "begun",
+    "released",
+    "copied",
+    "job-ended",
+    "files-written",
+    "publishing",
+];
+
+const HUNG: [Hung; 6] = [Hung::Target, Hung::Scratch, Hung::Image, Hung::Log, Hung::Daemon, Hung::Program];
+
+/// Everything that a program may ask of a file system.
+const EVERYTHING: [Op; 15] = [
+    Op::Lookup,
+    Op::GetAttr,
+    Op::SetAttr,
+    Op::MkDir,
+    Op::Unlink,
+    Op::Rename,
+    Op::Open,
+    Op::Create,
+    Op::Read,
+    Op::Write,
+    Op::Flush,
+    Op::FSync,
+    Op::OpenDir,
+    Op::FSyncDir,
+    Op::StatFs,
+];
+
+/// How long the daemon stands still.
+const DAEMON_PAUSE: Duration = Duration::from_secs(8);
+
+/// A VM of which each part is on storage of its own that may hang.
+struct Bench {
+    vm: Vm,
+    history: History,
+    target: FaultyFileSystem,
+    scratch: FaultyFileSystem,
+    storage: FaultyFileSystem,
+    logs: FaultyFileSystem,
+    // The last one: what is mounted in it goes before.
+    lab: Lab,
+}
+
+impl Bench {
+    fn new(name: &str) -> Self {
+        let lab = Lab::new(name);
+        let [target, scratch, storage, logs] =
+            ["target", "scratch-fs", "storage", "logs"].map(|name| lab.faulty_file_system(name));
+        lab.configure(&[
+            ("BACKUP_PATH", target.text()),
+            ("VIRTNBD_SCRATCH_DIR", scratch.text()),
+            ("LOG_DIR", logs.text()),
+            ("BACKUP_STALL_THRESHOLD", "5"),
+            ("FREEZE_TIMEOUT", "5"),
+        ]);
+        let vm = lab.define(&VmSpec::new("hung").disk(image_on(&storage, "hung.qcow2")));
+        vm.start_paused();
+        vm.write("vda", 0, MIB, 0x11).expect("a write");
+        vm.resume();
+        let mut bench = Self { vm, history: History::default(), target, scratch, storage, logs, lab };
+        bench.back_up();
+        bench
+    }
+
+    /// Backs up, and expects the next point to be right.
+    #[track_caller]
+    fn back_up(&mut self) {
+        let ended = self.lab.run_well(&self.vm);
+        let number = self.history.len();
+        let want = if number == 0 { "full".to_owned() } else { format!("incremental {number}") };
+        assert_eq!(ended.level(), want, "{ended:#?}");
+        self.history.note(&self.lab, &self.vm);
+        let dir = lab::chain_dir_below(self.target.path(), &self.vm);
+        self.history.assert_newest(&self.lab, &dir, 1);
+    }
+
+    /// Lets something hang at a stage, then asks the run to stop.
+    #[track_caller]
+    fn cell(&mut self, stage: &str, hung: Hung) {
+        println!("{hung:?} hangs at {stage}");
+        let number = u8::try_from(self.history.len()).expect("a byte");
+        self.vm.write("vda", u64::from(number) * 65536, 65536, 0x80 | number).expect("a write");
+        let at_snapshot = History::disks(&self.lab, &self.vm);
+        let run = self.lab.run_held_at(&self.vm, stage);
+        let began = Instant::now();
+        let files = match hung {
+            Hung::Target => Some(&self.target),
+            Hung::Scratch => Some(&self.scratch),
+            Hung::Image => Some(&self.storage),
+            Hung::Log => Some(&self.logs),
+            Hung::Daemon | Hung::Program => None,
+        };
+        let hangs: Vec<_> = files.iter().flat_map(|files| EVERYTHING.map(|op| files.hang(op, ""))).collect();
+        match hung {
+            Hung::Program => run.signal(Signal::STOP),
+            Hung::Daemon => lab::stop_daemon(),
+            _ => {}
+        }
+        run.release();
+        std::thread::sleep(Duration::from_secs(1));
+        run.signal(Signal::TERM);
+        match hung {
+            Hung::Daemon => {
+                std::thread::sleep(DAEMON_PAUSE);
+                lab::continue_daemon();
+            }
+            // Its own storage hangs: nobody can say whether it is free before that is back.
+            Hung::Image => {}
+            _ => {}
+        }
+        if hung != Hung::Image {
+            self.vm.wait_until_free(FREE_LIMIT.saturating_sub(began.elapsed()).max(Duration::from_secs(3)));
+        }
+        println!("  the guest is free after {:?}", began.elapsed());
+        if hung == Hung::Program {
+            run.signal(Signal::CONT);
+        }
+        wait_until_over(&run, STOP_LIMIT);
+        println!("  the run is over after {:?}", began.elapsed());
+        drop(hangs);
+        let ended = run.wait();
+        self.vm.wait_until_free(FREE_LIMIT);
+        // Too late to stop it: its point may be there, and then it must be right.
+        println!("  {:?}, {}", ended.status, ended.error());
+        lab::wait_for_guard_below(self.target.path(), &self.vm);
+        if ended.level() == format!("incremental {}", self.history.len()) {
+            self.history.push(at_snapshot);
+        }
+        self.back_up();
+    }
+}
+
+/// Waits until a process has ended, or nothing of it is left but what hangs in the kernel, which no signal ends.
+#[track_caller]
+fn wait_until_over(run: &Run, limit: Duration) {
+    let began = Instant::now();
+    let is_over = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", run.pid().as_raw_nonzero())).unwrap_or_default();
+        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+    };
+    while !is_over() {
+        assert!(began.elapsed() < limit, "the run does not end within {limit:?}\n{}", run.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A few cells of the table.
+#[test]
+fn what_hangs_at_some_stages() {
+    let mut bench = Bench::new("some_hang");
+    for (stage, hung) in [
+        ("held", Hung::Target),
+        ("begun", Hung::Log),
+        ("held", Hung::Program),
+        ("released", Hung::Scratch),
+        ("files-written", Hung::Target),
+    ] {
+        bench.cell(stage, hung);
+    }
+}
+
+/// The whole table. Stops the libvirt daemon, so no other test may run meanwhile.
+#[test]
+#[ignore = "takes long, and stops the libvirt daemon: make soak"]
+fn what_hangs_at_every_stage() {
+    for hung in HUNG {
+        let mut bench = Bench::new(&format!("hang_{hung:?}"));
+        for stage in STAGES {
+            bench.cell(stage, hung);
+        }
+    }
+}
