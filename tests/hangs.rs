@@ -131,8 +131,10 @@ fn a_disk_that_cannot_be_read_is_told_as_that() {
     vm.start_paused();
     vm.write("vda", 0, 4 * MIB, 0x33).expect("a write");
     vm.resume();
+    let run = lab.run_held_at(&vm, "copying");
     storage.fail(Op::Read, "bad.qcow2", Errno::IO);
-    let ended = lab.run(&vm);
+    run.release();
+    let ended = run.wait();
     storage.heal();
     assert!(!ended.status.success(), "{ended:#?}");
     let said = ended.error();
@@ -158,13 +160,17 @@ fn a_stream_that_cannot_be_read_now_costs_no_full() {
         assert_eq!(lab.run_well(&vm).level(), format!("incremental {number}"), "{file} once");
         target.heal();
     }
-    for file in ["vda.full.data".to_owned(), "vda.inc.virtnbdbackup.2.data".to_owned(), format!("{}.cpt", vm.name())]
+    for file in
+        ["vda.full.data".to_owned(), "vda.inc.virtnbdbackup.2.data".to_owned(), format!("{}.cpt", vm.name())]
     {
         target.fail(Op::Read, &file, Errno::IO);
         let ended = lab.run(&vm);
         target.heal();
         assert!(!ended.status.success(), "{file}: {ended:#?}");
-        assert!(ended.error().contains("Cannot read ") && ended.error().contains(&file), "{file}: {ended:#?}");
+        assert!(
+            ended.error().contains("Cannot read ") && ended.error().contains(&file),
+            "{file}: {ended:#?}"
+        );
         assert_eq!(vm.checkpoints().len(), 3, "{file}");
     }
     assert_eq!(lab.run_well(&vm).level(), "incremental 3");
@@ -184,22 +190,17 @@ fn a_crashed_guest_whose_process_is_kept_is_not_shut_off() {
     vm.resume();
     assert_eq!(lab.run_well(&vm).level(), "full");
     // The port of the panic device (QEMU docs/specs/pvpanic.rst): what a kernel writes there that gives up.
-    must(&mut virsh_command(&["qemu-monitor-command", vm.name(), "--hmp", "o /b 0x505 1"]));
+    virsh(&["qemu-monitor-command", vm.name(), "--hmp", "o /b 0x505 1"]);
     vm.wait_for_state("crashed", Duration::from_secs(20));
     let ended = lab.run_well(&vm);
     assert_eq!(ended.level(), "incremental 1", "{ended:#?}");
     assert_eq!(vm.state(), "crashed");
 }
 
-fn virsh_command(arguments: &[&str]) -> Command {
-    let mut command = Command::new("virsh");
-    command.args(["-c", "qemu:///system"]).args(arguments);
-    command
-}
-
 /// The most memory that a process has had so far, in KiB.
 fn peak_kib(run: &Run) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", run.pid().as_raw_nonzero())).unwrap_or_default();
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", run.pid().as_raw_nonzero())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
@@ -401,7 +402,8 @@ impl Bench {
 fn wait_until_over(run: &Run, limit: Duration) {
     let began = Instant::now();
     let is_over = || {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", run.pid().as_raw_nonzero())).unwrap_or_default();
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", run.pid().as_raw_nonzero())).unwrap_or_default();
         stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
     };
     while !is_over() {

@@ -189,7 +189,8 @@ pub(super) fn write_side_files(
         files.add_small(&format!("{}.{ident}.qcow.json", disk.target), disk.info.json.as_bytes())?;
     }
     let boot = boot_files(observed, ident);
-    let failed = |path: &Path, source| BackupError::File { doing: "read boot file", path: path.to_owned(), source };
+    let failed =
+        |path: &Path, source| BackupError::File { doing: "read boot file", path: path.to_owned(), source };
     let paths: Vec<PathBuf> = boot.iter().map(|(path, _)| (*path).to_owned()).collect();
     // Storage that hangs is met by a process that can be left behind.
     if let Err(error @ ProgramError::TimedOut { .. }) = program::look(&paths, BOOT_FILE_LIMIT, NEVER) {

@@ -78,7 +78,7 @@ impl PointFiles {
     /// Takes a copy of a file, synced. It is never held in memory.
     pub(super) fn add_copy(&mut self, name: &str, from: &mut impl io::Read) -> Result<(), BackupError> {
         let path = self.partial_path(name);
-        let copy = || {
+        let mut copy = || {
             let mut file = File::create(&path)?;
             let identity = FileIdentity::of_copy(name, from, &mut file)?;
             file.set_times(FileTimes::new().set_modified(self.time))?;

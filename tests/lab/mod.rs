@@ -46,7 +46,9 @@ mod world;
 pub use bed::Bed;
 pub use binaries::vmstream_path;
 pub use command::{must, output_of, text, virsh_says as virsh};
-pub use crash_bed::{CrashBed, FREE_LIMIT, SIZES, assert_tidy, sockets_of, wait_for_guard, wait_for_guard_below};
+pub use crash_bed::{
+    CrashBed, FREE_LIMIT, SIZES, assert_tidy, sockets_of, wait_for_guard, wait_for_guard_below,
+};
 pub use daemon::{go_on as continue_daemon, restart as restart_daemon, stand_still as stop_daemon};
 pub use domain_xml::{Bus, DiskFormat, DiskSpec, VmSpec};
 pub use faults::Op;
