@@ -151,7 +151,7 @@ impl Program {
 }
 
 fn not_run(kind: io::ErrorKind, name: &OsStr) -> ProgramError {
-    let source = io::Error::new(kind, format!("{}: {}", name.display(), io::Error::from(kind)));
+    let source = io::Error::new(kind, format!("{}: {}", name.to_string_lossy(), io::Error::from(kind)));
     ProgramError::Start { source }
 }
 

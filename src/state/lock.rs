@@ -210,7 +210,7 @@ fn holder(file: &File, programs: &[&str]) -> Option<u32> {
     let is_holder = |pid: &u32| {
         *pid != std::process::id()
             && is_alive(*pid, programs)
-            && !written.zip(began(*pid)).is_some_and(|(written, began)| began > written + CLOCK_SLACK)
+            && written.zip(began(*pid)).is_none_or(|(written, began)| began <= written + CLOCK_SLACK)
     };
     pid_in(file).filter(is_holder)
 }
