@@ -22,7 +22,7 @@ die() {
 kernel_packages() {
 	local image
 	for package in linux-image-cloud-amd64 linux-image-virtual; do
-		image=$(apt-cache depends "$package" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n1)
+		image=$(apt-cache depends "$package" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n1 || true)
 		if [[ -z $image ]]; then continue; fi
 		echo "$image"
 		# Ubuntu has the modules apart.

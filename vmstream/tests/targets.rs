@@ -235,14 +235,16 @@ fn no_claim_of_a_size_keeps_anybody_busy() {
         let frames = vec![(0..512, Some(vec![7; 512])), (1 << 59..(1 << 59) + 512, Some(vec![8; 512]))];
         let link = Link { size, alone: true, frames };
         write_chain(dir.path(), &[link], Form { compression: None, frame_len: 512, sidecars: false });
-        let run = |arguments: &[&str], want: i32| {
+        let run_one_of = |arguments: &[&str], want: &[i32]| {
             let mut command = Command::new("timeout");
             command.args(["60", env!("CARGO_BIN_EXE_vmstream")]).args(arguments).current_dir(dir.path());
             let said = command.output().unwrap();
             let text = String::from_utf8_lossy(&said.stderr) + String::from_utf8_lossy(&said.stdout);
-            assert_eq!(said.status.code(), Some(want), "{size} {arguments:?}: {text}");
+            let code = said.status.code().expect("it ends by itself");
+            assert!(want.contains(&code), "{size} {arguments:?}: {code} {text}");
             text.into_owned()
         };
+        let run = |arguments: &[&str], want: i32| run_one_of(arguments, &[want]);
         run(&["info", "."], 0);
         run(&["map", "."], 0);
         run(&["verify", "."], 0);
@@ -255,9 +257,11 @@ fn no_claim_of_a_size_keeps_anybody_busy() {
         ] {
             assert!(run(whole, 2).contains("too many to meet each of them"), "{whole:?}");
         }
-        // No file system takes so large a file.
+        // No file system on a disk takes so large a file. One in memory takes some.
+        let codes: &[i32] = if size == 1 << 60 { &[0, 2] } else { &[2] };
         for format in ["raw", "qcow2"] {
-            run(&["extract", ".", "--disk", "vda", "-o", "image", "--format", format], 2);
+            let image = format!("image.{format}");
+            run_one_of(&["extract", ".", "--disk", "vda", "-o", &image, "--format", format], codes);
         }
     }
     let dir = tempfile::tempdir().unwrap();
