@@ -18,7 +18,7 @@ help:
 	@echo 'make bench-fleet  sessions of many VMs, and a look at a large backup tree'
 	@echo 'make bench-micro  speed of the single pieces: frames, zeros, LZ4 and zstd, checksums, block map, extents'
 	@echo 'make fuzz     each reader of foreign bytes on broken input, FUZZ_SECONDS=60 for each of them'
-	@echo 'make soak     flipped bytes, the model test, kills at random moments for much longer (DAMAGE_FLIPS, MODEL_STEPS=$(MODEL_STEPS), CRASH_KILLS, …_SEED)'
+	@echo 'make soak     flipped bytes, the model test, kills at random moments, hangs at every stage, for much longer (DAMAGE_FLIPS, MODEL_STEPS=$(MODEL_STEPS), CRASH_KILLS, …_SEED)'
 	@echo 'make build    the programs, in $(CARGO_TARGET_DIR)/release'
 	@echo 'make install  the programs to $(PREFIX)/bin, the configuration to $(CONFIG_DIR) unless there is one'
 	@echo 'make fmt, make lint, make clean'

@@ -3,7 +3,8 @@
 #
 #   test.sh          all of it
 #   test.sh --soak   in the release build: thousands of random flipped bytes (DAMAGE_FLIPS, DAMAGE_SEED), then the model
-#                    test, for long (MODEL_STEPS, MODEL_SEED), and kills at random moments (CRASH_KILLS, LAB_SEED)
+#                    test, for long (MODEL_STEPS, MODEL_SEED), kills at random moments (CRASH_KILLS, LAB_SEED), and everything
+#                    that can hang at every stage of a run
 #
 # The tests make and remove VMs of their own (vmbt-…) on this machine's libvirt, so they need root: when this is not
 # root, the test programs run through sudo. RUST_TEST_THREADS says how many tests run at once (default: one for each
@@ -73,6 +74,7 @@ case ${1-} in
 	CRASH_KILLS=${CRASH_KILLS:-500}
 	export CRASH_KILLS
 	tests=(--release --test model --test crash_random -- --nocapture)
+	soak=1
 	;;
 *) die "unknown argument $1" ;;
 esac
@@ -86,3 +88,7 @@ fi
 begin_daemons
 allow_socket
 run cargo test --locked "${tests[@]}"
+if [[ -n ${soak-} ]]; then
+	# Alone: it stops the libvirt daemon.
+	RUST_TEST_THREADS=1 run cargo test --locked --release --test hangs -- --nocapture --ignored
+fi

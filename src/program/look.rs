@@ -64,14 +64,9 @@ pub fn look(
     if paths.is_empty() {
         return Ok(vec![]);
     }
-    let done = Program::new(own_program()).arg(LOOK_ARGUMENT).args(paths).run(limit, stopped)?;
+    let done = Program::itself(LOOK_ARGUMENT).args(paths).run(limit, stopped)?;
     let told = serde_json::from_slice(&done.stdout).ok().filter(|told: &Vec<_>| told.len() == paths.len());
     told.ok_or_else(|| ProgramError::Start { source: io::Error::other(done.message()) })
-}
-
-/// This program itself, also when its file was replaced since. Not by `self`, which whoever starts it would be.
-fn own_program() -> String {
-    format!("/proc/{}/exe", std::process::id())
 }
 
 /// What such a process does: prints its looks at these files.

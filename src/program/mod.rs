@@ -101,6 +101,12 @@ impl Program {
         Self { name, arguments: vec![], input: None, memory_bytes: None }
     }
 
+    /// This very program, also when its file was replaced since. `argument` says what it is to be. Not by `/proc/self`,
+    /// which whoever starts it would be.
+    pub fn itself(argument: &str) -> Self {
+        Self::new(format!("/proc/{}/exe", std::process::id())).arg(argument)
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.arguments.push(argument.as_ref().to_owned());
@@ -146,7 +152,7 @@ impl Program {
             // Not taken: then it ends, and says why. It cannot block: a pipe holds so much.
             let _ = stdin.write_all(&input);
         }
-        Ok(Running { child: Some(child) })
+        Ok(Running { child: Some(child), printed: Gathered::default() })
     }
 }
 
@@ -158,6 +164,8 @@ fn not_run(kind: io::ErrorKind, name: &OsStr) -> ProgramError {
 /// A program that runs. Ended on drop.
 pub struct Running {
     child: Option<Child>,
+    /// What is not asked for yet.
+    printed: Gathered,
 }
 
 impl Running {
@@ -166,11 +174,22 @@ impl Running {
         self.child.as_mut()?.try_wait().ok().flatten()
     }
 
+    /// The newest line that it has printed, waiting up to `patience` (less than a second) for one.
+    pub fn newest_line(&mut self, patience: Duration) -> Option<String> {
+        let child = self.child.as_mut()?;
+        if self.printed.gather(child, patience) {
+            while self.printed.gather(child, Duration::ZERO) {}
+        }
+        let end = self.printed.stdout.iter().rposition(|byte| *byte == b'\n')?;
+        let whole: Vec<u8> = self.printed.stdout.drain(..=end).collect();
+        Some(String::from_utf8_lossy(&whole).lines().last()?.to_owned())
+    }
+
     /// Ends it, and returns what it said.
     pub fn end(mut self) -> String {
         let Some(mut child) = self.child.take() else { return String::new() };
         let _ = child.kill();
-        let mut said = Gathered::default();
+        let mut said = std::mem::take(&mut self.printed);
         let until = Instant::now() + KILL_PATIENCE;
         while !said.ended() && Instant::now() < until {
             said.gather(&mut child, KILL_PATIENCE);
@@ -334,7 +353,7 @@ mod tests {
         let silent = shell("exec >&- 2>&-; exec sleep 4001.3").run(Duration::from_millis(300), NEVER);
         assert!(matches!(silent, Err(ProgramError::TimedOut { .. })), "{silent:?}");
         assert!(began.elapsed() < LONG);
-        assert!(!is_there("4001."));
+        ["4001.1", "4001.2", "4001.3"].iter().for_each(|sleep| assert!(!is_there(sleep), "{sleep}"));
     }
 
     #[test]
@@ -344,6 +363,20 @@ mod tests {
         let greedy = || Program::new("dd").args(["if=/dev/zero", "of=/dev/null", "bs=800M", "count=1"]);
         assert!(greedy().run(LONG, NEVER).unwrap().status.success());
         assert!(!greedy().memory(400 << 20).run(LONG, NEVER).unwrap().status.success());
+    }
+
+    #[test]
+    fn tells_the_newest_line() {
+        let mut running = shell("echo one; echo two; printf half; exec sleep 4001.5").start().unwrap();
+        let began = Instant::now();
+        let mut line = None;
+        while line.as_deref() != Some("two") && began.elapsed() < LONG {
+            line = running.newest_line(Duration::from_millis(100)).or(line);
+        }
+        assert_eq!(line.as_deref(), Some("two"));
+        assert_eq!(running.newest_line(Duration::from_millis(100)), None, "half a line is none");
+        drop(running);
+        assert!(!is_there("4001.5"));
     }
 
     #[test]

@@ -97,8 +97,22 @@ mod tests {
         }
     }
 
-    /// Writes until it stalls, and returns the error and when it came; `release` then lets the writer go on to its stop.
-    fn stalled(task: &DiskTask, release: impl FnOnce()) -> (CopyError, Duration) {
+    /// Waits until the pulse tells that the disk stalls.
+    fn stalled(task: &DiskTask, pulse: &Pulse, began: Instant) -> CopyError {
+        loop {
+            if let Some(error) = pulse.stalled(task, LIMIT) {
+                assert!(began.elapsed() >= LIMIT);
+                return error;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "it never stalls");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_copy_that_stands_still_is_given_up_when_its_time_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = task(dir.path());
         let shared = Shared {
             compressors: Arc::new(Compressors::start(1, Method::Plain)),
             budget: Budget::new(1 << 20),
@@ -110,41 +124,32 @@ mod tests {
         let (began, pulse, cancel) = (Instant::now(), Pulse::new(), Cancel::default());
         thread::scope(|scope| {
             let writes =
-                || write_all(task, &arriving, &shared, &Busy::default(), &pulse, &Unwatched, &cancel);
+                || write_all(&task, &arriving, &shared, &Busy::default(), &pulse, &Unwatched, &cancel);
             let writer = scope.spawn(writes);
-            let error = loop {
-                if let Some(error) = pulse.stalled(task, shared.stall_limit) {
-                    break error;
-                }
-                assert!(began.elapsed() < Duration::from_secs(60), "it never stalls");
-                thread::sleep(Duration::from_millis(10));
-            };
-            let after = began.elapsed();
+            let error = stalled(&task, &pulse, began);
+            assert!(matches!(error, CopyError::Stalled { seconds: 1, .. }), "{error:?}");
             cancel.stop(StopReason::OtherFailure);
-            release();
             assert!(writer.join().unwrap().is_err());
-            (error, after)
-        })
-    }
-
-    #[test]
-    fn a_copy_that_stands_still_is_given_up_when_its_time_is_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let (error, after) = stalled(&task(dir.path()), || {});
-        assert!(matches!(error, CopyError::Stalled { seconds: 1, .. }), "{error:?}");
-        assert!(after >= LIMIT);
+        });
     }
 
     #[test]
     fn a_write_that_does_not_come_back_is_seen_from_outside() {
         let dir = tempfile::tempdir().unwrap();
         let task = task(dir.path());
-        // Opening a pipe waits for a reader.
-        let pipe = task.sink.path().to_owned();
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
-        assert!(made.success());
-        let (error, after) = stalled(&task, || drop(std::fs::File::open(&pipe).unwrap()));
-        assert!(matches!(&error, CopyError::StalledWrite { path, .. } if *path == pipe), "{error:?}");
-        assert!(after >= LIMIT);
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (began, pulse) = (Instant::now(), Pulse::new());
+        thread::scope(|scope| {
+            let pulse = &pulse;
+            scope.spawn(move || pulse.writing(|| released.recv().is_ok()));
+            let error = stalled(&task, pulse, began);
+            assert!(
+                matches!(&error, CopyError::StalledWrite { path, .. } if path == task.sink.path()),
+                "{error:?}"
+            );
+            drop(release);
+        });
+        pulse.held_back(|| thread::sleep(LIMIT));
+        assert!(pulse.stalled(&task, LIMIT).is_none(), "to wait on purpose is no stall");
     }
 }
