@@ -2,7 +2,8 @@
 //!
 //! Lives here: `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
 //! `restore` (from streams to a disk), `in_use` (who has an image open), `verify` (what a folder is worth), `doctor` (what
-//! its writer may have left out), `convert` (a folder written again in another form).
+//! its writer may have left out), `convert` (a folder written again in another form), `unfinished` (what goes when the
+//! process is ended).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 
@@ -17,4 +18,5 @@ mod regular;
 pub mod restore;
 pub mod sidecar;
 pub mod stream;
+pub mod unfinished;
 pub mod verify;

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
 use vmstream::chain::{BackupSet, PointId};
-use vmstream::restore::{ExtractError, ExtractOptions, Format, extract};
+use vmstream::restore::{ExtractError, ExtractOptions, Format, NewFileError, extract};
 
 const OPTIONS: ExtractOptions = ExtractOptions {
     replace: false,
@@ -101,7 +101,7 @@ fn an_existing_file_stays_unless_replacing_is_allowed() {
         let options = ExtractOptions { replace, ..OPTIONS };
         extract(&set, &"vda".parse().unwrap(), set.newest().unwrap().id, &out, options, &())
     };
-    assert!(matches!(run(false), Err(ExtractError::Exists { .. })));
+    assert!(matches!(run(false), Err(ExtractError::NewFile(NewFileError::Exists { .. }))));
     assert_eq!(std::fs::read(&out).unwrap(), b"precious");
     run(true).unwrap();
     assert_eq!(std::fs::metadata(&out).unwrap().len(), 41_943_040);

@@ -164,9 +164,24 @@ fn a_block_device_gets_every_byte_and_keeps_its_rest() {
 
     let done = vmstream(&golden.lz4(), &[&args[..], &["--force"]].concat());
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    // The rest of the device is no difference, and is not passed over in silence.
+    let same = vmstream(&golden.lz4(), &["compare", ".", name, "--disk", "vda"]);
+    let want = format!(
+        "Disk vda at virtnbdbackup.3 and {name}: the same (96.0 MiB)\n\
+         {name} is longer by 1.00 MiB: what is there was not looked at\n"
+    );
+    assert_eq!((text(&same.stdout), same.status.code()), (&want[..], Some(0)));
     let same = vmstream(&golden.lz4(), &["compare", ".", name, "--disk", "vda", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&same.stdout).unwrap();
-    assert_eq!((&json["different_bytes"], &json["image_bytes"]), (&more.into(), &(size + more).into()));
+    let numbers = ["different_bytes", "image_bytes", "rest_bytes"].map(|key| json[key].as_u64().unwrap());
+    assert_eq!((numbers, &json["same"]), ([0, (size + more) as u64, more as u64], &true.into()));
+    let written = std::fs::OpenOptions::new().write(true).open(&device.0).unwrap();
+    written.write_all_at(b"other", 5_000_000).unwrap();
+    let other = vmstream(&golden.lz4(), &["compare", ".", name, "--disk", "vda"]);
+    assert_eq!(other.status.code(), Some(1), "{}", text(&other.stdout));
+    drop(written);
+    let again = vmstream(&golden.lz4(), &[&args[..], &["--force"]].concat());
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
     drop(device);
     let bytes = std::fs::read(&file).unwrap();
     assert!(bytes[size..].iter().all(|byte| *byte == 0xa5), "behind the disk");

@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{fail, say, text};
+use super::{fail, say, text, warn};
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -51,9 +51,11 @@ pub(super) fn run(args: &Args) -> Exit {
     bar.clear();
     match done {
         Ok(found) => {
-            found.unused_sidecars.iter().for_each(|unused| eprintln!("warning: {unused}"));
-            say(&if args.json { as_json(args, point, &found) } else { as_text(args, point, &found) });
-            if found.is_same() { Exit::Good } else { Exit::Damaged }
+            found.unused_sidecars.iter().for_each(warn);
+            let written =
+                say(&if args.json { as_json(args, point, &found) } else { as_text(args, point, &found) });
+            let found = if found.is_same() { Exit::Good } else { Exit::Damaged };
+            found.unless(written)
         }
         Err(error) => {
             let exit = match &error {
@@ -92,7 +94,7 @@ fn as_text(args: &Args, point: PointId, found: &Compared) -> String {
         out.push_str(&proof_text(checked, found));
     }
     let image = args.image.display();
-    let sizes = if found.image_size == found.size {
+    let sizes = if found.image_size == found.size || found.rest_bytes() > 0 {
         text::size(found.size)
     } else {
         format!("{} bytes against {} in the image", found.size, found.image_size)
@@ -105,6 +107,12 @@ fn as_text(args: &Args, point: PointId, found: &Compared) -> String {
         format!("DIFFERENT in {}", text::size(found.different_bytes))
     };
     out.push_str(&format!("Disk {} at {point} and {image}: {verdict} ({sizes})\n", args.disk));
+    if found.rest_bytes() > 0 {
+        out.push_str(&format!(
+            "{image} is longer by {}: what is there was not looked at\n",
+            text::size(found.rest_bytes())
+        ));
+    }
     out
 }
 
@@ -137,6 +145,7 @@ fn as_json(args: &Args, point: PointId, found: &Compared) -> String {
         "same": found.is_same(),
         "disk_bytes": found.size,
         "image_bytes": found.image_size,
+        "rest_bytes": found.rest_bytes(),
         "different_bytes": found.different_bytes,
         "ranges": ranges,
         "all_ranges": found.ranges.len() < MAX_RANGES,

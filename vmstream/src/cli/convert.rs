@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{fail, say, text};
+use super::{fail, say, tell, text, warn};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -47,12 +47,12 @@ enum Method {
 pub(super) fn run(args: &Args) -> Exit {
     let compression = match (args.compression, args.level) {
         (Method::None, Some(_)) => {
-            eprintln!("error: --level means nothing without compression: leave one of the two out");
+            tell("error: --level means nothing without compression: leave one of the two out\n");
             return Exit::CannotTell;
         }
         (Method::None, None) => Compression::None,
         (Method::Lz4, Some(17..)) => {
-            eprintln!("error: levels of lz4 end at 16");
+            tell("error: levels of lz4 end at 16\n");
             return Exit::CannotTell;
         }
         (Method::Lz4, level) => Compression::Lz4(level.unwrap_or(1)),
@@ -76,11 +76,10 @@ pub(super) fn run(args: &Args) -> Exit {
     match done {
         Ok(done) => {
             for problem in set.problems.iter().filter(|problem| problem.severity() == Severity::Damage) {
-                eprintln!("warning: not needed for the new full: {problem}");
+                warn(format!("not needed for the new full: {problem}"));
             }
-            warnings(&done, shape).iter().for_each(|warning| eprintln!("warning: {warning}"));
-            say(&if args.json { as_json(args, &set, &done, shape) } else { as_text(args, &done, shape) });
-            Exit::Good
+            warnings(&done, shape).iter().for_each(warn);
+            say(&if args.json { as_json(args, &set, &done, shape) } else { as_text(args, &done, shape) })
         }
         Err(error) => fail(&error, if error.is_damage() { Exit::Damaged } else { Exit::CannotTell }),
     }

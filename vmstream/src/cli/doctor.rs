@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::subject::{self, Sets, Subject};
-use super::{say, text};
+use super::{say, tell, text};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use vmstream::chain::BackupSet;
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args) -> Exit {
     let sets = match subject::open(&args.path) {
         Err(exit) => return exit,
         Ok(Subject::File(_)) => {
-            eprintln!("error: {} is a file: name the folder of its backup set", args.path.display());
+            tell(&format!("error: {} is a file: name the folder of its backup set\n", args.path.display()));
             return Exit::CannotTell;
         }
         Ok(Subject::Set(set)) => Sets { sets: vec![*set], unreadable: Vec::new() },
@@ -37,23 +37,24 @@ pub(super) fn run(args: &Args) -> Exit {
     };
     let found: Vec<_> = sets.sets.iter().map(|set| (set, diagnose(set))).collect();
     let ill = found.iter().any(|(_, diagnosis)| !diagnosis.suspects.is_empty());
-    if args.json {
+    let written = if args.json {
         let list: Vec<_> = found.iter().map(|(set, diagnosis)| set_json(set, diagnosis)).collect();
         let value = json!({"sets": list, "unreadable": sets.unreadable});
-        say(&format!("{value:#}\n"));
+        say(&format!("{value:#}\n"))
     } else {
         let mut out: String = found.iter().map(|(set, diagnosis)| set_text(set, diagnosis)).collect();
         sets.unreadable.iter().for_each(|text| out.push_str(&format!("unreadable: {text}\n")));
         if ill {
             out.push_str(ADVICE);
         }
-        say(&out);
-    }
-    match (ill, sets.unreadable.is_empty()) {
+        say(&out)
+    };
+    let found = match (ill, sets.unreadable.is_empty()) {
         (true, _) => Exit::Damaged,
         (false, false) => Exit::CannotTell,
         (false, true) => Exit::Good,
-    }
+    };
+    found.unless(written)
 }
 
 fn set_text(set: &BackupSet, found: &Diagnosis) -> String {

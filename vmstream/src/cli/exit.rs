@@ -13,6 +13,13 @@ pub(crate) enum Exit {
     CannotTell = 2,
 }
 
+impl Exit {
+    /// The worse of what was found and what became of the result: one that could not be written is no success.
+    pub(crate) fn unless(self, written: Self) -> Self {
+        if self == Self::Good { written } else { self }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

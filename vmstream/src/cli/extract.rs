@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{fail, text};
+use super::{fail, say, tell, text, warn};
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -56,11 +56,11 @@ impl From<ImageFormat> for Format {
 pub(super) fn run(args: &Args) -> Exit {
     let to_stdout = args.output.as_os_str() == "-";
     if to_stdout && args.format != ImageFormat::Raw {
-        eprintln!("error: Standard output takes the raw format only: name a file with -o");
+        tell("error: Standard output takes the raw format only: name a file with -o\n");
         return Exit::CannotTell;
     }
     if to_stdout && std::io::stdout().is_terminal() {
-        eprintln!("error: A disk does not fit on a terminal: name a file with -o, or pipe it somewhere");
+        tell("error: A disk does not fit on a terminal: name a file with -o, or pipe it somewhere\n");
         return Exit::CannotTell;
     }
     let set = match BackupSet::open(&args.dir) {
@@ -68,10 +68,10 @@ pub(super) fn run(args: &Args) -> Exit {
         Err(error) => return fail(&error, Exit::CannotTell),
     };
     for problem in set.problems.iter().filter(|problem| problem.severity() == Severity::Damage) {
-        eprintln!("warning: {problem}");
+        warn(problem);
     }
     let Some(point) = args.until.or_else(|| set.newest().map(|point| point.id)) else {
-        eprintln!("error: {} holds no restore point", args.dir.display());
+        tell(&format!("error: {} holds no restore point\n", args.dir.display()));
         return Exit::CannotTell;
     };
     let bar = Bar::new(0);
@@ -96,30 +96,31 @@ pub(super) fn run(args: &Args) -> Exit {
     bar.clear();
     match done {
         Ok(done) => {
-            done.unused_sidecars.iter().for_each(|unused| eprintln!("warning: {unused}"));
+            done.unused_sidecars.iter().for_each(warn);
+            let mut written = Exit::Good;
             if !to_stdout {
-                println!(
-                    "Disk {} at {point}: {} ({} not zero) in {}{}",
+                written = say(&format!(
+                    "Disk {} at {point}: {} ({} not zero) in {}{}\n",
                     args.disk,
                     text::size(done.size),
                     text::size(done.written_bytes),
                     args.output.display(),
                     proof_text(&done)
-                );
+                ));
             }
             if done.wrong_bytes > 0 {
-                eprintln!(
-                    "warning: {} of it is not what was backed up, by its checksums in the sidecars",
+                warn(format!(
+                    "{} of it is not what was backed up, by its checksums in the sidecars",
                     text::size(done.wrong_bytes)
-                );
+                ));
             }
             if done.taken != point {
-                eprintln!(
-                    "warning: {} is a raw disk: its content is that of {}, not of {point}",
+                warn(format!(
+                    "{} is a raw disk: its content is that of {}, not of {point}",
                     args.disk, done.taken
-                );
+                ));
             }
-            Exit::Good
+            written
         }
         Err(error) => {
             let exit = exit_of(&error);

@@ -35,12 +35,13 @@ pub(super) fn run(args: &Args) -> Exit {
             (value, tree_text(args, &sets, &unreadable), damaged, unreadable.is_empty())
         }
     };
-    say(&if args.json { format!("{value:#}\n") } else { text });
-    match (damaged, complete) {
+    let written = say(&if args.json { format!("{value:#}\n") } else { text });
+    let found = match (damaged, complete) {
         (true, _) => Exit::Damaged,
         (false, false) => Exit::CannotTell,
         (false, true) => Exit::Good,
-    }
+    };
+    found.unless(written)
 }
 
 fn is_damaged(set: &BackupSet) -> bool {

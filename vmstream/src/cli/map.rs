@@ -1,7 +1,7 @@
 //! `vmstream map`
 
 use super::exit::Exit;
-use super::{fail, say, text};
+use super::{fail, say, tell, text};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -54,12 +54,11 @@ pub(super) fn run(args: &Args) -> Exit {
         Ok((out, svg)) => {
             if let (Some(path), Some(svg)) = (&args.svg, svg) {
                 if let Err(error) = std::fs::write(path, svg) {
-                    eprintln!("error: Cannot write {}: {error}", path.display());
+                    tell(&format!("error: Cannot write {}: {error}\n", path.display()));
                     return Exit::CannotTell;
                 }
             }
-            say(&out);
-            Exit::Good
+            say(&out)
         }
     }
 }

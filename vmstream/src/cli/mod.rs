@@ -9,13 +9,16 @@ mod exit;
 mod extract;
 mod info;
 mod map;
+mod output;
 mod progress;
+mod signals;
 mod subject;
 mod text;
 mod verify;
 
 use clap::{Parser, Subcommand};
 use exit::Exit;
+use output::{say, tell, warn};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,7 +28,8 @@ use vmstream::chain::{BackupSet, PointId};
 /// Inspect, verify and extract virtnbdbackup-compatible backup sets, without libvirt
 #[derive(Debug, Parser)]
 #[command(name = "vmstream", version)]
-#[command(after_help = "Exit codes: 0 done and good, 1 damaged, 2 cannot tell or wrong usage")]
+#[command(after_help = "Exit codes: 0 done and good, 1 damaged, 2 cannot tell or wrong usage;\n            \
+             ended by a signal: 129 hang-up, 130 Ctrl-C, 143 SIGTERM")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -51,7 +55,12 @@ enum Command {
 
 /// Runs the command line and returns the exit code.
 pub(crate) fn run() -> ExitCode {
-    let exit = match Args::parse().command {
+    signals::listen();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return not_parsed(&error).into(),
+    };
+    let exit = match args.command {
         Command::Info(args) => info::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Extract(args) => extract::run(&args),
@@ -63,16 +72,14 @@ pub(crate) fn run() -> ExitCode {
     exit.into()
 }
 
-/// Prints a result. A reader that has seen enough (`| head`) is no error.
-fn say(text: &str) {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            eprintln!("error: Cannot write the result: {error}");
-        }
-        _ => {}
+/// Help and the version are results; all else is wrong usage.
+fn not_parsed(error: &clap::Error) -> Exit {
+    let styled = error.render();
+    if error.use_stderr() {
+        tell(&styled.to_string());
+        return Exit::CannotTell;
     }
+    say(&styled.to_string())
 }
 
 /// Opens a set and settles which of its points is meant: the newest, unless one is named. Says why it cannot.
@@ -81,7 +88,7 @@ fn open_at(dir: &Path, until: Option<PointId>) -> Result<(BackupSet, PointId), E
     match until.or_else(|| set.newest().map(|point| point.id)) {
         Some(point) => Ok((set, point)),
         None => {
-            eprintln!("error: {} holds no restore point", dir.display());
+            tell(&format!("error: {} holds no restore point\n", dir.display()));
             Err(Exit::CannotTell)
         }
     }
@@ -89,13 +96,13 @@ fn open_at(dir: &Path, until: Option<PointId>) -> Result<(BackupSet, PointId), E
 
 /// Prints an error with its causes, and says how the program ends.
 fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
-    let mut text = format!("error: {error}");
+    let mut text = format!("error: {error}\n");
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text.push_str(&format!("\n  because: {inner}"));
+        text.push_str(&format!("  because: {inner}\n"));
         cause = inner.source();
     }
-    eprintln!("{text}");
+    tell(&text);
     exit
 }
 

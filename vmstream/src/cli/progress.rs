@@ -45,6 +45,6 @@ impl vmstream::restore::Watch for Bar {
     }
 
     fn warning(&self, text: &str) {
-        self.0.suspend(|| eprintln!("warning: {text}"));
+        self.0.suspend(|| super::output::warn(text));
     }
 }

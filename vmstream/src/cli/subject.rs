@@ -1,7 +1,7 @@
 //! What a path on the command line is: a file, one backup set, or a tree of them.
 
 use super::exit::Exit;
-use super::fail;
+use super::{fail, tell};
 use std::path::Path;
 use vmstream::chain::{BackupSet, PointDisk, SetError, Tree, open_file};
 
@@ -28,7 +28,7 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
         return match open_file(path) {
             Ok(file) => Ok(Subject::File(Box::new(file))),
             Err(error) => {
-                eprintln!("error: Cannot read {}: {error}", path.display());
+                tell(&format!("error: Cannot read {}: {error}\n", path.display()));
                 Err(Exit::CannotTell)
             }
         };
@@ -49,7 +49,7 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
         .collect();
     if tree.sets.is_empty() {
         for text in &unreadable {
-            eprintln!("error: {text}");
+            tell(&format!("error: {text}\n"));
         }
         return Err(Exit::CannotTell);
     }

@@ -41,21 +41,21 @@ pub(super) fn run(args: &Args) -> Exit {
         _ => Depth::Content,
     };
     let options = VerifyOptions { depth, workers: args.workers };
-    let verdict = match subject::open(&args.path) {
+    let (verdict, written) = match subject::open(&args.path) {
         Err(exit) => return exit,
         Ok(Subject::File(file)) => {
             let bar = Bar::new(if args.quick { 0 } else { file.file_len() });
             let report = verify_file(&file, options, &bar);
             bar.clear();
-            say(&if args.json { print(&file_json(&report)) } else { file_text(&report) });
-            report.verdict()
+            let written = say(&if args.json { print(&file_json(&report)) } else { file_text(&report) });
+            (report.verdict(), written)
         }
         Ok(Subject::Set(set)) => {
             let bar = Bar::new(total_bytes(&set, depth));
             let report = verify_set(&set, options, &bar);
             bar.clear();
-            say(&if args.json { print(&as_json(&report)) } else { as_text(&report) });
-            report.verdict()
+            let written = say(&if args.json { print(&as_json(&report)) } else { as_text(&report) });
+            (report.verdict(), written)
         }
         Ok(Subject::Sets(sets)) => {
             let bar = Bar::new(sets.sets.iter().map(|set| total_bytes(set, depth)).sum());
@@ -63,19 +63,20 @@ pub(super) fn run(args: &Args) -> Exit {
             let reports: Vec<_> = sets.sets.iter().map(|set| verify_set(set, options, &bar)).collect();
             bar.clear();
             let verdict = tree_verdict(&reports, &sets.unreadable);
-            say(&if args.json {
+            let written = say(&if args.json {
                 print(&tree_json(args, verdict, &reports, &sets.unreadable))
             } else {
                 tree_text(args, &reports, &sets.unreadable)
             });
-            verdict
+            (verdict, written)
         }
     };
-    match verdict {
+    let found = match verdict {
         Verdict::Good => Exit::Good,
         Verdict::Damaged => Exit::Damaged,
         Verdict::CannotTell => Exit::CannotTell,
-    }
+    };
+    found.unless(written)
 }
 
 fn print(value: &Value) -> String {

@@ -8,8 +8,10 @@
 use super::ConvertError;
 use super::plan::{NewFile, NewLink};
 use crate::regular;
-use crate::restore::sparse::{rename_new, write_parts};
+use crate::restore::partial::rename_new;
+use crate::restore::sparse::write_parts;
 use crate::sidecar::FileIdentity;
+use crate::unfinished::Unfinished;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, FileTimes, Metadata, Permissions};
 use std::io::{self, Read, Write};
@@ -30,7 +32,7 @@ pub(super) struct NewSet {
     /// What the finished folder gets.
     permissions: Permissions,
     names: Vec<String>,
-    published: bool,
+    unfinished: Unfinished,
 }
 
 impl NewSet {
@@ -45,13 +47,12 @@ impl NewSet {
             return Err(ConvertError::Exists { path: target.to_owned() });
         }
         let permissions = fs::metadata(like).map_err(failed)?.permissions();
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(ConvertError::Unfinished { path: dir });
-            }
-            made => made.map_err(failed)?,
-        }
-        Ok(Self { target: target.to_owned(), dir, permissions, names: Vec::new(), published: false })
+        let made = Unfinished::folder(&dir, || DirBuilder::new().mode(0o700).create(&dir));
+        let unfinished = made.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => ConvertError::Unfinished { path: dir.clone() },
+            _ => failed(error),
+        })?;
+        Ok(Self { target: target.to_owned(), dir, permissions, names: Vec::new(), unfinished })
     }
 
     /// Takes a file into the set that is written at its unfinished path.
@@ -153,7 +154,7 @@ impl NewSet {
     }
 
     /// Gives every file its name, and then the folder.
-    pub(super) fn publish(mut self) -> Result<(), ConvertError> {
+    pub(super) fn publish(self) -> Result<(), ConvertError> {
         let mut folders = BTreeSet::from([self.dir.clone()]);
         for name in &self.names {
             let path = self.dir.join(name);
@@ -165,11 +166,12 @@ impl NewSet {
         fs::set_permissions(&self.dir, self.permissions.clone())
             .map_err(|source| write_failed(&self.dir, source))?;
         folders.iter().try_for_each(|folder| sync_dir(folder))?;
-        rename_new(&self.dir, &self.target).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => ConvertError::Exists { path: self.target.clone() },
-            _ => write_failed(&self.target, source),
+        self.unfinished.finish(|| rename_new(&self.dir, &self.target)).map_err(|source| {
+            match source.kind() {
+                io::ErrorKind::AlreadyExists => ConvertError::Exists { path: self.target.clone() },
+                _ => write_failed(&self.target, source),
+            }
         })?;
-        self.published = true;
         match self.target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
             _ => sync_dir(Path::new(".")),
@@ -178,15 +180,6 @@ impl NewSet {
 
     pub(super) fn unfinished_path(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.partial"))
-    }
-}
-
-impl Drop for NewSet {
-    fn drop(&mut self) {
-        if !self.published {
-            // Nothing more can be done about it here; the name says that it is not finished.
-            let _ = fs::remove_dir_all(&self.dir);
-        }
     }
 }
 

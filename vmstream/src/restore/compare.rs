@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 /// Differences are told in whole sectors.
@@ -29,9 +29,11 @@ pub struct Compared {
     pub size: u64,
     /// Bytes of the image's disk.
     pub image_size: u64,
+    /// The image is a block device: it may be longer, and what lies behind the disk is not looked at.
+    pub is_device: bool,
     /// When the content was taken. Earlier than asked for when the disk is raw.
     pub taken: PointId,
-    /// Bytes in sectors that differ, as far as both reach, and in what one has more if that is not zero.
+    /// Bytes in sectors that differ, as far as both reach, and in what an image file has more if that is not zero.
     pub different_bytes: u64,
     /// Where, in order: the first [`MAX_RANGES`] ranges.
     pub ranges: Vec<Range<u64>>,
@@ -43,11 +45,17 @@ pub struct Compared {
 
 impl Compared {
     /// True when both hold the same. An image may be longer up to a full sector, all zero, because qcow2 counts in
-    /// sectors.
+    /// sectors; a block device by any length, because it has the size that it has.
     pub fn is_same(&self) -> bool {
         let sizes = self.image_size == self.size
-            || Some(self.image_size) == self.size.checked_next_multiple_of(SECTOR);
+            || Some(self.image_size) == self.size.checked_next_multiple_of(SECTOR)
+            || self.rest_bytes() > 0;
         sizes && self.different_bytes == 0
+    }
+
+    /// Bytes of a device behind the disk's end, which nobody looked at.
+    pub fn rest_bytes(&self) -> u64 {
+        if self.is_device { self.image_size.saturating_sub(self.size) } else { 0 }
     }
 
     fn add(&mut self, range: Range<u64>) {
@@ -114,6 +122,7 @@ pub fn compare(
     let mut found = Compared {
         size,
         image_size: image.size,
+        is_device: image.is_device,
         taken: content.taken,
         different_bytes: 0,
         ranges: Vec::new(),
@@ -139,11 +148,12 @@ pub fn compare(
     if let Some(error) = broken {
         return Err(failed(error));
     }
+    let end = if image.is_device { size } else { image.size };
     let mut at = size;
-    while at < image.size {
-        let end = image.size.min(at + READ_LEN);
-        image.differences(at..end, None).map_err(failed)?.into_iter().for_each(|range| found.add(range));
-        at = end;
+    while at < end {
+        let part = at..end.min(at + READ_LEN);
+        at = part.end;
+        image.differences(part, None).map_err(failed)?.into_iter().for_each(|range| found.add(range));
     }
     Ok(found)
 }
@@ -152,6 +162,7 @@ pub fn compare(
 #[derive(Debug)]
 struct Image {
     size: u64,
+    is_device: bool,
     source: ImageSource,
 }
 
@@ -174,14 +185,15 @@ impl Image {
             ImageFormat::Detect => file.read_exact_at(&mut magic, 0).is_ok() && &magic == b"QFI\xfb",
         };
         if !is_qcow2 {
-            return Ok(Self { size, source: ImageSource::Raw(file) });
+            let is_device = file.metadata().is_ok_and(|about| about.file_type().is_block_device());
+            return Ok(Self { size, is_device, source: ImageSource::Raw(file) });
         }
         let nbd = Nbd::serve(path, "qcow2", Access::Read, workers.get() + 1);
         let nbd = nbd.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => CompareError::NoQemu { path: path.to_owned() },
             _ => failed(source),
         })?;
-        Ok(Self { size: nbd.size(), source: ImageSource::Qcow2(nbd) })
+        Ok(Self { size: nbd.size(), is_device: false, source: ImageSource::Qcow2(nbd) })
     }
 
     fn read_at(&self, at: u64, out: &mut [u8]) -> io::Result<()> {

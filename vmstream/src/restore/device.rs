@@ -1,13 +1,14 @@
 //! A block device as the target: never cut, every byte of the disk's size written or cleared.
 
 use super::extract::ExtractError;
-use super::target::{Target, failure};
+use super::target::Target;
+use crate::unfinished::Unfinished;
 use rustix::fs::FallocateFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Ranges are cleared in parts of this size: a device that must really write zeros shows progress, and can be stopped.
 const CLEAR_LEN: u64 = 256 << 20;
@@ -18,13 +19,15 @@ static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 /// An open block device, at least as large as the disk.
 #[derive(Debug)]
 pub(super) struct Device {
+    path: PathBuf,
     file: File,
+    unfinished: Unfinished,
 }
 
 impl Device {
     /// Opens a device that nobody else has mounted or claimed.
     pub(super) fn open(path: &Path, size: u64) -> Result<Self, ExtractError> {
-        let failed = |source| failure(path, source);
+        let failed = |source| ExtractError::Write { path: path.to_owned(), source };
         // For a block device O_EXCL without O_CREAT means: fail when it is mounted or part of an array.
         let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
         let mut file =
@@ -33,7 +36,7 @@ impl Device {
         if room < size {
             return Err(ExtractError::DeviceTooSmall { path: path.to_owned(), room, size });
         }
-        Ok(Self { file })
+        Ok(Self { path: path.to_owned(), file, unfinished: Unfinished::device(path) })
     }
 
     fn clear_part(&self, part: Range<u64>) -> io::Result<()> {
@@ -72,7 +75,8 @@ impl Target for Device {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        self.file.sync_all()
+    fn finish(self: Box<Self>) -> Result<(), ExtractError> {
+        let done = self.unfinished.finish(|| self.file.sync_all());
+        done.map_err(|source| ExtractError::Write { path: self.path.clone(), source })
     }
 }

@@ -5,6 +5,7 @@
 use super::claim::Claim;
 use super::content::open_layers;
 use super::map::{Layer, MapError, disk_size};
+use super::partial::{Existing, NewFileError};
 use super::sparse::next_data;
 use super::target::{self, Target};
 use super::units::{Units, Work};
@@ -45,6 +46,12 @@ pub struct ExtractOptions {
     pub check: bool,
     /// Threads that read, decode and write.
     pub workers: NonZeroUsize,
+}
+
+impl ExtractOptions {
+    pub(super) fn existing(self) -> Existing {
+        if self.replace { Existing::Replace } else { Existing::Keep }
+    }
 }
 
 /// Hears how far an extraction has come. Called from several threads.
@@ -111,14 +118,11 @@ pub enum ExtractError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The target is there already.
-    #[error("{} (or its .partial) exists already: choose another name, or allow to replace it", path.display())]
-    Exists {
-        /// The target.
-        path: PathBuf,
-    },
+    /// The image file could not be begun, or got no name.
+    #[error(transparent)]
+    NewFile(#[from] NewFileError),
     /// The target is a block device, and nobody said that its content may go.
-    #[error("{} is a block device: allow to replace its content", path.display())]
+    #[error("{} is a block device: give --force to overwrite its content", path.display())]
     DeviceInTheWay {
         /// The device.
         path: PathBuf,
@@ -336,7 +340,7 @@ fn finish(
     if options.replace && !image.has_old_content() {
         target::ask_free(target, watch)?;
     }
-    image.finish().map_err(|source| target::failure(target, source))?;
+    image.finish()?;
     Ok(checked)
 }
 
@@ -421,6 +425,7 @@ fn copy_raw(
     watch: &dyn Watch,
 ) -> Result<(u64, Option<Checked>), ExtractError> {
     let failed = |error| ExtractError::ReadRaw { path: source.path.clone(), source: error };
+    let write_failed = |source| ExtractError::Write { path: target.to_owned(), source };
     let input = regular::open(&source.path).map_err(failed)?;
     let image = target::open(target, source.len, options, watch)?;
     let mut buffer = vec![0; COPY_LEN];
@@ -429,7 +434,7 @@ fn copy_raw(
         let next = next_data(&input, at).min(source.len);
         if next > at {
             if image.has_old_content() {
-                image.clear(at..next).map_err(|source| target::failure(target, source))?;
+                image.clear(at..next).map_err(write_failed)?;
             }
             at = next;
             continue;
@@ -439,7 +444,7 @@ fn copy_raw(
         if let Some(ledger) = &ledger {
             ledger.note(at, &buffer[..len]);
         }
-        written += image.write(at, &buffer[..len]).map_err(|source| target::failure(target, source))?;
+        written += image.write(at, &buffer[..len]).map_err(write_failed)?;
         at += len as u64;
         watch.progress(at, source.len);
     }

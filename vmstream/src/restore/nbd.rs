@@ -3,6 +3,7 @@
 //! The few NBD messages that takes are spelled out here, so that no library is needed on a rescue system.
 //! Source: the NBD protocol text, fixed newstyle handshake, NBD_OPT_GO, simple replies.
 
+use crate::unfinished::Unfinished;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
@@ -46,13 +47,16 @@ pub(super) struct Nbd {
     size: u64,
     idle: Mutex<Vec<UnixStream>>,
     child: Child,
-    dir: PathBuf,
+    /// What goes with us when we are ended.
+    _running: Unfinished,
+    /// The folder of the socket.
+    _dir: Unfinished,
 }
 
 impl Nbd {
     /// Serves `image` (of `format`) to so many threads at once.
     pub(super) fn serve(image: &Path, format: &str, access: Access, connections: usize) -> io::Result<Self> {
-        let dir = socket_dir()?;
+        let (dir, unfinished) = socket_dir()?;
         let socket = dir.join("socket");
         let mut command = Command::new("qemu-nbd");
         command.arg("--socket").arg(&socket).arg("--format").arg(format);
@@ -63,14 +67,9 @@ impl Nbd {
         // As an option, so that a name with a colon is no protocol and one with a dash no option.
         command.arg("--").arg(std::path::absolute(image)?);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) => {
-                let _ = std::fs::remove_dir(&dir);
-                return Err(error);
-            }
-        };
-        let mut nbd = Self { size: 0, idle: Mutex::new(Vec::new()), child, dir };
+        let (child, running) = Unfinished::program(&mut command)?;
+        let mut nbd =
+            Self { size: 0, idle: Mutex::new(Vec::new()), child, _running: running, _dir: unfinished };
         let mut streams = vec![nbd.first_connection(&socket)?];
         for _ in 1..connections {
             streams.push(UnixStream::connect(&socket)?);
@@ -166,18 +165,17 @@ impl Drop for Nbd {
         // Nothing of the image is wanted any more, or it was read only; a server that has ended is not hurt.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
 /// A folder that only we may enter: whoever reaches the socket can read the disk.
-fn socket_dir() -> io::Result<PathBuf> {
+fn socket_dir() -> io::Result<(PathBuf, Unfinished)> {
     let parent = std::env::temp_dir();
     for attempt in 0..1000 {
         let dir = parent.join(format!("vmstream-{}-{attempt}", std::process::id()));
-        match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+        match Unfinished::folder(&dir, || std::fs::DirBuilder::new().mode(0o700).create(&dir)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            done => return done.map(|()| dir),
+            done => return done.map(|unfinished| (dir, unfinished)),
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())

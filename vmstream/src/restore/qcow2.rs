@@ -2,10 +2,12 @@
 
 use super::extract::{ExtractError, ExtractOptions};
 use super::nbd::{Access, Nbd};
-use super::sparse::{self, Partial};
-use super::target::{Target, failure};
+use super::partial::{NewFileError, Partial};
+use super::sparse;
+use super::target::Target;
+use crate::unfinished::Unfinished;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// qemu counts in sectors.
@@ -16,27 +18,32 @@ const SECTOR: u64 = 512;
 pub(super) struct Qcow2Image {
     nbd: Nbd,
     partial: Partial,
+    target: PathBuf,
 }
 
 impl Qcow2Image {
     pub(super) fn create(target: &Path, size: u64, options: ExtractOptions) -> Result<Self, ExtractError> {
         // First, so that a refused target leaves no file and an old partial one is out of the way.
-        let (partial, file) = Partial::create(target, options.replace).map_err(|e| failure(target, e))?;
-        drop(file);
+        let partial = Partial::create(target, options.existing())?;
         let program = |name: &'static str| {
             move |source: io::Error| match source.kind() {
                 io::ErrorKind::NotFound => ExtractError::NoQemu { program: name },
                 _ => ExtractError::Qcow2 { path: target.to_owned(), source },
             }
         };
-        let path = std::path::absolute(partial.path()).map_err(|error| failure(target, error))?;
-        let made = Command::new("qemu-img")
+        let path = std::path::absolute(partial.path())
+            .map_err(|source| NewFileError::Write { path: target.to_owned(), source })?;
+        let mut command = Command::new("qemu-img");
+        command
             .args(["create", "-q", "-f", "qcow2", "--"])
             .arg(path)
             .arg(size.checked_next_multiple_of(SECTOR).unwrap_or(size).to_string())
             .stdin(Stdio::null())
-            .output()
-            .map_err(program("qemu-img"))?;
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let (made, running) = Unfinished::program(&mut command).map_err(program("qemu-img"))?;
+        let made = made.wait_with_output().map_err(program("qemu-img"))?;
+        drop(running);
         if !made.status.success() {
             let said = String::from_utf8_lossy(&made.stderr).trim().to_owned();
             let source = io::Error::other(said);
@@ -44,7 +51,7 @@ impl Qcow2Image {
         }
         let nbd = Nbd::serve(partial.path(), "qcow2", Access::Write, options.workers.get())
             .map_err(program("qemu-nbd"))?;
-        Ok(Self { nbd, partial })
+        Ok(Self { nbd, partial, target: target.to_owned() })
     }
 }
 
@@ -53,8 +60,9 @@ impl Target for Qcow2Image {
         sparse::write_parts(at, bytes, |at, part| self.nbd.write_at(at, part))
     }
 
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        self.nbd.finish()?;
-        self.partial.publish()
+    fn finish(self: Box<Self>) -> Result<(), ExtractError> {
+        let Self { nbd, partial, target } = *self;
+        nbd.finish().map_err(|source| ExtractError::Qcow2 { path: target, source })?;
+        Ok(partial.publish()?)
     }
 }

@@ -2,8 +2,9 @@
 
 use super::device::Device;
 use super::extract::{ExtractError, ExtractOptions, Format, Watch};
+use super::partial::partial_name;
 use super::qcow2::Qcow2Image;
-use super::sparse::{self, SparseImage};
+use super::sparse::SparseImage;
 use crate::in_use::{self, InUse};
 use std::io;
 use std::ops::Range;
@@ -26,7 +27,7 @@ pub(super) trait Target: Sync {
     }
 
     /// Makes the image durable and gives it its name. Dropped before, nothing of a file is left.
-    fn finish(self: Box<Self>) -> io::Result<()>;
+    fn finish(self: Box<Self>) -> Result<(), ExtractError>;
 }
 
 /// Opens or creates what `path` and the options ask for.
@@ -49,11 +50,10 @@ pub(super) fn open(
     if options.replace {
         ask_free(path, watch)?;
         // That of somebody who is at it too.
-        sparse::partial_name(path).map_or(Ok(()), |partial| ask_free(&partial, watch))?;
+        partial_name(path).map_or(Ok(()), |partial| ask_free(&partial, watch))?;
     }
-    let failed = |source| failure(path, source);
     match options.format {
-        Format::Raw => Ok(Box::new(SparseImage::create(path, size, options.replace).map_err(failed)?)),
+        Format::Raw => Ok(Box::new(SparseImage::create(path, size, options.existing())?)),
         Format::Qcow2 => Ok(Box::new(Qcow2Image::create(path, size, options)?)),
     }
 }
@@ -69,13 +69,4 @@ pub(super) fn ask_free(path: &Path, watch: &dyn Watch) -> Result<(), ExtractErro
             Ok(())
         }
     }
-}
-
-/// What a failed call on the target means.
-pub(super) fn failure(path: &Path, source: io::Error) -> ExtractError {
-    let path = path.to_owned();
-    if source.kind() == io::ErrorKind::AlreadyExists {
-        return ExtractError::Exists { path };
-    }
-    ExtractError::Write { path, source }
 }
