@@ -115,6 +115,22 @@ fn no_libvirt() {
     refused(&lab, &[&one, &two], &["--run", "--dry-run", "--json"], TOOL, &words);
 }
 
+/// What is a path there is another file here.
+#[test]
+fn a_daemon_of_another_host_is_refused() {
+    let lab = Lab::new("other_host");
+    lab.configure(&[]);
+    let [one, two] = two_vms(&lab);
+    for uri in ["qemu+ssh://root@localhost/system", "qemu+tcp://127.0.0.1/system", "qemu:///system?name=qemu://h/system"]
+    {
+        lab.configure(&[("LIBVIRT_URI", uri)]);
+        let words = [uri, "the daemon of this host: qemu:///system", "install vmbackup there"];
+        for arguments in [&["--run"][..], &["--run", "--dry-run"], &["--status"], &["--check"]] {
+            refused(&lab, &[&one, &two], arguments, CONFIGURATION, &words);
+        }
+    }
+}
+
 #[test]
 fn checkpoints_of_somebody_else() {
     let lab = Lab::new("foreign");

@@ -133,7 +133,7 @@ LIBVIRT_URI=qemu\nVM_POLICY[web]=Daily\n";
     let want = "\
 DIR/vmbackup.conf:1:13: BACKUP_PATH=\"relative\" is not allowed; it must be an absolute path other than /, without control characters
 DIR/vmbackup.conf:8:20: TARGET_RESERVE_GIB=\"1.5\" is not allowed; it must be a whole number from 0 to 1048576
-DIR/vmbackup.conf:15:13: LIBVIRT_URI=\"qemu\" is not allowed; it must be a libvirt address such as qemu:///system
+DIR/vmbackup.conf:15:13: LIBVIRT_URI=\"qemu\" is not allowed; it must be the daemon of this host: qemu:///system, qemu:///session, or one of them with the path of its socket, qemu+unix:///system?socket=/run/libvirt/virtqemud-sock. The disks of another host's machines are not here, and files of the same path would be saved for them: install vmbackup there
 DIR/vmbackup.conf:5:14: PARALLEL_VMS=\"0\" is not allowed; it must be a whole number from 1 to 64
 DIR/vmbackup.conf:2:24: VIRTNBD_COMPRESS_LEVEL=\"17\" is not allowed; it must be a whole number from 0 to 16, or empty
 DIR/vmbackup.conf:11:23: VIRTNBD_INCLUDE_DISKS=\"/dev/vda\" is not allowed; it must be disk targets such as vda,vdb, separated by commas
@@ -386,4 +386,41 @@ fn files_that_cannot_be_read_are_refused() {
         instance.refused(&[]),
         "DIR/exclude_patterns.conf:1:1: \"if\" is control flow, which is not run here; only assignments KEY=value are read"
     );
+}
+
+/// Other ways to the daemon of another host: by name, by a tunnel, by way of the daemon of this one.
+#[test]
+fn only_the_daemon_of_this_host_is_an_address() {
+    use crate::config::value::{LibvirtUri, Value};
+    let here = [
+        "qemu:///system",
+        "qemu:///session",
+        "qemu+unix:///system",
+        "qemu+unix:///system?socket=/run/libvirt/virtqemud-sock",
+        "qemu:///session?socket=%2Frun%2Fs&mode=direct",
+    ];
+    for uri in here {
+        assert_eq!(LibvirtUri::parse(uri).map(|uri| uri.to_string()).as_deref(), Some(uri));
+    }
+    let elsewhere = [
+        "qemu+ssh://host/system",
+        "qemu+libssh2:///system",
+        "qemu+tls:///system",
+        "qemu+tcp://127.0.0.1/system",
+        "qemu+ext:///system?command=/usr/bin/ssh",
+        "qemu://localhost/system",
+        "qemu+unix://host/system",
+        "qemu:///system?name=qemu%2Bssh://host/system",
+        "qemu:///system?socket=/run/s&name=qemu://host/system",
+        "qemu:///system?socket=run/s",
+        "qemu:///embed?root=/srv",
+        "xen:///system",
+        "test:///default",
+        "qemu:///system#x",
+        "qemu:///system ",
+        "",
+    ];
+    for uri in elsewhere {
+        assert_eq!(LibvirtUri::parse(uri), None, "{uri}");
+    }
 }

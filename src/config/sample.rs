@@ -49,6 +49,9 @@ const TOML_TAIL: &str = "
 #\"database\" = \"freeze\"
 ";
 
+/// How long the text of a comment gets.
+const LINE_LEN: usize = 112;
+
 /// The text of a sample file.
 pub fn render(sample: Sample) -> String {
     let value = |key: &Key| if key.name == "BACKUP_PATH" { PLACEHOLDER } else { key.default }.to_owned();
@@ -122,12 +125,24 @@ fn facts(key: &Key) -> Vec<String> {
     let mut facts = vec![format!("Default: {default}.{unit}")];
     let allowed = (key.allowed)();
     if allowed != "any text" {
-        facts.push(format!("Allowed: {allowed}."));
+        facts.extend(wrapped(&format!("Allowed: {allowed}.")));
     }
     if key.marks.env {
         facts.push("Also taken from the environment.".to_owned());
     }
     facts
+}
+
+/// Text in lines that fit into a sample behind `# `.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= LINE_LEN => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn toml_value(key: &Key, value: &str) -> String {

@@ -25,7 +25,7 @@ section "Where backups go" {
     "TARGET_RESERVE_GIB" target_reserve: Gibibytes<0, 1048576> = "10", "GiB", PLAIN;
 }
 section "How backups run" {
-    /// Address of the libvirt daemon.
+    /// Address of the libvirt daemon, which must be this host's.
     "LIBVIRT_URI" libvirt_uri: LibvirtUri = "qemu:///system", "", PLAIN;
     /// How many virtual machines are backed up at the same time.
     "PARALLEL_VMS" parallel_vms: Number<1, 64> = "2", "", PLAIN;

@@ -172,7 +172,8 @@ impl Value for MountPoints {
     }
 }
 
-/// Address of a libvirt daemon. Only its shape is checked.
+/// Address of the QEMU daemon of this host. A daemon of another host tells paths of files there, and what has the same
+/// path here is something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LibvirtUri(String);
 
@@ -190,15 +191,27 @@ impl fmt::Display for LibvirtUri {
 }
 
 impl Value for LibvirtUri {
+    /// A driver `qemu`, over a unix socket or as libvirt chooses without a host, which is the same; `/system` or
+    /// `/session`; of parameters only those that say which socket. `name=` would hand the daemon another address.
+    ///
+    /// Source: libvirt `docs/uri.rst`.
     fn parse(text: &str) -> Option<Self> {
-        let (scheme, path) = text.split_once(':')?;
-        let scheme_ok = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-        let path_ok = path.starts_with('/') && !text.chars().any(|c| c.is_control() || c.is_whitespace());
-        (scheme_ok && path_ok).then(|| Self(text.to_owned()))
+        let rest = text.strip_prefix("qemu:").or_else(|| text.strip_prefix("qemu+unix:"))?;
+        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let local = ["///system", "///session", "/system", "/session"].contains(&path);
+        let mut parameters = parameters.split(['&', ';']).filter(|parameter| !parameter.is_empty());
+        let of_socket = |parameter: &str| {
+            parameter.strip_prefix("socket=").is_some_and(|path| path.starts_with(['/', '%']))
+                || parameter.starts_with("mode=")
+        };
+        let plain = !text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '#');
+        (local && plain && parameters.all(of_socket)).then(|| Self(text.to_owned()))
     }
 
     fn allowed() -> String {
-        "a libvirt address such as qemu:///system".to_owned()
+        "the daemon of this host: qemu:///system, qemu:///session, or one of them with the path of its socket, \
+         qemu+unix:///system?socket=/run/libvirt/virtqemud-sock. The disks of another host's machines are not here, and files \
+         of the same path would be saved for them: install vmbackup there"
+            .to_owned()
     }
 }
