@@ -104,6 +104,117 @@ fn an_image_put_back_from_an_earlier_chain_is_noticed_and_one_of_the_same_chain_
     }
 }
 
+/// Exchanges the contents of two files of a VM that is off. They stay the files that they are, as devices would that have
+/// changed names.
+fn exchange(one: &Path, other: &Path) {
+    let aside = PathBuf::from(format!("{}.aside", one.display()));
+    copy_over(one, &aside);
+    copy_over(other, one);
+    copy_over(&aside, other);
+}
+
+/// The image of each disk is that of the other from now on, and its shadow too.
+fn exchange_disks(vm: &Vm, one: &str, other: &str) {
+    exchange(&vm.disk_path(one), &vm.disk_path(other));
+    exchange(vm.shadow(one).path(), vm.shadow(other).path());
+}
+
+#[test]
+fn images_that_changed_places_begin_a_new_chain() {
+    let lab = Lab::new("exchanged");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.vm.write("vda", 512 << 10, 64 << 10, 0xaa).expect("a write");
+    bed.vm.write("vdb", 768 << 10, 64 << 10, 0xbb).expect("a write");
+    bed.run("first", "full", "first backup");
+    bed.run("second", "incremental 1", "continues");
+    bed.vm.destroy();
+    bed.vm.start();
+    bed.run("restarted", "incremental 2", "continues");
+    bed.vm.destroy();
+    exchange_disks(&bed.vm, "vda", "vdb");
+    bed.vm.start();
+    let before = std::mem::take(&mut bed.points);
+    let why = "the image of disk vda is that of disk vdb: they have changed places";
+    lab.configure(&[("ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION", "no")]);
+    let error = bed.plan()["error"].as_str().unwrap_or_default().to_owned();
+    assert!(error.contains(why), "{error:?}");
+    lab.configure(&[]);
+    let ended = bed.run("exchanged", "full", why);
+    bed.assert_points("archived", Path::new(&ended.report("archived_to")), &before);
+    bed.run("and on", "incremental 1", "continues");
+    bed.vm.destroy();
+    for target in bed.vm.targets() {
+        let own = ["virtnbdbackup.0", "virtnbdbackup.1"].map(str::to_owned).to_vec();
+        assert_eq!(points_and_witnesses(&bed.vm.disk_path(target)), (own, 1), "{target}");
+    }
+    bed.vm.start();
+    bed.run("restarted again", "incremental 2", "continues");
+    bed.assert_points("the new chain", &bed.dir(), &bed.points);
+}
+
+#[test]
+fn overlays_that_changed_places_begin_a_new_chain() {
+    let lab = Lab::new("exchanged_overlays");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.run("first", "full", "first backup");
+    let name = bed.vm.name().to_owned();
+    virsh(&["snapshot-create-as", &name, "one", "--disk-only", "--no-metadata"]);
+    bed.run("on the overlay", "incremental 1", "continues");
+    bed.vm.destroy();
+    let before = std::mem::take(&mut bed.points);
+    let overlay = |target| bed.vm.disk_path(target).with_extension("one");
+    exchange(&overlay("vda"), &overlay("vdb"));
+    // Each overlay still says on which image it stands, so the disks are exchanged whole.
+    exchange(bed.vm.shadow("vda").path(), bed.vm.shadow("vdb").path());
+    bed.vm.start();
+    let ended = bed.run("exchanged", "full", "the image of disk vda is that of disk vdb");
+    bed.assert_points("archived", Path::new(&ended.report("archived_to")), &before);
+    bed.run("and on", "incremental 1", "continues");
+    bed.assert_points("the new chain", &bed.dir(), &bed.points);
+}
+
+/// Before 0.6 the witness of a chain did not name its disk.
+#[test]
+fn chains_whose_witnesses_name_no_disk_go_on() {
+    let lab = Lab::new("old_witness");
+    lab.configure(&[]);
+    let mut bed = Bed::new(&lab);
+    bed.now = NOVEMBER;
+    bed.run("first", "full", "first backup");
+    bed.vm.destroy();
+    for target in bed.vm.targets() {
+        let image = bed.vm.disk_path(target);
+        let end = format!(".{target}");
+        let own = bitmaps(&image).into_iter().find(|name| name.ends_with(&end)).expect("a witness");
+        let old = own.strip_suffix(&end).expect("its end");
+        must(Command::new("qemu-img").args(["bitmap", "--remove"]).arg(&image).arg(&own));
+        must(Command::new("qemu-img").args(["bitmap", "--add"]).arg(&image).arg(old));
+    }
+    bed.vm.start();
+    bed.run("restarted", "incremental 1", "continues");
+    let earlier = Aside::set(&bed.vm, "vda", "earlier");
+    bed.vm.attach_disk(&DiskSpec::new("vdc", 1 << 20));
+    bed.run("added", "incremental 2", "continues");
+    bed.vm.destroy();
+    bed.vm.start();
+    bed.run("restarted with it", "incremental 3", "continues");
+    bed.assert_points("the old chain", &bed.dir(), &bed.points);
+    bed.now = DECEMBER;
+    bed.run("December", "full", "a new period begins");
+    bed.run("December", "incremental 1", "continues");
+    bed.vm.destroy();
+    for target in bed.vm.targets() {
+        let own = ["virtnbdbackup.0", "virtnbdbackup.1"].map(str::to_owned).to_vec();
+        assert_eq!(points_and_witnesses(&bed.vm.disk_path(target)), (own, 1), "{target}");
+    }
+    bed.vm.start();
+    earlier.put_back(&bed.vm);
+    bed.run("put back", "full", "it was put back from an earlier time");
+    bed.assert_points("begun anew", &bed.dir(), &bed.points);
+}
+
 #[test]
 fn a_disk_that_was_added_is_watched_over_too() {
     let lab = Lab::new("put_back_added");

@@ -14,7 +14,7 @@ use serde_json::Value;
 use vmbackup::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
 use vmbackup::policy::rotation::{Period, Placement};
 use vmbackup::policy::{
-    ChainSeen, CheckpointSeen, Decision, DiskSeen, OfflineSeen, Origin, Rules, Seen, Why, plan_backup,
+    ChainSeen, CheckpointSeen, Decision, DiskSeen, ImageSeen, OfflineSeen, Origin, Rules, Seen, Why, plan_backup,
 };
 use vmbackup::retention::{self, Fate, OrphanRule, PeriodId, PeriodSeen, Replica};
 use vmstream::chain::CheckpointName;
@@ -99,7 +99,7 @@ impl Recorded {
                 has_bitmap: true,
                 size_in_chain: Some(1),
                 raw_in_chain: false,
-                put_back: false,
+                image: ImageSeen::Own,
             }],
             offline: OfflineSeen::Changed,
             obstacle: None,

@@ -13,9 +13,10 @@ use vmstream::chain::CheckpointName;
 
 use super::bitmap::LiveBitmap;
 use super::observe::ReadableDisk;
+use super::witness::Testimony;
 use super::{BackupError, VmTarget, witness, xml};
 use crate::libvirt::{CheckpointInfo, LibvirtError};
-use crate::policy::{CheckpointSeen, Origin};
+use crate::policy::{CheckpointSeen, ImageSeen, Origin};
 use crate::state::{Mark, folder_name};
 
 /// What is known of the checkpoints of a domain and of its chain.
@@ -78,14 +79,18 @@ impl Lineage {
         Self { seen, lost_xml, parent, parent_known, chain_id, forgotten }
     }
 
-    /// Whether an image that keeps these bitmaps comes from elsewhere than the chain, whose last checkpoint's name it has.
+    /// Whether the image of a disk, which keeps these bitmaps, is the one that the chain went on with.
     ///
-    /// QEMU wrote that bitmap when it closed the image, and the witness, which is older, with it. Where it did not, both
-    /// are in its memory: then the image is the one that the chain went on with.
-    pub(super) fn is_put_back(&self, kept: &[String]) -> bool {
-        let has = |name: &String| kept.contains(name);
-        let named_alike = self.parent.as_ref().is_some_and(|parent| has(&parent.name));
-        named_alike && self.chain_id.as_deref().is_some_and(|id| !has(&witness::bitmap_name(id)))
+    /// QEMU wrote a bitmap of the last checkpoint's name when it closed the image, and the witness, which is older, with
+    /// it. Where it did not, both are in its memory: then the image is the one that the chain went on with.
+    pub(super) fn image_of(&self, target: &str, kept: &[String]) -> ImageSeen {
+        let named_alike = self.parent.as_ref().is_some_and(|parent| kept.contains(&parent.name));
+        let Some(id) = self.chain_id.as_deref().filter(|_| named_alike) else { return ImageSeen::Own };
+        match witness::testimony(id, target, kept) {
+            Testimony::Own => ImageSeen::Own,
+            Testimony::Other(other) => ImageSeen::OfDisk(other),
+            Testimony::None => ImageSeen::PutBack,
+        }
     }
 
     /// The disks for which the chain's last checkpoint has a bitmap.

@@ -144,7 +144,7 @@ impl Live<'_> {
         let earlier = witness::earlier(self)?;
         self.drop_checkpoints(point, report)?;
         fail_points.at("checkpoints-dropped");
-        let chain = witness::settle(self, plan, earlier, owned, report)?;
+        let chain = witness::settle(self, plan, &earlier, owned, report)?;
         let owner = Owner { run: owned.journal().id.clone(), chain };
         let thaw_again = self.begin_job(point, plan, &owner, &mut identity, owned, report)?;
         fail_points.at("released");

@@ -27,7 +27,7 @@ use super::xml::Owner;
 use super::{BackupError, VmTarget, bitmap, joined, some_at_once, start_obstacle, xml};
 use crate::config::value::OfflineMode;
 use crate::libvirt::{ErrorKind, LibvirtError, SecretName};
-use crate::policy::{Broken, ChainSeen, DiskSeen, OfflineSeen, Seen};
+use crate::policy::{Broken, ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
 use crate::state::{RemovedCheckpoints, StateDir};
 
 /// How often a chain is read that the system fails to read, and how long it has in between.
@@ -159,7 +159,10 @@ fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String])
                 Some(PointDisk::Raw(_)) | None => None,
             },
             raw_in_chain: matches!(in_chain, Some(PointDisk::Raw(_))),
-            put_back: with_bitmap.contains(&d.target) && history.lineage.is_put_back(&d.info.bitmaps),
+            image: match with_bitmap.contains(&d.target) {
+                true => history.lineage.image_of(&d.target, &d.info.bitmaps),
+                false => ImageSeen::Own,
+            },
         }
     });
     seen.collect()

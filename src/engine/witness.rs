@@ -1,8 +1,9 @@
-//! Witnesses: a bitmap with a name of its own, `vmbackup-chain-ID`, in each image of a chain.
+//! Witnesses: a bitmap with a name of its own, `vmbackup-chain-ID.TARGET`, in each image of a chain.
 //!
 //! libvirt and QEMU know the bitmap of a point by its name, and each chain uses the same names. An image that was put back
 //! from the time of an earlier chain may keep one of the right name, with the changes of other days. It does not keep the
-//! chain's witness.
+//! chain's witness. And an image that has changed places with that of another disk, or block devices that changed names,
+//! keep the witness of the other disk. In chains that versions before 0.6 began it is `vmbackup-chain-ID`, of any disk.
 //!
 //! A witness is made as a checkpoint of libvirt's, of which libvirt at once forgets all but the bitmaps; it is removed by
 //! way of the same checkpoint given back. So libvirt takes it along with the others to the overlay of a snapshot, to
@@ -26,9 +27,46 @@ use crate::policy::Decision;
 
 const PREFIX: &str = "vmbackup-chain-";
 
-/// What the witness of a chain is called.
-pub(super) fn bitmap_name(chain_id: &str) -> String {
+/// What the bitmaps of an image say of its place in a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Testimony {
+    /// It is the image of the disk, as far as they know.
+    Own,
+    /// It is the image of this other disk.
+    Other(String),
+    /// It is none of the chain's.
+    None,
+}
+
+/// Asks the bitmaps of the image of a disk.
+pub(super) fn testimony(chain_id: &str, target: &str, bitmaps: &[String]) -> Testimony {
+    let of_chain = bitmaps.iter().filter_map(|name| name.strip_prefix(&of_any_disk(chain_id)));
+    let mut other = None;
+    for rest in of_chain {
+        match rest.strip_prefix('.') {
+            Some(disk) if disk == target => return Testimony::Own,
+            Some(disk) => other = Some(disk.to_owned()),
+            None if rest.is_empty() => return Testimony::Own,
+            None => {}
+        }
+    }
+    other.map_or(Testimony::None, Testimony::Other)
+}
+
+/// What the witness of a chain is called in the image of a disk.
+fn bitmap_name(chain_id: &str, target: &str) -> String {
+    format!("{PREFIX}{chain_id}.{target}")
+}
+
+/// What it was called before 0.6.
+fn of_any_disk(chain_id: &str) -> String {
     format!("{PREFIX}{chain_id}")
+}
+
+/// The id of the chain that a bitmap is the witness of.
+fn id_in(bitmap: &str) -> Option<&str> {
+    let rest = bitmap.strip_prefix(PREFIX)?;
+    Some(rest.split_once('.').map_or(rest, |(id, _)| id))
 }
 
 /// The id of the chain that a checkpoint belongs to. `None` where its images bear no witness: chains of virtnbdbackup and of
@@ -37,19 +75,18 @@ pub(super) fn chain_of(checkpoint_xml: &str) -> Option<String> {
     Owner::of(checkpoint_xml)?.chain
 }
 
-/// The witnesses of earlier chains that the images of a domain may bear, when a new chain is about to begin. To be asked
-/// before the checkpoints that name them are deleted: while QEMU runs, an image does not tell what it will keep.
+/// The ids of earlier chains whose witnesses the images of a domain may bear, when a new chain is about to begin. To be
+/// asked before the checkpoints that name them are deleted: while QEMU runs, an image does not tell what it will keep.
 pub(super) fn earlier(live: &Live<'_>) -> Result<BTreeSet<String>, BackupError> {
     if !matches!(live.plan.decision, Decision::Full { .. }) {
         return Ok(BTreeSet::new());
     }
     let known = live.vm.domain.checkpoints()?;
     let chains = known.iter().filter_map(|checkpoint| chain_of(&checkpoint.xml));
-    let mut names: BTreeSet<String> =
-        chains.chain(live.observed.chain_id.clone()).map(|id| bitmap_name(&id)).collect();
+    let mut ids: BTreeSet<String> = chains.chain(live.observed.chain_id.clone()).collect();
     let kept = live.observed.disks.iter().flat_map(|disk| &disk.info.bitmaps);
-    names.extend(kept.filter(|name| name.starts_with(PREFIX)).cloned());
-    Ok(names)
+    ids.extend(kept.filter_map(|name| id_in(name)).map(str::to_owned));
+    Ok(ids)
 }
 
 /// Sees to it that the images bear the witness of the chain and none of earlier ones. Returns the id of the chain, unless
@@ -57,66 +94,101 @@ pub(super) fn earlier(live: &Live<'_>) -> Result<BTreeSet<String>, BackupError> 
 pub(super) fn settle(
     live: &Live<'_>,
     plan: &JobPlan<'_>,
-    earlier: BTreeSet<String>,
+    earlier: &BTreeSet<String>,
     owned: &mut Owned<'_>,
     report: &mut Report,
 ) -> Result<Option<String>, BackupError> {
-    let domain = &live.vm.domain;
     let run_id = owned.journal().id.clone();
     let is_stream = |role: Role| matches!(role, Role::Stream { .. });
+    let is_full = matches!(live.plan.decision, Decision::Full { .. });
+    let chain = if is_full { Some(&run_id) } else { live.observed.chain_id.as_ref() };
+    let Some(chain) = chain.cloned() else { return Ok(None) };
     let streams = plan.disks.iter().filter(|(_, role)| is_stream(*role)).map(|(disk, _)| *disk);
-    if matches!(live.plan.decision, Decision::Full { .. }) {
+    let (to_place, to_remove): (Vec<&str>, Vec<Mark<'_>>) = if is_full {
         let targets: Vec<&str> = streams.map(|disk| disk.target.as_str()).collect();
-        let name = bitmap_name(&run_id);
-        owned.set_witnesses(earlier.iter().cloned().chain([name.clone()]).collect())?;
         let skipped = plan.skipped.iter().map(String::as_str);
-        for target in targets.iter().copied().chain(skipped) {
-            for name in &earlier {
-                remove(domain, name, &run_id, target)?;
-            }
-        }
-        let placed = place(live, &name, &run_id, &targets, report)?;
-        return Ok(placed.then_some(run_id));
+        let all = targets.iter().copied().chain(skipped);
+        let marks = all.flat_map(|target| marks_of(target, earlier, bitmaps_of(live, target))).collect();
+        (targets, marks)
+    } else {
+        // A disk that was detached for a while and comes back has its own.
+        let was_added = |role: Role| is_stream(role) && role.since().is_none();
+        let added = plan.disks.iter().filter(|(_, role)| was_added(*role)).map(|(disk, _)| *disk);
+        let added = added.filter(|disk| testimony(&chain, &disk.target, &disk.info.bitmaps) != Testimony::Own);
+        let added: Vec<&str> = added.map(|disk| disk.target.as_str()).collect();
+        // What it was before, under another name.
+        let of_chain = BTreeSet::new();
+        let marks = added.iter().flat_map(|target| marks_of(target, &of_chain, bitmaps_of(live, target)));
+        let marks = marks.filter(|mark| id_in(&mark.name) == Some(chain.as_str())).collect();
+        (added, marks)
+    };
+    if to_place.is_empty() {
+        return Ok(Some(chain));
     }
-    let Some(chain) = &live.observed.chain_id else { return Ok(None) };
-    let name = bitmap_name(chain);
-    let was_added = |role: Role| is_stream(role) && role.since().is_none();
-    let added = plan.disks.iter().filter(|(_, role)| was_added(*role)).map(|(disk, _)| *disk);
-    for disk in added.filter(|disk| !disk.info.bitmaps.contains(&name)) {
-        owned.set_witnesses(vec![name.clone()])?;
-        place(live, &name, &run_id, &[&disk.target], report)?;
+    let removed = to_remove.iter().map(|mark| mark.name.clone()).collect::<BTreeSet<_>>();
+    let placed = to_place.iter().map(|target| bitmap_name(&chain, target));
+    owned.set_witnesses(removed.into_iter().chain(placed).collect())?;
+    for mark in &to_remove {
+        remove(&live.vm.domain, &mark.name, &run_id, mark.target)?;
     }
-    Ok(Some(chain.clone()))
+    let placed = place(live, &chain, &run_id, &to_place, report)?;
+    Ok((placed || !is_full).then_some(chain))
 }
 
-/// Gives these disks a witness. False, with a warning, when they cannot have one: it guards against a rare mistake, and is
-/// not worth a backup.
+/// A witness in the image of a disk.
+struct Mark<'a> {
+    target: &'a str,
+    name: String,
+}
+
+/// The witnesses that the image of a disk may bear: those of these chains, and what it kept when QEMU opened it.
+fn marks_of<'a>(target: &'a str, chains: &BTreeSet<String>, kept: &[String]) -> Vec<Mark<'a>> {
+    let names = chains.iter().flat_map(|id| [of_any_disk(id), bitmap_name(id, target)]);
+    let kept = kept.iter().filter(|name| name.starts_with(PREFIX)).cloned();
+    let names: BTreeSet<String> = names.chain(kept).collect();
+    names.into_iter().map(|name| Mark { target, name }).collect()
+}
+
+fn bitmaps_of<'a>(live: &'a Live<'_>, target: &str) -> &'a [String] {
+    let disk = live.observed.disks.iter().find(|disk| disk.target == target);
+    disk.map_or(&[], |disk| &disk.info.bitmaps)
+}
+
+/// Gives these disks their witnesses. False, with a warning, when they cannot have them: they guard against a rare mistake,
+/// and are not worth a backup.
 fn place(
     live: &Live<'_>,
-    name: &str,
+    chain: &str,
     run_id: &str,
     targets: &[&str],
     report: &mut Report,
 ) -> Result<bool, BackupError> {
     let domain = &live.vm.domain;
-    let xml = xml::bitmaps_alone(name, run_id, targets);
-    match domain.create_checkpoint(&CheckpointInfo { name: name.to_owned(), xml }) {
-        Ok(()) => {
-            live.engine.fail_points.at("witness-created");
-            domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly)?;
-            Ok(true)
-        }
-        // A disk that was detached for a while and comes back has it.
-        Err(e) if e.message.contains("Bitmap already exists") => Ok(true),
-        Err(e) if e.is_connection_lost() => Err(e.into()),
-        Err(e) => {
-            report.warnings.push(format!(
-                "the image of {} could not be marked ({e}): should it be put back from an earlier time, that might not be noticed",
-                targets.join(", ")
-            ));
-            Ok(false)
+    for (number, target) in targets.iter().enumerate() {
+        // One by one: libvirt gives all bitmaps of a checkpoint its name.
+        let name = bitmap_name(chain, target);
+        let xml = xml::bitmaps_alone(&name, run_id, &[target]);
+        match domain.create_checkpoint(&CheckpointInfo { name: name.clone(), xml }) {
+            Ok(()) => {
+                live.engine.fail_points.at("witness-created");
+                domain.delete_checkpoint(&name, CheckpointDelete::MetadataOnly)?;
+            }
+            // A disk that was detached for a while and comes back has it.
+            Err(e) if e.message.contains("Bitmap already exists") => {}
+            Err(e) if e.is_connection_lost() => return Err(e.into()),
+            Err(e) => {
+                report.warnings.push(format!(
+                    "the image of {target} could not be marked ({e}): should it be put back from an earlier time, that might not be \
+                     noticed"
+                ));
+                for target in &targets[..number] {
+                    remove(domain, &bitmap_name(chain, target), run_id, target)?;
+                }
+                return Ok(false);
+            }
         }
     }
+    Ok(true)
 }
 
 /// Removes a witness from a disk of a domain that runs. False when it has none.
@@ -137,24 +209,22 @@ pub(super) fn undo(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtEr
     if journal.witnesses.is_empty() {
         return Ok(false);
     }
-    let own = bitmap_name(&journal.id);
     let active = domain.state()?.is_active();
     let known = domain.checkpoints()?;
     let mut done = false;
     for name in &journal.witnesses {
-        done |= if known.iter().any(|checkpoint| checkpoint.name == *name) {
+        let is_own = id_in(name) == Some(journal.id.as_str());
+        if known.iter().any(|checkpoint| checkpoint.name == *name) {
             forget(domain, name, active)?;
-            true
-        } else if active && *name == own {
-            remove_own(domain, name, &journal.id)?
-        } else {
-            false
-        };
-    }
-    if !active && journal.witnesses.contains(&own) {
-        for image in &journal.images {
-            // Fails where QEMU was killed before it wrote it, which is as good.
-            done |= qemu_img::remove_bitmap(image, &own).is_ok();
+            done = true;
+        } else if is_own && active {
+            done |= remove_own(domain, name, &journal.id)?;
+        }
+        if is_own && !active {
+            for image in &journal.images {
+                // Fails in the images of other disks, and where QEMU was killed before it wrote it, which is as good.
+                done |= qemu_img::remove_bitmap(image, name).is_ok();
+            }
         }
     }
     Ok(done)
@@ -174,9 +244,35 @@ fn forget(domain: &Domain, name: &str, active: bool) -> Result<bool, LibvirtErro
 fn remove_own(domain: &Domain, name: &str, run_id: &str) -> Result<bool, LibvirtError> {
     // A definition that cannot be read is what the run was given up for.
     let Ok(facts) = parse_domain(&domain.xml(false)?) else { return Ok(false) };
+    let of_disk = name.strip_prefix(&of_any_disk(run_id)).and_then(|rest| rest.strip_prefix('.'));
     let mut removed = false;
-    for disk in &facts.disks.readable {
+    for disk in facts.disks.readable.iter().filter(|disk| of_disk.is_none_or(|of| of == disk.target)) {
         removed |= remove(domain, name, run_id, &disk.target)?;
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_tells_whose_it_is() {
+        let cases: [(&str, &[&str], Testimony); 7] = [
+            ("nothing", &["virtnbdbackup.0"], Testimony::None),
+            ("its own", &["vmbackup-chain-1-2.vda"], Testimony::Own),
+            ("an old one", &["vmbackup-chain-1-2"], Testimony::Own),
+            ("another disk's", &["vmbackup-chain-1-2.vdb"], Testimony::Other("vdb".into())),
+            ("both, since it was moved", &["vmbackup-chain-1-2.vdb", "vmbackup-chain-1-2.vda"], Testimony::Own),
+            ("another chain's", &["vmbackup-chain-1-23.vdb", "vmbackup-chain-1-1.vda"], Testimony::None),
+            ("a longer target", &["vmbackup-chain-1-2.vdab"], Testimony::Other("vdab".into())),
+        ];
+        for (case, bitmaps, want) in cases {
+            let bitmaps: Vec<String> = bitmaps.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(testimony("1-2", "vda", &bitmaps), want, "{case}");
+        }
+        assert_eq!(id_in("vmbackup-chain-1-2.vda"), Some("1-2"));
+        assert_eq!(id_in("vmbackup-chain-1-2"), Some("1-2"));
+        assert_eq!(id_in("virtnbdbackup.0"), None);
+    }
 }

@@ -9,7 +9,7 @@
 //! | runs | chain without the XML of a checkpoint | the checkpoint, beside others of the chain | the XML is written; incremental |
 //! | runs | chain | last checkpoint gone, those of a newer chain there | full, chain archived |
 //! | runs | chain | last checkpoint or bitmap gone, or the chain's list damaged | full, chain archived; refused when recovery is off |
-//! | runs | chain | bitmaps sound, but an image without the chain's witness | as the row above |
+//! | runs | chain | bitmaps sound, but an image without the chain's witness, or with that of another disk | as the row above |
 //! | runs | chain with a stream missing or damaged | any of ours | full, chain archived |
 //! | runs | chain, of zstd streams where others are asked for, or the reverse | any of ours | full, chain archived |
 //! | runs | chain, a disk was resized or converted, or no disk goes on | any of ours | full, chain archived |
@@ -25,7 +25,7 @@ use vmstream::chain::CheckpointName;
 
 use super::plan::{Decision, Note, Plan, Refusal, Repair, Why};
 use super::rotation::Placement;
-use super::seen::{Broken, CheckpointSeen, OfflineSeen, Origin, Seen};
+use super::seen::{Broken, CheckpointSeen, DiskSeen, ImageSeen, OfflineSeen, Origin, Seen};
 use crate::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
 
 /// Chooses what a domain gets.
@@ -72,7 +72,8 @@ fn nothing_else(decision: Decision, why: Why) -> Plan {
 /// bring nothing back.
 fn is_corruption(why: &Why, seen: &Seen) -> bool {
     match why {
-        Why::CheckpointLost(_) | Why::BitmapLost(_) | Why::DiskPutBack(_) => true,
+        Why::CheckpointLost(_) | Why::BitmapLost(_) => true,
+        Why::DiskPutBack(_) | Why::DiskExchanged { .. } => true,
         Why::ChainBroken(_) => matches!(seen.chain.broken, Some(Broken::List(_))),
         _ => false,
     }
@@ -102,8 +103,13 @@ fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
     if let Some(message) = &seen.bitmap_fault {
         return Err(Why::BitmapLost(message.clone()));
     }
-    if let Some(disk) = seen.disks.iter().find(|d| d.put_back) {
-        return Err(Why::DiskPutBack(disk.target.clone()));
+    for DiskSeen { target, image, .. } in &seen.disks {
+        let target = target.clone();
+        match image {
+            ImageSeen::Own => {}
+            ImageSeen::OfDisk(of) => return Err(Why::DiskExchanged { target, of: of.clone() }),
+            ImageSeen::PutBack => return Err(Why::DiskPutBack(target)),
+        }
     }
     if chain.has_other_suffix {
         return Err(Why::OtherCompression);

@@ -30,7 +30,7 @@ fn disk(target: &str) -> DiskSeen {
         has_bitmap: true,
         size_in_chain: Some(10),
         raw_in_chain: false,
-        put_back: false,
+        image: ImageSeen::Own,
     }
 }
 
@@ -162,11 +162,14 @@ fn damage_is_repaired_unless_that_is_switched_off() {
     let bitmap = |s: &mut Seen| s.bitmap_fault = Some("x".into());
     let broken = Why::ChainBroken("x".into());
     // (case, change, why, checkpoints left, whether the setting has a say)
-    let put_back = |s: &mut Seen| s.disks[0].put_back = true;
-    let cases: [(&str, Change, Why, usize, bool); 5] = [
+    let put_back = |s: &mut Seen| s.disks[0].image = ImageSeen::PutBack;
+    let exchanged = |s: &mut Seen| s.disks[0].image = ImageSeen::OfDisk("vdb".into());
+    let of_other = Why::DiskExchanged { target: "vda".into(), of: "vdb".into() };
+    let cases: [(&str, Change, Why, usize, bool); 6] = [
         ("checkpoint lost", lost, Why::CheckpointLost(cp(1).to_string()), 1, true),
         ("bitmap lost", bitmap, Why::BitmapLost("x".into()), 2, true),
         ("image put back", put_back, Why::DiskPutBack("vda".into()), 2, true),
+        ("image of another disk", exchanged, of_other, 2, true),
         ("list damaged", list, broken.clone(), 2, true),
         ("data lost", data, broken, 2, false),
     ];

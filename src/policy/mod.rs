@@ -10,4 +10,4 @@ mod seen;
 
 pub use level::plan_backup;
 pub use plan::{Decision, Note, Plan, Refusal, Repair, Why};
-pub use seen::{Broken, ChainSeen, CheckpointSeen, DiskSeen, OfflineSeen, Origin, Rules, Seen};
+pub use seen::{Broken, ChainSeen, CheckpointSeen, DiskSeen, ImageSeen, OfflineSeen, Origin, Rules, Seen};

@@ -38,6 +38,13 @@ pub enum Why {
     /// The image of this disk is not the one that the chain went on with. Its bitmap, which has the name of the chain's
     /// last checkpoint, is that of an earlier chain.
     DiskPutBack(String),
+    /// The image of a disk is that of another one: files, overlays or block devices have changed places.
+    DiskExchanged {
+        /// The disk.
+        target: String,
+        /// Whose image it has.
+        of: String,
+    },
     /// The chain on disk cannot be continued.
     ChainBroken(String),
     /// zstd was chosen, or given up, since the chain began. Old readers cannot see zstd streams: of a mixed chain they
@@ -79,6 +86,11 @@ impl fmt::Display for Why {
                     "the image of disk {target} is not the chain's: it was put back from an earlier time"
                 )
             }
+            Self::DiskExchanged { target, of } => write!(
+                f,
+                "the image of disk {target} is that of disk {of}: they have changed places (block devices can change names at a boot; \
+                 /dev/disk/by-id does not)"
+            ),
             Self::ChainBroken(message) => write!(f, "the chain cannot be continued: {message}"),
             Self::OtherCompression => {
                 write!(f, "COMPRESSION was changed from or to zstd, and a chain holds no mixture")

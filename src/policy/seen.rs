@@ -69,8 +69,19 @@ pub struct DiskSeen {
     pub size_in_chain: Option<u64>,
     /// The chain has it as a raw image, from before it was converted.
     pub raw_in_chain: bool,
-    /// Its image is another than the chain went on with, though it keeps a bitmap of the last checkpoint's name.
-    pub put_back: bool,
+    /// Whose its image is, as that says itself.
+    pub image: ImageSeen,
+}
+
+/// Whose an image is that keeps a bitmap of the last checkpoint's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageSeen {
+    /// The one that the chain went on with, as far as anybody can tell.
+    Own,
+    /// That of this other disk.
+    OfDisk(String),
+    /// Another than the chain went on with.
+    PutBack,
 }
 
 /// What the images of a domain that is shut off tell.

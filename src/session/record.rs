@@ -367,7 +367,7 @@ fn archive_reason(why: &Why) -> ArchiveReason {
         Why::WasElsewhere | Why::NewPolicy(_) => ArchiveReason::PolicyChange,
         Why::CheckpointLost(_) => ArchiveReason::CheckpointLost,
         Why::BitmapLost(_) => ArchiveReason::BitmapLost,
-        Why::DiskPutBack(_) => ArchiveReason::DiskReplaced,
+        Why::DiskPutBack(_) | Why::DiskExchanged { .. } => ArchiveReason::DiskReplaced,
         Why::NewPeriod(_) => ArchiveReason::PeriodBoundary,
         Why::NoChain | Why::ChainBroken(_) | Why::ChainContinues | Why::Unchanged => {
             ArchiveReason::ChainBroken
