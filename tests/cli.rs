@@ -121,8 +121,11 @@ fn a_daemon_of_another_host_is_refused() {
     let lab = Lab::new("other_host");
     lab.configure(&[]);
     let [one, two] = two_vms(&lab);
-    for uri in ["qemu+ssh://root@localhost/system", "qemu+tcp://127.0.0.1/system", "qemu:///system?name=qemu://h/system"]
-    {
+    for uri in [
+        "qemu+ssh://root@localhost/system",
+        "qemu+tcp://127.0.0.1/system",
+        "qemu:///system?name=qemu://h/system",
+    ] {
         lab.configure(&[("LIBVIRT_URI", uri)]);
         let words = [uri, "the daemon of this host: qemu:///system", "install vmbackup there"];
         for arguments in [&["--run"][..], &["--run", "--dry-run"], &["--status"], &["--check"]] {

@@ -14,7 +14,8 @@ use serde_json::Value;
 use vmbackup::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
 use vmbackup::policy::rotation::{Period, Placement};
 use vmbackup::policy::{
-    ChainSeen, CheckpointSeen, Decision, DiskSeen, ImageSeen, OfflineSeen, Origin, Rules, Seen, Why, plan_backup,
+    ChainSeen, CheckpointSeen, Decision, DiskSeen, ImageSeen, OfflineSeen, Origin, Rules, Seen, Why,
+    plan_backup,
 };
 use vmbackup::retention::{self, Fate, OrphanRule, PeriodId, PeriodSeen, Replica};
 use vmstream::chain::CheckpointName;
@@ -83,6 +84,7 @@ impl Recorded {
                 offline_mode: OfflineMode::Copy,
             },
             failed: None,
+            unseen_change: None,
             active: true,
             chain: ChainSeen {
                 has_files: !points.is_empty(),

@@ -67,6 +67,16 @@ impl Catalog {
         self.points_changed(vm, period, folder);
     }
 
+    /// Keeps the period, with its archives, from retention and prune, until a person releases it.
+    pub fn protect(&self, vm: &str, period: &str, at: Timestamp) {
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE chain_health SET purge_eligible = 0, updated_at = ?3 WHERE vm_name = ?1 AND period_id = ?2",
+                params![vm, period, utc(at)],
+            )
+        });
+    }
+
     /// The period was deleted.
     pub fn chain_removed(&self, vm: &str, period: &str, folder: &Path, by: Remover, at: Timestamp) {
         let (status, reason) = match by {

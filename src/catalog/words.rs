@@ -255,6 +255,8 @@ words! {
         DisksChanged = "disks_changed",
         /// An image was replaced underneath.
         DiskReplaced = "disk_replaced",
+        /// A disk changed and nothing said so.
+        ChangedUnseen = "changed_unseen",
         /// Another VM has the name now.
         OtherDomain = "other_domain",
         /// A copy of the shut-off VM was in the way of a chain.

@@ -177,6 +177,9 @@ fn settings_rows(context: &Context) -> Vec<[String; 3]> {
     for (vm, consistency) in &loaded.settings.vm_consistency {
         rows.push(row(&format!("VM_CONSISTENCY[{vm}]"), consistency.as_str()));
     }
+    for (vm, tripwire) in &loaded.settings.vm_tripwire {
+        rows.push(row(&format!("VM_TRIPWIRE[{vm}]"), if tripwire.on { "yes" } else { "no" }));
+    }
     for (number, pattern) in loaded.settings.exclude_patterns.iter().enumerate() {
         rows.push(row(&format!("EXCLUDE_PATTERNS[{number}]"), pattern));
     }

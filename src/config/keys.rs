@@ -124,6 +124,8 @@ macro_rules! settings_table {
             pub compression: CompressionChoice,
             /// How single domains are held still, by their exact name.
             pub vm_consistency: BTreeMap<String, Consistency>,
+            /// Domains, by their exact name, of which increments are compared with the chain, or not.
+            pub vm_tripwire: BTreeMap<String, Switch>,
             /// Patterns for names of domains that are not backed up, in the order written.
             pub exclude_patterns: Vec<String>,
             /// The same for domains that are not trimmed, from the file that FSTRIM_EXCLUDE_FILE names.
@@ -144,6 +146,7 @@ macro_rules! settings_table {
                     vm_policies: BTreeMap::new(),
                     compression: CompressionChoice::default(),
                     vm_consistency: BTreeMap::new(),
+                    vm_tripwire: BTreeMap::new(),
                     exclude_patterns: Vec::new(),
                     trim_exclude: Vec::new(),
                     texts,

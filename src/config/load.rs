@@ -10,7 +10,7 @@ use super::files::{check_pattern, instance_dir, read_if_present, read_patterns};
 use super::keys::Key;
 use super::merge::{MainFiles, differences, effective, merged};
 use super::place::Source;
-use super::stated::{EXCLUDE_PATTERNS, MAIN_CONF, Stated, VM_CONSISTENCY, VM_POLICY, VM_TABLES};
+use super::stated::{EXCLUDE_PATTERNS, MAIN_CONF, Stated, VM_CONSISTENCY, VM_POLICY, VM_TABLES, VM_TRIPWIRE};
 use super::table::{KEYS, Settings};
 use super::toml_file;
 use super::unserved::{Unserved, unserved};
@@ -130,11 +130,13 @@ fn settle(
     let mut table = |name| vm_tables.remove(name).unwrap_or_default();
     let policies = read_table(VM_POLICY, table(VM_POLICY), &mut sources, &mut problems);
     let consistency = read_table(VM_CONSISTENCY, table(VM_CONSISTENCY), &mut sources, &mut problems);
+    let tripwire = read_table(VM_TRIPWIRE, table(VM_TRIPWIRE), &mut sources, &mut problems);
     let Some(mut settings) = settings.filter(|_| problems.is_empty()) else {
         return Err(ConfigError::InvalidValues { problems });
     };
     settings.vm_policies = policies;
     settings.vm_consistency = consistency;
+    settings.vm_tripwire = tripwire;
     for (number, pattern) in exclude_patterns.into_iter().enumerate() {
         check_pattern(&pattern.text, || pattern.at.clone())?;
         sources.insert(format!("{EXCLUDE_PATTERNS}[{number}]"), Source::File(pattern.at));

@@ -47,6 +47,11 @@ const TOML_TAIL: &str = "
 # How single virtual machines are held still for the snapshot: auto, freeze, pause or none.
 #[vm_consistency]
 #\"database\" = \"freeze\"
+
+# Whether increments are compared with what the chain knows of the disks: yes, if nothing is said. no for a machine
+# whose disks something else writes to.
+#[vm_tripwire]
+#\"cluster-node\" = \"no\"
 ";
 
 /// How long the text of a comment gets.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::VmTarget;
 use super::cancel::StopReason;
-use super::copy::CopyError;
+use super::copy::{CopyError, Trip};
 use super::disk::DomainXmlError;
 use super::guard::GuardError;
 use super::journal::JournalError;
@@ -253,7 +253,7 @@ impl BackupError {
                 _ if e.message.contains("itmap") => TryFull,
                 _ => TryAgain,
             },
-            Self::Copy(CopyError::Chain { .. }) => TryFull,
+            Self::Copy(CopyError::Chain { .. } | CopyError::Tripped(_)) => TryFull,
             Self::Copy(CopyError::Read { source, .. }) => match **source {
                 NbdError::NoContext { .. } => TryFull,
                 _ => TryAgain,
@@ -282,6 +282,14 @@ impl BackupError {
         match refusal {
             Refusal::ForeignCheckpoints(names) => Self::ForeignCheckpoints { domain, names: names.clone() },
             Refusal::RecoveryOff => Self::RecoveryOff { domain, why: why.clone(), dir: vm.chain_dir.clone() },
+        }
+    }
+
+    /// Where a disk was found to be not what the chain says, if that is all that happened.
+    pub(super) fn trip(&self) -> Option<&Trip> {
+        match self {
+            Self::Copy(CopyError::Tripped(trip)) => Some(trip),
+            _ => None,
         }
     }
 
@@ -331,6 +339,7 @@ mod tests {
             (libvirt(ErrorKind::ConnectionLost, "x"), TryAgain),
             (libvirt(ErrorKind::Busy, "x"), TryAgain),
             (CopyError::Chain { target: "vda".into(), message: "x".into() }.into(), TryFull),
+            (CopyError::Tripped(Trip { target: "vda".into(), at: 0 }).into(), TryFull),
             (write(io::ErrorKind::StorageFull), GiveUp),
             (write(io::ErrorKind::QuotaExceeded), GiveUp),
             (write(io::ErrorKind::Other), TryAgain),

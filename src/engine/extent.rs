@@ -28,8 +28,10 @@ pub enum SpanKind {
     Read,
     /// It reads as zeroes, no need to ask for them.
     Zero,
-    /// Unchanged since the parent checkpoint.
+    /// Unchanged since the parent checkpoint, with data.
     Clean,
+    /// Unchanged since the parent checkpoint, and reads as zeroes.
+    CleanZero,
 }
 
 /// A non-empty range of a disk, all of one kind.
@@ -153,12 +155,13 @@ impl SpanMerger {
         let flags = |context| {
             self.cursors.iter().find(|c| c.context == context)?.extents.front().map(|&(_, flags)| flags)
         };
-        if flags(Context::DirtyBitmap).is_some_and(|f| f & BITMAP_DIRTY == 0) {
-            SpanKind::Clean
-        } else if flags(Context::Allocation).is_some_and(|f| f & ALLOCATION_ZERO != 0) {
-            SpanKind::Zero
-        } else {
-            SpanKind::Read
+        let is_clean = flags(Context::DirtyBitmap).is_some_and(|f| f & BITMAP_DIRTY == 0);
+        let is_zero = flags(Context::Allocation).is_some_and(|f| f & ALLOCATION_ZERO != 0);
+        match (is_clean, is_zero) {
+            (true, true) => SpanKind::CleanZero,
+            (true, false) => SpanKind::Clean,
+            (false, true) => SpanKind::Zero,
+            (false, false) => SpanKind::Read,
         }
     }
 }
@@ -232,7 +235,8 @@ mod tests {
                 incremental && bitmap == 0,
                 allocation & 2 != 0,
             ) {
-                (true, _) => SpanKind::Clean,
+                (true, true) => SpanKind::CleanZero,
+                (true, false) => SpanKind::Clean,
                 (false, true) => SpanKind::Zero,
                 (false, false) => SpanKind::Read,
             };

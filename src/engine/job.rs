@@ -1,11 +1,12 @@
 //! What a live backup consists of, as data: which disk takes part how, into which file.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 
-use vmstream::chain::{CheckpointName, DiskTarget, PointDisk, PointId, StreamKind, StreamSuffix};
+use vmstream::chain::{CheckpointName, DiskTarget, Point, PointDisk, PointId, StreamKind, StreamSuffix};
 use vmstream::sidecar::Digest;
 
-use super::copy::{DiskTask, SidecarPlan, SinkPlan};
+use super::copy::{DiskTask, SidecarPlan, SinkPlan, TripwirePlan};
 use super::disk_plan::{DiskPlan, Treatment};
 use super::journal::{Journal, Stage};
 use super::observe::{Observed, ReadableDisk};
@@ -165,8 +166,10 @@ impl<'a> JobPlan<'a> {
                 parent_digest: role.since().and_then(|name| parent_sidecar(observed, name, &disk.target)),
             };
             let earlier_streams = earlier_streams(observed, point, &disk.target);
+            let is_watched = role.since().is_some() && engine.settings.has_tripwire(vm.domain.name());
+            let tripwire = is_watched.then(|| tripwire(observed, &disk.target));
             let target = disk.target.clone();
-            Ok(DiskTask { target, file, export, bitmap, sink, sidecar, earlier_streams })
+            Ok(DiskTask { target, file, export, bitmap, sink, sidecar, earlier_streams, tripwire })
         };
         self.disks.iter().map(task).collect()
     }
@@ -210,6 +213,17 @@ fn earlier_streams(observed: &Observed, point: &PointIdentity, target: &str) -> 
         PointDisk::Raw(_) => None,
     });
     streams.collect()
+}
+
+/// What the chain knows of a disk at its newest point, which is the parent.
+fn tripwire(observed: &Observed, target: &str) -> TripwirePlan {
+    let points = observed.set.iter().flat_map(|set| &set.points);
+    let chain = points.filter(|point| matches!(point.id, PointId::Checkpoint(_)));
+    let sidecar = |point: &Point| match point.disks.iter().find(|(disk, _)| disk.as_str() == target)?.1 {
+        PointDisk::Stream(entry) => entry.bound_sidecar(),
+        PointDisk::Raw(_) => None,
+    };
+    TripwirePlan { sidecars: chain.map(sidecar).collect(), seed: RandomState::new().hash_one(target) }
 }
 
 /// The digest of a disk's sidecar at the parent. None when there is none, or none that can be used: no reason to fail.

@@ -39,6 +39,7 @@ mod shut_down;
 pub mod space;
 mod start_obstacle;
 mod started;
+mod unseen;
 pub mod watch;
 mod witness;
 pub mod xml;
@@ -68,8 +69,8 @@ use crate::config::value::Consistency;
 use crate::guest::{self, Guest, Trimmed};
 use crate::libvirt::{Domain, DomainState, Host};
 use crate::policy::rotation::Placement;
-use crate::policy::{self, Decision, Plan};
-use crate::state::{Ownership, RemovedCheckpoints, StateDir, VmLock};
+use crate::policy::{self, Decision, Plan, UnseenChange};
+use crate::state::{Ownership, RemovedCheckpoints, StateDir, TrippedDisks, VmLock};
 
 /// How long the guard of a run that has just died is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
@@ -89,6 +90,8 @@ pub struct VmTarget {
     pub placement: Placement,
     /// What the last try of this run failed with, if a full can cure that.
     pub failed: Option<String>,
+    /// What an increment of this run found, so that it was given up.
+    pub unseen_change: Option<UnseenChange>,
 }
 
 /// Everything that the backups of a run share.
@@ -176,11 +179,35 @@ impl Engine {
     pub fn backup(&self, vm: &VmTarget, watch: &dyn Watch, cancel: &Cancel) -> Result<Report, BackupError> {
         let _lock = VmLock::take(&self.state, vm.domain.name(), LOCK_PATIENCE)?;
         let recovered = self.recover_locked(&vm.folder)?;
+        let mut report = match self.back_up_locked(vm, watch, cancel) {
+            Ok(report) => report,
+            Err(error) => {
+                let Some(trip) = error.trip() else { return Err(error) };
+                tracing::warn!(vm = vm.domain.name(), "{error}. The increment is given up");
+                let unseen_change = Some(self.unseen_change(vm, trip));
+                self.back_up_locked(&VmTarget { unseen_change, ..vm.clone() }, watch, cancel)?
+            }
+        };
+        report.recovered.splice(0..0, recovered);
+        if matches!(report.plan.decision, Decision::Incremental { .. }) {
+            if let Err(error) = TrippedDisks::of(&self.state, &vm.folder).forget() {
+                tracing::warn!(vm = vm.domain.name(), "the note of disks that changed unseen stays: {error}");
+            }
+        }
+        Ok(report)
+    }
+
+    /// Decides and does it.
+    fn back_up_locked(
+        &self,
+        vm: &VmTarget,
+        watch: &dyn Watch,
+        cancel: &Cancel,
+    ) -> Result<Report, BackupError> {
         tracing::debug!("observing {}", vm.domain.name());
         let observed = observe::observe(vm, &self.settings, None, cancel)?;
         let plan = policy::plan_backup(&observed.seen);
         let mut report = Report::new(plan.clone());
-        report.recovered = recovered;
         if plan.start {
             self.back_up_started(vm, watch, cancel, &mut report)?;
         } else {

@@ -133,6 +133,7 @@ pub(super) fn observe(
         placement: vm.placement.clone(),
         rules: settings.rules.clone(),
         failed: vm.failed.clone(),
+        unseen_change: vm.unseen_change.clone(),
         active,
         chain,
         checkpoints: lineage.seen,

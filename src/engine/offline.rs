@@ -160,7 +160,16 @@ impl Offline<'_> {
             parent_digest: None,
         };
         let target = disk.target.clone();
-        Ok(DiskTask { target, file, export, bitmap: None, sink, sidecar, earlier_streams: vec![] })
+        Ok(DiskTask {
+            target,
+            file,
+            export,
+            bitmap: None,
+            sink,
+            sidecar,
+            earlier_streams: vec![],
+            tripwire: None,
+        })
     }
 }
 

@@ -51,6 +51,8 @@ pub struct EngineSettings {
     pub consistency: Consistency,
     /// The same for single domains, by name.
     pub vm_consistency: BTreeMap<String, Consistency>,
+    /// Domains, by name, of which increments are compared with the chain (true), or not. One that is not named is.
+    pub vm_tripwire: BTreeMap<String, bool>,
     /// Freeze only the file systems mounted there; empty means all.
     pub freeze_paths: Vec<String>,
     /// How long a freeze may take, and how long the guest may be frozen.
@@ -78,6 +80,11 @@ pub struct EngineSettings {
 }
 
 impl EngineSettings {
+    /// Whether increments of the domain of this name are compared with what the chain knows.
+    pub fn has_tripwire(&self, domain: &str) -> bool {
+        self.vm_tripwire.get(domain).copied().unwrap_or(true)
+    }
+
     /// How the domain of this name is held still.
     pub fn consistency_of(&self, domain: &str) -> Consistency {
         self.vm_consistency.get(domain).copied().unwrap_or(self.consistency)

@@ -114,7 +114,8 @@ pub(super) fn settle(
         // A disk that was detached for a while and comes back has its own.
         let was_added = |role: Role| is_stream(role) && role.since().is_none();
         let added = plan.disks.iter().filter(|(_, role)| was_added(*role)).map(|(disk, _)| *disk);
-        let added = added.filter(|disk| testimony(&chain, &disk.target, &disk.info.bitmaps) != Testimony::Own);
+        let added =
+            added.filter(|disk| testimony(&chain, &disk.target, &disk.info.bitmaps) != Testimony::Own);
         let added: Vec<&str> = added.map(|disk| disk.target.as_str()).collect();
         // What it was before, under another name.
         let of_chain = BTreeSet::new();
@@ -263,7 +264,11 @@ mod tests {
             ("its own", &["vmbackup-chain-1-2.vda"], Testimony::Own),
             ("an old one", &["vmbackup-chain-1-2"], Testimony::Own),
             ("another disk's", &["vmbackup-chain-1-2.vdb"], Testimony::Other("vdb".into())),
-            ("both, since it was moved", &["vmbackup-chain-1-2.vdb", "vmbackup-chain-1-2.vda"], Testimony::Own),
+            (
+                "both, since it was moved",
+                &["vmbackup-chain-1-2.vdb", "vmbackup-chain-1-2.vda"],
+                Testimony::Own,
+            ),
             ("another chain's", &["vmbackup-chain-1-23.vdb", "vmbackup-chain-1-1.vda"], Testimony::None),
             ("a longer target", &["vmbackup-chain-1-2.vdab"], Testimony::Other("vdab".into())),
         ];

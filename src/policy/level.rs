@@ -10,6 +10,7 @@
 //! | runs | chain | last checkpoint gone, those of a newer chain there | full, chain archived |
 //! | runs | chain | last checkpoint or bitmap gone, or the chain's list damaged | full, chain archived; refused when recovery is off |
 //! | runs | chain | bitmaps sound, but an image without the chain's witness, or with that of another disk | as the row above |
+//! | runs | chain | bitmaps sound, but its increment found a disk changed where they say nothing | as the row above |
 //! | runs | chain with a stream missing or damaged | any of ours | full, chain archived |
 //! | runs | chain, of zstd streams where others are asked for, or the reverse | any of ours | full, chain archived |
 //! | runs | chain, a disk was resized or converted, or no disk goes on | any of ours | full, chain archived |
@@ -23,7 +24,7 @@
 
 use vmstream::chain::CheckpointName;
 
-use super::plan::{Decision, Note, Plan, Refusal, Repair, Why};
+use super::plan::{Decision, Note, Plan, Refusal, Repair, UnseenChange, Why};
 use super::rotation::Placement;
 use super::seen::{Broken, CheckpointSeen, DiskSeen, ImageSeen, OfflineSeen, Origin, Seen};
 use crate::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
@@ -73,7 +74,7 @@ fn nothing_else(decision: Decision, why: Why) -> Plan {
 fn is_corruption(why: &Why, seen: &Seen) -> bool {
     match why {
         Why::CheckpointLost(_) | Why::BitmapLost(_) => true,
-        Why::DiskPutBack(_) | Why::DiskExchanged { .. } => true,
+        Why::DiskPutBack(_) | Why::DiskExchanged { .. } | Why::ChangedUnseen { .. } => true,
         Why::ChainBroken(_) => matches!(seen.chain.broken, Some(Broken::List(_))),
         _ => false,
     }
@@ -82,6 +83,9 @@ fn is_corruption(why: &Why, seen: &Seen) -> bool {
 /// The last point and the next name, or why the chain cannot go on.
 fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
     let chain = &seen.chain;
+    if let Some(UnseenChange { disk, at, .. }) = &seen.unseen_change {
+        return Err(Why::ChangedUnseen { disk: disk.clone(), at: *at });
+    }
     if let Some(message) = &seen.failed {
         return Err(Why::LastTryFailed(message.clone()));
     }
@@ -169,6 +173,7 @@ fn notes(seen: &Seen, decision: &Decision) -> Vec<Note> {
     {
         notes.push(Note::NotStarted(reason.clone()));
     }
+    notes.extend(seen.unseen_change.clone().map(Note::ChangedUnseen));
     let points = seen.chain.points.len() + 1;
     let is_long = placement.policy == RotationPolicy::Accumulate && points >= seen.rules.warn_depth as usize;
     if is_long && matches!(decision, Decision::Incremental { .. }) {

@@ -47,6 +47,7 @@ fn healthy() -> Seen {
             offline_mode: OfflineMode::Copy,
         },
         failed: None,
+        unseen_change: None,
         active: true,
         chain: ChainSeen {
             points: vec![cp(0), cp(1)],
@@ -164,11 +165,17 @@ fn damage_is_repaired_unless_that_is_switched_off() {
     // (case, change, why, checkpoints left, whether the setting has a say)
     let put_back = |s: &mut Seen| s.disks[0].image = ImageSeen::PutBack;
     let exchanged = |s: &mut Seen| s.disks[0].image = ImageSeen::OfDisk("vdb".into());
+    let unseen = |s: &mut Seen| {
+        s.unseen_change =
+            Some(UnseenChange { disk: "vda".into(), at: 65_536, doubtful: vec![], again: false });
+    };
+    let changed_unseen = Why::ChangedUnseen { disk: "vda".into(), at: 65_536 };
     let of_other = Why::DiskExchanged { target: "vda".into(), of: "vdb".into() };
-    let cases: [(&str, Change, Why, usize, bool); 6] = [
+    let cases: [(&str, Change, Why, usize, bool); 7] = [
         ("checkpoint lost", lost, Why::CheckpointLost(cp(1).to_string()), 1, true),
         ("bitmap lost", bitmap, Why::BitmapLost("x".into()), 2, true),
         ("image put back", put_back, Why::DiskPutBack("vda".into()), 2, true),
+        ("changed unseen", unseen, changed_unseen, 2, true),
         ("image of another disk", exchanged, of_other, 2, true),
         ("list damaged", list, broken.clone(), 2, true),
         ("data lost", data, broken, 2, false),

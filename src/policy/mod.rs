@@ -9,5 +9,5 @@ pub mod rotation;
 mod seen;
 
 pub use level::plan_backup;
-pub use plan::{Decision, Note, Plan, Refusal, Repair, Why};
+pub use plan::{Decision, Note, Plan, Refusal, Repair, UnseenChange, Why};
 pub use seen::{Broken, ChainSeen, CheckpointSeen, DiskSeen, ImageSeen, OfflineSeen, Origin, Rules, Seen};

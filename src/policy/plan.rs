@@ -8,6 +8,19 @@ use vmstream::chain::CheckpointName;
 
 use crate::config::value::RotationPolicy;
 
+/// A disk is not what its chain says, and nothing says that it changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnseenChange {
+    /// Disk target.
+    pub disk: String,
+    /// Where, in bytes from its start.
+    pub at: u64,
+    /// Points of the chain that are in doubt, oldest first: none of them has read that place.
+    pub doubtful: Vec<String>,
+    /// The chain before this one ended in the same way, for the same disk.
+    pub again: bool,
+}
+
 /// Why this level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Why {
@@ -44,6 +57,13 @@ pub enum Why {
         target: String,
         /// Whose image it has.
         of: String,
+    },
+    /// A disk is not what the chain says: what changed is not known.
+    ChangedUnseen {
+        /// Disk target.
+        disk: String,
+        /// Where, in bytes from its start.
+        at: u64,
     },
     /// The chain on disk cannot be continued.
     ChainBroken(String),
@@ -91,6 +111,11 @@ impl fmt::Display for Why {
                 "the image of disk {target} is that of disk {of}: they have changed places (block devices can change names at a boot; \
                  /dev/disk/by-id does not)"
             ),
+            Self::ChangedUnseen { disk, at } => write!(
+                f,
+                "disk {disk} is at offset {at} not what the last restore point holds, and nothing says that it changed: the bitmap \
+                 missed a change, or the image changed beneath QEMU"
+            ),
             Self::ChainBroken(message) => write!(f, "the chain cannot be continued: {message}"),
             Self::OtherCompression => {
                 write!(f, "COMPRESSION was changed from or to zstd, and a chain holds no mixture")
@@ -125,6 +150,8 @@ pub enum Note {
     },
     /// An increment was asked for of a domain that is shut off, and it is not started, because of this.
     NotStarted(String),
+    /// A chain ended because a disk had changed and nothing said so.
+    ChangedUnseen(UnseenChange),
     /// An accumulating chain gets long.
     LongChain {
         /// Its restore points, with the one of this run.
@@ -132,6 +159,35 @@ pub enum Note {
         /// At so many a new one begins.
         limit: u32,
     },
+}
+
+impl fmt::Display for UnseenChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { disk, at, doubtful, again } = self;
+        let points = match doubtful.as_slice() {
+            [] => "The chain that was archived is in doubt nowhere else".to_owned(),
+            [one] => format!(
+                "Restore point {one} of the chain that was archived is doubtful: it has not read that place"
+            ),
+            [first, .., last] => format!(
+                "Restore points {first} to {last} of the chain that was archived are doubtful: they have not read that place"
+            ),
+        };
+        write!(
+            f,
+            "disk {disk} changed at offset {at} and nothing said so. {points}. It is kept until you release it (purge_eligible in the \
+             database)"
+        )?;
+        if *again {
+            write!(
+                f,
+                ". That is the second chain in a row, so there is a standing cause: something else writes to {disk} (a shareable disk, an \
+                 image that the host or another machine has open), or what is discarded there reads now so and now otherwise. As long as it \
+                 lasts each increment becomes a full; VM_TRIPWIRE[\"NAME\"]=\"no\" gives up the comparison for this VM"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Note {
@@ -145,6 +201,7 @@ impl fmt::Display for Note {
             Self::NotStarted(reason) => {
                 write!(f, "OFFLINE_MODE=incremental, and the VM is copied all the same, because {reason}")
             }
+            Self::ChangedUnseen(change) => change.fmt(f),
             Self::LongChain { points, limit } => write!(
                 f,
                 "the chain has {points} restore points now; a restore reads all of them. At {limit} it is archived and a new one \

@@ -3,6 +3,7 @@
 use jiff::civil::Date;
 use vmstream::chain::CheckpointName;
 
+use super::plan::UnseenChange;
 use super::rotation::Placement;
 use crate::config::value::{AutoRecovery, OfflineMode};
 
@@ -119,6 +120,8 @@ pub struct Seen {
     pub rules: Rules,
     /// What the last try of this run failed with, if a full can cure that.
     pub failed: Option<String>,
+    /// What the increment of this run found, so that it was given up.
+    pub unseen_change: Option<UnseenChange>,
     /// A QEMU process has the disks open.
     pub active: bool,
     /// The current folder.

@@ -76,7 +76,15 @@ pub(super) fn place(
         folders_in(&vm_dir).map_err(|source| LayoutError::Unreadable { path: vm_dir.clone(), source })?;
     let target = |placement: Placement| {
         let chain_dir = placement.folder.as_ref().map_or(vm_dir.clone(), |folder| vm_dir.join(folder));
-        VmTarget { domain: domain.clone(), folder, vm_dir, chain_dir, placement, failed: None }
+        VmTarget {
+            domain: domain.clone(),
+            folder,
+            vm_dir,
+            chain_dir,
+            placement,
+            failed: None,
+            unseen_change: None,
+        }
     };
     Ok(Placement::choose(policy, today, &periods).map(target))
 }

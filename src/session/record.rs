@@ -20,7 +20,7 @@ use crate::engine::space::human;
 use crate::engine::{BackupError, Method, Report, Trouble};
 use crate::guest::GuestOs;
 use crate::identity::TpmKept;
-use crate::policy::{Decision, Why};
+use crate::policy::{Decision, Note, Why};
 
 /// Where a run is written down.
 #[derive(Clone, Copy)]
@@ -122,6 +122,10 @@ impl Records<'_> {
             ..health(outcome, period, dir)
         };
         self.catalog.chain_active(&health, end.at);
+        let is_doubtful = |note: &Note| matches!(note, Note::ChangedUnseen(_));
+        if report.archived_to.is_some() && report.plan.notes.iter().any(is_doubtful) {
+            self.catalog.protect(vm, period, end.at);
+        }
     }
 
     fn archived(&self, end: &VmEnd<'_>, report: &Report, to: &Path, by: Stamp) {
@@ -368,6 +372,7 @@ fn archive_reason(why: &Why) -> ArchiveReason {
         Why::CheckpointLost(_) => ArchiveReason::CheckpointLost,
         Why::BitmapLost(_) => ArchiveReason::BitmapLost,
         Why::DiskPutBack(_) | Why::DiskExchanged { .. } => ArchiveReason::DiskReplaced,
+        Why::ChangedUnseen { .. } => ArchiveReason::ChangedUnseen,
         Why::NewPeriod(_) => ArchiveReason::PeriodBoundary,
         Why::NoChain | Why::ChainBroken(_) | Why::ChainContinues | Why::Unchanged => {
             ArchiveReason::ChainBroken

@@ -70,6 +70,7 @@ pub(super) fn engine(settings: &Settings) -> EngineSettings {
             other => other,
         },
         vm_consistency: settings.vm_consistency.clone(),
+        vm_tripwire: settings.vm_tripwire.iter().map(|(vm, switch)| (vm.clone(), switch.on)).collect(),
         freeze_paths: settings.fsfreeze_paths.as_slice().to_vec(),
         trim: settings.enable_fstrim.on.then(|| TrimSettings {
             minimum: Some(settings.fstrim_minimum.get()).filter(|bytes| *bytes > 0),

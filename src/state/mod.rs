@@ -9,6 +9,7 @@ mod ownership;
 mod private;
 mod removed;
 pub mod snapshot;
+mod tripped;
 
 pub use belongings::Belongings;
 pub use dir::{StateDir, folder_name};
@@ -16,3 +17,4 @@ pub use lock::{LockError, SessionLock, VmLock};
 pub use ownership::{Order, Ownership, Swept};
 pub use private::close_below;
 pub use removed::{Mark, RemovedCheckpoints};
+pub use tripped::TrippedDisks;

@@ -285,7 +285,8 @@ impl Vm {
 
     /// Changes the size of a disk of the running VM.
     pub fn resize_disk(&self, target: &str, size_bytes: u64) {
-        must(virsh(["blockresize", &self.name]).arg(self.disk_path(target)).arg(format!("{size_bytes}B")));
+        // By its target: over the image may be the overlay of a snapshot.
+        must(virsh(["blockresize", &self.name, target]).arg(format!("{size_bytes}B")));
         self.disk(target).shadow.resize(size_bytes);
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::tripwire::Trip;
 use crate::engine::cancel::StopReason;
 use crate::engine::extent::ExtentError;
 use crate::nbd::NbdError;
@@ -65,6 +66,9 @@ pub enum CopyError {
         /// The limit.
         seconds: u64,
     },
+    /// The disk is not what the chain says.
+    #[error("{}", tripped(.0))]
+    Tripped(Trip),
     /// Nothing moved for so long that nothing will.
     #[error("Disk {target}: nothing was read for {seconds} s; QEMU or the storage of the image hangs")]
     Stalled {
@@ -76,6 +80,14 @@ pub enum CopyError {
     /// Somebody asked for a stop.
     #[error("{0}")]
     Stopped(#[from] StopReason),
+}
+
+fn tripped(trip: &Trip) -> String {
+    let Trip { target, at } = trip;
+    format!(
+        "Disk {target} is at offset {at} not what the last restore point holds, and nothing says that it changed: the bitmap missed a \
+         change, or the image changed beneath QEMU"
+    )
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

@@ -21,6 +21,7 @@ mod pulse;
 mod reader;
 mod scout;
 mod sink;
+mod tripwire;
 mod writer;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub use error::CopyError;
 pub use meter::{Stage, Stages};
 pub use method::Method;
 pub use sink::{Copied, SinkPlan};
+pub use tripwire::{Trip, TripwirePlan};
 
 use first_error::FirstError;
 use meter::Meter;
@@ -88,6 +90,8 @@ pub struct DiskTask {
     pub sidecar: SidecarPlan,
     /// Streams of the chain so far that hold data of this disk: where one does, zeroes must be written as data.
     pub earlier_streams: Vec<PathBuf>,
+    /// What the chain knows of the disk, to notice what the bitmap does not tell.
+    pub tripwire: Option<TripwirePlan>,
 }
 
 /// The sidecar of a disk's file.

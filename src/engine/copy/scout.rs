@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::tripwire::Tripwire;
 use super::{Content, CopyError, DiskTask, FRAME_LEN, Piece, ReadOp, ToWriter};
 use crate::engine::budget::Budget;
 use crate::engine::cancel::{Cancel, StopReason};
@@ -34,6 +35,7 @@ pub(super) fn survey(
     let size = connection.size();
     watch.disk_begin(&task.target, size);
     let mut merger = SpanMerger::new(size, task.bitmap.is_some());
+    let mut tripwire = task.tripwire.as_ref().and_then(|plan| Tripwire::new(&task.target, plan, size));
     let mut planner = Planner { seq: 0, budget, ops, pieces, cancel };
     while let Some(at) = merger.next_question() {
         cancel.check()?;
@@ -49,9 +51,15 @@ pub(super) fn survey(
             .map_err(failed)?;
         merged.map_err(|source| CopyError::Extents { target: task.target.clone(), source })?;
         for span in merger.spans() {
+            if let Some(tripwire) = &mut tripwire {
+                tripwire.pass(span)?;
+            }
             planner.plan(span)?;
         }
         let _ = pieces.send(ToWriter::Surveyed);
+    }
+    if let Some(tripwire) = tripwire {
+        tripwire.finish(&mut connection)?;
     }
     // The writer is gone only when it failed, and then it has said why.
     let _ = pieces.send(ToWriter::Total(planner.seq));
@@ -69,7 +77,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn plan(&mut self, span: Span) -> Result<(), StopReason> {
         match span.kind {
-            SpanKind::Clean => Ok(()),
+            SpanKind::Clean | SpanKind::CleanZero => Ok(()),
             SpanKind::Zero => self.zero(span),
             SpanKind::Read => self.read(span),
         }

@@ -94,6 +94,7 @@ mod tests {
             sink: SinkPlan::RawImage { path: path("img"), size: 1 << 20 },
             sidecar,
             earlier_streams: vec![],
+            tripwire: None,
         }
     }
 

@@ -19,7 +19,9 @@ pub mod tree;
 pub use coverage::Coverage;
 pub use ident::{CheckpointName, DiskTarget, NameError, PointId};
 pub use names::{SetFile, StreamKind, StreamSuffix};
-pub use point::{DiskContent, Point, PointDisk, RawImage, SidecarProblem, StreamEntry, UnusedSidecar};
+pub use point::{
+    BoundSidecar, DiskContent, Point, PointDisk, RawImage, SidecarProblem, StreamEntry, UnusedSidecar,
+};
 pub use problem::{SetProblem, Severity};
 pub use scan::open_file;
 pub use set::{BackupSet, SetError};

@@ -120,9 +120,33 @@ impl StreamEntry {
         open_sidecar(self.sidecar.as_deref()?, &self.path, self.file_len, self.recorded())
     }
 
+    /// Where its sidecar is. `None` without a checksum file, which tells the stream from another of its name and size.
+    pub fn bound_sidecar(&self) -> Option<BoundSidecar> {
+        let (path, checksum) = (self.sidecar.clone()?, self.checksum.clone()?);
+        Some(BoundSidecar { path, checksum, stream: self.path.clone(), stream_len: self.file_len })
+    }
+
     /// True for a stream that only keeps the place of a disk that did not exist.
     pub fn is_placeholder(&self) -> bool {
         self.placeholder
+    }
+}
+
+/// A sidecar, with what tells that it is of its stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundSidecar {
+    path: PathBuf,
+    checksum: PathBuf,
+    stream: PathBuf,
+    stream_len: u64,
+}
+
+impl BoundSidecar {
+    /// Opens it, if name, size and sum of the stream are those that it names. Reads its head only.
+    pub fn open(&self) -> Option<Sidecar> {
+        let recorded = checksum::read_file(&self.checksum).ok().flatten()?;
+        let opened = open_sidecar(&self.path, &self.stream, self.stream_len, Some(recorded))?;
+        opened.ok().filter(|sidecar| sidecar.head().stream.adler32 == Some(recorded))
     }
 }
 

@@ -72,6 +72,19 @@ impl Granules {
         crc::of_zeros(self.len_of(number))
     }
 
+    /// That of each granule, made once: for many of them.
+    pub fn zero_sums(self) -> ZeroSums {
+        let last = self.count().saturating_sub(1);
+        ZeroSums { last, of_last: self.zero_sum(last), of_others: crc::of_zeros(self.size) }
+    }
+
+    /// The numbers of the granules that lie in a range of the disk whole.
+    pub fn within(self, range: &Range<u64>) -> Range<u64> {
+        let first = range.start.div_ceil(self.size);
+        let end = if range.end >= self.disk_size { self.count() } else { range.end / self.size };
+        first..end.max(first)
+    }
+
     /// The numbers of the granules that a range of the disk touches.
     pub(super) fn touched(self, range: &Range<u64>) -> Range<u64> {
         if range.is_empty() {
@@ -90,6 +103,21 @@ impl Granules {
             let remainder = crc::swap_form(crc32fast::hash(part), to - from);
             (number, crc::shift(remainder, granule.end - to))
         })
+    }
+}
+
+/// The CRC-32 that each granule has when it is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZeroSums {
+    last: u64,
+    of_last: u32,
+    of_others: u32,
+}
+
+impl ZeroSums {
+    /// That of the granule with this number.
+    pub fn of(self, number: u64) -> u32 {
+        if number == self.last { self.of_last } else { self.of_others }
     }
 }
 
@@ -171,6 +199,35 @@ mod tests {
         let end = u64::MAX;
         let granules = Granules::of_disk(end);
         assert_eq!(granules.range(granules.count() - 1).end, end);
+    }
+
+    #[test]
+    fn zeros_have_one_sum_but_for_the_last_granule() {
+        for size in [1000, SMALLEST, SMALLEST + 1, 3 * SMALLEST] {
+            let granules = Granules::of_disk(size);
+            let zeros = granules.zero_sums();
+            for number in 0..granules.count() {
+                assert_eq!(zeros.of(number), granules.zero_sum(number), "{number} of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_whole_granules_lie_within_a_range() {
+        let granules = Granules::of_disk(3 * SMALLEST + 1000);
+        let end = granules.disk_size();
+        for (range, want) in [
+            (0..end, 0..4),
+            (1..end, 1..4),
+            (0..end - 1, 0..3),
+            (SMALLEST..2 * SMALLEST, 1..2),
+            (SMALLEST + 1..2 * SMALLEST, 2..2),
+            (3 * SMALLEST..end, 3..4),
+            (3 * SMALLEST + 1..end, 4..4),
+            (5..10, 1..1),
+        ] {
+            assert_eq!(granules.within(&range), want, "{range:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod sums;
 mod table;
 mod writer;
 
-pub use granule::{Granules, Value};
+pub use granule::{Granules, Value, ZeroSums};
 pub use head::{FileIdentity, Head, HeadError, StreamIdentity};
 pub use reader::{Blocks, Records, Runs, Sidecar, SidecarError};
 pub use record::{Block, Run, RunKind};

@@ -3,7 +3,7 @@
 use super::crc;
 use super::granule::{Granules, Value};
 use super::reader::{Cursor, Sidecar, SidecarError};
-use super::record::Run;
+use super::record::{Run, RunKind};
 use super::sums::PartSums;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,11 +40,13 @@ impl Tables {
         self.layers.get(number).is_some_and(Option::is_some)
     }
 
+    /// How the sidecar of the last stream cuts the disk, if there is one.
+    pub fn last_granules(&self) -> Option<Granules> {
+        self.layers.last()?.as_ref().map(|layer| layer.sidecar.head().granules)
+    }
+
     /// What is known of a range of the disk after the last stream; as [`Tables::window`].
-    pub(crate) fn last_window(
-        &mut self,
-        disk: &Range<u64>,
-    ) -> Result<Option<(Granules, Vec<Value>)>, SidecarError> {
+    pub fn last_window(&mut self, disk: &Range<u64>) -> Result<Option<(Granules, Vec<Value>)>, SidecarError> {
         let (last, mut found) = (self.layers.len().saturating_sub(1), None);
         self.window(disk, |layer, known| {
             if layer == last {
@@ -74,7 +76,8 @@ impl Tables {
     /// Tells `see` what is known of a range of the disk after each stream: how it is cut, and the values of the granules
     /// that begin in it; `None` when nothing is known.
     ///
-    /// Ranges come in disk order, each with the end of the one before as its start, cut at multiples of 32 MiB.
+    /// Ranges come in disk order, cut at multiples of 32 MiB; where only the last stream matters, of its granules. What
+    /// lies between two of them is passed over.
     ///
     /// # Errors
     /// [`SidecarError`] when a sidecar cannot be read any more.
@@ -109,6 +112,7 @@ impl Layer {
     /// Overwrites what the sidecar has runs for.
     fn apply(&mut self, window: Range<u64>, values: &mut [Value]) -> Result<(), SidecarError> {
         let granules = self.sidecar.head().granules;
+        let zeros = granules.zero_sums();
         loop {
             let run = match self.next.take() {
                 Some(run) => Some(run),
@@ -117,7 +121,10 @@ impl Layer {
             let Some(run) = run else { return Ok(()) };
             let numbers = run.numbers();
             for number in numbers.start.max(window.start)..numbers.end.min(window.end) {
-                values[(number - window.start) as usize] = run.value(number, granules);
+                values[(number - window.start) as usize] = match &run.kind {
+                    RunKind::Zero(_) => Value::Known(zeros.of(number)),
+                    RunKind::Known(_) | RunKind::Unknown(_) => run.value(number, granules),
+                };
             }
             if numbers.end > window.end {
                 self.next = Some(run);
@@ -211,8 +218,7 @@ impl Ledger {
     pub fn of(mut tables: Tables, disk_size: u64) -> Result<Option<Self>, SidecarError> {
         const WINDOW: u64 = 32 << 20;
         let mut ledger: Option<Self> = None;
-        let granules =
-            tables.layers.last().and_then(Option::as_ref).map(|layer| layer.sidecar.head().granules);
+        let granules = tables.last_granules();
         if !granules.is_some_and(|granules| granules.disk_size() == disk_size && granules.may_be_held()) {
             return Ok(None);
         }
