@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use indicatif::MultiProgress;
 use rustix::fs::Mode as FileMode;
@@ -15,11 +16,14 @@ use crate::clock::Clock;
 use crate::config::value::{LogFormat, LogLevel};
 use crate::config::{self, Loaded};
 use crate::engine::guard::{self, GUARD_ARGUMENT};
-use crate::log::{Log, LogSetup, Place};
+use crate::log::{self, Log, LogSetup, Place};
 use crate::program::{self, LOOK_ARGUMENT};
 
 /// Tests say here at what time the program begins, in UTC: `2027-03-28T00:30:00Z`. What is written then has that date.
 const NOW_VARIABLE: &str = "VMBACKUP_TEST_NOW";
+
+/// How long the end waits for log files, and for standard error.
+const LAST_LINES_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a mode is started with.
 pub(super) struct Context {
@@ -57,10 +61,13 @@ pub fn main() -> ExitCode {
         Ok(Asked::Usage) => Ok(told(&help::usage())),
         Ok(Asked::Mode(arguments)) => start(arguments, environment),
     };
+    if let Err((_, message)) = &done {
+        tracing::error!(file_only = true, "{message}");
+    }
+    log::flush(LAST_LINES_LIMIT);
     match done {
         Ok(exit) => exit.into(),
         Err((exit, message)) => {
-            tracing::error!(file_only = true, "{message}");
             let _ = writeln!(std::io::stderr(), "Error: {message}");
             exit.into()
         }

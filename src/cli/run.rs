@@ -1,8 +1,11 @@
 //! `--run`: one session of backups.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
+use signal_hook::flag;
 
 use super::exit::Exit;
 use super::host;
@@ -117,15 +120,23 @@ fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, Fai
 }
 
 /// The first signal stops the run in order; a second one ends the program at once, and the guard does the rest.
+///
+/// The second one is served by the signal handler itself, so that nothing this program waits for can keep it alive. The
+/// first one is said once it has done its work.
 fn stop_on_signals(cancel: &Cancel) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    let signals = [SIGINT, SIGTERM, SIGHUP];
+    let told = Arc::new(AtomicBool::new(false));
+    for signal in signals {
+        let code = i32::from(Exit::Signal(signal).code());
+        // In this order: the flag is looked at before it is set.
+        let _ = flag::register_conditional_shutdown(signal, code, Arc::clone(&told));
+        let _ = flag::register(signal, Arc::clone(&told));
+    }
+    let Ok(mut signals) = signal_hook::iterator::Signals::new(signals) else { return };
     let cancel = cancel.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            if cancel.stopped().is_some() {
-                std::process::exit(i32::from(Exit::Signal(signal).code()));
-            }
             cancel.stop(StopReason::Signal(signal));
             tracing::warn!("signal {signal}: stopping in order; once more ends at once");
         }

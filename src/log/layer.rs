@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use jiff::Zoned;
 use tracing::field::{Field, Visit};
@@ -14,9 +15,10 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::file::LogFile;
+use super::file::{self, ForFiles, LogFile};
 use super::line::Line;
-use super::stderr::{self, Place, Printer};
+use super::queue::Queue;
+use super::stderr::{self, ForStderr, Place, Printer};
 
 /// How standard error is served.
 pub struct LogSetup {
@@ -28,95 +30,102 @@ pub struct LogSetup {
     pub printer: Printer,
 }
 
-/// The logs of this process. Cheap to clone.
+/// The logs of this process. Cheap to clone. What is logged waits for no file and no terminal.
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    setup: LogSetup,
-    files: Mutex<Files>,
+    level: Level,
+    place: Place,
+    files: Queue<ForFiles>,
+    stderr: Arc<Queue<ForStderr>>,
+    /// The log of each VM that has one.
+    vm_files: Mutex<BTreeMap<String, PathBuf>>,
 }
 
-#[derive(Default)]
-struct Files {
-    session: Option<LogFile>,
-    /// By VM.
-    vms: BTreeMap<String, LogFile>,
+/// How long a file may take to be opened while others hang.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
+
+static STARTED: OnceLock<Log> = OnceLock::new();
+
+/// Waits until what was logged is written, up to `limit` for files and for standard error each.
+pub fn flush(limit: Duration) {
+    if let Some(log) = STARTED.get() {
+        log.flush(limit);
+    }
 }
 
 impl Log {
     /// Takes all events of this process from now on. Once in a process: later calls leave the first in force.
     pub fn start(setup: LogSetup) -> Self {
-        let log = Self { shared: Arc::new(Shared { setup, files: Mutex::default() }) };
+        let log = Self::new(setup);
         let subscriber = tracing_subscriber::registry().with(Collect(log.clone()));
         let _ = tracing::subscriber::set_global_default(subscriber);
+        let _ = STARTED.set(log.clone());
         log
+    }
+
+    fn new(setup: LogSetup) -> Self {
+        let LogSetup { level, place, printer } = setup;
+        let stderr = Arc::new(stderr::serve(place, printer));
+        let files = file::serve(place, Arc::clone(&stderr));
+        Self { shared: Arc::new(Shared { level, place, files, stderr, vm_files: Mutex::default() }) }
     }
 
     /// From now on every line also goes to this file.
     pub fn open_session(&self, path: &Path) -> io::Result<()> {
-        let file = LogFile::open(path)?;
-        self.files().session = Some(file);
-        Ok(())
+        self.must_come(ForFiles::Session(LogFile::open(path)?))
     }
 
     /// From now on the lines of this VM also go to this file.
     pub fn open_vm(&self, vm: &str, path: &Path) -> io::Result<()> {
-        let file = LogFile::open(path)?;
-        self.files().vms.insert(vm.to_owned(), file);
+        self.must_come(ForFiles::Vm(vm.to_owned(), LogFile::open(path)?))?;
+        self.vm_files().insert(vm.to_owned(), path.to_owned());
         Ok(())
+    }
+
+    fn must_come(&self, job: ForFiles) -> io::Result<()> {
+        if self.shared.files.put_within(job, OPEN_LIMIT) {
+            return Ok(());
+        }
+        Err(io::Error::other("the log files opened before cannot be written"))
     }
 
     /// The file that the lines of this VM also go to.
     pub fn vm_file(&self, vm: &str) -> Option<PathBuf> {
-        self.files().vms.get(vm).map(|file| file.path().to_owned())
+        self.vm_files().get(vm).cloned()
     }
 
     /// The VM's log is complete.
     pub fn close_vm(&self, vm: &str) {
-        self.files().vms.remove(vm);
+        self.vm_files().remove(vm);
+        self.shared.files.put(ForFiles::Close(vm.to_owned()));
     }
 
     /// Writes to the session's file as it is, without time and level.
     pub fn plain(&self, text: &str) {
-        let failed = self.files().session.as_mut().and_then(|file| file.write(text).err());
-        self.complain(failed);
+        self.shared.files.put(ForFiles::Line { vm: None, text: text.to_owned() });
     }
 
     fn write(&self, line: &Line<'_>, file_only: bool) {
-        let setup = &self.shared.setup;
-        if !file_only && line.level <= setup.level {
-            (setup.printer)(&setup.place.text(line));
+        let shared = &self.shared;
+        if !file_only && line.level <= shared.level {
+            shared.stderr.put(ForStderr::Text(shared.place.text(line)));
         }
-        let text = line.for_file();
-        let mut files = self.files();
-        let of_session = files.session.as_mut().and_then(|file| file.write(&text).err());
-        let of_vm = line.vm.and_then(|vm| files.vms.get_mut(vm)).and_then(|file| file.write(&text).err());
-        drop(files);
-        self.complain(of_session);
-        self.complain(of_vm);
+        let vm = line.vm.map(str::to_owned);
+        shared.files.put(ForFiles::Line { vm, text: line.for_file() });
     }
 
-    /// Not through the log: it is what failed.
-    fn complain(&self, failed: Option<String>) {
-        let Some(message) = failed else { return };
-        let at = Zoned::now();
-        let line = Line {
-            at: &at,
-            level: Level::WARN,
-            module: "log",
-            doing: "write",
-            vm: None,
-            disk: None,
-            message: &message,
-        };
-        (self.shared.setup.printer)(&self.shared.setup.place.text(&line));
+    fn flush(&self, limit: Duration) {
+        // In this order: what files have to complain of goes to standard error.
+        self.shared.files.flush(ForFiles::Flush, limit);
+        self.shared.stderr.flush(ForStderr::Flush, limit);
     }
 
-    fn files(&self) -> MutexGuard<'_, Files> {
-        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
+    fn vm_files(&self) -> MutexGuard<'_, BTreeMap<String, PathBuf>> {
+        self.shared.vm_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -216,7 +225,7 @@ mod tests {
         };
         let place = Place::Terminal { colors: false };
         let setup = LogSetup { level: Level::INFO, place, printer };
-        let log = Log { shared: Arc::new(Shared { setup, files: Mutex::default() }) };
+        let log = Log::new(setup);
         let subscriber = tracing_subscriber::registry().with(Collect(log.clone()));
         let name = |name: &str| dir.path().join(name);
         tracing::subscriber::with_default(subscriber, || {
@@ -237,6 +246,7 @@ mod tests {
             log.close_vm("web");
             tracing::info!(vm = "web", "after");
         });
+        log.flush(Duration::from_secs(60));
         let shown = shown.lock().unwrap().clone();
         assert_eq!(
             shown,
@@ -264,13 +274,14 @@ mod tests {
             Box::new(move |text: &str| shown.lock().unwrap().push_str(text))
         };
         let setup = LogSetup { level: Level::ERROR, place: Place::Journal, printer };
-        let log = Log { shared: Arc::new(Shared { setup, files: Mutex::default() }) };
+        let log = Log::new(setup);
         log.open_session(Path::new("/dev/full")).unwrap();
         let subscriber = tracing_subscriber::registry().with(Collect(log.clone()));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("one");
             tracing::info!("two");
         });
+        log.flush(Duration::from_secs(60));
         let shown = shown.lock().unwrap().clone();
         assert!(shown.starts_with("<4>Log file /dev/full cannot be written"), "{shown}");
         assert_eq!(shown.lines().count(), 1, "{shown}");
@@ -282,7 +293,7 @@ mod tests {
         let link = dir.path().join("vmbackup.log");
         std::os::unix::fs::symlink(dir.path().join("precious"), &link).unwrap();
         let setup = LogSetup::direct(Level::ERROR, Place::File);
-        let log = Log { shared: Arc::new(Shared { setup, files: Mutex::default() }) };
+        let log = Log::new(setup);
         assert!(log.open_session(&link).is_err());
         assert!(!dir.path().join("precious").exists());
     }

@@ -3,7 +3,10 @@
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 
+use crossbeam_channel::Sender;
+
 use super::line::Line;
+use super::queue::Queue;
 
 /// Writes finished lines to standard error: around progress bars where there are any.
 pub type Printer = Box<dyn Fn(&str) + Send + Sync>;
@@ -50,6 +53,26 @@ impl Place {
 fn is_stderr(stream: &str) -> bool {
     let ours = std::fs::metadata("/proc/self/fd/2");
     ours.is_ok_and(|ours| stream == format!("{}:{}", ours.dev(), ours.ino()))
+}
+
+/// What the thread of standard error is to do.
+pub(super) enum ForStderr {
+    Text(String),
+    /// Dropped when all before is written.
+    Flush(#[expect(dead_code, reason = "dropping it is the answer")] Sender<()>),
+}
+
+/// Starts the thread that writes to standard error: it may be a terminal that is held, or a file on a target that hangs.
+pub(super) fn serve(place: Place, printer: Printer) -> Queue<ForStderr> {
+    Queue::start("log-stderr", move |job, dropped| {
+        if dropped > 0 {
+            let message = format!("{dropped} line(s) are missing here: they came faster than they were read");
+            printer(&place.text(&super::file::warning(&jiff::Zoned::now(), &message)));
+        }
+        if let ForStderr::Text(text) = job {
+            printer(&text);
+        }
+    })
 }
 
 /// Writes to standard error itself. One that is closed is no reason to stop a backup.
