@@ -8,11 +8,11 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Signal, kill_process_group};
 
 use lab::{
     CrashBed, DiskOp, DiskSpec, FREE_LIMIT, History, Lab, SIZES, Version, Vm, VmSpec, assert_tidy,
-    sockets_of, virsh, wait_for_guard,
+    children_of, sockets_of, virsh, wait_for_guard,
 };
 use vmbackup::engine::fail_point::FAIL_POINTS;
 
@@ -185,27 +185,6 @@ fn killed_in_a_copy_of_a_vm_that_is_off_at_every_place() {
         let ended = bed.lab.run_well(&bed.vm);
         assert_eq!(ended.level(), "skip", "{ended:#?}");
     }
-}
-
-/// Processes whose parent is `pid`: their ids, names and command lines.
-fn children_of(pid: Pid) -> Vec<(Pid, String, String)> {
-    let mut children = Vec::new();
-    for entry in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
-        else {
-            continue;
-        };
-        let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
-        let text = |file: &str| String::from_utf8_lossy(&read(file)).replace('\0', " ").trim().to_owned();
-        let parent = text("stat")
-            .rsplit(") ")
-            .next()
-            .and_then(|rest| rest.split(' ').nth(1).and_then(|number| number.parse::<i32>().ok()));
-        if parent == Some(pid.as_raw_nonzero().get()) {
-            children.push((id, text("comm"), text("cmdline")));
-        }
-    }
-    children
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Ended, History, Lab, Vm, extract, must, virsh};
+use lab::{Ended, History, Lab, Stopped, Vm, extract, must, virsh};
 use rustix::process::Signal;
 
 /// How long a guest may stand still: frozen by its agent, or paused.
@@ -175,6 +175,45 @@ fn an_agent_that_hangs_delays_the_backup_and_no_more() {
     assert_eq!(vm.state(), "running");
     vm.wait_for_agent();
     assert_runs_thawed(&vm);
+}
+
+#[test]
+fn a_guest_that_somebody_else_has_frozen_stays_as_it_is() {
+    let lab = Lab::new("frozen_by_others");
+    lab.configure(&[]);
+    let vm = lab.booted_vm("guest");
+    vm.agent("guest-fsfreeze-freeze", serde_json::json!({})).expect("the guest freezes");
+    let ended = lab.run_well(&vm);
+    assert_eq!(vm.is_frozen(), Ok(true), "it was not ours to thaw: {ended:#?}");
+    assert_eq!((ended.level().as_str(), ended.report("method").as_str()), ("full", "already_frozen"));
+    assert!(ended.report("warnings").contains("by somebody else"), "{ended:#?}");
+    assert_eq!((vm.state().as_str(), vm.backup_job()), ("running", None));
+    vm.agent("guest-fsfreeze-thaw", serde_json::json!({})).expect("the guest thaws");
+    assert_runs_thawed(&vm);
+    back_up(&lab, &vm, "incremental 1", "agent");
+}
+
+#[test]
+fn a_frozen_guest_thaws_when_the_program_is_stopped() {
+    let lab = Lab::new("stopped_program_frozen");
+    lab.configure(&[("FREEZE_TIMEOUT", "3")]);
+    let vm = lab.booted_vm("guest");
+    let run = lab.run_held_at(&vm, "held");
+    let stopped = Stopped::new(run.pid());
+    assert_eq!(vm.is_frozen(), Ok(true));
+    let began = Instant::now();
+    while vm.is_frozen() != Ok(false) {
+        assert!(began.elapsed() < Duration::from_secs(3 + 10), "frozen after {:?}", began.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_runs_thawed(&vm);
+    drop(stopped);
+    run.release();
+    let ended = run.wait();
+    assert!(ended.status.success(), "{ended:#?}");
+    assert_eq!(ended.report("method"), "running", "{ended:#?}");
+    assert!(ended.report("warnings").contains("crash-consistent"), "{ended:#?}");
+    back_up(&lab, &vm, "incremental 1", "agent");
 }
 
 /// Makes the guest's agent run a script that takes `seconds` before each freeze.

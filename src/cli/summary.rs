@@ -23,6 +23,7 @@ pub(super) fn one_line(report: &Report, took: Duration) -> String {
         Some(Method::Agent) => format!("file systems frozen for {} ms", report.stopped.as_millis()),
         Some(Method::Paused) => format!("paused for {} ms", report.stopped.as_millis()),
         Some(Method::AlreadyPaused) => "was paused already".to_owned(),
+        Some(Method::AlreadyFrozen) => "was frozen already".to_owned(),
         Some(Method::Running) => "not held still".to_owned(),
         Some(Method::StartedPaused) => "shut off, started paused for it".to_owned(),
         Some(Method::Offline) | None => "shut off".to_owned(),

@@ -1,6 +1,8 @@
 //! Keeps the guest still for the moment of the snapshot: frozen by its agent, or paused.
 //!
-//! The snapshot is taken atomically at backup-begin, so this spans only that call.
+//! The snapshot is taken atomically at backup-begin, so this spans only that call. In between only libvirt is called:
+//! nothing is logged, and no file of the target is touched. Whatever hangs, the guest is set free after `FREEZE_TIMEOUT`
+//! by this program, and a little later by its guard.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -13,7 +15,7 @@ use super::recover;
 use super::report::Method;
 use super::settings::EngineSettings;
 use crate::config::value::Consistency;
-use crate::guest::Agent;
+use crate::guest::{Agent, FreezeStatus};
 use crate::libvirt::{Domain, DomainState};
 
 /// How long a guest is asked to thaw before the backup goes on; afterwards it is asked again, and the guard too.
@@ -24,8 +26,12 @@ pub(super) struct Held {
     pub(super) method: Method,
     /// How long the guest stood still.
     pub(super) stopped: Duration,
-    /// A freeze was asked for and not confirmed: it may still happen, so the guest is thawed again at the end.
-    pub(super) thaw_again: bool,
+}
+
+impl Held {
+    fn not_by_us(method: Method) -> Self {
+        Self { method, stopped: Duration::ZERO }
+    }
 }
 
 /// Keeps the guest still while `snapshot` runs. Whatever happens in it, the guest runs on afterwards.
@@ -40,12 +46,21 @@ pub(super) fn still_during<T>(
     snapshot: impl FnOnce() -> Result<T, BackupError>,
 ) -> Result<(T, Held), BackupError> {
     if matches!(domain.state()?, DomainState::Paused | DomainState::Preserved) {
-        let held = Held { method: Method::AlreadyPaused, stopped: Duration::ZERO, thaw_again: false };
-        return Ok((snapshot()?, held));
+        return Ok((snapshot()?, Held::not_by_us(Method::AlreadyPaused)));
     }
     let way = settings.consistency_of(domain.name());
     if matches!(way, Consistency::Auto | Consistency::Freeze) && agent_answers {
-        if Agent::of(domain).ping().is_ok() {
+        let agent = Agent::of(domain);
+        // An agent that is asked to freeze twice refuses, and what is undone then is somebody else's freeze.
+        if matches!(agent.freeze_status(), Ok(FreezeStatus::Frozen)) {
+            warnings.push(
+                "the guest's file systems were frozen already, by somebody else; they were neither frozen nor thawed for \
+                 this backup, which is crash-consistent if they were thawed meanwhile"
+                    .into(),
+            );
+            return Ok((snapshot()?, Held::not_by_us(Method::AlreadyFrozen)));
+        }
+        if agent.ping().is_ok() {
             return frozen_during(domain, settings, owned, warnings, snapshot);
         }
         let instead = if way == Consistency::Auto { "was paused instead" } else { "was left running" };
@@ -57,28 +72,31 @@ pub(super) fn still_during<T>(
             .push("CONSISTENCY=freeze, and no guest agent answers; the backup is crash-consistent".into());
     }
     match way {
-        Consistency::Auto | Consistency::Pause => paused_during(domain, owned, snapshot),
-        Consistency::Freeze | Consistency::None => {
-            let held = Held { method: Method::Running, stopped: Duration::ZERO, thaw_again: false };
-            Ok((snapshot()?, held))
-        }
+        Consistency::Auto | Consistency::Pause => paused_during(domain, settings, owned, warnings, snapshot),
+        Consistency::Freeze | Consistency::None => Ok((snapshot()?, Held::not_by_us(Method::Running))),
     }
 }
 
 fn paused_during<T>(
     domain: &Domain,
+    settings: &EngineSettings,
     owned: &mut Owned<'_>,
+    warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, BackupError>,
 ) -> Result<(T, Held), BackupError> {
-    owned.set_stop(Stop::Paused)?;
+    let limit = settings.freeze_limit;
+    let hold = owned.hold(Stop::Paused, domain.id()?, limit)?;
     let since = Instant::now();
     domain.pause().map_err(BackupError::Pause)?;
-    let taken = snapshot();
+    let left = limit.saturating_sub(since.elapsed());
+    let (taken, early) = release_if_late(left, || drop(domain.resume()), snapshot);
+    let early = early || hold.may_be_over();
     let resumed = domain.resume();
     let stopped = since.elapsed();
     resumed?;
-    owned.set_stop(Stop::None)?;
-    Ok((taken?, Held { method: Method::Paused, stopped, thaw_again: false }))
+    owned.is_free()?;
+    let method = if early { ran_on("paused", "resumed", limit, warnings) } else { Method::Paused };
+    Ok((taken?, Held { method, stopped }))
 }
 
 fn frozen_during<T>(
@@ -88,19 +106,33 @@ fn frozen_during<T>(
     warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, BackupError>,
 ) -> Result<(T, Held), BackupError> {
-    owned.set_stop(Stop::Frozen)?;
     let limit = settings.freeze_limit;
+    let hold = owned.hold(Stop::Frozen, domain.id()?, limit)?;
     let since = Instant::now();
     let frozen = Agent::of(domain).freeze(&settings.freeze_paths, limit);
     if let Err(error) = &frozen {
         let thawed = recover::thaw(domain, THAW_PATIENCE);
         let stopped = since.elapsed();
+        // It may freeze as late as it likes: it is looked after from now on, beside the copying.
+        let late = owned.free_late();
         warnings.push(format!(
             "the guest could not be frozen ({error}); the backup is crash-consistent. Thawed: {}",
-            if thawed { "confirmed" } else { "not confirmed, tried again after the backup" }
+            if thawed { "confirmed" } else { &late }
         ));
-        let held = Held { method: Method::Running, stopped, thaw_again: true };
-        return Ok((snapshot()?, held));
+        return Ok((snapshot()?, Held { method: Method::Running, stopped }));
+    }
+    let left = limit.saturating_sub(since.elapsed());
+    let thaw = || {
+        recover::thaw(domain, THAW_PATIENCE);
+    };
+    let (taken, early) = release_if_late(left, thaw, snapshot);
+    let early = early || hold.may_be_over();
+    let thawed = recover::thaw(domain, THAW_PATIENCE);
+    let stopped = since.elapsed();
+    if thawed {
+        owned.is_free()?;
+    } else {
+        warnings.push(owned.free_late());
     }
     if frozen.is_ok_and(|count| count == 0) && !settings.freeze_paths.is_empty() {
         warnings.push(format!(
@@ -108,36 +140,28 @@ fn frozen_during<T>(
             settings.freeze_paths.join(", ")
         ));
     }
-    let left = limit.saturating_sub(since.elapsed());
-    let (taken, thawed_early) = thaw_if_late(domain, left, snapshot);
-    let thawed = recover::thaw(domain, THAW_PATIENCE);
-    let stopped = since.elapsed();
-    if thawed {
-        owned.set_stop(Stop::None)?;
-    } else {
-        warnings.push("the guest did not confirm that it is thawed; tried again after the backup".into());
-    }
-    let method = if thawed_early {
-        warnings.push(format!(
-            "the snapshot took longer than the guest may be frozen ({} s), so it was thawed before; the backup is \
-             crash-consistent",
-            limit.as_secs()
-        ));
-        Method::Running
-    } else {
-        Method::Agent
-    };
-    Ok((taken?, Held { method, stopped, thaw_again: !thawed }))
+    let method = if early { ran_on("frozen", "thawed", limit, warnings) } else { Method::Agent };
+    Ok((taken?, Held { method, stopped }))
 }
 
-/// Runs `work`; thaws the guest if it takes longer than `limit`. Tells whether it did.
-fn thaw_if_late<T>(domain: &Domain, limit: Duration, work: impl FnOnce() -> T) -> (T, bool) {
+/// What a snapshot is whose guest was set free before it was taken.
+fn ran_on(held: &str, freed: &str, limit: Duration, warnings: &mut Vec<String>) -> Method {
+    warnings.push(format!(
+        "the snapshot took longer than the guest may be {held} ({} s), so it was {freed} before; the backup is \
+         crash-consistent",
+        limit.as_secs()
+    ));
+    Method::Running
+}
+
+/// Runs `work`; sets the guest free if it takes longer than `limit`. Tells whether it did.
+fn release_if_late<T>(limit: Duration, release: impl FnOnce() + Send, work: impl FnOnce() -> T) -> (T, bool) {
     let (finished, wait) = mpsc::channel::<()>();
     thread::scope(|scope| {
         let timer = scope.spawn(move || {
             let late = wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
             if late {
-                recover::thaw(domain, THAW_PATIENCE);
+                release();
             }
             late
         });

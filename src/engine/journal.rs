@@ -22,9 +22,9 @@ pub enum Stop {
     Frozen,
 }
 
-/// A domain that was shut off and is started for its backup.
+/// A run of a domain, from its start to its end: the one that is held still, or that was started for its backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Started {
+pub struct DomainRun {
     /// libvirt's number of that run, once it is known. Without it no run of the domain counts as ours.
     pub id: Option<u32>,
     /// The boot of the host in which the number means something.
@@ -92,9 +92,12 @@ pub struct Journal {
     pub witnesses: Vec<String>,
     /// How the guest is kept still.
     pub stop: Stop,
+    /// Which run of the domain that is: of another one nothing is held. `None` in journals of earlier versions.
+    #[serde(default)]
+    pub held: Option<DomainRun>,
     /// The domain was shut off, and we start it.
     #[serde(default)]
-    pub started: Option<Started>,
+    pub started: Option<DomainRun>,
     /// How far the run came.
     pub stage: Stage,
 }
@@ -180,6 +183,7 @@ impl Journal {
             images: vec![],
             witnesses: vec![],
             stop: Stop::None,
+            held: None,
             started: None,
             stage: Stage::Copying { partial: vec![] },
         }
@@ -255,6 +259,7 @@ mod tests {
             images: vec![],
             witnesses: vec![],
             stop: Stop::Paused,
+            held: Some(DomainRun { id: Some(7), boot: "b".into() }),
             started: None,
             stage: Stage::Copying { partial: vec!["vda.full.data.partial".into()] },
         }

@@ -20,7 +20,7 @@ use super::encryption::ScratchSecret;
 use super::identity::{self, Identity};
 use super::image_state::{ImageStates, STATE_FILE, TakenOf};
 use super::job::{self, DiskSource, JobPlan, Role};
-use super::journal::{Journal, Stop};
+use super::journal::Journal;
 use super::observe::{Observed, ReadableDisk};
 use super::owned::Owned;
 use super::point::{self, PointIdentity};
@@ -36,9 +36,6 @@ use crate::guest::Guest;
 use crate::libvirt::{Domain, DomainState};
 use crate::nbd::Export;
 use crate::policy::{Decision, Plan};
-
-/// How long a guest whose freeze was not confirmed is asked to thaw at the end; then the guard goes on.
-const LAST_THAW: Duration = Duration::from_secs(1);
 
 /// How long a domain may take to be shut off after its job broke.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
@@ -146,7 +143,7 @@ impl Live<'_> {
         fail_points.at("checkpoints-dropped");
         let chain = witness::settle(self, plan, &earlier, owned, report)?;
         let owner = Owner { run: owned.journal().id.clone(), chain };
-        let thaw_again = self.begin_job(point, plan, &owner, &mut identity, owned, report)?;
+        self.begin_job(point, plan, &owner, &mut identity, owned, report)?;
         fail_points.at("released");
         let copied = match self.copy_disks(point, plan, owned) {
             Ok(copied) => copied,
@@ -166,12 +163,6 @@ impl Live<'_> {
             }
             Err(error) => return Err(error),
         };
-        if thaw_again {
-            if !recover::thaw(&self.vm.domain, LAST_THAW) {
-                report.warnings.push(self.engine.guard.thaw_late(owned.journal()));
-            }
-            owned.set_stop(Stop::None)?;
-        }
         fail_points.at("job-ended");
         let images = self.end_started(owned, report)?;
         self.publish(point, copied, (identity, images), owned, report)
@@ -226,7 +217,7 @@ impl Live<'_> {
         bitmaps.filter(|name| !known(name) && in_the_way(name)).cloned().collect()
     }
 
-    /// Begins the job while the guest is held still. True when the guest must be thawed once more at the end.
+    /// Begins the job while the guest is held still.
     fn begin_job(
         &self,
         point: &PointIdentity,
@@ -235,7 +226,7 @@ impl Live<'_> {
         identity: &mut Identity,
         owned: &mut Owned<'_>,
         report: &mut Report,
-    ) -> Result<bool, BackupError> {
+    ) -> Result<(), BackupError> {
         let domain = &self.vm.domain;
         let (id, scratch) = (&owned.journal().id, &owned.journal().scratch);
         let secret = ScratchSecret::prepare(domain.host(), id, &plan.disks, scratch)?;
@@ -246,7 +237,7 @@ impl Live<'_> {
         let checkpoint_xml = xml::checkpoint(&point.name.to_string(), owner, &disks);
         let journal = owned.journal().clone();
         let begin = || {
-            self.engine.fail_points.at("held");
+            self.engine.fail_points.at_while_held("held");
             let begin = || domain.backup_begin(&job_xml, &checkpoint_xml, uuid.is_some());
             let mut begun = begin();
             if begun.as_ref().is_err_and(|e| e.message.contains("Bitmap already exists")) {
@@ -260,7 +251,7 @@ impl Live<'_> {
                 other => other?,
             }
             identity.read_held();
-            self.engine.fail_points.at("begun");
+            self.engine.fail_points.at_while_held("begun");
             Ok(())
         };
         let (answers, settings) = (self.guest.is_some(), &self.engine.settings);
@@ -268,7 +259,7 @@ impl Live<'_> {
         let was_started = owned.journal().started.is_some();
         report.method = Some(if was_started { Method::StartedPaused } else { held.method });
         report.stopped = held.stopped;
-        Ok(held.thaw_again)
+        Ok(())
     }
 
     /// Copies all disks while the scratch directory is watched, and ends the job.

@@ -27,6 +27,7 @@ mod offline;
 pub mod outside;
 mod owned;
 mod point;
+mod presence;
 mod publish;
 pub mod qemu_img;
 mod qemu_nbd;
@@ -57,10 +58,11 @@ pub use report::{DiskReport, Method, Report};
 use self::cancel::Cancel;
 use self::copy::Shared;
 use self::fail_point::FailPoints;
-use self::guard::Guard;
+use self::guard::{Guard, Places};
 use self::journal::{ArchiveMove, Journal, JournalDir};
 use self::observe::Observed;
 use self::owned::Owned;
+use self::presence::Presence;
 use self::publish::PointFiles;
 use self::settings::EngineSettings;
 use self::watch::Watch;
@@ -178,6 +180,7 @@ impl Engine {
     /// the journal for the next run.
     pub fn backup(&self, vm: &VmTarget, watch: &dyn Watch, cancel: &Cancel) -> Result<Report, BackupError> {
         let _lock = VmLock::take(&self.state, vm.domain.name(), LOCK_PATIENCE)?;
+        let _present = self.tell_presence(vm.domain.uuid());
         let recovered = self.recover_locked(&vm.folder)?;
         let mut report = match self.back_up_locked(vm, watch, cancel) {
             Ok(report) => report,
@@ -274,7 +277,13 @@ impl Engine {
         // The lock goes by the VM's name, which the journal knows.
         let Some(journal) = Journal::read(&self.journals.file(folder))? else { return Ok(vec![]) };
         let _lock = VmLock::take(&self.state, &journal.domain, LOCK_PATIENCE)?;
+        let _present = self.tell_presence(&journal.uuid);
         self.recover_locked(folder)
+    }
+
+    /// Tells guards of earlier runs that the VM is ours now.
+    fn tell_presence(&self, uuid: &str) -> Option<Presence> {
+        Presence::tell(&presence::file(&self.state, uuid))
     }
 
     fn recover_locked(&self, folder: &str) -> Result<Vec<String>, BackupError> {
@@ -285,7 +294,9 @@ impl Engine {
         }
         let recovered = recover::undo(&journal, &self.host);
         if recovered.still_frozen {
-            tracing::warn!(vm = journal.domain, "{}", self.guard.thaw_late(&journal));
+            let places = self.places(folder, &journal.domain, &journal.uuid);
+            tracing::warn!(vm = journal.domain, "{}", self.guard.free_late(&journal, &places));
+            let _ = self.guard.release(&journal.id, false);
         }
         if !recovered.failed.is_empty() {
             return Err(BackupError::Recovery { domain: journal.domain, failed: recovered.failed });
@@ -351,8 +362,16 @@ impl Engine {
 
     /// Writes the journal and tells the guard.
     fn own(&self, vm: &VmTarget, journal: Journal) -> Result<Owned<'_>, BackupError> {
-        let (file, lock) = (self.journals.file(&vm.folder), self.state.vm_lock(vm.domain.name()));
-        Owned::begin(journal, file, lock, &self.guard)
+        let places = self.places(&vm.folder, vm.domain.name(), vm.domain.uuid());
+        Owned::begin(journal, places, &self.guard)
+    }
+
+    fn places(&self, folder: &str, domain: &str, uuid: &str) -> Places {
+        Places {
+            journal: self.journals.file(folder),
+            lock: self.state.vm_lock(domain),
+            presence: presence::file(&self.state, uuid),
+        }
     }
 
     /// Publishes a complete point, the chain in its way going to the archive first.

@@ -1,9 +1,9 @@
 //! What a run owns, kept in step in three places: here, in the journal file, and with the guard.
 
-use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use super::guard::Guard;
-use super::journal::{self, Journal, Stage, Started, Stop};
+use super::guard::{Guard, Places};
+use super::journal::{self, DomainRun, Journal, Stage, Stop};
 use super::report::Report;
 use super::{BackupError, recover};
 use crate::libvirt::Host;
@@ -11,25 +11,36 @@ use crate::libvirt::Host;
 /// The journal of a run that is under way.
 pub(super) struct Owned<'a> {
     journal: Journal,
-    file: PathBuf,
-    lock_file: PathBuf,
+    places: Places,
     guard: &'a Guard,
+}
+
+/// The guard frees a guest that is held for so much longer than it may be.
+const GUARD_GRACE: Duration = Duration::from_secs(5);
+
+/// A guest that is held still, as the guard knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    told: Instant,
+    limit: Duration,
+}
+
+impl Hold {
+    /// Whether the guard may have set the guest free meanwhile. It counts from a moment later.
+    pub(super) fn may_be_over(&self) -> bool {
+        self.told.elapsed() >= self.limit
+    }
 }
 
 impl<'a> Owned<'a> {
     /// Writes the journal and tells the guard. Nothing may be owned before this returns.
-    pub(super) fn begin(
-        journal: Journal,
-        file: PathBuf,
-        lock_file: PathBuf,
-        guard: &'a Guard,
-    ) -> Result<Self, BackupError> {
-        let owned = Self { journal, file, lock_file, guard };
+    pub(super) fn begin(journal: Journal, places: Places, guard: &'a Guard) -> Result<Self, BackupError> {
+        let owned = Self { journal, places, guard };
         match owned.keep() {
             Ok(()) => Ok(owned),
             Err(error) => {
                 // Nothing is owned yet.
-                let _ = Journal::remove(&owned.file);
+                let _ = Journal::remove(&owned.places.journal);
                 Err(error)
             }
         }
@@ -39,13 +50,33 @@ impl<'a> Owned<'a> {
         &self.journal
     }
 
-    /// Says how the guest is about to be kept still, or that it is not any more.
-    pub(super) fn set_stop(&mut self, stop: Stop) -> Result<(), BackupError> {
-        if self.journal.stop == stop {
-            return Ok(());
-        }
+    /// Says how the guest of this run of the domain is about to be kept still, and for how long at most.
+    pub(super) fn hold(
+        &mut self,
+        stop: Stop,
+        run: Option<u32>,
+        limit: Duration,
+    ) -> Result<Hold, BackupError> {
         self.journal.stop = stop;
-        self.keep()
+        self.journal.held = Some(DomainRun { id: run, boot: journal::boot_id() });
+        self.journal.write(&self.places.journal)?;
+        let hold = Hold { told: Instant::now(), limit: limit + GUARD_GRACE };
+        self.guard.watch(&self.journal, &self.places, Some(hold.limit))?;
+        Ok(hold)
+    }
+
+    /// Says that the guest was seen to be free. The guard first: the journal may be on a disk that hangs.
+    pub(super) fn is_free(&mut self) -> Result<(), BackupError> {
+        self.journal.stop = Stop::None;
+        self.journal.held = None;
+        self.guard.watch(&self.journal, &self.places, None)?;
+        self.journal.write(&self.places.journal)?;
+        Ok(())
+    }
+
+    /// Leaves a guest that may be frozen, or come to be, to the guard, at once. Returns what to tell people.
+    pub(super) fn free_late(&self) -> String {
+        self.guard.free_late(&self.journal, &self.places)
     }
 
     /// Says which witnesses are about to be added or removed.
@@ -56,7 +87,7 @@ impl<'a> Owned<'a> {
 
     /// Says which run of the domain is ours. libvirt's number is `None` once none is any more.
     pub(super) fn set_started(&mut self, id: Option<u32>) -> Result<(), BackupError> {
-        self.journal.started = id.map(|id| Started { id: Some(id), boot: journal::boot_id() });
+        self.journal.started = id.map(|id| DomainRun { id: Some(id), boot: journal::boot_id() });
         self.keep()
     }
 
@@ -65,7 +96,7 @@ impl<'a> Owned<'a> {
         let before = std::mem::replace(&mut self.journal, journal);
         self.journal.started = before.started;
         self.keep()?;
-        self.guard.release(&before.id)?;
+        self.guard.release(&before.id, true)?;
         Ok(())
     }
 
@@ -76,8 +107,8 @@ impl<'a> Owned<'a> {
     }
 
     fn keep(&self) -> Result<(), BackupError> {
-        self.journal.write(&self.file)?;
-        self.guard.watch(&self.journal, self.file.clone(), self.lock_file.clone())?;
+        self.journal.write(&self.places.journal)?;
+        self.guard.watch(&self.journal, &self.places, None)?;
         Ok(())
     }
 
@@ -87,9 +118,9 @@ impl<'a> Owned<'a> {
         for left in self.journal.scratch.iter().chain([&self.journal.socket]) {
             let _ = std::fs::remove_file(left);
         }
-        Journal::remove(&self.file)?;
-        // A guard that is dead can do no harm any more.
-        let _ = self.guard.release(&self.journal.id);
+        Journal::remove(&self.places.journal)?;
+        // A guard that is dead can do no harm any more. One that still asks a guest to thaw goes on.
+        let _ = self.guard.release(&self.journal.id, self.journal.stop == Stop::None);
         Ok(())
     }
 
@@ -104,15 +135,15 @@ impl<'a> Owned<'a> {
     ) -> Result<(), BackupError> {
         let undone = recover::undo(&self.journal, host);
         if undone.still_frozen {
-            tracing::warn!(vm = self.journal.domain, "{}", self.guard.thaw_late(&self.journal));
+            tracing::warn!(vm = self.journal.domain, "{}", self.free_late());
         }
         if undone.resumed {
             tracing::warn!(vm = self.journal.domain, "{}", self.guard.keep(&self.journal));
         }
         if undone.failed.is_empty() {
-            let _ = Journal::remove(&self.file);
-            // A guard that still watches finds no journal and does nothing.
-            let _ = self.guard.release(&self.journal.id);
+            let _ = Journal::remove(&self.places.journal);
+            // A pause or a freeze that failed may be late: then the guard waits for it.
+            let _ = self.guard.release(&self.journal.id, undone.freed || self.journal.stop == Stop::None);
         }
         if undone.committed {
             report.warnings.push(format!("the backup is complete, but: {error}"));

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::journal::{ArchiveMove, Journal, Stage, Started, Stop, boot_id};
+use super::journal::{ArchiveMove, DomainRun, Journal, Stage, Stop, boot_id};
 use super::xml::Owner;
 use super::{encryption, publish, qemu_img, witness};
 use crate::guest::{Agent, FreezeStatus};
@@ -46,6 +46,8 @@ pub struct Recovered {
     pub committed: bool,
     /// The guest was frozen by the run, and does not confirm that it is thawed.
     pub still_frozen: bool,
+    /// The guest was seen to be held by the run, and then to be free.
+    pub freed: bool,
     /// The run had started the domain, and somebody has resumed it since: it goes on.
     pub resumed: bool,
 }
@@ -78,10 +80,12 @@ pub fn undo(journal: &Journal, host: &Host) -> Recovered {
     match find(journal, host) {
         Ok(Some(domain)) => {
             let name = &journal.domain;
-            let released = release_guest(&domain, journal.stop);
+            let released = release_guest(&domain, journal);
+            recovered.freed = matches!(released, Ok(true));
             // No error: an agent that is dead for good must not stop all further backups.
             recovered.still_frozen = journal.stop == Stop::Frozen
                 && !matches!(released, Ok(true))
+                && is_held_run(&domain, journal).unwrap_or(true)
                 && domain.state().is_ok_and(DomainState::is_active);
             recovered.note(format!("let the guest of {name} run on"), released);
             recovered.note(format!("ended the backup job of {name}"), end_job(&domain, journal));
@@ -125,7 +129,7 @@ pub(super) fn find(journal: &Journal, host: &Host) -> Result<Option<Domain>, Lib
 }
 
 /// Shuts off a domain that was started for its backup, unless somebody has resumed it.
-pub(super) fn end_started(domain: &Domain, started: &Started) -> Result<Ended, LibvirtError> {
+pub(super) fn end_started(domain: &Domain, started: &DomainRun) -> Result<Ended, LibvirtError> {
     let is_ours = started.id.is_some() && started.boot == boot_id() && domain.id()? == started.id;
     if !is_ours {
         return Ok(Ended::Over { now: false });
@@ -140,13 +144,24 @@ pub(super) fn end_started(domain: &Domain, started: &Started) -> Result<Ended, L
     }
 }
 
+/// Whether the domain still is in the run that the journal says is held: after a restart of the VM, or of the host,
+/// nothing of ours holds it.
+pub(super) fn is_held_run(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtError> {
+    match &journal.held {
+        Some(held) => Ok(held.boot == boot_id() && domain.id()? == held.id),
+        None => Ok(domain.state()?.is_active()),
+    }
+}
+
 /// Thaws or resumes the guest. `Ok(false)` when there was nothing to do.
-pub(super) fn release_guest(domain: &Domain, stop: Stop) -> Result<bool, LibvirtError> {
-    match stop {
-        Stop::None => Ok(false),
-        Stop::Paused if domain.state()? == DomainState::Paused => domain.resume().map(|()| true),
-        Stop::Paused => Ok(false),
+pub(super) fn release_guest(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtError> {
+    if journal.stop == Stop::None || !is_held_run(domain, journal)? {
+        return Ok(false);
+    }
+    match journal.stop {
+        Stop::Paused if domain.is_paused_on_request()? => domain.resume().map(|()| true),
         Stop::Frozen => Ok(thaw(domain, THAW_PATIENCE)),
+        _ => Ok(false),
     }
 }
 
@@ -193,8 +208,13 @@ fn end_job_within(
     let began = Instant::now();
     let mut told = false;
     let mut pause = Duration::from_millis(5);
-    let ended = domain.abort_job();
+    let mut ended = domain.abort_job();
+    // Asked each time before it is told to end: another job may have come after ours.
     while has_job(domain, journal)? {
+        if pause == LOOK_EVERY {
+            // Refused before, perhaps because another call held the domain.
+            ended = domain.abort_job();
+        }
         if began.elapsed() >= limit || stopped() {
             // Neither gone nor refused: somebody must go on trying, with the journal.
             return Err(ended
@@ -211,18 +231,18 @@ fn end_job_within(
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LOOK_EVERY);
-        if pause == LOOK_EVERY {
-            // Refused before, perhaps because another call held the domain.
-            let _ = domain.abort_job();
-        }
     }
     Ok(true)
 }
 
 /// True when the domain's backup job is the one that the journal names: its XML has our socket.
 pub(super) fn has_job(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtError> {
-    let socket = format!("socket='{}'", super::xml::escape(&journal.socket.to_string_lossy()));
-    Ok(domain.backup_xml()?.is_some_and(|xml| xml.contains(&socket)))
+    Ok(domain.backup_xml()?.is_some_and(|xml| is_job_of(journal, &xml)))
+}
+
+/// True when this is the description of the journal's job.
+pub(super) fn is_job_of(journal: &Journal, xml: &str) -> bool {
+    xml.contains(&format!("socket='{}'", super::xml::escape(&journal.socket.to_string_lossy())))
 }
 
 /// Deletes the checkpoint of the run, if the checkpoint of that name is the one the run made.

@@ -21,6 +21,8 @@ pub enum Method {
     Paused,
     /// The domain was paused already, by somebody else, and stayed so.
     AlreadyPaused,
+    /// Its file systems were frozen already, by somebody else, and stayed so as far as it is up to us.
+    AlreadyFrozen,
     /// Neither: crash-consistent, as after a power cut.
     Running,
     /// The domain was shut off.

@@ -9,7 +9,7 @@
 
 use super::cancel::Cancel;
 use super::guard::StartError;
-use super::journal::{self, Journal, Started};
+use super::journal::{self, DomainRun, Journal};
 use super::owned::Owned;
 use super::report::Report;
 use super::watch::Watch;
@@ -61,7 +61,7 @@ impl Engine {
     fn start_journal(&self, vm: &VmTarget) -> Journal {
         let id = self.next_id();
         let socket = self.settings.scratch_dir.join(format!("vmbackup-{id}.nbd"));
-        let started = Some(Started { id: None, boot: journal::boot_id() });
+        let started = Some(DomainRun { id: None, boot: journal::boot_id() });
         Journal { started, ..Journal::new(vm, id, socket) }
     }
 }

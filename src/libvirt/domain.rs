@@ -106,10 +106,13 @@ impl Domain {
     }
 
     /// True when it is paused because a person or a program asked for it, or has not run since it was started so; false
-    /// for a guest that sleeps, or that an error stopped.
+    /// for a guest that sleeps, or that an error stopped. A daemon that was away meanwhile does not know who asked.
     pub fn is_paused_on_request(&self) -> Result<bool, LibvirtError> {
         let (state, reason) = self.raw_state()?;
-        let asked = matches!(reason, sys::VIR_DOMAIN_PAUSED_USER | sys::VIR_DOMAIN_PAUSED_STARTING_UP);
+        let asked = matches!(
+            reason,
+            sys::VIR_DOMAIN_PAUSED_USER | sys::VIR_DOMAIN_PAUSED_STARTING_UP | sys::VIR_DOMAIN_PAUSED_UNKNOWN
+        );
         Ok(state == sys::VIR_DOMAIN_PAUSED && asked)
     }
 

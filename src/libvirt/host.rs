@@ -1,5 +1,6 @@
 //! The daemon of one URI, and the connection to it.
 
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,15 +27,29 @@ pub struct Host {
 
 struct Shared {
     uri: String,
-    connection: Mutex<Arc<Connect>>,
+    /// `None` until the first call.
+    connection: Mutex<Option<Arc<Connect>>>,
+    /// A connection that a daemon has not answered yet: the next try goes on waiting for it, so that one that hangs for
+    /// hours does not get more and more of them.
+    opening: Mutex<Option<Receiver<Opened>>>,
 }
+
+type Opened = Result<Connect, virt::error::Error>;
 
 impl Host {
     /// Connects to the daemon behind `uri`, for example `qemu:///system`.
     pub fn connect(uri: &str) -> Result<Self, LibvirtError> {
+        let host = Self::unconnected(uri);
+        let connection = host.open()?;
+        *host.lock() = Some(Arc::new(connection));
+        Ok(host)
+    }
+
+    /// The daemon behind `uri`, to be connected to when it is first needed.
+    pub fn unconnected(uri: &str) -> Self {
         event_loop::start();
-        let connection = Mutex::new(Arc::new(open(uri)?));
-        Ok(Self { shared: Arc::new(Shared { uri: uri.to_owned(), connection }) })
+        let (connection, opening) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { uri: uri.to_owned(), connection, opening }) }
     }
 
     /// The URI this host was connected with.
@@ -96,7 +111,13 @@ impl Host {
         doing: &str,
         call: impl Fn(&Connect) -> Result<T, virt::error::Error>,
     ) -> Result<T, LibvirtError> {
-        let connection = Arc::clone(&self.lock());
+        let connection = self.lock().clone();
+        let not_yet = || LibvirtError {
+            doing: doing.to_owned(),
+            kind: ErrorKind::ConnectionLost,
+            message: format!("there is no connection to {}", self.shared.uri),
+        };
+        let connection = connection.ok_or_else(not_yet)?;
         call(&connection).map_err(|e| {
             let mut error = LibvirtError::new(doing, &e);
             // A broken socket shows as several error numbers; the connection itself knows best.
@@ -110,14 +131,14 @@ impl Host {
     /// Opens a new connection if the old one is dead, waiting up to 30 s for a daemon that is being restarted.
     pub fn reconnect(&self) -> Result<(), LibvirtError> {
         let mut connection = self.lock();
-        if connection.is_alive().unwrap_or(false) {
+        if connection.as_ref().is_some_and(|connection| connection.is_alive().unwrap_or(false)) {
             return Ok(());
         }
         let deadline = Instant::now() + RECONNECT_LIMIT;
         loop {
-            match open(&self.shared.uri) {
+            match self.open() {
                 Ok(new) => {
-                    *connection = Arc::new(new);
+                    *connection = Some(Arc::new(new));
                     return Ok(());
                 }
                 Err(e) if Instant::now() >= deadline => return Err(e),
@@ -126,24 +147,37 @@ impl Host {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<Connect>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Connect>>> {
         self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Result<Connect, LibvirtError> {
+        let uri = &self.shared.uri;
+        let doing = || format!("connect to {uri}");
+        let mut opening = self.shared.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = opening.take().unwrap_or_else(|| begin_to_open(uri.clone()));
+        match opened.recv_timeout(OPEN_LIMIT) {
+            Ok(opened) => {
+                let connection = opened.map_err(|e| LibvirtError::new(doing(), &e))?;
+                // A driver without keepalive (test:///) says so here; calls then have no limit of their own.
+                let _ = connection.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
+                Ok(connection)
+            }
+            Err(error) => {
+                *opening = (error == RecvTimeoutError::Timeout).then_some(opened);
+                Err(LibvirtError {
+                    doing: doing(),
+                    kind: ErrorKind::ConnectionLost,
+                    message: format!("the daemon does not answer within {} s", OPEN_LIMIT.as_secs()),
+                })
+            }
+        }
     }
 }
 
-fn open(uri: &str) -> Result<Connect, LibvirtError> {
-    let (tell, told) = std::sync::mpsc::channel();
-    let owned = uri.to_owned();
-    // A daemon that hangs accepts the connection and never answers, and nothing limits virConnectOpen.
-    std::thread::spawn(move || tell.send(Connect::open(Some(&owned))));
-    let doing = || format!("connect to {uri}");
-    let opened = told.recv_timeout(OPEN_LIMIT).map_err(|_| LibvirtError {
-        doing: doing(),
-        kind: ErrorKind::ConnectionLost,
-        message: format!("the daemon does not answer within {} s", OPEN_LIMIT.as_secs()),
-    })?;
-    let connection = opened.map_err(|e| LibvirtError::new(doing(), &e))?;
-    // A driver without keepalive (test:///) says so here; calls then have no limit of their own.
-    let _ = connection.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
-    Ok(connection)
+/// A daemon that hangs accepts the connection and never answers, and nothing limits virConnectOpen.
+fn begin_to_open(uri: String) -> Receiver<Opened> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(Connect::open(Some(&uri))));
+    told
 }

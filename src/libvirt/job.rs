@@ -17,6 +17,17 @@ pub struct JobStats {
     pub scratch_total_bytes: u64,
 }
 
+/// What a call that waits for its turn says of the jobs of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobSeen {
+    /// There is none.
+    None,
+    /// There is one.
+    Active,
+    /// There is one, and libvirt cannot describe it yet.
+    BeingSetUp,
+}
+
 impl Domain {
     /// Begins a pull-mode backup job and creates its checkpoint, atomically for all disks.
     ///
@@ -73,6 +84,32 @@ impl Domain {
     pub fn has_job(&self) -> Result<bool, LibvirtError> {
         let none = i32::try_from(sys::VIR_DOMAIN_JOB_NONE).unwrap_or(0);
         self.with("look for a job", |domain| Ok(domain.job_info()?.r#type != none))
+    }
+
+    /// Looks for a job in a call that waits for its turn among others that are under way, 30 s at most. A domain that is
+    /// shut off has none.
+    pub fn job_seen(&self) -> Result<JobSeen, LibvirtError> {
+        let none = i32::try_from(sys::VIR_DOMAIN_JOB_NONE).unwrap_or(0);
+        let seen = self.with("look at the job", |domain| {
+            let (mut kind, mut parameters, mut count) = (none, std::ptr::null_mut(), 0);
+            // SAFETY: the domain reference is live; the out-pointers are valid for the call; what libvirt allocates
+            // is freed by its own function, which takes a null pointer too.
+            let ret = unsafe {
+                let ret =
+                    sys::virDomainGetJobStats(domain.as_ptr(), &mut kind, &mut parameters, &mut count, 0);
+                sys::virTypedParamsFree(parameters, count.max(0));
+                ret
+            };
+            if ret < 0 { Err(virt::error::Error::last_error()) } else { Ok(kind) }
+        });
+        match seen {
+            Ok(kind) if kind == none => Ok(JobSeen::None),
+            Ok(_) => Ok(JobSeen::Active),
+            Err(e) if e.kind == ErrorKind::InvalidState => Ok(JobSeen::None),
+            // `qemuBackupGetJobInfoStats` in libvirt's `qemu_backup.c`.
+            Err(e) if e.message.contains("backup job data missing") => Ok(JobSeen::BeingSetUp),
+            Err(e) => Err(e),
+        }
     }
 
     /// Scratch use of the running job. Zeros when libvirt does not tell.

@@ -23,6 +23,6 @@ pub use definition::{Definition, DefinitionKind};
 pub use domain::{Domain, DomainState};
 pub use error::{ErrorKind, LibvirtError};
 pub use host::Host;
-pub use job::JobStats;
+pub use job::{JobSeen, JobStats};
 pub use secret::SecretName;
 pub use snapshot::SnapshotInfo;

@@ -298,6 +298,7 @@ fn done_row(vm: &str, report: &Report) -> VmBackup {
         Some(Method::Paused) => (BackupMethod::Paused, ", VM paused (no agent)"),
         Some(Method::Offline) => (BackupMethod::Offline, ", offline copy"),
         Some(Method::StartedPaused) => (BackupMethod::Offline, ", offline, started paused"),
+        Some(Method::AlreadyFrozen) => (BackupMethod::Unknown, ", frozen by somebody else"),
         Some(Method::AlreadyPaused | Method::Running) | None => (BackupMethod::Unknown, ""),
     };
     let archived = report.archived_to.is_some();

@@ -306,11 +306,14 @@ impl Session {
         })
     }
 
-    /// Sets free what a dead run left of domains that this run does not back up.
+    /// Sets free what a dead run left of domains that this run does not back up: not named, excluded, without a folder.
     fn recover_others(&self, engine: &Engine) {
-        let chosen: Vec<String> = self.chosen.iter().map(|d| folder_name(d.name())).collect();
+        let is_backed_up =
+            |domain: &&Domain| matches!(self.place(domain, self.policies.of(domain.name()).0), Ok(Some(_)));
+        let backed_up: Vec<String> =
+            self.chosen.iter().filter(is_backed_up).map(|d| folder_name(d.name())).collect();
         for folder in engine.journals.left_behind().unwrap_or_default() {
-            if chosen.contains(&folder) {
+            if backed_up.contains(&folder) {
                 continue;
             }
             match engine.recover(&folder) {

@@ -40,6 +40,7 @@ mod proof;
 mod random;
 mod run;
 mod shadow;
+mod stopped;
 mod vm;
 mod world;
 
@@ -65,5 +66,6 @@ pub use proof::granules;
 pub use random::Random;
 pub use run::{Ended, Run, chain_dir_below};
 pub use shadow::{Difference, Shadow};
+pub use stopped::{Stopped, children_of, exclude, is_alive, kill_both};
 pub use vm::Vm;
 pub use world::World;

@@ -1,0 +1,159 @@
+//! Looks at one thing that a run may have left, and carries out what [`next`] says, until it is done.
+//!
+//! Must not live here: when it is done (`next`), what is owned (`process`).
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::next::{Act, Look, Seen, State, next};
+use crate::engine::journal::{Journal, boot_id};
+use crate::engine::recover;
+use crate::guest::{Agent, FreezeStatus};
+use crate::libvirt::{Domain, DomainState, ErrorKind, Host, JobSeen, LibvirtError};
+
+/// What may have to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// The guest may be paused.
+    Resume,
+    /// Its file systems may be frozen.
+    Thaw,
+    /// The backup job may be there.
+    EndJob,
+    /// The domain may run, which was started for its backup.
+    ShutOff,
+}
+
+/// One task for one run.
+pub(super) struct Work<'a> {
+    pub(super) task: Task,
+    pub(super) journal: &'a Journal,
+    pub(super) host: &'a Host,
+    /// Somebody else looks after the guest now: the run itself, or a later one.
+    pub(super) is_theirs: &'a dyn Fn() -> bool,
+    /// The domain is being started.
+    pub(super) is_starting: &'a dyn Fn() -> bool,
+}
+
+impl Work<'_> {
+    /// Returns what was seen when it was done.
+    pub(super) fn carry_out(&self) -> Seen {
+        let since = Instant::now();
+        let mut state = State::default();
+        let mut domain = None;
+        loop {
+            let begun = since.elapsed();
+            let seen = self.look(&mut domain);
+            let ended = since.elapsed();
+            let (after, act) = next(state, Look { begun, ended, seen });
+            state = after;
+            match (act, &domain) {
+                (Act::Done, _) => return seen,
+                (Act::SetFree, Some(domain)) if self.set_free(domain).is_ok() => {}
+                _ => thread::sleep(pause_after(ended)),
+            }
+        }
+    }
+
+    fn look(&self, domain: &mut Option<Domain>) -> Seen {
+        // Whoever ends a job that is ours does right, whatever else is under way.
+        if self.task != Task::EndJob && (self.is_theirs)() {
+            return Seen::Theirs;
+        }
+        let found = match domain {
+            Some(found) => found,
+            None => match recover::find(self.journal, self.host) {
+                Ok(Some(found)) => domain.insert(found),
+                Ok(None) => return Seen::Gone,
+                Err(_) => return Seen::NoAnswer,
+            },
+        };
+        let seen = match self.task {
+            Task::Resume => self.look_for_pause(found),
+            Task::Thaw => self.look_for_freeze(found),
+            Task::EndJob => self.look_for_job(found),
+            Task::ShutOff => self.look_for_run(found),
+        };
+        seen.unwrap_or_else(|error| match error.kind {
+            // Renamed or defined anew meanwhile, or gone: the next look finds out.
+            ErrorKind::NoDomain => {
+                *domain = None;
+                Seen::NoAnswer
+            }
+            _ => Seen::NoAnswer,
+        })
+    }
+
+    fn look_for_pause(&self, domain: &Domain) -> Result<Seen, LibvirtError> {
+        // First, because it waits for its turn behind a pause that is under way; the state does not.
+        domain.job_seen()?;
+        if !recover::is_held_run(domain, self.journal)? {
+            return Ok(Seen::Gone);
+        }
+        Ok(if domain.is_paused_on_request()? { Seen::Ours } else { Seen::Clear })
+    }
+
+    fn look_for_freeze(&self, domain: &Domain) -> Result<Seen, LibvirtError> {
+        if !recover::is_held_run(domain, self.journal)? {
+            return Ok(Seen::Gone);
+        }
+        Ok(match Agent::of(domain).freeze_status() {
+            Ok(FreezeStatus::Frozen) => Seen::Ours,
+            Ok(FreezeStatus::Thawed) => Seen::Clear,
+            // A freeze may wait in it, and happens when it wakes up.
+            Err(_) => Seen::Unclear,
+        })
+    }
+
+    fn look_for_job(&self, domain: &Domain) -> Result<Seen, LibvirtError> {
+        Ok(match domain.job_seen()? {
+            JobSeen::None => Seen::Clear,
+            JobSeen::BeingSetUp => Seen::Unclear,
+            JobSeen::Active => match domain.backup_xml()? {
+                // Its description comes last, or it is no backup.
+                None => Seen::Unclear,
+                Some(xml) if recover::is_job_of(self.journal, &xml) => Seen::Ours,
+                Some(_) => Seen::Clear,
+            },
+        })
+    }
+
+    fn look_for_run(&self, domain: &Domain) -> Result<Seen, LibvirtError> {
+        if (self.is_starting)() {
+            return Ok(Seen::Unclear);
+        }
+        let Some(started) = &self.journal.started else { return Ok(Seen::Gone) };
+        if started.id.is_none() || started.boot != boot_id() || domain.id()? != started.id {
+            return Ok(Seen::Gone);
+        }
+        Ok(match domain.state()? {
+            // A guest that sleeps, or that an I/O error stopped, ran before: somebody had resumed it.
+            DomainState::Paused if domain.is_paused_on_request()? => Seen::Ours,
+            state if state.is_active() => Seen::Theirs,
+            _ => Seen::Gone,
+        })
+    }
+
+    fn set_free(&self, domain: &Domain) -> Result<(), LibvirtError> {
+        match self.task {
+            Task::Resume => domain.resume(),
+            // Whether it does is seen at the next look.
+            Task::Thaw => {
+                let _ = Agent::of(domain).thaw();
+                Ok(())
+            }
+            Task::EndJob => domain.abort_job(),
+            Task::ShutOff => domain.destroy(),
+        }
+    }
+}
+
+/// How long to wait before the next look: what was on its way comes soon, a daemon that hangs perhaps in hours.
+fn pause_after(time: Duration) -> Duration {
+    match time.as_secs() {
+        ..10 => Duration::from_millis(150),
+        10..60 => Duration::from_millis(500),
+        60..900 => Duration::from_secs(1),
+        _ => Duration::from_secs(10),
+    }
+}

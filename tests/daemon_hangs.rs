@@ -1,0 +1,45 @@
+//! The libvirt daemon hangs, or stays away, while a guest is held and the program dies: the guest is helped when it is
+//! back.
+//!
+//! One test only, in a program of its own: the daemon is everybody's.
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::{CrashBed, Stopped, restart_daemon};
+use rustix::process::Signal;
+
+#[test]
+fn a_guest_is_helped_when_the_daemon_is_back() {
+    let mut bed = CrashBed::new("daemon_hangs");
+    bed.back_up("full");
+    // Longer than a connection lasts (20 s) and than a new one is waited for (20 s).
+    for (place, seconds) in [("begun", 10), ("held", 45)] {
+        bed.change();
+        let run = bed.lab.run_held_at(&bed.vm, place);
+        assert_eq!(bed.vm.state(), "paused");
+        let daemon = Stopped::daemon();
+        run.signal(Signal::KILL);
+        std::thread::sleep(Duration::from_secs(seconds));
+        drop(daemon);
+        let took = bed.vm.wait_until_free(Duration::from_secs(40));
+        println!("hung for {seconds} s at {place}: free {} ms after it went on", took.as_millis());
+        drop(run);
+        bed.back_up_increment();
+        bed.assert_tidy(place);
+    }
+    // The daemon dies while a guest is held, and comes back when the program is dead already.
+    bed.change();
+    let run = bed.lab.run_held_at(&bed.vm, "begun");
+    let daemon = Stopped::daemon();
+    daemon.kill();
+    run.signal(Signal::KILL);
+    std::thread::sleep(Duration::from_secs(35));
+    restart_daemon();
+    let took = bed.vm.wait_until_free(Duration::from_secs(40));
+    println!("away for 35 s: free {} ms after it was back", took.as_millis());
+    drop(run);
+    bed.back_up_increment();
+    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+}
