@@ -367,7 +367,7 @@ impl Live<'_> {
             files.add_earlier(STATE_FILE, &taken_of.to_json(), point.time)?;
         }
         let tpm = identity.add_to(self.engine, self.vm, (&name, parent), &mut files, report)?;
-        point::add_sidecars(&mut files, sidecars, &point.name.to_string())?;
+        point::add_sidecars(&mut files, sidecars, &point.name.to_string(), &report.every_disk)?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;
         identity::settle(self.engine, self.vm, self.observed, tpm, parent, report);
         report.points = point.name.number() as usize + 1;

@@ -367,7 +367,8 @@ fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<Broken> {
         let text = problem.to_string();
         return Some(if of_list(problem) { Broken::List(text) } else { Broken::Data(text) });
     }
-    if let Some(leftover) = set.problems.iter().find(|p| matches!(p, SetProblem::Leftover { .. })) {
+    let begun = |p: &&SetProblem| matches!(p, SetProblem::Leftover { .. } | SetProblem::Unfinished { .. });
+    if let Some(leftover) = set.problems.iter().find(begun) {
         // A list that was shortened, as likely as a run that broke off: the next points would replace those files.
         return Some(Broken::List(leftover.to_string()));
     }

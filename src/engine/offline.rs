@@ -104,7 +104,7 @@ impl Offline<'_> {
         files.add_small(STATE_FILE, &taken_of.to_json())?;
         files.set_marker(&marker(), &self.observed.config_xml)?;
         let tpm = identity.add_to(self.engine, self.vm, (COPY, None), &mut files, report)?;
-        point::add_sidecars(&mut files, sidecars, &PointId::Copy.ident())?;
+        point::add_sidecars(&mut files, sidecars, &PointId::Copy.ident(), &report.every_disk)?;
         self.engine.publish(self.vm, self.plan, &files, owned, report)?;
         identity::settle(self.engine, self.vm, self.observed, tpm, None, report);
         report.points = 1;

@@ -12,12 +12,13 @@ use rustix::fs::OFlags;
 use vmstream::chain::{
     BackupSet, CheckpointName, PointDisk, PointId, SetFile, StreamKind, StreamSuffix, cpt,
 };
-use vmstream::sidecar::{Head, SidecarWriter, StreamIdentity};
+use vmstream::sidecar::{Head, LeftOut, SidecarWriter, StreamIdentity};
 use vmstream::stream::writer::StreamWriter;
 use vmstream::stream::{Compression, StreamMeta};
 
 use super::copy::{Copied, CopiedDisk, CopyError, SidecarPlan};
 use super::disk::{BootFile, BootRole, ImageFormat};
+use super::disk_plan::DiskPlan;
 use super::identity::HeldFile;
 use super::job::stream_file;
 use super::observe::Observed;
@@ -267,12 +268,20 @@ pub(super) fn add_disks(
     Ok(sidecars)
 }
 
-/// Ends the sidecars of a point whose other files are all written.
+/// Ends the sidecars of a point whose other files are all written. Each lists the point's disks, and those that are left
+/// out.
 pub(super) fn add_sidecars(
     files: &mut PointFiles,
     sidecars: Vec<OpenSidecar>,
     ident: &str,
+    every_disk: &[DiskPlan],
 ) -> Result<(), BackupError> {
+    let disks: Vec<String> = sidecars.iter().map(|sidecar| sidecar.target.clone()).collect();
+    let left_out = |disk: &DiskPlan| {
+        let reason = disk.skipped()?.to_string();
+        Some(LeftOut { disk: disk.target.clone(), reason })
+    };
+    let left_out: Vec<LeftOut> = every_disk.iter().filter_map(left_out).collect();
     let taken = files.time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     for OpenSidecar { plan, target, stream, writer } in sidecars {
         let head = Head {
@@ -284,6 +293,8 @@ pub(super) fn add_sidecars(
             parent_sidecar: plan.parent_digest,
             taken_seconds: taken.as_secs(),
             granules: writer.granules(),
+            disks: Some(disks.clone()),
+            left_out: left_out.clone(),
             files: files.identities().to_vec(),
         };
         let finished = writer.finish(&head).map_err(|source| BackupError::File {

@@ -74,7 +74,8 @@ fn ours(dir: &Path, compression: Compression) -> PathBuf {
     }
     std::fs::write(made.join("vdb.copy.data"), random.content(100 * KIB)).unwrap();
     let set = dir.join(format!("{compression:?}"));
-    let options = ConvertOptions { compression, frame_len: 32 << 10, workers: NonZeroUsize::MIN };
+    let options =
+        ConvertOptions { compression, frame_len: 32 << 10, check: true, workers: NonZeroUsize::MIN };
     convert(&BackupSet::open(&made).unwrap(), Shape::SamePoints, &set, options, &()).unwrap();
     std::fs::remove_dir_all(&made).unwrap();
     let report = verified(&set);
@@ -243,6 +244,7 @@ fn times_in_the_wrong_order_are_named_and_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let golden = Golden::extract();
     for set in [ours(dir.path(), Compression::Lz4(1)), golden.lz4(), golden.plain()] {
+        let before = verified(&set).verdict();
         let path = set.join("vda.full.data");
         let late = FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_secs(1_900_000_000));
         File::options().write(true).open(&path).unwrap().set_times(late).unwrap();
@@ -252,7 +254,7 @@ fn times_in_the_wrong_order_are_named_and_lose_nothing() {
             "{:?}",
             report.findings
         );
-        assert_eq!((report.verdict(), lost(&report)), (Verdict::Good, Vec::new()));
+        assert_eq!((report.verdict(), lost(&report)), (before, Vec::new()));
     }
 }
 

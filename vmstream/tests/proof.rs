@@ -403,11 +403,11 @@ fn a_sidecar_that_cannot_be_used_is_named_by_whoever_needs_it() {
             run(&["convert", ".", "--to", new.path().join("new").to_str().unwrap()]);
         }
     }
-    // Nothing tells what it was of.
+    // What it was of, the sidecar of the other disk tells.
     let ours = Ours::new(Some(1));
     unreadable(&ours.path("vdb.copy.idx"));
     fs::remove_file(ours.path("vdb.copy.data")).unwrap();
-    assert_eq!(verify(ours.dir(), Depth::Quick).verdict(), Verdict::CannotTell);
+    assert_eq!(verify(ours.dir(), Depth::Quick).verdict(), Verdict::Damaged);
 }
 
 #[test]
@@ -598,8 +598,12 @@ fn a_stream_in_the_place_of_another_is_not_given_out() {
 #[test]
 fn damage_to_the_files_beside_is_not_made_right_by_writing_the_set_again() {
     use vmstream::convert::{Compression, ConvertError, ConvertOptions, FRAME_LEN, Shape, convert};
-    let options =
-        ConvertOptions { compression: Compression::Lz4(1), frame_len: FRAME_LEN, workers: NonZeroUsize::MIN };
+    let options = ConvertOptions {
+        compression: Compression::Lz4(1),
+        frame_len: FRAME_LEN,
+        check: true,
+        workers: NonZeroUsize::MIN,
+    };
     let newest = Shape::Full("virtnbdbackup.2".parse().unwrap());
     for (name, matters_to_full) in [
         ("vmconfig.virtnbdbackup.2.xml", true),

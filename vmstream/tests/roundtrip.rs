@@ -73,7 +73,12 @@ fn levels_at(frame_len: u64) {
         }
         // And again through us, at another level and with frames of another size.
         let level = [Compression::Lz4(1), Compression::None][usize::from(compression.is_some())];
-        let options = ConvertOptions { compression: level, frame_len: frame_len / 2 + 1, workers: WORKERS };
+        let options = ConvertOptions {
+            compression: level,
+            frame_len: frame_len / 2 + 1,
+            check: true,
+            workers: WORKERS,
+        };
         let again = dir.path().join("again");
         convert(&BackupSet::open(&set).unwrap(), Shape::SamePoints, &again, options, &()).unwrap();
         for (number, want) in states[1..].iter().enumerate() {
@@ -138,8 +143,12 @@ fn frames_of_more_than_32_mib_in_pieces() {
         let restored = release.restored(&set, "vda", None, &dir.path().join("restored"));
         assert!(restored == disk, "{release:?}");
     }
-    let options =
-        ConvertOptions { compression: Compression::Lz4(1), frame_len: MAX_FRAME_LEN, workers: WORKERS };
+    let options = ConvertOptions {
+        compression: Compression::Lz4(1),
+        frame_len: MAX_FRAME_LEN,
+        check: true,
+        workers: WORKERS,
+    };
     convert(&BackupSet::open(&set).unwrap(), Shape::SamePoints, &again, options, &()).unwrap();
     assert!(extracted(&again, "virtnbdbackup.0") == disk);
 }

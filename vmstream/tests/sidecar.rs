@@ -12,8 +12,8 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 use vmstream::chain::open_file;
 use vmstream::sidecar::{
-    Block, Checked, FileIdentity, Granules, Head, Ledger, PlainSums, Recorder, Run, RunKind, Sidecar,
-    SidecarError, SidecarWriter, StoredSums, StreamIdentity, Tables, Value,
+    Block, Checked, FileIdentity, Granules, Head, Ledger, LeftOut, PlainSums, Recorder, Run, RunKind,
+    Sidecar, SidecarError, SidecarWriter, StoredSums, StreamIdentity, Tables, Value,
 };
 use vmstream::stream::{Compression, FrameKind, StreamFile, codec};
 use vmstream::verify::{Depth, Proof, VerifyOptions, verify_file};
@@ -56,6 +56,8 @@ fn head(name: &str, granules: Granules, parent: Option<&Sidecar>) -> Head {
         parent_sidecar: parent.map(|parent| *parent.digest()),
         taken_seconds: 1_795_377_786,
         granules,
+        disks: Some(vec!["vda".to_owned()]),
+        left_out: vec![LeftOut { disk: "sda".to_owned(), reason: "empty drive".to_owned() }],
         files: vec![FileIdentity::of("vmconfig.virtnbdbackup.0.xml", b"<domain/>")],
     }
 }

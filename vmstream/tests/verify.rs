@@ -201,12 +201,12 @@ Each of these was put together from its streams, to the last byte. The digest is
 MiB of the disk: equal digests are equal disks. What the guest had at that moment is written nowhere, so that it is
 the same is not proven; `vmstream compare` holds a disk against an image.
 
-.: good, its restore point can be restored (1 stream, 512 KiB of content)
+.: UNPROVEN, 1 restore point: 1 unproven (1 stream, 512 KiB of content)
 ",
         digest("vda"),
         digest("vdb")
     );
-    assert_eq!((text(&shown.stdout), shown.status.code()), (&want[..], Some(0)));
+    assert_eq!((text(&shown.stdout), shown.status.code()), (&want[..], Some(2)));
 }
 
 #[test]
@@ -259,22 +259,27 @@ fn a_tree_is_verified_with_its_archives() {
     let shown = vmstream(&root, &["verify", "."]);
     let want = "\
 gold1 in ./gold1/202611: good, all 4 restore points can be restored (8 streams, 43.8 MiB of content)
-plain in ./plain/202611/.archives/chain-2026-11-22: good, all 3 restore points can be restored (3 streams, 512 KiB of content)
-./plain/202611/copy: good, its restore point can be restored (1 stream, 512 KiB of content)
+plain in ./plain/202611/.archives/chain-2026-11-22: UNPROVEN, 3 restore points: 3 unproven (3 streams, 512 KiB of content)
+  unproven: vdb.copy.data: a raw image has no checksum: nothing proves it
+./plain/202611/copy: UNPROVEN, 1 restore point: 1 unproven (1 stream, 512 KiB of content)
+  unproven: vdb.copy.data: a raw image has no checksum: nothing proves it
 
-.: 3 backup sets, 3 good
+.: 3 backup sets, 1 good, 2 of which nobody can tell; 8 restore points: 4 proven, 4 unproven
 ";
-    assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(0)));
+    assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(2)));
     flip(&root.join("plain/202611/.archives/chain-2026-11-22/vda.full.data"), 5000);
     std::fs::remove_file(root.join("plain/202611/copy/vda.copy.data.chksum")).unwrap();
     let (exit, json) = verify(&root, &["."]);
     assert_eq!((exit, &json["verdict"]), (1, &"damaged".into()));
     let verdicts: Vec<_> =
         json["sets"].as_array().unwrap().iter().map(|set| set["verdict"].clone()).collect();
-    assert_eq!(verdicts, ["good", "damaged", "good"]);
+    assert_eq!(verdicts, ["good", "damaged", "cannot-tell"]);
     let shown = vmstream(&root, &["verify", "."]);
     assert!(
-        text(&shown.stdout).ends_with("\n.: 3 backup sets, 2 good, 1 DAMAGED\n"),
+        text(&shown.stdout).ends_with(
+            "\n.: 3 backup sets, 1 good, 1 DAMAGED, 1 of which nobody can tell; \
+             8 restore points: 4 proven, 1 unproven, 3 damaged\n"
+        ),
         "{}",
         text(&shown.stdout)
     );

@@ -207,6 +207,8 @@ pub(crate) fn head(name: &str, done: &FinishedStream, granules: Granules) -> Hea
         parent_sidecar: None,
         taken_seconds: 1_795_377_788,
         granules,
+        disks: Some(vec!["vda".into()]),
+        left_out: Vec::new(),
         files: vec![FileIdentity::of("vmconfig.virtnbdbackup.0.xml", b"<domain></domain>\n")],
     }
 }

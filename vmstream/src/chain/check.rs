@@ -1,5 +1,7 @@
 //! Holds the parts of a set against each other: nothing missing, nothing contradicting, times in order.
 
+use super::bonds::Listed;
+use super::config;
 use super::diffs;
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::{SetFile, StreamKind};
@@ -9,7 +11,7 @@ use super::scan::Scan;
 use super::set::BackupSet;
 use crate::sidecar::Sidecar;
 use crate::stream::Compression;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,6 +20,7 @@ pub(super) fn check(set: &mut BackupSet, scan: &Scan) {
     numbers(set);
     empty_points(set);
     traces(set, scan);
+    lists(set, scan);
     for disk in set.disks() {
         holes(set, &disk);
         times(set, &disk);
@@ -45,6 +48,7 @@ pub(super) fn check(set: &mut BackupSet, scan: &Scan) {
         }
     }
     found.extend(mixed_suffixes(set).then_some(SetProblem::MixedSuffixes));
+    found.extend(without_sidecar(set));
     set.problems.extend(found);
 }
 
@@ -144,14 +148,81 @@ fn lost_difference(
     seconds: u64,
     disk: &DiskTarget,
 ) -> Option<(PointId, DiskTarget)> {
-    let of_the_run =
-        |point: &&Point| matches!(point.id, PointId::Diff(at) if diffs::is_same_run(at, seconds));
-    let runs = || set.points.iter().filter(of_the_run);
-    if scan.difference_waits(seconds, disk) || runs().any(|point| point.disks.contains_key(disk)) {
+    let runs = || set.points.iter().filter(|point| diffs::is_of(point, seconds));
+    let own = |point: &Point| match point.disks.get(disk) {
+        Some(PointDisk::Stream(entry)) => entry.kind == StreamKind::Diff(seconds),
+        _ => false,
+    };
+    let begun = |problem: &SetProblem| matches!(problem, SetProblem::Unfinished { point: PointId::Diff(at) } if *at <= seconds);
+    let there = || {
+        set.problems.iter().any(begun)
+            || runs().any(|point| point.disks.contains_key(disk))
+            || set.points.iter().any(own)
+    };
+    if scan.difference_waits(seconds, disk) || there() {
         return None;
     }
     let id = runs().next().map_or(PointId::Diff(seconds), |point| point.id);
     Some((id, disk.clone()))
+}
+
+/// The disks that a point must have: those that its sidecars list. Without such a list it is those that its domain XML names
+/// and that had a stream at the point before; what else it names was perhaps left out.
+fn lists(set: &mut BackupSet, scan: &Scan) {
+    let (mut missing, mut nowhere) = (set.missing.clone(), BTreeMap::new());
+    let anywhere = |disk: &DiskTarget| set.points.iter().any(|point| point.disks.contains_key(disk));
+    for point in &set.points {
+        let listed = Listed::of(point);
+        let lost = |disk: &DiskTarget| (point.id, disk.clone());
+        // An image that still waits for its name was never committed.
+        let there = |disk: &DiskTarget| point.disks.contains_key(disk) || scan.image_waits(disk);
+        missing.extend(listed.disks.iter().filter(|disk| !there(disk)).map(lost));
+        let first = set.points.first().map(|first| first.id);
+        // An image, which comes with the full alone, is missed at all points.
+        let image_lost = |disk: &&DiskTarget| {
+            let at_first = first.is_some_and(|first| missing.contains(&(first, (*disk).clone())));
+            at_first && !anywhere(disk)
+        };
+        let images: Vec<_> = listed.left_out.iter().filter(image_lost).map(lost).collect();
+        missing.extend(images);
+        let named = point.vmconfig.as_deref().filter(|_| !listed.says_all).and_then(config::disks);
+        let before = point.parent.map(PointId::Checkpoint);
+        let before = set.points.iter().find(|part| Some(part.id) == before);
+        for disk in named.unwrap_or_default() {
+            if point.disks.contains_key(&disk) || missing.contains(&(point.id, disk.clone())) {
+                continue;
+            }
+            let was_there = |before: &Point| match before.disks.get(&disk) {
+                Some(PointDisk::Stream(entry)) => !entry.is_placeholder(),
+                Some(PointDisk::Raw(_)) => false,
+                None => missing.contains(&(before.id, disk.clone())),
+            };
+            if before.is_some_and(was_there) {
+                missing.insert((point.id, disk));
+            } else if !anywhere(&disk) {
+                nowhere.entry(disk).or_insert(point.id);
+            }
+        }
+    }
+    set.missing = missing;
+    set.problems.extend(nowhere.into_iter().map(|(disk, point)| SetProblem::NotBackedUp { disk, point }));
+}
+
+/// What has no sidecar where the same disk's stream before it has one, or that of another disk at the same point.
+fn without_sidecar(set: &BackupSet) -> Vec<SetProblem> {
+    let has = |part: &PointDisk| part.sidecar().is_some();
+    let keeps_a_place = |part: &PointDisk| matches!(part, PointDisk::Stream(entry) if entry.is_placeholder());
+    let (mut found, mut before) = (Vec::new(), None::<&Point>);
+    for point in set.points.iter().filter(|point| diffs::seconds(point.id).is_none()) {
+        for (disk, part) in &point.disks {
+            let neighbour = before.and_then(|before| before.disks.get(disk)).is_some_and(has);
+            if !has(part) && !keeps_a_place(part) && (neighbour || point.disks.values().any(has)) {
+                found.push(SetProblem::NoSidecar { path: part.path().to_owned() });
+            }
+        }
+        before = Some(point);
+    }
+    found
 }
 
 /// An increment needs a stream of its disk at the point before it, back to one that stands alone.

@@ -1,10 +1,12 @@
 //! The backup set on disk as a model: names, the checkpoint list, restore points, coverage.
 //!
-//! Lives here: reading a folder and saying what is in it.
+//! Lives here: reading a folder and saying what is in it, and what binds its files to each other.
 //! The rules are in `format-spec/` (chapters 2 and 3); change both in one commit.
 //! Must not live here: what to do about it (policy), frame layout (`stream`), block maps (`restore`).
 
+mod bonds;
 mod check;
+mod config;
 pub mod coverage;
 pub mod cpt;
 mod diffs;

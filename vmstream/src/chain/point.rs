@@ -1,5 +1,6 @@
 //! A restore point and what its folder holds for each disk of it.
 
+use super::bonds::Bond;
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::StreamKind;
 use crate::causes::with_causes;
@@ -54,6 +55,8 @@ pub struct StreamEntry {
     ///
     /// [`StreamFile::is_placeholder`]: crate::stream::StreamFile::is_placeholder
     pub placeholder: bool,
+    /// What its sidecar says of others, if that is of this stream.
+    pub(crate) bond: Option<Bond>,
 }
 
 /// A raw disk's plain copy: no meta text, no checksum.
@@ -69,6 +72,8 @@ pub struct RawImage {
     pub len: u64,
     /// Its sidecar, where there is one.
     pub sidecar: Option<PathBuf>,
+    /// As [`StreamEntry::bond`].
+    pub(crate) bond: Option<Bond>,
 }
 
 /// What makes up a disk at a point.
@@ -268,6 +273,22 @@ impl PointDisk {
         match self {
             Self::Stream(entry) => entry.open_sidecar(),
             Self::Raw(image) => image.open_sidecar(),
+        }
+    }
+
+    /// As [`StreamEntry::whole_sidecar`].
+    pub(crate) fn whole_sidecar(&self) -> Option<Result<Sidecar, SidecarProblem>> {
+        match self {
+            Self::Stream(entry) => entry.whole_sidecar(),
+            Self::Raw(image) => image.whole_sidecar(),
+        }
+    }
+
+    /// As [`StreamEntry::bond`].
+    pub(crate) fn bond(&self) -> Option<&Bond> {
+        match self {
+            Self::Stream(entry) => entry.bond.as_ref(),
+            Self::Raw(image) => image.bond.as_ref(),
         }
     }
 

@@ -108,6 +108,43 @@ pub enum SetProblem {
         /// What its place needs.
         want: String,
     },
+    /// A stream or image that is whole, and of another backup.
+    #[error(
+        "{} is of another backup: {why}; somebody put it there, with its sidecar, in the place of the right one",
+        path.display()
+    )]
+    Exchanged {
+        /// The stream or image.
+        path: PathBuf,
+        /// How that is known.
+        why: &'static str,
+    },
+    /// A stream or image of which nobody can tell whether it, or what contradicts it, is of another backup.
+    #[error(
+        "{}: its sidecar and that of another stream contradict each other; nothing tells which of the two belongs here",
+        path.display()
+    )]
+    Doubtful {
+        /// The stream or image.
+        path: PathBuf,
+    },
+    /// A disk that the definition names, and of which there is nothing.
+    #[error(
+        "Disk {disk} is in the domain's definition at {point}, and the backup has nothing of it: it was left out when the \
+         backup was made, or its files are gone"
+    )]
+    NotBackedUp {
+        /// The disk.
+        disk: DiskTarget,
+        /// The first such point.
+        point: PointId,
+    },
+    /// A point that another program has begun.
+    #[error("{point} is unfinished, and no restore point yet: a backup is running, or one broke off")]
+    Unfinished {
+        /// The point.
+        point: PointId,
+    },
     /// A point without a domain XML.
     #[error("{point} has no vmconfig: its disks can be restored, the domain's definition not")]
     ConfigMissing {
@@ -121,6 +158,12 @@ pub enum SetProblem {
         path: PathBuf,
         /// The disk.
         disk: DiskTarget,
+    },
+    /// A stream or image without a sidecar among others that have one.
+    #[error("{} has no sidecar, as what belongs with it has: nothing proves what the disk held", path.display())]
+    NoSidecar {
+        /// The stream or image.
+        path: PathBuf,
     },
     /// A sidecar whose stream is not there.
     #[error("{} has no stream beside it: a run was killed, or an old program moved the stream and left this behind", path.display())]
@@ -147,6 +190,10 @@ impl SetProblem {
             | Self::Leftover { .. }
             | Self::Partial { .. }
             | Self::LoneSidecar { .. }
+            | Self::Doubtful { .. }
+            | Self::NotBackedUp { .. }
+            | Self::Unfinished { .. }
+            | Self::NoSidecar { .. }
             | Self::TimeOrder { .. } => Severity::Warning,
             _ => Severity::Damage,
         }

@@ -1,10 +1,12 @@
 //! One pass over a folder: which files of the format are there.
 
+use super::bonds::Bond;
 use super::cpt;
 use super::diffs;
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::{SetFile, StreamKind, StreamSuffix};
-use super::point::{PointDisk, RawImage, StreamEntry};
+use super::point::{PointDisk, RawImage, SidecarProblem, StreamEntry};
+use crate::sidecar::Sidecar;
 use crate::stream::{Problem, StreamError, StreamFile};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +89,16 @@ impl Scan {
     pub(super) fn set_waits(&self) -> bool {
         let list = self.waiting_list.as_deref().and_then(|path| cpt::read(path).ok());
         self.copy_waits || list.is_some_and(|names| names == [CheckpointName::FIRST])
+    }
+
+    /// True when a stream or image of that run is being written.
+    pub(super) fn is_writing(&self, run: impl Fn(StreamKind) -> bool) -> bool {
+        self.partial_streams.iter().any(|(kind, _)| run(*kind))
+    }
+
+    /// True when the raw image of a disk waits for its name.
+    pub(super) fn image_waits(&self, disk: &DiskTarget) -> bool {
+        self.partial_streams.contains(&(StreamKind::Copy, disk.clone()))
     }
 
     fn note_waiting(&mut self, name: &str, path: &Path) {
@@ -223,9 +235,26 @@ fn describe(
     let no_stream = matches!(&meta, Err(StreamError::Damaged(damage)) if matches!(damage.problem, Problem::NotAStream { .. }));
     let may_be_raw = path.extension().is_some_and(|last| last == "data");
     if kind == StreamKind::Copy && may_be_raw && checksum.is_none() && no_stream {
-        return Ok(PointDisk::Raw(RawImage { path, disk, modified, len: about.len(), sidecar }));
+        let image = RawImage { path, disk, modified, len: about.len(), sidecar, bond: None };
+        return Ok(PointDisk::Raw(RawImage { bond: bond(image.open_sidecar(), kind), ..image }));
     }
     let file_len = about.len();
-    let entry = StreamEntry { path, disk, kind, modified, file_len, checksum, sidecar, meta, placeholder };
+    let mut entry = StreamEntry {
+        path,
+        disk,
+        kind,
+        modified,
+        file_len,
+        checksum,
+        sidecar,
+        meta,
+        placeholder,
+        bond: None,
+    };
+    entry.bond = bond(entry.open_sidecar(), kind);
     Ok(PointDisk::Stream(Box::new(entry)))
+}
+
+fn bond(sidecar: Option<Result<Sidecar, SidecarProblem>>, kind: StreamKind) -> Option<Bond> {
+    Some(Bond::of(&sidecar?.ok()?, kind))
 }

@@ -6,7 +6,7 @@ use super::names::StreamKind;
 use super::point::{DiskContent, Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;
 use super::scan::Scan;
-use super::{check, diffs};
+use super::{bonds, check, diffs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -115,9 +115,10 @@ impl BackupSet {
         let lone = std::mem::take(&mut scan.lone_sidecars);
         let (domain, names) = checkpoints(&scan, &mut problems);
         let mut points = chain_points(&mut scan, &names);
+        problems.extend(drop_unfinished(&mut scan, &mut points));
         take_raw_copies(&mut scan, &mut points);
         diffs::insert(&mut scan, &mut points);
-        take_copy(&mut scan, &mut points);
+        problems.extend(take_copy(&mut scan, &mut points));
         problems.extend(
             std::mem::take(&mut scan.streams)
                 .into_values()
@@ -132,9 +133,11 @@ impl BackupSet {
                 None => scan.vmconfigs.get(&point.id).cloned(),
             };
         }
+        problems.extend(diffs::drop_unfinished(&scan, &mut points));
         let mut set = Self { dir: dir.to_owned(), domain, points, problems, missing: BTreeSet::new() };
         check::sidecars_alone(&mut set, lone);
         check::check(&mut set, &scan);
+        bonds::check(&mut set);
         Ok(set)
     }
 
@@ -158,6 +161,20 @@ impl BackupSet {
             dir: self.dir.clone(),
             point: id,
             known: self.points.iter().map(|point| point.id).collect(),
+        })
+    }
+
+    /// The difference that files beside its streams are of, by the second in their names: it is that in which the run ended.
+    pub(crate) fn difference_at(&self, seconds: u64) -> Option<&Point> {
+        self.points.iter().find(|point| diffs::is_of(point, seconds))
+    }
+
+    /// Why a stream or image is not what belongs in its place, though it may be whole: what it says of itself, or what the
+    /// sidecars say of each other.
+    pub(crate) fn misplaced(&self, path: &Path) -> Option<&SetProblem> {
+        self.problems.iter().find(|problem| match problem {
+            SetProblem::MetaMismatch { path: of, .. } | SetProblem::Exchanged { path: of, .. } => of == path,
+            _ => false,
         })
     }
 
@@ -312,13 +329,38 @@ fn take_raw_copies(scan: &mut Scan, points: &mut [Point]) {
     }
 }
 
-/// A copy is there once its domain XML is; one without has lost it, unless that still waits.
-fn take_copy(scan: &mut Scan, points: &mut Vec<Point>) {
-    if scan.set_waits() && !scan.vmconfigs.contains_key(&PointId::Copy) {
-        return;
+/// A copy is there once its domain XML is; one without has lost it, unless that still waits or the copy is being written.
+fn take_copy(scan: &mut Scan, points: &mut Vec<Point>) -> Option<SetProblem> {
+    let committed = scan.vmconfigs.contains_key(&PointId::Copy);
+    if scan.set_waits() && !committed {
+        return None;
     }
     let disks = take_kind(scan, StreamKind::Copy);
-    if !disks.is_empty() {
-        points.push(Point { id: PointId::Copy, parent: None, disks, vmconfig: None });
+    if disks.is_empty() {
+        return None;
     }
+    if !committed && scan.is_writing(|kind| kind == StreamKind::Copy) {
+        return Some(SetProblem::Unfinished { point: PointId::Copy });
+    }
+    points.push(Point { id: PointId::Copy, parent: None, disks, vmconfig: None });
+    None
+}
+
+/// Takes away the newest point of the list while another program writes it: virtnbdbackup extends the list first, then
+/// writes the streams, and the domain XML last.
+fn drop_unfinished(scan: &mut Scan, points: &mut Vec<Point>) -> Option<SetProblem> {
+    let (newest, is_first) = (points.last()?.id, points.len() == 1);
+    let of_newest = |kind| match kind {
+        StreamKind::Inc(name) => newest == PointId::Checkpoint(name),
+        StreamKind::Full | StreamKind::Copy => is_first,
+        StreamKind::Diff(_) => false,
+    };
+    if scan.vmconfigs.contains_key(&newest) || !scan.is_writing(of_newest) {
+        return None;
+    }
+    points.pop();
+    if is_first {
+        take_kind(scan, StreamKind::Copy);
+    }
+    Some(SetProblem::Unfinished { point: newest })
 }

@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// Restore point that the new full holds: virtnbdbackup.N or diff.EPOCH [default: the newest]
     #[arg(long, value_name = "POINT", requires = "squash")]
     until: Option<PointId>,
+    /// Make the new full also of streams that do not belong together, or that give another disk than was backed up
+    #[arg(long, requires = "squash")]
+    no_check: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -66,9 +69,10 @@ pub(super) fn run(args: &Args) -> Exit {
         (true, Some(point)) => Shape::Full(point),
         _ => Shape::SamePoints,
     };
-    let options = ConvertOptions { compression, frame_len: FRAME_LEN, workers: args.workers };
+    let options =
+        ConvertOptions { compression, frame_len: FRAME_LEN, check: !args.no_check, workers: args.workers };
     let bar = Bar::new(0);
-    let done = total_bytes(&set, shape).and_then(|total| {
+    let done = total_bytes(&set, shape, options.check).and_then(|total| {
         bar.set_total(total);
         convert(&set, shape, &args.to, options, &bar)
     });

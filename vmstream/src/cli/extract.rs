@@ -6,7 +6,7 @@ use super::{fail, say, tell, text, warn};
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use vmstream::chain::{BackupSet, DiskTarget, PointId, Severity};
+use vmstream::chain::{BackupSet, DiskTarget, PointId, SetProblem, Severity};
 use vmstream::restore::{ExtractError, ExtractOptions, Extracted, Format, extract, pipe_to};
 use vmstream::stream::StreamError;
 
@@ -67,9 +67,12 @@ pub(super) fn run(args: &Args) -> Exit {
         Ok(set) => set,
         Err(error) => return fail(&error, Exit::CannotTell),
     };
-    for problem in set.problems.iter().filter(|problem| problem.severity() == Severity::Damage) {
-        warn(problem);
+    for problem in &set.problems {
+        if problem.severity() == Severity::Damage || matches!(problem, SetProblem::Doubtful { .. }) {
+            warn(problem);
+        }
     }
+    super::say_unfinished(&set, args.until);
     let Some(point) = args.until.or_else(|| set.newest().map(|point| point.id)) else {
         tell(&format!("error: {} holds no restore point\n", args.dir.display()));
         return Exit::CannotTell;
@@ -146,6 +149,7 @@ pub(super) fn exit_of(error: &ExtractError) -> Exit {
         ExtractError::Wrong { .. }
         | ExtractError::RawLength { .. }
         | ExtractError::Misplaced { .. }
+        | ExtractError::Checksum { .. }
         | ExtractError::Set(SetError::Lost { .. }) => Exit::Damaged,
         _ => Exit::CannotTell,
     }

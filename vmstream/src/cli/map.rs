@@ -1,13 +1,15 @@
 //! `vmstream map`
 
 use super::exit::Exit;
-use super::{fail, say, tell, text};
+use super::progress::Bar;
+use super::{fail, say, tell, text, warn};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, DiskTarget, PointId};
-use vmstream::restore::ExtractError;
 use vmstream::restore::picture::{Cell, Picture, Row, picture, supplies};
+use vmstream::restore::{ExtractError, check_streams};
+use vmstream::verify::{Depth, Watch, total_bytes};
 
 /// Parts of the disk in the picture on a terminal.
 const TEXT_PARTS: usize = 60;
@@ -31,6 +33,9 @@ pub(super) struct Args {
     /// Draw the picture into a file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Do not read the streams that only a checksum file proves
+    #[arg(long)]
+    no_check: bool,
     /// Print JSON, with every range
     #[arg(long)]
     json: bool,
@@ -46,7 +51,8 @@ pub(super) fn run(args: &Args) -> Exit {
         (Some(disk), _) => vec![disk.clone()],
         (None, Ok(point)) => set.disks_at(point),
     };
-    match draw(args, &set, &disks, point) {
+    let checked = if args.no_check { Ok(()) } else { check(&set, &disks, point) };
+    match checked.and_then(|()| draw(args, &set, &disks, point)) {
         Err(error) => {
             let exit = super::extract::exit_of(&error);
             fail(&error, exit)
@@ -61,6 +67,18 @@ pub(super) fn run(args: &Args) -> Exit {
             say(&out)
         }
     }
+}
+
+/// A stream without a usable sidecar may be another than was written: only all of its bytes tell.
+fn check(set: &BackupSet, disks: &[DiskTarget], point: PointId) -> Result<(), ExtractError> {
+    let bar = Bar::new(total_bytes(set, Depth::Content));
+    let checked = disks.iter().try_for_each(|disk| {
+        let unused = check_streams(set, disk, point, &|bytes| bar.read(bytes))?;
+        unused.iter().for_each(|unused| eprintln!("warning: {unused}"));
+        Ok(())
+    });
+    bar.clear();
+    checked
 }
 
 fn draw(

@@ -23,7 +23,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 
-use vmstream::chain::{BackupSet, PointId};
+use vmstream::chain::{BackupSet, PointId, SetProblem};
 
 /// Inspect, verify and extract virtnbdbackup-compatible backup sets, without libvirt
 #[derive(Debug, Parser)]
@@ -86,11 +86,22 @@ fn not_parsed(error: &clap::Error) -> Exit {
 fn open_at(dir: &Path, until: Option<PointId>) -> Result<(BackupSet, PointId), Exit> {
     let set = BackupSet::open(dir).map_err(|error| fail(&error, Exit::CannotTell))?;
     match until.or_else(|| set.newest().map(|point| point.id)) {
-        Some(point) => Ok((set, point)),
+        Some(point) => {
+            say_unfinished(&set, until);
+            Ok((set, point))
+        }
         None => {
             tell(&format!("error: {} holds no restore point\n", dir.display()));
             Err(Exit::CannotTell)
         }
+    }
+}
+
+/// Who names no point gets the newest: says so where another one was begun.
+fn say_unfinished(set: &BackupSet, until: Option<PointId>) {
+    let unfinished = set.problems.iter().find(|problem| matches!(problem, SetProblem::Unfinished { .. }));
+    if let (Some(problem), Some(newest), None) = (unfinished, set.newest(), until) {
+        eprintln!("warning: {problem}; {} is the newest one that is whole, and taken here", newest.id);
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use vmstream::sidecar::Checked;
 use vmstream::verify::{
     Depth, DiskDigest, DiskVerdict, FileReport, Finding, Level, PointVerdict, Proof, SetReport, StreamReport,
-    Verdict, VerifyOptions, total_bytes, verify_file, verify_set,
+    Verdict, VerifyOptions, Worth, total_bytes, verify_file, verify_set,
 };
 
 /// More findings than this do not fit on a screen; JSON has all.
@@ -99,7 +99,10 @@ fn tree_text(args: &Args, reports: &[SetReport], unreadable: &[String]) -> Strin
     let mut out = String::new();
     for report in reports {
         match report.verdict() {
-            Verdict::Good => out.push_str(&format!("{}{}", digest_rows(report), last_line(report))),
+            Verdict::Good => out.push_str(&short_text(report)),
+            Verdict::CannotTell if report.count(Worth::Unproven) > 0 && !is_unreadable(report) => {
+                out.push_str(&short_text(report));
+            }
             _ => out.push_str(&format!("\n{}\n", as_text(report))),
         }
     }
@@ -121,9 +124,46 @@ fn tree_text(args: &Args, reports: &[SetReport], unreadable: &[String]) -> Strin
         out.push_str(&format!(", {unsure} of which nobody can tell"));
     }
     out.push_str(quick_text(args.quick));
-    out.push('\n');
+    out.push_str(&format!("; {}\n", points_text(reports)));
     out
 }
+
+fn is_unreadable(report: &SetReport) -> bool {
+    report.findings.iter().any(|finding| finding.level == Level::Unreadable)
+}
+
+/// A line, and under it what somebody should know all the same.
+fn short_text(report: &SetReport) -> String {
+    let mut out = digest_rows(report) + &last_line(report);
+    for line in findings_text(&report.dir, &report.findings).lines().filter(|line| !line.is_empty()) {
+        out.push_str(&format!("  {line}\n"));
+    }
+    out
+}
+
+/// `8 restore points: 4 proven, 3 unproven, 1 damaged`
+fn points_text<'a>(reports: impl IntoIterator<Item = &'a SetReport>) -> String {
+    let (mut all, mut quick, mut counts) = (0, true, [0; WORTHS.len()]);
+    for report in reports {
+        all += report.points.len();
+        quick &= report.depth == Depth::Quick;
+        WORTHS.iter().zip(&mut counts).for_each(|((worth, _), count)| *count += report.count(*worth));
+    }
+    let word = |worth, word| if quick && worth == Worth::Proven { "seem whole" } else { word };
+    let counted = WORTHS.iter().zip(counts).filter(|(_, count)| *count > 0);
+    let counted: Vec<_> =
+        counted.map(|((worth, name), count)| format!("{count} {}", word(*worth, name))).collect();
+    let colon = if counted.is_empty() { "" } else { ": " };
+    format!("{}{colon}{}", text::count(all, "restore point"), counted.join(", "))
+}
+
+/// What restore points are worth, in words.
+const WORTHS: [(Worth, &str); 4] = [
+    (Worth::Proven, "proven"),
+    (Worth::Unproven, "unproven"),
+    (Worth::Unknown, "unknown"),
+    (Worth::Damaged, "damaged"),
+];
 
 fn quick_text(quick: bool) -> &'static str {
     if quick { " (a quick look: no content was read)" } else { "" }
@@ -220,7 +260,6 @@ fn file_text(report: &FileReport) -> String {
 }
 
 fn verdict_text(report: &SetReport) -> String {
-    let good = report.points.iter().filter(|point| point.is_good()).count();
     let all = report.points.len();
     match report.verdict() {
         Verdict::Good if report.depth == Depth::Quick => {
@@ -228,10 +267,11 @@ fn verdict_text(report: &SetReport) -> String {
         }
         Verdict::Good if all == 1 => "good, its restore point can be restored".to_owned(),
         Verdict::Good => format!("good, all {all} restore points can be restored"),
-        Verdict::Damaged => {
-            format!("DAMAGED, {good} of {} can be restored", text::count(all, "restore point"))
+        Verdict::Damaged => format!("DAMAGED, {}", points_text([report])),
+        Verdict::CannotTell if report.count(Worth::Unproven) > 0 && !is_unreadable(report) => {
+            format!("UNPROVEN, {}", points_text([report]))
         }
-        Verdict::CannotTell => "CANNOT TELL, see above".to_owned(),
+        Verdict::CannotTell => format!("CANNOT TELL, {}", points_text([report])),
     }
 }
 
@@ -342,6 +382,8 @@ fn as_json(report: &SetReport) -> Value {
         "verdict": verdict_word(report.verdict()),
         "depth": depth_word(report.depth),
         "good_points": ids(PointVerdict::is_good),
+        "proven_points": ids(|point| point.worth() == Worth::Proven),
+        "unproven_points": ids(|point| point.worth() == Worth::Unproven),
         "lost_points": ids(PointVerdict::is_lost),
         "points": report.points.iter().map(point_json).collect::<Vec<_>>(),
         "streams": report.streams.iter().map(stream_json).collect::<Vec<_>>(),

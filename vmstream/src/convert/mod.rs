@@ -35,6 +35,9 @@ pub struct ConvertOptions {
     /// Bytes of the disk in one data frame, at most. More than [`MAX_FRAME_LEN`] count as that, without compression more
     /// than 4 MiB as 4 MiB, so that a frame is one block of its sidecar.
     pub frame_len: u64,
+    /// Make no full of streams that do not belong together, or that give another disk than was backed up. Of a set whose points
+    /// stay nothing is made then in any case.
+    pub check: bool,
     /// Threads. Each needs up to 64 MiB, for [`Shape::Full`] 160 MiB.
     pub workers: NonZeroUsize,
 }
@@ -66,7 +69,7 @@ pub struct Converted {
     /// Sidecars of the old set that prove nothing: the new ones know less.
     pub unused_sidecars: Vec<UnusedSidecar>,
     /// The point was put together from increments that may have lost changes when virtnbdbackup wrote them. The new
-    /// full has the same content. Its sidecars claim nothing about the disk; nothing else in it tells.
+    /// full has the same content, and nothing in it tells.
     pub suspect: bool,
 }
 
@@ -120,13 +123,13 @@ pub fn convert(
         Compression::Lz4(_) | Compression::Zstd(_) => MAX_FRAME_LEN,
     };
     let options = ConvertOptions { frame_len: options.frame_len.clamp(1, longest), ..options };
-    let plan = Plan::of(set, shape)?;
+    let plan = Plan::of(set, shape, options.check)?;
     plan.check_files(set)?;
     let suspect = match shape {
         Shape::SamePoints => false,
         Shape::Full(point) => !doctor::diagnose(set).sound_points.contains(&point),
     };
-    let mut points = Points::new(NewSet::create(target, &set.dir)?, options, suspect, watch);
+    let mut points = Points::new(NewSet::create(target, &set.dir)?, options, watch);
     let mut converted = Converted { suspect, ..Converted::default() };
     for point in &plan.points {
         let list = plan.list.as_ref().map(|name| (name.as_str(), plan.list_at(point.id)));
@@ -140,6 +143,6 @@ pub fn convert(
 ///
 /// # Errors
 /// As [`convert`], where the set cannot be converted.
-pub fn total_bytes(set: &BackupSet, shape: Shape) -> Result<u64, ConvertError> {
-    Ok(Plan::of(set, shape)?.total_bytes())
+pub fn total_bytes(set: &BackupSet, shape: Shape, check: bool) -> Result<u64, ConvertError> {
+    Ok(Plan::of(set, shape, check)?.total_bytes())
 }

@@ -3,9 +3,10 @@
 use super::tpm::{NewTpm, TpmFolders};
 use super::{ConvertError, Shape};
 use crate::chain::{
-    BackupSet, CheckpointName, DiskContent, DiskTarget, PointDisk, PointId, RawImage, SetFile, SetProblem,
-    Severity, StreamEntry, StreamKind, cpt,
+    BackupSet, CheckpointName, DiskContent, DiskTarget, Point, PointDisk, PointId, RawImage, SetFile,
+    SetProblem, Severity, StreamEntry, StreamKind, cpt,
 };
+use crate::sidecar::LeftOut;
 use crate::verify::{Finding, Level, sidecar, tpm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ pub(super) struct NewPoint<'a> {
     pub(super) time: SystemTime,
     pub(super) streams: Vec<NewStream<'a>>,
     pub(super) images: Vec<NewImage<'a>>,
+    /// The disks of the domain that it does not have, as far as the old sidecars tell.
+    pub(super) left_out: Vec<LeftOut>,
     /// Everything else that belongs to it.
     pub(super) files: Vec<NewFile>,
 }
@@ -93,13 +96,13 @@ impl<'a> Plan<'a> {
         Err(ConvertError::DamagedSet { problems })
     }
 
-    pub(super) fn of(set: &'a BackupSet, shape: Shape) -> Result<Self, ConvertError> {
+    pub(super) fn of(set: &'a BackupSet, shape: Shape, check: bool) -> Result<Self, ConvertError> {
         if set.points.is_empty() {
             return Err(ConvertError::NoPoints { dir: set.dir.clone() });
         }
         match shape {
             Shape::SamePoints => Self::same_points(set),
-            Shape::Full(point) => Self::full(set, point),
+            Shape::Full(point) => Self::full(set, point, check),
         }
     }
 
@@ -122,6 +125,7 @@ impl<'a> Plan<'a> {
         let mut plan = Self { points: Vec::new(), files: Vec::new(), links: Vec::new(), list: None };
         for point in &set.points {
             let mut new = NewPoint::new(point.id, times[&point.id]);
+            new.left_out = left_out(point);
             for (disk, content) in &point.disks {
                 let disk = disk.clone();
                 match content {
@@ -137,7 +141,7 @@ impl<'a> Plan<'a> {
         for (name, from) in listing(&set.dir)? {
             let owner = owner(&name);
             if let Owner::Point(id, _) = &owner {
-                if let Some(point) = plan.points.iter_mut().find(|point| point.id == *id) {
+                if let Some(point) = plan.points.iter_mut().find(|point| is_of(set, *id, point.id)) {
                     let time = point.time;
                     point.files.push(NewFile { name, from, time, secret: false });
                     continue;
@@ -158,13 +162,14 @@ impl<'a> Plan<'a> {
     }
 
     /// One full of what makes up the disks at a point, and that point's other files.
-    fn full(set: &'a BackupSet, id: PointId) -> Result<Self, ConvertError> {
+    fn full(set: &'a BackupSet, id: PointId, check: bool) -> Result<Self, ConvertError> {
         let point = set.point(id)?;
         let first = PointId::Checkpoint(CheckpointName::FIRST);
         if id == PointId::Copy {
             return Err(ConvertError::NotAChain { point: id });
         }
         let mut new = NewPoint::new(first, times(set)[&id]);
+        new.left_out = left_out(point);
         for disk in set.disks_at(point) {
             match set.content(&disk, id)? {
                 DiskContent::Streams(sources) => {
@@ -176,10 +181,16 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        let needed: Vec<&PathBuf> =
-            new.streams.iter().flat_map(|stream| &stream.sources).map(|entry| &entry.path).collect();
+        let has = |disk: &str| new.images.iter().any(|image| image.disk.as_str() == disk);
+        let left_out = new.left_out.iter().filter(|one| !has(&one.disk)).cloned().collect();
+        new.left_out = left_out;
+        let streams = new.streams.iter().flat_map(|stream| &stream.sources).map(|entry| entry.path.as_path());
+        let images = new.images.iter().map(|image| image.source.path.as_path());
+        let needed: Vec<&Path> = streams.chain(images).collect();
         refuse(set.problems.iter().filter(|problem| match problem {
-            SetProblem::MetaMismatch { path, .. } => needed.contains(&path),
+            SetProblem::MetaMismatch { path, .. } | SetProblem::Exchanged { path, .. } => {
+                check && needed.contains(&path.as_path())
+            }
             SetProblem::ConfigMissing { point } => *point == id,
             SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ListShort { .. } => true,
             _ => false,
@@ -187,7 +198,7 @@ impl<'a> Plan<'a> {
         let (mut files, tpm) = (Vec::new(), TpmFolders::of(&set.dir)?);
         for (name, from) in listing(&set.dir)? {
             match owner(&name) {
-                Owner::Point(point, Some(file)) if point == id => {
+                Owner::Point(point, Some(file)) if is_of(set, point, id) => {
                     let (name, time) = (at(file, first).to_string(), new.time);
                     new.files.push(NewFile { name, from, time, secret: false });
                 }
@@ -236,8 +247,14 @@ impl<'a> Plan<'a> {
 
 impl NewPoint<'_> {
     fn new(id: PointId, time: SystemTime) -> Self {
-        Self { id, time, streams: Vec::new(), images: Vec::new(), files: Vec::new() }
+        Self { id, time, streams: Vec::new(), images: Vec::new(), left_out: Vec::new(), files: Vec::new() }
     }
+}
+
+/// What the sidecars of a point say of disks that it does not have; all say the same.
+fn left_out(point: &Point) -> Vec<LeftOut> {
+    let heads = point.disks.values().filter_map(|part| Some(part.open_sidecar()?.ok()?.head().clone()));
+    heads.map(|head| head.left_out).find(|left_out| !left_out.is_empty()).unwrap_or_default()
 }
 
 /// Nothing is made of a set that misses something: what is lost there would be lost without a trace.
@@ -289,6 +306,12 @@ fn owner(name: &str) -> Owner {
         | SetFile::BootFile { point, .. } => *point,
     };
     Owner::Point(point, Some(file))
+}
+
+/// Whether what has this in its name is of the point: files beside a difference have the second in which its run ended.
+fn is_of(set: &BackupSet, named: PointId, id: PointId) -> bool {
+    named == id
+        || matches!(named, PointId::Diff(at) if set.difference_at(at).is_some_and(|point| point.id == id))
 }
 
 /// The same file of another point.

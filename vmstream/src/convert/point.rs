@@ -1,7 +1,6 @@
 //! One point after the other into the new folder: its streams and images, the files beside them, and last the sidecars,
 //! which name them all.
 
-use super::encode::Tell;
 use super::new_set::NewSet;
 use super::plan::{NewFile, NewImage, NewPoint, NewStream, Plan};
 use super::source::{Source, Sums};
@@ -53,16 +52,14 @@ struct Waiting {
 pub(super) struct Points<'a> {
     new: NewSet,
     options: ConvertOptions,
-    /// What is put together may not be what the guest had.
-    suspect: bool,
     watch: &'a dyn Watch,
     /// The sidecar that took the place of each old one, by their digests.
     links: BTreeMap<Digest, Digest>,
 }
 
 impl<'a> Points<'a> {
-    pub(super) fn new(new: NewSet, options: ConvertOptions, suspect: bool, watch: &'a dyn Watch) -> Self {
-        Self { new, options, suspect, watch, links: BTreeMap::new() }
+    pub(super) fn new(new: NewSet, options: ConvertOptions, watch: &'a dyn Watch) -> Self {
+        Self { new, options, watch, links: BTreeMap::new() }
     }
 
     /// Writes a point; `list` is the checkpoint list as it is at that point.
@@ -91,8 +88,10 @@ impl<'a> Points<'a> {
             files.extend((!file.secret).then_some(identity));
         }
         files.extend(list.map(|(name, content)| FileIdentity::of(name, &content)));
+        let disks: Vec<String> = waiting.iter().map(|waiting| waiting.head.target.clone()).collect();
         for Waiting { writer, head, path, old } in waiting {
-            let done = writer.finish(&Head { files: files.clone(), ..head });
+            let (disks, left_out) = (Some(disks.clone()), point.left_out.clone());
+            let done = writer.finish(&Head { files: files.clone(), disks, left_out, ..head });
             let done = done.map_err(|source| ConvertError::Write { path: path.clone(), source })?;
             self.new.finish(&path, &done.file, point.time)?;
             self.links.extend(old.map(|old| (old, done.digest)));
@@ -127,10 +126,7 @@ impl<'a> Points<'a> {
         let paths = self.paths(&name, stream)?;
         let Written { stream: done, sidecar, old, sums } = match stream.shape {
             Shape::SamePoints => recompress::run(&source, &paths, self.options, self.watch)?,
-            Shape::Full(_) => {
-                let tell = if self.suspect { Tell::Nothing } else { Tell::All };
-                squash::run(&source, &paths, tell, self.options, self.watch)?
-            }
+            Shape::Full(_) => squash::run(&source, &paths, self.options, self.watch)?,
         };
         let unproven = source.check(&sums, unused)?;
         self.new.finish(&paths.stream, &done.file, point.time)?;
@@ -237,6 +233,8 @@ fn head(point: &NewPoint<'_>, target: &str, stream: StreamIdentity, granules: Gr
         parent_sidecar: None,
         taken_seconds: seconds(point.time),
         granules,
+        disks: None,
+        left_out: Vec::new(),
         files: Vec::new(),
     }
 }

@@ -5,8 +5,8 @@ use crate::chain::{StreamEntry, UnusedSidecar};
 use crate::restore::{Layer, MapError};
 use crate::sidecar::Sidecar;
 use crate::stream::checksum::{Adler32, combine};
+use crate::stream::running::RunningSum;
 use crate::stream::{Piece, StreamError, StreamMeta};
-use crate::verify::batch::RunningSum;
 use crate::verify::stream::recorded;
 use std::path::Path;
 

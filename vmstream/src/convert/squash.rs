@@ -3,7 +3,8 @@
 //! ```text
 //! walk all headers ─► windows of the disk ─► threads read, prove, decode and compress ─► writer, in disk order
 //! ```
-//! Of what newer streams hide only the checksum is taken.
+//! Of what newer streams hide only the checksum is taken. The new sidecar knows what those of the chain knew of the disk at
+//! that point, and no more: whether the right streams were put together, nothing else tells.
 
 use super::encode::{Encoded, Encoding, Frame, Tell};
 use super::point::{Paths, Written};
@@ -16,11 +17,11 @@ use crate::restore::map::{disk_size, limits};
 use crate::restore::replay::Walk;
 use crate::restore::sparse::is_zero;
 use crate::restore::{Layer, MapError, ordered};
-use crate::sidecar::{Checked, Granules, Recorder, SidecarWriter, Tables, Value};
+use crate::sidecar::{Checked, Granules, Recorder, Run, RunKind, SidecarWriter, Tables, Value};
+use crate::stream::running::RunningSum;
 use crate::stream::writer::{FinishedStream, StreamWriter};
 use crate::stream::{Piece, StreamMeta};
 use crate::verify::Watch;
-use crate::verify::batch::RunningSum;
 use std::io;
 use std::ops::Range;
 
@@ -31,11 +32,10 @@ const ZERO_LEN: u64 = 64 << 10;
 /// Bytes of data that a disk of zeros ends with: old readers skip streams without data.
 const SECTOR: u64 = 512;
 
-/// Writes the disk that `source` makes up. `tell` says whether its content may be called what the guest had.
+/// Writes the disk that `source` makes up.
 pub(super) fn run(
     source: &Source<'_>,
     paths: &Paths,
-    tell: Tell,
     options: ConvertOptions,
     watch: &dyn Watch,
 ) -> Result<Written, ConvertError> {
@@ -45,11 +45,12 @@ pub(super) fn run(
     let encoding = Encoding { options, granules: Granules::of_disk(size) };
     let writer = StreamWriter::create(&paths.stream, meta(source, size, options)).map_err(write_failed)?;
     let sidecar = SidecarWriter::create(&paths.sidecar, encoding.granules).map_err(write_failed)?;
-    let mut full = Full { recorder: Recorder::new(writer, sidecar), tell, zeros: 0..0 };
+    let mut full = Full { recorder: Recorder::new(writer, sidecar), zeros: 0..0 };
     let mut sums = Sums::new(source.layers.len());
     let work = |job: Job, room: &mut Room| room.build(source, job, encoding, &|bytes| watch.read(bytes));
     let take = |room: &mut Room| {
         room.parts.drain(..).for_each(|part| sums.add(part));
+        full.know(&room.disk, encoding.granules, room.known.take()).map_err(write_failed)?;
         room.encoded.frames().try_for_each(|frame| full.add(frame)).map_err(write_failed)
     };
     ordered::run(options.workers, Room::default, Jobs::new(source, size), work, take)?;
@@ -73,11 +74,30 @@ fn meta(source: &Source<'_>, size: u64, options: ConvertOptions) -> StreamMeta {
 /// A full in the making: touching zeros become one frame.
 struct Full {
     recorder: Recorder,
-    tell: Tell,
     zeros: Range<u64>,
 }
 
+/// Somebody else tells what the disk holds.
+const TELL: Tell = Tell::Nothing;
+
 impl Full {
+    /// Takes what is known of the window that follows.
+    fn know(&mut self, disk: &Range<u64>, granules: Granules, known: Option<Vec<Value>>) -> io::Result<()> {
+        if disk.is_empty() {
+            return Ok(());
+        }
+        let numbers = disk.start / granules.size()..disk.end.div_ceil(granules.size());
+        let unknown = || vec![Value::Unknown; (numbers.end - numbers.start) as usize];
+        for (first, value) in numbers.clone().zip(known.unwrap_or_else(unknown)) {
+            let kind = match value {
+                Value::Known(sum) => RunKind::Known(vec![sum]),
+                Value::Unknown => RunKind::Unknown(1),
+            };
+            self.recorder.run(&Run { first, kind })?;
+        }
+        Ok(())
+    }
+
     /// Takes the range that follows.
     fn add(&mut self, frame: Frame<'_>) -> io::Result<()> {
         let end = frame.disk.end;
@@ -87,14 +107,14 @@ impl Full {
         }
         self.end_zeros()?;
         self.zeros = end..end;
-        frame.append(&mut self.recorder, self.tell)
+        frame.append(&mut self.recorder, TELL)
     }
 
     fn end_zeros(&mut self) -> io::Result<()> {
         if self.zeros.is_empty() {
             return Ok(());
         }
-        Frame { disk: self.zeros.clone(), data: None }.append(&mut self.recorder, self.tell)
+        Frame { disk: self.zeros.clone(), data: None }.append(&mut self.recorder, TELL)
     }
 
     /// Ends the stream; one that has no data yet with `last`.
@@ -105,7 +125,7 @@ impl Full {
         }
         self.end_zeros()?;
         if empty {
-            last.frames().try_for_each(|frame| frame.append(&mut self.recorder, self.tell))?;
+            last.frames().try_for_each(|frame| frame.append(&mut self.recorder, TELL))?;
         }
         self.recorder.finish()
     }
@@ -215,6 +235,8 @@ struct Room {
     window: Vec<u8>,
     encoded: Encoded,
     parts: Vec<Part>,
+    disk: Range<u64>,
+    known: Option<Vec<Value>>,
 }
 
 impl Room {
@@ -234,15 +256,37 @@ impl Room {
         for part in &layers {
             self.fill(source, part, disk.start, read)?;
         }
+        self.disk = disk.clone();
+        self.known = None;
         if let Some((granules, values)) = known {
-            let mut checked = Checked::default();
-            checked.add_window(granules, &values, disk.start, &self.window);
-            if let Some(range) = checked.wrong.first() {
+            let values = self.prove(source, (granules, values), encoding.options.check)?;
+            self.known = Some(values).filter(|_| granules == encoding.granules);
+        }
+        self.encode(disk, encoding)
+    }
+
+    /// Holds the window against what is known of it. Where that may differ, what differs is not known.
+    fn prove(
+        &self,
+        source: &Source<'_>,
+        (granules, mut values): (Granules, Vec<Value>),
+        check: bool,
+    ) -> Result<Vec<Value>, ConvertError> {
+        let mut checked = Checked::default();
+        checked.add_window(granules, &values, self.disk.start, &self.window);
+        match checked.wrong.first() {
+            Some(range) if check => {
                 let path = source.layers[source.layers.len() - 1].path.clone();
                 return Err(ConvertError::OtherContent { path, range: range.clone() });
             }
+            _ => {}
         }
-        self.encode(disk, encoding)
+        let first = self.disk.start / granules.size();
+        for wrong in checked.wrong {
+            let numbers = wrong.start / granules.size()..wrong.end.div_ceil(granules.size());
+            values[(numbers.start - first) as usize..(numbers.end - first) as usize].fill(Value::Unknown);
+        }
+        Ok(values)
     }
 
     fn fill(

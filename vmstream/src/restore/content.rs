@@ -5,9 +5,12 @@ use super::extract::ExtractError;
 use super::map::{BlockMap, Layer, MapError, Segment, Source, disk_size};
 use super::ordered;
 use super::sparse::next_data;
+use super::summed::{Summed, stored_of};
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry, UnusedSidecar};
 use crate::regular;
 use crate::sidecar::{Checked, PartSums, Sidecar, Tables};
+use crate::stream::running::RunningSum;
+use crate::stream::{Piece, StreamError};
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -27,6 +30,8 @@ pub(crate) struct Content {
     on_wrong: OnWrong,
     /// What its sidecars say of it.
     tables: Mutex<Option<Tables>>,
+    /// The streams that their checksum files prove.
+    summed: Mutex<Summed>,
     /// Those that say nothing.
     pub(crate) unused_sidecars: Vec<UnusedSidecar>,
 }
@@ -38,6 +43,8 @@ pub(crate) enum OnWrong {
     Fail,
     /// Go on, and count it.
     Note,
+    /// The same, also of streams that are not what their checksum files say.
+    Allow,
 }
 
 #[derive(Debug)]
@@ -102,7 +109,7 @@ impl Content {
         if on_wrong == OnWrong::Fail {
             ExtractError::check_place(set, &content)?;
         }
-        let (tables, unused_sidecars) = content.tables();
+        let (tables, mut unused_sidecars) = content.tables();
         let checked_by = Some(&tables).filter(|_| on_wrong == OnWrong::Fail);
         match content {
             DiskContent::Streams(entries) => {
@@ -110,7 +117,11 @@ impl Content {
                 let size = disk_size(&layers);
                 claim::check_layers(size, &layers)?;
                 let source = ContentSource::Layers(layers);
-                Ok(Self::new((source, size), point, on_wrong, (tables, unused_sidecars)))
+                let summed = match on_wrong {
+                    OnWrong::Allow => Summed::none(),
+                    _ => Summed::of(&entries, &tables, &mut unused_sidecars),
+                };
+                Ok(Self::new((source, size), point, on_wrong, (tables, summed, unused_sidecars)))
             }
             DiskContent::Raw { image, taken } => {
                 let path = image.path.clone();
@@ -118,7 +129,7 @@ impl Content {
                 let file = regular::open(&path)
                     .map_err(|source| ExtractError::ReadRaw { path: path.clone(), source })?;
                 let source = ContentSource::Raw { path, file };
-                Ok(Self::new((source, image.len), taken, on_wrong, (tables, unused_sidecars)))
+                Ok(Self::new((source, image.len), taken, on_wrong, (tables, Summed::none(), unused_sidecars)))
             }
         }
     }
@@ -127,10 +138,10 @@ impl Content {
         (source, size): (ContentSource, u64),
         taken: PointId,
         on_wrong: OnWrong,
-        (tables, unused_sidecars): (Tables, Vec<UnusedSidecar>),
+        (tables, summed, unused_sidecars): (Tables, Summed, Vec<UnusedSidecar>),
     ) -> Self {
         let tables = Mutex::new(Some(tables).filter(Tables::know_the_last));
-        Self { source, size, taken, on_wrong, tables, unused_sidecars }
+        Self { source, size, taken, on_wrong, tables, summed: Mutex::new(summed), unused_sidecars }
     }
 
     /// Puts the disk together on so many threads, which also `look` at each window; `see` meets the windows with what
@@ -143,9 +154,13 @@ impl Content {
         mut see: impl FnMut(&Window, R) -> Result<(), ExtractError>,
     ) -> Result<Option<Checked>, ExtractError> {
         let mut proof = Proof::new(self.tables.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let summed = std::mem::replace(
+            &mut *self.summed.lock().unwrap_or_else(PoisonError::into_inner),
+            Summed::none(),
+        );
         let sums_wanted = proof.is_some();
         let work = |plan: Plan, (window, found): &mut (Window, Option<R>)| {
-            self.fill(&plan, window)?;
+            self.fill(&plan, window, &summed)?;
             if sums_wanted {
                 window.sum();
             }
@@ -165,10 +180,11 @@ impl Content {
             None => Ok(()),
         };
         ordered::run(workers, || (Window::default(), None), Windows::new(self), work, take)?;
+        summed.check()?;
         Ok(proof.map(|proof| proof.checked))
     }
 
-    fn fill(&self, plan: &Plan, window: &mut Window) -> Result<(), ExtractError> {
+    fn fill(&self, plan: &Plan, window: &mut Window, summed: &Summed) -> Result<(), ExtractError> {
         window.disk = plan.disk.clone();
         window.bytes.clear();
         let len = (plan.disk.end - plan.disk.start) as usize;
@@ -181,10 +197,9 @@ impl Content {
                 file.read_exact_at(&mut window.bytes, plan.disk.start)
                     .map_err(|source| ExtractError::ReadRaw { path: path.clone(), source })
             }
-            ContentSource::Layers(_) if plan.segments.is_empty() => Ok(()),
             ContentSource::Layers(layers) => {
-                window.bytes.resize(len, 0);
-                fill_from(layers, plan, window).map_err(ExtractError::Map)
+                window.bytes.resize(if plan.segments.is_empty() { 0 } else { len }, 0);
+                fill_from(layers, plan, window, summed).map_err(ExtractError::Map)
             }
         }
     }
@@ -216,19 +231,36 @@ impl Proof {
     }
 }
 
-/// Decodes each piece once for all its segments in the window.
-fn fill_from(layers: &[Layer], plan: &Plan, window: &mut Window) -> Result<(), MapError> {
+/// Decodes each piece once for all its segments in the window, and sums the files where that is wanted.
+fn fill_from(layers: &[Layer], plan: &Plan, window: &mut Window, summed: &Summed) -> Result<(), MapError> {
+    for (number, file) in &plan.files {
+        let layer = &layers[*number];
+        let mut sum = summed.begin(*number, layer, file.start);
+        fill_from_layer(layer, plan.segments_of(*number), (&plan.disk, window), &mut sum)
+            .map_err(|source| MapError { path: layer.path.clone(), source })?;
+        summed.end((*number, layer), file.clone(), sum)?;
+    }
+    Ok(())
+}
+
+fn fill_from_layer(
+    layer: &Layer,
+    segments: &[PlanSegment],
+    (window_disk, window): (&Range<u64>, &mut Window),
+    sum: &mut Option<RunningSum<'_>>,
+) -> Result<(), StreamError> {
     let mut last = None;
-    for (layer, piece, disk) in &plan.segments {
-        if last != Some((*layer, piece.stored_at)) {
-            let Layer { path, stream, .. } = &layers[*layer];
-            stream
-                .read_piece(piece, &mut window.stored, &mut window.plain)
-                .map_err(|source| MapError { path: path.clone(), source })?;
-            last = Some((*layer, piece.stored_at));
+    for (_, piece, disk) in segments {
+        if last != Some(piece.stored_at) {
+            layer.stream.read_piece(piece, &mut window.stored, &mut window.plain)?;
+            last = Some(piece.stored_at);
+            // One that goes on from the window before was summed there.
+            if let Some(sum) = sum.as_mut().filter(|sum| sum.at() <= piece.stored_at) {
+                sum.take(piece, stored_of(piece, &window.stored, &window.plain), &|_| ())?;
+            }
         }
         let from = (disk.start - piece.disk.start) as usize..(disk.end - piece.disk.start) as usize;
-        let to = (disk.start - plan.disk.start) as usize..(disk.end - plan.disk.start) as usize;
+        let to = (disk.start - window_disk.start) as usize..(disk.end - window_disk.start) as usize;
         window.bytes[to].copy_from_slice(&window.plain[from]);
     }
     Ok(())
@@ -238,10 +270,26 @@ fn fill_from(layers: &[Layer], plan: &Plan, window: &mut Window) -> Result<(), M
 #[derive(Debug)]
 struct Plan {
     disk: Range<u64>,
-    segments: Vec<(usize, crate::stream::Piece, Range<u64>)>,
+    /// By layer, in the order of its file.
+    segments: Vec<PlanSegment>,
+    /// Of each layer, what of its file belongs to this window: all of it, in order, without gaps.
+    files: Vec<(usize, Range<u64>)>,
+}
+
+/// A layer, a piece of it, and the range of the disk to take from there.
+type PlanSegment = (usize, Piece, Range<u64>);
+
+impl Plan {
+    fn segments_of(&self, layer: usize) -> &[PlanSegment] {
+        let from = self.segments.partition_point(|(other, ..)| *other < layer);
+        let to = self.segments.partition_point(|(other, ..)| *other <= layer);
+        &self.segments[from..to]
+    }
 }
 
 struct Windows<'a> {
+    /// Up to where each layer's file was given out, and where it ends.
+    files: Vec<Range<u64>>,
     map: Option<BlockMap<'a>>,
     /// A segment that goes on in the next window.
     rest: Option<Segment>,
@@ -256,12 +304,14 @@ impl<'a> Windows<'a> {
             ContentSource::Layers(layers) => Some(BlockMap::new(layers)),
             ContentSource::Raw { .. } => None,
         };
-        Self { map, rest: None, size: content.size, at: 0, done: false }
+        let layers = map.as_ref().map_or(&[][..], BlockMap::layers);
+        let files = layers.iter().map(|layer| 0..layer.stream.file_len()).collect();
+        Self { files, map, rest: None, size: content.size, at: 0, done: false }
     }
 
     fn plan(&mut self) -> Result<Plan, MapError> {
         let end = self.size.min(self.at.saturating_add(WINDOW_LEN));
-        let mut plan = Plan { disk: self.at..end, segments: Vec::new() };
+        let mut plan = Plan { disk: self.at..end, segments: Vec::new(), files: Vec::new() };
         self.at = end;
         let Some(map) = &mut self.map else { return Ok(plan) };
         while let Some(segment) = self.rest.take().map(Ok).or_else(|| map.next()).transpose()? {
@@ -280,6 +330,16 @@ impl<'a> Windows<'a> {
             }
         }
         plan.segments.sort_by_key(|(layer, piece, disk)| (*layer, piece.stored_at, disk.start));
+        for (number, file) in self.files.iter_mut().enumerate() {
+            let of_layer = plan.segments_of(number);
+            let last = of_layer.last().map_or(file.start, |(_, piece, _)| piece.stored_at + piece.stored_len);
+            // The last window takes what nobody needed.
+            let upto = if end >= self.size { file.end } else { last.max(file.start) };
+            let part = std::mem::replace(&mut file.start, upto)..upto;
+            if !part.is_empty() || !of_layer.is_empty() {
+                plan.files.push((number, part));
+            }
+        }
         Ok(plan)
     }
 }

@@ -7,11 +7,11 @@ use super::content::open_layers;
 use super::map::{Layer, MapError, disk_size};
 use super::partial::{Existing, NewFileError};
 use super::sparse::next_data;
+use super::summed::{Summed, stored_of};
 use super::target::{self, Target};
 use super::units::{Units, Work};
 use crate::chain::{
-    BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError, SetProblem, SidecarProblem,
-    UnusedSidecar,
+    BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError, SidecarProblem, UnusedSidecar,
 };
 use crate::regular;
 use crate::sidecar::{Checked, Ledger, Tables};
@@ -194,6 +194,20 @@ pub enum ExtractError {
         /// What the stream says and what its place needs.
         problem: String,
     },
+    /// A stream that its checksum file alone could prove is another than was written.
+    #[error(
+        "The checksum of {} is {found}, its checksum file says {recorded}: the stream or its checksum file has changed since \
+         the backup; --no-check restores it all the same",
+        path.display()
+    )]
+    Checksum {
+        /// The stream.
+        path: PathBuf,
+        /// What its checksum file says.
+        recorded: u32,
+        /// The sum over its bytes.
+        found: u32,
+    },
     /// The reader of a pipe, or the file behind it, took no more.
     #[error("Cannot write to the output")]
     Pipe {
@@ -218,12 +232,10 @@ impl ExtractError {
 
     /// The error about a stream that is of another disk or point than its name and place say.
     pub(super) fn check_place(set: &BackupSet, content: &DiskContent<'_>) -> Result<(), Self> {
-        let DiskContent::Streams(entries) = content else { return Ok(()) };
-        let misplaced = |problem: &&SetProblem| match problem {
-            SetProblem::MetaMismatch { path, .. } => entries.iter().any(|entry| entry.path == *path),
-            _ => false,
+        let problem = match content {
+            DiskContent::Streams(entries) => entries.iter().find_map(|entry| set.misplaced(&entry.path)),
+            DiskContent::Raw { image, .. } => set.misplaced(&image.path),
         };
-        let problem = set.problems.iter().find(misplaced);
         problem.map_or(Ok(()), |problem| Err(Self::Misplaced { problem: problem.to_string() }))
     }
 
@@ -260,8 +272,10 @@ pub fn extract(
     match &content {
         DiskContent::Streams(entries) => {
             let layers = open_layers(entries, Some(&tables).filter(|_| options.check))?;
+            let summed =
+                if options.check { Summed::of(entries, &tables, &mut unused) } else { Summed::none() };
             let ledger = ledger_of(tables, disk_size(&layers), newest, &mut unused);
-            let (sizes, checked) = extract_checked(&layers, ledger, target, options, watch)?;
+            let (sizes, checked) = extract_checked(&layers, (ledger, summed), target, options, watch)?;
             Ok(Extracted::new(sizes, point, checked.as_ref(), unused))
         }
         DiskContent::Raw { image, taken } => {
@@ -296,12 +310,12 @@ pub fn extract_layers(
     options: ExtractOptions,
     watch: &dyn Watch,
 ) -> Result<(u64, u64), ExtractError> {
-    extract_checked(layers, None, target, options, watch).map(|(sizes, _)| sizes)
+    extract_checked(layers, (None, Summed::none()), target, options, watch).map(|(sizes, _)| sizes)
 }
 
 fn extract_checked(
     layers: &[Layer],
-    ledger: Option<Ledger>,
+    (ledger, summed): (Option<Ledger>, Summed),
     target: &Path,
     options: ExtractOptions,
     watch: &dyn Watch,
@@ -310,7 +324,8 @@ fn extract_checked(
     let size = units.size();
     let image = target::open(target, size, options, watch)?;
     let (units, proof) = (Mutex::new(Some(units)), ledger.as_ref());
-    let job = Job { layers, units, ledger: proof, image: image.as_ref(), target, size, watch };
+    let job =
+        Job { layers, units, ledger: proof, summed: &summed, image: image.as_ref(), target, size, watch };
     let written = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.workers.get()).map(|_| scope.spawn(|| job.work())).collect();
         let results: Vec<_> = workers
@@ -320,6 +335,7 @@ fn extract_checked(
         results.into_iter().sum::<Result<u64, ExtractError>>()
     })?;
     watch.progress(size, size);
+    summed.check()?;
     let checked = finish(image, ledger, target, options, watch)?;
     Ok(((size, written), checked))
 }
@@ -351,6 +367,7 @@ struct Job<'a> {
     units: Mutex<Option<Units<'a>>>,
     /// What the disk must hold, where that is known.
     ledger: Option<&'a Ledger>,
+    summed: &'a Summed,
     image: &'a dyn Target,
     target: &'a Path,
     size: u64,
@@ -389,12 +406,23 @@ impl<'a> Job<'a> {
                 return Ok(0);
             }
             Work::Zero(_) => return Ok(0),
+            Work::Tail { layer: number, file } => {
+                let layer = &self.layers[*number];
+                let sum = self.summed.begin(*number, layer, file.start);
+                self.summed.end((*number, layer), file.clone(), sum)?;
+                return Ok(0);
+            }
         };
         let layer = &self.layers[unit.layer];
         layer
             .stream
             .read_piece(&unit.piece, stored, plain)
             .map_err(|source: StreamError| MapError { path: layer.path.clone(), source })?;
+        if let Some(mut sum) = self.summed.begin(unit.layer, layer, unit.file.start) {
+            sum.take(&unit.piece, stored_of(&unit.piece, stored, plain), &|_| ())
+                .map_err(|source| MapError { path: layer.path.clone(), source })?;
+            self.summed.end((unit.layer, layer), unit.file.clone(), Some(sum))?;
+        }
         let base = unit.piece.disk.start;
         let mut written = 0;
         for range in &unit.visible {

@@ -107,6 +107,11 @@ impl<'a> BlockMap<'a> {
         self.size
     }
 
+    /// The layers, oldest first.
+    pub(super) fn layers(&self) -> &'a [Layer] {
+        self.layers
+    }
+
     /// How far the sweep has come.
     pub fn at(&self) -> u64 {
         self.at

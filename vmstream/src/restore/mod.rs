@@ -16,6 +16,7 @@ pub mod pipe;
 mod qcow2;
 pub(crate) mod replay;
 pub(crate) mod sparse;
+pub(crate) mod summed;
 mod target;
 pub mod units;
 
@@ -26,4 +27,5 @@ pub use map::{BlockMap, Layer, MapError, Segment, Source};
 pub use partial::{Existing, NewFileError, Partial};
 pub use pipe::{extract_to, pipe_to};
 pub use sparse::is_zero;
+pub use summed::check_streams;
 pub use units::{Unit, Units};

@@ -40,7 +40,7 @@ pub fn pipe_to(
     if check {
         ExtractError::check_length(&set.content(disk, point)?)?;
     }
-    let on_wrong = if check { OnWrong::Fail } else { OnWrong::Note };
+    let on_wrong = if check { OnWrong::Fail } else { OnWrong::Allow };
     let content = Content::open(set, disk, point, on_wrong)?;
     let checked = content.read(
         workers,

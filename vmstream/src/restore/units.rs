@@ -14,6 +14,8 @@ pub struct Unit {
     pub piece: Piece,
     /// Ranges of the disk to take from it: in order, not empty, inside the piece.
     pub visible: Vec<Range<u64>>,
+    /// Bytes of the layer's file from the end of the unit before it to its own: headers, and what nobody sees.
+    pub(super) file: Range<u64>,
 }
 
 /// What one step of putting a disk together does.
@@ -23,6 +25,8 @@ pub(super) enum Work {
     Unit(Unit),
     /// No stream has anything there.
     Zero(Range<u64>),
+    /// The rest of a layer's file, which no unit needs.
+    Tail { layer: usize, file: Range<u64> },
 }
 
 /// Iterator over the units of a disk. Holds at most one unfinished unit per layer.
@@ -32,6 +36,8 @@ pub(super) enum Work {
 pub struct Units<'a> {
     map: BlockMap<'a>,
     open: Vec<Option<Unit>>,
+    /// Up to where each layer's file was given out.
+    files_at: Vec<u64>,
     ready: VecDeque<Work>,
     done: bool,
 }
@@ -42,6 +48,7 @@ impl<'a> Units<'a> {
         Self {
             map: BlockMap::new(layers),
             open: layers.iter().map(|_| None).collect(),
+            files_at: vec![0; layers.len()],
             ready: VecDeque::new(),
             done: false,
         }
@@ -67,7 +74,10 @@ impl<'a> Units<'a> {
             }
             return;
         }
-        self.ready.extend(open.replace(Unit { layer, piece, visible: vec![range] }).map(Work::Unit));
+        // Pieces come in the order of the file.
+        let end = piece.stored_at + piece.stored_len;
+        let file = std::mem::replace(&mut self.files_at[layer], end)..end;
+        self.ready.extend(open.replace(Unit { layer, piece, visible: vec![range], file }).map(Work::Unit));
     }
 
     /// The next unit, or the next range that no stream has.
@@ -91,6 +101,9 @@ impl<'a> Units<'a> {
                 None => {
                     self.done = true;
                     self.ready.extend(self.open.iter_mut().filter_map(Option::take).map(Work::Unit));
+                    let ends = self.map.layers().iter().map(|layer| layer.stream.file_len());
+                    let rest = self.files_at.iter().copied().zip(ends).enumerate();
+                    self.ready.extend(rest.map(|(layer, (at, end))| Work::Tail { layer, file: at..end }));
                 }
             }
         }
@@ -104,7 +117,7 @@ impl Iterator for Units<'_> {
         loop {
             match self.next_work()? {
                 Ok(Work::Unit(unit)) => return Some(Ok(unit)),
-                Ok(Work::Zero(_)) => {}
+                Ok(Work::Zero(_) | Work::Tail { .. }) => {}
                 Err(error) => return Some(Err(error)),
             }
         }

@@ -2,6 +2,7 @@
 
 use super::granule::Granules;
 use super::sums::Digest;
+use crate::regular;
 use serde_json::{Map, Value, json};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path};
@@ -31,8 +32,21 @@ pub struct Head {
     pub taken_seconds: u64,
     /// How the disk is cut.
     pub granules: Granules,
+    /// The disks that the point has as streams or raw images, this one among them. `None` where the writer did not say.
+    pub disks: Option<Vec<String>>,
+    /// Disks of the domain that the point does not have.
+    pub left_out: Vec<LeftOut>,
     /// The point's other files.
     pub files: Vec<FileIdentity>,
+}
+
+/// A disk of the domain that a point does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its target.
+    pub disk: String,
+    /// Why. For people.
+    pub reason: String,
 }
 
 /// What tells the stream that a sidecar was made with from others.
@@ -109,6 +123,21 @@ impl FileIdentity {
         let digest = file.digest("blake3")?.ok_or(HeadError::Field("blake3"))?;
         Ok(Self { name: inner_name(file.text("name")?)?, size: file.number("size")?, digest })
     }
+
+    /// Whether the file at `path` is this one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let about = std::fs::metadata(path)?;
+        // A file may claim any size: none is read before that is right.
+        if !about.is_file() || about.len() != self.size {
+            return Ok(false);
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(regular::open(path)?.take(self.size))?;
+        Ok(self.digest == *hasher.finalize().as_bytes())
+    }
 }
 
 impl Head {
@@ -137,7 +166,7 @@ impl Head {
     }
 
     fn to_json(&self) -> Vec<u8> {
-        let value = json!({
+        let mut value = json!({
             "writer": self.writer,
             "stream": {
                 "name": self.stream.name,
@@ -151,6 +180,11 @@ impl Head {
             "parent_sidecar": self.parent_sidecar.as_ref().map(hex),
             "files": self.files.iter().map(FileIdentity::to_json).collect::<Vec<_>>(),
         });
+        if let Some(disks) = &self.disks {
+            let left_out = self.left_out.iter().map(|one| json!({"disk": one.disk, "reason": one.reason}));
+            value["disks"] = json!(disks);
+            value["left_out"] = left_out.collect();
+        }
         value.to_string().into_bytes()
     }
 
@@ -175,9 +209,21 @@ impl Head {
             parent_sidecar: top.digest("parent_sidecar")?,
             taken_seconds: point.number("taken")?,
             granules,
+            disks: top.optional("disks", |value| texts(value.as_array()?))?,
+            left_out: top.optional("left_out", |value| left_out(value.as_array()?))?.unwrap_or_default(),
             files: files.iter().map(FileIdentity::from_json).collect::<Result<_, HeadError>>()?,
         })
     }
+}
+
+fn texts(values: &[Value]) -> Option<Vec<String>> {
+    values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+fn left_out(values: &[Value]) -> Option<Vec<LeftOut>> {
+    let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
+    let one = |value| Some(LeftOut { disk: text(value, "disk")?, reason: text(value, "reason")? });
+    values.iter().map(one).collect()
 }
 
 fn hex(digest: &Digest) -> String {

@@ -16,7 +16,7 @@ mod table;
 mod writer;
 
 pub use granule::{Granules, Value, ZeroSums};
-pub use head::{FileIdentity, Head, HeadError, StreamIdentity};
+pub use head::{FileIdentity, Head, HeadError, LeftOut, StreamIdentity};
 pub use reader::{Blocks, Records, Runs, Sidecar, SidecarError};
 pub use record::{Block, Run, RunKind};
 pub use recorder::Recorder;

@@ -1,7 +1,7 @@
 //! A stream and its sidecar, written together.
 
 use super::granule::Granules;
-use super::record::Block;
+use super::record::{Block, Run};
 use super::sums::{PlainSums, StoredSums};
 use super::writer::SidecarWriter;
 use crate::stream::StreamMeta;
@@ -74,6 +74,12 @@ impl Recorder {
     /// Notes that the disk is zero there, and appends nothing to the stream.
     pub fn zero_content(&mut self, start: u64, len: u64) -> io::Result<()> {
         self.sidecar.zero(start, len)
+    }
+
+    /// Notes what is known of the disk's content, or that nothing is, and appends nothing to the stream. Nothing else may
+    /// tell of it then.
+    pub fn run(&mut self, run: &Run) -> io::Result<()> {
+        self.sidecar.run(run)
     }
 
     /// Ends the stream. The sidecar still needs its head.

@@ -14,6 +14,7 @@ pub mod meta;
 pub mod output;
 pub mod piece;
 pub mod reader;
+pub(crate) mod running;
 pub mod trailer;
 pub mod writer;
 

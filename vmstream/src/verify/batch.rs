@@ -2,10 +2,10 @@
 //! its block in the sidecar.
 
 use super::report::{Finding, Level};
-use crate::sidecar::{Block, Blocks, Digest};
-use crate::stream::{Adler32, Coding, FrameKind, Frames, Piece, StreamError, StreamFile};
+use crate::sidecar::{Block, Blocks};
+use crate::stream::running::{Feed, RunningSum};
+use crate::stream::{Coding, FrameKind, Frames, Piece, StreamError, StreamFile};
 use std::collections::VecDeque;
-use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -103,10 +103,6 @@ impl Iterator for Batches<'_> {
     }
 }
 
-/// What the bytes of a batch add to the stream's digest: what lies between the payloads as it is, each payload's own
-/// digest.
-type Feed = Vec<u8>;
-
 /// One thread's room for a batch, and what it found there.
 #[derive(Default)]
 pub(super) struct BatchWork {
@@ -156,7 +152,8 @@ impl BatchWork {
     ) {
         self.len = batch.file.end - batch.file.start;
         let feed = want_digest.then(Feed::new);
-        let mut sum = RunningSum { feed, ..RunningSum::new(stream, batch.file.start) };
+        let mut sum = RunningSum::new(stream, batch.file.start);
+        sum.feed = feed;
         for (piece, block) in &batch.pieces {
             let outcome = stream.read_piece(piece, &mut self.stored, &mut self.plain);
             let stored = if piece.coding == Coding::Plain { &self.plain } else { &self.stored };
@@ -182,74 +179,4 @@ fn wrong_block(piece: &Piece, block: &Block, stored: &[u8], plain: &[u8]) -> Opt
     let same_bytes = piece.coding == Coding::Plain && block.stored_crc32 == block.plain_crc32;
     let fine = stored_as_it_was && (same_bytes || crc32fast::hash(plain) == block.plain_crc32);
     (!fine).then(|| WrongBlock { piece: piece.clone(), stored_as_it_was })
-}
-
-/// The sums over a file whose payloads somebody else reads, in order.
-pub(crate) struct RunningSum<'a> {
-    stream: &'a StreamFile,
-    sum: Adler32,
-    at: u64,
-    feed: Option<Feed>,
-}
-
-impl<'a> RunningSum<'a> {
-    /// The sum of no bytes, from this place of the file on.
-    pub(crate) fn new(stream: &'a StreamFile, at: u64) -> Self {
-        Self { stream, sum: Adler32::new(), at, feed: None }
-    }
-
-    /// The sum so far.
-    pub(crate) fn finish(&self) -> u32 {
-        self.sum.finish()
-    }
-
-    /// Up to where bytes were added.
-    pub(crate) fn at(&self) -> u64 {
-        self.at
-    }
-
-    /// Adds everything up to a piece, then the piece, whose stored bytes are at hand.
-    pub(crate) fn take(
-        &mut self,
-        piece: &Piece,
-        stored: &[u8],
-        read: &dyn Fn(u64),
-    ) -> Result<(), StreamError> {
-        self.upto(piece.stored_at, read)?;
-        self.sum.update(stored);
-        if let Some(feed) = &mut self.feed {
-            let digest: Digest = blake3::hash(stored).into();
-            feed.extend(digest);
-        }
-        self.at += piece.stored_len;
-        read(piece.stored_len);
-        Ok(())
-    }
-
-    /// Reads and adds what lies between payloads, and payloads that did not decode.
-    pub(crate) fn upto(&mut self, end: u64, read: &dyn Fn(u64)) -> Result<(), StreamError> {
-        if end <= self.at {
-            return Ok(());
-        }
-        let mut input = self.stream.section(self.at, end - self.at);
-        let mut buffer = vec![0; (end - self.at).min(1 << 20) as usize];
-        while self.at < end {
-            let len = input.read(&mut buffer).map_err(|source| StreamError::Read {
-                at: self.at,
-                len: end - self.at,
-                source,
-            })?;
-            if len == 0 {
-                let source = std::io::ErrorKind::UnexpectedEof.into();
-                return Err(StreamError::Read { at: self.at, len: end - self.at, source });
-            }
-            self.sum.update(&buffer[..len]);
-            if let Some(feed) = &mut self.feed {
-                feed.extend(&buffer[..len]);
-            }
-            self.at += len as u64;
-            read(len as u64);
-        }
-        Ok(())
-    }
 }

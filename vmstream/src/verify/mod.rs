@@ -3,7 +3,7 @@
 //! Lives here: reading every byte of a set and saying what each restore point is worth.
 //! Must not live here: repair, printing.
 
-pub(crate) mod batch;
+mod batch;
 mod deep;
 pub mod report;
 pub mod set;
@@ -12,7 +12,7 @@ pub mod stream;
 pub(crate) mod tpm;
 
 pub use report::{
-    Depth, DiskDigest, DiskVerdict, FileReport, Finding, Level, PointVerdict, SetReport, Verdict,
+    Depth, DiskDigest, DiskVerdict, FileReport, Finding, Level, PointVerdict, SetReport, Verdict, Worth,
 };
 pub use set::{VerifyOptions, Watch, total_bytes, verify_file, verify_set};
 pub use stream::{Checksum, Proof, StreamReport, glance_at_stream, verify_stream};

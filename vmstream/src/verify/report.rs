@@ -23,11 +23,11 @@ pub enum Depth {
 /// The answer in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No damage, and at least one stream's content is proven (a quick look proves none, and asks for none).
+    /// No damage, and every restore point is proven (a quick look proves none, and asks for none).
     Good,
     /// Something is damaged or missing.
     Damaged,
-    /// Something could not be read, or nothing here proves any content.
+    /// Something could not be read, or nothing proves the content of some restore point.
     CannotTell,
 }
 
@@ -85,6 +85,19 @@ pub enum DiskVerdict {
     },
 }
 
+/// What one restore point is worth, in one word. The worst disk decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// All its disks can be restored, and their content is proven; at a quick look, nothing says otherwise.
+    Proven,
+    /// Nothing wrong was found, and nothing proves all of it.
+    Unproven,
+    /// Some of it could not be read.
+    Unknown,
+    /// Some disk of it cannot be restored as it was.
+    Damaged,
+}
+
 /// What one restore point is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PointVerdict {
@@ -95,15 +108,25 @@ pub struct PointVerdict {
 }
 
 impl PointVerdict {
+    /// The answer in one word. A point without disks is of no use to anybody.
+    pub fn worth(&self) -> Worth {
+        let of_disk = |disk: &DiskVerdict| match disk {
+            DiskVerdict::Good => Worth::Proven,
+            DiskVerdict::Unproven { .. } => Worth::Unproven,
+            DiskVerdict::Unknown { .. } => Worth::Unknown,
+            DiskVerdict::Lost { .. } => Worth::Damaged,
+        };
+        self.disks.values().map(of_disk).max().unwrap_or(Worth::Damaged)
+    }
+
     /// True when some disk of it cannot be restored.
     pub fn is_lost(&self) -> bool {
-        self.disks.is_empty() || self.disks.values().any(|disk| matches!(disk, DiskVerdict::Lost { .. }))
+        self.worth() == Worth::Damaged
     }
 
     /// True when all its disks can be restored as far as anything here can tell.
     pub fn is_good(&self) -> bool {
-        let fine = |disk: &DiskVerdict| matches!(disk, DiskVerdict::Good | DiskVerdict::Unproven { .. });
-        !self.disks.is_empty() && self.disks.values().all(fine)
+        self.worth() <= Worth::Unproven
     }
 }
 
@@ -174,9 +197,15 @@ impl FileReport {
 impl SetReport {
     /// The answer in one word.
     pub fn verdict(&self) -> Verdict {
-        let by_stream = self.streams.iter().any(|stream| stream.proof.is_some());
-        let proven = self.depth == Depth::Quick || by_stream || self.proven_images > 0;
-        verdict(&self.findings, proven && !self.points.is_empty())
+        match self.points.iter().map(PointVerdict::worth).max() {
+            Some(Worth::Damaged) => Verdict::Damaged,
+            worst => verdict(&self.findings, worst == Some(Worth::Proven)),
+        }
+    }
+
+    /// How many restore points are worth that.
+    pub fn count(&self, worth: Worth) -> usize {
+        self.points.iter().filter(|point| point.worth() == worth).count()
     }
 }
 

@@ -186,6 +186,7 @@ fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
         }
     }
     let level = match problem.severity() {
+        _ if matches!(problem, SetProblem::Doubtful { .. }) => Level::Unproven,
         Severity::Damage => Level::Damage,
         Severity::Warning => Level::Warning,
     };
@@ -196,6 +197,9 @@ fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
         | SetProblem::Partial { path }
         | SetProblem::LoneSidecar { path }
         | SetProblem::ImageMissing { path, .. }
+        | SetProblem::Exchanged { path, .. }
+        | SetProblem::Doubtful { path }
+        | SetProblem::NoSidecar { path }
         | SetProblem::MetaMismatch { path, .. } => path,
         SetProblem::TimeOrder { later, .. } => later,
         _ => &set.dir,

@@ -3,13 +3,13 @@
 use super::report::{Finding, Level};
 use super::set::Watch;
 use crate::causes::with_causes;
-use crate::chain::{BackupSet, PointDisk, PointId, RawImage, SidecarProblem, StreamEntry};
+use crate::chain::{BackupSet, PointDisk, PointId, RawImage, SetProblem, SidecarProblem, StreamEntry};
 use crate::regular;
 use crate::restore::{claim, sparse::next_data};
-use crate::sidecar::{Checked, Digest, FileIdentity, Sidecar, SidecarError, Tables};
+use crate::sidecar::{Checked, FileIdentity, Sidecar, SidecarError, Tables};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -132,16 +132,20 @@ fn check_raw(file: &File, len: u64, sidecar: Option<Sidecar>, watch: &dyn Watch)
 /// `usable` says of which files the sidecar counts.
 pub(crate) fn files(set: &BackupSet, usable: impl Fn(&Path) -> bool) -> Vec<Finding> {
     let newest = set.points.iter().rev().find(|point| matches!(point.id, PointId::Checkpoint(_)));
-    let newest = newest.map(|point| point.id);
+    // While another program writes a point, the list has that one too.
+    let unfinished = set.problems.iter().any(|problem| matches!(problem, SetProblem::Unfinished { .. }));
+    let newest = newest.map(|point| point.id).filter(|_| !unfinished);
     let (mut findings, mut seen) = (Vec::new(), BTreeSet::new());
     for point in &set.points {
         for (disk, content) in &point.disks {
-            let path = content.sidecar().filter(|_| usable(content.path()));
+            let path = content
+                .sidecar()
+                .filter(|_| usable(content.path()) && set.misplaced(content.path()).is_none());
             let Some(Ok(sidecar)) = path.map(Sidecar::open) else { continue };
             for file in &sidecar.head().files {
                 // The list is written anew for each point, so only the newest sidecar speaks of what is there.
                 let outdated = file.name.ends_with(".cpt") && newest != Some(point.id);
-                if !outdated && seen.insert(file.name.clone()) {
+                if !outdated && seen.insert((file.name.clone(), file.digest)) {
                     findings.extend(check_file(&set.dir, file));
                 }
             }
@@ -153,16 +157,9 @@ pub(crate) fn files(set: &BackupSet, usable: impl Fn(&Path) -> bool) -> Vec<Find
     findings
 }
 
-/// Whether a file is as it was.
-pub(super) fn is_same(path: &Path, file: &FileIdentity) -> io::Result<bool> {
-    let about = std::fs::metadata(path)?;
-    // A file may claim any size: none is read before that is right.
-    Ok(about.is_file() && about.len() == file.size && digest(path, file.size)? == file.digest)
-}
-
 fn check_file(dir: &Path, file: &FileIdentity) -> Option<Finding> {
     let path = dir.join(&file.name);
-    of_listed(&path, is_same(&path, file))
+    of_listed(&path, file.is_at(&path))
 }
 
 /// The finding about a file that was listed when the backup was made.
@@ -178,17 +175,13 @@ pub(super) fn of_listed(path: &Path, same: io::Result<bool>) -> Option<Finding> 
     Some(Finding::about(Level::Damage, path, message.to_owned()))
 }
 
-fn digest(path: &Path, len: u64) -> io::Result<Digest> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(regular::open(path)?.take(len))?;
-    Ok(hasher.finalize().into())
-}
-
 /// A sidecar that goes on from another than the one before it.
 fn link(sidecar: &Sidecar, content: &PointDisk, before: Option<&PointDisk>) -> Option<Finding> {
     let named = sidecar.head().parent_sidecar?;
     let message = match before?.sidecar().map(Sidecar::open) {
         Some(Ok(parent)) if *parent.digest() == named => return None,
+        // Two that are whole and of their files: the set knows which of the files was exchanged.
+        Some(Ok(_)) if matches!(before?.open_sidecar(), Some(Ok(_))) => return None,
         Some(Ok(_)) => "goes on from another sidecar than the one before it",
         Some(Err(_)) => "goes on from a sidecar that cannot be used",
         None => "goes on from a sidecar that is gone",

@@ -3,7 +3,7 @@
 //! Sidecars do not list it: whoever may not read it must be able to check everything else.
 
 use super::report::{Finding, Level};
-use super::sidecar::{is_same, of_listed};
+use super::sidecar::of_listed;
 use crate::chain::{BackupSet, PointId, SetFile};
 use crate::regular;
 use crate::sidecar::{FileIdentity, HeadError};
@@ -30,7 +30,7 @@ pub(crate) fn check(set: &BackupSet) -> Vec<Finding> {
         let folder = folder_of(&set.dir, point.id);
         for file in files {
             let path = folder.join(&file.name);
-            match is_same(&path, &file) {
+            match file.is_at(&path) {
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => closed.push(folder.clone()),
                 same => findings.extend(of_listed(&path, same)),
             }

@@ -205,6 +205,8 @@ fn write_sidecar(
         parent_sidecar: linked.map(|(digest, _)| digest),
         taken_seconds: FIRST_TIME,
         granules,
+        disks: None,
+        left_out: Vec::new(),
         files: Vec::new(),
     };
     let done = writer.finish(&head).unwrap();

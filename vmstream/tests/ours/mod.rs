@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use vmstream::chain::{CheckpointName, cpt};
 use vmstream::sidecar::{
-    Digest, FileIdentity, Granules, Head, PlainSums, Recorder, Sidecar, SidecarWriter, StoredSums,
+    Digest, FileIdentity, Granules, Head, LeftOut, PlainSums, Recorder, Sidecar, SidecarWriter, StoredSums,
     StreamIdentity,
 };
 use vmstream::stream::{Compression, StreamMeta, codec};
@@ -19,6 +19,8 @@ pub(crate) const DISK: usize = 5 * GRANULE + 1536;
 pub(crate) struct Ours {
     dir: tempfile::TempDir,
     level: Option<u32>,
+    /// Something that the domain's files say, which those of another VM or time do not.
+    pub(crate) tag: &'static str,
     /// What `vda` holds at each point.
     pub(crate) disks: Vec<Vec<u8>>,
     /// What `vdb` holds.
@@ -52,7 +54,7 @@ impl Ours {
     pub(crate) fn empty(level: Option<u32>) -> Self {
         let mut raw = vec![0; GRANULE + 512];
         fill(&mut raw[500..600], 9);
-        Self { dir: tempfile::tempdir().unwrap(), level, disks: Vec::new(), raw }
+        Self { dir: tempfile::tempdir().unwrap(), level, tag: "", disks: Vec::new(), raw }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -109,8 +111,11 @@ impl Ours {
             files.push(FileIdentity::of(&name, content.as_bytes()));
         };
         small(format!("{file}.chksum"), finished.adler32.to_string());
-        small(format!("checkpoints/{ident}.xml"), format!("<domaincheckpoint>{ident}</domaincheckpoint>\n"));
-        small(format!("vmconfig.{ident}.xml"), "<domain type='kvm'>\n</domain>\n".to_owned());
+        small(
+            format!("checkpoints/{ident}.xml"),
+            format!("<domaincheckpoint>{ident}{}</domaincheckpoint>\n", self.tag),
+        );
+        small(format!("vmconfig.{ident}.xml"), format!("<domain type='kvm'>\n{}</domain>\n", self.tag));
         small(format!("vda.{ident}.qcow.json"), "{\"format\": \"qcow2\"}".to_owned());
         small(format!("VARS.fd.{ident}"), "nvram".to_owned());
         let names: Vec<_> = (0..=number).map(CheckpointName::new).collect();
@@ -161,6 +166,16 @@ impl Ours {
             parent_sidecar,
             taken_seconds: 1_795_377_786 + u64::from(number),
             granules,
+            disks: Some(if number == 0 {
+                vec!["vda".to_owned(), "vdb".to_owned()]
+            } else {
+                vec!["vda".to_owned()]
+            }),
+            left_out: if number == 0 {
+                Vec::new()
+            } else {
+                vec![LeftOut { disk: "vdb".to_owned(), reason: "raw disk".to_owned() }]
+            },
             files,
         }
     }

@@ -1,0 +1,164 @@
+//! Checksum files held against what is read, where nothing else proves a stream: any part of the file, on any thread.
+//!
+//! A stream of virtnbdbackup's usual form is uncompressed, with a checksum file: without this a flipped bit of it would be
+//! given out as the disk.
+
+use super::extract::ExtractError;
+use super::map::{Layer, MapError};
+use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry, UnusedSidecar};
+use crate::sidecar::Tables;
+use crate::stream::checksum::{self, Adler32, combine};
+use crate::stream::running::RunningSum;
+use crate::stream::{Coding, Piece};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The sums of the streams that are summed, part by part.
+#[derive(Debug)]
+pub(crate) struct Summed {
+    layers: Vec<Option<FileSum>>,
+}
+
+/// What a checksum file says, and what is known of its stream so far.
+#[derive(Debug)]
+struct FileSum {
+    recorded: u32,
+    path: PathBuf,
+    /// Parts by where they begin: their end and sum. No two touch.
+    parts: Mutex<BTreeMap<u64, (u64, u32)>>,
+}
+
+impl Summed {
+    /// The streams of `entries` that have a checksum file, and no sidecar in `tables`. Checksum files that are none are
+    /// added to what is not used.
+    pub(crate) fn of(entries: &[&StreamEntry], tables: &Tables, unused: &mut Vec<UnusedSidecar>) -> Self {
+        let mut of_entry = |(number, entry): (usize, &&StreamEntry)| {
+            let checksum = entry.checksum.as_deref().filter(|_| !tables.have(number))?;
+            let recorded = recorded(checksum).map_err(|reason| {
+                unused.push(UnusedSidecar { path: checksum.to_owned(), reason });
+            });
+            Some(FileSum { recorded: recorded.ok()?, path: entry.path.clone(), parts: Mutex::default() })
+        };
+        Self { layers: entries.iter().enumerate().map(&mut of_entry).collect() }
+    }
+
+    fn wants(&self, number: usize) -> bool {
+        self.layers.get(number).is_some_and(Option::is_some)
+    }
+
+    /// No stream is summed.
+    pub(crate) fn none() -> Self {
+        Self { layers: Vec::new() }
+    }
+
+    /// The sum of what comes next of a layer's file, if that is wanted.
+    pub(crate) fn begin<'a>(&self, number: usize, layer: &'a Layer, at: u64) -> Option<RunningSum<'a>> {
+        self.layers.get(number)?.as_ref().map(|_| RunningSum::new(&layer.stream, at))
+    }
+
+    /// Takes a part of a layer's file, of which `sum` has what was read; the rest of it is read here.
+    pub(crate) fn end(
+        &self,
+        (number, layer): (usize, &Layer),
+        file: Range<u64>,
+        sum: Option<RunningSum<'_>>,
+    ) -> Result<(), MapError> {
+        let Some(mut sum) = sum.filter(|_| !file.is_empty()) else { return Ok(()) };
+        sum.upto(file.end, &|_| ()).map_err(|source| MapError { path: layer.path.clone(), source })?;
+        if let Some(Some(of_file)) = self.layers.get(number) {
+            of_file.add(file, sum.finish());
+        }
+        Ok(())
+    }
+
+    /// Holds the sums against the checksum files, once every byte has come.
+    ///
+    /// # Errors
+    /// [`ExtractError::Checksum`] for the first stream whose sum is another.
+    pub(crate) fn check(self) -> Result<(), ExtractError> {
+        self.layers.into_iter().flatten().try_for_each(|of_file| {
+            let FileSum { recorded, path, parts } = of_file;
+            let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let found = parts.get(&0).map_or(Adler32::new().finish(), |(_, sum)| *sum);
+            if found == recorded { Ok(()) } else { Err(ExtractError::Checksum { path, recorded, found }) }
+        })
+    }
+}
+
+fn recorded(checksum: &Path) -> Result<u32, String> {
+    let read = checksum::read_file(checksum).map_err(|error| error.to_string())?;
+    read.ok_or_else(|| "it does not hold a number".to_owned())
+}
+
+/// Reads the streams of a disk at a point that a checksum file alone proves, and holds them against it: for whoever reads no
+/// more than their headers. `read` hears the bytes read.
+///
+/// # Errors
+/// [`ExtractError::Checksum`] for the first stream that differs, [`MapError`] for one that cannot be read.
+pub fn check_streams(
+    set: &BackupSet,
+    disk: &DiskTarget,
+    point: PointId,
+    read: &dyn Fn(u64),
+) -> Result<Vec<UnusedSidecar>, ExtractError> {
+    let content = set.content(disk, point)?;
+    let (tables, mut unused) = content.tables();
+    let DiskContent::Streams(entries) = &content else { return Ok(unused) };
+    let summed = Summed::of(entries, &tables, &mut unused);
+    for (number, entry) in entries.iter().enumerate().filter(|(number, _)| summed.wants(*number)) {
+        let layer = Layer::open(entry.path.clone())?;
+        let (len, mut sum) = (layer.stream.file_len(), RunningSum::new(&layer.stream, 0));
+        sum.upto(len, read).map_err(|source| MapError { path: layer.path.clone(), source })?;
+        summed.end((number, &layer), 0..len, Some(sum))?;
+    }
+    summed.check().map(|()| unused)
+}
+
+impl FileSum {
+    /// Joins a part with those that it touches, so that few are kept.
+    fn add(&self, file: Range<u64>, sum: u32) {
+        let (Range { mut start, mut end }, mut sum) = (file, sum);
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((next_end, next)) = parts.remove(&end) {
+            sum = combine(sum, next, next_end - end);
+            end = next_end;
+        }
+        if let Some((&before, &(before_end, before_sum))) = parts.range(..start).next_back() {
+            if before_end == start {
+                sum = combine(before_sum, sum, end - start);
+                start = before;
+            }
+        }
+        parts.insert(start, (end, sum));
+    }
+}
+
+/// The stored bytes of a piece that was just read.
+pub(crate) fn stored_of<'a>(piece: &Piece, stored: &'a [u8], plain: &'a [u8]) -> &'a [u8] {
+    if piece.coding == Coding::Plain { plain } else { stored }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_in_any_order_give_the_sum_of_the_whole() {
+        let bytes: Vec<u8> = (0..5000u32).map(|at| (at * 7 / 3) as u8).collect();
+        let cuts = [0, 1, 40, 41, 1000, 1042, 4000, 5000];
+        let ranges: Vec<_> = cuts.windows(2).map(|pair| pair[0]..pair[1]).collect();
+        for turn in 0..ranges.len() {
+            for stride in [1, 3, 5] {
+                let sum = FileSum { recorded: 0, path: PathBuf::new(), parts: Mutex::default() };
+                for step in 0..ranges.len() {
+                    let range = ranges[(turn + step * stride) % ranges.len()].clone();
+                    sum.add(range.start as u64..range.end as u64, checksum::adler32(&bytes[range]));
+                }
+                let parts = sum.parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+                assert_eq!(parts.into_iter().collect::<Vec<_>>(), [(0, (5000, checksum::adler32(&bytes)))]);
+            }
+        }
+    }
+}

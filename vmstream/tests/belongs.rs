@@ -1,0 +1,462 @@
+//! What is whole and does not belong where it is, what is missed though nothing of it is left, and what is not finished.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
+
+mod golden;
+mod ours;
+
+use golden::{Golden, build, data_header};
+use ours::{Change, DISK, GRANULE, Ours};
+use serde_json::Value;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use vmstream::chain::{BackupSet, DiskContent, PointId};
+use vmstream::convert::{Compression, ConvertOptions, FRAME_LEN, Shape, convert};
+use vmstream::restore::{ExtractError, pipe_to};
+use vmstream::sidecar::Value as Granule;
+use vmstream::verify::{Depth, Level, SetReport, Verdict, VerifyOptions, Worth, verify_set};
+
+const NEWEST: u32 = 3;
+
+fn vmstream(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vmstream")).args(args).current_dir(dir).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn verified(dir: &Path, depth: Depth) -> SetReport {
+    verify_set(&BackupSet::open(dir).unwrap(), VerifyOptions { depth, workers: NonZeroUsize::MIN }, &())
+}
+
+fn worths(report: &SetReport) -> Vec<Worth> {
+    report.points.iter().map(|point| point.worth()).collect()
+}
+
+fn damaged(report: &SetReport) -> Vec<PathBuf> {
+    let mut found: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|found| found.level == Level::Damage)
+        .map(|found| found.path.clone())
+        .collect();
+    found.dedup();
+    found
+}
+
+fn at(number: u32) -> PointId {
+    format!("virtnbdbackup.{number}").parse().unwrap()
+}
+
+fn extracted(dir: &Path, disk: &str, point: PointId, check: bool) -> Result<Vec<u8>, ExtractError> {
+    let (set, mut image) = (BackupSet::open(dir).unwrap(), Vec::new());
+    pipe_to(&set, &disk.parse().unwrap(), point, (&mut image, check), NonZeroUsize::MIN, &()).map(|_| image)
+}
+
+fn convert_to(
+    dir: &Path,
+    shape: Shape,
+    to: &Path,
+    check: bool,
+) -> Result<(), vmstream::convert::ConvertError> {
+    let (compression, workers) = (Compression::Lz4(1), NonZeroUsize::MIN);
+    let options = ConvertOptions { compression, frame_len: FRAME_LEN, check, workers };
+    convert(&BackupSet::open(dir).unwrap(), shape, to, options, &()).map(drop)
+}
+
+/// A chain whose content, and whose domain, are told from others by the seed.
+fn chain(points: u32, seed: u8, tag: &'static str) -> Ours {
+    let mut ours = Ours::empty(Some(1));
+    ours.tag = tag;
+    ours.raw[0] = seed;
+    let mut disk = vec![seed; DISK];
+    ours.add(disk.clone(), &[Change::Data(0..DISK)]);
+    for number in 1..points as usize {
+        disk[number * GRANULE..number * GRANULE + 100].fill(seed + 1);
+        ours.add(disk.clone(), &[Change::Data(number * GRANULE..(number + 1) * GRANULE)]);
+    }
+    ours
+}
+
+/// A point's files that bear the name of the disk, and all others.
+fn files_of(number: u32) -> (Vec<String>, Vec<String>) {
+    let ident = format!("virtnbdbackup.{number}");
+    let name = if number == 0 { "vda.full".to_owned() } else { format!("vda.inc.{ident}") };
+    let mut own: Vec<_> = ["data", "data.chksum", "idx"].iter().map(|end| format!("{name}.{end}")).collect();
+    own.push(format!("vda.{ident}.qcow.json"));
+    let beside =
+        [format!("vmconfig.{ident}.xml"), format!("checkpoints/{ident}.xml"), format!("VARS.fd.{ident}")];
+    (own, beside.into())
+}
+
+fn take(files: &[String], from: &Ours, to: &Ours) {
+    files.iter().for_each(|name| drop(fs::copy(from.path(name), to.path(name)).unwrap()));
+}
+
+/// A point replaced by the same point of another chain of the VM, alone or with all that lies beside it.
+#[test]
+fn a_point_of_another_chain_is_damage_from_there_on() {
+    for with_all in [false, true] {
+        for number in 0..=NEWEST {
+            let (set, other) = (chain(NEWEST + 1, 1, "<one/>"), chain(NEWEST + 1, 7, "<other/>"));
+            let (own, beside) = files_of(number);
+            take(&own, &other, &set);
+            if with_all {
+                take(&beside, &other, &set);
+            }
+            let blamed = set.path(&own[0]);
+            let want: Vec<_> =
+                (0..=NEWEST).map(|at| if at < number { Worth::Proven } else { Worth::Damaged }).collect();
+            for depth in [Depth::Quick, Depth::Content, Depth::Deep] {
+                let report = verified(set.dir(), depth);
+                assert_eq!(worths(&report), want, "{number} {with_all} {depth:?} {:?}", report.findings);
+                // Whose list speaks of them says that what came along is of elsewhere too.
+                let came_along =
+                    own.iter().chain(beside.iter().filter(|_| with_all)).map(|name| set.path(name));
+                let (blame, came_along) = (damaged(&report), came_along.collect::<Vec<_>>());
+                assert!(blame.contains(&blamed), "{number} {with_all} {depth:?} {:?}", report.findings);
+                assert!(
+                    blame.iter().all(|path| came_along.contains(path)),
+                    "{number} {with_all} {depth:?} {blame:?}"
+                );
+            }
+            let new = tempfile::tempdir().unwrap();
+            for point in 0..=NEWEST {
+                let right = point < number;
+                let image = extracted(set.dir(), "vda", at(point), true);
+                assert_eq!(image.is_ok(), right, "{number} {point}");
+                assert!(image.map_or(true, |image| image == set.disks[point as usize]));
+                assert!(extracted(set.dir(), "vda", at(point), false).is_ok());
+                let to = new.path().join(format!("full-{point}"));
+                let full = convert_to(set.dir(), Shape::Full(at(point)), &to, true);
+                assert!(full.as_ref().map_or_else(|error| error.is_damage(), |()| true));
+                assert_eq!(full.is_ok(), right, "{number} {point} {full:?}");
+            }
+            let again = convert_to(set.dir(), Shape::SamePoints, &new.path().join("again"), false);
+            assert!(again.unwrap_err().is_damage());
+        }
+    }
+}
+
+#[test]
+fn of_two_points_the_files_beside_tell_which_was_exchanged() {
+    for number in [0, 1] {
+        let (set, other) = (chain(2, 1, "<one/>"), chain(2, 7, "<other/>"));
+        let (own, beside) = files_of(number);
+        take(&own, &other, &set);
+        let first = if number == 0 { Worth::Damaged } else { Worth::Proven };
+        assert_eq!(worths(&verified(set.dir(), Depth::Content)), [first, Worth::Damaged], "{number}");
+        // With them nobody can tell, but for the image that came with the full.
+        take(&beside, &other, &set);
+        let report = verified(set.dir(), Depth::Content);
+        let first = if number == 0 { Worth::Damaged } else { Worth::Unproven };
+        assert_eq!(worths(&report), [first, Worth::Damaged], "{number} {:?}", report.findings);
+    }
+}
+
+#[test]
+fn a_full_that_is_made_all_the_same_claims_nothing_that_was_not_known() {
+    let (set, other) = (chain(NEWEST + 1, 1, "<one/>"), chain(NEWEST + 1, 7, "<other/>"));
+    take(&files_of(1).0, &other, &set);
+    let new = tempfile::tempdir().unwrap();
+    let to = new.path().join("full");
+    let args = ["convert", ".", "--squash", "--to", to.to_str().unwrap()];
+    let refused = vmstream(set.dir(), &args);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("is of another backup"), "{}", text(&refused.stderr));
+    let made = vmstream(set.dir(), &[&args[..], &["--no-check"]].concat());
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let full = BackupSet::open(&to).unwrap();
+    let DiskContent::Streams(entries) = full.content(&"vda".parse().unwrap(), at(0)).unwrap() else {
+        panic!()
+    };
+    let sidecar = entries[0].whole_sidecar().unwrap().unwrap();
+    let granules = sidecar.head().granules;
+    let runs: Vec<_> = sidecar.runs().map(Result::unwrap).collect();
+    let values: Vec<_> =
+        runs.iter().flat_map(|run| run.numbers().map(|number| run.value(number, granules))).collect();
+    // What the two points behind the one that was exchanged brought is right.
+    let known: Vec<_> =
+        (0..granules.count()).map(|number| values[number as usize] != Granule::Unknown).collect();
+    assert_eq!(known, [false, false, true, true, false, false]);
+}
+
+#[test]
+fn an_image_of_another_backup_is_known_by_the_files_that_its_sidecar_lists() {
+    let (set, other) = (chain(2, 1, "<one/>"), chain(2, 7, "<other/>"));
+    take(&["vdb.copy.data".to_owned(), "vdb.copy.idx".to_owned()], &other, &set);
+    for depth in [Depth::Quick, Depth::Content] {
+        let report = verified(set.dir(), depth);
+        assert_eq!(worths(&report), [Worth::Damaged, Worth::Damaged], "{:?}", report.findings);
+        assert_eq!(damaged(&report), [set.path("vdb.copy.data")]);
+    }
+    assert!(matches!(extracted(set.dir(), "vdb", at(0), true), Err(ExtractError::Misplaced { .. })));
+    assert!(extracted(set.dir(), "vdb", at(0), false).unwrap() == other.raw);
+    assert!(extracted(set.dir(), "vda", at(1), true).unwrap() == set.disks[1]);
+}
+
+#[test]
+fn a_sidecar_that_is_gone_where_others_are_is_missed() {
+    for name in ["vda.full.idx", "vda.inc.virtnbdbackup.1.idx", "vda.inc.virtnbdbackup.3.idx", "vdb.copy.idx"]
+    {
+        let set = chain(NEWEST + 1, 1, "");
+        fs::remove_file(set.path(name)).unwrap();
+        let report = verified(set.dir(), Depth::Content);
+        let file = set.path(&name.replace(".idx", ".data"));
+        let missed = |found: &&vmstream::verify::Finding| {
+            found.path == file && found.message.contains("has no sidecar")
+        };
+        assert_eq!(report.findings.iter().filter(missed).count(), 1, "{name} {:?}", report.findings);
+        assert_eq!(damaged(&report), Vec::<PathBuf>::new());
+    }
+}
+
+fn remove(dir: &Path, which: impl Fn(&str) -> bool) {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let gone: Vec<_> = paths.filter(|path| which(path.file_name().unwrap().to_str().unwrap())).collect();
+    assert!(!gone.is_empty());
+    gone.iter().for_each(|path| fs::remove_file(path).unwrap());
+}
+
+fn lost(report: &SetReport) -> Vec<String> {
+    report.points.iter().filter(|point| point.is_lost()).map(|point| point.id.to_string()).collect()
+}
+
+#[test]
+fn a_disk_of_which_nothing_is_left_is_missed() {
+    let all: Vec<_> = (0..4).map(|number| at(number).to_string()).collect();
+    // A list in the sidecars decides.
+    let golden = Golden::extract();
+    let listed = golden.root().join("listed");
+    convert_to(&golden.lz4(), Shape::SamePoints, &listed, true).unwrap();
+    assert_eq!(verified(&listed, Depth::Content).verdict(), Verdict::Good);
+    remove(&listed, |name| name.starts_with("vdb."));
+    let report = verified(&listed, Depth::Quick);
+    assert_eq!((report.verdict(), lost(&report)), (Verdict::Damaged, all.clone()), "{:?}", report.findings);
+    assert!(
+        convert_to(&listed, Shape::Full(at(3)), &golden.root().join("full"), true).unwrap_err().is_damage()
+    );
+    // Of an image too, which is at the first point alone.
+    let set = chain(2, 1, "");
+    remove(set.dir(), |name| name.starts_with("vdb."));
+    let report = verified(set.dir(), Depth::Quick);
+    assert_eq!(
+        (report.verdict(), lost(&report)),
+        (Verdict::Damaged, all[..2].to_vec()),
+        "{:?}",
+        report.findings
+    );
+    // Without one the definition does, where the disk was there before.
+    let golden = Golden::extract();
+    remove(&golden.lz4(), |name| name.starts_with("vda.") && name.contains("virtnbdbackup.3"));
+    let report = verified(&golden.lz4(), Depth::Quick);
+    assert_eq!(
+        (report.verdict(), lost(&report)),
+        (Verdict::Damaged, all[3..].to_vec()),
+        "{:?}",
+        report.findings
+    );
+    // It may have been left out: that is said, and no more.
+    let golden = Golden::extract();
+    remove(&golden.lz4(), |name| name.starts_with("vdb."));
+    let report = verified(&golden.lz4(), Depth::Content);
+    let said = |found: &vmstream::verify::Finding| {
+        found.level == Level::Warning && found.message.contains("Disk vdb is in")
+    };
+    assert_eq!((report.verdict(), report.findings.len()), (Verdict::Good, 1), "{:?}", report.findings);
+    assert!(report.findings.iter().all(said), "{:?}", report.findings);
+}
+
+#[test]
+fn one_stream_that_is_proven_proves_no_other() {
+    let golden = Golden::extract();
+    fs::remove_file(golden.plain().join("vdb.copy.data")).unwrap();
+    fs::remove_file(golden.plain().join("vda.inc.virtnbdbackup.1.data.chksum")).unwrap();
+    let shown = vmstream(&golden.plain(), &["verify", "."]);
+    let last = text(&shown.stdout).lines().last().unwrap();
+    let want = "plain in .: UNPROVEN, 3 restore points: 1 proven, 2 unproven (3 streams, 512 KiB of content)";
+    assert_eq!((last, shown.status.code()), (want, Some(2)), "{}", text(&shown.stdout));
+    let json: Value =
+        serde_json::from_slice(&vmstream(&golden.plain(), &["verify", "--json", "."]).stdout).unwrap();
+    assert_eq!(json["proven_points"], serde_json::json!(["virtnbdbackup.0"]));
+    assert_eq!(json["verdict"], "cannot-tell");
+    let path = golden.plain().join("vda.diff.1795377788.data");
+    fs::write(&path, &fs::read(&path).unwrap()[1..]).unwrap();
+    let shown = vmstream(&golden.plain(), &["verify", "."]);
+    let last = text(&shown.stdout).lines().last().unwrap();
+    let want = "plain in .: DAMAGED, 3 restore points: 1 proven, 1 unproven, 1 damaged (3 streams, 448 KiB of content)";
+    assert_eq!((last, shown.status.code()), (want, Some(1)), "{}", text(&shown.stdout));
+}
+
+/// One stream of 64 KiB with a checksum file.
+fn write_stream(dir: &Path, name: &str, disk: &str, checkpoint: &str, parent: &str, byte: u8) {
+    let mut meta = golden::meta(64 << 10, 4096, None);
+    meta.disk_name = disk.to_owned();
+    meta.checkpoint_name = checkpoint.to_owned();
+    meta.parent_checkpoint = parent.to_owned();
+    meta.incremental = !parent.is_empty();
+    let frames = [&data_header(0, 4096)[..], &[byte; 4096], b"\r\n"].concat();
+    let bytes = build(&meta, &frames, None);
+    fs::write(dir.join(format!("{name}.chksum")), vmstream::stream::checksum::adler32(&bytes).to_string())
+        .unwrap();
+    fs::write(dir.join(name), bytes).unwrap();
+}
+
+const DOMAIN: &str = "<domain><devices>
+<disk device='disk'><source file='a'/><target dev='vda'/></disk>
+<disk device='disk'><source file='b'/><target dev='vdb'/></disk>
+</devices></domain>";
+
+/// Two disks read one after the other, as `-w 1` has it: the first took a minute.
+#[test]
+fn a_difference_of_disks_that_began_one_after_the_other_is_one_point() {
+    let dir = tempfile::tempdir().unwrap();
+    let (begun, later, ended) = (1_795_377_788u64, 1_795_377_848u64, 1_795_377_900u64);
+    for disk in ["vda", "vdb"] {
+        write_stream(dir.path(), &format!("{disk}.full.data"), disk, "virtnbdbackup.0", "", 1);
+    }
+    let difference = |disk: &str, epoch: u64, byte| {
+        let name = format!("{disk}.diff.{epoch}.data");
+        write_stream(dir.path(), &name, disk, "virtnbdbackup.1", "virtnbdbackup.0", byte);
+    };
+    // Two runs.
+    for day in [0, 86_400] {
+        difference("vda", begun + day, 2);
+        difference("vdb", later + day, 3);
+        fs::write(dir.path().join(format!("vmconfig.{}.xml", ended + day)), DOMAIN).unwrap();
+    }
+    fs::write(dir.path().join("vm.cpt"), r#"["virtnbdbackup.0"]"#).unwrap();
+    fs::write(dir.path().join("vmconfig.virtnbdbackup.0.xml"), DOMAIN).unwrap();
+    let report = verified(dir.path(), Depth::Deep);
+    let names: Vec<_> = report.points.iter().map(|point| point.id.to_string()).collect();
+    assert_eq!(
+        names,
+        ["virtnbdbackup.0".to_owned(), format!("diff.{begun}"), format!("diff.{}", begun + 86_400)]
+    );
+    assert_eq!(damaged(&report), Vec::<PathBuf>::new(), "{:?}", report.findings);
+    assert!(worths(&report).iter().all(|worth| *worth == Worth::Proven));
+    let new = tempfile::tempdir().unwrap();
+    for (shape, to) in [(Shape::Full(PointId::Diff(begun)), "full"), (Shape::SamePoints, "again")] {
+        let to = new.path().join(to);
+        convert_to(dir.path(), shape, &to, true).unwrap();
+        let report = verified(&to, Depth::Content);
+        assert_eq!(report.verdict(), Verdict::Good, "{:?}", report.findings);
+        let (point, disks) = (report.points.last().unwrap(), BackupSet::open(&to).unwrap().disks().len());
+        assert_eq!((point.disks.len(), disks), (2, 2));
+        for (disk, byte) in [("vda", 2), ("vdb", 3)] {
+            assert_eq!(extracted(&to, disk, point.id, true).unwrap()[..4096], [byte; 4096], "{disk}");
+        }
+    }
+    // The checksum beside a stream that is gone still tells.
+    fs::remove_file(dir.path().join(format!("vdb.diff.{later}.data"))).unwrap();
+    assert_eq!(lost(&verified(dir.path(), Depth::Quick)), [format!("diff.{begun}")]);
+}
+
+/// virtnbdbackup extends the list first, renames each stream when it is complete, and writes the definition last.
+#[test]
+fn a_point_that_another_program_writes_is_no_damage() {
+    let golden = Golden::extract();
+    let dir = golden.lz4();
+    let names: Vec<_> = (0..5).map(|number| format!("\"{}\"", at(number))).collect();
+    fs::write(dir.join("gold1.cpt"), format!("[{}]", names.join(", "))).unwrap();
+    let stream = |disk: &str| dir.join(format!("{disk}.inc.virtnbdbackup.4.data"));
+    fs::write(stream("vda").with_extension("data.partial"), b"half").unwrap();
+    for complete in [false, true] {
+        if complete {
+            fs::rename(stream("vda").with_extension("data.partial"), stream("vda")).unwrap();
+            fs::write(stream("vdb").with_extension("data.partial"), b"half").unwrap();
+        }
+        let report = verified(&dir, Depth::Content);
+        assert_eq!((report.verdict(), report.points.len()), (Verdict::Good, 4), "{:?}", report.findings);
+        let said =
+            report.findings.iter().any(|found| found.message.starts_with("virtnbdbackup.4 is unfinished"));
+        assert!(said, "{:?}", report.findings);
+        let done = vmstream(&dir, &["extract", ".", "--disk", "vda", "-o", "../out.raw", "--force"]);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        assert!(
+            text(&done.stderr).contains("virtnbdbackup.3 is the newest one that is whole"),
+            "{}",
+            text(&done.stderr)
+        );
+        assert!(text(&done.stdout).starts_with("Disk vda at virtnbdbackup.3:"));
+    }
+    // Done: the point is there, and its second disk is missed.
+    fs::remove_file(stream("vdb").with_extension("data.partial")).unwrap();
+    fs::write(dir.join("vmconfig.virtnbdbackup.4.xml"), DOMAIN).unwrap();
+    assert_eq!(verified(&dir, Depth::Quick).verdict(), Verdict::Damaged);
+    // A difference and a copy have no list.
+    let plain = golden.plain();
+    fs::rename(plain.join("vmconfig.1795377788.xml"), golden.root().join("config")).unwrap();
+    assert_eq!(verified(&plain, Depth::Quick).verdict(), Verdict::Damaged);
+    fs::write(plain.join("vdc.diff.1795377799.data.partial"), b"half").unwrap();
+    let report = verified(&plain, Depth::Quick);
+    assert_eq!((report.verdict(), report.points.len()), (Verdict::Good, 2), "{:?}", report.findings);
+    let copy = golden.copy();
+    fs::rename(copy.join("vmconfig.copy.xml"), golden.root().join("config")).unwrap();
+    fs::write(copy.join("vdc.copy.data.partial"), b"half").unwrap();
+    let report = verified(&copy, Depth::Quick);
+    assert_eq!((report.verdict(), report.points.len()), (Verdict::CannotTell, 0), "{:?}", report.findings);
+}
+
+/// virtnbdbackup's usual form has nothing but checksum files.
+#[test]
+fn a_flipped_byte_that_only_a_checksum_file_knows_is_given_out_by_nobody() {
+    let golden = Golden::extract();
+    let (dir, right) = (golden.plain(), golden.root().join("right.raw"));
+    let newest = vmstream(&dir, &["extract", ".", "--disk", "vda", "-o", "../right.raw"]);
+    let right_at = golden.plain().join("../right.raw");
+    assert_eq!(newest.status.code(), Some(0), "{}", text(&newest.stderr));
+    fs::rename(&right_at, &right).unwrap();
+    let image = right.to_str().unwrap();
+    let extract = ["extract", ".", "--disk", "vda", "--force", "-o"];
+    let runs: [Vec<&str>; 5] = [
+        [&extract[..], &["../out.raw"]].concat(),
+        [&extract[..], &["../out.raw", "--workers", "3"]].concat(),
+        [&extract[..], &["-"]].concat(),
+        vec!["compare", ".", image, "--disk", "vda"],
+        vec!["map", "."],
+    ];
+    for run in &runs {
+        let done = vmstream(&dir, run);
+        assert_eq!(done.status.code(), Some(0), "{run:?} {}", text(&done.stderr));
+    }
+    for name in ["vda.full.data", "vda.inc.virtnbdbackup.1.data", "vda.diff.1795377788.data"] {
+        let good = fs::read(dir.join(name)).unwrap();
+        // The date in the meta text, content, also such that newer streams hide, and the end.
+        let date = good.windows(4).position(|part| part == b"2026").unwrap();
+        for at in [date + 3, good.len() / 3, good.len() / 2, good.len() - 100] {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(dir.join(name), &bad).unwrap();
+            for run in &runs {
+                let done = vmstream(&dir, run);
+                assert_eq!(done.status.code(), Some(1), "{name} byte {at} {run:?} {}", text(&done.stderr));
+                assert!(text(&done.stderr).contains("checksum file says"), "{run:?} {}", text(&done.stderr));
+            }
+            assert!(
+                !dir.join("../out.raw").exists()
+                    || fs::read(dir.join("../out.raw")).unwrap() == fs::read(&right).unwrap()
+            );
+            for run in [&runs[0], &runs[2], &runs[4]] {
+                let done = vmstream(&dir, &[run.as_slice(), &["--no-check"]].concat());
+                assert_eq!(done.status.code(), Some(0), "{name} byte {at} {run:?} {}", text(&done.stderr));
+            }
+            vmstream(
+                &dir,
+                &[&extract[..], &["../out.raw", "--until", "virtnbdbackup.0", "--no-check"]].concat(),
+            );
+            fs::remove_file(dir.join("../out.raw")).unwrap();
+        }
+        fs::write(dir.join(name), &good).unwrap();
+        // One that is no number proves nothing, which is said.
+        let sum = dir.join(format!("{name}.chksum"));
+        let number = fs::read(&sum).unwrap();
+        fs::write(&sum, "none").unwrap();
+        let done = vmstream(&dir, &runs[0]);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        assert!(text(&done.stderr).contains("it does not hold a number"), "{}", text(&done.stderr));
+        fs::write(&sum, number).unwrap();
+    }
+}
