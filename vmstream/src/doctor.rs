@@ -7,6 +7,7 @@
 //!
 //! Must not live here: damage to files (`verify`).
 
+use crate::causes::with_causes;
 use crate::chain::{BackupSet, DiskTarget, Point, PointDisk, PointId, StreamEntry};
 use crate::regular;
 use crate::stream::StreamFile;
@@ -60,6 +61,17 @@ pub struct Suspect {
     pub suspicion: Suspicion,
 }
 
+/// One stream that cannot be looked at: nothing is known of who wrote it, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The disk.
+    pub disk: DiskTarget,
+    /// The point.
+    pub point: PointId,
+    /// Why.
+    pub reason: String,
+}
+
 /// What was found in one set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
@@ -67,6 +79,8 @@ pub struct Diagnosis {
     pub writers: BTreeMap<PointId, BTreeSet<Writer>>,
     /// The streams that may not hold all they should.
     pub suspects: Vec<Suspect>,
+    /// The streams of which nobody can tell.
+    pub unknown: Vec<Unknown>,
     /// Points that are made up of none of them, oldest first.
     pub sound_points: Vec<PointId>,
 }
@@ -74,11 +88,24 @@ pub struct Diagnosis {
 /// Looks at who wrote a set's streams, and how. Reads headers only.
 pub fn diagnose(set: &BackupSet) -> Diagnosis {
     let mut writers: BTreeMap<PointId, BTreeSet<Writer>> = BTreeMap::new();
-    let mut suspects = Vec::new();
+    let (mut suspects, mut unknown) = (Vec::new(), Vec::new());
     for disk in set.disks() {
         let mut frames = 0;
         for point in &set.points {
-            let Some(PointDisk::Stream(entry)) = point.disks.get(&disk) else { continue };
+            let entry = match point.disks.get(&disk) {
+                Some(PointDisk::Stream(entry)) => entry,
+                Some(PointDisk::Raw(_)) => continue,
+                None => {
+                    if set.lacks(point.id, &disk) {
+                        let reason = "it is missing".to_owned();
+                        unknown.push(Unknown { disk: disk.clone(), point: point.id, reason });
+                    }
+                    continue;
+                }
+            };
+            if let Err(error) = StreamFile::open(&entry.path).and_then(|stream| stream.check_ends()) {
+                unknown.push(Unknown { disk: disk.clone(), point: point.id, reason: with_causes(&error) });
+            }
             let writer = writer(set, point, entry);
             writers.entry(point.id).or_default().insert(writer);
             let Ok(meta) = &entry.meta else { continue };
@@ -96,12 +123,13 @@ pub fn diagnose(set: &BackupSet) -> Diagnosis {
     }
     let suspect = |disk: &DiskTarget, point: &Point| {
         suspects.iter().any(|suspect| suspect.disk == *disk && suspect.point == point.id)
+            || unknown.iter().any(|unknown| unknown.disk == *disk && unknown.point == point.id)
     };
     let sound = |point: &&Point| {
         set.disks_at(point).iter().all(|disk| {
             let mut needed = set.needed(point).into_iter().rev();
             // Back to the newest stream that stands alone.
-            let mut own = needed.by_ref().filter(|part| part.disks.contains_key(disk));
+            let mut own = needed.by_ref().filter(|part| part.disks.contains_key(disk) || suspect(disk, part));
             loop {
                 match own.next() {
                     None => return true,
@@ -113,7 +141,7 @@ pub fn diagnose(set: &BackupSet) -> Diagnosis {
         })
     };
     let sound_points = set.points.iter().filter(sound).map(|point| point.id).collect();
-    Diagnosis { writers, suspects, sound_points }
+    Diagnosis { writers, suspects, unknown, sound_points }
 }
 
 fn stands_alone(point: &Point, disk: &DiskTarget) -> bool {

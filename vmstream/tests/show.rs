@@ -102,8 +102,8 @@ fn info_of_a_file_says_what_it_is() {
     let raw = vmstream(&golden.plain(), &["info", "vdb.copy.data"]);
     assert_eq!(text(&raw.stdout), "vdb.copy.data: raw image of 1.00 MiB\n");
     let other = vmstream(&golden.lz4(), &["info", "gold1.cpt"]);
-    assert_eq!(other.status.code(), Some(1));
-    assert!(text(&other.stdout).contains("this is not a sparse stream"));
+    assert_eq!(other.status.code(), Some(2));
+    assert!(text(&other.stderr).contains("gold1.cpt is not a stream"));
     assert_eq!(
         json(&vmstream(&golden.lz4(), &["info", "--json", "vdb.full.data"]))["checkpoint"],
         "virtnbdbackup.0"

@@ -233,10 +233,16 @@ fn one_file_is_judged_alone() {
     std::fs::rename(dir.join("vda.inc.virtnbdbackup.1.data"), dir.join("stream")).unwrap();
     assert_eq!(verify(&dir, &["stream"]).0, 0);
     flip(&dir.join("stream"), 5000);
-    for (args, exit) in [(&["stream"][..], 1), (&["--quick", "stream"], 0), (&["gold1.cpt"], 1)] {
+    for (args, exit) in [(&["stream"][..], 1), (&["--quick", "stream"], 0)] {
         assert_eq!(verify(&dir, args).0, exit, "{args:?}");
     }
     assert_eq!(verify(&golden.plain(), &["vdb.copy.data"]).0, 2, "a raw image is proven by nothing");
+    let other = vmstream(&dir, &["verify", "gold1.cpt"]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(text(&other.stderr).contains("gold1.cpt is not a stream"), "{}", text(&other.stderr));
+    // What is called like a stream is one that is damaged.
+    std::fs::write(dir.join("vda.inc.virtnbdbackup.1.data"), "none").unwrap();
+    assert_eq!(verify(&dir, &["vda.inc.virtnbdbackup.1.data"]).0, 1);
     let missing = vmstream(&dir, &["verify", "nothing"]);
     assert_eq!(missing.status.code(), Some(2));
 }

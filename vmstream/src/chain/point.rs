@@ -104,6 +104,14 @@ impl StreamEntry {
         Some(sidecar)
     }
 
+    /// A sidecar that is whole, and of another stream of this name: somebody replaced that one.
+    pub(crate) fn left_sidecar(&self) -> Option<Sidecar> {
+        let sidecar = Sidecar::open(self.sidecar.as_deref()?).ok()?;
+        let name = self.path.file_name()?.to_str()?;
+        let of_place = sidecar.head().stream.name == name && sidecar.head().target == self.disk.as_str();
+        (of_place && sidecar.check().is_ok()).then_some(sidecar)
+    }
+
     /// As [`StreamEntry::whole_sidecar`]; one that proves nothing is noted.
     pub(crate) fn usable_sidecar(&self, unused: &mut Vec<UnusedSidecar>) -> Option<Sidecar> {
         UnusedSidecar::sift(self.sidecar.as_deref()?, self.whole_sidecar()?, unused)

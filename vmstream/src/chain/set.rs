@@ -164,6 +164,11 @@ impl BackupSet {
         })
     }
 
+    /// True when the point has lost what it had of the disk.
+    pub fn lacks(&self, point: PointId, disk: &DiskTarget) -> bool {
+        self.missing.contains(&(point, disk.clone()))
+    }
+
     /// The difference that files beside its streams are of, by the second in their names: it is that in which the run ended.
     pub(crate) fn difference_at(&self, seconds: u64) -> Option<&Point> {
         self.points.iter().find(|point| diffs::is_of(point, seconds))

@@ -1,8 +1,11 @@
 //! A whole tree of backups: every folder below a place that holds a backup set, archives too.
 
 use super::names::SetFile;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Folders are followed so deep and no deeper: no layout of ours comes near it.
@@ -11,52 +14,98 @@ const MAX_DEPTH: usize = 16;
 /// What a look through a tree found.
 #[derive(Debug, Default)]
 pub struct Tree {
-    /// Folders with a backup set, in the order of their names.
+    /// Folders with a backup set, or what is left of one: in the order of their names, those behind links last.
     pub sets: Vec<PathBuf>,
     /// Folders that could not be listed: what they hold is unknown.
     pub unreadable: Vec<(PathBuf, io::Error)>,
+    /// Folders that were not entered, with the reason, and that hold no set of this tree.
+    pub passed_over: Vec<(PathBuf, &'static str)>,
+    /// Device and inode of every folder that was entered.
+    seen: BTreeSet<(u64, u64)>,
 }
 
 impl Tree {
-    /// Looks at `root` and everything below it. Links to folders are not followed.
+    /// Looks at `root` and everything below it. Links to folders are followed once all else is seen, each folder is looked
+    /// at once.
     pub fn of(root: &Path) -> Self {
-        let mut tree = Self::default();
-        tree.visit(root, 0);
+        let (mut tree, mut links) = (Self::default(), Vec::new());
+        tree.visit(root, 0, &mut links);
+        while !links.is_empty() {
+            links.sort();
+            for (link, depth) in std::mem::take(&mut links) {
+                if leads_up(&link, root) {
+                    tree.passed_over.push((link, "it leads to a folder that this one is in"));
+                } else {
+                    tree.visit(&link, depth, &mut links);
+                }
+            }
+        }
         tree
     }
 
-    fn visit(&mut self, dir: &Path, depth: usize) {
+    fn visit(&mut self, dir: &Path, depth: usize, links: &mut Vec<(PathBuf, usize)>) {
+        if dir.metadata().is_ok_and(|about| !self.seen.insert(id(&about))) {
+            return;
+        }
+        if depth > MAX_DEPTH {
+            let error = io::Error::other("it lies too deep: name it, to have it looked at");
+            self.unreadable.push((dir.to_owned(), error));
+            return;
+        }
         let (mut is_set, mut folders) = (false, Vec::new());
         let listed = std::fs::read_dir(dir).and_then(|entries| {
             for entry in entries {
                 let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    folders.extend(Some(entry.path()).filter(|_| !is_private(&entry.file_name())));
+                let kind = entry.file_type()?;
+                let path = Some(entry.path()).filter(|_| !is_private(&entry.file_name()));
+                if kind.is_dir() {
+                    folders.extend(path);
+                } else if kind.is_symlink() && entry.path().is_dir() {
+                    links.extend(path.map(|path| (path, depth + 1)));
                 } else {
-                    let file = entry.file_name().to_str().and_then(SetFile::parse);
-                    let tells =
-                        |file| matches!(file, SetFile::Stream { .. } | SetFile::CheckpointList { .. });
-                    is_set |= file.is_some_and(tells);
+                    is_set |= entry.file_name().to_str().and_then(SetFile::parse).is_some_and(tells);
                 }
             }
             Ok(())
         });
-        if let Err(error) = listed {
-            self.unreadable.push((dir.to_owned(), error));
+        match listed {
+            Err(error) if is_of_file_system(dir) && error.kind() == io::ErrorKind::PermissionDenied => {
+                self.passed_over
+                    .push((dir.to_owned(), "only root may enter it; the file system keeps it for itself"));
+            }
+            Err(error) => self.unreadable.push((dir.to_owned(), error)),
+            Ok(()) => {}
         }
         if is_set {
             self.sets.push(dir.to_owned());
         }
         folders.sort();
-        if depth < MAX_DEPTH {
-            folders.iter().for_each(|folder| self.visit(folder, depth + 1));
-        }
+        folders.iter().for_each(|folder| self.visit(folder, depth + 1, links));
     }
 }
 
-/// Folders that only root may enter, and that never hold a set: of TPMs, and of the host itself. Whoever may read the
-/// backups can look through them without these.
+fn id(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
+}
+
+fn tells(file: SetFile) -> bool {
+    use SetFile::{CheckpointList, Checksum, Sidecar, Stream};
+    matches!(file, Stream { .. } | CheckpointList { .. } | Checksum { .. } | Sidecar { .. })
+}
+
+/// A link that leads to a folder above the tree: all of it would be looked at.
+fn leads_up(link: &Path, root: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    real(link).zip(real(root)).is_some_and(|(target, root)| root.starts_with(target))
+}
+
+fn is_of_file_system(dir: &Path) -> bool {
+    dir.file_name() == Some(OsStr::new("lost+found"))
+}
+
+/// Folders that only root may enter, and that never hold a set: of TPMs, of the host itself, and of the programs. Whoever may
+/// read the backups can look through them without these.
 fn is_private(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
-    name == b"__HOST_CONFIG__" || name == b"tpm-state" || name.starts_with(b".tpm-state.")
+    matches!(name, b"__HOST_CONFIG__" | b"_state" | b"tpm-state") || name.starts_with(b".tpm-state.")
 }

@@ -6,7 +6,7 @@ use super::{say, tell, text};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use vmstream::chain::BackupSet;
-use vmstream::doctor::{Diagnosis, Suspicion, Writer, diagnose};
+use vmstream::doctor::{Diagnosis, Suspicion, Unknown, Writer, diagnose};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,11 +32,12 @@ pub(super) fn run(args: &Args) -> Exit {
             tell(&format!("error: {} is a file: name the folder of its backup set\n", args.path.display()));
             return Exit::CannotTell;
         }
-        Ok(Subject::Set(set)) => Sets { sets: vec![*set], unreadable: Vec::new() },
+        Ok(Subject::Set(set)) => Sets { root_is_set: true, sets: vec![*set], unreadable: Vec::new() },
         Ok(Subject::Sets(sets)) => sets,
     };
     let found: Vec<_> = sets.sets.iter().map(|set| (set, diagnose(set))).collect();
     let ill = found.iter().any(|(_, diagnosis)| !diagnosis.suspects.is_empty());
+    let unknown = found.iter().any(|(set, diagnosis)| !diagnosis.unknown.is_empty() || set.points.is_empty());
     let written = if args.json {
         let list: Vec<_> = found.iter().map(|(set, diagnosis)| set_json(set, diagnosis)).collect();
         let value = json!({"sets": list, "unreadable": sets.unreadable});
@@ -49,7 +50,7 @@ pub(super) fn run(args: &Args) -> Exit {
         }
         say(&out)
     };
-    let found = match (ill, sets.unreadable.is_empty()) {
+    let found = match (ill, sets.unreadable.is_empty() && !unknown) {
         (true, _) => Exit::Damaged,
         (false, false) => Exit::CannotTell,
         (false, true) => Exit::Good,
@@ -60,8 +61,9 @@ pub(super) fn run(args: &Args) -> Exit {
 fn set_text(set: &BackupSet, found: &Diagnosis) -> String {
     let domain = set.domain.as_deref().map_or(String::new(), |domain| format!("{domain} in "));
     let name = format!("{domain}{}", set.dir.display());
+    let unknown = unknown_text(&name, set, found);
     if found.suspects.is_empty() {
-        return format!("{name}: nothing to fear\n");
+        return if unknown.is_empty() { format!("{name}: nothing to fear\n") } else { unknown };
     }
     let rows: Vec<_> = found
         .suspects
@@ -73,8 +75,25 @@ fn set_text(set: &BackupSet, found: &Diagnosis) -> String {
     let sound: Vec<_> = found.sound_points.iter().map(ToString::to_string).collect();
     let sound = if sound.is_empty() { "none".to_owned() } else { sound.join(", ") };
     format!(
-        "{name}: {} written by virtnbdbackup may not hold all they should\n\n{}\n  sound: {sound}\n",
+        "{unknown}{name}: {} written by virtnbdbackup may not hold all they should\n\n{}\n  sound: {sound}\n",
         text::count(found.suspects.len(), "stream"),
+        text::table(&rows)
+    )
+}
+
+/// What cannot be looked at.
+fn unknown_text(name: &str, set: &BackupSet, found: &Diagnosis) -> String {
+    if set.points.is_empty() {
+        return format!("{name}: cannot tell, there is no restore point\n");
+    }
+    if found.unknown.is_empty() {
+        return String::new();
+    }
+    let row = |one: &Unknown| vec![one.point.to_string(), one.disk.to_string(), one.reason.clone()];
+    let rows: Vec<_> = found.unknown.iter().map(row).collect();
+    let count = text::count(rows.len(), "stream");
+    format!(
+        "{name}: cannot tell of {count} that cannot be looked at (vmstream verify says more)\n\n{}\n",
         text::table(&rows)
     )
 }
@@ -119,11 +138,19 @@ fn set_json(set: &BackupSet, found: &Diagnosis) -> Value {
             })
         })
         .collect();
+    let unknown: Vec<_> = found
+        .unknown
+        .iter()
+        .map(
+            |one| json!({"point": one.point.to_string(), "disk": one.disk.to_string(), "reason": one.reason}),
+        )
+        .collect();
     json!({
         "dir": set.dir.display().to_string(),
         "domain": set.domain,
         "writers": writers,
         "suspects": suspects,
+        "unknown": unknown,
         "sound_points": found.sound_points.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }

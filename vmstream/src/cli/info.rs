@@ -1,4 +1,4 @@
-//! `vmstream info`
+//! `vmstream info`. It ends with 1 where it shows damage, with 2 where something could not be read.
 
 use super::exit::Exit;
 use super::subject::{self, Sets, Subject};
@@ -6,7 +6,7 @@ use super::{say, text};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, DiskTarget, Point, PointDisk, Severity};
-use vmstream::stream::{Compression, StreamMeta};
+use vmstream::stream::{Compression, StreamError, StreamMeta};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,15 +24,17 @@ pub(super) fn run(args: &Args) -> Exit {
             let damaged = matches!(file.as_ref(), PointDisk::Stream(entry) if entry.meta.is_err());
             (disk_json(&file), file_text(&file), damaged, true)
         }
-        Ok(Subject::Set(set)) => (as_json(&set), as_text(&set), is_damaged(&set), true),
-        Ok(Subject::Sets(Sets { sets, unreadable })) => {
+        Ok(Subject::Set(set)) => (as_json(&set), as_text(&set), is_damaged(&set), is_readable(&set)),
+        Ok(Subject::Sets(Sets { root_is_set, sets, unreadable })) => {
             let value = json!({
                 "dir": args.path.display().to_string(),
                 "sets": sets.iter().map(as_json).collect::<Vec<_>>(),
                 "unreadable": unreadable,
             });
             let damaged = sets.iter().any(is_damaged);
-            (value, tree_text(args, &sets, &unreadable), damaged, unreadable.is_empty())
+            let complete = unreadable.is_empty() && sets.iter().all(is_readable);
+            let own = sets.first().filter(|_| root_is_set).map_or(String::new(), |own| as_text(own) + "\n");
+            (value, own + &tree_text(args, &sets, &unreadable), damaged, complete)
         }
     };
     let written = say(&if args.json { format!("{value:#}\n") } else { text });
@@ -45,7 +47,20 @@ pub(super) fn run(args: &Args) -> Exit {
 }
 
 fn is_damaged(set: &BackupSet) -> bool {
-    set.problems.iter().any(|problem| problem.severity() == Severity::Damage)
+    let unusable = |error: &StreamError| matches!(error, StreamError::Damaged(_));
+    set.problems.iter().any(|problem| problem.severity() == Severity::Damage) || errors(set).any(unusable)
+}
+
+fn is_readable(set: &BackupSet) -> bool {
+    !errors(set).any(|error| matches!(error, StreamError::Read { .. }))
+}
+
+/// Why the meta texts of streams cannot be used.
+fn errors(set: &BackupSet) -> impl Iterator<Item = &StreamError> {
+    set.points.iter().flat_map(|point| point.disks.values()).filter_map(|content| match content {
+        PointDisk::Stream(entry) => entry.meta.as_ref().err(),
+        PointDisk::Raw(_) => None,
+    })
 }
 
 fn total(set: &BackupSet) -> u64 {
@@ -169,7 +184,8 @@ fn cell(content: Option<&PointDisk>) -> String {
             Ok(_) if entry.is_placeholder() => "(no disk yet)".to_owned(),
             Ok(meta) if meta.data_size == 0 => "(no change)".to_owned(),
             Ok(meta) => format!("{} of {}", text::size(entry.file_len), text::size(meta.data_size)),
-            Err(_) => format!("{} DAMAGED", text::size(entry.file_len)),
+            Err(StreamError::Damaged(_)) => format!("{} DAMAGED", text::size(entry.file_len)),
+            Err(StreamError::Read { .. }) => format!("{} UNREADABLE", text::size(entry.file_len)),
         },
     }
 }

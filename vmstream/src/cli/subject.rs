@@ -3,7 +3,8 @@
 use super::exit::Exit;
 use super::{fail, tell};
 use std::path::Path;
-use vmstream::chain::{BackupSet, PointDisk, SetError, Tree, open_file};
+use vmstream::chain::{BackupSet, PointDisk, SetError, SetFile, Tree, open_file};
+use vmstream::stream::{Problem, StreamError};
 
 /// What to work on.
 pub(super) enum Subject {
@@ -17,6 +18,8 @@ pub(super) enum Subject {
 
 /// Sets of a tree.
 pub(super) struct Sets {
+    /// The first is of the folder itself, the others lie below it.
+    pub(super) root_is_set: bool,
     pub(super) sets: Vec<BackupSet>,
     /// Folders of which nothing can be said, with the reason.
     pub(super) unreadable: Vec<String>,
@@ -26,7 +29,13 @@ pub(super) struct Sets {
 pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
     if std::fs::metadata(path).is_ok_and(|about| !about.is_dir()) {
         return match open_file(path) {
-            Ok(file) => Ok(Subject::File(Box::new(file))),
+            Ok(file) => match why_not(path, &file) {
+                None => Ok(Subject::File(Box::new(file))),
+                Some(why) => {
+                    eprintln!("error: {why}");
+                    Err(Exit::CannotTell)
+                }
+            },
             Err(error) => {
                 tell(&format!("error: Cannot read {}: {error}\n", path.display()));
                 Err(Exit::CannotTell)
@@ -34,9 +43,24 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
         };
     }
     let tree = Tree::of(path);
+    for (folder, why) in &tree.passed_over {
+        eprintln!("note: {} is not looked at: {why}", folder.display());
+    }
     // A folder that is a set is asked about for itself: an archive beside its chain says nothing about it.
-    let is_set = tree.sets.first().is_some_and(|first| first == path);
-    if is_set || (tree.unreadable.is_empty() && tree.sets.is_empty()) {
+    let root_is_set = tree.sets.first().is_some_and(|first| first == path);
+    let archive = path.join(".archives");
+    let (archived, own): (Vec<_>, Vec<_>) = tree.sets.iter().partition(|set| set.starts_with(&archive));
+    if tree.unreadable.is_empty()
+        && own.len() <= usize::from(root_is_set)
+        && (root_is_set || archived.is_empty())
+    {
+        if !archived.is_empty() {
+            let archive = archive.display();
+            eprintln!(
+                "note: not looked at: {} archived chains in {archive}; name that folder for them",
+                archived.len()
+            );
+        }
         return match BackupSet::open(path) {
             Ok(set) => Ok(Subject::Set(Box::new(set))),
             Err(error) => Err(fail(&error, Exit::CannotTell)),
@@ -60,7 +84,23 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
             Err(error) => unreadable.push(with_cause(&error)),
         }
     }
-    Ok(Subject::Sets(Sets { sets, unreadable }))
+    Ok(Subject::Sets(Sets { root_is_set, sets, unreadable }))
+}
+
+/// Why a file is nothing to work on: what is called like a stream is one, damaged or not.
+fn why_not(path: &Path, file: &PointDisk) -> Option<String> {
+    let PointDisk::Stream(entry) = file else { return None };
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(SetFile::parse);
+    match entry.meta.as_ref().err()? {
+        StreamError::Read { source, .. } => Some(format!("Cannot read {}: {source}", path.display())),
+        StreamError::Damaged(damage)
+            if matches!(damage.problem, Problem::NotAStream { .. })
+                && !matches!(name, Some(SetFile::Stream { .. })) =>
+        {
+            Some(format!("{} is not a stream: name a stream, or the folder of a backup set", path.display()))
+        }
+        StreamError::Damaged(_) => None,
+    }
 }
 
 fn with_cause(error: &SetError) -> String {

@@ -6,12 +6,12 @@
 use super::report::{DiskDigest, DiskVerdict, Finding, Level, PointVerdict};
 use super::set::Watch;
 use crate::causes::with_causes;
-use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry};
+use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, SidecarProblem, StreamEntry};
 use crate::restore::claim;
 use crate::restore::content::{Content, OnWrong};
 use crate::restore::replay::{LEAF_LEN, Leaf, Replay, Stop};
 use crate::restore::{ExtractError, Layer, MapError};
-use crate::sidecar::{Checked, Granules, PartSums, Tables, Value};
+use crate::sidecar::{Checked, Granules, PartSums, Sidecar, Tables, Value};
 use crate::stream::StreamFile;
 use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
@@ -125,8 +125,7 @@ struct Proofs<'a> {
 
 impl<'a> Proofs<'a> {
     fn new(chain: &[&StreamEntry], stops: &'a [Stop]) -> Self {
-        let sidecars = chain.iter().map(|entry| entry.whole_sidecar()?.ok());
-        Self::of(Tables::new(sidecars.collect()), stops)
+        Self::of(Tables::new(sidecars(chain)), stops)
     }
 
     fn of(tables: Tables, stops: &'a [Stop]) -> Self {
@@ -171,6 +170,23 @@ impl<'a> Proofs<'a> {
             self.known.fill(None);
         }
     }
+}
+
+/// The sidecars of a chain's streams. One that was left beside a stream which was replaced still tells what the disk held, where
+/// it and its neighbours go on from each other.
+fn sidecars(chain: &[&StreamEntry]) -> Vec<Option<Sidecar>> {
+    let own = |entry: &&StreamEntry| match entry.whole_sidecar()? {
+        Ok(sidecar) => Some((true, sidecar)),
+        Err(SidecarProblem::Stale) => entry.left_sidecar().map(|sidecar| (false, sidecar)),
+        Err(_) => None,
+    };
+    let all: Vec<_> = chain.iter().map(own).collect();
+    let digest = |number: usize| Some(*all.get(number)?.as_ref()?.1.digest());
+    let parent = |number: usize| all.get(number)?.as_ref()?.1.head().parent_sidecar;
+    let joined = |number: usize| parent(number).is_some() && parent(number) == digest(number.wrapping_sub(1));
+    let bound: Vec<bool> = (0..all.len()).map(|number| joined(number) || joined(number + 1)).collect();
+    let kept = all.into_iter().zip(bound).map(|(sidecar, bound)| sidecar.filter(|(own, _)| *own || bound));
+    kept.map(|sidecar| sidecar.map(|(_, sidecar)| sidecar)).collect()
 }
 
 /// Where disks are not what their sidecars say: each range at the first point that has it.
@@ -249,7 +265,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sidecar::Sidecar;
 
     #[test]
     fn what_a_sidecar_cannot_tell_any_more_is_unproven() {
