@@ -73,7 +73,7 @@ pub struct RawImage {
     /// Its sidecar, where there is one.
     pub sidecar: Option<PathBuf>,
     /// As [`StreamEntry::bond`].
-    pub(crate) bond: Option<Bond>,
+    pub(crate) bond: Option<Box<Bond>>,
 }
 
 /// What makes up a disk at a point.
@@ -296,7 +296,7 @@ impl PointDisk {
     pub(crate) fn bond(&self) -> Option<&Bond> {
         match self {
             Self::Stream(entry) => entry.bond.as_ref(),
-            Self::Raw(image) => image.bond.as_ref(),
+            Self::Raw(image) => image.bond.as_deref(),
         }
     }
 

@@ -126,6 +126,7 @@ impl<'a> Plan<'a> {
         for point in &set.points {
             let mut new = NewPoint::new(point.id, times[&point.id]);
             new.left_out = left_out(point);
+            new.left_out.extend(images_before(set, &new));
             for (disk, content) in &point.disks {
                 let disk = disk.clone();
                 match content {
@@ -255,6 +256,16 @@ impl NewPoint<'_> {
 fn left_out(point: &Point) -> Vec<LeftOut> {
     let heads = point.disks.values().filter_map(|part| Some(part.open_sidecar()?.ok()?.head().clone()));
     heads.map(|head| head.left_out).find(|left_out| !left_out.is_empty()).unwrap_or_default()
+}
+
+/// The raw disks of the full, which a later point does not have again: where their images are lost, all points miss them.
+fn images_before(set: &BackupSet, new: &NewPoint<'_>) -> Vec<LeftOut> {
+    let Some(first) = set.points.first().filter(|first| first.id != new.id) else { return Vec::new() };
+    let images = first.disks.iter().filter(|(_, content)| matches!(content, PointDisk::Raw(_)));
+    let named = |disk: &DiskTarget| new.left_out.iter().any(|one| one.disk == disk.as_str());
+    let reason = || "raw disk, copied with the full".to_owned();
+    let disks = images.map(|(disk, _)| disk).filter(|disk| !named(disk));
+    disks.map(|disk| LeftOut { disk: disk.to_string(), reason: reason() }).collect()
 }
 
 /// Nothing is made of a set that misses something: what is lost there would be lost without a trace.
