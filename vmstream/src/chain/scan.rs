@@ -236,7 +236,10 @@ fn describe(
     let may_be_raw = path.extension().is_some_and(|last| last == "data");
     if kind == StreamKind::Copy && may_be_raw && checksum.is_none() && no_stream {
         let image = RawImage { path, disk, modified, len: about.len(), sidecar, bond: None };
-        return Ok(PointDisk::Raw(RawImage { bond: bond(image.open_sidecar(), kind).map(Box::new), ..image }));
+        return Ok(PointDisk::Raw(RawImage {
+            bond: bond(image.open_sidecar(), kind).map(Box::new),
+            ..image
+        }));
     }
     let file_len = about.len();
     let mut entry = StreamEntry {

@@ -74,7 +74,7 @@ fn check(set: &BackupSet, disks: &[DiskTarget], point: PointId) -> Result<(), Ex
     let bar = Bar::new(total_bytes(set, Depth::Content));
     let checked = disks.iter().try_for_each(|disk| {
         let unused = check_streams(set, disk, point, &|bytes| bar.read(bytes))?;
-        unused.iter().for_each(|unused| eprintln!("warning: {unused}"));
+        unused.iter().for_each(warn);
         Ok(())
     });
     bar.clear();

@@ -101,7 +101,7 @@ fn open_at(dir: &Path, until: Option<PointId>) -> Result<(BackupSet, PointId), E
 fn say_unfinished(set: &BackupSet, until: Option<PointId>) {
     let unfinished = set.problems.iter().find(|problem| matches!(problem, SetProblem::Unfinished { .. }));
     if let (Some(problem), Some(newest), None) = (unfinished, set.newest(), until) {
-        eprintln!("warning: {problem}; {} is the newest one that is whole, and taken here", newest.id);
+        warn(format_args!("{problem}; {} is the newest one that is whole, and taken here", newest.id));
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
             Ok(file) => match why_not(path, &file) {
                 None => Ok(Subject::File(Box::new(file))),
                 Some(why) => {
-                    eprintln!("error: {why}");
+                    tell(&format!("error: {why}\n"));
                     Err(Exit::CannotTell)
                 }
             },
@@ -44,7 +44,7 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
     }
     let tree = Tree::of(path);
     for (folder, why) in &tree.passed_over {
-        eprintln!("note: {} is not looked at: {why}", folder.display());
+        tell(&format!("note: {} is not looked at: {why}\n", folder.display()));
     }
     // A folder that is a set is asked about for itself: an archive beside its chain says nothing about it.
     let root_is_set = tree.sets.first().is_some_and(|first| first == path);
@@ -56,10 +56,10 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
     {
         if !archived.is_empty() {
             let archive = archive.display();
-            eprintln!(
-                "note: not looked at: {} archived chains in {archive}; name that folder for them",
+            tell(&format!(
+                "note: not looked at: {} archived chains in {archive}; name that folder for them\n",
                 archived.len()
-            );
+            ));
         }
         return match BackupSet::open(path) {
             Ok(set) => Ok(Subject::Set(Box::new(set))),
