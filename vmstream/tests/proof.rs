@@ -369,7 +369,9 @@ fn unreadable(path: &Path) {
 
 #[test]
 fn a_sidecar_that_cannot_be_used_is_named_by_whoever_needs_it() {
-    let image = tempfile::NamedTempFile::new().unwrap();
+    // Not held open: who uses an image keeps others from replacing it.
+    let images = tempfile::tempdir().unwrap();
+    let image = images.path().join("image");
     for (name, disk) in [("vda.inc.virtnbdbackup.1.idx", "vda"), ("vdb.copy.idx", "vdb")] {
         for (what, spoil) in [("unreadable", unreadable as fn(&Path)), ("flipped", |path| flip(path, 40))] {
             let ours = Ours::new(Some(1));
@@ -395,7 +397,7 @@ fn a_sidecar_that_cannot_be_used_is_named_by_whoever_needs_it() {
             };
             let want = if disk == "vda" { &ours.disks[2] } else { &ours.raw };
             assert!(run(&["extract", ".", "--disk", disk, "-o", "-"]) == *want);
-            let path = image.path().to_str().unwrap();
+            let path = image.to_str().unwrap();
             run(&["extract", ".", "--disk", disk, "-o", path, "--force"]);
             assert!(fs::read(path).unwrap() == *want);
             run(&["compare", ".", path, "--disk", disk]);
