@@ -180,6 +180,27 @@ fn an_image_that_changed_beneath_qemu_begins_a_new_chain() {
 }
 
 #[test]
+fn a_vm_that_is_started_for_its_increment_is_watched_too() {
+    let lab = Lab::new("started");
+    lab.configure(&[("OFFLINE_MODE", "incremental")]);
+    let mut bed = bed(&lab);
+    bed.run("first", "full", "first backup");
+    bed.vm.destroy();
+    let granule = patch(&bed.vm, "vda", OLD_DATA + 512);
+    let ended = lab.run_well(&bed.vm);
+    let why =
+        format!("disk vda is at offset {granule} not what the last restore point holds, {NOTHING_SAYS_SO}");
+    assert_eq!((ended.level(), ended.why()), ("full".to_owned(), why), "{ended:#?}");
+    assert_eq!((ended.report("method").as_str(), bed.vm.state().as_str()), ("started_paused", "shut off"));
+    let points = [History::disks(&lab, &bed.vm)];
+    bed.assert_points("begun anew", &bed.dir(), &points);
+    bed.vm.start();
+    bed.points = points.into();
+    bed.run("and on", "incremental 1", "continues");
+    bed.assert_points("in the end", &bed.dir(), &bed.points);
+}
+
+#[test]
 fn trimmed_and_discarded_ranges_do_not_trip() {
     let lab = Lab::new("discarded");
     lab.configure(&[]);
