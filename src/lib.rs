@@ -16,6 +16,7 @@ pub mod libvirt;
 pub mod log;
 pub mod nbd;
 pub mod policy;
+pub mod presence;
 pub mod program;
 pub mod retention;
 pub mod session;

@@ -15,6 +15,7 @@ use super::rebuild;
 use super::salvage;
 use super::schema::{self, Prepared};
 use super::stamp::utc;
+use crate::presence;
 
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(15);
@@ -185,10 +186,10 @@ fn change_places(fresh: &Path, path: &Path, now: Timestamp) -> io::Result<PathBu
     let time = now.strftime("%Y%m%dT%H%M%SZ");
     let more = |n: u32| if n == 0 { String::new() } else { format!(".{n}") };
     let named = |n: u32| beside(path, &format!(".corrupt-{time}{}", more(n)));
-    let aside = (0..).map(named).find(|name| name.symlink_metadata().is_err()).unwrap_or_else(|| named(0));
+    let aside = presence::first_free((0..).map(named))?.unwrap_or_else(|| named(0));
     // The log first: beside the new database it would be taken for its own.
     let log = beside(path, "-wal");
-    if fs::metadata(&log).is_ok_and(|about| about.len() > 0) {
+    if presence::found(fs::metadata(&log))?.is_some_and(|about| about.len() > 0) {
         fs::rename(&log, beside(&aside, "-wal"))?;
     }
     for helper in ["-wal", "-shm"] {

@@ -12,6 +12,7 @@ use super::program::{Context, Failed, start_log, tell};
 use super::prune_list::{self, plain, size};
 use crate::catalog::{Catalog, SessionKind, SessionStatus, Stamp};
 use crate::engine::journal::JournalDir;
+use crate::presence::there;
 use crate::retention::{
     CatalogLedger, Cause, Doomed, FolderError, Guards, Inventory, Ledger, Look, Remover, Selection, Target,
     VmTree, Why, read, read_vm,
@@ -310,7 +311,10 @@ fn lock(request: &Request<'_>, opened: &Opened, vm: &VmTree) -> Result<VmLock, F
     })?;
     let journals =
         JournalDir::open(request.backup_path).map_err(|error| (Exit::Storage, error.to_string()))?;
-    if journals.file(&vm.folder).exists() {
+    let journal = journals.file(&vm.folder);
+    let left =
+        there(&journal).map_err(|e| (Exit::Storage, format!("Cannot look at {}: {e}", journal.display())))?;
+    if left {
         let text = format!(
             "{name}: a backup broke off and is not cleaned up yet, nothing of it is removed. Do that first: vmbackup --run --vm {name}"
         );

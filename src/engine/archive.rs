@@ -1,21 +1,43 @@
 //! Moving a chain into its archive folder. No byte is copied.
 
-use std::fs;
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
+use rustix::fs::{Mode, OFlags};
 use vmstream::chain::{PointId, SetFile};
 
 use super::identity::IDENTITY_PREFIX;
+use super::new_name::{self, knows_no_links};
 use crate::identity::is_tpm_folder;
+use crate::presence::{lstat, same_file, there};
 
-/// The archive folder a chain in `dir` goes to today: `.archives/chain-YYYY-MM-DD`, with `.1`, `.2` … when taken.
-pub(super) fn folder_for(dir: &Path, today: Date) -> PathBuf {
-    let base = dir.join(".archives").join(format!("chain-{today}"));
-    let numbered = (1_u32..).map(|n| base.with_file_name(format!("chain-{today}.{n}")));
-    [base.clone()].into_iter().chain(numbered).find(|path| !path.exists()).unwrap_or(base)
+/// Makes the archive folder a chain in `dir` goes to today: `.archives/chain-YYYY-MM-DD`, with `.1`, `.2` … when taken.
+/// It is new: what cannot be seen, or somebody else makes at the same time, is another chain's.
+pub(super) fn claim(dir: &Path, today: Date) -> io::Result<PathBuf> {
+    let archives = dir.join(".archives");
+    fs::create_dir_all(&archives)?;
+    let mut number = 0_u32;
+    loop {
+        let more = if number == 0 { String::new() } else { format!(".{number}") };
+        let path = archives.join(format!("chain-{today}{more}"));
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            made => return made.map(|()| path),
+        }
+    }
+}
+
+/// Gives back a folder that was claimed and not used, by this run or by one that died: one with nothing in it.
+pub(super) fn unclaim(dir: &Path) {
+    let empty = |path: PathBuf| fs::remove_dir(path).is_ok();
+    let folders = fs::read_dir(dir.join(".archives")).into_iter().flatten().flatten();
+    let chains = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("chain-"));
+    if chains.map(|entry| empty(entry.path())).fold(false, |any, gone| any | gone) {
+        empty(dir.join(".archives"));
+    }
 }
 
 /// The entries of `dir` that belong to its chain or copy: every visible file (the firmware and kernel files of a copy
@@ -44,26 +66,31 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Moves entries of a chain into its archive folder. Each file first gets a second name there; only when all have one
-/// do the names here go, the checkpoint list first. So the chain is whole in one of the two folders at every instant.
+/// Moves entries of a chain into its archive folder, which was claimed for it. Each file first gets a second name there;
+/// only when all have one, and each is seen to be the file it was, do the names here go, the checkpoint list first. So
+/// the chain is whole in one of the two folders at every instant.
 ///
 /// May be repeated after it broke off. Where the file system knows no second names files are renamed, one by one.
 /// `Ok(false)` when there was nothing to move.
 pub(super) fn move_all(from: &Path, to: &Path, names: &[String], at: &dyn Fn(&str)) -> io::Result<bool> {
-    let there = |name: &String| from.join(name).symlink_metadata().is_ok();
-    if !names.iter().any(there) {
+    let mut any = false;
+    for name in names {
+        any |= there(&from.join(name))?;
+    }
+    if !any {
         return Ok(false);
     }
-    fs::create_dir_all(to)?;
+    let mut kept = Vec::new();
     for (i, name) in names.iter().enumerate() {
         if i == names.len() / 2 {
             at("archiving");
         }
-        keep(&from.join(name), &to.join(name))?;
+        keep(&from.join(name), &to.join(name), &mut kept)?;
     }
     for dir in [Some(to), to.parent(), Some(from)].into_iter().flatten() {
         sync_dir(dir)?;
     }
+    kept.iter().try_for_each(Kept::prove)?;
     at("archive-complete");
     for (i, name) in names.iter().rev().enumerate() {
         clear(&from.join(name), &to.join(name))?;
@@ -78,50 +105,83 @@ pub(super) fn move_all(from: &Path, to: &Path, names: &[String], at: &dyn Fn(&st
 /// Settles a move that broke off: takes it back while everything is still here, and ends it otherwise. `Ok(true)` when
 /// the chain is in the archive.
 pub(super) fn settle(from: &Path, to: &Path, names: &[String]) -> io::Result<bool> {
-    if names.iter().any(|name| from.join(name).symlink_metadata().is_err()) {
-        return move_all(from, to, names, &|_| {});
+    for name in names {
+        let is_here = match (lstat(&from.join(name))?, lstat(&to.join(name))?) {
+            (None, _) => false,
+            (Some(here), Some(there)) => here.is_dir() || same_file(&here, &there),
+            (Some(_), None) => true,
+        };
+        if !is_here {
+            return move_all(from, to, names, &|_| {});
+        }
     }
     for name in names {
         clear(&to.join(name), &from.join(name))?;
     }
     match fs::remove_dir(to) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        // What else is in it is not ours.
+        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Err(e),
         _ => Ok(false),
     }
 }
 
+/// A file that has its name in the archive, and what it is: as the descriptor says that was opened before it moved.
+struct Kept {
+    to: PathBuf,
+    file: Metadata,
+}
+
+impl Kept {
+    /// Fails unless the name in the archive is of that file.
+    fn prove(&self) -> io::Result<()> {
+        match lstat(&self.to)? {
+            Some(there) if same_file(&self.file, &there) => Ok(()),
+            _ => Err(io::Error::other(format!("{} is not the file that was moved there", self.to.display()))),
+        }
+    }
+}
+
 /// Gives a file, or each file of a folder, a second name.
-fn keep(from: &Path, to: &Path) -> io::Result<()> {
-    let Ok(meta) = from.symlink_metadata() else { return Ok(()) };
+fn keep(from: &Path, to: &Path, kept: &mut Vec<Kept>) -> io::Result<()> {
+    let Some(meta) = lstat(from)? else { return Ok(()) };
     if meta.is_dir() {
-        fs::create_dir_all(to)?;
+        match fs::create_dir(to) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(to)?.is_dir() => {}
+            made => made?,
+        }
         // As closed as before: it may hold secrets.
         std::os::unix::fs::chown(to, Some(meta.uid()), Some(meta.gid()))?;
         fs::set_permissions(to, meta.permissions())?;
         for entry in fs::read_dir(from)? {
             let entry = entry?;
-            keep(&entry.path(), &to.join(entry.file_name()))?;
+            keep(&entry.path(), &to.join(entry.file_name()), kept)?;
         }
         return sync_dir(to);
     }
-    if to.symlink_metadata().is_ok() {
-        return Ok(());
+    // Held until the new name is proven: without inodes of its own a file system numbers a file as long as it is open.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = File::from(rustix::fs::open(from, flags, Mode::empty())?);
+    let file = held.metadata()?;
+    match lstat(to)? {
+        // By an earlier attempt; or a newer file of the same name is here, which stays.
+        Some(there) if !same_file(&file, &there) => return Ok(()),
+        Some(_) => {}
+        None => match fs::hard_link(from, to) {
+            Err(e) if knows_no_links(&e) => new_name::rename(from, to)?,
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            // A repeated request; or another file, which the proof finds.
+            _ => {}
+        },
     }
-    match fs::hard_link(from, to) {
-        Err(e) if knows_no_links(&e) => fs::rename(from, to),
-        other => other,
-    }
-}
-
-/// What link(2) answers where there are no hard links: FAT, some network file systems.
-fn knows_no_links(error: &io::Error) -> bool {
-    use io::ErrorKind::{PermissionDenied, TooManyLinks, Unsupported};
-    matches!(error.kind(), PermissionDenied | TooManyLinks | Unsupported)
+    let new = Kept { to: to.to_owned(), file };
+    new.prove()?;
+    kept.push(new);
+    Ok(())
 }
 
 /// Takes away the first name of whatever has a second one. A newer file of the same name stays.
 fn clear(from: &Path, to: &Path) -> io::Result<()> {
-    let (Ok(here), Ok(there)) = (from.symlink_metadata(), to.symlink_metadata()) else { return Ok(()) };
+    let (Some(here), Some(there)) = (lstat(from)?, lstat(to)?) else { return Ok(()) };
     if here.is_dir() {
         for entry in fs::read_dir(from)? {
             let entry = entry?;
@@ -132,7 +192,7 @@ fn clear(from: &Path, to: &Path) -> io::Result<()> {
             _ => Ok(()),
         };
     }
-    if (here.dev(), here.ino()) == (there.dev(), there.ino()) { fs::remove_file(from) } else { Ok(()) }
+    if same_file(&here, &there) { fs::remove_file(from) } else { Ok(()) }
 }
 
 /// Makes renames and removals in a folder durable.
@@ -164,7 +224,7 @@ mod tests {
     fn the_chain_is_whole_in_one_place_at_every_step() {
         let dir = tempfile::tempdir().unwrap();
         let names = chain(dir.path());
-        let to = dir.path().join(".archives/chain-2026-11-22");
+        let to = claim(dir.path(), jiff::civil::date(2026, 11, 22)).unwrap();
         let seen = RefCell::new(vec![]);
         let look = |step: &str| {
             seen.borrow_mut().push((step.to_owned(), is_whole(dir.path()), is_whole(&to)));
@@ -183,6 +243,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let names = chain(dir.path());
             let to = dir.path().join("a");
+            fs::create_dir(&to).unwrap();
             let dies = |at: &str| assert_ne!(at, step);
             let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 move_all(dir.path(), &to, &names, &dies)
@@ -199,16 +260,54 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let names = chain(dir.path());
         let to = dir.path().join("a");
+        fs::create_dir(&to).unwrap();
         for name in &names[..2] {
-            fs::create_dir_all(&to).unwrap();
-            keep(&dir.path().join(name), &to.join(name)).unwrap();
+            keep(&dir.path().join(name), &to.join(name), &mut vec![]).unwrap();
         }
-        assert!(move_all(dir.path(), &to, &names, &|_| {}).unwrap());
+        fs::remove_file(dir.path().join(&names[1])).unwrap();
+        assert!(settle(dir.path(), &to, &names).unwrap());
         assert!(is_whole(&to));
         assert!(!move_all(dir.path(), &to, &names, &|_| {}).unwrap(), "nothing is left to move");
-        fs::write(dir.path().join("web.cpt"), "newer").unwrap();
-        move_all(dir.path(), &to, &names, &|_| {}).unwrap();
+        // All names are here again, of other files: nothing is taken back.
+        for name in NAMES {
+            fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(name), "newer").unwrap();
+        }
+        assert!(settle(dir.path(), &to, &names).unwrap());
         assert_eq!(fs::read_to_string(dir.path().join("web.cpt")).unwrap(), "newer");
         assert!(is_whole(&to));
+    }
+
+    #[test]
+    fn each_claim_makes_a_folder_of_its_own_and_gives_back_what_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let day = jiff::civil::date(2026, 11, 22);
+        let first = claim(dir.path(), day).unwrap();
+        fs::write(first.join("vda.full.data"), "older").unwrap();
+        let second = claim(dir.path(), day).unwrap();
+        assert_eq!(first, dir.path().join(".archives/chain-2026-11-22"));
+        assert_eq!(second, dir.path().join(".archives/chain-2026-11-22.1"));
+        unclaim(dir.path());
+        assert!(first.exists() && !second.exists());
+        fs::remove_file(first.join("vda.full.data")).unwrap();
+        unclaim(dir.path());
+        assert!(!dir.path().join(".archives").exists());
+    }
+
+    #[test]
+    fn what_is_not_the_file_that_moved_clears_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = chain(dir.path());
+        let to = dir.path().join("a");
+        fs::create_dir(&to).unwrap();
+        let exchanged = |step: &str| {
+            if step == "archiving" {
+                // The first name has its second one by now.
+                fs::remove_file(to.join(NAMES[1])).unwrap();
+                fs::write(to.join(NAMES[1]), "another").unwrap();
+            }
+        };
+        assert!(move_all(dir.path(), &to, &names, &exchanged).is_err());
+        assert!(is_whole(dir.path()));
     }
 }

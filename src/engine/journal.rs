@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::VmTarget;
+use crate::presence::found;
 
 /// How the guest is kept still around backup-begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +62,7 @@ pub enum Stage {
     },
 }
 
-/// The journal of one domain's backup.
+/// The journal of one domain's backup. Paths are whole here, and relative to the backup path in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     /// Identifies the run; also stands in the checkpoint's description.
@@ -196,23 +197,27 @@ impl Journal {
         }
     }
 
-    /// Reads a journal. `None` when there is none. One that cannot be understood is an error, not nothing:
-    /// what it names would stay behind for ever.
+    /// Reads a journal. `None` when there is none. One that cannot be understood, or names what no run of ours makes, is
+    /// an error, not nothing: what it names would stay behind for ever.
     pub fn read(path: &Path) -> Result<Option<Self>, JournalError> {
         let failed = |source| JournalError { doing: "read", path: path.to_owned(), source };
-        match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| failed(e.into())),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(failed(e)),
-        }
+        let Some(bytes) = found(fs::read(path)).map_err(failed)? else { return Ok(None) };
+        let stored: Self = serde_json::from_slice(&bytes).map_err(|e| failed(e.into()))?;
+        let checked = stored.checked_below(backup_path_of(path));
+        checked.map(Some).map_err(|why| JournalError {
+            doing: "believe",
+            path: path.to_owned(),
+            source: io::Error::other(why),
+        })
     }
 
     /// Writes the journal and syncs it, in one step as seen from outside.
     pub fn write(&self, path: &Path) -> Result<(), JournalError> {
         let new = path.with_extension("new");
+        let stored = self.to_stored(backup_path_of(path));
         let write = || {
             let mut file = vmstream::fresh::create(&new, 0o640)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
             file.sync_all()?;
             fs::rename(&new, path)?;
             sync_parent(path)
@@ -235,6 +240,11 @@ impl Journal {
     }
 }
 
+/// The backup path that a journal file lies in: `BACKUP_PATH/_state/journal/VM.json`.
+pub(super) fn backup_path_of(file: &Path) -> &Path {
+    file.ancestors().nth(3).unwrap_or(file)
+}
+
 /// Makes renames and removals in the folder of `path` durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), super::archive::sync_dir)
@@ -244,16 +254,16 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn journal() -> Journal {
+    fn journal(backup_path: &Path) -> Journal {
         Journal {
-            id: "1-2".into(),
+            id: "1-2-3".into(),
             pid: 1,
             host: "h".into(),
             uri: "qemu:///system".into(),
             domain: "web 1".into(),
             uuid: "u".into(),
-            chain_dir: "/b/web_1/202611".into(),
-            socket: "/var/tmp/virtnbdbackup.1".into(),
+            chain_dir: backup_path.join("web_1/202611"),
+            socket: "/var/tmp/virtnbdbackup.1-2-3".into(),
             scratch: vec![],
             checkpoint: Some("virtnbdbackup.0".into()),
             images: vec![],
@@ -271,18 +281,22 @@ mod tests {
         let journals = JournalDir::open(dir.path()).unwrap();
         let path = journals.file("web_1");
         assert_eq!(Journal::read(&path).unwrap(), None);
-        journal().write(&path).unwrap();
-        assert_eq!(Journal::read(&path).unwrap(), Some(journal()));
+        journal(dir.path()).write(&path).unwrap();
+        assert_eq!(Journal::read(&path).unwrap(), Some(journal(dir.path())));
         assert_eq!(journals.left_behind().unwrap(), ["web_1"]);
         Journal::remove(&path).unwrap();
         assert!(journals.left_behind().unwrap().is_empty());
     }
 
     #[test]
-    fn a_damaged_journal_is_an_error() {
+    fn a_journal_that_is_damaged_or_names_what_is_not_ours_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.json");
+        let path = JournalDir::open(dir.path()).unwrap().file("x");
         fs::write(&path, "{").unwrap();
         assert!(Journal::read(&path).is_err());
+        let planted = Journal { scratch: vec!["/etc/passwd".into()], ..journal(dir.path()) };
+        planted.write(&path).unwrap();
+        let refused = Journal::read(&path).unwrap_err().to_string();
+        assert!(refused.contains("its scratch file /etc/passwd is none of ours"), "{refused}");
     }
 }

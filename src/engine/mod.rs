@@ -3,6 +3,7 @@
 //! Must not live here: which level to take (`policy`), several domains, configuration, printing.
 
 pub(crate) mod archive;
+mod beneath;
 mod bitmap;
 pub mod budget;
 pub mod cancel;
@@ -19,9 +20,11 @@ mod identity;
 mod image_state;
 mod job;
 pub mod journal;
+mod journal_check;
 pub mod lineage;
 mod live;
 mod mend;
+mod new_name;
 mod observe;
 mod offline;
 pub mod outside;
@@ -292,7 +295,7 @@ impl Engine {
         if journal.uri != self.host.uri() || journal.host != journal::host_id() {
             return Err(BackupError::OtherHost { domain: journal.domain, uri: journal.uri, file });
         }
-        let recovered = recover::undo(&journal, &self.host);
+        let recovered = recover::undo(&journal, &file, &self.host);
         if recovered.still_frozen {
             let places = self.places(folder, &journal.domain, &journal.uuid);
             tracing::warn!(vm = journal.domain, "{}", self.guard.free_late(&journal, &places));
@@ -384,18 +387,20 @@ impl Engine {
         report: &mut Report,
     ) -> Result<(), BackupError> {
         self.fail_points.at("files-written");
+        let dir = &vm.chain_dir;
+        let failed = |doing, source| BackupError::File { doing, path: dir.clone(), source };
         let archive = match plan.decision {
             Decision::Full { archive: true } | Decision::Copy { archive: true } => {
-                let dir = &vm.chain_dir;
-                let to = archive::folder_for(dir, self.clock.local().date());
-                let names = archive::entries(dir).map_err(|source| BackupError::File {
-                    doing: "list",
-                    path: dir.clone(),
-                    source,
-                })?;
+                let names = archive::entries(dir).map_err(|e| failed("list", e))?;
+                files.make_way(&names)?;
+                let today = self.clock.local().date();
+                let to = archive::claim(dir, today).map_err(|e| failed("make an archive folder in", e))?;
                 Some(ArchiveMove { to, names })
             }
-            _ => None,
+            _ => {
+                files.make_way(&[])?;
+                None
+            }
         };
         owned.set_stage(files.stage(archive.clone()))?;
         self.fail_points.at("publishing");

@@ -133,7 +133,7 @@ impl<'a> Owned<'a> {
         host: &Host,
         report: &mut Report,
     ) -> Result<(), BackupError> {
-        let undone = recover::undo(&self.journal, host);
+        let undone = recover::undo(&self.journal, &self.places.journal, host);
         if undone.still_frozen {
             tracing::warn!(vm = self.journal.domain, "{}", self.free_late());
         }

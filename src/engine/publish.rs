@@ -18,6 +18,8 @@ use vmstream::sidecar::FileIdentity;
 
 use super::BackupError;
 use super::journal::{ArchiveMove, Stage};
+use super::new_name::{self, taken};
+use crate::presence;
 
 /// Mode of a small file, and of one for root alone.
 const MODE: u32 = 0o640;
@@ -45,6 +47,7 @@ pub(super) struct PointFiles {
     /// Those of the small ones that only root may read.
     secret: Vec<String>,
     streams: Vec<String>,
+    sidecars: Vec<String>,
     marker: Option<(String, String)>,
     /// The small files and the marker, for the sidecars.
     identities: Vec<FileIdentity>,
@@ -59,6 +62,7 @@ impl PointFiles {
             small: vec![],
             secret: vec![],
             streams: vec![],
+            sidecars: vec![],
             marker: None,
             identities: vec![],
         }
@@ -132,7 +136,7 @@ impl PointFiles {
     /// Takes a sidecar that was written at its partial path.
     pub(super) fn add_sidecar(&mut self, name: &str, file: &File) -> Result<(), BackupError> {
         self.set_time(name, file, self.time)?;
-        self.small.push(name.to_owned());
+        self.sidecars.push(name.to_owned());
         Ok(())
     }
 
@@ -161,9 +165,26 @@ impl PointFiles {
 
     /// What the journal must say before [`PointFiles::publish`].
     pub(super) fn stage(&self, archive: Option<ArchiveMove>) -> Stage {
-        let files = self.small.iter().chain(&self.streams).cloned().collect();
+        let files = self.small.iter().chain(&self.sidecars).chain(&self.streams).cloned().collect();
         let (marker, marker_text) = self.marker.clone().unwrap_or_default();
         Stage::Publishing { archive, files, marker, marker_text }
+    }
+
+    /// Makes sure that no stream of this point has its name already, once those of `archived` are moved away: it would
+    /// be one that nobody knows of. A sidecar without its stream proves nothing, and is put aside.
+    pub(super) fn make_way(&self, archived: &[String]) -> Result<(), BackupError> {
+        let stays = |name: &&String| !archived.contains(name);
+        for name in self.streams.iter().filter(stays) {
+            let path = self.dir.join(name);
+            let taken =
+                presence::there(&path).and_then(|there| if there { Err(taken(&path)) } else { Ok(()) });
+            taken.map_err(|source| self.failed("publish", &path, source))?;
+        }
+        for name in self.sidecars.iter().filter(stays) {
+            let path = self.dir.join(name);
+            put_aside(&path).map_err(|source| self.failed("put aside", &path, source))?;
+        }
+        Ok(())
     }
 
     /// Renames everything to its final name, the marker last. `at` is told each step, for tests that die there.
@@ -177,22 +198,27 @@ impl PointFiles {
             moved.map_err(|source| self.failed("archive the chain in", &self.dir, source))?;
         }
         at("archived");
-        self.rename_all(&self.small)?;
+        self.rename_all(&self.small, |from, to| fs::rename(from, to))?;
+        self.rename_all(&self.sidecars, new_name::rename)?;
         at("small-files-renamed");
         let (first, rest) = self.streams.split_at(self.streams.len().min(1));
-        self.rename_all(first)?;
+        self.rename_all(first, new_name::rename)?;
         at("first-stream-renamed");
-        self.rename_all(rest)?;
+        self.rename_all(rest, new_name::rename)?;
         self.sync_dir(&self.dir)?;
         at("streams-renamed");
         if let Some((marker, _)) = &self.marker {
-            self.rename_all(std::slice::from_ref(marker))?;
+            self.rename_all(std::slice::from_ref(marker), |from, to| fs::rename(from, to))?;
             self.sync_dir(&self.dir)?;
         }
         Ok(())
     }
 
-    fn rename_all(&self, names: &[String]) -> Result<(), BackupError> {
+    fn rename_all(
+        &self,
+        names: &[String],
+        rename: impl Fn(&Path, &Path) -> io::Result<()>,
+    ) -> Result<(), BackupError> {
         for name in names {
             let to = self.dir.join(name);
             if let Some(folder) = to.parent().filter(|folder| *folder != self.dir) {
@@ -200,12 +226,12 @@ impl PointFiles {
                 let made =
                     if private { private_folders(&self.dir, folder) } else { fs::create_dir_all(folder) };
                 made.map_err(|source| self.failed("create", folder, source))?;
-                fs::rename(self.partial_path(name), &to)
+                rename(&self.partial_path(name), &to)
                     .map_err(|source| self.failed("publish", &to, source))?;
                 self.sync_dir(folder)?;
                 continue;
             }
-            fs::rename(self.partial_path(name), &to).map_err(|source| self.failed("publish", &to, source))?;
+            rename(&self.partial_path(name), &to).map_err(|source| self.failed("publish", &to, source))?;
         }
         Ok(())
     }
@@ -231,6 +257,16 @@ impl PointFiles {
 
     fn failed(&self, doing: &'static str, path: &Path, source: io::Error) -> BackupError {
         BackupError::File { doing, path: path.to_owned(), source }
+    }
+}
+
+/// Gives a file that is in the way another name.
+fn put_aside(path: &Path) -> io::Result<()> {
+    let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Ok(()) };
+    let aside = (1_u32..).map(|n| path.with_file_name(format!("{name}.old.{n}")));
+    match (presence::there(path)?, presence::first_free(aside)?) {
+        (true, Some(aside)) => new_name::rename(path, &aside),
+        _ => Ok(()),
     }
 }
 
@@ -296,6 +332,33 @@ mod tests {
         for (name, now, newest, want) in cases {
             assert_eq!(point_time(now, newest), at(want, 0), "{name}");
         }
+    }
+
+    #[test]
+    fn no_stream_and_no_sidecar_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = PointFiles::new(dir.path(), at(1000, 0));
+        for (name, is_stream) in
+            [("vda.inc.virtnbdbackup.1.data", true), ("vda.inc.virtnbdbackup.1.idx", false)]
+        {
+            let file = File::create(files.partial_path(name)).unwrap();
+            fs::write(dir.path().join(name), "older").unwrap();
+            if is_stream {
+                files.add_stream(name, &file).unwrap()
+            } else {
+                files.add_sidecar(name, &file).unwrap()
+            }
+        }
+        let archived = ["vda.inc.virtnbdbackup.1.data".to_owned(), "vda.inc.virtnbdbackup.1.idx".to_owned()];
+        files.make_way(&archived).unwrap();
+        assert!(files.make_way(&[]).is_err(), "a stream is in the way");
+        assert!(files.publish(None, &|_| {}).is_err(), "it came later");
+        fs::rename(dir.path().join(&archived[0]), dir.path().join("moved")).unwrap();
+        files.make_way(&[]).unwrap();
+        let aside = dir.path().join("vda.inc.virtnbdbackup.1.idx.old.1");
+        assert_eq!(fs::read_to_string(aside).unwrap(), "older");
+        files.publish(None, &|_| {}).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("moved")).unwrap(), "older");
     }
 
     #[test]

@@ -8,12 +8,14 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::journal::{ArchiveMove, DomainRun, Journal, Stage, Stop, boot_id};
+use super::beneath::Folder;
+use super::journal::{ArchiveMove, DomainRun, Journal, Stage, Stop, backup_path_of, boot_id};
 use super::xml::Owner;
 use super::{encryption, publish, qemu_img, witness};
 use crate::guest::{Agent, FreezeStatus};
 use crate::identity;
 use crate::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
+use crate::presence::found;
 
 /// How long a guest is asked to thaw before we give up asking.
 const THAW_PATIENCE: Duration = Duration::from_secs(20);
@@ -74,8 +76,9 @@ impl Recovered {
     }
 }
 
-/// Undoes everything that the journal names. The journal itself is the caller's to remove, once nothing failed.
-pub fn undo(journal: &Journal, host: &Host) -> Recovered {
+/// Undoes everything that the journal names. The journal itself, `file`, is the caller's to remove, once nothing failed.
+pub fn undo(journal: &Journal, file: &Path, host: &Host) -> Recovered {
+    let backup_path = backup_path_of(file);
     let mut recovered = Recovered::default();
     match find(journal, host) {
         Ok(Some(domain)) => {
@@ -89,8 +92,9 @@ pub fn undo(journal: &Journal, host: &Host) -> Recovered {
                 && domain.state().is_ok_and(DomainState::is_active);
             recovered.note(format!("let the guest of {name} run on"), released);
             recovered.note(format!("ended the backup job of {name}"), end_job(&domain, journal));
-            undo_files(journal, &mut recovered);
-            if !recovered.committed {
+            let point = undo_files(journal, backup_path, &mut recovered);
+            recovered.committed = point == Point::Exists;
+            if point == Point::None {
                 drop_checkpoint(&domain, journal, &mut recovered);
                 let what = "took back marks in the images".to_owned();
                 recovered.note(what, witness::undo(&domain, journal));
@@ -103,7 +107,7 @@ pub fn undo(journal: &Journal, host: &Host) -> Recovered {
             }
         }
         // The domain was undefined meanwhile; its checkpoint went with it.
-        Ok(None) => undo_files(journal, &mut recovered),
+        Ok(None) => recovered.committed = undo_files(journal, backup_path, &mut recovered) == Point::Exists,
         Err(e) => recovered.failed.push(e.to_string()),
     }
     host.forget_secret(&encryption::scratch_usage(&journal.id));
@@ -296,57 +300,136 @@ pub(super) fn is_bitmap_missing(error: &LibvirtError) -> bool {
     error.kind == ErrorKind::CheckpointInconsistent || error.message.contains("not found in backing chain")
 }
 
-fn undo_files(journal: &Journal, recovered: &mut Recovered) {
-    let dir = &journal.chain_dir;
+/// What is known of the point of a run that is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Point {
+    /// It does not exist, and nothing of it is to stay.
+    None,
+    /// It exists: nothing of it may go.
+    Exists,
+    /// It cannot be told now. Nothing of it may go, and the journal stays.
+    Unknown,
+}
+
+fn undo_files(journal: &Journal, backup_path: &Path, recovered: &mut Recovered) -> Point {
+    let told = |error: io::Error, recovered: &mut Recovered| {
+        recovered.failed.push(format!(
+            "whether the restore point of the run exists cannot be told, so nothing of it is removed ({error})"
+        ));
+        Point::Unknown
+    };
+    let below = journal.chain_dir.strip_prefix(backup_path).unwrap_or(&journal.chain_dir);
+    let dir = match Folder::open(backup_path, below) {
+        Ok(Some(dir)) => dir,
+        Ok(None) => return Point::None,
+        Err(error) => return told(error, recovered),
+    };
     match &journal.stage {
-        Stage::Copying { partial } => remove_all(dir, partial, recovered),
+        Stage::Copying { partial } => {
+            remove_all(&dir, partial, recovered);
+            super::archive::unclaim(&dir.path());
+            Point::None
+        }
         Stage::Publishing { archive, files, marker, marker_text } => {
-            if archive.as_ref().is_some_and(|archive| !archived(dir, archive, files, recovered)) {
+            let point = match was_archived(&dir, archive.as_ref(), files, recovered) {
                 // Nothing was renamed: whatever has a final name here is the chain that was to be archived.
-            } else if fs::read_to_string(dir.join(marker)).is_ok_and(|text| text == *marker_text) {
-                recovered.committed = true;
+                Ok(false) => Point::None,
+                Ok(true) => match is_published(&dir, marker, marker_text) {
+                    Ok(true) => Point::Exists,
+                    Ok(false) => {
+                        remove_published(&dir, files, recovered);
+                        Point::None
+                    }
+                    Err(error) => told(error, recovered),
+                },
+                Err(error) => told(error, recovered),
+            };
+            if point == Point::Exists {
                 let ident = journal.checkpoint.as_deref().unwrap_or("copy");
-                let linked = identity::link_newest(dir, ident);
+                let linked = identity::link_newest(&dir.path(), ident);
                 recovered.note("led tpm-state to the newest state of the TPM".to_owned(), linked);
-            } else {
-                remove_all(dir, files, recovered);
             }
             if recovered.failed.is_empty() {
                 let partial: Vec<_> =
                     files.iter().chain([marker]).map(|f| publish::partial_name(f)).collect();
-                remove_all(dir, &partial, recovered);
+                remove_all(&dir, &partial, recovered);
             }
+            point
         }
     }
 }
 
-/// Whether the previous chain is whole in the archive, so that what has a final name in its old place is new. A move
-/// that broke off is taken back or ended first.
-fn archived(dir: &Path, archive: &ArchiveMove, files: &[String], recovered: &mut Recovered) -> bool {
+/// Whether the list, or the copy's definition, says that the point exists.
+///
+/// # Errors
+/// Also for a list that is neither the one before nor ours: somebody has gone on with the chain since, or it is damaged.
+fn is_published(dir: &Folder, marker: &str, marker_text: &str) -> io::Result<bool> {
+    let Some(text) = found(fs::read(dir.path().join(marker)))? else { return Ok(false) };
+    if text == marker_text.as_bytes() || !marker.ends_with(".cpt") {
+        return Ok(text == marker_text.as_bytes());
+    }
+    let points = |text: &[u8]| serde_json::from_slice::<Vec<String>>(text).map_err(io::Error::from);
+    let (now, ours) = (points(&text)?, points(marker_text.as_bytes())?);
+    if now.starts_with(&ours) {
+        return Ok(true);
+    }
+    if ours.starts_with(&now) {
+        return Ok(false);
+    }
+    Err(io::Error::other(format!("{marker} has other points than those the run went on from")))
+}
+
+/// Whether the previous chain is whole in the archive, or there was none to move, so that what has a final name in its
+/// old place is new. A move that broke off is taken back or ended first.
+fn was_archived(
+    dir: &Folder,
+    archive: Option<&ArchiveMove>,
+    files: &[String],
+    recovered: &mut Recovered,
+) -> io::Result<bool> {
+    let Some(archive) = archive else { return Ok(true) };
+    let Some(name) = archive.to.file_name() else { return Ok(false) };
     // The archive folder is made before anything moves, and goes when a move is taken back.
-    if !archive.to.exists() {
-        return false;
+    if dir.lstat(&Path::new(".archives").join(name))?.is_none() {
+        return Ok(false);
     }
     // The first rename comes when the move is complete.
-    if files.first().is_some_and(|first| !dir.join(publish::partial_name(first)).exists()) {
-        return true;
+    if let Some(first) = files.first() {
+        if dir.lstat(Path::new(&publish::partial_name(first)))?.is_none() {
+            return Ok(true);
+        }
     }
-    let moved = super::archive::settle(dir, &archive.to, &archive.names);
-    let done = matches!(moved, Ok(true));
-    recovered.note(format!("moved the previous chain to {}", archive.to.display()), moved);
-    done
+    let path = dir.path();
+    let moved = super::archive::settle(&path, &path.join(".archives").join(name), &archive.names)?;
+    recovered.note::<io::Error>(format!("moved the previous chain to {}", archive.to.display()), Ok(moved));
+    Ok(moved)
 }
 
-fn remove_all(dir: &Path, names: &[String], recovered: &mut Recovered) {
+/// Removes what was renamed to its final name. Another file of that name stays: ours waits under its partial name then.
+fn remove_published(dir: &Folder, names: &[String], recovered: &mut Recovered) {
     for name in names {
-        recovered.note(format!("removed unfinished {name}"), remove(&dir.join(name)));
+        let (name, partial) = (Path::new(name), publish::partial_name(name));
+        let is_ours = || -> io::Result<bool> {
+            Ok(match (dir.lstat(name)?, dir.lstat(Path::new(&partial))?) {
+                (Some(there), Some(waiting)) => {
+                    (there.st_dev, there.st_ino) == (waiting.st_dev, waiting.st_ino)
+                }
+                (there, None) => there.is_some(),
+                (None, Some(_)) => false,
+            })
+        };
+        let removed = is_ours().and_then(|ours| if ours { dir.remove(name) } else { Ok(false) });
+        recovered.note(format!("removed unfinished {}", name.display()), removed);
     }
 }
 
-fn remove(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
+fn remove_all(dir: &Folder, names: &[String], recovered: &mut Recovered) {
+    for name in names {
+        recovered.note(format!("removed unfinished {name}"), dir.remove(Path::new(name)));
     }
+}
+
+/// Removes a file outside of the backup path, whose name says that a run of ours made it.
+fn remove(path: &Path) -> io::Result<bool> {
+    found(fs::remove_file(path)).map(|removed| removed.is_some())
 }

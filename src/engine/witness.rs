@@ -69,6 +69,11 @@ fn id_in(bitmap: &str) -> Option<&str> {
     Some(rest.split_once('.').map_or(rest, |(id, _)| id))
 }
 
+/// Whether a name is that of a witness.
+pub(super) fn is_name(name: &str) -> bool {
+    name.len() > PREFIX.len() && name.starts_with(PREFIX)
+}
+
 /// The id of the chain that a checkpoint belongs to. `None` where its images bear no witness: chains of virtnbdbackup and of
 /// versions before there were any.
 pub(super) fn chain_of(checkpoint_xml: &str) -> Option<String> {

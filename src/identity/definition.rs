@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::Zoned;
 use vmstream::fresh;
 
+use crate::presence::there;
+
 /// The definition could not be kept.
 #[derive(Debug, thiserror::Error)]
 #[error("Cannot keep the definition in {}: {source}", path.display())]
@@ -30,25 +32,30 @@ pub fn keep_definition(
     let first = folder.join(format!("{prefix}{period}_FIRST.xml"));
     let kept = folder.join(format!("{prefix}{}.xml", now.strftime("%Y%m%d_%H%M%S")));
     fs::create_dir_all(&folder).map_err(|e| failed(&folder, e))?;
-    if newest(&folder, &prefix).is_some_and(|last| last == xml) && first.exists() {
+    let has_first = there(&first).map_err(|e| failed(&first, e))?;
+    if has_first && newest(&folder, &prefix).map_err(|e| failed(&folder, e))?.is_some_and(|last| last == xml)
+    {
         return Ok(None);
     }
     write(&kept, xml).map_err(|e| failed(&kept, e))?;
-    if !first.exists() {
+    if !has_first {
         write(&first, xml).map_err(|e| failed(&first, e))?;
     }
     Ok(Some(kept))
 }
 
 /// The definition that was kept last, by the time in the name.
-fn newest(folder: &Path, prefix: &str) -> Option<String> {
-    let name = |entry: fs::DirEntry| entry.file_name().into_string().ok();
-    let names = fs::read_dir(folder).ok()?.flatten().filter_map(name);
-    let dated = names.filter(|name| {
+fn newest(folder: &Path, prefix: &str) -> io::Result<Option<String>> {
+    let mut dated: Vec<String> = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
         let date = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".xml"));
-        date.is_some_and(|date| !date.is_empty() && date.bytes().all(|b| b.is_ascii_digit() || b == b'_'))
-    });
-    fs::read_to_string(folder.join(dated.max()?)).ok()
+        if date.is_some_and(|date| !date.is_empty() && date.bytes().all(|b| b.is_ascii_digit() || b == b'_'))
+        {
+            dated.push(name);
+        }
+    }
+    dated.into_iter().max().map(|name| fs::read_to_string(folder.join(name))).transpose()
 }
 
 /// Whole or not at all.

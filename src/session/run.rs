@@ -312,7 +312,11 @@ impl Session {
             |domain: &&Domain| matches!(self.place(domain, self.policies.of(domain.name()).0), Ok(Some(_)));
         let backed_up: Vec<String> =
             self.chosen.iter().filter(is_backed_up).map(|d| folder_name(d.name())).collect();
-        for folder in engine.journals.left_behind().unwrap_or_default() {
+        let left = engine.journals.left_behind().unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            vec![]
+        });
+        for folder in left {
             if backed_up.contains(&folder) {
                 continue;
             }
