@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{DiskSpec, Lab, Version, Vm, VmSpec, must, virsh};
+use lab::{DiskSpec, Lab, Op, Version, Vm, VmSpec, must, virsh};
+use rustix::io::Errno;
 
 const MIB: u64 = 1 << 20;
 const STATE: &str = "tpm2/tpm2-00.permall";
@@ -92,9 +93,9 @@ fn each_point_has_the_tpm_of_its_own_moment() {
         }
         fs::write(&path, good).expect("mended");
     }
-    // Where restore scripts look, and as they look: a link to a folder, with the UUID in a text beside it.
+    // Where restore scripts look, and as they look: a folder, with the UUID in a text in it.
     let newest = chain.join("tpm-state");
-    assert!(newest.is_symlink() && chain.join(".tpm-backup-marker").exists());
+    assert!(newest.is_dir() && !newest.is_symlink() && chain.join(".tpm-backup-marker").exists());
     assert_eq!(fs::read(newest.join(STATE)).ok(), Some(second.clone()));
     let text = fs::read_to_string(newest.join("BACKUP_METADATA.txt")).expect("the text is there");
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix("VM UUID:"));
@@ -103,6 +104,97 @@ fn each_point_has_the_tpm_of_its_own_moment() {
     fs::create_dir(&copy).expect("the lab has room");
     must(Command::new("cp").arg("-a").arg(newest.join("tpm2")).arg(&copy));
     assert_eq!(fs::read(copy.join(STATE)).ok(), Some(second));
+}
+
+#[test]
+fn the_bash_program_writes_its_tpm_state_into_no_point_of_ours() {
+    let lab = Lab::new("tpm_bash");
+    lab.configure(&[]);
+    let vm = vm_with_tpm(&lab);
+    let first = fs::read(swtpm_dir(&vm).join(STATE)).expect("swtpm keeps its state");
+    lab.run_well(&vm);
+    let chain = lab.chain_dir(&vm);
+    let (newest, point) = (chain.join("tpm-state"), chain.join(".tpm-state.virtnbdbackup.0"));
+    let assert_good = |what: &str| {
+        let said = lab.vmstream(&["verify", chain.to_str().expect("text")]);
+        assert!(said.status.success(), "{what}: {}", lab::text(&said));
+        assert_eq!(fs::read(point.join(STATE)).ok(), Some(first.clone()), "{what}");
+    };
+    // It copies into whatever is there.
+    fs::write(newest.join(STATE), "of a Bash run").expect("a write");
+    assert_good("written in place");
+    // A tree of the version before, with a link: made a folder, also by a run that cannot read the TPM.
+    for has_tpm in [true, false] {
+        fs::remove_dir_all(&newest).expect("ours");
+        std::os::unix::fs::symlink(".tpm-state.virtnbdbackup.0", &newest).expect("a link");
+        let (there, away) = (swtpm_dir(&vm), lab.path().join("swtpm-away"));
+        if !has_tpm {
+            fs::rename(&there, &away).expect("it can be moved");
+        }
+        let ended = lab.run_well(&vm);
+        if !has_tpm {
+            fs::rename(&away, &there).expect("it can be moved");
+            assert!(ended.warnings().contains("the TPM's state is not saved"), "{ended:#?}");
+        }
+        assert!(!newest.is_symlink(), "{ended:#?}");
+        assert_eq!(fs::read(newest.join(STATE)).ok(), Some(first.clone()), "{ended:#?}");
+        assert_good("with a link");
+    }
+    // It archives the chain by the names that it knows, and the next chain has points of the same names.
+    let archive = chain.join(".archives/chain-2026-01-02");
+    fs::create_dir_all(&archive).expect("a folder");
+    for entry in fs::read_dir(&chain).expect("a chain").flatten() {
+        let name = entry.file_name().into_string().expect("text");
+        if !name.starts_with('.') && !name.ends_with(".idx") {
+            fs::rename(entry.path(), archive.join(name)).expect("it can be moved");
+        }
+    }
+    vm.delete_checkpoints();
+    lab.virtnbdbackup(Version::Distribution, &vm, "full", &chain, &[]);
+    for stale in [point.clone(), chain.join(".identity.virtnbdbackup.0.json"), chain.join("vda.full.idx")] {
+        assert!(stale.exists(), "{}", stale.display());
+    }
+    fs::write(point.join(STATE), "no state of the new chain").expect("a write");
+    let said = lab.vmstream(&["verify", chain.to_str().expect("text")]);
+    assert!(said.status.success(), "what is beside it is not of the new chain: {}", lab::text(&said));
+    fs::write(point.join(STATE), &first).expect("a write");
+    let ended = lab.run_well(&vm);
+    assert_eq!(
+        (ended.level().as_str(), ended.report("tpm").as_str()),
+        ("incremental 1", "saved"),
+        "{ended:#?}"
+    );
+    let own = chain.join(".tpm-state.virtnbdbackup.1");
+    assert!(!own.is_symlink(), "it is no copy of another chain's");
+    assert_eq!(fs::read(own.join(STATE)).ok(), Some(first.clone()));
+}
+
+#[test]
+fn the_newest_tpm_state_is_renewed_where_names_cannot_be_exchanged() {
+    let lab = Lab::new("tpm_fuse");
+    let faulty = lab.faulty_file_system("backups");
+    faulty.forget_rename_flags();
+    lab.configure(&[]);
+    let vm = vm_with_tpm(&lab);
+    lab.run_well(&vm);
+    replace_tpm(&vm);
+    lab.run_well(&vm);
+    let newest = lab.chain_dir(&vm).join("tpm-state");
+    let state = || fs::read(swtpm_dir(&vm).join(STATE)).ok();
+    assert_eq!(fs::read(newest.join(STATE)).ok(), state());
+    // The second of two renames fails: the next run ends it.
+    replace_tpm(&vm);
+    // Asked to exchange, renamed away, renamed in.
+    faulty.fail_once(Op::Rename, "tpm-state", 2, Errno::IO);
+    let ended = lab.run_well(&vm);
+    assert!(ended.warnings().contains("is not the newest TPM state"), "{ended:#?}");
+    assert!(!newest.exists());
+    lab.run_well(&vm);
+    assert_eq!(fs::read(newest.join(STATE)).ok(), state());
+    let left = fs::read_dir(lab.chain_dir(&vm)).expect("a chain").flatten().map(|entry| entry.file_name());
+    let left: Vec<_> =
+        left.filter(|name| *name == ".tpm-state.next" || *name == ".tpm-state.former").collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
+use vmstream::chain::PointId;
 use vmstream::sidecar::FileIdentity;
 use zeroize::Zeroizing;
 
@@ -31,6 +32,8 @@ pub(super) struct Identity {
     /// Where its emulated TPM keeps its state.
     tpm_dir: Option<PathBuf>,
     tpm: Option<TpmState>,
+    /// The folder of the newest point so far, if it is that point's own.
+    before: Option<String>,
     /// Where its UEFI variables are.
     nvram_file: Option<PathBuf>,
     nvram: Option<HeldFile>,
@@ -79,7 +82,14 @@ impl Identity {
             tpm.and_then(|tpm| identity::state_dir(&observed.config_xml, vm.domain.uuid(), &tpm.state_dir));
         let nvram = observed.facts.boot_files.iter().find(|file| file.role == BootRole::Nvram);
         let nvram_file = nvram.map(|file| file.path.clone());
-        let mut found = Self { tpm_dir, tpm: None, nvram_file, nvram: None, keys: None };
+        let before = folder_before(vm, observed).unwrap_or_else(|error| {
+            tracing::debug!(
+                vm = vm.domain.name(),
+                "what was kept of the TPM before is not compared: {error}"
+            );
+            None
+        });
+        let mut found = Self { tpm_dir, tpm: None, before, nvram_file, nvram: None, keys: None };
         let (Some(guest), Some(limit)) = (guest, engine.settings.recovery_keys) else { return found };
         match guest::recovery_keys(guest, limit, &|| cancel.stopped().is_some()) {
             Ok(keys) => found.keys = keys,
@@ -152,7 +162,8 @@ impl Identity {
         };
         let now = engine.clock.now();
         let owner = Owner { domain: vm.domain.name(), uuid: vm.domain.uuid(), source: &source, now };
-        let folder = TpmFolder::new(&vm.chain_dir, ident, parent.is_some(), tpm, self.keys, &owner);
+        let folder =
+            TpmFolder::new(&vm.chain_dir, ident, (parent.is_some(), self.before), tpm, self.keys, &owner);
         if let Err(error) = folder.prepare(&vm.chain_dir) {
             report.warnings.push(format!("the TPM's state is not saved: {error}"));
             return None;
@@ -173,15 +184,30 @@ pub(super) fn settle(
     report: &mut Report,
 ) {
     let now = engine.clock.local();
-    if let Some(Err(error)) = folder.map(|folder| folder.link_newest(&vm.chain_dir, parent, &now)) {
-        let link = vm.chain_dir.join("tpm-state");
-        report.warnings.push(format!("{} does not lead to the newest TPM state: {error}", link.display()));
+    let settled = match folder {
+        Some(folder) => folder.settle(&vm.chain_dir, parent, &now),
+        None => identity::renew(&vm.chain_dir, None).map(drop),
+    };
+    if let Err(error) = settled {
+        let newest = vm.chain_dir.join("tpm-state");
+        report.warnings.push(format!("{} is not the newest TPM state: {error}", newest.display()));
     }
     let (dir, name, period) = (&vm.chain_dir, vm.domain.name(), &vm.placement.period);
     match identity::keep_definition(dir, name, period, &observed.config_xml, &now) {
         Ok(kept) => report.definition = kept,
         Err(error) => report.warnings.push(error.to_string()),
     }
+}
+
+/// Names prove nothing: a program that archives a chain without these files leaves them beside the next one.
+fn folder_before(vm: &VmTarget, observed: &Observed) -> std::io::Result<Option<String>> {
+    let Some(set) = &observed.set else { return Ok(None) };
+    let Some(newest) = set.newest() else { return Ok(None) };
+    let counts = |ident: &str| {
+        let id = ident.parse().map(PointId::Checkpoint);
+        id.is_ok_and(|id| set.has_identity(id))
+    };
+    identity::folder_of(&vm.chain_dir, &newest.id.ident(), counts)
 }
 
 fn file_name(ident: &str) -> String {
@@ -192,7 +218,9 @@ fn file_name(ident: &str) -> String {
 fn facts(vm: &VmTarget, report: &Report, tpm: Option<&TpmFolder>) -> Vec<u8> {
     let listed = |tpm: &TpmFolder| tpm.identities().iter().map(FileIdentity::to_json).collect::<Vec<_>>();
     let domain = &vm.domain;
-    let checkpoints: Vec<_> = domain.checkpoints().unwrap_or_default().into_iter().map(|c| c.name).collect();
+    let names =
+        |known: Vec<crate::libvirt::CheckpointInfo>| known.into_iter().map(|c| c.name).collect::<Vec<_>>();
+    let checkpoints = domain.checkpoints().ok().map(names);
     let facts = json!({
         "name": domain.name(),
         "uuid": domain.uuid(),
@@ -201,7 +229,7 @@ fn facts(vm: &VmTarget, report: &Report, tpm: Option<&TpmFolder>) -> Vec<u8> {
         "file_systems": report.file_systems,
         "live_xml": domain.xml(false).ok(),
         "inactive_xml": domain.xml(true).ok(),
-        "snapshots": domain.snapshots().unwrap_or_default(),
+        "snapshots": domain.snapshots().ok(),
         "checkpoints": checkpoints,
         "tpm_state": tpm.map(listed),
     });

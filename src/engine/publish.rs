@@ -180,7 +180,11 @@ impl PointFiles {
                 presence::there(&path).and_then(|there| if there { Err(taken(&path)) } else { Ok(()) });
             taken.map_err(|source| self.failed("publish", &path, source))?;
         }
-        for name in self.sidecars.iter().filter(stays) {
+        // The folder of a point of another chain, which was archived without it.
+        let mut folders: Vec<String> =
+            self.secret.iter().filter_map(|name| Some(name.split_once('/')?.0.to_owned())).collect();
+        folders.dedup();
+        for name in self.sidecars.iter().chain(&folders).filter(stays) {
             let path = self.dir.join(name);
             put_aside(&path).map_err(|source| self.failed("put aside", &path, source))?;
         }

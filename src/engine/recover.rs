@@ -346,8 +346,8 @@ fn undo_files(journal: &Journal, backup_path: &Path, recovered: &mut Recovered) 
             };
             if point == Point::Exists {
                 let ident = journal.checkpoint.as_deref().unwrap_or("copy");
-                let linked = identity::link_newest(&dir.path(), ident);
-                recovered.note("led tpm-state to the newest state of the TPM".to_owned(), linked);
+                let renewed = identity::renew(&dir.path(), Some(ident));
+                recovered.note("put the newest state of the TPM into tpm-state".to_owned(), renewed);
             }
             if recovered.failed.is_empty() {
                 let partial: Vec<_> =

@@ -4,9 +4,10 @@
 //! Must not live here: when they are taken (`engine`), what the guest is asked (`guest`).
 
 mod definition;
+mod private_copy;
 mod tpm;
 mod tpm_folder;
 
 pub use definition::{DefinitionError, keep_definition};
 pub use tpm::{TpmError, TpmState, state_dir};
-pub use tpm_folder::{Owner, TpmFolder, TpmKept, is_tpm_folder, link_newest};
+pub use tpm_folder::{Owner, TpmFolder, TpmKept, folder_of, is_tpm_folder, renew};

@@ -536,28 +536,59 @@ fn the_files_of_a_tpm_are_checked_where_their_point_lists_them() {
     fs::create_dir_all(folder.join("tpm2")).unwrap();
     let state = folder.join("tpm2/tpm2-00.permall");
     fs::write(&state, b"secret").unwrap();
-    let identity = ours.path(".identity.virtnbdbackup.1.json");
+    let name = ".identity.virtnbdbackup.1.json";
+    let identity = ours.path(name);
     let damage = || {
         let report = verify(ours.dir(), Depth::Content);
         let damaged = report.findings.iter().filter(|finding| finding.level == Level::Damage);
         assert_eq!(good_points(&report), 3);
         damaged.map(|finding| finding.path.clone()).collect::<Vec<_>>()
     };
+    let write = |text: &str| {
+        fs::write(&identity, text).unwrap();
+        list_in_sidecar(&ours.path("vda.inc.virtnbdbackup.1.idx"), name, text);
+    };
     // Of earlier programs.
     for text in ["{}", "{\"tpm_state\": null}", "no JSON"] {
-        fs::write(&identity, text).unwrap();
+        write(text);
         assert_eq!(damage().len(), 0);
     }
     let listed = FileIdentity::of("tpm2/tpm2-00.permall", b"secret").to_json();
-    fs::write(&identity, format!("{{\"tpm_state\": [{listed}]}}")).unwrap();
+    write(&format!("{{\"tpm_state\": [{listed}]}}"));
     assert_eq!(damage().len(), 0);
     flip(&state, 3);
     assert_eq!(damage(), std::slice::from_ref(&state));
     fs::remove_file(&state).unwrap();
-    assert_eq!(damage(), [state]);
+    assert_eq!(damage(), std::slice::from_ref(&state));
     let outside = FileIdentity::of("../web.cpt", b"secret").to_json();
-    fs::write(&identity, format!("{{\"tpm_state\": [{outside}]}}")).unwrap();
-    assert_eq!(damage(), [identity]);
+    write(&format!("{{\"tpm_state\": [{outside}]}}"));
+    assert_eq!(damage(), std::slice::from_ref(&identity));
+    // Where no sidecar of the point lists it, it is of another chain: nothing is held against it.
+    let has_identity =
+        || BackupSet::open(ours.dir()).unwrap().has_identity("virtnbdbackup.1".parse().unwrap());
+    assert!(has_identity());
+    list_in_sidecar(&ours.path("vda.inc.virtnbdbackup.1.idx"), name, "of another");
+    assert!(!has_identity());
+    assert_eq!(damage(), [identity], "not the file that was written with the point");
+    let bare = Ours::new(Some(1));
+    fs::write(bare.path(name), format!("{{\"tpm_state\": [{listed}]}}")).unwrap();
+    assert!(!BackupSet::open(bare.dir()).unwrap().has_identity("virtnbdbackup.1".parse().unwrap()));
+    assert_eq!(verify(bare.dir(), Depth::Content).verdict(), Verdict::Good);
+}
+
+/// Writes a sidecar anew that lists a file, in place of what it listed under that name.
+fn list_in_sidecar(path: &Path, name: &str, content: &str) {
+    use vmstream::sidecar::{FileIdentity, Sidecar, SidecarWriter};
+    let old = Sidecar::open(path).unwrap();
+    let mut head = old.head().clone();
+    head.files.retain(|file| file.name != name);
+    head.files.push(FileIdentity::of(name, content.as_bytes()));
+    let new = path.with_extension("new");
+    let mut writer = SidecarWriter::create(&new, head.granules).unwrap();
+    old.blocks().for_each(|block| writer.block(&block.unwrap()).unwrap());
+    old.runs().for_each(|run| writer.run(&run.unwrap()).unwrap());
+    writer.finish(&head).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod coverage;
 pub mod cpt;
 mod diffs;
 pub mod ident;
+mod identity;
 pub mod names;
 pub mod point;
 pub mod problem;

@@ -1,6 +1,6 @@
 //! What a new set is made of, as a value: decided before anything is written.
 
-use super::tpm::{NewTpm, TpmFolders};
+use super::tpm::{NewTpm, TpmFolders, is_of_another_chain};
 use super::{ConvertError, Shape};
 use crate::chain::{
     BackupSet, CheckpointName, DiskContent, DiskTarget, Point, PointDisk, PointId, RawImage, SetFile,
@@ -140,6 +140,9 @@ impl<'a> Plan<'a> {
             plan.points.push(new);
         }
         for (name, from) in listing(&set.dir)? {
+            if is_of_another_chain(set, &name)? {
+                continue;
+            }
             let owner = owner(&name);
             if let Owner::Point(id, _) = &owner {
                 if let Some(point) = plan.points.iter_mut().find(|point| is_of(set, *id, point.id)) {
@@ -154,7 +157,7 @@ impl<'a> Plan<'a> {
                 plan.files.push(NewFile { name, from, time, secret: false });
             }
         }
-        let tpm = TpmFolders::of(&set.dir)?;
+        let tpm = TpmFolders::of(set)?;
         for (id, new) in tpm.all(|id| set.points.iter().any(|point| point.id == id))? {
             plan.add_tpm(id, new);
         }
@@ -196,14 +199,17 @@ impl<'a> Plan<'a> {
             SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ListShort { .. } => true,
             _ => false,
         }))?;
-        let (mut files, tpm) = (Vec::new(), TpmFolders::of(&set.dir)?);
+        let (mut files, tpm) = (Vec::new(), TpmFolders::of(set)?);
         for (name, from) in listing(&set.dir)? {
+            if is_of_another_chain(set, &name)? {
+                continue;
+            }
             match owner(&name) {
                 Owner::Point(point, Some(file)) if is_of(set, point, id) => {
                     let (name, time) = (at(file, first).to_string(), new.time);
                     new.files.push(NewFile { name, from, time, secret: false });
                 }
-                Owner::Set if name.contains('/') || (name == TPM_MARKER && tpm.newest_is_at(id)) => {
+                Owner::Set if name.contains('/') || (name == TPM_MARKER && tpm.newest_is_at(id)?) => {
                     let time = modified(&from)?;
                     files.push(NewFile { name, from, time, secret: false });
                 }

@@ -1,8 +1,9 @@
-//! The TPM's state in a set: a folder or link for each point, and `tpm-state`, which leads to the newest.
+//! The TPM's state in a set: a folder or link for each point, and `tpm-state`, a copy of the newest. Older versions had a
+//! link to it, which becomes a folder.
 
 use super::ConvertError;
 use super::plan::{NewFile, NewLink};
-use crate::chain::{CheckpointName, PointId};
+use crate::chain::{BackupSet, CheckpointName, PointDisk, PointId, SetFile};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,9 @@ const PREFIX: &str = ".tpm-state.";
 
 /// Where restore scripts look.
 const NEWEST: &str = "tpm-state";
+
+/// What is to become that.
+const NEXT: &str = ".tpm-state.next";
 
 /// The folders that hold a TPM's state in a set, by every name that leads to one.
 pub(super) struct TpmFolders {
@@ -28,11 +32,15 @@ pub(super) enum NewTpm {
 }
 
 impl TpmFolders {
-    pub(super) fn of(dir: &Path) -> Result<Self, ConvertError> {
+    pub(super) fn of(set: &BackupSet) -> Result<Self, ConvertError> {
+        let dir = &set.dir;
         let failed = |source| ConvertError::Read { path: dir.to_owned(), source };
         let mut places = BTreeMap::new();
         for entry in fs::read_dir(dir).map_err(failed)? {
             let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
+            if name == NEXT || is_of_another_chain(set, &name)? {
+                continue;
+            }
             if name == NEWEST || name.starts_with(PREFIX) {
                 if let Some(place) = place(dir, &name)? {
                     places.insert(name, place);
@@ -58,7 +66,10 @@ impl TpmFolders {
     /// What the point `id` has, as that of the first point. `tpm-state` leads to it, as far as it is a TPM's state and not
     /// keys alone. What an older program left as `tpm-state` is kept where nothing else is.
     pub(super) fn at(&self, id: PointId) -> Result<Vec<NewTpm>, ConvertError> {
-        let newest = self.places.get(NEWEST).filter(|place| self.is_of_older_program(place));
+        let newest = match self.places.get(NEWEST) {
+            Some(place) if self.is_of_older_program(place)? => Some(place),
+            _ => None,
+        };
         let own = self.places.get(&format!("{PREFIX}{}", id.ident()));
         let state = own.filter(|place| holds_state(place)).or(newest);
         let first = format!("{PREFIX}{}", CheckpointName::FIRST);
@@ -68,17 +79,23 @@ impl TpmFolders {
     }
 
     /// Whether the newest state goes along with the point `id`, and so what says when it was taken.
-    pub(super) fn newest_is_at(&self, id: PointId) -> bool {
+    pub(super) fn newest_is_at(&self, id: PointId) -> Result<bool, ConvertError> {
         let own = self.places.get(&format!("{PREFIX}{}", id.ident()));
-        self.places.get(NEWEST).is_some_and(|place| match own {
-            Some(own) => own == place,
-            None => self.is_of_older_program(place),
-        })
+        match (self.places.get(NEWEST), own) {
+            (Some(place), Some(own)) => Ok(own == place || are_same(own, place)?),
+            (Some(place), None) => self.is_of_older_program(place),
+            (None, _) => Ok(false),
+        }
     }
 
-    fn is_of_older_program(&self, place: &Path) -> bool {
-        let ours = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with(PREFIX));
-        place.parent() != Some(self.dir.as_path()) || !place.file_name().is_some_and(ours)
+    /// Whether no point has what `tpm-state` leads to.
+    fn is_of_older_program(&self, place: &Path) -> Result<bool, ConvertError> {
+        for (_, other) in self.places.iter().filter(|(name, _)| *name != NEWEST) {
+            if other == place || are_same(other, place)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Makes each place once, under its own name if that is wanted, and links for the other names.
@@ -89,7 +106,7 @@ impl TpmFolders {
         let mut names = BTreeMap::new();
         let mut made = Vec::new();
         for (name, place) in own.into_iter().chain(other) {
-            let new = match names.get(place) {
+            let new = match names.get(place).filter(|_| name != NEWEST) {
                 Some(target) => NewTpm::Link(NewLink { name: name.clone(), target: String::clone(target) }),
                 None => {
                     names.insert(place, name.clone());
@@ -123,6 +140,46 @@ fn place(dir: &Path, name: &str) -> Result<Option<PathBuf>, ConvertError> {
     };
     let is_dir = leads_on.map_err(failed)?.is_dir();
     Ok((is_dir && (beside || name == NEWEST)).then_some(place))
+}
+
+/// Whether a name is that of the TPM or the `.identity` file of a point which has sidecars, and none of them knows of it: a
+/// program that archived an older chain left it.
+pub(super) fn is_of_another_chain(set: &BackupSet, name: &str) -> Result<bool, ConvertError> {
+    let of_identity = match SetFile::parse(name) {
+        Some(SetFile::Identity(id)) => Some(id),
+        _ => None,
+    };
+    let Some(id) = of_identity.or_else(|| point_of(name)) else { return Ok(false) };
+    let Some(point) = set.points.iter().find(|point| point.id == id) else { return Ok(false) };
+    // Without a sidecar, or with one that has no room for files, nothing tells whose it is.
+    let tells = |disk: &PointDisk| match disk.open_sidecar() {
+        Some(Ok(sidecar)) => !sidecar.head().files.is_empty(),
+        Some(Err(_)) => true,
+        None => false,
+    };
+    if !point.disks.values().any(tells) {
+        return Ok(false);
+    }
+    let path = || set.dir.join(SetFile::Identity(id).to_string());
+    let own = set.identity_of(point).map_err(|source| ConvertError::Read { path: path(), source })?;
+    Ok(own.is_none())
+}
+
+/// Whether two folders hold the same files.
+fn are_same(one: &Path, other: &Path) -> Result<bool, ConvertError> {
+    let read = |file: &NewFile| {
+        fs::read(&file.from).map_err(|source| ConvertError::Read { path: file.from.clone(), source })
+    };
+    let (ours, theirs) = (files(one, "")?, files(other, "")?);
+    if ours.len() != theirs.len() {
+        return Ok(false);
+    }
+    for (file, other) in ours.iter().zip(&theirs) {
+        if file.name != other.name || read(file)? != read(other)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn point_of(name: &str) -> Option<PointId> {

@@ -5,21 +5,27 @@
 use super::report::{Finding, Level};
 use super::sidecar::of_listed;
 use crate::chain::{BackupSet, PointId, SetFile};
-use crate::regular;
 use crate::sidecar::{FileIdentity, HeadError};
 use serde_json::Value;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// The most bytes of an identity file that are looked at: definitions, and names of snapshots.
-const MAX_IDENTITY_LEN: u64 = 64 << 20;
 
 /// Checks the folders of all points. Those that only root may read are named once, as a warning.
 pub(crate) fn check(set: &BackupSet) -> Vec<Finding> {
     let (mut findings, mut closed) = (Vec::new(), Vec::new());
     for point in &set.points {
         let identity = set.dir.join(SetFile::Identity(point.id).to_string());
-        let files = match listed(&identity) {
+        // One that no sidecar of the point lists is of another chain, or of an earlier program; one that differs from what
+        // is listed is found as any file is.
+        let written = match set.identity_of(point) {
+            Ok(Some(written)) => written,
+            Ok(None) => continue,
+            Err(error) => {
+                findings.push(Finding::about(Level::Unreadable, &identity, error.to_string()));
+                continue;
+            }
+        };
+        let files = match listed(&written) {
             None => continue,
             Some(Err(error)) => {
                 findings.push(Finding::about(Level::Damage, &identity, error.to_string()));
@@ -51,12 +57,9 @@ fn folder_of(dir: &Path, point: PointId) -> PathBuf {
     dir.join(format!(".tpm-state.{}", point.ident()))
 }
 
-/// What an identity file lists. `None` where it lists nothing, as those of earlier programs, or is no use: its sidecar tells
-/// then.
-fn listed(identity: &Path) -> Option<Result<Vec<FileIdentity>, HeadError>> {
-    let mut bytes = Vec::new();
-    regular::open(identity).and_then(|file| file.take(MAX_IDENTITY_LEN).read_to_end(&mut bytes)).ok()?;
-    let value: Value = serde_json::from_slice(&bytes).ok()?;
+/// What an identity file lists. `None` where it lists nothing, as those of earlier programs.
+fn listed(identity: &[u8]) -> Option<Result<Vec<FileIdentity>, HeadError>> {
+    let value: Value = serde_json::from_slice(identity).ok()?;
     let files = value.get("tpm_state")?.as_array()?;
     Some(files.iter().map(FileIdentity::from_json).collect())
 }
