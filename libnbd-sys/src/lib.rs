@@ -52,6 +52,8 @@ pub const LIBNBD_SIZE_MAXIMUM: c_int = 2;
 pub const LIBNBD_AIO_DIRECTION_READ: c_uint = 1;
 /// Bit of `nbd_aio_get_direction`: libnbd wants to write the socket.
 pub const LIBNBD_AIO_DIRECTION_WRITE: c_uint = 2;
+/// A read is answered in one piece, or with one error.
+pub const LIBNBD_CMD_FLAG_DF: u32 = 4;
 /// Flag of `base:allocation`: nothing is allocated here.
 pub const LIBNBD_STATE_HOLE: u32 = 1;
 /// Flag of `base:allocation`: this reads as zeros.
@@ -99,6 +101,8 @@ unsafe extern "C" {
     pub fn nbd_is_read_only(h: *mut nbd_handle) -> c_int;
     /// 1 when several connections see the same data.
     pub fn nbd_can_multi_conn(h: *mut nbd_handle) -> c_int;
+    /// 1 when the server knows `LIBNBD_CMD_FLAG_DF`.
+    pub fn nbd_can_df(h: *mut nbd_handle) -> c_int;
     /// 1 when the context was negotiated.
     pub fn nbd_can_meta_context(h: *mut nbd_handle, metacontext: *const c_char) -> c_int;
     /// 1 when the server answers with structured replies.

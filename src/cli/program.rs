@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::value::{LogFormat, LogLevel};
 use crate::config::{self, Loaded};
 use crate::engine::guard::{self, GUARD_ARGUMENT};
+use crate::engine::scratch::{self, SPACE_ARGUMENT};
 use crate::log::{self, Log, LogSetup, Place};
 use crate::program::{self, LOOK_ARGUMENT};
 
@@ -47,6 +48,10 @@ pub fn main() -> ExitCode {
     }
     if words.peek().is_some_and(|word| word == LOOK_ARGUMENT) {
         program::answer_look(std::env::args_os().skip(2).map(Into::into));
+        return ExitCode::SUCCESS;
+    }
+    if words.peek().is_some_and(|word| word == SPACE_ARGUMENT) {
+        std::env::args_os().nth(2).iter().for_each(|dir| scratch::tell_space(dir.as_ref()));
         return ExitCode::SUCCESS;
     }
     // A variable that is not text can be no setting.

@@ -24,6 +24,17 @@ pub enum StopReason {
         /// The directory.
         dir: String,
     },
+    /// The scratch directory does not answer.
+    #[error(
+        "scratch directory {dir} has not answered for {seconds} s; the job was ended, because the guest's own writes wait for it. \
+         Look at that storage, or point VIRTNBD_SCRATCH_DIR elsewhere"
+    )]
+    ScratchHangs {
+        /// The directory.
+        dir: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// Another stage failed and has reported why.
     #[error("stopped because another part of the backup failed")]
     OtherFailure,

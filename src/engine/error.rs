@@ -305,8 +305,10 @@ impl BackupError {
             | Self::TargetSpace { .. }
             | Self::ScratchSpace { .. }
             | Self::File { .. }
-            | Self::Stopped(StopReason::ScratchFull { .. })
-            | Self::Copy(CopyError::Stopped(StopReason::ScratchFull { .. })) => Trouble::Storage,
+            | Self::Stopped(StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. })
+            | Self::Copy(CopyError::Stopped(
+                StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. },
+            )) => Trouble::Storage,
             Self::QemuImg(_) | Self::QemuNbd { .. } | Self::Guard(_) => Trouble::Tool,
             Self::Lock(LockError::File { .. }) => Trouble::Storage,
             Self::Lock(_) => Trouble::Locked,

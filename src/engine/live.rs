@@ -41,6 +41,9 @@ use crate::policy::{Decision, Plan};
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long the stages of a copy that failed may take to stop, before the job is ended under them.
+const FAILURE_GRACE: Duration = Duration::from_secs(2);
+
 /// How long a job may take to appear whose beginning was not confirmed.
 const APPEAR_LIMIT: Duration = Duration::from_secs(5);
 
@@ -156,10 +159,10 @@ impl Live<'_> {
                 copied
             }
             Err(error) if self.was_ended(&error, owned) => {
-                return Err(self.changed(
-                    "its backup job ended before all disks were copied: somebody ended it (virsh domjobabort), or QEMU \
-                     could not go on and says why in its log",
-                ));
+                return Err(self.changed(&format!(
+                    "its backup job ended before all disks were copied: somebody ended it (virsh domjobabort), or QEMU could \
+                     not go on and says why in its log. First seen: {error}"
+                )));
             }
             Err(error) => return Err(error),
         };
@@ -280,14 +283,23 @@ impl Live<'_> {
         let peak_bytes = AtomicU64::new(0);
         let finished = AtomicBool::new(false);
         let copied = thread::scope(|scope| {
-            let (settings, cancel, peak) = (&self.engine.settings, &cancel, &peak_bytes);
+            let (settings, cancel, peak, over) = (&self.engine.settings, &cancel, &peak_bytes, &finished);
             let done = |pause: Duration| {
                 thread::park_timeout(pause);
                 finished.load(Ordering::Acquire)
             };
-            let space = scope.spawn(move || {
-                scratch::watch(&settings.scratch_dir, settings.scratch_reserve, peak, cancel, &done);
-                if cancel.stopped().is_some() {
+            scope.spawn(move || {
+                let is_over = || over.load(Ordering::Acquire);
+                scratch::watch(&settings.scratch_dir, settings.scratch_reserve, peak, cancel, &is_over);
+                // Who failed by itself is through in a moment, and finds the job as it was then; not who is stuck in a write.
+                let failed_since = Instant::now();
+                while cancel.stopped() == Some(StopReason::OtherFailure)
+                    && !is_over()
+                    && failed_since.elapsed() < FAILURE_GRACE
+                {
+                    thread::sleep(SETTLE_PAUSE);
+                }
+                if cancel.stopped().is_some() && !is_over() {
                     // At once: until the readers have noticed and stopped, the guest could fill what is left.
                     let _ = recover::end_job(&self.vm.domain, owned.journal());
                 }
@@ -296,14 +308,15 @@ impl Live<'_> {
             let finish = Finish(&finished);
             let copied = copy::copy_all(&tasks, &self.engine.shared, self.watch, cancel);
             drop(finish);
-            space.thread().unpark();
             stats.thread().unpark();
             copied
         });
         tracing::debug!("scratch files held {} at most", space::human(peak_bytes.into_inner()));
         self.engine.fail_points.at("copied");
         // A scratch directory about to fill is the cause; broken reads are what follows.
-        if let Some(reason @ StopReason::ScratchFull { .. }) = cancel.stopped() {
+        if let Some(reason @ (StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. })) =
+            cancel.stopped()
+        {
             return Err(reason.into());
         }
         let copied = copied?;

@@ -37,7 +37,7 @@ mod qemu_nbd;
 pub mod rate;
 pub mod recover;
 mod report;
-mod scratch;
+pub mod scratch;
 pub mod settings;
 mod shut_down;
 pub mod space;

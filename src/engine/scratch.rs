@@ -4,6 +4,7 @@
 //! written, the guest's own write fails. So the job is ended while there is still room: a failed backup is better
 //! than a guest with I/O errors.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +13,19 @@ use super::cancel::{Cancel, StopReason};
 use super::settings::Reserve;
 use super::space::{self, Space};
 use crate::libvirt::Domain;
+use crate::program::Program;
+
+/// The first argument that makes this program tell the space of the directory that follows.
+pub const SPACE_ARGUMENT: &str = "--internal-space";
 
 /// How often to look. A guest can fill a gigabyte in a second.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long to wait for a look before seeing whether the backup is over.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// A scratch directory that does not answer for so long hangs, and with it every write of the guest that needs it.
+const HANG_LIMIT: Duration = Duration::from_secs(15);
 
 /// How often to ask the job for its statistics.
 const STATS_EVERY: Duration = Duration::from_secs(1);
@@ -40,29 +51,65 @@ fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
     now.free_bytes < keep || soon < keep / 2
 }
 
-/// Watches the space until `done` says so or the backup is stopped, and stops it when the space runs low. The caller then
-/// ends the job of a stopped backup at once.
+/// Tells the free and the total bytes of a directory's file system, a line each time, until nobody listens any more.
+///
+/// A process of its own does this ([`SPACE_ARGUMENT`]): one that asks storage that hangs can be left behind, a thread of
+/// the program could not.
+pub fn tell_space(dir: &Path) {
+    loop {
+        let line = match space::of(dir) {
+            Ok(space) => format!("{} {}\n", space.free_bytes, space.total_bytes),
+            // It answers, and that is what counts here.
+            Err(error) => format!("{error}\n"),
+        };
+        let mut out = io::stdout().lock();
+        if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
+            return;
+        }
+        drop(out);
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn told_space(line: &str) -> Option<Space> {
+    let (free, total) = line.split_once(' ')?;
+    Some(Space { free_bytes: free.parse().ok()?, total_bytes: total.parse().ok()? })
+}
+
+/// Watches the space until `finished` or the backup is stopped, and stops it when the space runs low, or when the directory
+/// hangs. The caller then ends the job of a stopped backup at once.
 pub(super) fn watch(
     dir: &Path,
     reserve: Reserve,
     peak_bytes: &AtomicU64,
     cancel: &Cancel,
-    done: &dyn Fn(Duration) -> bool,
+    finished: &dyn Fn() -> bool,
 ) {
-    let mut before = None;
-    let mut last = Instant::now();
-    // Stopped for another reason: the job is of no use to anybody any more.
-    while !done(LOOK_EVERY.saturating_sub(last.elapsed())) && cancel.stopped().is_none() {
-        last = Instant::now();
-        let Ok(now) = space::of(dir) else { continue };
+    let start = || Program::itself(SPACE_ARGUMENT).arg(dir).start();
+    let mut teller = start();
+    let (mut before, mut answered) = (None, Instant::now());
+    while !finished() && cancel.stopped().is_none() {
+        let line = teller.as_mut().ok().and_then(|teller| teller.newest_line(WAIT));
+        if answered.elapsed() >= HANG_LIMIT {
+            let (dir, seconds) = (dir.display().to_string(), HANG_LIMIT.as_secs());
+            return cancel.stop(StopReason::ScratchHangs { dir, seconds });
+        }
+        let Some(line) = line else {
+            if teller.as_mut().map_or(true, |teller| teller.ended().is_some()) {
+                std::thread::sleep(WAIT);
+                teller = start();
+            }
+            continue;
+        };
+        answered = Instant::now();
+        let Some(now) = told_space(&line) else { continue };
         if too_low(now, before.unwrap_or(now), reserve) {
-            cancel.stop(StopReason::ScratchFull {
+            return cancel.stop(StopReason::ScratchFull {
                 free: space::human(now.free_bytes),
                 used: space::human(peak_bytes.load(Ordering::Relaxed)),
                 reserve: space::human(kept_bytes(now, reserve)),
                 dir: dir.display().to_string(),
             });
-            break;
         }
         before = Some(now);
     }

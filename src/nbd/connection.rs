@@ -29,6 +29,9 @@ pub struct Connection {
     max_request: u32,
     read_only: bool,
     multi_conn: bool,
+    /// Reads can be had in one piece. QEMU ends the connection when it cannot read what it sends in several; of one
+    /// piece it says that it cannot (`nbd_do_cmd_read`, `nbd_co_send_sparse_read`).
+    pub(super) whole_reads: bool,
 }
 
 impl Connection {
@@ -72,6 +75,7 @@ impl Connection {
             max_request,
             read_only: handle.is_read_only()?,
             multi_conn: handle.can_multi_conn()?,
+            whole_reads: handle.can_df()?,
             export: export.clone(),
             contexts: contexts.iter().map(|context| context.to_string_lossy().into_owned()).collect(),
             tickets: HashMap::new(),

@@ -122,6 +122,10 @@ impl Handle {
         self.ask(sys::nbd_can_multi_conn)
     }
 
+    pub(super) fn can_df(&self) -> Result<bool, Cause> {
+        self.ask(sys::nbd_can_df)
+    }
+
     pub(super) fn has_structured_replies(&self) -> Result<bool, Cause> {
         self.ask(sys::nbd_get_structured_replies_negotiated)
     }
@@ -172,13 +176,16 @@ impl Handle {
     }
 
     /// Asks for `buf.len()` bytes. On failure the buffer is freed.
-    pub(super) fn start_read(&mut self, buf: Vec<u8>, offset: u64) -> Result<Cookie, Cause> {
+    ///
+    /// `whole`: it is answered in one piece, which the server must know ([`Handle::can_df`]).
+    pub(super) fn start_read(&mut self, buf: Vec<u8>, offset: u64, whole: bool) -> Result<Cookie, Cause> {
         let lent = LentBuf::new(buf);
+        let flags = if whole { sys::LIBNBD_CMD_FLAG_DF } else { 0 };
         // SAFETY: `raw` is open. `lent` is `len` writable bytes that nobody else refers to. It stays in `self.lent` until
         // libnbd has the command among its completed ones, which it never writes for again (`next_done`), or
         // until after `nbd_close` (`drop`). If the call fails no command was queued.
         let cookie = check(unsafe {
-            sys::nbd_aio_pread(self.raw.as_ptr(), lent.as_c(), lent.len(), offset, no_completion(), 0)
+            sys::nbd_aio_pread(self.raw.as_ptr(), lent.as_c(), lent.len(), offset, no_completion(), flags)
         })?;
         self.lent.insert(Cookie(cookie), lent);
         Ok(Cookie(cookie))

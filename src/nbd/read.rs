@@ -42,12 +42,10 @@ impl Connection {
         if !fits {
             return Err(NbdError::ReadSize { export: self.export.clone(), offset, len, max });
         }
-        let cookie = self.handle.start_read(buf, offset).map_err(|source| NbdError::Read {
-            export: self.export.clone(),
-            offset,
-            len,
-            source,
-        })?;
+        let cookie = self
+            .handle
+            .start_read(buf, offset, self.whole_reads)
+            .map_err(|source| NbdError::Read { export: self.export.clone(), offset, len, source })?;
         self.tickets.insert(cookie, Ticket { tag, offset });
         Ok(())
     }
