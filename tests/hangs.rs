@@ -15,7 +15,7 @@ use lab::{DiskFormat, DiskSpec, FaultyFileSystem, History, Lab, Op, Run, Vm, VmS
 const MIB: u64 = 1 << 20;
 
 /// A run that is asked to stop has ended after so long, whatever hangs.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(75);
 
 /// A guest is free after so long, whatever hangs: FREEZE_TIMEOUT of these tests, and ten seconds.
 const FREE_LIMIT: Duration = Duration::from_secs(15);

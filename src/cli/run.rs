@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use serde_json::json;
 use signal_hook::flag;
@@ -21,6 +22,9 @@ use crate::catalog::{SessionKind, SessionStatus};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::fail_point::FailPoints;
 use crate::session::{self, Records, Session};
+
+/// How long a run may take to stop in order: less than the service manager waits before it kills.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Tests name a place to die at here.
 const FAIL_POINT_VARIABLE: &str = "VMBACKUP_FAIL_POINT";
@@ -119,7 +123,8 @@ fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, Fai
     FailPoints::parse(text).ok_or_else(unknown)
 }
 
-/// The first signal stops the run in order; a second one ends the program at once, and the guard does the rest.
+/// The first signal stops the run in order; a second one ends the program at once, and the guard does the rest. So does the
+/// first one when the run has not stopped in time: what it waits for hangs.
 ///
 /// The second one is served by the signal handler itself, so that nothing this program waits for can keep it alive. The
 /// first one is said once it has done its work.
@@ -136,9 +141,25 @@ fn stop_on_signals(cancel: &Cancel) {
     let Ok(mut signals) = signal_hook::iterator::Signals::new(signals) else { return };
     let cancel = cancel.clone();
     std::thread::spawn(move || {
+        let mut has_limit = false;
         for signal in signals.forever() {
             cancel.stop(StopReason::Signal(signal));
+            if !std::mem::replace(&mut has_limit, true) {
+                std::thread::spawn(move || end_late(signal));
+            }
             tracing::warn!("signal {signal}: stopping in order; once more ends at once");
         }
     });
+}
+
+/// Ends a program that has not stopped in order in time.
+fn end_late(signal: i32) {
+    std::thread::sleep(STOP_LIMIT);
+    let seconds = STOP_LIMIT.as_secs();
+    tracing::error!(
+        "not stopped {seconds} s after signal {signal}: something hangs. Ending; the guard sets the guests free"
+    );
+    // The line is written by a thread of its own.
+    std::thread::sleep(Duration::from_millis(200));
+    signal_hook::low_level::exit(i32::from(Exit::Signal(signal).code()));
 }
