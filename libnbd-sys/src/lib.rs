@@ -52,6 +52,8 @@ pub const LIBNBD_SIZE_MAXIMUM: c_int = 2;
 pub const LIBNBD_AIO_DIRECTION_READ: c_uint = 1;
 /// Bit of `nbd_aio_get_direction`: libnbd wants to write the socket.
 pub const LIBNBD_AIO_DIRECTION_WRITE: c_uint = 2;
+/// Bit of `nbd_set_strict_mode`: flags that libnbd does not know for a command.
+pub const LIBNBD_STRICT_FLAGS: u32 = 2;
 /// A read is answered in one piece, or with one error.
 pub const LIBNBD_CMD_FLAG_DF: u32 = 4;
 /// Flag of `base:allocation`: nothing is allocated here.
@@ -103,6 +105,10 @@ unsafe extern "C" {
     pub fn nbd_can_multi_conn(h: *mut nbd_handle) -> c_int;
     /// 1 when the server knows `LIBNBD_CMD_FLAG_DF`.
     pub fn nbd_can_df(h: *mut nbd_handle) -> c_int;
+    /// What libnbd itself refuses; bits of `LIBNBD_STRICT_…`.
+    pub fn nbd_get_strict_mode(h: *mut nbd_handle) -> u32;
+    /// Sets what libnbd itself refuses.
+    pub fn nbd_set_strict_mode(h: *mut nbd_handle, flags: u32) -> c_int;
     /// 1 when the context was negotiated.
     pub fn nbd_can_meta_context(h: *mut nbd_handle, metacontext: *const c_char) -> c_int;
     /// 1 when the server answers with structured replies.

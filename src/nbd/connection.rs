@@ -65,7 +65,11 @@ impl Connection {
         Self::negotiated(handle, export, &contexts).map_err(|source| open_failed(export, source))
     }
 
-    fn negotiated(handle: Handle, export: &Export, contexts: &[CString]) -> Result<Self, Cause> {
+    fn negotiated(mut handle: Handle, export: &Export, contexts: &[CString]) -> Result<Self, Cause> {
+        let whole_reads = handle.can_df()?;
+        if whole_reads {
+            handle.allow_whole_reads()?;
+        }
         let max_request = match u32::try_from(handle.max_block_size()?) {
             Ok(0) | Err(_) => MAX_REQUEST,
             Ok(max) => max.min(MAX_REQUEST),
@@ -75,7 +79,7 @@ impl Connection {
             max_request,
             read_only: handle.is_read_only()?,
             multi_conn: handle.can_multi_conn()?,
-            whole_reads: handle.can_df()?,
+            whole_reads,
             export: export.clone(),
             contexts: contexts.iter().map(|context| context.to_string_lossy().into_owned()).collect(),
             tickets: HashMap::new(),

@@ -126,6 +126,15 @@ impl Handle {
         self.ask(sys::nbd_can_df)
     }
 
+    /// Lets reads have the flag for one piece: libnbd knows it for `nbd_aio_pread_structured` alone, and sends it all the same.
+    pub(super) fn allow_whole_reads(&mut self) -> Result<(), Cause> {
+        // SAFETY: `raw` is open; the call returns a number and changes nothing.
+        let strict = unsafe { sys::nbd_get_strict_mode(self.raw.as_ptr()) };
+        // SAFETY: `raw` is open; the call takes bits and keeps them.
+        check(unsafe { sys::nbd_set_strict_mode(self.raw.as_ptr(), strict & !sys::LIBNBD_STRICT_FLAGS) })
+            .map(drop)
+    }
+
     pub(super) fn has_structured_replies(&self) -> Result<bool, Cause> {
         self.ask(sys::nbd_get_structured_replies_negotiated)
     }
