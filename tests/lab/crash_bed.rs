@@ -110,7 +110,7 @@ pub fn assert_tidy(lab: &Lab, chain_dir: &Path, when: &str) {
     assert!(left.is_empty(), "left {when}: {left:?}");
 }
 
-/// Waits until the guard of a run that died has done its work: a run for another VM does not wait for it.
+/// Waits until the guard of a run that died has not the lock of the VM: it writes the journal under it.
 pub fn wait_for_guard(lab: &Lab, vm: &Vm) {
     wait_for_guard_below(&lab.backup_path(), vm);
 }
