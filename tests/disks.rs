@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{DiskFormat, DiskSpec, Ended, Lab, Version, Vm, VmSpec, extract, make_ext4, must, text, virsh};
+use lab::{
+    DiskFormat, DiskSpec, Ended, Lab, LoopDevice, Version, Vm, VmSpec, extract, make_ext4, must, text, virsh,
+};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -220,30 +222,16 @@ fn lives(lab: &Lab, vm: &Vm) {
     backed_up(lab, vm, "copy");
 }
 
-struct Loop(String);
-
-impl Loop {
-    fn of(file: &Path) -> Self {
-        Self(must(Command::new("losetup").args(["--find", "--show"]).arg(file)).trim().to_owned())
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["-d", &self.0]).status();
-    }
-}
-
 #[test]
 fn a_qcow2_image_on_a_block_device() {
     let lab = Lab::new("block");
     lab.configure(&[]);
     let file = lab.path().join("device");
     File::create(&file).and_then(|file| file.set_len(16 * MIB)).expect("a file");
-    let device = Loop::of(&file);
-    qemu_img(&["create", "-q", "-f", "qcow2", &device.0, &(8 * MIB).to_string()]);
-    let source = format!("<source dev='{}'/>", device.0);
-    let disk = DiskSpec::new("vda", 8 * MIB).made(Path::new(&device.0), "block", &source);
+    let device = LoopDevice::over(&file);
+    qemu_img(&["create", "-q", "-f", "qcow2", device.text(), &(8 * MIB).to_string()]);
+    let source = format!("<source dev='{}'/>", device.text());
+    let disk = DiskSpec::new("vda", 8 * MIB).made(device.path(), "block", &source);
     let vm = lab.paused_vm("block", &[disk]);
     lives(&lab, &vm);
     // A device does not tell when it was written.

@@ -18,7 +18,7 @@ use crate::config::{self, Loaded};
 use crate::engine::guard::{self, GUARD_ARGUMENT};
 use crate::engine::scratch::{self, SPACE_ARGUMENT};
 use crate::log::{self, Log, LogSetup, Place};
-use crate::program::{self, LOOK_ARGUMENT};
+use crate::program::{self, LOOK_ARGUMENT, WRITERS_ARGUMENT};
 
 /// Tests say here at what time the program begins, in UTC: `2027-03-28T00:30:00Z`. What is written then has that date.
 const NOW_VARIABLE: &str = "VMBACKUP_TEST_NOW";
@@ -52,6 +52,10 @@ pub fn main() -> ExitCode {
     }
     if words.peek().is_some_and(|word| word == SPACE_ARGUMENT) {
         std::env::args_os().nth(2).iter().for_each(|dir| scratch::tell_space(dir.as_ref()));
+        return ExitCode::SUCCESS;
+    }
+    if words.peek().is_some_and(|word| word == WRITERS_ARGUMENT) {
+        program::answer_writers(std::env::args_os().skip(2).map(Into::into));
         return ExitCode::SUCCESS;
     }
     // A variable that is not text can be no setting.

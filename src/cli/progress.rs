@@ -46,6 +46,7 @@ impl RunWatch for Progress {
         match &outcome.result {
             VmResult::Done(report) => {
                 report.recovered.iter().for_each(|what| tracing::warn!(vm, "{what}"));
+                report.damaged.iter().for_each(|what| tracing::error!(vm, "{what}"));
                 report.warnings.iter().for_each(|what| tracing::warn!(vm, "{what}"));
                 for disk in &report.every_disk {
                     let target = &disk.target;

@@ -58,7 +58,7 @@ pub(super) fn table(outcomes: &[VmOutcome]) -> String {
     }
     let text = aligned(&rows) + &disk_table(outcomes);
     let count = |wanted: &str| outcomes.iter().filter(|o| status(o) == wanted).count();
-    let (ok, excluded) = (count("ok"), count("excluded"));
+    let (ok, excluded) = (count("ok") + count("DAMAGED"), count("excluded"));
     text + &format!(
         "{ok} backed up, {excluded} excluded, {} skipped, {} failed\n",
         count("skipped"),
@@ -83,6 +83,7 @@ fn disk_table(outcomes: &[VmOutcome]) -> String {
 pub(super) fn status(outcome: &VmOutcome) -> &'static str {
     match &outcome.result {
         VmResult::Done(report) if report.plan.decision == Decision::Skip => "skipped",
+        VmResult::Done(report) if !report.damaged.is_empty() => "DAMAGED",
         VmResult::Done(_) => "ok",
         VmResult::Excluded(_) => "excluded",
         VmResult::Failed(_) | VmResult::NoFolder(_) | VmResult::NotBegun => "FAILED",
@@ -109,7 +110,7 @@ fn row(outcome: &VmOutcome) -> [String; 7] {
     match &outcome.result {
         VmResult::Done(report) => {
             let points = if report.points == 0 { "-".to_owned() } else { report.points.to_string() };
-            let mut remarks = vec![];
+            let mut remarks = report.damaged.clone();
             if !matches!(report.plan.decision, Decision::Incremental { .. }) {
                 remarks.push(report.plan.why.to_string());
             }
@@ -158,6 +159,8 @@ pub(super) fn exit(outcomes: &[VmOutcome], cancel: &Cancel) -> Exit {
         return Exit::Signal(number);
     }
     let failed = outcomes.iter().filter_map(|o| match &o.result {
+        // The point is there, and holds a disk that is not whole.
+        VmResult::Done(report) if !report.damaged.is_empty() => Some(Exit::Vm),
         VmResult::Done(_) | VmResult::Excluded(_) => None,
         VmResult::Failed(error) => Some(exit_of(error)),
         VmResult::NoFolder(_) | VmResult::NotBegun => Some(Exit::Vm),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use roxmltree::{Document, Node};
 
+use super::layout::Layout;
 use super::outside::{self, Outside};
 use crate::libvirt::SecretName;
 
@@ -52,6 +53,8 @@ pub struct Disk {
     pub format: ImageFormat,
     /// Where the image is.
     pub source: ImageSource,
+    /// How that is opened, as far as the definition says.
+    pub layout: Layout,
     /// `<shareable/>`: other domains may write to it too.
     pub shareable: bool,
     /// What opens it, when it is encrypted (LUKS).
@@ -104,6 +107,8 @@ pub enum SkipReason {
         /// The run continues a chain; raw images are written with a full only.
         incremental: bool,
     },
+    /// A shareable disk of a domain that is shut off: somebody else writes to it, who is said here.
+    InUse(String),
     /// The domain is shut off, and the disk is as it was at the last copy.
     Unchanged,
     /// The domain is not backed up at all.
@@ -117,7 +122,11 @@ impl SkipReason {
             Self::RemovableMedia(_) | Self::NoMedium | Self::Excluded | Self::Unchanged | Self::Refused => {
                 false
             }
-            Self::PassedThrough | Self::Network(_) | Self::Format(_) | Self::SourceType(_) => true,
+            Self::PassedThrough
+            | Self::Network(_)
+            | Self::Format(_)
+            | Self::SourceType(_)
+            | Self::InUse(_) => true,
             // Increments leave out what the full holds; without BACKUP_RAW_DISKS the plan of a full says so.
             Self::Raw { incremental } => !incremental,
             Self::ReadOnly | Self::Transient => false,
@@ -143,6 +152,12 @@ impl fmt::Display for SkipReason {
                 write!(
                     f,
                     "transient disk, its changes are discarded at shutdown; copy its image by hand once"
+                )
+            }
+            Self::InUse(by) => {
+                write!(
+                    f,
+                    "shareable disk in use by {by}: a copy of it would be torn; back it up with that VM"
                 )
             }
             Self::Unchanged => write!(f, "unchanged since the last copy"),
@@ -211,7 +226,8 @@ pub fn parse_domain(xml: &str) -> Result<DomainFacts, DomainXmlError> {
         match classify(disk) {
             Ok((format, source)) => {
                 let (shareable, secret) = (child(disk, "shareable").is_some(), secret(disk));
-                facts.disks.readable.push(Disk { target, format, source, shareable, secret });
+                let layout = Layout::of(disk);
+                facts.disks.readable.push(Disk { target, format, source, layout, shareable, secret });
             }
             Err(reason) => facts.disks.skipped.push(Skipped { target, reason }),
         }
@@ -368,7 +384,14 @@ mod tests {
                 Ok((format, source)) => {
                     assert_eq!(
                         disks.readable,
-                        [Disk { target: "vda".into(), format, source, shareable: false, secret: None }],
+                        [Disk {
+                            target: "vda".into(),
+                            format,
+                            source,
+                            layout: Layout::default(),
+                            shareable: false,
+                            secret: None
+                        }],
                         "{name}"
                     );
                 }
@@ -433,6 +456,7 @@ mod tests {
             target: t.into(),
             format: ImageFormat::Qcow2,
             source: ImageSource::Path("/x".into()),
+            layout: Layout::default(),
             shareable: false,
             secret: None,
         };

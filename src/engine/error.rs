@@ -203,6 +203,31 @@ pub enum BackupError {
         /// What could not be undone.
         failed: Vec<String>,
     },
+    /// Somebody else writes to a disk of a domain that is shut off here.
+    #[error(
+        "VM {domain} is shut off here, and its disk {target} ({}) is in use by {by}: a copy would be torn. Nothing was copied. \
+         Back it up where it runs; if it is this host's VM, end who uses the disk", image.display()
+    )]
+    InUse {
+        /// The domain.
+        domain: String,
+        /// Disk target.
+        target: String,
+        /// The file or device.
+        image: PathBuf,
+        /// Who.
+        by: String,
+    },
+    /// A disk of a domain that is shut off, of which only QEMU under libvirt can tell the content.
+    #[error(
+        "Disk {target} cannot be read while the VM is shut off: by its definition {what}. Back the VM up while it runs"
+    )]
+    NotReadable {
+        /// Disk target.
+        target: String,
+        /// What stands in the way.
+        what: String,
+    },
     /// qemu-nbd could not be started.
     #[error("Cannot read the disks of a VM that is shut off: {message}")]
     QemuNbd {

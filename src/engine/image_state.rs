@@ -14,8 +14,8 @@ use vmstream::chain::{BackupSet, PointId, SetFile};
 
 use super::cancel::Cancel;
 use super::disk::ImageFormat;
+use super::layers;
 use super::observe::ReadableDisk;
-use super::qemu_img;
 use crate::program::{self, Look};
 
 /// The file beside a restore point that keeps the state of the images it was taken of.
@@ -88,13 +88,13 @@ fn looks_at(disks: &[ReadableDisk], cancel: &Cancel) -> Option<Vec<(PathBuf, Loo
     files.into_iter().zip(looks).map(|(file, look)| Some((file, look.ok()?))).collect()
 }
 
-/// The image of a disk and every file below it.
-fn files_of(disk: &ReadableDisk, cancel: &Cancel) -> Option<Vec<PathBuf>> {
-    if disk.info.stands_alone {
+/// The image of a disk and every file below it. `None` when one of them cannot be looked at.
+pub(super) fn files_of(disk: &ReadableDisk, cancel: &Cancel) -> Option<Vec<PathBuf>> {
+    if layers::is_one_file(disk) {
         return Some(vec![disk.image.clone()]);
     }
-    let below = qemu_img::chain_files(&disk.image, &|| cancel.stopped().is_some()).ok()?;
-    Some(std::iter::once(disk.image.clone()).chain(below).collect())
+    let layers = layers::of(disk, cancel).ok()?;
+    Some(layers.into_iter().flat_map(|layer| [Some(layer.image), layer.data_file]).flatten().collect())
 }
 
 /// What a restore point was taken of.

@@ -151,7 +151,7 @@ impl Live<'_> {
         let copied = match self.copy_disks(point, plan, owned) {
             Ok(copied) => copied,
             Err(error) if self.was_shut_down(&error, owned) => {
-                let copied = shut_down::finish(self, point, plan, owned)?;
+                let copied = shut_down::finish(self, point, plan, owned, report)?;
                 report.warnings.push(
                     "the VM was shut down during its backup; the restore point holds its disks as they were then"
                         .into(),

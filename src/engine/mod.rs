@@ -21,6 +21,8 @@ mod image_state;
 mod job;
 pub mod journal;
 mod journal_check;
+mod layers;
+pub mod layout;
 pub mod lineage;
 mod live;
 mod mend;
@@ -43,6 +45,8 @@ mod shut_down;
 pub mod space;
 mod start_obstacle;
 mod started;
+mod still;
+mod union;
 mod unseen;
 pub mod watch;
 mod witness;
@@ -161,10 +165,12 @@ pub fn preview(
         }
         Decision::Copy { .. } => {
             let mut wanted = image_state::wanted(&observed.disks, settings.raw_disks);
-            wanted.find_map(|disk| encryption::key_of(vm.domain.host(), disk).err())
+            wanted.find_map(|disk| qemu_nbd::refusal(vm.domain.host(), disk))
         }
         Decision::Skip => None,
     };
+    let copies = matches!(plan.decision, Decision::Copy { .. }) || plan.start;
+    let refused = refused.or_else(|| observed.in_use_elsewhere(vm, settings.raw_disks).filter(|_| copies));
     Ok(Preview {
         leftovers: journal.is_some(),
         refused,
@@ -215,6 +221,8 @@ impl Engine {
         let plan = policy::plan_backup(&observed.seen);
         let mut report = Report::new(plan.clone());
         if plan.start {
+            // Before it is started over an image that somebody else has; of a copy that is asked again.
+            observed.in_use_elsewhere(vm, self.settings.raw_disks).map_or(Ok(()), Err)?;
             self.back_up_started(vm, watch, cancel, &mut report)?;
         } else {
             self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, &mut report)?;
@@ -246,6 +254,7 @@ impl Engine {
         let before = &observed.seen.chain;
         report.points_before = if before.is_copy { 1 } else { before.points.len() };
         report.warnings.extend(plan.notes.iter().map(ToString::to_string));
+        report.damaged = observed.marked_corrupt();
         report.every_disk = disk_plan::plan_disks(&observed, &plan.decision, self.settings.raw_disks);
         match &plan.decision {
             Decision::Skip => report.points = report.points_before,

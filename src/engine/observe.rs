@@ -20,14 +20,17 @@ use super::cancel::Cancel;
 use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
 use super::disk_plan::Caveat;
 use super::image_state::{self, Now};
+use super::layout::Layout;
 use super::lineage::Lineage;
 use super::qemu_img::{self, ImageInfo, QemuImgError};
 use super::settings::EngineSettings;
+use super::still::Asked;
 use super::xml::Owner;
-use super::{BackupError, VmTarget, bitmap, joined, some_at_once, start_obstacle, xml};
+use super::{BackupError, VmTarget, bitmap, joined, some_at_once, start_obstacle, still, xml};
 use crate::config::value::OfflineMode;
 use crate::libvirt::{ErrorKind, LibvirtError, SecretName};
 use crate::policy::{Broken, ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
+use crate::program::Used;
 use crate::state::{RemovedCheckpoints, StateDir};
 
 /// How often a chain is read that the system fails to read, and how long it has in between.
@@ -47,6 +50,8 @@ pub(super) struct ReadableDisk {
     pub(super) format: ImageFormat,
     pub(super) image: PathBuf,
     pub(super) info: ImageInfo,
+    /// How that is opened, as far as the definition says.
+    pub(super) layout: Layout,
     pub(super) shareable: bool,
     /// What opens the image, when it is encrypted.
     pub(super) secret: Option<SecretName>,
@@ -71,6 +76,36 @@ pub(super) struct Observed {
     pub(super) set: Option<BackupSet>,
     /// The chain's id, if its images bear a witness.
     pub(super) chain_id: Option<String>,
+    /// Of a domain that is shut off: `(target, file, who)` of the disks that somebody writes to.
+    elsewhere: Vec<(String, PathBuf, String)>,
+}
+
+impl Observed {
+    /// The error of a domain that is shut off here while somebody writes to a disk that would be copied.
+    pub(super) fn in_use_elsewhere(&self, vm: &VmTarget, raw_disks: bool) -> Option<BackupError> {
+        let wanted =
+            |target: &String| image_state::wanted(&self.disks, raw_disks).any(|disk| disk.target == *target);
+        let (target, image, by) = self.elsewhere.iter().find(|(target, ..)| wanted(target))?.clone();
+        Some(BackupError::InUse { domain: vm.domain.name().to_owned(), target, image, by })
+    }
+
+    /// Images that QEMU has marked as damaged.
+    pub(super) fn marked_corrupt(&self) -> Vec<String> {
+        let marked = self.disks.iter().filter(|disk| disk.info.is_marked_corrupt);
+        marked.map(|disk| damage(&disk.target, &disk.image, MARKED)).collect()
+    }
+}
+
+/// What is wrong with an image that QEMU has marked.
+pub(super) const MARKED: &str = "is marked as corrupt: QEMU found it damaged";
+
+/// The words for an image of a disk that is damaged.
+pub(super) fn damage(target: &str, image: &Path, what: &str) -> String {
+    format!(
+        "the image {} of disk {target} {what}. The backup holds what can be read of it; look: qemu-img check '{}'",
+        image.display(),
+        image.display()
+    )
 }
 
 /// Looks at the domain, its checkpoints, its images and its chain directory.
@@ -97,12 +132,17 @@ pub(super) fn observe(
         (joined(images), history)
     });
     let (images, history) = (images?, history?);
-    let (mut disks, elsewhere) = (vec![], &mut skipped);
+    let mut disks = vec![];
     for image in images {
         match image {
             Ok(disk) => disks.push(disk),
-            Err(left_out) => elsewhere.push(left_out),
+            Err(left_out) => skipped.push(left_out),
         }
+    }
+    let mut elsewhere = vec![];
+    if !active {
+        let asked = still::who_writes(disks.iter(), cancel)?;
+        (disks, elsewhere) = left_out_or_used(disks, asked, &mut skipped);
     }
     let with_bitmap = history.lineage.disks_with_bitmap(&disks);
     let seen_disks = disks_seen(&history, &disks, &with_bitmap);
@@ -114,7 +154,10 @@ pub(super) fn observe(
         time: SystemTime::now(),
         settle: settings.offline_settle,
     };
-    let offline = if active || !image_state::unchanged(&vm.chain_dir, history.set.as_ref(), &now, cancel) {
+    let offline = if active
+        || !elsewhere.is_empty()
+        || !image_state::unchanged(&vm.chain_dir, history.set.as_ref(), &now, cancel)
+    {
         OfflineSeen::Changed
     } else {
         OfflineSeen::Unchanged
@@ -143,7 +186,26 @@ pub(super) fn observe(
         offline,
         obstacle: obstacle.map(|obstacle| obstacle.to_string()),
     };
-    Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id: lineage.chain_id })
+    Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id: lineage.chain_id, elsewhere })
+}
+
+/// The disks without those that others may write to, and do; and of the rest, those that somebody writes to all the same.
+type Sorted = (Vec<ReadableDisk>, Vec<(String, PathBuf, String)>);
+
+fn left_out_or_used(disks: Vec<ReadableDisk>, asked: Vec<Asked>, skipped: &mut Vec<Skipped>) -> Sorted {
+    let (mut kept, mut used) = (vec![], vec![]);
+    for (disk, Asked { used: by, image }) in disks.into_iter().zip(asked) {
+        match by {
+            Used::By(by) if disk.shareable => {
+                skipped.push(Skipped { target: disk.target, reason: SkipReason::InUse(by) });
+                continue;
+            }
+            Used::By(by) => used.push((disk.target.clone(), image, by)),
+            Used::Nobody | Used::Unknown(_) => {}
+        }
+        kept.push(disk);
+    }
+    (kept, used)
 }
 
 /// The disks that become streams, each beside what the chain has of it.
@@ -226,7 +288,7 @@ fn read_images(
     cancel: &Cancel,
 ) -> Result<Vec<Result<ReadableDisk, Skipped>>, BackupError> {
     let read = |disk: Disk| {
-        let Disk { target, format, source, shareable, secret } = disk;
+        let Disk { target, format, source, layout, shareable, secret } = disk;
         let image = match source {
             ImageSource::Path(path) => path,
             ImageSource::Volume { pool, volume } => {
@@ -239,11 +301,11 @@ fn read_images(
             }
         };
         let driver = if format == ImageFormat::Raw && secret.is_some() { "luks" } else { format.as_str() };
-        let info = qemu_img::info(&image, driver, cancel).map_err(|e| stopped_or(cancel, e))?;
+        let info = qemu_img::info(&image, driver, &layout, cancel).map_err(|e| stopped_or(cancel, e))?;
         if active && info.is_qcow2_v2 && format == ImageFormat::Qcow2 {
             return Err(BackupError::OldQcow2 { target, image });
         }
-        Ok(Ok(ReadableDisk { target, format, image, info, shareable, secret }))
+        Ok(Ok(ReadableDisk { target, format, image, info, layout, shareable, secret }))
     };
     some_at_once(IMAGES_AT_ONCE, disks, read).into_iter().collect()
 }

@@ -8,17 +8,18 @@ use super::cancel::Cancel;
 use super::copy::{self, CopiedDisk, CopyError, DiskTask, SidecarPlan, SinkPlan};
 use super::disk::ImageFormat;
 use super::identity::{self, Identity};
-use super::image_state::{self, ImageStates, STATE_FILE, TakenOf};
+use super::image_state::{self, STATE_FILE, TakenOf};
 use super::job::{self, nbd_socket, sidecar_file, stream_file};
 use super::journal::{Journal, Stage};
 use super::observe::{Observed, ReadableDisk};
 use super::owned::Owned;
 use super::point::{self, Origin};
 use super::publish::{self, PointFiles};
-use super::qemu_nbd::QemuNbd;
+use super::qemu_nbd::{Changes, QemuNbd};
 use super::report::{Method, Report};
+use super::still::Still;
 use super::watch::Watch;
-use super::{BackupError, Engine, VmTarget, contained};
+use super::{BackupError, Engine, VmTarget, contained, layers};
 use crate::nbd::Export;
 use crate::policy::Plan;
 
@@ -84,17 +85,13 @@ impl Offline<'_> {
         report: &mut Report,
     ) -> Result<(), BackupError> {
         let time = publish::point_time(self.engine.clock.file_time(), None);
-        let before = ImageStates::of(&self.observed.disks, self.cancel);
+        let still = Still::begin(self.vm, &self.observed.disks, disks.to_vec(), self.cancel)?;
+        report.damaged = disks.iter().flat_map(|disk| layers::damage(disk, self.cancel)).collect();
         self.engine.fail_points.at("copying");
         let copied = self.copy_disks(disks, time, owned)?;
         self.engine.fail_points.at("copied");
-        let after = ImageStates::of(&self.observed.disks, self.cancel);
-        let Some(images) = after.filter(|after| Some(after) == before.as_ref()) else {
-            return Err(self.changed("its images were written while they were copied"));
-        };
-        if self.vm.domain.state()?.is_active() {
-            return Err(self.changed("it was started while its disks were copied"));
-        }
+        let (images, untold) = still.end()?;
+        report.warnings.extend(untold);
         report.method = Some(Method::Offline);
         let mut files = PointFiles::new(&self.vm.chain_dir, time);
         point::write_side_files(self.vm, self.observed, COPY, None, &mut files)?;
@@ -111,10 +108,6 @@ impl Offline<'_> {
         Ok(())
     }
 
-    fn changed(&self, what: &str) -> BackupError {
-        BackupError::Changed { domain: self.vm.domain.name().to_owned(), what: what.to_owned() }
-    }
-
     fn copy_disks(
         &self,
         disks: &[&ReadableDisk],
@@ -123,7 +116,8 @@ impl Offline<'_> {
     ) -> Result<Vec<CopiedDisk>, BackupError> {
         let socket = |disk: &ReadableDisk| nbd_socket(&owned.journal().socket, &disk.target);
         let host = self.vm.domain.host();
-        let server = |disk: &&ReadableDisk| QemuNbd::start(host, disk, socket(disk), None, self.cancel);
+        let server =
+            |disk: &&ReadableDisk| QemuNbd::start(host, disk, socket(disk), Changes::Not, self.cancel);
         let _servers = disks.iter().map(server).collect::<Result<Vec<_>, _>>()?;
         let task = |disk: &&ReadableDisk| {
             let export = Export { socket: socket(disk), name: disk.target.clone() };

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::cancel::Cancel;
+use super::layers;
+use super::layout::{Backing, Devices, Layout};
 use crate::program::{NEVER, Output, Program, ProgramError, Stopped};
 
 /// How long it may take to open an image and do a little: as a rule some ten milliseconds.
@@ -63,12 +65,35 @@ pub struct ImageInfo {
     pub allocated_bytes: u64,
     /// It has neither a backing file nor an external data file.
     pub stands_alone: bool,
+    /// Its content is in another file.
+    pub has_data_file: bool,
     /// A qcow2 image of version 2 (compat 0.10), which cannot keep bitmaps.
     pub is_qcow2_v2: bool,
     /// Bitmaps that the image keeps.
     pub bitmaps: Vec<String>,
     /// Those that were closed in order. While QEMU has the image open they all count as in use.
     pub sound_bitmaps: Vec<String>,
+    /// QEMU found it damaged, and marked it so.
+    pub is_marked_corrupt: bool,
+}
+
+/// What `qemu-img info` tells of one image of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// The file or device.
+    pub image: PathBuf,
+    /// QEMU's name of its format.
+    pub driver: String,
+    /// Where its content is, if not there.
+    pub data_file: Option<PathBuf>,
+    /// Bitmaps that it keeps.
+    pub bitmaps: Vec<String>,
+    /// Those that were closed in order.
+    pub sound_bitmaps: Vec<String>,
+    /// QEMU found it damaged, and marked it so.
+    pub is_marked_corrupt: bool,
+    /// Its counts of references may be wrong, and are made anew when it is opened.
+    pub is_dirty: bool,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +102,9 @@ struct Info {
     virtual_size: u64,
     actual_size: Option<u64>,
     filename: PathBuf,
+    format: String,
+    #[serde(default)]
+    dirty_flag: bool,
     backing_filename: Option<String>,
     format_specific: Option<FormatSpecific>,
 }
@@ -93,35 +121,99 @@ impl Info {
         let name = self.format_specific.as_ref()?.data.get("data-file")?.as_str()?;
         Some(Path::new("/").join(name))
     }
+
+    fn datum(&self, name: &str) -> Option<&Value> {
+        self.format_specific.as_ref()?.data.get(name)
+    }
+
+    fn bitmaps(&self, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+        let stored = self.datum("bitmaps").and_then(Value::as_array).into_iter().flatten();
+        stored.filter(|bitmap| wanted(bitmap)).filter_map(|b| b["name"].as_str().map(str::to_owned)).collect()
+    }
+
+    fn sound_bitmaps(&self) -> Vec<String> {
+        self.bitmaps(|b| b["flags"].as_array().is_none_or(|flags| !flags.contains(&"in-use".into())))
+    }
+
+    fn is_marked_corrupt(&self) -> bool {
+        self.datum("corrupt").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    fn into_layer(self) -> Layer {
+        Layer {
+            data_file: self.data_file(),
+            bitmaps: self.bitmaps(|_| true),
+            sound_bitmaps: self.sound_bitmaps(),
+            is_marked_corrupt: self.is_marked_corrupt(),
+            is_dirty: self.dirty_flag,
+            image: self.filename,
+            driver: self.format,
+        }
+    }
+}
+
+/// An image as it is named to `qemu-img`: by its path, or by its node where the definition has more to say of it.
+struct Named<'a> {
+    image: &'a Path,
+    arguments: Vec<String>,
+}
+
+impl<'a> Named<'a> {
+    fn of(
+        image: &'a Path,
+        driver: &str,
+        layout: &Layout,
+        stopped: Stopped<'_>,
+    ) -> Result<Self, QemuImgError> {
+        let alone = Layout { backing: Backing::OfHeader, ..layout.clone() };
+        if alone == Layout::default() {
+            let arguments = vec!["-f".to_owned(), driver.to_owned(), image.to_string_lossy().into_owned()];
+            return Ok(Self { image, arguments });
+        }
+        let hung = |source| QemuImgError::Hung { what: "info", image: image.to_owned(), source };
+        let devices: Devices = layers::devices(&alone.files(image), stopped).map_err(hung)?;
+        Ok(Self { image, arguments: vec![format!("json:{}", alone.node(driver, image, &devices))] })
+    }
+
+    fn run(
+        &self,
+        before: &[&'static str],
+        limit: Duration,
+        stopped: Stopped<'_>,
+    ) -> Result<Output, QemuImgError> {
+        finish(program().args(before).args(&self.arguments), before[0], self.image, limit, stopped)
+    }
 }
 
 /// Reads an image's facts; the image may be in use. `driver` is QEMU's for its format: a guest could write what a probe
 /// would believe.
-pub fn info(image: &Path, driver: &'static str, cancel: &Cancel) -> Result<ImageInfo, QemuImgError> {
+pub fn info(
+    image: &Path,
+    driver: &'static str,
+    layout: &Layout,
+    cancel: &Cancel,
+) -> Result<ImageInfo, QemuImgError> {
     let stopped = || cancel.stopped().is_some();
-    let arguments = ["info", "--output=json", "--force-share", "-f", driver];
-    let output = run(&arguments, image, &[], LIMIT, &stopped)?;
+    let named = Named::of(image, driver, layout, &stopped)?;
+    let output = named.run(&["info", "--output=json", "--force-share"], LIMIT, &stopped)?;
     let told: Value = serde_json::from_slice(&output.stdout).map_err(|e| not_understood(image, &e))?;
     let json = standalone(told.clone());
     let parsed: Info = serde_json::from_value(told).map_err(|e| not_understood(image, &e))?;
-    let data_file = parsed.data_file();
-    let stands_alone = parsed.backing_filename.is_none() && data_file.is_none();
+    let has_data_file = parsed.data_file().is_some();
+    let stands_alone = parsed.backing_filename.is_none() && !has_data_file;
     // Of a block device the system tells nothing, which is 0.
     let stored = parsed.actual_size.filter(|bytes| *bytes > 0 && stands_alone);
-    let allocated = stored.or_else(|| measured_bytes(image, driver, &stopped));
-    let data = parsed.format_specific.map(|f| f.data).unwrap_or_default();
-    let is_qcow2_v2 = data.get("compat").and_then(|v| v.as_str()) == Some("0.10");
-    let stored = data.get("bitmaps").and_then(|v| v.as_array()).cloned().unwrap_or_default();
-    let in_use = |b: &&serde_json::Value| b["flags"].as_array().is_some_and(|f| f.contains(&"in-use".into()));
-    let name = |b: &serde_json::Value| b["name"].as_str().map(str::to_owned);
+    let allocated = stored.or_else(|| measured_bytes(&named, &stopped));
     Ok(ImageInfo {
         json,
         virtual_size: parsed.virtual_size,
         allocated_bytes: allocated.map_or(parsed.virtual_size, |bytes| bytes.min(parsed.virtual_size)),
         stands_alone,
-        is_qcow2_v2,
-        bitmaps: stored.iter().filter_map(name).collect(),
-        sound_bitmaps: stored.iter().filter(|b| !in_use(b)).filter_map(name).collect(),
+        has_data_file,
+        is_qcow2_v2: parsed.datum("compat").and_then(Value::as_str) == Some("0.10"),
+        bitmaps: parsed.bitmaps(|_| true),
+        sound_bitmaps: parsed.sound_bitmaps(),
+        is_marked_corrupt: parsed.is_marked_corrupt(),
     })
 }
 
@@ -135,22 +227,82 @@ fn standalone(mut image: Value) -> String {
 }
 
 /// What the tables of an image and of all that backs it call allocated. Reads them.
-fn measured_bytes(image: &Path, driver: &'static str, stopped: Stopped<'_>) -> Option<u64> {
+fn measured_bytes(named: &Named<'_>, stopped: Stopped<'_>) -> Option<u64> {
     // Only this follows images that back it, and would follow a chain that leads back to itself until memory ends.
-    chain_files(image, stopped).ok()?;
-    let arguments = ["measure", "--output=json", "--force-share", "-O", "qcow2", "-f", driver];
-    let output = run(&arguments, image, &[], MEASURE_LIMIT, stopped).ok()?;
+    named.run(&CHAIN, LIMIT, stopped).ok()?;
+    let arguments = ["measure", "--output=json", "--force-share", "-O", "qcow2"];
+    let output = named.run(&arguments, MEASURE_LIMIT, stopped).ok()?;
     let measured: Value = serde_json::from_slice(&output.stdout).ok()?;
     measured["required"].as_u64()
 }
 
-/// The image with every file that its content depends on: those that back it, however deep, and external data files.
-/// An error when they lead back to the image.
-pub(super) fn chain_files(image: &Path, stopped: Stopped<'_>) -> Result<Vec<PathBuf>, QemuImgError> {
-    let arguments = ["info", "--output=json", "--force-share", "--backing-chain"];
-    let output = run(&arguments, image, &[], LIMIT, stopped)?;
-    let chain: Vec<Info> = serde_json::from_slice(&output.stdout).map_err(|e| not_understood(image, &e))?;
-    Ok(chain.into_iter().flat_map(|info| info.data_file().into_iter().chain([info.filename])).collect())
+/// Asks about an image and all that backs it by their headers. An error when they lead back to the image.
+const CHAIN: [&str; 4] = ["info", "--output=json", "--force-share", "--backing-chain"];
+
+/// An image, and what backs it by its header, however deep. Of an image that is not `whole`, itself alone.
+pub(super) fn layers(
+    image: &Path,
+    driver: &str,
+    layout: &Layout,
+    whole: bool,
+    stopped: Stopped<'_>,
+) -> Result<Vec<Layer>, QemuImgError> {
+    let named = Named::of(image, driver, layout, stopped)?;
+    let output = named.run(if whole { &CHAIN } else { &CHAIN[..3] }, LIMIT, stopped)?;
+    let failed = |e| not_understood(image, &e);
+    let infos: Vec<Info> = if whole {
+        serde_json::from_slice(&output.stdout).map_err(failed)?
+    } else {
+        vec![serde_json::from_slice(&output.stdout).map_err(failed)?]
+    };
+    let mut layers: Vec<_> = infos.into_iter().map(Info::into_layer).collect();
+    if let Some(top) = layers.first_mut() {
+        top.image = image.to_owned();
+        top.data_file = layout.data_file.clone().or(top.data_file.take());
+    }
+    Ok(layers)
+}
+
+/// How many references of a qcow2 image that nobody has open lead to nowhere, or to what another has too: it was cut short,
+/// or damaged. Reads its tables.
+pub(super) fn broken_references(
+    image: &Path,
+    layout: &Layout,
+    stopped: Stopped<'_>,
+) -> Result<u64, QemuImgError> {
+    let named = Named::of(image, "qcow2", layout, stopped)?;
+    let program = program().args(["check", "--output=json", "--force-share"]).args(&named.arguments);
+    // The exit code is 2 then, and 3 where clusters are lost, which harms nobody.
+    let hung = |source| QemuImgError::Hung { what: "check", image: image.to_owned(), source };
+    let output = program.run(MEASURE_LIMIT, stopped).map_err(hung)?;
+    let told: Value = serde_json::from_slice(&output.stdout).map_err(|_| {
+        let message = output.message();
+        QemuImgError::Failed { what: "check", image: image.to_owned(), message }
+    })?;
+    Ok(told["corruptions"].as_u64().unwrap_or_default())
+}
+
+/// Makes an empty image over `file` with an empty bitmap of that name.
+pub(super) fn create_with_bitmap(file: &Path, size: u64, bitmap: &str) -> Result<(), QemuImgError> {
+    run(&["create", "-q", "-f", "qcow2"], file, &[&size.to_string()], LIMIT, NEVER)?;
+    run(&["bitmap", "--add", "-f", "qcow2"], file, &[bitmap], LIMIT, NEVER).map(drop)
+}
+
+/// Adds to a bitmap of `file` what the one of the same name of another image has, which is opened as `node`. `key` is what
+/// that calls the object `key`.
+pub(super) fn merge_bitmap(
+    file: &Path,
+    bitmap: &str,
+    node: &Value,
+    key: Option<&[u8]>,
+    stopped: Stopped<'_>,
+) -> Result<(), QemuImgError> {
+    let mut program = program().arg("bitmap");
+    if let Some(key) = key {
+        program = program.args(["--object", "secret,id=key,file=/dev/stdin"]).input(key);
+    }
+    let program = program.args(["--merge", bitmap, "-f", "qcow2", "-b", &format!("json:{node}")]);
+    finish(program.arg(file).arg(bitmap), "bitmap", file, MEASURE_LIMIT, stopped).map(drop)
 }
 
 fn not_understood(image: &Path, error: &serde_json::Error) -> QemuImgError {

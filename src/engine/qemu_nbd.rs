@@ -4,12 +4,16 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::cancel::Cancel;
 use super::disk::ImageFormat;
+use super::layout::{self, Devices};
 use super::observe::ReadableDisk;
-use super::{BackupError, encryption, qemu_img};
+use super::union::Union;
+use super::{BackupError, encryption, layers};
 use crate::libvirt::Host;
-use crate::program::{self, Program, Running};
+use crate::program::{Program, ProgramError, Running};
 
 /// How long it may take to open an image.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -20,6 +24,49 @@ const CLIENTS: &str = "16";
 /// Address space that it may take: its caches, and what its clients have asked for.
 const MEMORY_BYTES: u64 = 4 << 30;
 
+/// The changes that an export shows beside the content.
+#[derive(Clone, Copy)]
+pub(super) enum Changes<'a> {
+    /// None.
+    Not,
+    /// Those of a bitmap of the image.
+    Bitmap(&'a str),
+    /// Those of bitmaps of several images.
+    Union(&'a Union),
+}
+
+/// Why a disk of a domain that is shut off cannot be read, as far as that is known before.
+pub(super) fn refusal(host: &Host, disk: &ReadableDisk) -> Option<BackupError> {
+    let what = disk.layout.unreadable().map(str::to_owned);
+    let refused = what.map(|what| BackupError::NotReadable { target: disk.target.clone(), what });
+    refused.or_else(|| encryption::key_of(host, disk).err())
+}
+
+/// The error of a disk whose files could not be looked at.
+pub(super) fn not_looked_at(disk: &ReadableDisk, error: &ProgramError) -> BackupError {
+    BackupError::QemuNbd { message: format!("looking at {} {error}", disk.image.display()) }
+}
+
+/// QEMU's node of a disk whose key, if it has one, is the object `key`.
+///
+/// The image is opened without a lock (`force-share`): somebody who starts the domain meanwhile must succeed. The caller
+/// checks that nobody did.
+pub(super) fn node(disk: &ReadableDisk, devices: &Devices) -> Value {
+    let mut node = disk.layout.node(disk.format.as_str(), &disk.image, devices);
+    node["force-share"] = true.into();
+    match (&disk.secret, disk.format) {
+        (None, _) => {}
+        (Some(_), ImageFormat::Qcow2) => {
+            node["encrypt"] = json!({ "format": "luks", "key-secret": "key" });
+        }
+        (Some(_), ImageFormat::Raw) => {
+            node["driver"] = "luks".into();
+            node["key-secret"] = "key".into();
+        }
+    }
+    node
+}
+
 /// A read-only export of one image. Ends on drop, and with this process.
 pub(super) struct QemuNbd {
     running: Option<Running>,
@@ -27,44 +74,36 @@ pub(super) struct QemuNbd {
 }
 
 impl QemuNbd {
-    /// Exports a disk under its target, with a bitmap of it if one is named.
-    ///
-    /// The image is opened without a lock (`force-share`): somebody who starts the domain meanwhile must succeed. The
-    /// caller checks that nobody did.
+    /// Exports a disk under its target, with its changes.
     pub(super) fn start(
         host: &Host,
         disk: &ReadableDisk,
         socket: PathBuf,
-        bitmap: Option<&str>,
+        changes: Changes<'_>,
         cancel: &Cancel,
     ) -> Result<Self, BackupError> {
         let failed = |message: String| BackupError::QemuNbd { message };
         let stopped = || cancel.stopped().is_some();
+        if let Some(what) = disk.layout.unreadable() {
+            return Err(BackupError::NotReadable { target: disk.target.clone(), what: what.to_owned() });
+        }
         let key = encryption::key_of(host, disk)?;
         let image = &disk.image;
-        if !disk.info.stands_alone {
+        if !layers::is_one_file(disk) {
             // One that leads back to itself would be followed until memory ends.
-            qemu_img::chain_files(image, &stopped)?;
+            layers::of(disk, cancel)?;
         }
-        let looked = program::look(std::slice::from_ref(image), START_LIMIT, &stopped);
-        let look = looked.map_err(|e| failed(format!("looking at {} {e}", image.display())))?.pop();
-        let is_device = look.is_some_and(|look| look.is_ok_and(|look| look.is_block_device));
-        let file_driver = if is_device { "host_device" } else { "file" };
-        let mut options = serde_json::json!({
-            "driver": disk.format.as_str(),
-            "force-share": true,
-            "file": { "driver": file_driver, "filename": image.to_string_lossy() },
-        });
-        match (&key, disk.format) {
-            (None, _) => {}
-            (Some(_), ImageFormat::Qcow2) => {
-                options["encrypt"] = serde_json::json!({ "format": "luks", "key-secret": "key" });
+        let devices = layers::devices(&disk.layout.files(image), &stopped);
+        let node = node(disk, &devices.map_err(|e| not_looked_at(disk, &e))?);
+        let (options, bitmap) = match changes {
+            Changes::Not => (node, None),
+            Changes::Bitmap(name) => (node, Some(name)),
+            Changes::Union(union) => {
+                let file = layout::file_node(&union.path(), &Devices::new());
+                let over = json!({ "driver": "qcow2", "force-share": true, "file": file, "backing": node });
+                (over, Some(union.bitmap()))
             }
-            (Some(_), ImageFormat::Raw) => {
-                options["driver"] = "luks".into();
-                options["key-secret"] = "key".into();
-            }
-        }
+        };
         // Through a pipe: arguments and files could be read by others.
         let secret = key.iter().flat_map(|_| ["--object", "secret,id=key,file=/dev/stdin"]);
         let mut program = Program::new("qemu-nbd")

@@ -78,6 +78,8 @@ pub struct Report {
     pub every_disk: Vec<DiskPlan>,
     /// What deserves a look.
     pub warnings: Vec<String>,
+    /// What is wrong with images of the domain: the point holds what could be read of them.
+    pub damaged: Vec<String>,
     /// Restore points in the folder before.
     pub points_before: usize,
     /// Restore points in the folder now.
@@ -107,6 +109,7 @@ impl Report {
             disks: vec![],
             every_disk: vec![],
             warnings: vec![],
+            damaged: vec![],
             points_before: 0,
             points: 0,
             archived_to: None,

@@ -49,6 +49,17 @@ impl DomainState {
     }
 }
 
+/// How a domain stands: two that are not the same tell that it was started, or ended, in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What it is doing.
+    pub state: DomainState,
+    /// Why it does that (`virDomainShutoffReason` and the like).
+    reason: u32,
+    /// libvirt's number of its run.
+    run: Option<u32>,
+}
+
 /// One domain, found again by its UUID at each call, so that it survives a restart of the daemon.
 #[derive(Clone)]
 pub struct Domain {
@@ -103,6 +114,12 @@ impl Domain {
         let active =
             state == sys::VIR_DOMAIN_CRASHED && self.with("tell the state", VirtDomain::is_active)?;
         Ok(DomainState::from_raw(state, reason, active))
+    }
+
+    /// How it stands now.
+    pub fn standing(&self) -> Result<Standing, LibvirtError> {
+        let (_, reason) = self.raw_state()?;
+        Ok(Standing { state: self.state()?, reason, run: self.id()? })
     }
 
     /// True when it is paused because a person or a program asked for it, or has not run since it was started so; false

@@ -20,7 +20,7 @@ mod snapshot;
 
 pub use checkpoint::{CheckpointDelete, CheckpointInfo, changed_bytes};
 pub use definition::{Definition, DefinitionKind};
-pub use domain::{Domain, DomainState};
+pub use domain::{Domain, DomainState, Standing};
 pub use error::{ErrorKind, LibvirtError};
 pub use host::Host;
 pub use job::{JobSeen, JobStats};

@@ -9,6 +9,7 @@
 
 mod look;
 mod start;
+mod writers;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 
 pub use look::{LOOK_ARGUMENT, Look, answer_look, look};
 pub use start::thread_id;
+pub use writers::{Used, WRITERS_ARGUMENT, Writers, Written, answer_writers, writers};
 
 /// How often to look for a stop while a program says nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
