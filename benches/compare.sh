@@ -104,6 +104,7 @@ configure() {
 		TARGET_RESERVE_GIB 1 COMPRESSION "$1" COMPRESSION_LEVEL "${2-}" >"$work/config/default/vmbackup.conf"
 }
 
+export VMBACKUP_LIB_DIR="$work/lib"
 vmbackup() { measure "$bin/vmbackup" --config-dir "$work/config" --run --vm "${1:-$VM}"; }
 
 # One full of ours. Arguments: name of the measurement, COMPRESSION, COMPRESSION_LEVEL.

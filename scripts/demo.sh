@@ -119,6 +119,8 @@ keep_all() {
 run_vmbackup() {
 	local vms
 	vms=$(IFS=, && echo "${VMS[*]}")
+	# What this host knows of its backup paths stays with the demo.
+	export VMBACKUP_LIB_DIR="$out/lib"
 	shown "$bin/vmbackup" --config-dir "$out/config" --run --vm "$vms" "$@"
 }
 

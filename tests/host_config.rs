@@ -121,7 +121,9 @@ fn lab(name: &str) -> Lab {
 
 /// The command that backs up a host, as text for its shell.
 fn vmbackup(lab: &Lab) -> String {
-    format!("{} --config-dir '{}'", env!("CARGO_BIN_EXE_vmbackup"), lab.config_dir().display())
+    let (lib, config) = (lab.lib_dir(), lab.config_dir());
+    let program = env!("CARGO_BIN_EXE_vmbackup");
+    format!("env {}='{}' {program} --config-dir '{}'", lab::LIB_DIR, lib.display(), config.display())
 }
 
 /// What a run told as JSON, in a file of the lab.

@@ -366,7 +366,11 @@ fn a_host_without_the_group_gets_it_or_is_told() {
         let config = lab.config_dir();
         let arguments = ["-m", "bash", "-c", script, "x", upper.to_str().expect("text"), can];
         let mut command = Command::new("unshare");
-        command.args(arguments).arg(env!("CARGO_BIN_EXE_vmbackup")).arg(config);
+        command
+            .args(arguments)
+            .arg(env!("CARGO_BIN_EXE_vmbackup"))
+            .arg(config)
+            .env(lab::LIB_DIR, lab.lib_dir());
         let output = command.output().expect("unshare can be run");
         assert!(output.status.success(), "{}", text(&output));
         text(&output)

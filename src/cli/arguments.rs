@@ -26,6 +26,8 @@ pub(super) enum Mode {
     Check,
     /// Write `vmbackup.toml` from the Bash files.
     MigrateConfig,
+    /// Make the tree at the backup path this host's.
+    Init,
 }
 
 /// Which replications.
@@ -60,7 +62,7 @@ pub(super) struct Arguments {
     pub(super) dry_run: bool,
     /// Results as JSON on standard output.
     pub(super) json: bool,
-    /// Do not ask before deleting.
+    /// Do not ask before deleting, or before taking a tree.
     pub(super) yes: bool,
     pub(super) instance: String,
     pub(super) config_dir: PathBuf,
@@ -90,6 +92,7 @@ struct Named {
     status: bool,
     check: bool,
     migrate: bool,
+    init: bool,
     vm: Option<String>,
     dry_run: bool,
     json: bool,
@@ -121,6 +124,7 @@ pub(super) fn parse(
             "--status" => named.status = true,
             "--check" => named.check = true,
             "--migrate-config" => named.migrate = true,
+            "--init" => named.init = true,
             "--vm" => named.vm = Some(words.next_if(|word| is_value(word)).ok_or_else(no_vm)?),
             "--dry-run" => named.dry_run = true,
             "--json" => named.json = true,
@@ -167,7 +171,12 @@ impl Named {
     fn conflict(&self) -> Option<String> {
         let (prune, replicate) = (self.prune.is_some(), self.replicate.is_some());
         let vm = self.vm.as_deref();
-        let own = [(self.status, "--status"), (self.check, "--check"), (self.migrate, "--migrate-config")];
+        let own = [
+            (self.status, "--status"),
+            (self.check, "--check"),
+            (self.migrate, "--migrate-config"),
+            (self.init, "--init"),
+        ];
         let modes = [
             (self.run, "--run"),
             (prune, "--prune"),
@@ -207,6 +216,7 @@ impl Named {
             (replicate, "--replicate-only"),
             (self.cancel, "--cancel-replication"),
             (self.migrate, "--migrate-config"),
+            (self.init, "--init"),
         ];
         let silent = silent.into_iter().find(|(used, _)| self.json && *used);
         silent.map(|(_, name)| both(name, "--json"))
@@ -224,6 +234,7 @@ impl Named {
             Self { status: true, .. } => Mode::Status,
             Self { check: true, .. } => Mode::Check,
             Self { migrate: true, .. } => Mode::MigrateConfig,
+            Self { init: true, .. } => Mode::Init,
             _ => return Ok(Asked::Usage),
         };
         let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
@@ -314,6 +325,9 @@ mod tests {
             ("--replicate-only --json", "--replicate-only and --json cannot"),
             ("--cancel-replication --json", "--cancel-replication and --json cannot"),
             ("--migrate-config --json", "--migrate-config and --json cannot"),
+            ("--init --json", "--init and --json cannot"),
+            ("--run --init", "--init and --run cannot"),
+            ("--init --vm web", "--vm needs --run"),
         ];
         for (line, want) in cases {
             let said = parse(line).expect_err(line);
@@ -363,6 +377,7 @@ mod tests {
                 "--migrate-config --dry-run",
                 Arguments { mode: Mode::MigrateConfig, dry_run: true, ..base.clone() },
             ),
+            ("--init --yes", Arguments { mode: Mode::Init, yes: true, ..base.clone() }),
         ];
         for (line, want) in cases {
             assert_eq!(arguments(line), want, "{line}");

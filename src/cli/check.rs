@@ -21,7 +21,7 @@ use crate::engine::{DiskPlan, Preview};
 use crate::libvirt::Host;
 use crate::program::{NEVER, Program};
 use crate::session::{Outlook, Session, VmPlan, check_backup_path};
-use crate::state::{Belongings, Ownership, SessionLock, StateDir};
+use crate::state::{Belongings, HostDir, Ownership, Root, RootError, SessionLock, Standing, StateDir};
 
 /// Programs that a backup starts, the package that has them, and what is missing without them where a backup can do
 /// without.
@@ -97,6 +97,8 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failed> {
         percent: settings.scratch_reserve_percent.get().into(),
     };
     findings.push(folder("BACKUP_PATH", settings.backup_path.as_path(), target, "TARGET_RESERVE"));
+    let root = Root::look(settings.backup_path.as_path(), &HostDir::of(&context.environment));
+    findings.extend(tree(settings.backup_path.as_path(), &root));
     findings.extend(owner(settings.backup_path.as_path()));
     findings.push(folder("VIRTNBD_SCRATCH_DIR", settings.scratch_dir.as_path(), scratch, "SCRATCH_RESERVE"));
     if let Err(error) = SessionLock::look(&StateDir::of(settings.backup_path.as_path())) {
@@ -108,7 +110,7 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failed> {
     for Unserved { said, fix, .. } in &context.loaded.unserved {
         findings.push(Finding::look("configuration", said.clone(), fix.clone()));
     }
-    let plans = plans(context);
+    let plans = plans(context, &root.map_or_else(|_| String::new(), |root| root.machine_id));
     match &plans {
         Ok(plans) => findings.extend(plans.iter().map(vm)),
         Err((exit, said)) => findings.push(Finding::bad("VMs", *exit, said.clone(), None)),
@@ -250,6 +252,42 @@ fn apparmor(etc: &Path, is_on: bool) -> Finding {
     Finding::bad(ABOUT, Exit::General, said, Some(fix))
 }
 
+/// Whether this host may write to the tree. `None` where there is no path, which has its own finding.
+fn tree(path: &Path, root: &Result<Root, RootError>) -> Option<Finding> {
+    const ABOUT: &str = "tree";
+    check_backup_path(path).ok()?;
+    let refused = |error: &RootError| {
+        let exit = if matches!(error, RootError::OtherHost { .. }) { Exit::Locked } else { Exit::Storage };
+        Finding::bad(ABOUT, exit, error.to_string(), None)
+    };
+    Some(match root {
+        Err(error) => refused(error),
+        Ok(root) => match (root.refusal(), &root.standing, &root.file) {
+            (Some(error), ..) => refused(&error),
+            (None, Standing::Emptied, _) => Finding::look(
+                ABOUT,
+                format!(
+                    "{} has no _state/root.json, and was used before on the same {}",
+                    path.display(),
+                    root.place
+                ),
+                "see whether it was emptied on purpose; the next run begins anew".to_owned(),
+            ),
+            (None, _, Some(file)) => Finding::good(
+                ABOUT,
+                format!("{} is this host's, id {}, on {}", path.display(), file.id, root.place),
+            ),
+            (None, _, None) => {
+                let said = format!(
+                    "{} has no _state/root.json yet: the next run makes it this host's",
+                    path.display()
+                );
+                Finding::good(ABOUT, said)
+            }
+        },
+    })
+}
+
 /// Whose the backup path is. A file system may have no owners, so nothing here keeps a backup from working.
 fn owner(path: &Path) -> Option<Finding> {
     const ABOUT: &str = "owner";
@@ -329,10 +367,11 @@ fn folder(about: &'static str, path: &Path, reserve: Reserve, setting: &str) -> 
     }
 }
 
-fn plans(context: &Context) -> Result<Vec<VmPlan>, Failed> {
+fn plans(context: &Context, machine_id: &str) -> Result<Vec<VmPlan>, Failed> {
     let names: Vec<String> = context.arguments.vm.iter().cloned().collect();
     check_backup_path(context.loaded.settings.backup_path.as_path()).map_err(session_error)?;
-    let session = Session::open(&context.loaded.settings, &names, context.clock).map_err(session_error)?;
+    let session =
+        Session::open(&context.loaded.settings, &names, context.clock, machine_id).map_err(session_error)?;
     // What retention would drop is not shown here, so nobody need be asked.
     Ok(session.plan(&crate::catalog::Catalog::none()))
 }

@@ -46,6 +46,7 @@ GENERAL
   --status [--vm NAME]       last success, next period, chain, size and health of each VM
   --check [--vm NAME]        whether backups can work here, and what to do where they cannot
   --migrate-config           write vmbackup.toml from the Bash files of the configuration
+  --init                     make BACKUP_PATH this host's: a new disk, a replica, what another host wrote to
   --dry-run                  say what would be done, and change nothing
   --json                     results as JSON on standard output: --run, --prune, --status, --check
   -h, --help                 this text
@@ -63,7 +64,7 @@ PRUNE
   --prune period:ID          delete one period of a VM
   --prune all                delete everything of a VM
   --vm NAME                  which VM; one name. Not needed for list and archives
-  -y, --yes                  do not ask before deleting
+  -y, --yes                  do not ask before deleting; with --init: before taking
 
 REPLICATE-ONLY
   --replicate-only [SCOPE]   replicate without a backup: local, cloud or both (the default)
@@ -84,7 +85,7 @@ EXAMPLES
   vmbackup --run --config-instance nightly          another configuration
   vmbackup --prune period:202608 --vm web --yes     delete a month, without a question
 
-Exit codes: 0 done, 1 general, 2 configuration, 3 another session, 4 storage, 5 a VM, 6 another program,
+Exit codes: 0 done, 1 general, 2 configuration, 3 another session or host, 4 storage, 5 a VM, 6 another program,
 7 arguments, 8 something is not installed, 130 Ctrl-C, 143 SIGTERM. More: docs/operations.md
 ",
         env!("CARGO_PKG_VERSION")

@@ -5,6 +5,7 @@ mod check;
 mod exit;
 mod help;
 mod host;
+mod init;
 mod migrate;
 mod opened;
 mod plan;

@@ -16,7 +16,10 @@ use crate::clock::Clock;
 use crate::config::Unserved;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::{SessionError, check_backup_path};
-use crate::state::{LockError, Order, Ownership, SessionLock, StateDir, close_below, snapshot};
+use crate::state::{
+    HostDir, LockError, Order, Ownership, Root, RootError, SessionLock, Standing, StateDir, close_below,
+    snapshot,
+};
 
 /// The log of backups and replications.
 pub(super) const BACKUP_LOG: &str = "vmbackup.log";
@@ -32,6 +35,8 @@ pub(super) struct Opened {
     pub(super) catalog: Catalog,
     /// `None` in a dry run, which only looked.
     lock: Option<SessionLock>,
+    /// What tells this machine from others.
+    pub(super) machine_id: String,
     /// `None` where backups belong to whoever makes them.
     pub(super) ownership: Option<Ownership>,
 }
@@ -43,6 +48,13 @@ impl Opened {
         let dry_run = context.arguments.dry_run;
         let backup_path = settings.backup_path.as_path();
         check_backup_path(backup_path).map_err(session_error)?;
+        let root = Root::look(backup_path, &HostDir::of(&context.environment)).map_err(root_error)?;
+        match root.refusal() {
+            // What such a run would do may be asked, but nothing is written, logs neither.
+            Some(other @ RootError::OtherHost { .. }) if dry_run => tracing::warn!("{other}"),
+            Some(refusal) => return Err(root_error(refusal)),
+            None => {}
+        }
         let state = StateDir::of(backup_path);
         let log_dir = settings.log_dir.as_ref().map_or_else(|| state.logs(), |dir| dir.as_path().to_owned());
         let log_file = log_dir.join(log_name);
@@ -60,13 +72,17 @@ impl Opened {
             }
         }
         let opened = match &settings.log_dir {
+            _ if root.refusal().is_some() => Ok(()),
             Some(dir) => std::fs::create_dir_all(dir.as_path()),
             None => state.create("logs").map(drop),
         };
-        if let Err(error) = opened.and_then(|()| log.open_session(&log_file)) {
+        let opened =
+            opened.and_then(|()| root.refusal().map_or_else(|| log.open_session(&log_file), |_| Ok(())));
+        if let Err(error) = opened {
             tracing::warn!("Log file {} cannot be written: {error}", log_file.display());
         }
         let lock = lock.map_err(lock_error)?;
+        let root = if dry_run { root } else { settled(root)? };
         head(&log);
         tracing::info!(file_only = true, "===== {marker} =====");
         tracing::info!(file_only = true, "configuration {}", context.loaded.dir.display());
@@ -83,7 +99,8 @@ impl Opened {
         } else {
             Catalog::open(backup_path, context.clock.now())
         };
-        Ok(Self { state, log, log_dir, log_file, catalog, lock, ownership })
+        let machine_id = root.machine_id;
+        Ok(Self { state, log, log_dir, log_file, catalog, lock, machine_id, ownership })
     }
 
     /// Begins this session's row in the database. Rows of sessions that died are ended.
@@ -182,6 +199,19 @@ impl Opened {
     }
 }
 
+/// Names the tree where nobody has, and says what was found.
+fn settled(root: Root) -> Result<Root, Failed> {
+    let path = root.place.clone();
+    if root.standing == Standing::Emptied {
+        tracing::warn!(
+            "BACKUP_PATH was used before, on the same {path}, and has no _state/root.json now: it was emptied. Backups begin anew"
+        );
+    }
+    let (root, failed) = root.settle().map_err(root_error)?;
+    failed.iter().for_each(|what| tracing::warn!("Cannot note whose backups these are: {what}"));
+    Ok(root)
+}
+
 fn head(log: &Log) {
     let line = "=".repeat(HEADER_WIDTH);
     let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z");
@@ -244,6 +274,11 @@ pub(super) fn warn_of(failed: Option<(String, u64)>) {
 
 pub(super) fn lock_error(error: LockError) -> Failed {
     let exit = if matches!(error, LockError::File { .. }) { Exit::Storage } else { Exit::Locked };
+    (exit, error.to_string())
+}
+
+pub(super) fn root_error(error: RootError) -> Failed {
+    let exit = if matches!(error, RootError::OtherHost { .. }) { Exit::Locked } else { Exit::Storage };
     (exit, error.to_string())
 }
 

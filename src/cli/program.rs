@@ -11,7 +11,7 @@ use tracing::Level;
 
 use super::arguments::{self, Arguments, Asked, Mode, UsageError};
 use super::exit::Exit;
-use super::{check, help, migrate, prune, replicate, run, status};
+use super::{check, help, init, migrate, prune, replicate, run, status};
 use crate::clock::Clock;
 use crate::config::value::{LogFormat, LogLevel};
 use crate::config::{self, Loaded};
@@ -111,6 +111,7 @@ fn start(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<
         Mode::Status => status::status(&context),
         Mode::Check => check::check(&context),
         Mode::MigrateConfig => migrate::migrate(&context),
+        Mode::Init => init::init(&context),
     }
 }
 

@@ -214,7 +214,8 @@ fn hint(why: Why) -> &'static str {
     }
 }
 
-fn agreed() -> bool {
+/// Asks on standard output. No answer is no.
+pub(super) fn agreed() -> bool {
     tell("  Continue? [y/N] ");
     let mut answer = String::new();
     // On a terminal the answer ended the line; a closed input did not.

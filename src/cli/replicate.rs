@@ -8,18 +8,22 @@ use vmstream::fresh;
 
 use super::arguments::Scope;
 use super::exit::Exit;
-use super::opened::{BACKUP_LOG, Opened};
+use super::opened::{BACKUP_LOG, Opened, root_error};
 use super::program::{Context, Failed, start_log, tell};
 use super::session_box;
 use crate::catalog::{SessionKind, SessionStatus};
 use crate::config::Feature;
 use crate::session::check_backup_path;
-use crate::state::StateDir;
+use crate::state::{HostDir, Root, StateDir};
 
 /// Asks a replication to end. Works whether or not one is under way.
 pub(super) fn cancel(context: &Context) -> Result<Exit, Failed> {
     let backup_path = context.loaded.settings.backup_path.as_path();
     check_backup_path(backup_path).map_err(super::opened::session_error)?;
+    let root = Root::look(backup_path, &HostDir::of(&context.environment)).map_err(root_error)?;
+    if let Some(refusal) = root.refusal() {
+        return Err(root_error(refusal));
+    }
     let state = StateDir::of(backup_path);
     let flag = state.cancel_flag();
     if context.arguments.dry_run {

@@ -47,13 +47,13 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failed> {
     Ok(exit)
 }
 
-fn session(context: &Context) -> Result<Session, Failed> {
+fn session(context: &Context, opened: &Opened) -> Result<Session, Failed> {
     let names: Vec<String> = context.arguments.vm.iter().cloned().collect();
-    Session::open(&context.loaded.settings, &names, context.clock).map_err(session_error)
+    Session::open(&context.loaded.settings, &names, context.clock, &opened.machine_id).map_err(session_error)
 }
 
 fn plan(context: &Context, opened: &Opened) -> Result<(Exit, String), Failed> {
-    let session = session(context)?;
+    let session = session(context, opened)?;
     let plans = session.plan(&opened.catalog);
     let host = session.host_plan(&context.loaded.dir);
     let text = format!("{}  {}\n", plan::text(&plans), host::plan_line(&host));
@@ -80,7 +80,7 @@ fn back_up(
     session::priority::lower(settings).iter().for_each(|what| tracing::warn!("{what}"));
     let row = opened.begin_row(context, kind);
     opened.remove_old_logs(settings.log_keep.get());
-    let session = session(context)?;
+    let session = session(context, opened)?;
     if session.domains().next().is_none() {
         tracing::warn!("This host has no VM: nothing is backed up");
     }

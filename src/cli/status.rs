@@ -10,12 +10,17 @@ use crate::catalog::Catalog;
 use crate::engine::space::human;
 use crate::libvirt::Host;
 use crate::session::{self, Health, VmReport, check_backup_path};
+use crate::state::{HostDir, Root};
 
 pub(super) fn status(context: &Context) -> Result<Exit, Failed> {
     start_log(context, None);
     let settings = &context.loaded.settings;
     let backup_path = settings.backup_path.as_path();
     check_backup_path(backup_path).map_err(session_error)?;
+    let root = Root::look(backup_path, &HostDir::of(&context.environment));
+    if let Some(refusal) = root.map_or_else(Some, |root| root.refusal()) {
+        tracing::warn!("{refusal}");
+    }
     let names: Vec<String> =
         context.arguments.vm.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
     let found = Host::connect(settings.libvirt_uri.as_str()).and_then(|host| host.domains());

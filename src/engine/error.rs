@@ -171,7 +171,7 @@ pub enum BackupError {
     /// Leftovers of a dead run of another host.
     #[error(
         "VM {domain}: a run on another host, or with another LIBVIRT_URI ({uri}), ended in the middle (journal {}). Only a run \
-         there can undo it: start one", file.display()
+         there can undo it: start one. If that host is no more: vmbackup --init gives its journals up", file.display()
     )]
     OtherHost {
         /// The domain.

@@ -120,7 +120,7 @@ impl<'a> JobPlan<'a> {
             stage: Stage::Copying {
                 partial: partial.chain(point::partial_names(vm, observed, point)).collect(),
             },
-            ..Journal::new(vm, id, socket.clone())
+            ..Journal::new(vm, &engine.machine_id, id, socket.clone())
         }
     }
 

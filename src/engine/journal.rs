@@ -69,7 +69,7 @@ pub struct Journal {
     pub id: String,
     /// Process that wrote it.
     pub pid: u32,
-    /// The machine it ran on: a backup path can be shared.
+    /// The machine it ran on: a backup path can be shared. Empty of older programs on a machine without an id.
     #[serde(default)]
     pub host: String,
     /// The daemon.
@@ -113,13 +113,6 @@ pub struct JournalError {
     doing: &'static str,
     path: PathBuf,
     source: io::Error,
-}
-
-/// What tells this machine from others.
-///
-/// Source: machine-id(5). Without it all machines are taken for one, as if the path were not shared.
-pub fn host_id() -> String {
-    fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 /// What tells this boot of the machine from others.
@@ -169,11 +162,11 @@ impl JournalDir {
 
 impl Journal {
     /// A run of this process for a domain, which owns nothing yet. `socket` is that of its job, or of its servers.
-    pub(super) fn new(vm: &VmTarget, id: String, socket: PathBuf) -> Self {
+    pub(super) fn new(vm: &VmTarget, machine_id: &str, id: String, socket: PathBuf) -> Self {
         Self {
             id,
             pid: std::process::id(),
-            host: host_id(),
+            host: machine_id.to_owned(),
             uri: vm.domain.host().uri().to_owned(),
             domain: vm.domain.name().to_owned(),
             uuid: vm.domain.uuid().to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! Must not live here: which level to take (`policy`), several domains, configuration, printing.
 
+pub mod abandoned;
 pub(crate) mod archive;
 mod beneath;
 mod bitmap;
@@ -111,6 +112,8 @@ pub struct Engine {
     pub settings: EngineSettings,
     /// Threads and memory.
     pub shared: Shared,
+    /// What tells this machine from others, for journals.
+    pub machine_id: String,
     /// The guard of this process.
     pub guard: Guard,
     /// Where locks are kept.
@@ -301,7 +304,8 @@ impl Engine {
     fn recover_locked(&self, folder: &str) -> Result<Vec<String>, BackupError> {
         let file = self.journals.file(folder);
         let Some(journal) = Journal::read(&file)? else { return Ok(vec![]) };
-        if journal.uri != self.host.uri() || journal.host != journal::host_id() {
+        let here = journal.host.is_empty() || journal.host == self.machine_id;
+        if journal.uri != self.host.uri() || !here {
             return Err(BackupError::OtherHost { domain: journal.domain, uri: journal.uri, file });
         }
         let recovered = recover::undo(&journal, &file, &self.host);

@@ -73,7 +73,7 @@ impl Offline<'_> {
         Journal {
             scratch: disks.iter().map(|disk| nbd_socket(&socket, &disk.target)).collect(),
             stage: Stage::Copying { partial: names.iter().map(|n| publish::partial_name(n)).collect() },
-            ..Journal::new(self.vm, id, socket.clone())
+            ..Journal::new(self.vm, &self.engine.machine_id, id, socket.clone())
         }
     }
 

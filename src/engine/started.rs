@@ -62,6 +62,6 @@ impl Engine {
         let id = self.next_id();
         let socket = self.settings.scratch_dir.join(format!("vmbackup-{id}.nbd"));
         let started = Some(DomainRun { id: None, boot: journal::boot_id() });
-        Journal { started, ..Journal::new(vm, id, socket) }
+        Journal { started, ..Journal::new(vm, &self.machine_id, id, socket) }
     }
 }

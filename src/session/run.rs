@@ -163,6 +163,7 @@ pub struct Session {
     pub(super) host_config_keep: Option<usize>,
     owners: Owners,
     chosen: Vec<Domain>,
+    machine_id: String,
     pub(super) clock: Clock,
     /// The day the run began: all VMs of a run are in the same period.
     today: Date,
@@ -182,7 +183,14 @@ impl Session {
     /// Connects and finds the domains. The backup path must have passed [`check_backup_path`].
     ///
     /// `names` empty means all of them; each may be a list with commas.
-    pub fn open(settings: &Settings, names: &[String], clock: Clock) -> Result<Self, SessionError> {
+    ///
+    /// `machine_id` tells this machine from others.
+    pub fn open(
+        settings: &Settings,
+        names: &[String],
+        clock: Clock,
+        machine_id: &str,
+    ) -> Result<Self, SessionError> {
         let backup_path = settings.backup_path.as_path().to_owned();
         let failed = |source| SessionError::Libvirt { source };
         let host = Host::connect(settings.libvirt_uri.as_str()).map_err(failed)?;
@@ -203,6 +211,7 @@ impl Session {
                 .then(|| usize::try_from(settings.host_config_keep.get()).unwrap_or(usize::MAX)),
             owners: layout::owners(all.iter().map(Domain::name)),
             chosen,
+            machine_id: machine_id.to_owned(),
             clock,
             today: clock.local().date(),
         })
@@ -298,6 +307,7 @@ impl Session {
             host: self.host.clone(),
             settings: self.settings.clone(),
             shared,
+            machine_id: self.machine_id.clone(),
             guard: Guard::start(self.host.uri()).map_err(BackupError::from)?,
             state: StateDir::of(&self.backup_path),
             journals: JournalDir::open(&self.backup_path).map_err(BackupError::from)?,

@@ -1,7 +1,7 @@
 //! Copies of the state folder, one a day, to go back to when the database was spoilt: `backups/state-YYYYMMDD.tar.gz`.
 //!
-//! Not in them: what tells of a program that runs (locks, journals, flags), and older copies. Bringing one back must not
-//! undo a run that ended long ago.
+//! Not in them: what tells of a program that runs (locks, journals, flags), whose tree it is, and older copies. Bringing one
+//! back must not undo a run that ended long ago, nor make one tree of two.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,7 +17,8 @@ use crate::program::{NEVER, Program};
 const UNFINISHED: &str = ".state-";
 
 /// Entries of the state folder that tell of now.
-const OF_NOW: [&str; 6] = ["backups", "locks", "journal", "temp", "vmbackup.pid", "cancel-replication"];
+const OF_NOW: [&str; 7] =
+    ["root.json", "backups", "locks", "journal", "temp", "vmbackup.pid", "cancel-replication"];
 
 /// The database's name. Its helper files and damaged ones that were put aside begin so too.
 const DATABASE: &str = "vmbackup.db";
@@ -172,6 +173,7 @@ mod tests {
             "vmbackup.db",
             "vmbackup.db-wal",
             "vmbackup.db.corrupt-1",
+            "root.json",
             "vmbackup.pid",
             "cancel-replication",
             "logs/vmbackup.log",

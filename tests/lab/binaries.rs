@@ -7,11 +7,14 @@ use std::process::{Command, Output};
 use super::Lab;
 use super::command::output_of;
 
+/// Where `vmbackup` keeps what a host knows; see `state::host_dir`.
+pub const LIB_DIR: &str = "VMBACKUP_LIB_DIR";
+
 impl Lab {
     /// A `vmbackup` command that reads the configuration of this lab; see [`Lab::instance_conf`].
     pub fn vmbackup_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmbackup"));
-        command.arg("--config-dir").arg(self.config_dir());
+        command.arg("--config-dir").arg(self.config_dir()).env(LIB_DIR, self.lib_dir());
         command
     }
 
@@ -23,6 +26,11 @@ impl Lab {
     /// Runs `vmstream` to its end.
     pub fn vmstream(&self, arguments: &[&str]) -> Output {
         output_of(Command::new(vmstream_path()).args(arguments))
+    }
+
+    /// What this host knows of its backup paths: the lab's own, never the machine's.
+    pub fn lib_dir(&self) -> PathBuf {
+        self.path().join("lib")
     }
 
     /// Where backups of the default configuration go.

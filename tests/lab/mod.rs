@@ -46,7 +46,7 @@ mod vm;
 mod world;
 
 pub use bed::Bed;
-pub use binaries::vmstream_path;
+pub use binaries::{LIB_DIR, vmstream_path};
 pub use command::{must, output_of, text, virsh_says as virsh};
 pub use crash_bed::{
     CrashBed, FREE_LIMIT, SIZES, assert_tidy, sockets_of, wait_for_guard, wait_for_guard_below,
