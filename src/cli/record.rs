@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::session_box;
 use crate::engine::watch::Watch;
 use crate::session::{RunWatch, VmOutcome, VmResult};
-use crate::state::folder_name;
+use crate::state::{folder_name, portable_name};
 
 /// Hears of a run: keeps records, and passes on to what is drawn.
 pub(super) struct Record<'a> {
@@ -20,9 +20,15 @@ pub(super) struct Record<'a> {
 
 impl RunWatch for Record<'_> {
     fn vm_begin(&self, domain: &str) -> Box<dyn Watch> {
-        let name = format!("backup_{domain}_{}.log", Timestamp::now().as_second());
-        let file = self.opened.log_dir.join(name);
-        if let Err(error) = self.opened.log.open_vm(domain, &file) {
+        let seconds = Timestamp::now().as_second();
+        let named = |name: &str| self.opened.log_dir.join(format!("backup_{name}_{seconds}.log"));
+        let mut file = named(domain);
+        let mut opened = self.opened.log.open_vm(domain, &file);
+        if let Some(portable) = portable_name(domain).filter(|_| opened.is_err()) {
+            file = named(&portable);
+            opened = self.opened.log.open_vm(domain, &file);
+        }
+        if let Err(error) = opened {
             tracing::warn!(vm = domain, "Log file {} cannot be written: {error}", file.display());
         }
         log_lines(domain, session_box::vm_start(domain));

@@ -27,6 +27,7 @@ use super::report::{DiskReport, Report};
 use super::{BackupError, VmTarget};
 use crate::nbd::{Connection, Export};
 use crate::program::{self, NEVER, ProgramError};
+use crate::state::portable_name;
 
 /// No kernel, initrd or firmware is larger.
 const MAX_BOOT_BYTES: u64 = 4 << 30;
@@ -150,8 +151,13 @@ fn checkpoint_file(point: &PointIdentity) -> String {
     format!("checkpoints/{}.xml", point.name)
 }
 
+/// The list has the domain's name, as virtnbdbackup has it; that of its folder where the file system refuses the other. The
+/// chain's folder is there already.
 fn cpt_file(vm: &VmTarget) -> String {
-    format!("{}.cpt", vm.domain.name())
+    let name = vm.domain.name();
+    let takes = || tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(&vm.chain_dir).is_ok();
+    let raw = portable_name(name).is_none() || takes();
+    format!("{}.cpt", if raw { name } else { &vm.folder })
 }
 
 /// Writes what a chain's point has beside its streams: checkpoint XML, domain XML, checkpoint list, boot files.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 
-use super::layout::{self, LayoutError, Owners};
+use super::layout::{self, Claim, LayoutError, Owners};
 use super::order;
 use super::plan::{Outlook, VmPlan};
 use super::record::{Records, VmEnd};
@@ -196,11 +196,18 @@ impl Session {
         let host = Host::connect(settings.libvirt_uri.as_str()).map_err(failed)?;
         let all = host.domains().map_err(failed)?;
         let chosen = choose(&all, names)?;
+        let policies = super::settings::policies(settings);
+        let claim = |domain: &Domain| Claim {
+            name: domain.name().to_owned(),
+            uuid: domain.uuid().to_owned(),
+            excluded: policies.of(domain.name()).0 == RotationPolicy::Never,
+        };
+        let owners = Owners::new(all.iter().map(claim), layout::folds_case(&backup_path));
         Ok(Self {
             host,
             backup_path,
             settings: super::settings::engine(settings),
-            policies: super::settings::policies(settings),
+            policies,
             parallel: settings.parallel_vms.get() as usize,
             retries: Retries::of(settings),
             retention: retention::Rules::of(settings),
@@ -209,7 +216,7 @@ impl Session {
                 .host_config_backup
                 .on
                 .then(|| usize::try_from(settings.host_config_keep.get()).unwrap_or(usize::MAX)),
-            owners: layout::owners(all.iter().map(Domain::name)),
+            owners,
             chosen,
             machine_id: machine_id.to_owned(),
             clock,

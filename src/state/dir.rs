@@ -10,6 +10,19 @@ pub fn folder_name(domain: &str) -> String {
     domain.chars().map(|c| if keep(c) { c } else { '_' }).collect()
 }
 
+/// A domain's name without what some file systems refuse in names (FAT, exFAT, NTFS, many SMB servers): `a:b` becomes `a%3Ab`.
+/// `None` for a name that they take as it is.
+pub fn portable_name(domain: &str) -> Option<String> {
+    let refused =
+        |c: char| c.is_control() || matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|' | '\\' | '/');
+    if !domain.contains(refused) {
+        return None;
+    }
+    let escaped =
+        |c: char| if refused(c) || c == '%' { format!("%{:02X}", u32::from(c)) } else { c.to_string() };
+    Some(domain.chars().map(escaped).collect())
+}
+
 /// `BACKUP_PATH/_state`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateDir {
@@ -32,9 +45,20 @@ impl StateDir {
         self.dir.join("vmbackup.pid")
     }
 
-    /// PID file of the program that works on a VM, by the VM's libvirt name.
+    /// PID file of the program that works on a VM, by the VM's libvirt name, as the Bash programs have it. Where that one
+    /// cannot be, the one with a portable name is there while the VM is worked on.
     pub fn vm_lock(&self, domain: &str) -> PathBuf {
-        self.dir.join("locks").join(format!("vmbackup-{domain}.lock"))
+        let portable = self.portable_vm_lock(domain).filter(|path| path.symlink_metadata().is_ok());
+        portable.unwrap_or_else(|| self.locks().join(format!("vmbackup-{domain}.lock")))
+    }
+
+    /// The same under a name that every file system takes; `None` where that is no other one.
+    pub fn portable_vm_lock(&self, domain: &str) -> Option<PathBuf> {
+        portable_name(domain).map(|name| self.locks().join(format!("vmbackup-{name}.lock")))
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.dir.join("locks")
     }
 
     /// The flag that asks a replication under way to end.
@@ -77,6 +101,15 @@ mod tests {
         for (name, want) in [("web-1.example_a", "web-1.example_a"), ("web 1", "web_1"), ("büro/x", "b_ro_x")]
         {
             assert_eq!(folder_name(name), want);
+        }
+    }
+
+    #[test]
+    fn names_that_some_file_systems_refuse_have_another_form() {
+        for (name, want) in
+            [("web 1.a", None), ("100%", None), ("a:b", Some("a%3Ab")), ("a?%", Some("a%3F%25"))]
+        {
+            assert_eq!(portable_name(name).as_deref(), want, "{name}");
         }
     }
 

@@ -110,10 +110,16 @@ pub struct VmLock {
 impl VmLock {
     /// Takes the lock of a VM, waiting up to `limit` for one of ours that holds it.
     pub fn take(state: &StateDir, domain: &str, limit: Duration) -> Result<Self, LockError> {
-        let path = state.vm_lock(domain);
-        let failed = |source| LockError::File { path: path.clone(), source };
-        state.create("locks").map_err(failed)?;
-        let taken = PidFile::take(&path, VM_PROGRAMS, limit).map_err(failed)?;
+        let mut path = state.vm_lock(domain);
+        let failed = |path: &Path, source| LockError::File { path: path.to_owned(), source };
+        state.create("locks").map_err(|e| failed(&path, e))?;
+        let mut taken = PidFile::take(&path, VM_PROGRAMS, limit);
+        if let Some(portable) = state.portable_vm_lock(domain).filter(|_| taken.is_err()) {
+            // The file system refuses the name. The Bash programs cannot have it there either.
+            taken = PidFile::take(&portable, VM_PROGRAMS, limit);
+            path = portable;
+        }
+        let taken = taken.map_err(|e| failed(&path, e))?;
         taken.map(|file| Self { _file: file }).map_err(|pid| LockError::Vm { pid, path })
     }
 

@@ -15,7 +15,7 @@ pub mod snapshot;
 mod tripped;
 
 pub use belongings::Belongings;
-pub use dir::{StateDir, folder_name};
+pub use dir::{StateDir, folder_name, portable_name};
 pub use file_system::Place;
 pub use host_dir::HostDir;
 pub use lock::{LockError, SessionLock, VmLock};

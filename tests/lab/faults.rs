@@ -61,6 +61,7 @@ struct State {
     last_id: u64,
     no_links: bool,
     no_rename_flags: bool,
+    dos_names: bool,
 }
 
 /// All faults of one file system.
@@ -108,6 +109,14 @@ impl Faults {
 
     pub(super) fn set_no_rename_flags(&self) {
         self.lock().no_rename_flags = true;
+    }
+
+    pub(super) fn set_dos_names(&self) {
+        self.lock().dos_names = true;
+    }
+
+    pub(super) fn dos_names(&self) -> bool {
+        self.lock().dos_names
     }
 
     pub(super) fn no_links(&self) -> bool {

@@ -5,7 +5,7 @@
 //! kernel, so a fault meets each call. Needs /dev/fuse, no program of FUSE's.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -108,6 +108,11 @@ impl FaultyFileSystem {
     /// How many calls hang now.
     pub fn hanging(&self) -> usize {
         self.faults.hanging()
+    }
+
+    /// Upper and lower case are one from now on, and names with `:` are refused, as on FAT and NTFS.
+    pub fn take_dos_names(&self) {
+        self.faults.set_dos_names();
     }
 
     /// link(2) answers EPERM from now on, as on FAT.
@@ -229,6 +234,19 @@ impl Inner {
         let dir = self.node(parent)?;
         self.faults.meet(op, &[&self.path(&dir).join(name)])?;
         Ok(dir)
+    }
+
+    /// The name that is meant, where upper and lower case are one and DOS's signs are none of a name.
+    fn real(&self, dir: &File, name: &OsStr) -> Result<OsString> {
+        if !self.faults.dos_names() {
+            return Ok(name.to_owned());
+        }
+        if name.as_encoded_bytes().iter().any(|byte| b":*?\"<>|\\".contains(byte)) {
+            return Err(Errno::INVAL);
+        }
+        let names = fs::read_dir(by_descriptor(dir)).map_err(errno)?.flatten().map(|entry| entry.file_name());
+        let mut same = names.filter(|there| there.eq_ignore_ascii_case(name));
+        Ok(same.next().unwrap_or_else(|| name.to_owned()))
     }
 
     /// What the kernel is told of a name, which counts as asked for.
@@ -353,6 +371,7 @@ impl Filesystem for Serving {
         let name = name.to_owned();
         self.entry(reply, move |inner| {
             let dir = inner.meet_name(Op::Lookup, parent, &name)?;
+            let name = inner.real(&dir, &name)?;
             inner.found(&dir, &name)
         });
     }
@@ -424,6 +443,7 @@ impl Filesystem for Serving {
         let name = name.to_owned();
         self.entry(reply, move |inner| {
             let dir = inner.meet_name(Op::MkDir, parent, &name)?;
+            let name = inner.real(&dir, &name)?;
             rustix::fs::mkdirat(&*dir, &name, Mode::from_raw_mode((mode & 0o7777) as RawMode))?;
             inner.found(&dir, &name)?;
             let made = by_descriptor(&dir).join(&name);
@@ -437,6 +457,7 @@ impl Filesystem for Serving {
         let name = name.to_owned();
         self.empty(reply, move |inner| {
             let dir = inner.meet_name(Op::Unlink, parent, &name)?;
+            let name = inner.real(&dir, &name)?;
             rustix::fs::unlinkat(&*dir, &name, AtFlags::empty())
         });
     }
@@ -445,6 +466,7 @@ impl Filesystem for Serving {
         let name = name.to_owned();
         self.empty(reply, move |inner| {
             let dir = inner.meet_name(Op::RmDir, parent, &name)?;
+            let name = inner.real(&dir, &name)?;
             rustix::fs::unlinkat(&*dir, &name, AtFlags::REMOVEDIR)
         });
     }
@@ -453,6 +475,7 @@ impl Filesystem for Serving {
         let (name, target) = (name.to_owned(), target.to_owned());
         self.entry(reply, move |inner| {
             let dir = inner.meet_name(Op::Symlink, parent, &name)?;
+            let name = inner.real(&dir, &name)?;
             rustix::fs::symlinkat(&target, &*dir, &name)?;
             inner.found(&dir, &name)
         });
@@ -471,6 +494,7 @@ impl Filesystem for Serving {
         let (name, new_name) = (name.to_owned(), new_name.to_owned());
         self.empty(reply, move |inner| {
             let (from, to) = (inner.node(parent)?, inner.node(new_parent)?);
+            let (name, new_name) = (inner.real(&from, &name)?, inner.real(&to, &new_name)?);
             let paths = (inner.path(&from).join(&name), inner.path(&to).join(&new_name));
             inner.faults.meet(Op::Rename, &[&paths.0, &paths.1])?;
             if !flags.is_empty() && inner.faults.no_rename_flags() {
@@ -485,6 +509,7 @@ impl Filesystem for Serving {
         let name = name.to_owned();
         self.entry(reply, move |inner| {
             let dir = inner.meet_name(Op::Link, parent, &name)?;
+            let name = inner.real(&dir, &name)?;
             if inner.faults.no_links() {
                 return Err(Errno::PERM);
             }
@@ -517,6 +542,7 @@ impl Filesystem for Serving {
         let name = name.to_owned();
         self.spawn(move |inner| {
             let made = inner.meet_name(Op::Create, parent, &name).and_then(|dir| {
+                let name = inner.real(&dir, &name)?;
                 let kept = OFlags::ACCMODE | OFlags::TRUNC | OFlags::EXCL;
                 let flags =
                     (OFlags::from_bits_retain(flags as u32) & kept) | OFlags::CREATE | OFlags::CLOEXEC;

@@ -77,7 +77,11 @@ impl Lab {
         let domain = format!("{}{}", self.prefix.as_str(), spec.name);
         let plain: String =
             spec.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        Vm::define(&domain, &self.directory.join(format!("vm-{plain}")), spec)
+        let mut directory = self.directory.join(format!("vm-{plain}"));
+        if directory.exists() {
+            directory = self.directory.join(format!("vm-{plain}-{}", self.unused_number()));
+        }
+        Vm::define(&domain, &directory, spec)
     }
 }
 

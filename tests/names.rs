@@ -1,0 +1,96 @@
+//! Whose a folder is: names that become one folder, file systems that fold case, names that some file systems refuse.
+
+mod lab;
+
+use lab::{DiskSpec, Ended, Lab, Vm, extract};
+use serde_json::Value;
+
+const MIB: u64 = 1 << 20;
+
+fn small_vm(lab: &Lab, name: &str) -> Vm {
+    let vm = lab.paused_vm(name, &[DiskSpec::new("vda", 2 * MIB)]);
+    vm.write("vda", 0, MIB, 1).expect("a write");
+    vm
+}
+
+/// Status of each VM of a run, and what it failed with.
+fn ends(lab: &Lab, vms: &[&Vm]) -> Vec<(String, String)> {
+    let output = lab.run_command(vms).output().expect("vmbackup can be run");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let word = |vm: &Value, key: &str| vm[key].as_str().unwrap_or_default().to_owned();
+    json["vms"].as_array().expect("VMs").iter().map(|vm| (word(vm, "status"), word(vm, "error"))).collect()
+}
+
+fn well(lab: &Lab, vm: &Vm, level: &str) -> Ended {
+    let ended = lab.run_well(vm);
+    assert_eq!(ended.level(), level, "{ended:#?}");
+    ended
+}
+
+#[test]
+fn a_newcomer_stops_nobodys_backups() {
+    let lab = Lab::new("newcomer");
+    lab.configure(&[]);
+    let old = small_vm(&lab, "pub-测试");
+    well(&lab, &old, "full");
+    let new = small_vm(&lab, "pub-生产");
+    old.write("vda", 0, 4096, 2).expect("a write");
+    let both = ends(&lab, &[&new, &old]);
+    assert_eq!([&both[0].0, &both[1].0], ["failed", "ok"], "{both:?}");
+    let owner = format!("where VM {} has its backups", old.name());
+    assert!(both[0].1.contains(&owner), "{both:?}");
+    assert!(new.checkpoints().is_empty());
+    old.write("vda", 0, 4096, 3).expect("a write");
+    well(&lab, &old, "incremental 2");
+    let raw = extract(&lab, &lab.chain_dir(&old), "vda", None);
+    assert_eq!(old.shadow("vda").equals(&raw), Ok(()));
+
+    // The new one is not to be backed up: that is no failure either.
+    let never = format!("VM_POLICY[\"{}\"]=\"never\"\n", new.name());
+    std::fs::write(lab.config_dir().join("default/vm_overrides.conf"), never).expect("the configuration");
+    old.write("vda", 0, 4096, 4).expect("a write");
+    let both = ends(&lab, &[&new, &old]);
+    assert_eq!([&both[0].0, &both[1].0], ["excluded", "ok"], "{both:?}");
+}
+
+#[test]
+fn names_that_differ_in_case_are_one_where_the_file_system_says_so() {
+    let lab = Lab::new("case");
+    let target = lab.faulty_file_system("dos");
+    target.take_dos_names();
+    lab.configure(&[("BACKUP_PATH", target.text())]);
+    let old = small_vm(&lab, "web");
+    let chain = || lab::chain_dir_below(target.path(), &old);
+    well(&lab, &old, "full");
+    let new = small_vm(&lab, "Web");
+    old.write("vda", 0, 4096, 2).expect("a write");
+    let both = ends(&lab, &[&new, &old]);
+    assert_eq!([&both[0].0, &both[1].0], ["failed", "ok"], "{both:?}");
+    assert!(both[0].1.contains("no difference between upper and lower case"), "{both:?}");
+    assert!(!chain().join(".archives").exists());
+    let raw = extract(&lab, &chain(), "vda", None);
+    assert_eq!(old.shadow("vda").equals(&raw), Ok(()));
+    // Elsewhere they are two.
+    lab.configure(&[]);
+    well(&lab, &new, "full");
+}
+
+#[test]
+fn a_name_that_the_file_system_refuses_keeps_no_vm_from_its_backup() {
+    let lab = Lab::new("refused_name");
+    let target = lab.faulty_file_system("dos");
+    target.take_dos_names();
+    lab.configure(&[("BACKUP_PATH", target.text())]);
+    let vm = small_vm(&lab, "a:b");
+    let folder = || lab::chain_dir_below(target.path(), &vm);
+    for (stamp, level) in [(2, "full"), (3, "incremental 1"), (4, "incremental 2")] {
+        vm.write("vda", 0, 4096, stamp).expect("a write");
+        well(&lab, &vm, level);
+        let raw = extract(&lab, &folder(), "vda", None);
+        assert_eq!(vm.shadow("vda").equals(&raw), Ok(()), "{level}");
+    }
+    let logs = target.path().join("_state/logs");
+    let escaped = format!("backup_{}_", vm.name().replace(':', "%3A"));
+    let names = std::fs::read_dir(logs).expect("logs").flatten().map(|entry| entry.file_name());
+    assert_eq!(names.filter(|name| name.to_string_lossy().starts_with(&escaped)).count(), 3);
+}
