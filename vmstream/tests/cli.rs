@@ -119,3 +119,139 @@ fn a_damaged_chain_gives_no_image() {
     let args = ["extract", ".", "--disk", "vda", "-o", "../out.raw", "--until", "virtnbdbackup.1"];
     assert_eq!(vmstream(&golden.lz4(), &args).status.code(), Some(0));
 }
+
+/// What a person types who has not read the help.
+#[test]
+fn points_disks_and_formats_are_found_from_little() {
+    let golden = Golden::extract();
+    let lz4 = golden.lz4();
+    let untils = [
+        ("latest", "virtnbdbackup.3"),
+        ("2", "virtnbdbackup.2"),
+        ("virtnbdbackup.1", "virtnbdbackup.1"),
+        ("2026-11-22", "virtnbdbackup.3"),
+        ("2026-11-22 20:02", "virtnbdbackup.3"),
+        ("2026-11-22T20:02:30", "virtnbdbackup.1"),
+    ];
+    for (until, want) in untils {
+        let shown = vmstream(&lz4, &["map", ".", "--disk", "vda", "--until", until]);
+        assert!(
+            text(&shown.stdout).starts_with(&format!("vda at {want}: ")),
+            "{until}: {}",
+            text(&shown.stdout)
+        );
+    }
+    let early = vmstream(&lz4, &["map", ".", "--until", "2026-11-21"]);
+    assert_eq!(early.status.code(), Some(2));
+    let want = "No restore point was taken until 2026-11-21 23:59:59: the oldest is virtnbdbackup.0";
+    assert!(text(&early.stderr).contains(want), "{}", text(&early.stderr));
+    // Two disks: which one?
+    let which = vmstream(&lz4, &["extract", ".", "-o", "../x.raw"]);
+    assert_eq!(which.status.code(), Some(2));
+    assert!(text(&which.stderr).contains("vda, vdb: name one with --disk, or take all with --all DIR"));
+    // The only one there is.
+    std::fs::create_dir(golden.root().join("one")).unwrap();
+    for name in ["vda.full.data", "vda.full.data.chksum"] {
+        std::fs::copy(lz4.join(name), golden.root().join("one").join(name)).unwrap();
+    }
+    std::fs::write(golden.root().join("one/gold1.cpt"), r#"["virtnbdbackup.0"]"#).unwrap();
+    let done = vmstream(golden.root(), &["extract", "one", "-o", "x.qcow2"]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert!(text(&done.stdout).contains("in x.qcow2, qcow2"), "{}", text(&done.stdout));
+    assert_eq!(&std::fs::read(golden.root().join("x.qcow2")).unwrap()[..4], b"QFI\xfb");
+    let same = vmstream(golden.root(), &["compare", "one", "x.qcow2"]);
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same.stderr));
+    let other = vmstream(golden.root(), &["extract", "one", "-o", "x.vmdk"]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(text(&other.stderr).contains("raw and qcow2 images, not vmdk"), "{}", text(&other.stderr));
+}
+
+#[test]
+fn all_disks_of_a_point_go_into_one_folder() {
+    let golden = Golden::extract();
+    let args = ["extract", ".", "--all", "../out", "--until", "1", "--json"];
+    let done = vmstream(&golden.lz4(), &args);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(json["schema"], "vmstream/extract/1");
+    for (number, disk) in ["vda", "vdb"].into_iter().enumerate() {
+        let file = format!("../out/{disk}.raw");
+        assert_eq!(json["disks"][number]["file"], file.as_str());
+        let same = vmstream(&golden.lz4(), &["compare", ".", &file, "--disk", disk, "--until", "1"]);
+        assert_eq!(same.status.code(), Some(0), "{}", text(&same.stdout));
+    }
+    // What is there is seen before anything is written.
+    std::fs::remove_file(golden.lz4().join("../out/vda.raw")).unwrap();
+    let again = vmstream(&golden.lz4(), &args);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("vdb.raw exists already"), "{}", text(&again.stderr));
+    assert!(!golden.lz4().join("../out/vda.raw").exists());
+    let forced = vmstream(&golden.lz4(), &[&args[..], &["--force"]].concat());
+    assert_eq!(forced.status.code(), Some(0), "{}", text(&forced.stderr));
+    // One that is damaged does not keep the other from being restored.
+    let stream = golden.lz4().join("vda.full.data");
+    let mut bytes = std::fs::read(&stream).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&stream, bytes).unwrap();
+    let done = vmstream(&golden.lz4(), &["extract", ".", "--all", "../half"]);
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
+    assert!(golden.lz4().join("../half/vdb.raw").exists() && !golden.lz4().join("../half/vda.raw").exists());
+}
+
+#[test]
+fn errors_are_json_where_json_is_wanted() {
+    let golden = Golden::extract();
+    let cases: [&[&str]; 9] = [
+        &["map", "/nowhere", "--json"],
+        &["info", "/nowhere", "--json"],
+        &["verify", "/nowhere", "--json"],
+        &["doctor", "/nowhere", "--json"],
+        &["doctor", "vda.full.data", "--json"],
+        &["extract", ".", "--json", "-o", "x"],
+        &["compare", ".", "nothing", "--disk", "vda", "--json"],
+        &["convert", ".", "--to", ".", "--json"],
+        &["map", ".", "--json", "--no-such-option"],
+    ];
+    for args in cases {
+        let done = vmstream(&golden.lz4(), args);
+        assert_eq!(done.status.code(), Some(2), "{args:?}");
+        let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!((&json["schema"], &json["exit"]), (&"vmstream/error/1".into(), &2.into()), "{args:?}");
+        let said = text(&done.stderr);
+        assert!(said.contains(json["error"].as_str().unwrap()), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn words_that_people_try_get_a_hint() {
+    let golden = Golden::extract();
+    for (word, command) in
+        [("restore", "extract"), ("check", "verify"), ("list", "info"), ("diff", "compare")]
+    {
+        let done = vmstream(golden.root(), &[word, "."]);
+        assert_eq!(done.status.code(), Some(2));
+        let want = format!("vmstream {command} does that");
+        assert!(text(&done.stderr).contains(&want), "{word}: {}", text(&done.stderr));
+    }
+    assert!(!text(&vmstream(golden.root(), &["frobnicate"]).stderr).contains("does that"));
+}
+
+/// What a terminal gets: `script` makes one.
+fn on_a_terminal(dir: &Path, command: &str) -> String {
+    let done = Command::new("script").args(["-qec", command, "/dev/null"]).current_dir(dir).output().unwrap();
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn damage_is_red_on_a_terminal_and_nowhere_else() {
+    let golden = Golden::extract();
+    std::fs::remove_file(golden.lz4().join("vda.inc.virtnbdbackup.3.data")).unwrap();
+    let command = format!("{} info {}", env!("CARGO_BIN_EXE_vmstream"), golden.root().display());
+    let red = "\u{1b}[1;31mDAMAGED\u{1b}[0m";
+    assert!(on_a_terminal(golden.root(), &command).contains(red));
+    let plain = on_a_terminal(golden.root(), &format!("env NO_COLOR=1 {command}"));
+    assert!(plain.contains("DAMAGED") && !plain.contains('\u{1b}'), "{plain:?}");
+    let piped = vmstream(golden.root(), &["info", "."]);
+    assert!(text(&piped.stdout).contains("DAMAGED") && !text(&piped.stdout).contains('\u{1b}'));
+}

@@ -43,6 +43,8 @@ fn help_is_as_it_was_read_and_found_good() {
     let commands: Vec<&str> = commands
         .lines()
         .take_while(|line| !line.is_empty())
+        // A line that goes on has its words further to the right.
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert_eq!(commands.len(), 8);
@@ -53,6 +55,9 @@ fn help_is_as_it_was_read_and_found_good() {
         let shown = vmstream(&samples, &args);
         let sample = std::fs::read_to_string(samples.join(format!("{name}.txt"))).unwrap();
         assert_eq!(without_cores(text(&shown.stdout)), sample, "{name}");
+        assert!(sample.lines().all(|line| line.chars().count() <= 80), "{name}");
+        let told = ["Examples:", "Exit codes:"].iter().all(|part| sample.contains(part));
+        assert!(told, "{name} has no examples or exit codes");
     }
 }
 
@@ -72,10 +77,10 @@ fn info_of_a_tree_is_a_line_for_each_set() {
     let golden = Golden::extract();
     std::fs::remove_file(golden.lz4().join("vda.inc.virtnbdbackup.3.data")).unwrap();
     let shown = vmstream(golden.root(), &["info", "."]);
-    let want = "  DOMAIN  FOLDER            POINTS  DISKS  SIZE      NEWEST           TAKEN
-  gold1   lz4/gold1/202611  4       2      789 KiB   virtnbdbackup.3  2026-11-22 20:02:37  DAMAGED
-  plain   plain/chain       3       2      1.50 MiB  diff.1795377788  2026-11-22 20:03:08
-  -       plain/copy        1       2      1.00 MiB  copy             2026-11-22 20:03:11
+    let want = "  DOMAIN  FOLDER            POINTS  DISKS  SIZE      TAKEN
+  gold1   lz4/gold1/202611  4       2      789 KiB   2026-11-22 20:02  DAMAGED
+  plain   plain/chain       3       2      1.50 MiB  2026-11-22 20:03
+  -       plain/copy        1       2      1.00 MiB  2026-11-22 20:03
 
 .: 3 backup sets, 8 restore points, 3.28 MiB
 ";
@@ -145,9 +150,9 @@ fn the_map_shows_who_supplies_what() {
     let want = "\
 vda at virtnbdbackup.2: 60.0 KiB, 28.0 KiB of it zero because no stream has it
 
-  virtnbdbackup.0  ##########oooooooooo##########..........0000000000..........  20.0 KiB of 30.0 KiB
-  virtnbdbackup.1  ..........oooooooooo.........................##.............  2.00 KiB of 12.0 KiB
-  virtnbdbackup.2  ..........##########........................................  10.0 KiB of 10.0 KiB
+  virtnbdbackup.0  ######oooooo######......000000......  20.0 KiB of 30.0 KiB
+  virtnbdbackup.1  ......oooooo...............##.......  2.00 KiB of 12.0 KiB
+  virtnbdbackup.2  ......######........................  10.0 KiB of 10.0 KiB
 
                  0            10240  virtnbdbackup.0
              10240            20480  virtnbdbackup.2
@@ -156,7 +161,7 @@ vda at virtnbdbackup.2: 60.0 KiB, 28.0 KiB of it zero because no stream has it
              46080            48128  virtnbdbackup.1
              48128            61440  zero
 
-  # the disk takes it from here   o newer points have it again   0 zeros   . nothing
+  # taken from here   o newer points have it again   0 zeros   . nothing
 ";
     assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(0)));
     let earlier = json(&vmstream(dir.path(), &["map", ".", "--json", "--until", "virtnbdbackup.0"]));
@@ -165,6 +170,22 @@ vda at virtnbdbackup.2: 60.0 KiB, 28.0 KiB of it zero because no stream has it
     assert_eq!(earlier["disks"][0]["ranges"], want);
     let missing = vmstream(dir.path(), &["map", ".", "--until", "virtnbdbackup.7"]);
     assert_eq!(missing.status.code(), Some(2));
+}
+
+/// Each bar of a drawing: its left edge, width and colour, in the order of the rows.
+fn bars(svg: &str) -> Vec<String> {
+    let value = |line: &str, key: &str| {
+        line.split(&format!("{key}=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let mut bars = Vec::new();
+    for line in svg.lines().filter(|line| line.starts_with("<path fill=\"#")) {
+        for run in value(line, " d").split('M').skip(1) {
+            let (left, rest) = run.split_once(' ').unwrap();
+            let width = rest.split(['h', 'v']).nth(1).unwrap();
+            bars.push(format!("{left} {width} {}", value(line, "fill")));
+        }
+    }
+    bars
 }
 
 #[test]
@@ -177,29 +198,90 @@ fn the_drawing_is_xml_with_a_bar_for_each_run() {
     let check = "import sys, xml.etree.ElementTree as t; t.parse(sys.argv[1])";
     let done = Command::new("python3").args(["-c", check]).arg(dir.path().join("map.svg")).output().unwrap();
     assert!(done.status.success(), "{}", text(&done.stderr));
-    // 600 parts for 60 KiB: ten for each KiB. The last three are the legend.
-    let bars: Vec<String> = svg
-        .lines()
-        .filter(|line| line.starts_with("<rect x") && !line.contains("f7f7f7"))
-        .map(|line| {
-            let value =
-                |key: &str| line.split(&format!("{key}=\"")).nth(1).unwrap().split('"').next().unwrap();
-            format!("{} {} {}", value("x"), value("width"), value("fill"))
-        })
-        .collect();
+    // 600 parts for 60 KiB: ten for each KiB.
     let want = [
-        "150 14 #2868b0",
-        "150 14 #b8d0ea",
-        "150 14 #dddddd",
-        "150 100 #2868b0",
-        "250 100 #b8d0ea",
-        "350 100 #2868b0",
-        "550 100 #dddddd",
-        "250 100 #b8d0ea",
-        "600 20 #2868b0",
-        "250 100 #2868b0",
+        "256 100 #2868b0",
+        "456 100 #2868b0",
+        "356 100 #b8d0ea",
+        "656 100 #d0d0d0",
+        "706 20 #2868b0",
+        "356 100 #b8d0ea",
+        "356 100 #2868b0",
     ];
-    assert_eq!(bars, want);
+    assert_eq!(bars(&svg), want);
+    for words in ["2026-11-22 20:02", ">0 B<", ">16 KiB<", ">48 KiB<", "viewBox=\"0 0 940 "] {
+        assert!(svg.contains(words), "{words}: {svg}");
+    }
+    // Nothing is overwritten unasked, and standard output is a file like any other.
+    std::fs::write(dir.path().join("map.svg"), "precious").unwrap();
+    let refused = vmstream(dir.path(), &["map", ".", "--svg", "map.svg"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("give --force"), "{}", text(&refused.stderr));
+    assert_eq!(std::fs::read(dir.path().join("map.svg")).unwrap(), b"precious");
+    assert_eq!(vmstream(dir.path(), &["map", ".", "--svg", "map.svg", "--force"]).status.code(), Some(0));
+    let piped = vmstream(dir.path(), &["map", ".", "--svg", "-"]);
+    assert_eq!(text(&piped.stdout), std::fs::read_to_string(dir.path().join("map.svg")).unwrap());
+}
+
+/// One number of the first line that has it.
+fn attribute(svg: &str, key: &str) -> f64 {
+    svg.split(&format!(" {key}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn many_points_are_still_a_picture() {
+    for (count, height) in [(30, 800.0), (2000, 4000.0), (4000, 4000.0)] {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..count {
+            let mut meta = meta(64 << 10, 1 << 10, None);
+            meta.checkpoint_name = format!("virtnbdbackup.{number}");
+            let mut name = "vda.full.data".to_owned();
+            if number > 0 {
+                meta.incremental = true;
+                meta.parent_checkpoint = format!("virtnbdbackup.{}", number - 1);
+                name = format!("vda.inc.virtnbdbackup.{number}.data");
+            }
+            let frame = [&data_header(number % 64 * 1024, 1024)[..], &[1; 1024], b"\r\n"].concat();
+            std::fs::write(dir.path().join(name), build(&meta, &frame, None)).unwrap();
+        }
+        let names: Vec<_> = (0..count).map(|number| format!("virtnbdbackup.{number}")).collect();
+        std::fs::write(dir.path().join("vm.cpt"), serde_json::to_string(&names).unwrap()).unwrap();
+        let done = vmstream(dir.path(), &["map", ".", "--svg", "-"]);
+        let svg = text(&done.stdout);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        assert!(attribute(svg, "height") < height, "{count}: {}", attribute(svg, "height"));
+        // Labels do not lie on each other, and the first and the last are there.
+        let left: Vec<f64> = svg
+            .lines()
+            .filter(|line| line.contains(">virtnbdbackup."))
+            .map(|line| attribute(line, "y"))
+            .collect();
+        assert!(left.len() >= 20, "{count}");
+        assert!(left.windows(2).all(|pair| pair[1] - pair[0] >= 14.0), "{count}: {left:?}");
+        assert!(svg.contains(">virtnbdbackup.0<"), "{count}");
+    }
+}
+
+/// Memory of millions of ranges is that of one.
+#[test]
+fn ranges_are_told_as_they_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = 300_000;
+    let frames: Vec<u8> = (0..count)
+        .flat_map(|number| [&data_header(number * 8192, 512)[..], &[7; 512], b"\r\n"].concat())
+        .collect();
+    std::fs::write(
+        dir.path().join("vda.full.data"),
+        build(&meta(count * 8192, count * 512, None), &frames, None),
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("vm.cpt"), r#"["virtnbdbackup.0"]"#).unwrap();
+    // So many kilobytes for the whole process: with every range in memory it was 800 MB.
+    let shell = format!("ulimit -v 400000; exec {} map . --json --no-check", env!("CARGO_BIN_EXE_vmstream"));
+    let done = Command::new("bash").args(["-c", &shell]).current_dir(dir.path()).output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let found = json(&done);
+    assert_eq!(found["disks"][0]["ranges"].as_array().unwrap().len() as u64, 2 * count);
 }
 
 #[test]

@@ -48,7 +48,10 @@ fn standard_output_gets_every_byte_in_order() {
         let args = ["extract", ".", "--disk", &disk, "--until", &point, "-o", "-", "--workers", "3"];
         let done = vmstream(&golden.lz4(), &args);
         assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-        assert_eq!(text(&done.stderr), "");
+        // Increments of virtnbdbackup may lack changes: that is said, and nothing else.
+        let doubt = "warning: this point is made of increments by virtnbdbackup that may lack changes: vmstream doctor says \
+                     more\n";
+        assert_eq!(text(&done.stderr), if point.ends_with(".0") { "" } else { doubt });
         let out = golden.root().join("out");
         std::fs::write(&out, done.stdout).unwrap();
         assert_eq!(sha256(&out), want, "{disk} at {point}");

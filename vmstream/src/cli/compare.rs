@@ -1,9 +1,12 @@
 //! `vmstream compare`
 
 use super::exit::Exit;
+use super::failure::Failure;
+use super::output::{say, say_json, warn};
 use super::progress::Bar;
-use super::{fail, say, text, warn};
-use serde_json::json;
+use super::text;
+use super::until::{self, Until};
+use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use vmstream::chain::{DiskTarget, PointId};
@@ -14,65 +17,66 @@ use vmstream::sidecar::Checked;
 const SHOWN_RANGES: usize = 10;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  vmstream compare /backup/vm/202611 /var/lib/libvirt/images/vm.qcow2
+  vmstream compare /backup/vm/202611 /dev/vg/vm --disk vda --until 2
+
+Exit codes: 0 the same, 1 different or a damaged backup, 2 cannot tell")]
 pub(super) struct Args {
     /// Folder of the backup set
     dir: PathBuf,
     /// Image to compare with: raw, qcow2 (needs the program qemu-nbd) or a block device
     image: PathBuf,
-    /// Disk target, such as vda
+    /// Disk target, such as vda [default: the only one]
     #[arg(long)]
-    disk: DiskTarget,
-    /// Restore point: virtnbdbackup.N, diff.EPOCH or copy [default: the newest]
-    #[arg(long, value_name = "POINT")]
-    until: Option<PointId>,
+    disk: Option<DiskTarget>,
+    #[arg(long, value_name = "POINT", help = until::HELP)]
+    until: Option<Until>,
     /// Format of the image [default: as its first bytes say]
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<super::extract::ImageFormat>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Threads; each needs up to 128 MiB
     #[arg(long, default_value_t = super::default_workers())]
     workers: NonZeroUsize,
 }
 
-pub(super) fn run(args: &Args) -> Exit {
-    let (set, point) = match super::open_at(&args.dir, args.until) {
-        Ok(found) => found,
-        Err(exit) => return exit,
-    };
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let (set, point) = super::open_at(&args.dir, args.until.as_ref())?;
+    let disk = super::the_disk(args.disk.as_ref(), &set, point, "")?;
     let format = match args.format {
         None => ImageFormat::Detect,
         Some(super::extract::ImageFormat::Raw) => ImageFormat::Raw,
         Some(super::extract::ImageFormat::Qcow2) => ImageFormat::Qcow2,
     };
     let bar = Bar::new(0);
-    let done = compare(&set, &args.disk, point, (&args.image, format), args.workers, &bar);
+    let done = compare(&set, &disk, point, (&args.image, format), args.workers, &bar);
     bar.clear();
-    match done {
-        Ok(found) => {
-            found.unused_sidecars.iter().for_each(warn);
-            let written =
-                say(&if args.json { as_json(args, point, &found) } else { as_text(args, point, &found) });
-            let found = if found.is_same() { Exit::Good } else { Exit::Damaged };
-            found.unless(written)
-        }
-        Err(error) => {
-            let exit = match &error {
-                CompareError::Disk(error) => super::extract::exit_of(error),
-                _ => Exit::CannotTell,
-            };
-            fail(&error, exit)
-        }
-    }
+    let found = done.map_err(|error| {
+        let exit = match &error {
+            CompareError::Disk(error) => super::extract::exit_of(error),
+            _ => Exit::CannotTell,
+        };
+        Failure::of(&error, exit)
+    })?;
+    found.unused_sidecars.iter().for_each(warn);
+    let written = match args.json {
+        true => say_json(&as_json(args, &disk, point, &found)),
+        false => say(&as_text(args, &disk, point, &found)),
+    };
+    let verdict = if found.is_same() { Exit::Good } else { Exit::Damaged };
+    Ok(verdict.unless(written))
 }
 
-fn as_text(args: &Args, point: PointId, found: &Compared) -> String {
+fn as_text(args: &Args, disk: &DiskTarget, point: PointId, found: &Compared) -> String {
     let mut out = String::new();
     if found.taken != point {
         out.push_str(&format!(
-            "warning: {} is a raw disk: its content is that of {}, not of {point}\n",
-            args.disk, found.taken
+            "warning: {disk} is a raw disk: its content is that of {}, not of {point}\n",
+            found.taken
         ));
     }
     for range in found.ranges.iter().take(SHOWN_RANGES) {
@@ -106,7 +110,7 @@ fn as_text(args: &Args, point: PointId, found: &Compared) -> String {
     } else {
         format!("DIFFERENT in {}", text::size(found.different_bytes))
     };
-    out.push_str(&format!("Disk {} at {point} and {image}: {verdict} ({sizes})\n", args.disk));
+    out.push_str(&format!("Disk {disk} at {point} and {image}: {verdict} ({sizes})\n"));
     if found.rest_bytes() > 0 {
         out.push_str(&format!(
             "{image} is longer by {}: what is there was not looked at\n",
@@ -134,11 +138,12 @@ fn proof_text(checked: &Checked, found: &Compared) -> String {
     }
 }
 
-fn as_json(args: &Args, point: PointId, found: &Compared) -> String {
+fn as_json(args: &Args, disk: &DiskTarget, point: PointId, found: &Compared) -> Value {
     let ranges: Vec<_> = found.ranges.iter().map(|range| json!([range.start, range.end])).collect();
-    let value = json!({
+    json!({
+        "schema": "vmstream/compare/1",
         "dir": args.dir.display().to_string(),
-        "disk": args.disk.to_string(),
+        "disk": disk.to_string(),
         "point": point.to_string(),
         "taken": found.taken.to_string(),
         "image": args.image.display().to_string(),
@@ -153,6 +158,5 @@ fn as_json(args: &Args, point: PointId, found: &Compared) -> String {
         "unproven_bytes": found.checked.as_ref().map(|checked| checked.unproven_bytes),
         "unused_sidecars": found.unused_sidecars.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "wrong_bytes": found.checked.as_ref().map(Checked::wrong_bytes),
-    });
-    format!("{value:#}\n")
+    })
 }

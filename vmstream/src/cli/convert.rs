@@ -1,8 +1,11 @@
 //! `vmstream convert`
 
 use super::exit::Exit;
+use super::failure::Failure;
+use super::output::{say, say_json, warn};
 use super::progress::Bar;
-use super::{fail, say, tell, text, warn};
+use super::text;
+use super::until::{self, Until};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,6 +13,13 @@ use vmstream::chain::{BackupSet, PointId, Severity};
 use vmstream::convert::{Compression, ConvertOptions, Converted, FRAME_LEN, Shape, convert, total_bytes};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  vmstream convert /backup/vm/202611 --to /archive/vm --compression zstd
+  vmstream convert /backup/vm/202611 --to /archive/vm --squash --until latest
+
+Exit codes: 0 done, 1 the backup set is damaged, 2 cannot tell or wrong usage;
+            nothing is left of the new folder then")]
 pub(super) struct Args {
     /// Folder of the backup set; nothing in it is changed
     dir: PathBuf,
@@ -25,15 +35,14 @@ pub(super) struct Args {
     /// Make one new full of the chain
     #[arg(long)]
     squash: bool,
-    /// Restore point that the new full holds: virtnbdbackup.N or diff.EPOCH [default: the newest]
-    #[arg(long, value_name = "POINT", requires = "squash")]
-    until: Option<PointId>,
+    #[arg(long, value_name = "POINT", requires = "squash", help = until::HELP)]
+    until: Option<Until>,
     /// Make the new full also of streams that do not belong together, or that give another disk than was backed up
     #[arg(long, requires = "squash")]
     no_check: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Threads; each needs up to 64 MiB, with --squash 160 MiB
     #[arg(long, default_value_t = super::default_workers())]
     workers: NonZeroUsize,
@@ -47,27 +56,24 @@ enum Method {
     None,
 }
 
-pub(super) fn run(args: &Args) -> Exit {
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let compression = match (args.compression, args.level) {
         (Method::None, Some(_)) => {
-            tell("error: --level means nothing without compression: leave one of the two out\n");
-            return Exit::CannotTell;
+            return Err(Failure::refused(
+                "--level means nothing without compression: leave one of the two out",
+            ));
         }
         (Method::None, None) => Compression::None,
         (Method::Lz4, Some(17..)) => {
-            tell("error: levels of lz4 end at 16\n");
-            return Exit::CannotTell;
+            return Err(Failure::refused("levels of lz4 end at 16"));
         }
         (Method::Lz4, level) => Compression::Lz4(level.unwrap_or(1)),
         (Method::Zstd, level) => Compression::Zstd(level.unwrap_or(1)),
     };
-    let set = match BackupSet::open(&args.dir) {
-        Ok(set) => set,
-        Err(error) => return fail(&error, Exit::CannotTell),
-    };
-    let shape = match (args.squash, args.until.or_else(|| set.newest().map(|point| point.id))) {
-        (true, Some(point)) => Shape::Full(point),
-        _ => Shape::SamePoints,
+    let set = BackupSet::open(&args.dir).map_err(|error| Failure::of(&error, Exit::CannotTell))?;
+    let shape = match args.squash {
+        true => Shape::Full(Until::find(args.until.as_ref(), &set)?.id),
+        false => Shape::SamePoints,
     };
     let options =
         ConvertOptions { compression, frame_len: FRAME_LEN, check: !args.no_check, workers: args.workers };
@@ -83,9 +89,15 @@ pub(super) fn run(args: &Args) -> Exit {
                 warn(format!("not needed for the new full: {problem}"));
             }
             warnings(&done, shape).iter().for_each(warn);
-            say(&if args.json { as_json(args, &set, &done, shape) } else { as_text(args, &done, shape) })
+            Ok(match args.json {
+                true => say_json(&as_json(args, &set, &done, shape)),
+                false => say(&as_text(args, &done, shape)),
+            })
         }
-        Err(error) => fail(&error, if error.is_damage() { Exit::Damaged } else { Exit::CannotTell }),
+        Err(error) => {
+            let exit = if error.is_damage() { Exit::Damaged } else { Exit::CannotTell };
+            Err(Failure::of(&error, exit))
+        }
     }
 }
 
@@ -155,7 +167,7 @@ fn method(args: &Args) -> String {
     }
 }
 
-fn as_json(args: &Args, set: &BackupSet, done: &Converted, shape: Shape) -> String {
+fn as_json(args: &Args, set: &BackupSet, done: &Converted, shape: Shape) -> Value {
     let stream = |stream: &vmstream::convert::ConvertedStream| {
         json!({
             "file": stream.file,
@@ -176,7 +188,8 @@ fn as_json(args: &Args, set: &BackupSet, done: &Converted, shape: Shape) -> Stri
         Shape::SamePoints => Value::Null,
         Shape::Full(point) => point.to_string().into(),
     };
-    let value = json!({
+    json!({
+        "schema": "vmstream/convert/1",
         "dir": set.dir.display().to_string(),
         "to": args.to.display().to_string(),
         "compression": compression,
@@ -186,6 +199,5 @@ fn as_json(args: &Args, set: &BackupSet, done: &Converted, shape: Shape) -> Stri
         "streams": done.streams.iter().map(stream).collect::<Vec<_>>(),
         "raw_images": done.raw_images.iter().map(raw).collect::<Vec<_>>(),
         "warnings": warnings(done, shape),
-    });
-    format!("{value:#}\n")
+    })
 }

@@ -1,20 +1,27 @@
 //! `vmstream doctor`
 
 use super::exit::Exit;
+use super::failure::Failure;
 use super::subject::{self, Sets, Subject};
-use super::{say, tell, text};
+use super::{say, text};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use vmstream::chain::BackupSet;
 use vmstream::doctor::{Diagnosis, Suspicion, Unknown, Writer, diagnose};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  vmstream doctor /backup
+  vmstream doctor /backup/vm/202611 --json
+
+Exit codes: 0 nothing to fear, 1 some may lack changes, 2 cannot tell")]
 pub(super) struct Args {
     /// Folder of a backup set, or folder with many of them
     path: PathBuf,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What helps.
@@ -27,10 +34,10 @@ right can be seen only against an image of that moment: vmstream compare.
 
 pub(super) fn run(args: &Args) -> Exit {
     let sets = match subject::open(&args.path) {
-        Err(exit) => return exit,
+        Err(failure) => return failure.report(args.json),
         Ok(Subject::File(_)) => {
-            tell(&format!("error: {} is a file: name the folder of its backup set\n", args.path.display()));
-            return Exit::CannotTell;
+            let text = format!("{} is a file: name the folder of its backup set", args.path.display());
+            return Failure::refused(text).report(args.json);
         }
         Ok(Subject::Set(set)) => Sets { root_is_set: true, sets: vec![*set], unreadable: Vec::new() },
         Ok(Subject::Sets(sets)) => sets,

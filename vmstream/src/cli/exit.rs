@@ -14,6 +14,15 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// The worse of two: damage before what nobody can tell.
+    pub(crate) fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Damaged, _) | (_, Self::Damaged) => Self::Damaged,
+            (Self::CannotTell, _) | (_, Self::CannotTell) => Self::CannotTell,
+            _ => Self::Good,
+        }
+    }
+
     /// The worse of what was found and what became of the result: one that could not be written is no success.
     pub(crate) fn unless(self, written: Self) -> Self {
         if self == Self::Good { written } else { self }

@@ -2,6 +2,7 @@
 
 use super::exit::Exit;
 use super::subject::{self, Sets, Subject};
+use super::until::taken;
 use super::{say, text};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -9,17 +10,25 @@ use vmstream::chain::{BackupSet, DiskTarget, Point, PointDisk, Severity};
 use vmstream::stream::{Compression, StreamError, StreamMeta};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  vmstream info /backup
+  vmstream info /backup/vm/202611
+  vmstream info /backup/vm/202611/vda.full.data --json
+
+Exit codes: 0 nothing wrong at a glance, 1 damaged, 2 cannot tell or wrong
+            usage. It reads no content: that is what verify is for")]
 pub(super) struct Args {
     /// Folder of a backup set, folder with many of them, or one stream file
     path: PathBuf,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
     let (value, text, damaged, complete) = match subject::open(&args.path) {
-        Err(exit) => return exit,
+        Err(failure) => return failure.report(args.json),
         Ok(Subject::File(file)) => {
             let damaged = matches!(file.as_ref(), PointDisk::Stream(entry) if entry.meta.is_err());
             (disk_json(&file), file_text(&file), damaged, true)
@@ -81,7 +90,7 @@ fn tree_text(args: &Args, sets: &[BackupSet], unreadable: &[String]) -> String {
             set.disks().len().to_string(),
             text::size(total(set)),
             newest.map_or("-".to_owned(), |point| point.id.to_string()),
-            newest.and_then(taken).unwrap_or("-").replace('T', " "),
+            newest.and_then(taken).map_or("-".to_owned(), |taken| minute(taken).replace('T', " ")),
             match (is_damaged(set), set.problems.is_empty()) {
                 (true, _) => "DAMAGED".to_owned(),
                 (false, false) => "warnings".to_owned(),
@@ -89,7 +98,7 @@ fn tree_text(args: &Args, sets: &[BackupSet], unreadable: &[String]) -> String {
             },
         ]);
     }
-    let mut out = text::table(&rows);
+    let mut out = text::narrow_table(rows, &["NEWEST", "DOMAIN", "DISKS"]);
     for text in unreadable {
         out.push_str(&format!("\nunreadable: {text}"));
     }
@@ -147,7 +156,8 @@ fn as_text(set: &BackupSet) -> String {
         row.extend(disks.iter().map(|disk| cell(point.disks.get(disk))));
         rows.push(row);
     }
-    out.push_str(&text::table(&rows));
+    let wide = text::table(&rows);
+    out.push_str(&if text::fits(&wide) { wide } else { text::table(&tall_rows(set)) });
     out.push('\n');
     let newest: Vec<_> = disks.iter().map(|disk| disk_row(set, disk)).collect();
     out.push_str(&text::table(&newest));
@@ -164,15 +174,25 @@ fn as_text(set: &BackupSet) -> String {
     out
 }
 
-/// When a point was taken, to the second, as its streams say.
-fn taken(point: &Point) -> Option<&str> {
-    point.disks.values().find_map(|content| match content {
-        PointDisk::Stream(entry) => {
-            let date = &entry.meta.as_ref().ok()?.date;
-            date.split('.').next().filter(|date| !date.is_empty())
+/// A line for each disk of each point, where one for all of them would be too long.
+fn tall_rows(set: &BackupSet) -> Vec<Vec<String>> {
+    let mut rows = vec![["POINT", "TAKEN", "DISK", "STORED"].map(str::to_owned).to_vec()];
+    for point in &set.points {
+        let mut head = [point.id.to_string(), taken(point).unwrap_or("-").replace('T', " ")];
+        for (disk, content) in &point.disks {
+            let mut row = head.to_vec();
+            row.extend([disk.to_string(), cell(Some(content))]);
+            rows.push(row);
+            // The others of a point stand below it.
+            head = Default::default();
         }
-        PointDisk::Raw(_) => None,
-    })
+    }
+    rows
+}
+
+/// A time without its seconds.
+fn minute(taken: &str) -> &str {
+    taken.get(..16).unwrap_or(taken)
 }
 
 /// Bytes stored, and what they hold.

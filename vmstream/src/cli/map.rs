@@ -1,72 +1,82 @@
 //! `vmstream map`
 
+use super::document::Node;
+use super::drawing::{self, Drawing};
 use super::exit::Exit;
+use super::failure::Failure;
+use super::output::{Out, warn};
 use super::progress::Bar;
-use super::{fail, say, tell, text, warn};
+use super::text;
+use super::until::{self, Until};
 use serde_json::{Value, json};
-use std::fmt::Write;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use vmstream::chain::{BackupSet, DiskTarget, PointId};
-use vmstream::restore::picture::{Cell, Picture, Row, picture, supplies};
-use vmstream::restore::{ExtractError, check_streams};
+use vmstream::restore::picture::{Cell, Picture, Row, each_supply, picture};
+use vmstream::restore::{Existing, ExtractError, Partial, check_streams};
 use vmstream::verify::{Depth, Watch, total_bytes};
 
-/// Parts of the disk in the picture on a terminal.
-const TEXT_PARTS: usize = 60;
-
-/// Parts of the disk in the drawing, and their width.
-const SVG_PARTS: usize = 600;
+/// Parts of the disk in the picture on a terminal: with the longest names, lines have 80 characters.
+const TEXT_PARTS: usize = 36;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  vmstream map /backup/vm/202611
+  vmstream map /backup/vm/202611 --svg map.svg
+  vmstream map /backup/vm/202611 --until 2 --json | jq '.disks[0].ranges'
+
+Exit codes: 0 done, 1 a stream is damaged, 2 cannot tell or wrong usage")]
 pub(super) struct Args {
     /// Folder of the backup set
     dir: PathBuf,
     /// Disk target, such as vda [default: all]
     #[arg(long)]
     disk: Option<DiskTarget>,
-    /// Restore point: virtnbdbackup.N, diff.EPOCH or copy [default: the newest]
-    #[arg(long, value_name = "POINT")]
-    until: Option<PointId>,
+    #[arg(long, value_name = "POINT", help = until::HELP)]
+    until: Option<Until>,
     /// List every range with the point that supplies it
     #[arg(long)]
     ranges: bool,
-    /// Draw the picture into a file
-    #[arg(long, value_name = "FILE")]
+    /// Draw the picture into a new file instead; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ranges", "json"])]
     svg: Option<PathBuf>,
+    /// Replace the file of --svg if it exists
+    #[arg(long, requires = "svg")]
+    force: bool,
     /// Do not read the streams that only a checksum file proves
     #[arg(long)]
     no_check: bool,
     /// Print JSON, with every range
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Exit {
-    let (set, point) = match super::open_at(&args.dir, args.until) {
-        Ok(found) => found,
-        Err(exit) => return exit,
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let (set, point) = super::open_at(&args.dir, args.until.as_ref())?;
+    let disks = match &args.disk {
+        Some(disk) => vec![disk.clone()],
+        None => set.disks_at(set.point(point).map_err(|error| Failure::of(&error, Exit::CannotTell))?),
     };
-    let disks = match (&args.disk, set.point(point)) {
-        (_, Err(error)) => return fail(&error, Exit::CannotTell),
-        (Some(disk), _) => vec![disk.clone()],
-        (None, Ok(point)) => set.disks_at(point),
-    };
-    let checked = if args.no_check { Ok(()) } else { check(&set, &disks, point) };
-    match checked.and_then(|()| draw(args, &set, &disks, point)) {
-        Err(error) => {
-            let exit = super::extract::exit_of(&error);
-            fail(&error, exit)
-        }
-        Ok((out, svg)) => {
-            if let (Some(path), Some(svg)) = (&args.svg, svg) {
-                if let Err(error) = std::fs::write(path, svg) {
-                    tell(&format!("error: Cannot write {}: {error}\n", path.display()));
-                    return Exit::CannotTell;
-                }
-            }
-            say(&out)
-        }
+    if !args.no_check {
+        check(&set, &disks, point).map_err(|error| failure(&error))?;
     }
+    let parts = if args.svg.is_some() { drawing::PARTS } else { TEXT_PARTS };
+    // All of them first: a stream that cannot be walked is known before anything is printed.
+    let drawn = disks.into_iter().map(|disk| {
+        let found = picture(&set, &disk, point, parts).map_err(|error| failure(&error))?;
+        Ok((disk, found))
+    });
+    let drawn = drawn.collect::<Result<Vec<_>, Failure>>()?;
+    match &args.svg {
+        Some(path) => draw(path, args.force, &set, point, drawn),
+        None if args.json => as_json(&set, point, &drawn),
+        None => as_text(args, &set, point, &drawn),
+    }
+}
+
+fn failure(error: &ExtractError) -> Failure {
+    Failure::of(error, super::extract::exit_of(error))
 }
 
 /// A stream without a usable sidecar may be another than was written: only all of its bytes tell.
@@ -81,47 +91,60 @@ fn check(set: &BackupSet, disks: &[DiskTarget], point: PointId) -> Result<(), Ex
     checked
 }
 
+/// The picture as a file, or on standard output.
 fn draw(
+    path: &Path,
+    replace: bool,
+    set: &BackupSet,
+    point: PointId,
+    drawn: Vec<(DiskTarget, Picture)>,
+) -> Result<Exit, Failure> {
+    let taken = |row: &Row| until::taken(set.point(row.point).ok()?).map(str::to_owned);
+    let drawing = |(disk, picture): (DiskTarget, Picture)| Drawing {
+        taken: picture.rows.iter().map(taken).collect(),
+        disk,
+        picture,
+    };
+    let domain = set.domain.as_deref().map_or(String::new(), |domain| format!("{domain}, "));
+    let title = format!("{domain}{} at {point}", set.dir.display());
+    let svg = drawing::svg(&title, &drawn.into_iter().map(drawing).collect::<Vec<_>>());
+    if path.as_os_str() == "-" {
+        let mut out = Out::json();
+        out.say(&svg);
+        return Ok(out.finish());
+    }
+    let existing = if replace { Existing::Replace } else { Existing::Keep };
+    let refused = |error: vmstream::restore::NewFileError| Failure::of(&error, Exit::CannotTell);
+    let new = Partial::create(path, existing).map_err(refused)?;
+    new.file().write_all(svg.as_bytes()).map_err(|error| Failure::of(&error, Exit::CannotTell))?;
+    // A drawing is no secret, other than a disk.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let _ = new.file().set_permissions(mode);
+    new.publish().map_err(refused)?;
+    Ok(Exit::Good)
+}
+
+fn as_text(
     args: &Args,
     set: &BackupSet,
-    disks: &[DiskTarget],
     point: PointId,
-) -> Result<(String, Option<String>), ExtractError> {
-    let mut values = Vec::new();
-    let mut out = String::new();
-    let mut drawings = Vec::new();
-    for disk in disks {
-        let found = picture(set, disk, point, TEXT_PARTS)?;
-        if args.svg.is_some() {
-            drawings.push((disk.clone(), picture(set, disk, point, SVG_PARTS)?));
-        }
-        if args.json {
-            values.push(disk_json(set, disk, point, &found)?);
-            continue;
-        }
-        if !out.is_empty() {
-            out.push('\n');
-        }
-        out.push_str(&disk_text(disk, point, &found));
+    drawn: &[(DiskTarget, Picture)],
+) -> Result<Exit, Failure> {
+    let mut out = Out::text();
+    for (disk, found) in drawn {
+        out.say(&disk_text(disk, point, found));
+        out.say("\n");
         if args.ranges {
-            out.push('\n');
-            for (range, by) in supplies(set, disk, point)? {
+            let tell = |range: std::ops::Range<u64>, by: Option<PointId>| {
                 let by = by.map_or("zero".to_owned(), |by| by.to_string());
-                let _ = writeln!(out, "  {:>16} {:>16}  {by}", range.start, range.end);
-            }
+                out.say(&format!("  {:>16} {:>16}  {by}\n", range.start, range.end));
+            };
+            each_supply(set, disk, point, tell).map_err(|error| failure(&error))?;
+            out.say("\n");
         }
     }
-    if args.json {
-        let value =
-            json!({"dir": set.dir.display().to_string(), "point": point.to_string(), "disks": values});
-        out = format!("{value:#}\n");
-    } else {
-        out.push_str(
-            "\n  # the disk takes it from here   o newer points have it again   0 zeros   . nothing\n",
-        );
-    }
-    let svg = args.svg.as_ref().map(|_| svg(set, point, &drawings));
-    Ok((out, svg))
+    out.say("  # taken from here   o newer points have it again   0 zeros   . nothing\n");
+    Ok(out.finish())
 }
 
 fn disk_text(disk: &DiskTarget, point: PointId, found: &Picture) -> String {
@@ -148,99 +171,49 @@ fn disk_text(disk: &DiskTarget, point: PointId, found: &Picture) -> String {
     out
 }
 
-fn disk_json(
-    set: &BackupSet,
-    disk: &DiskTarget,
-    point: PointId,
-    found: &Picture,
-) -> Result<Value, ExtractError> {
-    let streams: Vec<_> = found
-        .rows
-        .iter()
-        .map(|row| {
-            json!({
-                "point": row.point.to_string(),
-                "data_bytes": row.data_bytes,
-                "used_bytes": row.used_bytes,
-                "zero_bytes": row.zero_bytes,
-            })
+fn as_json(set: &BackupSet, point: PointId, drawn: &[(DiskTarget, Picture)]) -> Result<Exit, Failure> {
+    let mut out = Out::json();
+    let mut document = Node::document(&mut out, "vmstream/map/1");
+    document.member("dir", &set.dir.display().to_string().into());
+    document.member("domain", &set.domain.as_deref().into());
+    document.member("point", &point.to_string().into());
+    let (mut disks, mut broken) = (document.list("disks"), None);
+    for (disk, found) in drawn {
+        let mut one = disks.object();
+        one.members(disk_json(disk, found));
+        let mut ranges = one.list("ranges");
+        let tell = |range: std::ops::Range<u64>, by: Option<PointId>| {
+            ranges.short_item(&json!([range.start, range.end, by.map(|by| by.to_string())]));
+        };
+        let told = each_supply(set, disk, point, tell);
+        ranges.close();
+        one.close();
+        if let Err(error) = told {
+            broken = Some(failure(&error));
+            break;
+        }
+    }
+    disks.close();
+    // The set changed under our hands: what is printed is no whole answer, and says so.
+    document.member("error", &broken.as_ref().map_or(Value::Null, Failure::json));
+    document.close();
+    let written = out.finish();
+    broken.map_or(Ok(written), |broken| Err(broken.told()))
+}
+
+fn disk_json(disk: &DiskTarget, found: &Picture) -> Value {
+    let stream = |row: &Row| {
+        json!({
+            "point": row.point.to_string(),
+            "data_bytes": row.data_bytes,
+            "used_bytes": row.used_bytes,
+            "zero_bytes": row.zero_bytes,
         })
-        .collect();
-    let ranges: Vec<_> = supplies(set, disk, point)?
-        .into_iter()
-        .map(|(range, by)| json!([range.start, range.end, by.map(|by| by.to_string())]))
-        .collect();
-    Ok(json!({
+    };
+    json!({
         "disk": disk.to_string(),
         "disk_bytes": found.size,
         "unset_bytes": found.unset_bytes,
-        "streams": streams,
-        "ranges": ranges,
-    }))
-}
-
-/// Points from top to bottom, the disk from left to right.
-fn svg(set: &BackupSet, point: PointId, drawings: &[(DiskTarget, Picture)]) -> String {
-    const LEFT: usize = 150;
-    const ROW: usize = 20;
-    const WIDTH: usize = LEFT + SVG_PARTS + 130;
-    const KINDS: [(Cell, &str, &str); 3] = [
-        (Cell::Used, "#2868b0", "data that the disk takes from here"),
-        (Cell::Superseded, "#b8d0ea", "data that newer points have again"),
-        (Cell::Zeros, "#dddddd", "zeros"),
-    ];
-    let colour = |cell| KINDS.iter().find(|(kind, ..)| *kind == cell).map_or("none", |(_, colour, _)| colour);
-    let mut body = String::new();
-    let mut label = |x: usize, y: usize, words: &str| {
-        let _ = writeln!(body, r#"<text x="{x}" y="{y}">{}</text>"#, escape(words));
-    };
-    let domain = set.domain.as_deref().map_or(String::new(), |domain| format!("{domain}, "));
-    label(10, 22, &format!("{domain}{} at {point}", set.dir.display()));
-    let mut y = 40;
-    for (disk, found) in drawings {
-        label(10, y + 14, &format!("{disk}, {}", text::size(found.size)));
-        y += ROW;
-        for row in &found.rows {
-            label(10, y + 14, &row.point.to_string());
-            label(LEFT + SVG_PARTS + 8, y + 14, &text::size(row.used_bytes));
-            y += ROW;
-        }
-        y += ROW / 2;
-    }
-    for (number, (_, _, words)) in KINDS.iter().enumerate() {
-        label(LEFT + 20, y + 14 + number * ROW, words);
-    }
-    let rect = |body: &mut String, x: usize, y: usize, width: usize, fill: &str| {
-        let height = ROW - 4;
-        let _ = writeln!(body, r#"<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{fill}"/>"#);
-    };
-    for (number, (_, fill, _)) in KINDS.iter().enumerate() {
-        rect(&mut body, LEFT, y + number * ROW, 14, fill);
-    }
-    let height = y + KINDS.len() * ROW + 10;
-    let mut y = 40;
-    for (_, found) in drawings {
-        y += ROW;
-        for row in &found.rows {
-            rect(&mut body, LEFT, y, SVG_PARTS, "#f7f7f7");
-            let mut x = 0;
-            for run in row.cells.chunk_by(|one, other| one == other) {
-                if run[0] != Cell::Nothing {
-                    rect(&mut body, LEFT + x, y, run.len(), colour(run[0]));
-                }
-                x += run.len();
-            }
-            y += ROW;
-        }
-        y += ROW / 2;
-    }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+        "streams": found.rows.iter().map(stream).collect::<Vec<_>>(),
+    })
 }

@@ -5,8 +5,12 @@
 mod compare;
 mod convert;
 mod doctor;
+mod document;
+mod drawing;
 mod exit;
 mod extract;
+mod failure;
+mod hint;
 mod info;
 mod map;
 mod output;
@@ -14,22 +18,32 @@ mod progress;
 mod signals;
 mod subject;
 mod text;
+mod until;
 mod verify;
 
 use clap::{Parser, Subcommand};
 use exit::Exit;
+use failure::Failure;
 use output::{say, tell, warn};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 
-use vmstream::chain::{BackupSet, PointId, SetProblem};
+use until::Until;
+use vmstream::chain::{BackupSet, DiskTarget, PointId, SetProblem};
 
 /// Inspect, verify and extract virtnbdbackup-compatible backup sets, without libvirt
 #[derive(Debug, Parser)]
-#[command(name = "vmstream", version)]
-#[command(after_help = "Exit codes: 0 done and good, 1 damaged, 2 cannot tell or wrong usage;\n            \
-             ended by a signal: 129 hang-up, 130 Ctrl-C, 143 SIGTERM")]
+#[command(name = "vmstream", version, term_width = text::WIDTH)]
+#[command(after_help = "\
+Examples:
+  vmstream info /backup                    what is there
+  vmstream verify /backup/vm/202611        can it be restored?
+  vmstream extract /backup/vm/202611 --disk vda -o vda.qcow2
+  vmstream COMMAND --help                  more of them
+
+Exit codes: 0 done and good, 1 damaged, 2 cannot tell or wrong usage;
+            ended by a signal: 129 hang-up, 130 Ctrl-C, 143 SIGTERM")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -60,61 +74,76 @@ pub(crate) fn run() -> ExitCode {
         Ok(args) => args,
         Err(error) => return not_parsed(&error).into(),
     };
-    let exit = match args.command {
-        Command::Info(args) => info::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Extract(args) => extract::run(&args),
-        Command::Map(args) => map::run(&args),
-        Command::Convert(args) => convert::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::Compare(args) => compare::run(&args),
+    let (done, json) = match args.command {
+        Command::Info(args) => (Ok(info::run(&args)), args.json),
+        Command::Verify(args) => (Ok(verify::run(&args)), args.json),
+        Command::Extract(args) => (extract::run(&args), args.json),
+        Command::Map(args) => (map::run(&args), args.json),
+        Command::Convert(args) => (convert::run(&args), args.json),
+        Command::Doctor(args) => (Ok(doctor::run(&args)), args.json),
+        Command::Compare(args) => (compare::run(&args), args.json),
     };
-    exit.into()
+    done.unwrap_or_else(|failure| failure.report(json)).into()
 }
 
 /// Help and the version are results; all else is wrong usage.
 fn not_parsed(error: &clap::Error) -> Exit {
-    let styled = error.render();
-    if error.use_stderr() {
-        tell(&styled.to_string());
-        return Exit::CannotTell;
+    if !error.use_stderr() {
+        return say(&error.render().to_string());
     }
-    say(&styled.to_string())
+    let mut text = error.render().to_string();
+    text.push_str(&hint::of(error).unwrap_or_default());
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if json {
+        // The first line says what is wrong, the others help a person.
+        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        output::say_json(&Failure::refused(first).json());
+    }
+    tell(&text);
+    Exit::CannotTell
 }
 
-/// Opens a set and settles which of its points is meant: the newest, unless one is named. Says why it cannot.
-fn open_at(dir: &Path, until: Option<PointId>) -> Result<(BackupSet, PointId), Exit> {
-    let set = BackupSet::open(dir).map_err(|error| fail(&error, Exit::CannotTell))?;
-    match until.or_else(|| set.newest().map(|point| point.id)) {
-        Some(point) => {
-            say_unfinished(&set, until);
-            Ok((set, point))
-        }
-        None => {
-            tell(&format!("error: {} holds no restore point\n", dir.display()));
-            Err(Exit::CannotTell)
+/// Opens a set and settles which of its points is meant: the newest, unless one is named.
+fn open_at(dir: &Path, until: Option<&Until>) -> Result<(BackupSet, PointId), Failure> {
+    let set = BackupSet::open(dir).map_err(|error| Failure::of(&error, Exit::CannotTell))?;
+    let point = Until::find(until, &set)?.id;
+    say_unfinished(&set, until);
+    Ok((set, point))
+}
+
+/// The disk that is meant: the only one, unless one is named.
+fn the_disk(
+    named: Option<&DiskTarget>,
+    set: &BackupSet,
+    point: PointId,
+    otherwise: &str,
+) -> Result<DiskTarget, Failure> {
+    if let Some(disk) = named {
+        return Ok(disk.clone());
+    }
+    let point = set.point(point).map_err(|error| Failure::of(&error, Exit::CannotTell))?;
+    let mut disks = set.disks_at(point);
+    match disks.len() {
+        1 => Ok(disks.remove(0)),
+        0 => Err(Failure::refused(format!("{} has no disk", point.id))),
+        _ => {
+            let names: Vec<_> = disks.iter().map(DiskTarget::to_string).collect();
+            Err(Failure::refused(format!(
+                "{} has several disks, {}: name one with --disk{otherwise}",
+                point.id,
+                names.join(", ")
+            )))
         }
     }
 }
 
 /// Who names no point gets the newest: says so where another one was begun.
-fn say_unfinished(set: &BackupSet, until: Option<PointId>) {
+fn say_unfinished(set: &BackupSet, until: Option<&Until>) {
     let unfinished = set.problems.iter().find(|problem| matches!(problem, SetProblem::Unfinished { .. }));
-    if let (Some(problem), Some(newest), None) = (unfinished, set.newest(), until) {
+    let newest = set.newest().filter(|_| matches!(until, None | Some(Until::Latest)));
+    if let Some((problem, newest)) = unfinished.zip(newest) {
         warn(format_args!("{problem}; {} is the newest one that is whole, and taken here", newest.id));
     }
-}
-
-/// Prints an error with its causes, and says how the program ends.
-fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
-    let mut text = format!("error: {error}\n");
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!("  because: {inner}\n"));
-        cause = inner.source();
-    }
-    tell(&text);
-    exit
 }
 
 /// Each worker needs up to 64 MiB, and few disks keep more than four busy.

@@ -1,7 +1,8 @@
 //! What a path on the command line is: a file, one backup set, or a tree of them.
 
 use super::exit::Exit;
-use super::{fail, tell};
+use super::failure::Failure;
+use super::output::tell;
 use std::path::Path;
 use vmstream::chain::{BackupSet, PointDisk, SetError, SetFile, Tree, open_file};
 use vmstream::stream::{Problem, StreamError};
@@ -26,20 +27,14 @@ pub(super) struct Sets {
 }
 
 /// Opens what is there, or says why that cannot be done.
-pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
+pub(super) fn open(path: &Path) -> Result<Subject, Failure> {
     if std::fs::metadata(path).is_ok_and(|about| !about.is_dir()) {
         return match open_file(path) {
             Ok(file) => match why_not(path, &file) {
                 None => Ok(Subject::File(Box::new(file))),
-                Some(why) => {
-                    tell(&format!("error: {why}\n"));
-                    Err(Exit::CannotTell)
-                }
+                Some(why) => Err(Failure::refused(why)),
             },
-            Err(error) => {
-                tell(&format!("error: Cannot read {}: {error}\n", path.display()));
-                Err(Exit::CannotTell)
-            }
+            Err(error) => Err(Failure::refused(format!("Cannot read {}: {error}", path.display()))),
         };
     }
     let tree = Tree::of(path);
@@ -63,7 +58,7 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
         }
         return match BackupSet::open(path) {
             Ok(set) => Ok(Subject::Set(Box::new(set))),
-            Err(error) => Err(fail(&error, Exit::CannotTell)),
+            Err(error) => Err(Failure::of(&error, Exit::CannotTell)),
         };
     }
     let unreadable = tree.unreadable.into_iter();
@@ -72,10 +67,7 @@ pub(super) fn open(path: &Path) -> Result<Subject, Exit> {
         .map(|(_, error)| with_cause(&error))
         .collect();
     if tree.sets.is_empty() {
-        for text in &unreadable {
-            tell(&format!("error: {text}\n"));
-        }
-        return Err(Exit::CannotTell);
+        return Err(Failure::refused(unreadable.join("\nerror: ")));
     }
     let mut sets = Vec::with_capacity(tree.sets.len());
     for dir in tree.sets {

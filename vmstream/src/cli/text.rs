@@ -1,5 +1,9 @@
 //! Sizes and tables for people.
 
+/// Lines are no longer than this, where that can be had: also on a terminal that is wider, so that help and tables look
+/// the same everywhere.
+pub(crate) const WIDTH: usize = 80;
+
 /// A size with three significant digits in IEC units.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -39,6 +43,24 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
         format!("  {}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// The same without some columns, the first of them first, as far as that is needed for lines of [`WIDTH`].
+pub(crate) fn narrow_table(mut rows: Vec<Vec<String>>, dispensable: &[&str]) -> String {
+    for name in dispensable {
+        if fits(&table(&rows)) {
+            break;
+        }
+        if let Some(column) = rows.first().and_then(|head| head.iter().position(|cell| cell == name)) {
+            rows.iter_mut().for_each(|row| drop(row.remove(column)));
+        }
+    }
+    table(&rows)
+}
+
+/// True when no line is longer than [`WIDTH`].
+pub(crate) fn fits(text: &str) -> bool {
+    text.lines().all(|line| line.chars().count() <= WIDTH)
 }
 
 #[cfg(test)]

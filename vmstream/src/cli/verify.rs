@@ -17,6 +17,13 @@ use vmstream::verify::{
 const SHOWN_FINDINGS: usize = 20;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  vmstream verify /backup/vm/202611
+  vmstream verify /backup --quick
+  vmstream verify /backup/vm/202611 --deep --json
+
+Exit codes: 0 all of it is good, 1 damaged, 2 cannot tell or wrong usage")]
 pub(super) struct Args {
     /// Folder of a backup set, folder with many of them, or one stream file
     path: PathBuf,
@@ -28,7 +35,7 @@ pub(super) struct Args {
     deep: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Threads; each needs up to 64 MiB, with --deep up to 160 MiB
     #[arg(long, default_value_t = super::default_workers())]
     workers: NonZeroUsize,
@@ -42,7 +49,7 @@ pub(super) fn run(args: &Args) -> Exit {
     };
     let options = VerifyOptions { depth, workers: args.workers };
     let (verdict, written) = match subject::open(&args.path) {
-        Err(exit) => return exit,
+        Err(failure) => return failure.report(args.json),
         Ok(Subject::File(file)) => {
             let bar = Bar::new(if args.quick { 0 } else { file.file_len() });
             let report = verify_file(&file, options, &bar);

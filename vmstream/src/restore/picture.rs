@@ -45,9 +45,6 @@ pub enum Cell {
     Used,
 }
 
-/// A range of the disk and the point that supplies it; `None` where it is zero because no stream has it.
-pub type Supply = (Range<u64>, Option<PointId>);
-
 /// Draws `disk` at a point in so many parts.
 ///
 /// # Errors
@@ -103,28 +100,44 @@ pub fn picture(
     Ok(Picture { size, unset_bytes, rows })
 }
 
-/// Which point supplies each range of `disk`: in order, without gaps, neighbours joined.
+/// Tells which point supplies each range of `disk`, `None` where it is zero because no stream has it: in order, without
+/// gaps, neighbours joined. There may be millions.
 ///
 /// # Errors
 /// As [`picture`].
-pub fn supplies(set: &BackupSet, disk: &DiskTarget, point: PointId) -> Result<Vec<Supply>, ExtractError> {
+pub fn each_supply(
+    set: &BackupSet,
+    disk: &DiskTarget,
+    point: PointId,
+    mut tell: impl FnMut(Range<u64>, Option<PointId>),
+) -> Result<(), ExtractError> {
     let (points, layers) = match layers(set, disk, point)? {
         Ok(layers) => layers,
-        Err((size, taken)) => return Ok(vec![(0..size, Some(taken))]),
+        Err((size, taken)) => {
+            tell(0..size, Some(taken));
+            return Ok(());
+        }
     };
-    let mut all: Vec<Supply> = Vec::new();
+    let mut last: Option<(Range<u64>, Option<PointId>)> = None;
     for segment in BlockMap::new(&layers) {
         let segment = segment?;
         let by = match segment.source {
             Source::Zero => None,
             Source::Piece { layer, .. } => Some(points[layer]),
         };
-        match all.last_mut() {
-            Some((last, last_by)) if *last_by == by => last.end = segment.disk.end,
-            _ => all.push((segment.disk, by)),
+        match &mut last {
+            Some((range, last_by)) if *last_by == by => range.end = segment.disk.end,
+            _ => {
+                if let Some((range, by)) = last.replace((segment.disk, by)) {
+                    tell(range, by);
+                }
+            }
         }
     }
-    Ok(all)
+    if let Some((range, by)) = last {
+        tell(range, by);
+    }
+    Ok(())
 }
 
 /// The streams and their points; for a raw disk its size and when it was taken.
