@@ -161,7 +161,9 @@ prepare() {
 	allow_socket
 	for vm in "${VMS[@]}"; do remove_vm "$vm"; done
 	rm -rf "$work" "$out"
-	mkdir -p "$work/truth" "$work/files" "$backups" "$restored" "$out/config/default"
+	mkdir -p "$work/truth" "$work/files" "$work/tmp" "$backups" "$restored" "$out/config/default"
+	# virtnbdrestore leaves a log in the temporary folder for each program that it runs.
+	export TMPDIR=$work/tmp
 	chmod 755 "$work"
 	# A demo may use what little room there is; the defaults keep more of it free.
 	cat >"$out/config/default/vmbackup.conf" <<-END

@@ -33,6 +33,7 @@ cleanup() {
 	set +e
 	forbid_socket
 	end_daemons
+	as_root rm -rf "$TMPDIR"
 	scripts/install-deps.sh --removal
 	if [[ $status -eq 0 ]]; then
 		printf '\ntest: all passed, in %s s\n' "$SECONDS"
@@ -41,10 +42,6 @@ cleanup() {
 	fi
 	exit "$status"
 }
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
 # Every Rust has other findings, and lays some lines out differently. With the one named here they are errors, with others
 # they are shown.
 readonly LINT_RUST=1.95
@@ -59,6 +56,13 @@ lint() {
 
 # Built once and thrown away: what makes the next build quicker would only fill the disk.
 export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
+
+# virtnbdbackup leaves a log in the temporary folder for each program that it runs.
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
 case ${1-} in
 '')

@@ -70,8 +70,12 @@ mod tests {
                 into.lock().unwrap().push((job, dropped));
             }
         });
+        queue.put(Some(0));
+        while !queue.jobs.is_empty() {
+            thread::sleep(Duration::from_millis(1));
+        }
         let began = std::time::Instant::now();
-        (0..WAITING + 10).for_each(|number| queue.put(Some(number)));
+        (1..WAITING + 10).for_each(|number| queue.put(Some(number)));
         assert!(began.elapsed() < Duration::from_secs(30));
         assert!(!queue.put_within(None, Duration::from_millis(10)), "it is full");
         drop(hang);
