@@ -140,11 +140,13 @@ restart() {
 		done
 	else
 		pid=$(cat /run/libvirtd.pid)
-		[[ $(cat "/proc/$pid/comm") == libvirtd ]] || die "libvirtd does not run"
-		began=$(start_time "$pid")
-		if [[ -e $STARTED ]] && grep -qx "process libvirtd $pid $began" "$STARTED"; then ours=yes; fi
-		kill -KILL "$pid"
-		wait_until_dead "$pid" "$began"
+		# A daemon that died already is known by its number alone.
+		if [[ -e $STARTED ]] && grep -q "^process libvirtd $pid " "$STARTED"; then ours=yes; fi
+		began=$(start_time "$pid") || began=''
+		if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == libvirtd ]]; then
+			kill -KILL "$pid"
+			wait_until_dead "$pid" "$began"
+		fi
 		rm -f /run/libvirtd.pid
 		if [[ -n $ours ]]; then
 			sed -i "/^process libvirtd $pid /d" "$STARTED"

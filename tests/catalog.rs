@@ -1127,7 +1127,7 @@ fn the_words_are_the_documented_ones() {
         ChainStatus: "active archived broken deleted purged",
         Remover: "retention prune orphan_retention",
         ChainEventKind: "chain_created chain_archived chain_broken chain_deleted chain_purged",
-        ArchiveReason: "policy_change period_boundary checkpoint_lost bitmap_lost broken_chain disk_resized disks_changed disk_replaced other_domain copy_backup offline_change accumulate_limit forced_full retry",
+        ArchiveReason: "policy_change period_boundary checkpoint_lost bitmap_lost broken_chain disk_resized disks_changed disk_replaced changed_unseen other_domain copy_backup offline_change accumulate_limit forced_full retry",
         ArchiveTrigger: "policy_change period_rotation archive_existing_checkpoint_chain",
         ConfigEventKind: "config_loaded config_changed config_removed policy_change manifest_rebuilt state_backup",
         Operation: "create copy move delete",

@@ -142,7 +142,7 @@ fn a_target_that_hangs_keeps_no_guest_from_running() {
     assert_eq!(vm.checkpoints().len(), points + 1, "the snapshot was taken");
     // Two signals end it, whatever it waits for; its guard does the rest.
     run.signal(Signal::TERM);
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(1500));
     run.signal(Signal::TERM);
     vm.wait_until_free(FREE_LIMIT * 5);
     drop(hangs);

@@ -486,13 +486,22 @@ fn with_other_peoples_files_in_the_path_only_backups_get_an_owner() {
     fs::write(old.join("vda.full.data"), "x").expect("a file");
     must(Command::new("chown").args(["-R", "12:12"]).arg(&backups));
     must(Command::new("chmod").arg("-R").arg("g+w,o+rx").arg(&backups));
+    // What looks like a backup, in a folder that somebody made here.
+    let planted = backups.join("evil");
+    fs::create_dir(&planted).expect("a folder");
+    for (name, mode) in [("vda.full.data", 0o644), ("shell", 0o4755)] {
+        fs::write(planted.join(name), "x").expect("a file");
+        must(Command::new("chown").arg("13:13").arg(planted.join(name)));
+        fs::set_permissions(planted.join(name), fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    must(Command::new("chown").arg("13:13").arg(&planted));
     fs::set_permissions(&backups, fs::Permissions::from_mode(0o1777)).expect("ours");
     let others: Vec<PathBuf> = [&backups]
         .into_iter()
         .cloned()
         .chain(["mail.mbox", "photos", "photos/202611", "photos/202611/holiday.jpg"].map(|p| backups.join(p)))
         .chain(["photos/tpm-state", "photos/tpm-state/notes", ".cache"].map(|p| backups.join(p)))
-        .chain([backups.join(".cache/bitlocker.recovery.key.C.txt")])
+        .chain([backups.join(".cache/bitlocker.recovery.key.C.txt"), planted.clone(), planted.join("shell")])
         .collect();
     let before: Vec<_> = others.iter().map(|path| about(path)).collect();
     for _ in 0..2 {
@@ -509,7 +518,8 @@ fn with_other_peoples_files_in_the_path_only_backups_get_an_owner() {
         vm.write("vda", 0, 512, 2).expect("a write");
     }
     let said = text(&lab.vmbackup(&["--check"]));
-    let words = ["mode 1777", "holds what is no backup: .cache, mail.mbox, photos", "a folder of their own"];
+    let words =
+        ["mode 1777", "holds what is no backup: .cache, evil, mail.mbox and 1 more", "a folder of their own"];
     for word in words {
         assert!(said.contains(word), "{word:?} is not in {said}");
     }
@@ -527,6 +537,11 @@ fn the_group_may_not_write_to_backups() {
     for (path, mode) in [(&backups, 0o2770), (&chain, 0o2770), (&full, 0o660)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
     }
+    // Whoever runs a stranger's file must not get root's rights with it.
+    let shell = chain.join("shell");
+    fs::write(&shell, "x").expect("a file");
+    must(Command::new("chown").arg("13:13").arg(&shell));
+    fs::set_permissions(&shell, fs::Permissions::from_mode(0o6755)).expect("ours");
     let said = text(&lab.vmbackup(&["--check"]));
     assert!(said.contains("look  owner: ") && said.contains("mode 2770"), "{said}");
     vm.write("vda", 0, 512, 2).expect("a write");
@@ -534,6 +549,7 @@ fn the_group_may_not_write_to_backups() {
     assert_eq!(about(&backups), (0, group, 0o2750));
     assert_eq!(about(&chain), (0, group, 0o2750));
     assert_eq!(about(&full), (0, group, 0o640));
+    assert_eq!(about(&shell), (0, group, 0o755));
 }
 
 #[test]

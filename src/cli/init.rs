@@ -56,6 +56,9 @@ fn told(root: &Root, found: &Belongings, journals: &[abandoned::Abandoned]) -> S
             let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
             format!("backups of this path were seen on {} only; is that disk not mounted?", seen.join("; "))
         }
+        (Standing::NotMountedYet(point), _) => {
+            format!("/etc/fstab mounts a disk at {}, and none is mounted there", point.display())
+        }
         (Standing::OtherHost, file) => {
             let (name, id) = file.as_ref().map(|file| (&*file.host, &*file.machine_id)).unwrap_or_default();
             format!("the host {name} (machine-id {id}) writes to it: it must do so no more")

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -25,6 +25,9 @@ use crate::session::{self, Records, Session};
 
 /// How long a run may take to stop in order: less than the service manager waits before it kills.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// A signal that comes this soon after the first one asks for nothing more.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// Tests name a place to die at here.
 const FAIL_POINT_VARIABLE: &str = "VMBACKUP_FAIL_POINT";
@@ -123,20 +126,19 @@ fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, Fai
     FailPoints::parse(text).ok_or_else(unknown)
 }
 
-/// The first signal stops the run in order; a second one ends the program at once, and the guard does the rest. So does the
-/// first one when the run has not stopped in time: what it waits for hangs.
+/// The first signal stops the run in order; one that comes later ends the program at once, and the guard does the rest. So
+/// does the first one when the run has not stopped in time: what it waits for hangs.
 ///
-/// The second one is served by the signal handler itself, so that nothing this program waits for can keep it alive. The
-/// first one is said once it has done its work.
+/// The later one is served by the signal handler itself, so that nothing this program waits for can keep it alive. What comes
+/// with the first one is the same request: timeout(1) and a terminal that is closed send two. The first one is said once it
+/// has done its work.
 fn stop_on_signals(cancel: &Cancel) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let signals = [SIGINT, SIGTERM, SIGHUP];
     let told = Arc::new(AtomicBool::new(false));
     for signal in signals {
         let code = i32::from(Exit::Signal(signal).code());
-        // In this order: the flag is looked at before it is set.
         let _ = flag::register_conditional_shutdown(signal, code, Arc::clone(&told));
-        let _ = flag::register(signal, Arc::clone(&told));
     }
     let Ok(mut signals) = signal_hook::iterator::Signals::new(signals) else { return };
     let cancel = cancel.clone();
@@ -145,7 +147,12 @@ fn stop_on_signals(cancel: &Cancel) {
         for signal in signals.forever() {
             cancel.stop(StopReason::Signal(signal));
             if !std::mem::replace(&mut has_limit, true) {
-                std::thread::spawn(move || end_late(signal));
+                let told = Arc::clone(&told);
+                std::thread::spawn(move || {
+                    std::thread::sleep(SAME_REQUEST);
+                    told.store(true, Ordering::SeqCst);
+                    end_late(signal);
+                });
             }
             tracing::warn!("signal {signal}: stopping in order; once more ends at once");
         }
@@ -154,7 +161,7 @@ fn stop_on_signals(cancel: &Cancel) {
 
 /// Ends a program that has not stopped in order in time.
 fn end_late(signal: i32) {
-    std::thread::sleep(STOP_LIMIT);
+    std::thread::sleep(STOP_LIMIT.saturating_sub(SAME_REQUEST));
     let seconds = STOP_LIMIT.as_secs();
     tracing::error!(
         "not stopped {seconds} s after signal {signal}: something hangs. Ending; the guard sets the guests free"

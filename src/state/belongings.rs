@@ -1,10 +1,12 @@
 //! What in a backup path is the backups', and what is other people's who use the same volume.
 //!
-//! Told by names: a folder with files of a backup set in it, or one or two levels below, is the backups'. Must not live here:
-//! whether such a set can be restored (`catalog`, `retention`).
+//! Told by names: a folder with files of a backup set in it, or one or two levels below, is the backups'. Not so where strangers
+//! can make folders: there it must belong to root or to the owner of the path too. What cannot be read is other people's.
+//! Must not live here: whether such a set can be restored (`catalog`, `retention`).
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use vmstream::chain::SetFile;
@@ -15,6 +17,9 @@ const OF_FILE_SYSTEM: [&str; 6] =
 
 /// Folders beside a chain's files.
 const BESIDE_A_CHAIN: [&str; 3] = ["checkpoints", "config", "tpm-state"];
+
+/// What lets everybody make folders.
+const WRITING_FOR_OTHERS: u32 = 0o002;
 
 /// What a folder holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,8 @@ impl Belongings {
     /// Looks at the entries of a backup path. Touches nothing.
     pub fn of(backup_path: &Path) -> io::Result<Self> {
         let mut found = Self::default();
+        let path = fs::metadata(backup_path)?;
+        let is_open = path.mode() & WRITING_FOR_OTHERS != 0;
         for entry in fs::read_dir(backup_path)? {
             let entry = entry?;
             let (kind, name) = (entry.file_type()?, entry.file_name().to_string_lossy().into_owned());
@@ -48,8 +55,11 @@ impl Belongings {
             }
             let ours = name == "_state" || name == crate::host_config::FOLDER;
             let holds = match kind.is_dir() {
+                true if is_open && !entry.metadata().is_ok_and(|it| [0, path.uid()].contains(&it.uid())) => {
+                    Holds::Others
+                }
                 true if ours => Holds::Backup,
-                true => of_vm_folder(&entry.path())?,
+                true => of_vm_folder(&entry.path()).unwrap_or(Holds::Others),
                 false => Holds::Others,
             };
             match holds {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 const BY_UUID: &str = "/dev/disk/by-uuid";
 const MOUNTS: &str = "/proc/self/mountinfo";
+const FSTAB: &str = "/etc/fstab";
 
 /// A folder of a file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,26 @@ impl Place {
             folder: mount.root.join(inside).components().collect::<PathBuf>().to_string_lossy().into_owned(),
         })
     }
+}
+
+/// The folder on the way to this one on which the host's `fstab` mounts something, and nothing is mounted now.
+pub(super) fn missing_mount(folder: &Path) -> Option<PathBuf> {
+    let folder = fs::canonicalize(folder).ok()?;
+    missing_in(&folder, &fs::read(FSTAB).ok()?, &fs::read(MOUNTS).ok()?)
+}
+
+/// Source: fstab(5): `SOURCE POINT TYPE OPTIONS …`.
+fn missing_in(folder: &Path, fstab: &[u8], mountinfo: &[u8]) -> Option<PathBuf> {
+    let points = fstab.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        let (source, point) = (fields.next()?, fields.next()?);
+        (!source.starts_with(b"#")).then(|| PathBuf::from(OsString::from_vec(unescaped(point))))
+    });
+    let mut on_the_way = points.filter(|point| point.is_absolute() && folder.starts_with(point));
+    let is_mounted = |point: &PathBuf| {
+        mountinfo.split(|byte| *byte == b'\n').filter_map(mount).any(|mount| mount.point == *point)
+    };
+    on_the_way.find(|point| !is_mounted(point))
 }
 
 impl std::fmt::Display for Place {
@@ -120,6 +141,20 @@ fn uuid_of(by_uuid: &Path, device: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_of_fstab_on_the_way_is_missed() {
+        let fstab = b"# /srv\n/dev/vda / ext4 defaults 0 1\n\nLABEL=b\t/mnt/my\\040disk  ext4 noauto 0 2\n/dev/sdc none swap sw\n";
+        let mountinfo = b"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n";
+        let mounted =
+            b"27 1 254:0 / / rw - ext4 /dev/vda rw\n29 27 8:1 / /mnt/my\\040disk rw - ext4 /dev/sdb1 rw\n";
+        let of = |folder: &str, mounts: &[u8]| missing_in(Path::new(folder), fstab, mounts);
+        assert_eq!(of("/mnt/my disk/backup", mountinfo), Some(PathBuf::from("/mnt/my disk")));
+        assert_eq!(of("/mnt/my disk", mountinfo), Some(PathBuf::from("/mnt/my disk")));
+        assert_eq!(of("/mnt/my disk/backup", mounted), None);
+        assert_eq!(of("/mnt/my", mountinfo), None);
+        assert_eq!(of("/srv/backup", mountinfo), None);
+    }
 
     #[test]
     fn a_folder_is_seen_through_the_last_and_longest_mount() {

@@ -210,8 +210,10 @@ impl Ownership {
             FileType::RegularFile if !self.owns(&about) || about.st_mode & WRITING != 0 => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+                // Of what was opened, and without the bits that lend root's rights to whoever runs a stranger's file.
+                let mode = rustix::fs::fstat(&file)?.st_mode & 0o777 & !WRITING;
+                rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
                 rustix::fs::fchown(&file, Some(Uid::ROOT), Some(self.group))?;
-                rustix::fs::fchmod(&file, Mode::from_raw_mode(about.st_mode & 0o7777 & !WRITING))?;
                 Ok(Entry::Changed)
             }
             _ => Ok(Entry::AsItIs),

@@ -3,6 +3,7 @@
 //! ```text
 //! root.json  of this host                                   ─► ours
 //!            of another host                                ─► may be read, not written to
+//!            missing, path never seen, fstab's disk missing ─► not mounted yet
 //!            missing, path never seen                       ─► new, or of an older program: taken over
 //!            missing, path seen, on this file system        ─► emptied by hand: goes on, with a warning
 //!            missing, path seen, only on other file systems ─► not mounted
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use vmstream::fresh;
 
 use super::StateDir;
-use super::file_system::Place;
+use super::file_system::{Place, missing_mount};
 use super::host_dir::{HostDir, SeenRoot, random_id};
 
 const SCHEMA: u32 = 1;
@@ -46,6 +47,8 @@ pub enum Standing {
     Emptied,
     /// It was there, on these file systems, and this is none of them.
     NotMounted(Vec<Place>),
+    /// It was never seen here, and fstab mounts a disk in this folder, which is not there.
+    NotMountedYet(PathBuf),
     /// Another host writes to it.
     OtherHost,
     /// `root.json` cannot be understood.
@@ -69,6 +72,18 @@ pub enum RootError {
         place: Place,
         /// Where it was.
         seen: Vec<Place>,
+    },
+    /// The disk was never there.
+    #[error(
+        "BACKUP_PATH {} has no backups, and {}, where /etc/fstab mounts a disk, has none mounted. Nothing was written. Mount it \
+         (mount {}); if backups belong beside it all the same: vmbackup --init",
+        path.display(), point.display(), point.display()
+    )]
+    NotMountedYet {
+        /// The backup path.
+        path: PathBuf,
+        /// Where the disk should be.
+        point: PathBuf,
     },
     /// Another host writes there.
     #[error(
@@ -140,7 +155,8 @@ impl Root {
             Ok(None) => host.seen_at(backup_path).map_err(unreadable(&host.roots_file()))?,
             _ => vec![],
         };
-        let standing = standing(&read, &machine_id, &place, &seen);
+        let missing = || missing_mount(backup_path).filter(|_| is_without_state(backup_path));
+        let standing = standing(&read, &machine_id, &place, &seen, missing);
         let (file, host) = (read.unwrap_or_default(), host.clone());
         Ok(Self { backup_path: backup_path.to_owned(), host, machine_id, file, place, standing })
     }
@@ -151,6 +167,9 @@ impl Root {
         match (&self.standing, &self.file) {
             (Standing::NotMounted(seen), _) => {
                 Some(RootError::NotMounted { path, place: self.place.clone(), seen: seen.clone() })
+            }
+            (Standing::NotMountedYet(point), _) => {
+                Some(RootError::NotMountedYet { path, point: point.clone() })
             }
             (Standing::OtherHost, Some(file)) => Some(RootError::OtherHost {
                 path,
@@ -229,18 +248,24 @@ fn file_of(backup_path: &Path) -> PathBuf {
     StateDir::of(backup_path).path().join("root.json")
 }
 
+/// Whether no program of ours and no Bash program has kept anything there.
+fn is_without_state(backup_path: &Path) -> bool {
+    matches!(StateDir::of(backup_path).path().try_exists(), Ok(false))
+}
+
 /// The table in this module's first lines.
 fn standing(
     read: &Result<Option<RootFile>, String>,
     machine_id: &str,
     place: &Place,
     seen: &[SeenRoot],
+    missing: impl Fn() -> Option<PathBuf>,
 ) -> Standing {
     match read {
         Err(why) => Standing::Damaged(why.clone()),
         Ok(Some(file)) if file.machine_id == machine_id => Standing::Ours,
         Ok(Some(_)) => Standing::OtherHost,
-        Ok(None) if seen.is_empty() => Standing::New,
+        Ok(None) if seen.is_empty() => missing().map_or(Standing::New, Standing::NotMountedYet),
         Ok(None) if seen.iter().any(|seen| seen.place == *place) => Standing::Emptied,
         Ok(None) => {
             let mut places: Vec<Place> = Vec::new();
@@ -282,9 +307,14 @@ mod tests {
             (Err("x".to_owned()), seen(&["a"]), Standing::Damaged("x".to_owned())),
         ];
         for (read, seen, want) in cases {
-            assert_eq!(standing(&read, "m", &place("a"), &seen), want, "{read:?} {seen:?}");
+            assert_eq!(standing(&read, "m", &place("a"), &seen, || None), want, "{read:?} {seen:?}");
         }
         // Who has no id is nobody's host.
-        assert_eq!(standing(&file("m"), "", &place("a"), &[]), Standing::OtherHost);
+        assert_eq!(standing(&file("m"), "", &place("a"), &[], || None), Standing::OtherHost);
+        let missing = || Some(PathBuf::from("/mnt"));
+        let not_yet = Standing::NotMountedYet("/mnt".into());
+        assert_eq!(standing(&none, "m", &place("a"), &[], missing), not_yet);
+        assert_eq!(standing(&none, "m", &place("a"), &seen(&["a"]), missing), Standing::Emptied);
+        assert_eq!(standing(&file("m"), "m", &place("a"), &[], missing), Standing::Ours);
     }
 }
