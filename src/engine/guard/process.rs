@@ -186,10 +186,9 @@ impl Shared {
                     if let Some(started) = &mut journal.started {
                         started.id = Some(run);
                     }
-                    match shared.wards().get_mut(&id) {
-                        Some(ward) => ward.watched.journal.started.clone_from(&journal.started),
-                        // Given up meanwhile, or the run has died: whoever looks for it then has no number yet.
-                        None => drop(journal.started.as_ref().map(|it| recover::end_started(&domain, it))),
+                    // Given up meanwhile, or the run has died: whoever looks for it then has no number yet.
+                    if !shared.note_started(&id, &journal) {
+                        drop(journal.started.as_ref().map(|it| recover::end_started(&domain, it)));
                     }
                     Answer::Started(run)
                 }
@@ -201,6 +200,14 @@ impl Shared {
     }
 
     /// Frees the guest of a ward, in a thread of its own. Once is enough.
+    /// Notes which run of the domain is the ward's. False when it is not watched any more. Only memory: nobody may wait
+    /// for libvirt with the wards locked, or orders have no answer.
+    fn note_started(&self, id: &str, journal: &Journal) -> bool {
+        let mut wards = self.wards();
+        let ward = wards.get_mut(id);
+        ward.map(|ward| ward.watched.journal.started.clone_from(&journal.started)).is_some()
+    }
+
     fn free(self: &Arc<Self>, ward: &mut Ward) {
         ward.free_at = None;
         let task = match ward.watched.journal.stop {
