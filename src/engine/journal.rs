@@ -244,10 +244,10 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::engine) mod tests {
     use super::*;
 
-    fn journal(backup_path: &Path) -> Journal {
+    pub(in crate::engine) fn journal(backup_path: &Path) -> Journal {
         Journal {
             id: "1-2-3".into(),
             pid: 1,

@@ -67,7 +67,7 @@ use self::cancel::Cancel;
 use self::copy::Shared;
 use self::fail_point::FailPoints;
 use self::guard::{Guard, Places};
-use self::journal::{ArchiveMove, Journal, JournalDir};
+use self::journal::{ArchiveMove, Journal, JournalDir, Stop};
 use self::observe::Observed;
 use self::owned::Owned;
 use self::presence::Presence;
@@ -312,11 +312,15 @@ impl Engine {
         if recovered.still_frozen {
             let places = self.places(folder, &journal.domain, &journal.uuid);
             tracing::warn!(vm = journal.domain, "{}", self.guard.free_late(&journal, &places));
-            let _ = self.guard.release(&journal.id, false);
+        }
+        if recovered.resumed && journal.pid == std::process::id() {
+            tracing::warn!(vm = journal.domain, "{}", self.guard.keep(&journal));
         }
         if !recovered.failed.is_empty() {
             return Err(BackupError::Recovery { domain: journal.domain, failed: recovered.failed });
         }
+        // A try before in this process may have left it. A pause or a freeze that failed may be late.
+        let _ = self.guard.release(&journal.id, recovered.freed || journal.stop == Stop::None);
         Journal::remove(&file)?;
         let mut done = recovered.done;
         done.insert(0, format!("an earlier run (process {}) ended in the middle", journal.pid));

@@ -118,10 +118,11 @@ impl<'a> Owned<'a> {
         for left in self.journal.scratch.iter().chain([&self.journal.socket]) {
             let _ = std::fs::remove_file(left);
         }
-        Journal::remove(&self.places.journal)?;
-        // A guard that is dead can do no harm any more. One that still asks a guest to thaw goes on.
+        let removed = Journal::remove(&self.places.journal);
+        // Also with the journal there: nothing is owned any more. A guard that is dead can do no harm. One that still
+        // asks a guest to thaw goes on.
         let _ = self.guard.release(&self.journal.id, self.journal.stop == Stop::None);
-        Ok(())
+        Ok(removed?)
     }
 
     /// The run failed: undoes everything. What cannot be undone now stays in the journal for the next run.

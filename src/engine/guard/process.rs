@@ -100,7 +100,7 @@ pub fn run_guard(uri: &str) {
         for ward in wards.values_mut().filter(|ward| ward.free_at.is_some_and(|at| Instant::now() >= at)) {
             shared.free(ward);
         }
-        wards.retain(|_, ward| ward.is_owned || ward.is_freeing());
+        wards.retain(|_, ward| !ward.is_over());
     }
     shared.is_dead.store(true, Ordering::Release);
     let wards = std::mem::take(&mut *shared.wards());
@@ -160,7 +160,8 @@ impl Shared {
                 Some(ward) => return self.start(number, id, ward),
                 None => Answer::NotStarted("it is not watched".to_owned()),
             },
-            Order::End if kept.is_empty() && wards.values().all(|ward| !ward.is_freeing()) => Answer::Ok,
+            // What is owned still could not be undone: there is work for us, perhaps for hours.
+            Order::End if kept.is_empty() && wards.values().all(Ward::is_over) => Answer::Ok,
             Order::End => Answer::Stays,
         };
         answer(number, said);
@@ -199,7 +200,6 @@ impl Shared {
         });
     }
 
-    /// Frees the guest of a ward, in a thread of its own. Once is enough.
     /// Notes which run of the domain is the ward's. False when it is not watched any more. Only memory: nobody may wait
     /// for libvirt with the wards locked, or orders have no answer.
     fn note_started(&self, id: &str, journal: &Journal) -> bool {
@@ -208,6 +208,7 @@ impl Shared {
         ward.map(|ward| ward.watched.journal.started.clone_from(&journal.started)).is_some()
     }
 
+    /// Frees the guest of a ward, in a thread of its own. Once is enough.
     fn free(self: &Arc<Self>, ward: &mut Ward) {
         ward.free_at = None;
         let task = match ward.watched.journal.stop {
@@ -312,6 +313,11 @@ impl Ward {
     fn is_freeing(&self) -> bool {
         self.freeing.as_ref().is_some_and(|freeing| !freeing.thread.is_finished())
     }
+
+    /// Nothing is owned, and no guest is looked after.
+    fn is_over(&self) -> bool {
+        !self.is_owned && !self.is_freeing()
+    }
 }
 
 /// Writes down that the guest was seen to be free: should somebody stop it later on, that is not for the next run to
@@ -353,5 +359,38 @@ fn outlive_the_run() {
     let ignored = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
         let _ = signal_hook::flag::register(signal, Arc::clone(&ignored));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::journal::tests::journal;
+
+    fn ward() -> Ward {
+        let watched = Watched {
+            journal: Box::new(journal("/b".as_ref())),
+            file: "/b/_state/journal/web_1.json".into(),
+            lock: "/b/_state/lock".into(),
+            presence: "/b/_state/presence".into(),
+        };
+        Ward::new(watched)
+    }
+
+    #[test]
+    fn a_ward_is_over_when_nothing_is_owned_and_nobody_looks_after_the_guest() {
+        let mut ward = ward();
+        assert!(!ward.is_over(), "what could not be undone is owned still: the run must not wait for it");
+        ward.is_owned = false;
+        assert!(ward.is_over());
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || ended.recv().map_or(Seen::Clear, |()| Seen::Ours));
+        ward.freeing = Some(Freeing { is_free: Arc::default(), thread });
+        assert!(!ward.is_over());
+        drop(end);
+        while ward.is_freeing() {
+            thread::yield_now();
+        }
+        assert!(ward.is_over());
     }
 }
