@@ -41,17 +41,22 @@ impl Work<'_> {
         let since = Instant::now();
         let mut state = State::default();
         let mut domain = None;
+        let mut was_told = false;
         loop {
             let begun = since.elapsed();
             let seen = self.look(&mut domain);
             let ended = since.elapsed();
             let (after, act) = next(state, Look { begun, ended, seen });
             state = after;
-            match (act, &domain) {
+            let is_told = match (act, &domain) {
                 (Act::Done, _) => return seen,
-                (Act::SetFree, Some(domain)) if self.set_free(domain).is_ok() => {}
-                _ => thread::sleep(pause_after(ended)),
+                (Act::SetFree, Some(domain)) => self.set_free(domain).is_ok(),
+                _ => false,
+            };
+            if !looks_at_once(was_told, is_told) {
+                thread::sleep(pause_after(ended));
             }
+            was_told = is_told;
         }
     }
 
@@ -148,6 +153,12 @@ impl Work<'_> {
     }
 }
 
+/// Whether the next look comes at once: after the guest was told, so that a pause that comes then is not taken for ours.
+/// What was told before and has not happened takes its time: an agent that refuses, a job that libvirt is ending.
+fn looks_at_once(was_told: bool, is_told: bool) -> bool {
+    is_told && !was_told
+}
+
 /// How long to wait before the next look: what was on its way comes soon, a daemon that hangs perhaps in hours.
 fn pause_after(time: Duration) -> Duration {
     match time.as_secs() {
@@ -155,5 +166,22 @@ fn pause_after(time: Duration) -> Duration {
         10..60 => Duration::from_millis(500),
         60..900 => Duration::from_secs(1),
         _ => Duration::from_secs(10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_again_and_again_is_not_told_without_a_pause() {
+        let told = [false, true, true, true, false, true];
+        let looks = told.iter().scan(false, |was_told, &is_told| {
+            Some(looks_at_once(std::mem::replace(was_told, is_told), is_told))
+        });
+        assert_eq!(looks.collect::<Vec<_>>(), [false, true, false, false, false, true]);
+        for seconds in [0, 59, 900, 86_400] {
+            assert!(pause_after(Duration::from_secs(seconds)) >= Duration::from_millis(150));
+        }
     }
 }
