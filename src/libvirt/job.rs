@@ -24,7 +24,7 @@ pub enum JobSeen {
     None,
     /// There is one.
     Active,
-    /// There is one, and libvirt cannot describe it yet.
+    /// There may be one, and libvirt cannot describe it yet.
     BeingSetUp,
 }
 
@@ -102,14 +102,7 @@ impl Domain {
             };
             if ret < 0 { Err(virt::error::Error::last_error()) } else { Ok(kind) }
         });
-        match seen {
-            Ok(kind) if kind == none => Ok(JobSeen::None),
-            Ok(_) => Ok(JobSeen::Active),
-            Err(e) if e.kind == ErrorKind::InvalidState => Ok(JobSeen::None),
-            // `qemuBackupGetJobInfoStats` in libvirt's `qemu_backup.c`.
-            Err(e) if e.message.contains("backup job data missing") => Ok(JobSeen::BeingSetUp),
-            Err(e) => Err(e),
-        }
+        seen_of(seen.map(|kind| kind != none))
     }
 
     /// Scratch use of the running job. Zeros when libvirt does not tell.
@@ -121,5 +114,43 @@ impl Domain {
                 scratch_total_bytes: stats.disk_temp_total.unwrap_or(0),
             })
         })
+    }
+}
+
+/// What the answer says of the job: whether libvirt tells of one, or why it does not.
+fn seen_of(answer: Result<bool, LibvirtError>) -> Result<JobSeen, LibvirtError> {
+    match answer {
+        Ok(false) => Ok(JobSeen::None),
+        Ok(true) => Ok(JobSeen::Active),
+        Err(e) if e.kind == ErrorKind::InvalidState => Ok(JobSeen::None),
+        // "backup job data missing" of `qemuBackupGetJobInfoStats` in libvirt's `qemu_backup.c`. By its number, for the
+        // daemon says it in the language of the host. The other internal errors of this call do not tell either.
+        Err(e) if e.kind == ErrorKind::Other(sys::VIR_ERR_INTERNAL_ERROR) => Ok(JobSeen::BeingSetUp),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_set_up_is_told_in_any_language() {
+        let error = |kind, message: &str| LibvirtError { doing: "x".into(), kind, message: message.into() };
+        let internal = ErrorKind::from_code(sys::VIR_ERR_INTERNAL_ERROR);
+        let english = error(internal, "internal error: backup job data missing");
+        let german = error(internal, "Interner Fehler: Daten des Sicherungsauftrags fehlen");
+        for (answer, want) in [
+            (Ok(true), Some(JobSeen::Active)),
+            (Ok(false), Some(JobSeen::None)),
+            (Err(english), Some(JobSeen::BeingSetUp)),
+            (Err(german), Some(JobSeen::BeingSetUp)),
+            (Err(error(ErrorKind::InvalidState, "x")), Some(JobSeen::None)),
+            (Err(error(ErrorKind::Busy, "x")), None),
+            (Err(error(ErrorKind::ConnectionLost, "x")), None),
+        ] {
+            let case = format!("{answer:?}");
+            assert_eq!(seen_of(answer).ok(), want, "{case}");
+        }
     }
 }

@@ -90,8 +90,13 @@ impl Work<'_> {
     }
 
     fn look_for_pause(&self, domain: &Domain) -> Result<Seen, LibvirtError> {
-        // First, because it waits for its turn behind a pause that is under way; the state does not.
-        domain.job_seen()?;
+        // First, because it waits for its turn behind a pause that is under way; the state does not. What else it says
+        // is of no interest: a guest is not held on for it.
+        if let Err(error) = domain.job_seen() {
+            if had_no_turn(error.kind) {
+                return Err(error);
+            }
+        }
         if !recover::is_held_run(domain, self.journal)? {
             return Ok(Seen::Gone);
         }
@@ -153,6 +158,11 @@ impl Work<'_> {
     }
 }
 
+/// Whether a call failed before it had its turn, so that a pause may still be under way.
+fn had_no_turn(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Busy | ErrorKind::ConnectionLost)
+}
+
 /// Whether the next look comes at once: after the guest was told, so that a pause that comes then is not taken for ours.
 /// What was told before and has not happened takes its time: an agent that refuses, a job that libvirt is ending.
 fn looks_at_once(was_told: bool, is_told: bool) -> bool {
@@ -182,6 +192,18 @@ mod tests {
         assert_eq!(looks.collect::<Vec<_>>(), [false, true, false, false, false, true]);
         for seconds in [0, 59, 900, 86_400] {
             assert!(pause_after(Duration::from_secs(seconds)) >= Duration::from_millis(150));
+        }
+    }
+
+    #[test]
+    fn only_a_call_without_its_turn_keeps_a_pause_from_being_looked_for() {
+        for kind in [ErrorKind::Busy, ErrorKind::ConnectionLost] {
+            assert!(had_no_turn(kind), "{kind:?}");
+        }
+        for kind in
+            [ErrorKind::Unsupported, ErrorKind::InvalidState, ErrorKind::NoBackup, ErrorKind::Other(1)]
+        {
+            assert!(!had_no_turn(kind), "{kind:?}");
         }
     }
 }
