@@ -63,6 +63,12 @@ impl Folder {
     }
 }
 
+/// The first link on the way from `root` to a folder below it, with what it leads to; no part of it need be there.
+pub(super) fn link_in(root: &Path, folder: &Path) -> Option<(PathBuf, PathBuf)> {
+    let below: Vec<_> = folder.ancestors().take_while(|part| *part != root).collect();
+    below.into_iter().rev().find_map(|part| Some((part.to_owned(), std::fs::read_link(part).ok()?)))
+}
+
 const FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 fn outside(path: &Path) -> io::Error {
@@ -108,5 +114,29 @@ mod tests {
         assert!(!web.remove(Path::new("checkpoints/x.xml")).unwrap());
         assert!(!web.remove(Path::new("none/x.xml")).unwrap());
         assert!(web.remove(Path::new("linked")).unwrap(), "a link itself can go");
+    }
+    #[test]
+    fn a_link_is_found_where_a_folder_cannot_be_opened() {
+        let temp = tempfile::tempdir().unwrap();
+        // Which itself may be a link.
+        let (real, root) = (temp.path().join("real"), temp.path().join("root"));
+        fs::create_dir_all(real.join("web/202611")).unwrap();
+        symlink(&real, &root).unwrap();
+        symlink("/elsewhere", root.join("moved")).unwrap();
+        symlink("web", root.join("near")).unwrap();
+        symlink("202611", root.join("web/202612")).unwrap();
+        for (below, link) in [
+            ("web", None),
+            ("web/202611", None),
+            ("web/202701", None),
+            ("new/202611", None),
+            ("moved/202611", Some("moved")),
+            ("near/202611", Some("near")),
+            ("web/202612", Some("web/202612")),
+        ] {
+            let found = link_in(&root, &root.join(below)).map(|(link, _)| link);
+            assert_eq!(found, link.map(|link| root.join(link)), "{below}");
+            assert_eq!(Folder::open(&root, Path::new(below)).is_err(), link.is_some(), "{below}");
+        }
     }
 }

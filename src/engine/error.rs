@@ -126,6 +126,18 @@ pub enum BackupError {
         /// What is there.
         free: String,
     },
+    /// A folder that would be written to is a link.
+    #[error(
+        "{} is a link to {}, and a run that died could not be undone through it, so nothing was backed up. Put the folder \
+         itself there, or replace the link by an empty folder and mount the other one over it: \
+         mount --bind '{}' '{}'", link.display(), to.display(), to.display(), link.display()
+    )]
+    Link {
+        /// The VM's folder, or its period's.
+        link: PathBuf,
+        /// What it leads to.
+        to: PathBuf,
+    },
     /// Too little space for scratch files.
     #[error(
         "Too little space in scratch directory {}: {free} free, {reserve} kept in reserve. Free some space, or set \
@@ -328,6 +340,7 @@ impl BackupError {
             | Self::ChainUnreadable { .. }
             | Self::Journal(_)
             | Self::TargetSpace { .. }
+            | Self::Link { .. }
             | Self::ScratchSpace { .. }
             | Self::File { .. }
             | Self::Stopped(StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. })

@@ -173,6 +173,7 @@ pub fn preview(
         Decision::Skip => None,
     };
     let copies = matches!(plan.decision, Decision::Copy { .. }) || plan.start;
+    let refused = refused.or_else(|| refuse_link(vm, &plan).err());
     let refused = refused.or_else(|| observed.in_use_elsewhere(vm, settings.raw_disks).filter(|_| copies));
     Ok(Preview {
         leftovers: journal.is_some(),
@@ -223,6 +224,7 @@ impl Engine {
         let observed = observe::observe(vm, &self.settings, None, cancel)?;
         let plan = policy::plan_backup(&observed.seen);
         let mut report = Report::new(plan.clone());
+        refuse_link(vm, &plan)?;
         if plan.start {
             // Before it is started over an image that somebody else has; of a copy that is asked again.
             observed.in_use_elsewhere(vm, self.settings.raw_disks).map_or(Ok(()), Err)?;
@@ -432,6 +434,19 @@ impl Engine {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u32;
         format!("{}-{nanos:08x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Refuses a target that a run which dies could not be undone in: what a journal names is not reached through links.
+fn refuse_link(vm: &VmTarget, plan: &Plan) -> Result<(), BackupError> {
+    let writes = !matches!(plan.decision, Decision::Skip | Decision::Refuse(_));
+    let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
+    match beneath::link_in(backup_path, &vm.chain_dir) {
+        Some((link, to)) if writes => {
+            let to = backup_path.join(to);
+            Err(BackupError::Link { link, to })
+        }
+        _ => Ok(()),
     }
 }
 
