@@ -106,6 +106,26 @@ fn assert_no_journal(backup_path: &Path) {
 }
 
 #[test]
+fn a_vm_whose_folder_is_a_link_is_refused_before_anything_is_owned() {
+    let lab = Lab::new("linked_folder");
+    lab.configure(&[]);
+    let vm = lab.paused_vm("web", &[DiskSpec::new("vda", 4 * MIB)]);
+    let elsewhere = lab.new_dir("disk2");
+    let folder = lab.backup_path().join(vm.name());
+    std::os::unix::fs::symlink(&elsewhere, &folder).expect("a link");
+    // A run that comes to its first step is killed there.
+    let ended = lab.run_killed_at(&vm, "journal-written").wait();
+    assert_eq!(ended.status.code(), Some(STORAGE), "{ended:#?}");
+    for words in ["is a link to", "mount --bind", folder.to_str().expect("text")] {
+        assert!(ended.error().contains(words), "{words:?} is not in {:?}", ended.error());
+    }
+    assert_eq!(fs::read_dir(&elsewhere).expect("it is there").count(), 0);
+    assert_no_journal(&lab.backup_path());
+    fs::remove_file(&folder).expect("ours");
+    assert_eq!(lab.run_well(&vm).level(), "full");
+}
+
+#[test]
 fn a_backup_that_cannot_fit_is_refused_before_the_guest_is_touched() {
     let lab = Lab::new("forecast");
     let mut random = Random::from_environment();
