@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod drawing;
 mod exit;
 mod help;
 mod host;

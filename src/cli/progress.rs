@@ -5,8 +5,9 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::MultiProgress;
 
+use super::drawing::Drawing;
 use super::summary;
 use crate::engine::watch::Watch;
 use crate::session::{RunWatch, VmOutcome, VmResult};
@@ -14,29 +15,32 @@ use crate::session::{RunWatch, VmOutcome, VmResult};
 /// A log line for a disk at most this often, when there is no terminal to draw on.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
-/// Draws, or writes lines.
+/// Has bars drawn, or writes lines.
 pub(super) struct Progress {
-    bars: Option<MultiProgress>,
+    drawing: Option<Drawing>,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { bars }
+        let is_terminal = std::io::stderr().is_terminal();
+        Self { drawing: is_terminal.then(|| Drawing::start(MultiProgress::new())).flatten() }
     }
 
     /// Where log lines go, so that they do not tear the bars.
     pub(super) fn bars(&self) -> Option<MultiProgress> {
-        self.bars.clone()
+        self.drawing.as_ref().map(Drawing::bars)
+    }
+
+    /// No disk is copied any more: what comes next is written where the bars were.
+    pub(super) fn clear(&self) {
+        self.drawing.iter().for_each(Drawing::clear);
     }
 }
 
 impl RunWatch for Progress {
     fn vm_begin(&self, domain: &str) -> Box<dyn Watch> {
-        match &self.bars {
-            Some(bars) => {
-                Box::new(DiskBars { domain: domain.to_owned(), bars: bars.clone(), disks: Mutex::default() })
-            }
+        match &self.drawing {
+            Some(drawing) => Box::new(drawing.of_vm(domain)),
             None => Box::new(DiskLines { domain: domain.to_owned(), disks: Mutex::default() }),
         }
     }
@@ -68,38 +72,6 @@ impl RunWatch for Progress {
             VmResult::NoFolder(error) => tracing::error!(vm, "{error}"),
             VmResult::Excluded(by) => tracing::info!(vm, "not backed up: policy never ({by})"),
             VmResult::NotBegun => tracing::warn!(vm, "not begun: the run was asked to stop"),
-        }
-    }
-}
-
-struct DiskBars {
-    domain: String,
-    bars: MultiProgress,
-    disks: Mutex<HashMap<String, ProgressBar>>,
-}
-
-impl Watch for DiskBars {
-    fn disk_begin(&self, target: &str, size_bytes: u64) {
-        let style =
-            "{prefix:24!} [{bar:24}] {percent:>3}% {bytes:>11} of {total_bytes:<11} {msg} {eta:>4} left";
-        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = self.bars.add(ProgressBar::new(size_bytes).with_style(style.progress_chars("=> ")));
-        bar.set_prefix(format!("{} {target}", self.domain));
-        self.disks.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned(), bar);
-    }
-
-    fn disk_advance(&self, target: &str, position: u64, copied_bytes: u64) {
-        if let Some(bar) = self.disks.lock().unwrap_or_else(PoisonError::into_inner).get(target) {
-            bar.set_position(position);
-            if copied_bytes > 0 {
-                bar.set_message(format!("{}/s", crate::engine::space::human(bar.per_sec() as u64)));
-            }
-        }
-    }
-
-    fn disk_end(&self, target: &str) {
-        if let Some(bar) = self.disks.lock().unwrap_or_else(PoisonError::into_inner).remove(target) {
-            bar.finish_and_clear();
         }
     }
 }

@@ -94,6 +94,7 @@ fn back_up(
     let record = Record { opened, progress, backup_path: settings.backup_path.as_path() };
     let records = Records { catalog: &opened.catalog, session: row.id() };
     let outcomes = session.run(records, fail_points, &record, &cancel).map_err(session_error)?;
+    progress.clear();
     // Somebody who wants the run to end does not wait for this.
     let host =
         if cancel.stopped().is_none() { Some(session.save_host(&context.loaded.dir, records)) } else { None };
