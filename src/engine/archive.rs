@@ -12,7 +12,7 @@ use vmstream::chain::{PointId, SetFile};
 use super::identity::IDENTITY_PREFIX;
 use super::new_name::{self, knows_no_links};
 use crate::identity::is_tpm_folder;
-use crate::presence::{lstat, same_file, there};
+use crate::presence::{found, lstat, same_file, there};
 
 /// Makes the archive folder a chain in `dir` goes to today: `.archives/chain-YYYY-MM-DD`, with `.1`, `.2` … when taken.
 /// It is new: what cannot be seen, or somebody else makes at the same time, is another chain's.
@@ -106,23 +106,45 @@ pub(super) fn move_all(from: &Path, to: &Path, names: &[String], at: &dyn Fn(&st
 /// the chain is in the archive.
 pub(super) fn settle(from: &Path, to: &Path, names: &[String]) -> io::Result<bool> {
     for name in names {
-        let is_here = match (lstat(&from.join(name))?, lstat(&to.join(name))?) {
-            (None, _) => false,
-            (Some(here), Some(there)) => here.is_dir() || same_file(&here, &there),
-            (Some(_), None) => true,
-        };
-        if !is_here {
+        if !is_here(&from.join(name), &to.join(name))? {
             return move_all(from, to, names, &|_| {});
         }
     }
     for name in names {
         clear(&to.join(name), &from.join(name))?;
     }
-    match fs::remove_dir(to) {
-        // What else is in it is not ours.
-        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Err(e),
-        _ => Ok(false),
+    match found(fs::remove_dir(to)) {
+        Ok(_) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Err(not_empty(to)),
+        Err(e) => Err(e),
     }
+}
+
+/// Whether the whole of an entry still is here. Of a folder each file counts: without second names they move one by one.
+fn is_here(from: &Path, to: &Path) -> io::Result<bool> {
+    let Some(here) = lstat(from)? else { return Ok(false) };
+    let Some(there) = lstat(to)? else { return Ok(true) };
+    if !(here.is_dir() && there.is_dir()) {
+        return Ok(same_file(&here, &there));
+    }
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
+        if !is_here(&from.join(entry.file_name()), &entry.path())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// An archive folder that should be empty, because a move was taken back: it would be taken for that of a move that ended.
+fn not_empty(archive: &Path) -> io::Error {
+    let entries = fs::read_dir(archive).into_iter().flatten().flatten();
+    let names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let folder = archive.file_name().unwrap_or_default().to_string_lossy();
+    let names = names.join(", ");
+    io::Error::other(format!(
+        "the chain is whole in its folder, but its archive folder {folder} has other files in it ({names}); move them elsewhere"
+    ))
 }
 
 /// A file that has its name in the archive, and what it is: as the descriptor says that was opened before it moved.
@@ -309,5 +331,40 @@ mod tests {
         };
         assert!(move_all(dir.path(), &to, &names, &exchanged).is_err());
         assert!(is_whole(dir.path()));
+    }
+
+    #[test]
+    fn a_folder_whose_files_have_moved_is_not_here() {
+        const STATE: &str = ".tpm-state.virtnbdbackup.0/tpm2/tpm2-00.permall";
+        for moved in ["checkpoints/virtnbdbackup.0.xml", STATE] {
+            let dir = tempfile::tempdir().unwrap();
+            let (here, to) = (dir.path(), dir.path().join("a"));
+            fs::create_dir_all(here.join(STATE).parent().unwrap()).unwrap();
+            fs::write(here.join(STATE), "state").unwrap();
+            let names = chain(here);
+            // As it is done where there are no second names; then the run died.
+            fs::create_dir_all(to.join(moved).parent().unwrap()).unwrap();
+            fs::rename(here.join(moved), to.join(moved)).unwrap();
+            assert!(settle(here, &to, &names).unwrap(), "{moved}");
+            assert!(is_whole(&to), "{moved}");
+            assert_eq!(fs::read_to_string(to.join(STATE)).unwrap(), "state", "{moved}");
+            assert_eq!(entries(here).unwrap(), Vec::<String>::new(), "{moved}");
+        }
+    }
+
+    #[test]
+    fn an_archive_folder_with_something_else_in_it_is_not_a_move_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = chain(dir.path());
+        let to = dir.path().join("a");
+        fs::create_dir(&to).unwrap();
+        keep(&dir.path().join(&names[0]), &to.join(&names[0]), &mut vec![]).unwrap();
+        fs::write(to.join("of-another"), "").unwrap();
+        let error = settle(dir.path(), &to, &names).unwrap_err().to_string();
+        assert!(error.contains("of-another"), "{error}");
+        assert!(is_whole(dir.path()) && to.join("of-another").exists());
+        fs::remove_file(to.join("of-another")).unwrap();
+        assert!(!settle(dir.path(), &to, &names).unwrap());
+        assert!(is_whole(dir.path()) && !to.exists());
     }
 }
