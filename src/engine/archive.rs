@@ -367,4 +367,35 @@ mod tests {
         assert!(!settle(dir.path(), &to, &names).unwrap());
         assert!(is_whole(dir.path()) && !to.exists());
     }
+
+    #[test]
+    fn a_chain_of_more_files_than_may_be_open_is_moved() {
+        const LIMITED: &str = "VMBACKUP_TEST_FEW_OPEN_FILES";
+        if std::env::var_os(LIMITED).is_none() {
+            let name = "engine::archive::tests::a_chain_of_more_files_than_may_be_open_is_moved";
+            let mut again = std::process::Command::new("prlimit");
+            again.arg("--nofile=64:64").arg(std::env::current_exe().unwrap()).args(["--exact", name]);
+            let done = again.env(LIMITED, "1").output().unwrap();
+            let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+            assert!(done.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("a");
+        fs::create_dir(&to).unwrap();
+        chain(dir.path());
+        for point in 1..300 {
+            fs::write(dir.path().join(format!("vda.inc.virtnbdbackup.{point}.data")), "").unwrap();
+        }
+        // An open file that loses its name keeps a hidden one on NFS, and its folder stays.
+        let none_is_open = |step: &str| {
+            for descriptor in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+                let leads_to = fs::read_link(descriptor.path()).unwrap_or_default();
+                assert!(!leads_to.starts_with(dir.path()), "{step}: {} is open", leads_to.display());
+            }
+        };
+        assert!(move_all(dir.path(), &to, &entries(dir.path()).unwrap(), &none_is_open).unwrap());
+        assert!(is_whole(&to));
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 299 + NAMES.len());
+    }
 }
