@@ -54,6 +54,12 @@ impl Folder {
         found(removed.map_err(io::Error::from)).map(|removed| removed.is_some())
     }
 
+    /// Makes what was removed beside `below` durable.
+    pub(super) fn sync_folder_of(&self, below: &Path) -> io::Result<()> {
+        let Some((holder, _)) = self.holder(below)? else { return Ok(()) };
+        super::archive::sync_dir(&holder.path())
+    }
+
     fn holder<'a>(&self, below: &'a Path) -> io::Result<Option<(Self, &'a Path)>> {
         let (Some(name), Some(folder)) = (below.file_name(), below.parent()) else {
             return Err(outside(below));

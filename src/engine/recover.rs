@@ -78,7 +78,6 @@ impl Recovered {
 
 /// Undoes everything that the journal names. The journal itself, `file`, is the caller's to remove, once nothing failed.
 pub fn undo(journal: &Journal, file: &Path, host: &Host) -> Recovered {
-    let backup_path = backup_path_of(file);
     let mut recovered = Recovered::default();
     match find(journal, host) {
         Ok(Some(domain)) => {
@@ -92,7 +91,7 @@ pub fn undo(journal: &Journal, file: &Path, host: &Host) -> Recovered {
                 && domain.state().is_ok_and(DomainState::is_active);
             recovered.note(format!("let the guest of {name} run on"), released);
             recovered.note(format!("ended the backup job of {name}"), end_job(&domain, journal));
-            let point = undo_files(journal, backup_path, &mut recovered);
+            let point = undo_files(journal, file, &mut recovered);
             recovered.committed = point == Point::Exists;
             if point == Point::None {
                 drop_checkpoint(&domain, journal, &mut recovered);
@@ -107,7 +106,7 @@ pub fn undo(journal: &Journal, file: &Path, host: &Host) -> Recovered {
             }
         }
         // The domain was undefined meanwhile; its checkpoint went with it.
-        Ok(None) => recovered.committed = undo_files(journal, backup_path, &mut recovered) == Point::Exists,
+        Ok(None) => recovered.committed = undo_files(journal, file, &mut recovered) == Point::Exists,
         Err(e) => recovered.failed.push(e.to_string()),
     }
     host.forget_secret(&encryption::scratch_usage(&journal.id));
@@ -311,7 +310,8 @@ enum Point {
     Unknown,
 }
 
-fn undo_files(journal: &Journal, backup_path: &Path, recovered: &mut Recovered) -> Point {
+fn undo_files(journal: &Journal, file: &Path, recovered: &mut Recovered) -> Point {
+    let backup_path = backup_path_of(file);
     let told = |error: io::Error, recovered: &mut Recovered| {
         recovered.failed.push(format!(
             "whether the restore point of the run exists cannot be told, so nothing of it is removed ({error})"
@@ -331,6 +331,8 @@ fn undo_files(journal: &Journal, backup_path: &Path, recovered: &mut Recovered) 
             Point::None
         }
         Stage::Publishing { archive, files, marker, marker_text } => {
+            let partial: Vec<_> = files.iter().chain([marker]).map(|f| publish::partial_name(f)).collect();
+            let failed_before = recovered.failed.len();
             let point = match was_archived(&dir, archive.as_ref(), files, recovered) {
                 // Nothing was renamed: whatever has a final name here is the chain that was to be archived.
                 Ok(false) => Point::None,
@@ -349,9 +351,16 @@ fn undo_files(journal: &Journal, backup_path: &Path, recovered: &mut Recovered) 
                 let renewed = identity::renew(&dir.path(), Some(ident));
                 recovered.note("put the newest state of the TPM into tpm-state".to_owned(), renewed);
             }
+            if point == Point::None && recovered.failed.len() == failed_before {
+                // On a file system that is full the journal cannot be written; as a rule it goes at the end of this.
+                if let Err(error) = disown_published(&dir, files, &partial, journal, file) {
+                    tracing::warn!(
+                        vm = journal.domain,
+                        "the journal still names files that are removed: {error}"
+                    );
+                }
+            }
             if recovered.failed.is_empty() {
-                let partial: Vec<_> =
-                    files.iter().chain([marker]).map(|f| publish::partial_name(f)).collect();
                 remove_all(&dir, &partial, recovered);
             }
             point
@@ -423,6 +432,22 @@ fn remove_published(dir: &Folder, names: &[String], recovered: &mut Recovered) {
     }
 }
 
+/// Says in the journal that no final name is ours any more. It may stay, because libvirt does not answer; whoever has such
+/// a name when it is read again is somebody else.
+fn disown_published(
+    dir: &Folder,
+    files: &[String],
+    partial: &[String],
+    journal: &Journal,
+    file: &Path,
+) -> Result<(), Box<dyn std::error::Error>> {
+    for name in files {
+        dir.sync_folder_of(Path::new(name))?;
+    }
+    let stage = Stage::Copying { partial: partial.to_vec() };
+    Ok(Journal { stage, ..journal.clone() }.write(file)?)
+}
+
 fn remove_all(dir: &Folder, names: &[String], recovered: &mut Recovered) {
     for name in names {
         recovered.note(format!("removed unfinished {name}"), dir.remove(Path::new(name)));
@@ -432,4 +457,65 @@ fn remove_all(dir: &Folder, names: &[String], recovered: &mut Recovered) {
 /// Removes a file outside of the backup path, whose name says that a run of ours made it.
 fn remove(path: &Path) -> io::Result<bool> {
     found(fs::remove_file(path)).map(|removed| removed.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::JournalDir;
+    use super::*;
+    use std::path::PathBuf;
+
+    /// The journal of a run that was publishing `files`, written, and its file.
+    fn publishing(root: &Path, files: &[&str], marker: &str, marker_text: &str) -> (Journal, PathBuf) {
+        let stage = Stage::Publishing {
+            archive: None,
+            files: files.iter().map(|name| (*name).to_owned()).collect(),
+            marker: marker.to_owned(),
+            marker_text: marker_text.to_owned(),
+        };
+        let journal = Journal {
+            id: "1-2-3".into(),
+            pid: 1,
+            host: "h".into(),
+            uri: "qemu:///system".into(),
+            domain: "web".into(),
+            uuid: "u".into(),
+            chain_dir: root.join("web/202611"),
+            socket: "/var/tmp/virtnbdbackup.1-2-3".into(),
+            scratch: vec![],
+            checkpoint: marker.ends_with(".cpt").then(|| "virtnbdbackup.0".to_owned()),
+            images: vec![],
+            witnesses: vec![],
+            stop: Stop::None,
+            held: None,
+            started: None,
+            stage,
+        };
+        fs::create_dir_all(&journal.chain_dir).unwrap();
+        let file = JournalDir::open(root).unwrap().file("web");
+        journal.write(&file).unwrap();
+        (journal, file)
+    }
+
+    #[test]
+    fn what_was_removed_once_is_not_removed_again_when_another_has_the_name() {
+        let root = tempfile::tempdir().unwrap();
+        let (journal, file) = publishing(root.path(), &["vda.copy.data"], "vmconfig.copy.xml", "<domain/>");
+        let at = |name: &str| journal.chain_dir.join(name);
+        fs::write(at("vda.copy.data"), "ours").unwrap();
+        fs::write(at("vmconfig.copy.xml.partial"), "<domain/>").unwrap();
+        // libvirt does not answer: the journal stays.
+        let mut recovered = Recovered { failed: vec!["no answer".into()], ..Recovered::default() };
+        assert_eq!(undo_files(&journal, &file, &mut recovered), Point::None);
+        assert_eq!(recovered.failed, ["no answer"]);
+        assert!(!at("vda.copy.data").exists());
+        // Another program's copy of the VM, meanwhile.
+        fs::write(at("vda.copy.data"), "another's").unwrap();
+        let kept = Journal::read(&file).unwrap().unwrap();
+        let mut recovered = Recovered::default();
+        assert_eq!(undo_files(&kept, &file, &mut recovered), Point::None);
+        assert_eq!(recovered.failed, Vec::<String>::new());
+        assert_eq!(fs::read_to_string(at("vda.copy.data")).unwrap(), "another's");
+        assert!(!at("vmconfig.copy.xml.partial").exists());
+    }
 }
