@@ -349,7 +349,15 @@ fn undo_files(journal: &Journal, file: &Path, recovered: &mut Recovered) -> Poin
             if point == Point::Exists {
                 let ident = journal.checkpoint.as_deref().unwrap_or("copy");
                 let renewed = identity::renew(&dir.path(), Some(ident));
-                recovered.note("put the newest state of the TPM into tpm-state".to_owned(), renewed);
+                match renewed {
+                    // It is a convenience: the next point of that chain makes it again.
+                    Err(e) => {
+                        tracing::warn!(vm = journal.domain, "tpm-state is not the newest TPM state: {e}")
+                    }
+                    renewed => {
+                        recovered.note("put the newest state of the TPM into tpm-state".to_owned(), renewed)
+                    }
+                }
             }
             if point == Point::None && recovered.failed.len() == failed_before {
                 // On a file system that is full the journal cannot be written; as a rule it goes at the end of this.
@@ -517,5 +525,25 @@ mod tests {
         assert_eq!(recovered.failed, Vec::<String>::new());
         assert_eq!(fs::read_to_string(at("vda.copy.data")).unwrap(), "another's");
         assert!(!at("vmconfig.copy.xml.partial").exists());
+    }
+
+    #[test]
+    fn a_point_that_exists_is_settled_also_without_its_copy_of_the_tpm() {
+        let root = tempfile::tempdir().unwrap();
+        let list = r#"["virtnbdbackup.0"]"#;
+        let (journal, file) = publishing(root.path(), &["vda.full.data"], "web.cpt", list);
+        let at = |name: &str| journal.chain_dir.join(name);
+        fs::write(at("web.cpt"), list).unwrap();
+        fs::write(at("vda.full.data"), "ours").unwrap();
+        // A state that cannot be copied, as from a file that cannot be read: it is too large for one.
+        fs::create_dir_all(at(".tpm-state.virtnbdbackup.0/tpm2")).unwrap();
+        let state = fs::File::create(at(".tpm-state.virtnbdbackup.0/tpm2/tpm2-00.permall")).unwrap();
+        state.set_len(33 << 20).unwrap();
+        std::os::unix::fs::symlink(".tpm-state.virtnbdbackup.0", at("tpm-state")).unwrap();
+        assert!(identity::renew(&journal.chain_dir, Some("virtnbdbackup.0")).is_err());
+        let mut recovered = Recovered::default();
+        assert_eq!(undo_files(&journal, &file, &mut recovered), Point::Exists);
+        assert_eq!(recovered.failed, Vec::<String>::new());
+        assert!(at("vda.full.data").exists());
     }
 }
