@@ -159,24 +159,27 @@ fn deep_digests_are_those_of_the_images() {
         let (point, disk) = (found["point"].as_str().unwrap(), found["disk"].as_str().unwrap());
         // As anybody can do it with a shell.
         let shell = format!(
-            "{} extract . --disk {disk} --until {point} -o - | split -b 1M --filter=\"sha256sum | cut -c1-64\" |
-             tr a-f A-F | basenc -d --base16 | sha256sum",
+            "binary() {{ cut -c1-64 | tr a-f A-F | basenc -d --base16; }}
+             of_64k() {{ split -b 64K --filter=sha256sum | binary | sha256sum; }}
+             export -f binary of_64k
+             {} extract . --disk {disk} --until {point} -o - | SHELL=/bin/bash split -b 1M --filter=of_64k |
+             binary | sha256sum",
             env!("CARGO_BIN_EXE_vmstream")
         );
         let want = Command::new("bash").args(["-c", &shell]).current_dir(golden.lz4()).output().unwrap();
-        assert_eq!(found["sha256_of_mib_sha256"], text(&want.stdout)[..64], "{disk} at {point}");
+        assert_eq!(found["sha256_of_mib_of_64k_sha256"], text(&want.stdout)[..64], "{disk} at {point}");
     }
     let (_, plain) = verify(&golden.plain(), &["--deep", "."]);
     // A raw disk is the same at every point; the difference has its own content.
     let digest = |disk: &str, point: &str| {
         let all = plain["digests"].as_array().unwrap().iter();
         let mut found = all.filter(|found| found["disk"] == disk && found["point"] == point);
-        found.next().unwrap()["sha256_of_mib_sha256"].as_str().unwrap().to_owned()
+        found.next().unwrap()["sha256_of_mib_of_64k_sha256"].as_str().unwrap().to_owned()
     };
     assert_eq!(digest("vdb", "virtnbdbackup.0"), digest("vdb", "diff.1795377788"));
     assert_ne!(digest("vda", "virtnbdbackup.1"), digest("vda", "diff.1795377788"));
     let (_, copy) = verify(&golden.copy(), &["--deep", "."]);
-    assert_eq!(copy["digests"][0]["sha256_of_mib_sha256"], digest("vda", "diff.1795377788"));
+    assert_eq!(copy["digests"][0]["sha256_of_mib_of_64k_sha256"], digest("vda", "diff.1795377788"));
 }
 
 #[test]
@@ -187,7 +190,7 @@ fn deep_text_says_what_it_proves() {
         let (_, json) = verify(&golden.copy(), &["--deep", "."]);
         let all = json["digests"].as_array().unwrap().clone();
         let found = all.into_iter().find(|found| found["disk"] == disk).unwrap();
-        found["sha256_of_mib_sha256"].as_str().unwrap().to_owned()
+        found["sha256_of_mib_of_64k_sha256"].as_str().unwrap().to_owned()
     };
     let want = format!(
         "unproven: vdb.copy.data: a raw image has no checksum: nothing proves it
@@ -197,9 +200,9 @@ fn deep_text_says_what_it_proves() {
   copy  vda  40.0 MiB  {}
   copy  vdb  1.00 MiB  {}
 
-Each of these was put together from its streams, to the last byte. The digest is the SHA-256 over the SHA-256 of each
-MiB of the disk: equal digests are equal disks. What the guest had at that moment is written nowhere, so that it is
-the same is not proven; `vmstream compare` holds a disk against an image.
+Each of these was put together from its streams, to the last byte. The digest is the SHA-256 over one for each MiB of
+the disk, that over the SHA-256 of each of its 64 KiB: equal digests are equal disks. What the guest had at that moment
+is written nowhere, so that it is the same is not proven; `vmstream compare` holds a disk against an image.
 
 .: UNPROVEN, 1 restore point: 1 unproven (1 stream, 512 KiB of content)
 ",

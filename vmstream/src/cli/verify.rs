@@ -191,15 +191,16 @@ fn as_text(report: &SetReport) -> String {
 
 /// What `--deep` proves, and what not.
 const DIGEST_TEXT: &str = "\
-Each of these was put together from its streams, to the last byte. The digest is the SHA-256 over the SHA-256 of each
-MiB of the disk: equal digests are equal disks. What the guest had at that moment is written nowhere, so that it is
-the same is not proven; `vmstream compare` holds a disk against an image.
+Each of these was put together from its streams, to the last byte. The digest is the SHA-256 over one for each MiB of
+the disk, that over the SHA-256 of each of its 64 KiB: equal digests are equal disks. What the guest had at that moment
+is written nowhere, so that it is the same is not proven; `vmstream compare` holds a disk against an image.
 ";
 
 /// The same for disks of which sidecars say what they held.
 const PROVEN_TEXT: &str = "\
 Each of these was put together from its streams, to the last byte, and is what the guest had as far as it is called
-proven: its sidecars kept the checksums. The digest is the SHA-256 over the SHA-256 of each MiB of the disk.
+proven: its sidecars kept the checksums. The digest is the SHA-256 over one for each MiB of the disk, that over the
+SHA-256 of each of its 64 KiB.
 ";
 
 fn digest_rows(report: &SetReport) -> String {
@@ -378,7 +379,7 @@ fn as_json(report: &SetReport) -> Value {
             "point": found.point.to_string(),
             "disk": found.disk.to_string(),
             "disk_bytes": found.size,
-            "sha256_of_mib_sha256": found.digest,
+            "sha256_of_mib_of_64k_sha256": found.digest,
             "proven_bytes": found.checked.as_ref().map(|checked| checked.proven_bytes),
             "unproven_bytes": found.checked.as_ref().map(|checked| checked.unproven_bytes),
         })

@@ -7,6 +7,7 @@ pub mod compare;
 pub(crate) mod content;
 mod device;
 pub mod extract;
+pub(crate) mod leaf;
 pub mod map;
 mod nbd;
 pub(crate) mod ordered;

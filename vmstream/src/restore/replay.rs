@@ -4,14 +4,11 @@
 //! Memory: a window per buffer, whatever the chain's length. Each piece is decoded once per window it lies in.
 
 use super::content::WINDOW_LEN;
+use super::leaf::{LEAF_LEN, Leaf, PART_LEN, Part};
 use super::map::{Cursor, Layer, MapError, Span};
 use super::ordered;
-use crate::sidecar::PartSums;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-
-/// Bytes that a point is looked at in, from the disk's start on.
-pub(crate) const LEAF_LEN: u64 = 1 << 20;
 
 /// One point of the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,33 +32,23 @@ pub(crate) struct Replay<'a> {
     pub(crate) stops: &'a [Stop],
 }
 
-/// What a look at a leaf gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Leaf {
-    /// SHA-256 of its bytes.
-    pub(crate) digest: [u8; 32],
-    /// For its granules.
-    pub(crate) sums: PartSums,
-}
-
 /// The leaves of one window, for each stop.
 type Leaves = Vec<Vec<Leaf>>;
 
 impl Replay<'_> {
-    /// Calls `see` with each stop's number, a range of the disk and its leaves, in disk order, all stops for each range; `look` makes a leaf of its bytes.
+    /// Calls `see` with each stop's number, a range of the disk and its leaves, in disk order, all stops for each range.
     ///
     /// # Errors
     /// [`MapError`] at the first stream that cannot be read.
     pub(crate) fn run(
         &self,
         workers: NonZeroUsize,
-        look: impl Fn(&[u8]) -> Leaf + Sync,
         read: impl Fn(u64) + Sync,
         mut see: impl FnMut(usize, &Range<u64>, &[Leaf]),
     ) -> Result<(), MapError> {
-        let zero = look(&vec![0; LEAF_LEN as usize]);
+        let zeros = Zeros::new();
         let work = |window: WindowPlan, room: &mut Room| {
-            room.leaves = self.window(&window, room, &look, &zero, &read)?;
+            room.leaves = self.window(&window, room, &zeros, &read)?;
             Ok(())
         };
         ordered::run(workers, Room::default, Windows::new(self), work, |room| {
@@ -75,8 +62,7 @@ impl Replay<'_> {
         &self,
         plan: &WindowPlan,
         room: &mut Room,
-        look: &impl Fn(&[u8]) -> Leaf,
-        zero: &Leaf,
+        zeros: &Zeros,
         read: &impl Fn(u64),
     ) -> Result<Leaves, MapError> {
         let Room { state, .. } = room;
@@ -98,7 +84,7 @@ impl Replay<'_> {
                     &mut room.side
                 }
             };
-            all.push(state.leaves(stop.size, look, zero));
+            all.push(state.leaves(stop.size, zeros));
         }
         Ok(all)
     }
@@ -115,33 +101,52 @@ struct Room {
     leaves: Leaves,
 }
 
-/// A window's bytes, and what is known of its leaves.
+/// What is known of zeros.
+struct Zeros {
+    part: Part,
+    leaf: Leaf,
+}
+
+impl Zeros {
+    fn new() -> Self {
+        let part = Part::of(&vec![0; PART_LEN as usize]);
+        Self { part, leaf: Leaf::join((0..LEAF_LEN / PART_LEN).map(|_| part)) }
+    }
+}
+
+/// A window's bytes, and what is known of them.
 #[derive(Debug, Default)]
 struct State {
     disk: Range<u64>,
     /// Empty as long as all of it is zero.
     bytes: Vec<u8>,
-    /// Each leaf with the length it was looked at with; `None` once its bytes changed.
-    known: Vec<Option<(u64, Leaf)>>,
+    /// Each part, and each leaf, with the length it was looked at with; `None` once its bytes changed.
+    parts: Vec<Option<(u64, Part)>>,
+    leaves: Vec<Option<(u64, Leaf)>>,
 }
 
 impl Clone for State {
     fn clone(&self) -> Self {
-        Self { disk: self.disk.clone(), bytes: self.bytes.clone(), known: self.known.clone() }
+        let Self { disk, bytes, parts, leaves } = self;
+        Self { disk: disk.clone(), bytes: bytes.clone(), parts: parts.clone(), leaves: leaves.clone() }
     }
 
     /// Keeps the memory.
     fn clone_from(&mut self, other: &Self) {
         self.disk = other.disk.clone();
         self.bytes.clone_from(&other.bytes);
-        self.known.clone_from(&other.known);
+        self.parts.clone_from(&other.parts);
+        self.leaves.clone_from(&other.leaves);
     }
 }
 
 impl State {
     fn clear(&mut self, disk: Range<u64>) {
-        self.known.clear();
-        self.known.resize((disk.end - disk.start).div_ceil(LEAF_LEN) as usize, None);
+        let count = |of_len| (disk.end - disk.start).div_ceil(of_len) as usize;
+        self.parts.clear();
+        self.parts.resize(count(PART_LEN), None);
+        self.leaves.clear();
+        self.leaves.resize(count(LEAF_LEN), None);
         self.bytes.clear();
         self.disk = disk;
     }
@@ -208,31 +213,46 @@ impl State {
             return;
         }
         let place = self.place(part);
-        let leaf = LEAF_LEN as usize;
-        self.known[place.start / leaf..place.end.div_ceil(leaf)].fill(None);
+        let all = |of_len: u64| place.start / of_len as usize..place.end.div_ceil(of_len as usize);
+        self.parts[all(PART_LEN)].fill(None);
+        self.leaves[all(LEAF_LEN)].fill(None);
     }
 
-    fn leaves(&mut self, size: u64, look: &impl Fn(&[u8]) -> Leaf, zero: &Leaf) -> Vec<Leaf> {
-        let end = size.clamp(self.disk.start, self.disk.end);
-        let count = (end - self.disk.start).div_ceil(LEAF_LEN) as usize;
-        let mut leaves = Vec::with_capacity(count);
-        for number in 0..count {
-            let start = number as u64 * LEAF_LEN;
-            let len = LEAF_LEN.min(end - self.disk.start - start);
-            let leaf = match self.known[number] {
-                Some((known_len, leaf)) if known_len == len => leaf,
-                _ if self.bytes.is_empty() && len == LEAF_LEN => *zero,
-                _ if self.bytes.is_empty() => look(&vec![0; len as usize]),
-                _ => {
-                    let bytes = &self.bytes[start as usize..][..len as usize];
-                    let blank = len == LEAF_LEN && super::sparse::is_zero(bytes);
-                    if blank { *zero } else { look(bytes) }
-                }
-            };
-            self.known[number] = Some((len, leaf));
-            leaves.push(leaf);
-        }
-        leaves
+    fn leaves(&mut self, size: u64, zeros: &Zeros) -> Vec<Leaf> {
+        let end = size.clamp(self.disk.start, self.disk.end) - self.disk.start;
+        let starts = (0..end).step_by(LEAF_LEN as usize);
+        starts.map(|start| self.leaf(start..end.min(start + LEAF_LEN), zeros)).collect()
+    }
+
+    /// The leaf of a range of the window.
+    fn leaf(&mut self, range: Range<u64>, zeros: &Zeros) -> Leaf {
+        let (number, len) = ((range.start / LEAF_LEN) as usize, range.end - range.start);
+        let leaf = match self.leaves[number] {
+            Some((known_len, leaf)) if known_len == len => leaf,
+            _ if self.bytes.is_empty() && len == LEAF_LEN => zeros.leaf,
+            _ => {
+                let starts = range.clone().step_by(PART_LEN as usize);
+                Leaf::join(starts.map(|start| self.part(start..range.end.min(start + PART_LEN), zeros)))
+            }
+        };
+        self.leaves[number] = Some((len, leaf));
+        leaf
+    }
+
+    fn part(&mut self, range: Range<u64>, zeros: &Zeros) -> Part {
+        let (number, len) = ((range.start / PART_LEN) as usize, range.end - range.start);
+        let part = match self.parts[number] {
+            Some((known_len, part)) if known_len == len => part,
+            _ if self.bytes.is_empty() && len == PART_LEN => zeros.part,
+            _ if self.bytes.is_empty() => Part::of(&vec![0; len as usize]),
+            _ => {
+                let bytes = &self.bytes[range.start as usize..range.end as usize];
+                let blank = len == PART_LEN && super::sparse::is_zero(bytes);
+                if blank { zeros.part } else { Part::of(bytes) }
+            }
+        };
+        self.parts[number] = Some((len, part));
+        part
     }
 }
 

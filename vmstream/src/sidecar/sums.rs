@@ -25,23 +25,31 @@ impl StoredSums {
     }
 }
 
-/// The smallest granule, of which any other is made.
-const PART_LEN: u64 = 64 << 10;
-
 /// Sums of one MiB of a disk, from which those of its granules follow whatever their size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PartSums([u32; (PartSums::LEN / PART_LEN) as usize]);
+pub(crate) struct PartSums([u32; (PartSums::LEN / PartSums::PART_LEN) as usize]);
 
 impl PartSums {
     /// Bytes of the disk, from its start on, that are summed together.
     pub(crate) const LEN: u64 = 1 << 20;
 
+    /// The smallest granule, of which any other is made.
+    pub(crate) const PART_LEN: u64 = 64 << 10;
+
     /// Sums the content of a MiB; the disk's last one may be shorter.
     pub(crate) fn of(content: &[u8]) -> Self {
+        Self::join(content.chunks(Self::PART_LEN as usize).map(Self::part))
+    }
+
+    /// Sums one part of it; the disk's last one may be shorter.
+    pub(crate) fn part(content: &[u8]) -> u32 {
+        crc::swap_form(crc32fast::hash(content), content.len() as u64)
+    }
+
+    /// The sums of these parts.
+    pub(crate) fn join(parts: impl Iterator<Item = u32>) -> Self {
         let mut sums = Self::default();
-        for (sum, part) in sums.0.iter_mut().zip(content.chunks(PART_LEN as usize)) {
-            *sum = crc::swap_form(crc32fast::hash(part), part.len() as u64);
-        }
+        sums.0.iter_mut().zip(parts).for_each(|(sum, part)| *sum = part);
         sums
     }
 
@@ -56,8 +64,9 @@ impl PartSums {
         let (mut remainder, mut at) = (0, range.start);
         while at < range.end {
             let place = at.checked_sub(start)?;
-            let part = sums_at((place / Self::LEN) as usize)?.0[(place % Self::LEN / PART_LEN) as usize];
-            let end = range.end.min(at + PART_LEN);
+            let part =
+                sums_at((place / Self::LEN) as usize)?.0[(place % Self::LEN / Self::PART_LEN) as usize];
+            let end = range.end.min(at + Self::PART_LEN);
             remainder ^= crc::shift(part, range.end - end);
             at = end;
         }

@@ -9,9 +9,10 @@ use crate::causes::with_causes;
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, SidecarProblem, StreamEntry};
 use crate::restore::claim;
 use crate::restore::content::{Content, OnWrong};
-use crate::restore::replay::{LEAF_LEN, Leaf, Replay, Stop};
+use crate::restore::leaf::{LEAF_LEN, Leaf};
+use crate::restore::replay::{Replay, Stop};
 use crate::restore::{ExtractError, Layer, MapError};
-use crate::sidecar::{Checked, Granules, PartSums, Sidecar, Tables, Value};
+use crate::sidecar::{Checked, Granules, Sidecar, Tables, Value};
 use crate::stream::StreamFile;
 use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
@@ -100,7 +101,7 @@ fn streams(
         add(&mut tops[stop], leaves);
         proofs.add(stop, window, leaves);
     };
-    replay.run(workers, leaf, |bytes| watch.read(bytes), see)?;
+    replay.run(workers, |bytes| watch.read(bytes), see)?;
     let digest = |(((point, stop), top), checked): (((PointId, Stop), Sha256), Option<Checked>)| DiskDigest {
         disk: disk.clone(),
         point,
@@ -236,7 +237,7 @@ fn raw(
         };
         let mut top = Sha256::new();
         let look = |window: &crate::restore::content::Window| {
-            Ok(window.bytes.chunks(LEAF_LEN as usize).map(leaf).collect::<Vec<_>>())
+            Ok(window.bytes.chunks(LEAF_LEN as usize).map(Leaf::of).collect::<Vec<_>>())
         };
         let see = |_: &_, leaves: Vec<Leaf>| {
             add(&mut top, &leaves);
@@ -248,10 +249,6 @@ fn raw(
         found.push(DiskDigest { disk, point: *id, size, digest, checked: None });
     }
     Ok(found)
-}
-
-fn leaf(bytes: &[u8]) -> Leaf {
-    Leaf { digest: Sha256::digest(bytes).into(), sums: PartSums::of(bytes) }
 }
 
 fn add(top: &mut Sha256, leaves: &[Leaf]) {

@@ -173,7 +173,8 @@ pub struct DiskDigest {
     pub point: PointId,
     /// Bytes of the disk.
     pub size: u64,
-    /// SHA-256 over the SHA-256 of each MiB of the disk (the last part may be shorter), in hex.
+    /// SHA-256 over a SHA-256 for each MiB of the disk: that over the SHA-256 of each of its 64 KiB. In hex. The last parts
+    /// may be shorter.
     ///
     /// So that an increment costs what it changed, and all cores can work on one disk.
     pub digest: String,
