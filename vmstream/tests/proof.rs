@@ -532,11 +532,12 @@ fn a_copy_is_none_before_its_definition_is_there() {
 fn the_files_of_a_tpm_are_checked_where_their_point_lists_them() {
     use vmstream::sidecar::FileIdentity;
     let ours = Ours::new(Some(1));
-    let folder = ours.path(".tpm-state.virtnbdbackup.1");
+    // The newest point: no other sidecar says which its own is.
+    let folder = ours.path(".tpm-state.virtnbdbackup.2");
     fs::create_dir_all(folder.join("tpm2")).unwrap();
     let state = folder.join("tpm2/tpm2-00.permall");
     fs::write(&state, b"secret").unwrap();
-    let name = ".identity.virtnbdbackup.1.json";
+    let name = ".identity.virtnbdbackup.2.json";
     let identity = ours.path(name);
     let damage = || {
         let report = verify(ours.dir(), Depth::Content);
@@ -546,7 +547,7 @@ fn the_files_of_a_tpm_are_checked_where_their_point_lists_them() {
     };
     let write = |text: &str| {
         fs::write(&identity, text).unwrap();
-        list_in_sidecar(&ours.path("vda.inc.virtnbdbackup.1.idx"), name, text);
+        list_in_sidecar(&ours.path("vda.inc.virtnbdbackup.2.idx"), name, text);
     };
     // Of earlier programs.
     for text in ["{}", "{\"tpm_state\": null}", "no JSON"] {
@@ -565,14 +566,14 @@ fn the_files_of_a_tpm_are_checked_where_their_point_lists_them() {
     assert_eq!(damage(), std::slice::from_ref(&identity));
     // Where no sidecar of the point lists it, it is of another chain: nothing is held against it.
     let has_identity =
-        || BackupSet::open(ours.dir()).unwrap().has_identity("virtnbdbackup.1".parse().unwrap());
+        || BackupSet::open(ours.dir()).unwrap().has_identity("virtnbdbackup.2".parse().unwrap());
     assert!(has_identity());
-    list_in_sidecar(&ours.path("vda.inc.virtnbdbackup.1.idx"), name, "of another");
+    list_in_sidecar(&ours.path("vda.inc.virtnbdbackup.2.idx"), name, "of another");
     assert!(!has_identity());
     assert_eq!(damage(), [identity], "not the file that was written with the point");
     let bare = Ours::new(Some(1));
     fs::write(bare.path(name), format!("{{\"tpm_state\": [{listed}]}}")).unwrap();
-    assert!(!BackupSet::open(bare.dir()).unwrap().has_identity("virtnbdbackup.1".parse().unwrap()));
+    assert!(!BackupSet::open(bare.dir()).unwrap().has_identity("virtnbdbackup.2".parse().unwrap()));
     assert_eq!(verify(bare.dir(), Depth::Content).verdict(), Verdict::Good);
 }
 
