@@ -212,6 +212,44 @@ is written nowhere, so that it is the same is not proven; `vmstream compare` hol
     assert_eq!((text(&shown.stdout), shown.status.code()), (&want[..], Some(2)));
 }
 
+/// What the default look promises is that the stored bytes are as they were written, where anything tells; where nothing
+/// does, and at a deep look, that they decode.
+#[test]
+fn content_is_decoded_where_its_stored_bytes_are_not_proven() {
+    let golden = Golden::extract();
+    let dir = golden.lz4();
+    let name = "vda.inc.virtnbdbackup.1.data";
+    let (path, sum_path) = (dir.join(name), dir.join(format!("{name}.chksum")));
+    let stream = vmstream::stream::StreamFile::open(&path).unwrap();
+    let data = |frame: &vmstream::stream::Frame| frame.header.kind == vmstream::stream::FrameKind::Data;
+    let frame = stream.frames().map(Result::unwrap).find(data).unwrap();
+    let at = frame.stored_at as usize + 100;
+    let named = |args: &[&str]| {
+        let (exit, json) = verify(&dir, args);
+        let findings = json["findings"].as_array().unwrap().clone();
+        let damage: Vec<_> = findings.iter().filter(|finding| finding["level"] == "damage").collect();
+        let frames: Vec<_> = damage.iter().map(|finding| finding["frame"].clone()).collect();
+        (exit, frames)
+    };
+    // Changed on its way: the bytes are not those that were summed. The checksum tells that, the frame tells where.
+    flip(&path, at);
+    let (exit, frames) = named(&["."]);
+    assert_eq!((exit, frames.contains(&Value::from(frame.index))), (1, true), "{frames:?}");
+    // Written like that, by a faulty host.
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&sum_path, vmstream::stream::checksum::adler32(&bytes).to_string()).unwrap();
+    assert_eq!(named(&["."]), (0, vec![]));
+    assert_eq!(named(&["--deep", "."]), (1, vec![Value::from(frame.index)]));
+    for unusable in [Some("none"), None] {
+        match unusable {
+            Some(text) => std::fs::write(&sum_path, text).unwrap(),
+            None => std::fs::remove_file(&sum_path).unwrap(),
+        }
+        let (exit, frames) = named(&["."]);
+        assert_eq!((exit, frames.contains(&Value::from(frame.index))), (1, true), "{frames:?}");
+    }
+}
+
 #[test]
 fn deep_digests_stop_where_a_disk_is_lost() {
     let golden = Golden::extract();

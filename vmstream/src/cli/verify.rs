@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Look at names, sizes and both ends of each file only; no content is read
     #[arg(long, conflicts_with = "deep")]
     quick: bool,
-    /// Also put every disk together at every point, and print its digest
+    /// Also decode all content, put every disk together at every point, and print its digest
     #[arg(long)]
     deep: bool,
     /// Print JSON

@@ -49,6 +49,21 @@ impl<'a> RunningSum<'a> {
         Ok(())
     }
 
+    /// Reads and adds everything up to `end`, and leaves it in `bytes`.
+    pub(crate) fn slab(
+        &mut self,
+        end: u64,
+        bytes: &mut Vec<u8>,
+        read: &dyn Fn(u64),
+    ) -> Result<(), StreamError> {
+        bytes.resize((end - self.at) as usize, 0);
+        self.stream.input().fill(self.at, bytes)?;
+        self.sum.update(bytes);
+        self.at = end;
+        read(bytes.len() as u64);
+        Ok(())
+    }
+
     /// Reads and adds what lies between payloads, and payloads that did not decode.
     pub(crate) fn upto(&mut self, end: u64, read: &dyn Fn(u64)) -> Result<(), StreamError> {
         if end <= self.at {

@@ -1,5 +1,5 @@
-//! A stream's file cut into batches that any thread can check: every byte summed, every piece decoded and held against
-//! its block in the sidecar.
+//! A stream's file cut into batches that any thread can check: every byte summed, every piece held against its block in
+//! the sidecar, and decoded where that is wanted.
 
 use super::report::{Finding, Level};
 use crate::sidecar::{Block, Blocks};
@@ -143,6 +143,33 @@ impl WrongBlock {
 }
 
 impl BatchWork {
+    /// Sums the stored bytes, and holds them against their blocks. What they hold is not looked at.
+    pub(super) fn check_stored(&mut self, stream: &StreamFile, batch: &Batch, read: &dyn Fn(u64)) {
+        let Range { start, end } = batch.file;
+        self.len = end - start;
+        let mut sum = RunningSum::new(stream, start);
+        // Without blocks nobody needs the bytes together.
+        let pieces_end = match batch.pieces.last() {
+            Some((piece, Some(_))) => piece.stored_at + piece.stored_len,
+            _ => start,
+        };
+        let done = sum.slab(pieces_end, &mut self.stored, read).and_then(|()| sum.upto(end, read));
+        if let Err(error) = done {
+            self.errors.push(error);
+            self.sum = None;
+            return;
+        }
+        self.sum = Some(sum.finish());
+        for (piece, block) in &batch.pieces {
+            let from = (piece.stored_at - start) as usize;
+            let bytes = self.stored.get(from..from + piece.stored_len as usize);
+            let other =
+                bytes.zip(*block).filter(|(bytes, block)| crc32fast::hash(bytes) != block.stored_crc32);
+            self.wrong.extend(other.map(|_| WrongBlock { piece: piece.clone(), stored_as_it_was: false }));
+        }
+    }
+
+    /// Sums the stored bytes, decodes them, and holds both against the blocks.
     pub(super) fn check(
         &mut self,
         stream: &StreamFile,

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 pub enum Depth {
     /// Names, sizes, both ends of each file, whether the chain is complete. No content.
     Quick,
-    /// Every byte: structure, LZ4 checksums, checksum files.
+    /// Every byte as it is stored: structure, checksum files, sidecars. Where these prove nothing, all is decoded.
     Content,
-    /// That, and every disk put together at every point.
+    /// That, all content decoded, and every disk put together at every point.
     Deep,
 }
 

@@ -149,7 +149,7 @@ fn entries(set: &BackupSet) -> impl Iterator<Item = &StreamEntry> {
 fn verify_all(entries: &[&StreamEntry], options: VerifyOptions, watch: &dyn Watch) -> Vec<StreamReport> {
     let quick = options.depth == Depth::Quick;
     let read = |bytes| watch.read(bytes);
-    let how = |workers| Reading { workers, digest: options.depth == Depth::Deep, read: &read };
+    let how = |workers| Reading { workers, content: options.depth == Depth::Deep, read: &read };
     let alone = |entry: &StreamEntry| quick || entry.file_len <= SMALL_STREAM;
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::with_capacity(entries.len()));

@@ -1,6 +1,7 @@
-//! One stream, every byte of it read once: structure, LZ4 pieces, checksum and sidecar in one pass, on many threads.
+//! One stream, every byte of it read: structure, checksum, sidecar and, where these prove nothing, LZ4 and zstd pieces, in
+//! one pass on many threads. One whose stored bytes turn out not to be as they were is read again, to find where.
 
-use super::batch::{BatchWork, Batches};
+use super::batch::{Batch, BatchWork, Batches};
 use super::report::{Finding, Level};
 use super::sidecar;
 use crate::chain::StreamEntry;
@@ -21,7 +22,7 @@ pub enum Proof {
     Sidecar,
     /// The checksum file's sum over every byte.
     Checksum,
-    /// The checksums inside the LZ4 frames: all content, not where it belongs.
+    /// Nothing beside it: the checksums inside the LZ4 frames, all of which were decoded. All content, not where it belongs.
     Lz4,
     /// The same of zstd frames.
     Zstd,
@@ -110,13 +111,13 @@ pub fn glance_at_stream(entry: &StreamEntry) -> StreamReport {
 pub(super) struct Reading<'a> {
     /// Threads.
     pub(super) workers: NonZeroUsize,
-    /// Also hold the stream against the digest in its sidecar.
-    pub(super) digest: bool,
+    /// Also decode what its stored bytes prove, and hold the stream against the digest in its sidecar.
+    pub(super) content: bool,
     /// Hears the bytes read, as they are read.
     pub(super) read: &'a (dyn Fn(u64) + Sync),
 }
 
-/// Reads every byte of a stream, on so many threads. Goes on after damage wherever the structure allows it.
+/// Reads and decodes every byte of a stream, on so many threads. Goes on after damage wherever the structure allows it.
 ///
 /// `read` hears the bytes read, as they are read.
 pub fn verify_stream(
@@ -124,7 +125,7 @@ pub fn verify_stream(
     workers: NonZeroUsize,
     read: &(dyn Fn(u64) + Sync),
 ) -> StreamReport {
-    read_stream(entry, Reading { workers, digest: false, read })
+    read_stream(entry, Reading { workers, content: true, read })
 }
 
 pub(super) fn read_stream(entry: &StreamEntry, how: Reading<'_>) -> StreamReport {
@@ -151,6 +152,15 @@ pub(super) fn read_stream(entry: &StreamEntry, how: Reading<'_>) -> StreamReport
 struct Pass {
     report: StreamReport,
     hidden: u64,
+}
+
+/// What is looked at while a file is read.
+#[derive(Clone, Copy)]
+enum Look {
+    /// The bytes as they are stored.
+    Stored,
+    /// Also what they hold.
+    Content,
 }
 
 /// What reading a whole file gave.
@@ -184,7 +194,6 @@ impl Pass {
         sidecar: Option<Sidecar>,
         how: Reading<'_>,
     ) {
-        let sums = self.read(stream, sidecar.as_ref(), how);
         let recorded = match checksum.map(recorded).transpose() {
             Ok(recorded) => recorded,
             Err(finding) => {
@@ -196,6 +205,7 @@ impl Pass {
         if checksum.is_none() {
             self.report.checksum = Checksum::Missing;
         }
+        let sums = self.sums(stream, sidecar.as_ref(), recorded, how);
         if let Some((recorded, found)) = recorded.zip(sums.adler32) {
             self.report.checksum =
                 if recorded == found { Checksum::Matches } else { Checksum::Differs { recorded, found } };
@@ -207,9 +217,38 @@ impl Pass {
         self.report.proof = self.proof(stream);
     }
 
-    fn read(&mut self, stream: &StreamFile, sidecar: Option<&Sidecar>, how: Reading<'_>) -> Sums {
+    /// Stored bytes that are as they were written hold what was written: they are decoded only when that is asked for, or
+    /// when nothing proves them.
+    fn sums(
+        &mut self,
+        stream: &StreamFile,
+        sidecar: Option<&Sidecar>,
+        recorded: Option<u32>,
+        how: Reading<'_>,
+    ) -> Sums {
+        let listed = sidecar.and_then(|sidecar| sidecar.head().stream.adler32);
+        if how.content || stream.coding() == Coding::Plain || recorded.or(listed).is_none() {
+            return self.read(stream, sidecar, Look::Content, how);
+        }
+        let before = self.report.findings.len();
+        let sums = self.read(stream, sidecar, Look::Stored, how);
+        let found = sums.adler32;
+        let proven = found.is_some() && (found == recorded || found == listed);
+        if proven && sums.wrong_blocks.is_empty() && self.report.findings.len() == before {
+            return sums;
+        }
+        self.report.findings.truncate(before);
+        self.hidden = 0;
+        self.read(stream, sidecar, Look::Content, Reading { read: &|_| (), ..how })
+    }
+
+    fn read(&mut self, stream: &StreamFile, sidecar: Option<&Sidecar>, look: Look, how: Reading<'_>) -> Sums {
         let mut batches = Batches::new(stream, sidecar.map(Sidecar::blocks));
-        let want_digest = how.digest && sidecar.is_some();
+        let want_digest = how.content && sidecar.is_some();
+        let check = |batch: &Batch, work: &mut BatchWork| match look {
+            Look::Stored => work.check_stored(stream, batch, how.read),
+            Look::Content => work.check(stream, batch, want_digest, how.read),
+        };
         let (mut sum, mut wrong_blocks) = (Some(adler32(b"")), Vec::new());
         let mut digest = want_digest.then(|| RunningDigest::new(stream));
         let mut take = |batch: &mut BatchWork| {
@@ -225,7 +264,7 @@ impl Pass {
         if how.workers == NonZeroUsize::MIN {
             let mut work = BatchWork::default();
             for batch in &mut batches {
-                work.check(stream, &batch, want_digest, how.read);
+                check(&batch, &mut work);
                 take(&mut work);
             }
         } else {
@@ -234,7 +273,7 @@ impl Pass {
                 BatchWork::default,
                 (&mut batches).map(Ok::<_, std::convert::Infallible>),
                 |batch, work: &mut BatchWork| {
-                    work.check(stream, &batch, want_digest, how.read);
+                    check(&batch, work);
                     Ok(())
                 },
                 |work| {
