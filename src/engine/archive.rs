@@ -209,12 +209,13 @@ fn clear(from: &Path, to: &Path) -> io::Result<()> {
             let entry = entry?;
             clear(&entry.path(), &to.join(entry.file_name()))?;
         }
-        return match fs::remove_dir(from) {
+        return match found(fs::remove_dir(from)) {
             Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => Err(e),
             _ => Ok(()),
         };
     }
-    if same_file(&here, &there) { fs::remove_file(from) } else { Ok(()) }
+    // A request that is repeated finds nothing any more.
+    if same_file(&here, &there) { found(fs::remove_file(from)).map(drop) } else { Ok(()) }
 }
 
 /// Makes renames and removals in a folder durable.

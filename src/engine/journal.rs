@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::VmTarget;
+use super::{VmTarget, new_name};
 use crate::presence::found;
 
 /// How the guest is kept still around backup-begin.
@@ -212,7 +212,7 @@ impl Journal {
             let mut file = vmstream::fresh::create(&new, 0o640)?;
             file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
             file.sync_all()?;
-            fs::rename(&new, path)?;
+            new_name::replace(&new, path)?;
             sync_parent(path)
         };
         let written = write();
@@ -226,7 +226,7 @@ impl Journal {
     /// Removes a journal: nothing is owned any more.
     pub fn remove(path: &Path) -> Result<(), JournalError> {
         let remove = || {
-            fs::remove_file(path)?;
+            found(fs::remove_file(path))?;
             sync_parent(path)
         };
         remove().map_err(|source| JournalError { doing: "remove", path: path.to_owned(), source })

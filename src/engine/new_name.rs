@@ -22,6 +22,27 @@ use crate::presence::{lstat, same_file, there};
 /// [`ErrorKind::AlreadyExists`] when another file has the name. Asked again after it was done (a network file system
 /// repeats requests whose answer got lost), it is `Ok`.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    also_repeated(from, to, by_flag)
+}
+
+/// Gives a file a name that another file may have, which goes then. Asked again after it was done, it is `Ok`.
+pub(super) fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    also_repeated(from, to, |from, to| fs::rename(from, to))
+}
+
+/// A network file system that repeats a request finds nothing under the first name any more: it has the other one.
+fn also_repeated(from: &Path, to: &Path, way: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+    let ours = lstat(from)?;
+    match (way(from, to), ours) {
+        (Err(e), Some(ours)) if e.kind() == ErrorKind::NotFound => match lstat(to)? {
+            Some(there) if same_file(&ours, &there) && !self::there(from)? => Ok(()),
+            _ => Err(e),
+        },
+        (done, _) => done,
+    }
+}
+
+fn by_flag(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => end_repeated(from, to),
@@ -71,7 +92,7 @@ mod tests {
     use super::*;
 
     type Way = fn(&Path, &Path) -> io::Result<()>;
-    const WAYS: [(&str, Way); 3] = [("flag", rename), ("link", by_link), ("look", by_look)];
+    const WAYS: [(&str, Way); 3] = [("flag", by_flag), ("link", by_link), ("look", by_look)];
 
     #[test]
     fn no_way_replaces_a_file() {
@@ -103,6 +124,24 @@ mod tests {
             fs::hard_link(&from, &to).unwrap();
             way(&from, &to).unwrap();
             assert!(!from.exists() && to.exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_got_lost_is_no_failure() {
+        let replacing: Way = |from, to| fs::rename(from, to);
+        for (name, way) in WAYS.into_iter().chain([("replace", replacing)]) {
+            let dir = tempfile::tempdir().unwrap();
+            let (from, to) = (dir.path().join("new.partial"), dir.path().join("stream"));
+            let lost = || io::Error::from(ErrorKind::NotFound);
+            // The server has done it, and answers the same request again.
+            let twice = |from: &Path, to: &Path| way(from, to).and(Err(lost()));
+            fs::write(&from, "new").unwrap();
+            also_repeated(&from, &to, twice).unwrap();
+            assert_eq!(fs::read_to_string(&to).unwrap(), "new", "{name}");
+            assert!(also_repeated(&from, &to, way).is_err(), "{name}: there was nothing to rename");
+            fs::write(&from, "newer").unwrap();
+            assert!(also_repeated(&from, &to, |_, _| Err(lost())).is_err(), "{name}: another has the name");
         }
     }
 }

@@ -202,7 +202,7 @@ impl PointFiles {
             moved.map_err(|source| self.failed("archive the chain in", &self.dir, source))?;
         }
         at("archived");
-        self.rename_all(&self.small, |from, to| fs::rename(from, to))?;
+        self.rename_all(&self.small, new_name::replace)?;
         self.rename_all(&self.sidecars, new_name::rename)?;
         at("small-files-renamed");
         let (first, rest) = self.streams.split_at(self.streams.len().min(1));
@@ -212,7 +212,7 @@ impl PointFiles {
         self.sync_dir(&self.dir)?;
         at("streams-renamed");
         if let Some((marker, _)) = &self.marker {
-            self.rename_all(std::slice::from_ref(marker), |from, to| fs::rename(from, to))?;
+            self.rename_all(std::slice::from_ref(marker), new_name::replace)?;
             self.sync_dir(&self.dir)?;
         }
         Ok(())
