@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use lab::{Bed, DiskSpec, Ended, History, Lab, Version, Vm, must, text, virsh};
+use lab::{Bed, DiskSpec, Ended, History, Lab, Version, Vm, must, text, virsh, wait_for_guard};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -81,6 +81,39 @@ fn a_disk_that_was_shrunk_and_grown_back_between_two_runs_begins_a_new_chain() {
     assert_eq!(bed.vm.checkpoints(), ["virtnbdbackup.0"]);
     bed.run("and on", "incremental 1", "continues");
     bed.assert_points("the new chain", &bed.dir(), &bed.points);
+}
+
+#[test]
+fn a_trip_whose_full_fails_is_told_by_the_full_of_the_next_run() {
+    let lab = Lab::new("full_failed");
+    lab.configure(&[]);
+    let mut bed = bed(&lab);
+    bed.run("first", "full", "first backup");
+    bed.run("second", "incremental 1", "continues");
+    let before = std::mem::take(&mut bed.points);
+    shrink_and_grow_back(&bed.vm);
+    bed.change();
+    // The increment never gets there.
+    let ended = lab.run_killed_at(&bed.vm, "files-written").wait();
+    assert!(!ended.status.success(), "{ended:#?}");
+    let note = lab.backup_path().join("_state/changed-unseen").join(bed.vm.name());
+    let note =
+        fs::read_to_string(&note).unwrap_or_else(|error| panic!("{error}: {} {ended:#?}", note.display()));
+    assert!(note.starts_with("vda ") && note.ends_with(" first virtnbdbackup.1\n"), "{note}");
+    wait_for_guard(&lab, &bed.vm);
+    // That full has removed the chain's checkpoints, so nothing trips again.
+    let ended = bed.run("the next run", "full", "no longer has");
+    let warnings = ended.warnings();
+    for words in [
+        format!("disk vda changed at offset {OLD_DATA} and nothing said so").as_str(),
+        "Restore point virtnbdbackup.1 of the chain that was archived is doubtful",
+    ] {
+        assert!(warnings.contains(words), "{words:?} is not in {warnings}");
+    }
+    assert!(!warnings.contains("second chain in a row"), "{warnings}");
+    bed.assert_points("archived", Path::new(&ended.report("archived_to")), &before);
+    assert_eq!(lab.ask("SELECT chain_status, purge_eligible FROM chain_health"), ["active|0"]);
+    bed.run("and on", "incremental 1", "continues");
 }
 
 #[test]

@@ -85,6 +85,7 @@ impl Recorded {
             },
             failed: None,
             unseen_change: None,
+            noted_changes: vec![],
             active: true,
             chain: ChainSeen {
                 has_files: !points.is_empty(),

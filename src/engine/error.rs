@@ -322,10 +322,11 @@ impl BackupError {
         }
     }
 
-    /// Where a disk was found to be not what the chain says, if that is all that happened.
+    /// Where a disk was found to be not what the chain says.
     pub(super) fn trip(&self) -> Option<&Trip> {
         match self {
             Self::Copy(CopyError::Tripped(trip)) => Some(trip),
+            Self::LeftBehind { error, .. } => error.trip(),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use roxmltree::Document;
-use vmstream::chain::CheckpointName;
+use vmstream::chain::{BackupSet, CheckpointName, Point, PointId};
 
 use super::bitmap::LiveBitmap;
 use super::observe::ReadableDisk;
@@ -71,8 +71,7 @@ impl Lineage {
         };
         // The last is virtnbdbackup's where that went on with the chain.
         let of_parent = parent.as_ref().and_then(|parent| witness::chain_of(&parent.xml));
-        let of_first = || witness::chain_of(&kept(&points.first()?.to_string())?.xml);
-        let chain_id = of_parent.or_else(of_first);
+        let chain_id = of_parent.or_else(|| kept_chain_id(&vm.chain_dir, points));
         let names = points.iter().map(ToString::to_string);
         let forgotten =
             names.filter(|name| known.iter().all(|c| c.name != *name) && file(name).exists()).collect();
@@ -133,6 +132,24 @@ impl Lineage {
         }
         Ok(self.forgotten.iter().filter(|name| lives(name)).cloned().collect())
     }
+}
+
+/// The checkpoints of a set, oldest first.
+pub(super) fn checkpoints_of(set: &BackupSet) -> Vec<CheckpointName> {
+    let name = |point: &Point| match point.id {
+        PointId::Checkpoint(name) => Some(name),
+        PointId::Diff(_) | PointId::Copy => None,
+    };
+    set.points.iter().filter_map(name).collect()
+}
+
+/// The id of a chain with these points, oldest first, as its folder tells.
+pub(super) fn kept_chain_id(chain_dir: &Path, points: &[CheckpointName]) -> Option<String> {
+    let of = |name: &CheckpointName| {
+        let xml = fs::read_to_string(xml_file(chain_dir, &name.to_string())).ok()?;
+        witness::chain_of(&xml)
+    };
+    points.last().and_then(of).or_else(|| points.first().and_then(of))
 }
 
 /// Where a chain keeps the XML of a checkpoint.

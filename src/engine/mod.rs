@@ -199,8 +199,11 @@ impl Engine {
             Ok(report) => report,
             Err(error) => {
                 let Some(trip) = error.trip() else { return Err(error) };
-                tracing::warn!(vm = vm.domain.name(), "{error}. The increment is given up");
                 let unseen_change = Some(self.unseen_change(vm, trip));
+                if matches!(error, BackupError::LeftBehind { .. }) {
+                    return Err(error);
+                }
+                tracing::warn!(vm = vm.domain.name(), "{error}. The increment is given up");
                 self.back_up_locked(&VmTarget { unseen_change, ..vm.clone() }, watch, cancel)?
             }
         };

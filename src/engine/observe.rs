@@ -21,12 +21,12 @@ use super::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason,
 use super::disk_plan::Caveat;
 use super::image_state::{self, Now};
 use super::layout::Layout;
-use super::lineage::Lineage;
+use super::lineage::{self, Lineage};
 use super::qemu_img::{self, ImageInfo, QemuImgError};
 use super::settings::EngineSettings;
 use super::still::Asked;
 use super::xml::Owner;
-use super::{BackupError, VmTarget, bitmap, joined, some_at_once, start_obstacle, still, xml};
+use super::{BackupError, VmTarget, bitmap, joined, some_at_once, start_obstacle, still, unseen, xml};
 use crate::config::value::OfflineMode;
 use crate::libvirt::{ErrorKind, LibvirtError, SecretName};
 use crate::policy::{Broken, ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
@@ -177,6 +177,7 @@ pub(super) fn observe(
         rules: settings.rules.clone(),
         failed: vm.failed.clone(),
         unseen_change: vm.unseen_change.clone(),
+        noted_changes: unseen::noted(&state_of(vm), vm, lineage.chain_id.as_deref()),
         active,
         chain,
         checkpoints: lineage.seen,
@@ -251,8 +252,7 @@ impl History {
         if let Some(id) = unfinished {
             known.retain(|checkpoint| Owner::of(&checkpoint.xml).is_none_or(|owner| owner.run != id));
         }
-        let state = StateDir::of(vm.vm_dir.parent().unwrap_or(&vm.vm_dir));
-        let removed = RemovedCheckpoints::of(&state, &vm.folder).read();
+        let removed = RemovedCheckpoints::of(&state_of(vm), &vm.folder).read();
         let lineage = Lineage::of(&known, vm, &chain.points, &removed);
         chain.lost_xml.clone_from(&lineage.lost_xml);
         let bitmap_fault = match &lineage.parent {
@@ -263,6 +263,10 @@ impl History {
         };
         Ok(Self { set, chain, lineage, bitmap_fault })
     }
+}
+
+fn state_of(vm: &VmTarget) -> StateDir {
+    StateDir::of(vm.vm_dir.parent().unwrap_or(&vm.vm_dir))
 }
 
 /// The persistent definition, unless the running domain has other disks: a restore must know those.
@@ -339,14 +343,7 @@ fn chain_seen(
         Err(SetError::Read { source, .. }) => return Err(failed(source)),
         Err(e) => return Ok((None, ChainSeen { broken: Some(Broken::List(e.to_string())), ..nothing })),
     };
-    let points: Vec<CheckpointName> = set
-        .points
-        .iter()
-        .filter_map(|p| match p.id {
-            PointId::Checkpoint(name) => Some(name),
-            PointId::Diff(_) | PointId::Copy => None,
-        })
-        .collect();
+    let points = lineage::checkpoints_of(&set);
     let is_copy = points.is_empty() && set.points.iter().any(|p| p.id == PointId::Copy);
     let broken = chain_fault(&set, &points);
     let began = set.points.first().and_then(day_of);

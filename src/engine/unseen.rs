@@ -1,24 +1,45 @@
 //! What a trip of the tripwire means for a chain: which of its points are in doubt, and whether it is no accident.
+//!
+//! It is noted with the chain's id, because the full that follows may fail: what archives the chain then is another try or
+//! another run, which may have no increment to find it again.
 
 use vmstream::chain::{BackupSet, Point, PointDisk, PointId};
 
 use super::copy::Trip;
-use super::{Engine, VmTarget};
+use super::{Engine, VmTarget, lineage};
 use crate::policy::UnseenChange;
-use crate::state::TrippedDisks;
+use crate::state::{StateDir, TrippedDisk, TrippedDisks};
 
 impl Engine {
     /// Looks at the chain that a disk does not fit any more.
     pub(super) fn unseen_change(&self, vm: &VmTarget, trip: &Trip) -> UnseenChange {
         let Trip { target, at } = trip;
-        let again = TrippedDisks::of(&self.state, &vm.folder).add(target).unwrap_or_else(|error| {
-            tracing::warn!(vm = vm.domain.name(), "cannot note that disk {target} changed unseen: {error}");
-            false
-        });
         let set = BackupSet::open(&vm.chain_dir).ok();
+        let chain =
+            set.as_ref().and_then(|set| lineage::kept_chain_id(&vm.chain_dir, &lineage::checkpoints_of(set)));
         let doubtful = set.map(|set| points_since_read(&set, target, *at)).unwrap_or_default();
-        UnseenChange { disk: target.clone(), at: *at, doubtful, again }
+        let found = TrippedDisk { disk: target.clone(), chain, at: *at, doubtful, again: false };
+        let noted = TrippedDisks::of(&self.state, &vm.folder).add(found.clone());
+        change(noted.unwrap_or_else(|error| {
+            tracing::warn!(vm = vm.domain.name(), "cannot note that disk {target} changed unseen: {error}");
+            found
+        }))
     }
+}
+
+/// What earlier tries and runs found of the chain with this id, and no full has put to the archive yet.
+pub(super) fn noted(state: &StateDir, vm: &VmTarget, chain_id: Option<&str>) -> Vec<UnseenChange> {
+    let noted = TrippedDisks::of(state, &vm.folder).read().unwrap_or_else(|error| {
+        tracing::warn!(vm = vm.domain.name(), "cannot read which disks changed unseen: {error}");
+        vec![]
+    });
+    let of_chain = |disk: &TrippedDisk| chain_id.is_some() && disk.chain.as_deref() == chain_id;
+    noted.into_iter().filter(of_chain).map(change).collect()
+}
+
+fn change(noted: TrippedDisk) -> UnseenChange {
+    let TrippedDisk { disk, chain: _, at, doubtful, again } = noted;
+    UnseenChange { disk, at, doubtful, again }
 }
 
 /// The points of a chain after the last one that read this place of a disk: what was there since, nobody knows.

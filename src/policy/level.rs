@@ -173,7 +173,11 @@ fn notes(seen: &Seen, decision: &Decision) -> Vec<Note> {
     {
         notes.push(Note::NotStarted(reason.clone()));
     }
-    notes.extend(seen.unseen_change.clone().map(Note::ChangedUnseen));
+    if matches!(decision, Decision::Full { archive: true } | Decision::Copy { archive: true }) {
+        let found = seen.unseen_change.as_ref();
+        let noted = seen.noted_changes.iter().filter(|noted| found.is_none_or(|f| f.disk != noted.disk));
+        notes.extend(found.into_iter().chain(noted).cloned().map(Note::ChangedUnseen));
+    }
     let points = seen.chain.points.len() + 1;
     let is_long = placement.policy == RotationPolicy::Accumulate && points >= seen.rules.warn_depth as usize;
     if is_long && matches!(decision, Decision::Incremental { .. }) {

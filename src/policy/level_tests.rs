@@ -48,6 +48,7 @@ fn healthy() -> Seen {
         },
         failed: None,
         unseen_change: None,
+        noted_changes: vec![],
         active: true,
         chain: ChainSeen {
             points: vec![cp(0), cp(1)],
@@ -352,4 +353,39 @@ fn a_foreign_checkpoint_is_never_touched() {
         assert_eq!(plan.decision, Decision::Refuse(Refusal::ForeignCheckpoints(vec![name.into()])));
         assert!(plan.drop_checkpoints.is_empty());
     }
+}
+
+#[test]
+fn whatever_archives_a_chain_tells_that_it_changed_unseen() {
+    let change = |disk: &str| UnseenChange {
+        disk: disk.into(),
+        at: 65_536,
+        doubtful: vec![cp(1).to_string()],
+        again: false,
+    };
+    type Change = fn(&mut Seen);
+    let retry: Change = |s| s.failed = Some("x".into());
+    let lost: Change = |s| s.checkpoints.clear();
+    let copied: Change = |s| s.active = false;
+    let goes_on: Change = |_| {};
+    let first: Change = |s| s.chain = ChainSeen::default();
+    for (case, with, tells) in [
+        ("another try", retry, true),
+        ("another run", lost, true),
+        ("a copy", copied, true),
+        ("an increment", goes_on, false),
+        ("nothing to archive", first, false),
+    ] {
+        let mut seen = healthy();
+        with(&mut seen);
+        seen.noted_changes = vec![change("vda")];
+        let want = if tells { vec![Note::ChangedUnseen(change("vda"))] } else { vec![] };
+        assert_eq!(plan_backup(&seen).notes, want, "{case}");
+    }
+    // Once for a disk, as this try found it.
+    let mut seen = healthy();
+    seen.noted_changes = vec![change("vda"), change("vdb")];
+    seen.unseen_change = Some(UnseenChange { at: 0, ..change("vda") });
+    let notes = [UnseenChange { at: 0, ..change("vda") }, change("vdb")].map(Note::ChangedUnseen);
+    assert_eq!(plan_backup(&seen).notes, notes);
 }

@@ -122,6 +122,8 @@ pub struct Seen {
     pub failed: Option<String>,
     /// What the increment of this run found, so that it was given up.
     pub unseen_change: Option<UnseenChange>,
+    /// What earlier tries and runs found of the chain in the folder, whose fulls have failed.
+    pub noted_changes: Vec<UnseenChange>,
     /// A QEMU process has the disks open.
     pub active: bool,
     /// The current folder.

@@ -23,4 +23,4 @@ pub use ownership::{Order, Ownership, Swept};
 pub use private::close_below;
 pub use removed::{Mark, RemovedCheckpoints};
 pub use root::{Root, RootError, RootFile, Standing};
-pub use tripped::TrippedDisks;
+pub use tripped::{TrippedDisk, TrippedDisks};
