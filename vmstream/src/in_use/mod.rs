@@ -42,7 +42,7 @@ enum Counts {
 ///
 /// Whoever only reads does not count, nor does this process. Looks at the descriptors of all processes: milliseconds.
 pub fn writer_of(image: &Path) -> InUse {
-    ask(image, Counts::Writers)
+    settled(is_device(image), || ask(image, Counts::Writers))
 }
 
 /// Who would be harmed if the image were replaced or overwritten: those who write, QEMUs that read it, and of a block
@@ -50,11 +50,16 @@ pub fn writer_of(image: &Path) -> InUse {
 ///
 /// A plain reader of a file keeps the file that it has open, and does not count. What is not there is free.
 pub fn user_of(image: &Path) -> InUse {
-    match ask(image, Counts::Everybody) {
-        // udev and others look at a device whenever it was written to.
-        InUse::By(_) if is_device(image) => {
+    settled(is_device(image), || ask(image, Counts::Everybody))
+}
+
+/// Asks again, of a device, after a glance: udev looks at one whenever it was written to, and what looks for LVM's or a
+/// disk's own news may open it for writing.
+fn settled(is_device: bool, ask: impl Fn() -> InUse) -> InUse {
+    match ask() {
+        InUse::By(_) if is_device => {
             std::thread::sleep(GLANCE);
-            ask(image, Counts::Everybody)
+            ask()
         }
         answer => answer,
     }
@@ -114,6 +119,32 @@ impl fmt::Display for InUse {
             Self::Free => write!(f, "not in use"),
             Self::By(who) => write!(f, "in use by {who}"),
             Self::Unknown(why) => write!(f, "perhaps in use: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn who_only_glances_at_a_device_does_not_use_it() {
+        let by = || InUse::By("process 7 (smartd)".to_owned());
+        let hidden = || InUse::Unknown("x".to_owned());
+        // (device, answers, what counts, how often it was asked)
+        let cases = [
+            (true, [by(), InUse::Free], InUse::Free, 2),
+            (true, [by(), by()], by(), 2),
+            (true, [InUse::Free, by()], InUse::Free, 1),
+            (true, [hidden(), by()], hidden(), 1),
+            (false, [by(), InUse::Free], by(), 1),
+        ];
+        for (device, answers, want, times) in cases {
+            let asked = Cell::new(0);
+            let ask = || answers[asked.replace(asked.get() + 1)].clone();
+            assert_eq!((settled(device, ask), asked.get()), (want, times), "{answers:?}");
         }
     }
 }
