@@ -192,6 +192,27 @@ fn a_block_device_that_is_written_while_it_is_copied_or_in_use_is_not_believed()
     assert!(ended.warnings().contains(&want), "{}", ended.warnings());
 }
 
+#[test]
+fn a_disk_that_is_not_copied_may_be_written_meanwhile() {
+    let lab = Lab::new("off_not_copied");
+    lab.configure(&[]);
+    let raw = DiskSpec::new("vdb", MIB).format(DiskFormat::Raw);
+    let vm = lab.define(&VmSpec::new("apart").disk(DiskSpec::new("vda", MIB)).disk(raw));
+    vm.run_while_off("vda", &[DiskOp::Write { offset: 0, len: 4096, pattern: 1 }]);
+    let run = lab.run_held_at(&vm, "copying");
+    write(&vm.disk_path("vdb"), "raw", 0, 4096, 2);
+    run.release();
+    let ended = run.wait();
+    assert_eq!(ended.level(), "copy", "{ended:#?}");
+    assert!(ended.left_out().starts_with("vdb: raw disk, not included"), "{ended:#?}");
+    // What is copied may not.
+    let before = names_in(&lab.chain_dir(&vm));
+    let run = lab.run_held_at(&vm, "copying");
+    write(&vm.disk_path("vda"), "qcow2", 0, 4096, 3);
+    run.release();
+    assert_refused(&lab, &vm, &run.wait(), &["its images were written while they were copied"], &before);
+}
+
 /// What a guest reads at a place, and what the copy must have there: `(offset, pattern)`, in MiB.
 #[track_caller]
 fn assert_reads_as_qemu_does(lab: &Lab, spec: VmSpec, want: &[u8]) {

@@ -62,7 +62,7 @@ pub(super) struct ImageStates(BTreeMap<String, ImageState>);
 
 impl ImageStates {
     /// `None` when a file cannot be looked at.
-    pub(super) fn of(disks: &[ReadableDisk], cancel: &Cancel) -> Option<Self> {
+    pub(super) fn of<'a>(disks: impl IntoIterator<Item = &'a ReadableDisk>, cancel: &Cancel) -> Option<Self> {
         Some(Self::from_looks(&looks_at(disks, cancel)?))
     }
 
@@ -70,6 +70,11 @@ impl ImageStates {
         let state =
             |(path, look): &(PathBuf, Look)| (path.to_string_lossy().into_owned(), ImageState::of(look));
         Self(looks.iter().map(state).collect())
+    }
+
+    /// True when the files of `others` are among these, each in the same state.
+    pub(super) fn hold(&self, others: &Self) -> bool {
+        others.0.iter().all(|(path, state)| self.0.get(path) == Some(state))
     }
 
     /// True when a file was written less than `limit` before `now`, or is dated as much later.
@@ -81,8 +86,11 @@ impl ImageStates {
 }
 
 /// What every file of these disks looks like. `None` when one cannot be looked at, or not in time.
-fn looks_at(disks: &[ReadableDisk], cancel: &Cancel) -> Option<Vec<(PathBuf, Look)>> {
-    let files: Option<Vec<_>> = disks.iter().map(|disk| files_of(disk, cancel)).collect();
+fn looks_at<'a>(
+    disks: impl IntoIterator<Item = &'a ReadableDisk>,
+    cancel: &Cancel,
+) -> Option<Vec<(PathBuf, Look)>> {
+    let files: Option<Vec<_>> = disks.into_iter().map(|disk| files_of(disk, cancel)).collect();
     let files: Vec<PathBuf> = files?.into_iter().flatten().collect();
     let looks = program::look(&files, LOOK_LIMIT, &|| cancel.stopped().is_some()).ok()?;
     files.into_iter().zip(looks).map(|(file, look)| Some((file, look.ok()?))).collect()
@@ -197,6 +205,21 @@ mod tests {
             .set_modified(UNIX_EPOCH + Duration::from_nanos(1))
             .unwrap();
         assert_ne!(ImageState::of(&Look::at(&path).unwrap()), other_header, "a nanosecond");
+    }
+
+    #[test]
+    fn states_hold_those_of_some_of_their_files() {
+        let image =
+            |size| ImageState { size, inode: 1, modified_seconds: 1, modified_nanos: 0, header: None };
+        let states = |images: &[(&str, u64)]| {
+            ImageStates(images.iter().map(|(path, size)| ((*path).to_owned(), image(*size))).collect())
+        };
+        let all = states(&[("/copied", 1), ("/not", 1)]);
+        let cases: [(&[(&str, u64)], bool); 4] =
+            [(&[("/copied", 1)], true), (&[], true), (&[("/copied", 2)], false), (&[("/other", 1)], false)];
+        for (now, want) in cases {
+            assert_eq!(all.hold(&states(now)), want, "{now:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whether the disks of a domain that is shut off hold still while they are read.
 //!
-//! Three things are noted before and compared after: what libvirt says of the domain, what every image looks like from
-//! outside, and how much was written to every block device, whose node shows nothing. And somebody who has an image open
+//! Three things are noted before and compared after: what libvirt says of the domain, what every image that is copied looks
+//! like from outside, and how much was written to every block device, whose node shows nothing. And somebody who has an image open
 //! without libvirt's knowledge here (on a second host, or the domain of another definition) is looked for, both times.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +22,9 @@ const ASK_LIMIT: Duration = Duration::from_secs(300);
 pub(super) struct Still<'a> {
     vm: &'a VmTarget,
     copied: Vec<&'a ReadableDisk>,
-    all: &'a [ReadableDisk],
     cancel: &'a Cancel,
     standing: Standing,
+    /// Of all disks, for the note of what the copy was taken of.
     images: ImageStates,
     devices: BTreeMap<PathBuf, Written>,
     /// What nobody can tell.
@@ -48,16 +48,8 @@ impl<'a> Still<'a> {
         }
         let images =
             ImageStates::of(all, cancel).ok_or_else(|| changed(vm, "its images cannot be looked at"))?;
-        let mut still = Self {
-            vm,
-            copied,
-            all,
-            cancel,
-            standing,
-            images,
-            devices: BTreeMap::new(),
-            unknown: BTreeSet::new(),
-        };
+        let mut still =
+            Self { vm, copied, cancel, standing, images, devices: BTreeMap::new(), unknown: BTreeSet::new() };
         still.devices = still.ask()?;
         Ok(still)
     }
@@ -72,7 +64,9 @@ impl<'a> Still<'a> {
         if self.ask()? != self.devices {
             return Err(changed(self.vm, "its block devices were written while they were copied"));
         }
-        if ImageStates::of(self.all, self.cancel).as_ref() != Some(&self.images) {
+        // Of those that are not copied, one may well be another VM's.
+        let now = ImageStates::of(self.copied.iter().copied(), self.cancel);
+        if !now.is_some_and(|now| self.images.hold(&now)) {
             return Err(changed(self.vm, "its images were written while they were copied"));
         }
         self.same_standing()?;
