@@ -78,7 +78,7 @@ impl Drawing {
 }
 
 impl Board {
-    fn new(&self) -> MutexGuard<'_, Vec<Arc<Disk>>> {
+    fn begun(&self) -> MutexGuard<'_, Vec<Arc<Disk>>> {
         self.new.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,7 +112,7 @@ impl Watch for DiskBars {
             has_ended: AtomicBool::new(false),
         });
         self.board.shown.fetch_add(1, Ordering::AcqRel);
-        self.board.new().push(Arc::clone(&disk));
+        self.board.begun().push(Arc::clone(&disk));
         let before = self.disks().insert(target.to_owned(), disk);
         before.map_or_else(|| self.draws.unpark(), |before| self.end(&before));
     }
@@ -141,7 +141,7 @@ fn draw(board: &Board, bars: &MultiProgress) {
         } else {
             thread::park_timeout(DRAW_EVERY);
         }
-        let new = std::mem::take(&mut *board.new());
+        let new = std::mem::take(&mut *board.begun());
         drawn.extend(new.into_iter().map(|disk| {
             let bar = bar_of(&disk, bars);
             (disk, bar)
