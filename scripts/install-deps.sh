@@ -83,6 +83,7 @@ collect_lab() {
 	has_command g++ || need g++ # of libFuzzer
 	has_command nbdinfo || need libnbd-bin
 	has_python colorlog || need python3-colorlog # of the newest virtnbdbackup
+	has_python jsonschema || need python3-jsonschema # docs/schemas
 	has_python yaml || need python3-yaml # format-spec/check_grammar.py
 	has_file /usr/share/keyrings/debian-archive-keyring.gpg || need debian-archive-keyring
 	has_file /usr/bin/time || need time

@@ -269,7 +269,7 @@ impl Real {
             let text = dir.to_str().expect("text");
             let quick = lab.vmstream(&["verify", "--quick", "--json", text]);
             let found: Value = serde_json::from_slice(&quick.stdout).expect("JSON");
-            let good = found["good_points"].as_array().map_or(0, Vec::len);
+            let good = found["sets"][0]["good_points"].as_array().map_or(0, Vec::len);
             assert_eq!(good, history.len(), "{now}: {text}: {found:#}");
         }
         let name = self.vm.name();

@@ -102,13 +102,14 @@ impl History {
     }
 }
 
-/// What `vmstream verify` says of a folder.
+/// What `vmstream verify` says of a set.
 #[track_caller]
 pub fn verify(lab: &Lab, set: &Path) -> Value {
     let folder = set.to_str().expect("the lab's path is text");
     let output = lab.vmstream(&["verify", "--json", folder]);
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("vmstream verify {folder}: {error}: {}", text(&output)))
+    let mut found: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("vmstream verify {folder}: {error}: {}", text(&output)));
+    found["sets"][0].take()
 }
 
 /// Restores one disk as a raw file, at the newest point or the named one.

@@ -109,7 +109,7 @@ pub fn diagnose(set: &BackupSet) -> Diagnosis {
             let writer = writer(set, point, entry);
             writers.entry(point.id).or_default().insert(writer);
             let Ok(meta) = &entry.meta else { continue };
-            if writer == Writer::Virtnbdbackup && meta.incremental {
+            if is_suspect(entry, || writer) {
                 let suspicion = match (meta.data_size == 0, frames >= EXTENTS_AT_ONCE) {
                     (true, true) => Suspicion::EmptyAndFragmented { frames },
                     (true, false) => Suspicion::Empty,
@@ -142,6 +142,21 @@ pub fn diagnose(set: &BackupSet) -> Diagnosis {
     };
     let sound_points = set.points.iter().filter(sound).map(|point| point.id).collect();
     Diagnosis { writers, suspects, unknown, sound_points }
+}
+
+/// True when [`diagnose`] would suspect a stream of it. Stops at the first, and walks none.
+pub fn may_lack_changes(set: &BackupSet) -> bool {
+    set.points.iter().any(|point| {
+        point.disks.values().any(|content| match content {
+            PointDisk::Stream(entry) => is_suspect(entry, || writer(set, point, entry)),
+            PointDisk::Raw(_) => false,
+        })
+    })
+}
+
+/// Both defects are of increments and differences.
+fn is_suspect(entry: &StreamEntry, writer: impl FnOnce() -> Writer) -> bool {
+    entry.meta.as_ref().is_ok_and(|meta| meta.incremental) && writer() == Writer::Virtnbdbackup
 }
 
 fn stands_alone(point: &Point, disk: &DiskTarget) -> bool {

@@ -38,6 +38,7 @@ fn info_as_json_names_points_and_disks() {
     let golden = Golden::extract();
     let shown = vmstream(&golden.lz4(), &["info", "--json", "."]);
     let json: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let json = &json["sets"][0];
     assert_eq!(json["domain"], "gold1");
     assert_eq!(json["points"].as_array().unwrap().len(), 4);
     assert_eq!(json["points"][1]["disks"]["vda"]["data_bytes"], 458_752);
@@ -53,7 +54,8 @@ fn verify_says_what_is_good() {
   virtnbdbackup.2  vda: good  vdb: good
   virtnbdbackup.3  vda: good  vdb: good
 
-gold1 in .: good, all 4 restore points can be restored (8 streams, 43.8 MiB of content)
+gold1 in .: good, all 4 restore points can be restored (8 streams, 43.8 MiB of
+  content)
 ";
     assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(0)));
 }

@@ -110,7 +110,7 @@ fn info_of_a_file_says_what_it_is() {
     assert_eq!(other.status.code(), Some(2));
     assert!(text(&other.stderr).contains("gold1.cpt is not a stream"));
     assert_eq!(
-        json(&vmstream(&golden.lz4(), &["info", "--json", "vdb.full.data"]))["checkpoint"],
+        json(&vmstream(&golden.lz4(), &["info", "--json", "vdb.full.data"]))["files"][0]["checkpoint"],
         "virtnbdbackup.0"
     );
 }
@@ -298,19 +298,21 @@ fn doctor_names_what_virtnbdbackup_may_have_left_out() {
     let want = "\
 gold1 in .: 6 streams written by virtnbdbackup may not hold all they should
 
-  virtnbdbackup.1  vda  what was zeroed or discarded since the point before may be missing
-  virtnbdbackup.2  vda  what was zeroed or discarded since the point before may be missing
+  virtnbdbackup.1  vda  zeroed or discarded ranges may be missing
+  virtnbdbackup.2  vda  zeroed or discarded ranges may be missing
   virtnbdbackup.3  vda  empty: nothing changed, or the changes were lost
-  virtnbdbackup.1  vdb  what was zeroed or discarded since the point before may be missing
+  virtnbdbackup.1  vdb  zeroed or discarded ranges may be missing
   virtnbdbackup.2  vdb  empty: nothing changed, or the changes were lost
   virtnbdbackup.3  vdb  empty: nothing changed, or the changes were lost
 
   sound: virtnbdbackup.0
 
-What to do: take a new full backup of these domains now, with a program that has neither defect. Both are in how the
-increments were written: no repair and no checksum can bring back what was left out. A restore of the points that are
-not named sound may have old data in some places; keep them until the new full is verified. Whether one of them is
-right can be seen only against an image of that moment: vmstream compare.
+What to do: take a new full backup of these domains now, with a program that has
+neither defect. Both are in how the increments were written: no repair and no
+checksum can bring back what was left out. A restore of the points that are not
+named sound may have old data in some places; keep them until the new full is
+verified. Whether one of them is right can be seen only against an image of that
+moment: vmstream compare.
 ";
     assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(1)));
     // A whole tree; a difference is as bad as an increment, a full or a copy is not.

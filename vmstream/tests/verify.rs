@@ -17,9 +17,16 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
+/// The exit code, and what is said of the only set or file, or of all of them.
 fn verify(dir: &Path, args: &[&str]) -> (i32, Value) {
     let done = vmstream(dir, &[&["verify", "--json"], args].concat());
-    (done.status.code().unwrap(), serde_json::from_slice(&done.stdout).unwrap())
+    let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let parts = ["sets", "files"].map(|key| json[key].as_array().unwrap());
+    let only = match parts {
+        [one, none] | [none, one] if one.len() == 1 && none.is_empty() => one[0].clone(),
+        _ => json,
+    };
+    (done.status.code().unwrap(), only)
 }
 
 fn flip(path: &Path, at: usize) {
@@ -104,7 +111,8 @@ fn a_quick_look_reads_no_content_and_says_so() {
   virtnbdbackup.2  vda: seems whole  vdb: seems whole
   virtnbdbackup.3  vda: seems whole  vdb: seems whole
 
-gold1 in .: nothing wrong at a quick look, 4 restore points seem whole (8 streams, 43.8 MiB of content, not read)
+gold1 in .: nothing wrong at a quick look, 4 restore points seem whole (8
+  streams, 43.8 MiB of content, not read)
 ";
     assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(0)));
     assert_eq!(verify(&golden.lz4(), &["."]).0, 1, "the default finds it");
@@ -197,12 +205,16 @@ fn deep_text_says_what_it_proves() {
 
   copy  vda: good  vdb: unproven
 
-  copy  vda  40.0 MiB  {}
-  copy  vdb  1.00 MiB  {}
+  copy  vda  40.0 MiB
+    {}
+  copy  vdb  1.00 MiB
+    {}
 
-Each of these was put together from its streams, to the last byte. The digest is the SHA-256 over one for each MiB of
-the disk, that over the SHA-256 of each of its 64 KiB: equal digests are equal disks. What the guest had at that moment
-is written nowhere, so that it is the same is not proven; `vmstream compare` holds a disk against an image.
+Each of these was put together from its streams, to the last byte. The digest
+is the SHA-256 over one for each MiB of the disk, that over the SHA-256 of each
+of its 64 KiB: equal digests are equal disks. What the guest had at that moment
+is written nowhere, so that it is the same is not proven; `vmstream compare`
+holds a disk against an image.
 
 .: UNPROVEN, 1 restore point: 1 unproven (1 stream, 512 KiB of content)
 ",
@@ -305,13 +317,17 @@ fn a_tree_is_verified_with_its_archives() {
     let root = golden.root().join("tree");
     let shown = vmstream(&root, &["verify", "."]);
     let want = "\
-gold1 in ./gold1/202611: good, all 4 restore points can be restored (8 streams, 43.8 MiB of content)
-plain in ./plain/202611/.archives/chain-2026-11-22: UNPROVEN, 3 restore points: 3 unproven (3 streams, 512 KiB of content)
+gold1 in ./gold1/202611: good, all 4 restore points can be restored (8 streams,
+  43.8 MiB of content)
+plain in ./plain/202611/.archives/chain-2026-11-22: UNPROVEN, 3 restore points:
+  3 unproven (3 streams, 512 KiB of content)
   unproven: vdb.copy.data: a raw image has no checksum: nothing proves it
-./plain/202611/copy: UNPROVEN, 1 restore point: 1 unproven (1 stream, 512 KiB of content)
+./plain/202611/copy: UNPROVEN, 1 restore point: 1 unproven (1 stream, 512 KiB of
+  content)
   unproven: vdb.copy.data: a raw image has no checksum: nothing proves it
 
-.: 3 backup sets, 1 good, 2 of which nobody can tell; 8 restore points: 4 proven, 4 unproven
+.: 3 backup sets, 1 good, 2 of which nobody can tell; 8 restore points: 4
+  proven, 4 unproven
 ";
     assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(2)));
     flip(&root.join("plain/202611/.archives/chain-2026-11-22/vda.full.data"), 5000);
@@ -324,8 +340,8 @@ plain in ./plain/202611/.archives/chain-2026-11-22: UNPROVEN, 3 restore points: 
     let shown = vmstream(&root, &["verify", "."]);
     assert!(
         text(&shown.stdout).ends_with(
-            "\n.: 3 backup sets, 1 good, 1 DAMAGED, 1 of which nobody can tell; \
-             8 restore points: 4 proven, 1 unproven, 3 damaged\n"
+            "\n.: 3 backup sets, 1 good, 1 DAMAGED, 1 of which nobody can tell; 8 restore\n  \
+             points: 4 proven, 1 unproven, 3 damaged\n"
         ),
         "{}",
         text(&shown.stdout)
@@ -383,4 +399,71 @@ fn names_that_do_not_fit_the_method_are_damage() {
     assert_eq!(verify(&dir, &["--quick", "."]).0, 1);
     let mismatch = r#"the stream says compressionMethod \"lz4\", its place needs \"zstd\""#;
     assert!(problems().contains(mismatch), "{}", problems());
+}
+
+#[test]
+fn several_paths_are_verified_in_one_go() {
+    let golden = Golden::extract();
+    let shown = vmstream(golden.root(), &["verify", "lz4/gold1/202611", "plain/copy/vda.copy.data"]);
+    let want = "\
+gold1 in lz4/gold1/202611: good, all 4 restore points can be restored (8
+  streams, 43.8 MiB of content)
+plain/copy/vda.copy.data: good (512 KiB of content)
+
+All: 1 backup set, 1 file, 2 good; 4 restore points: 4 proven
+";
+    assert_eq!((text(&shown.stdout), shown.status.code()), (want, Some(0)));
+    let (exit, all) = verify(golden.root(), &["lz4", "plain/chain", "plain/copy"]);
+    let dirs: Vec<_> = all["sets"].as_array().unwrap().iter().map(|set| set["dir"].clone()).collect();
+    assert_eq!((exit, dirs), (2, vec!["lz4/gold1/202611".into(), "plain/chain".into(), "plain/copy".into()]));
+    // One that is not there does not keep the others from being proven, and is not forgotten.
+    let (exit, all) = verify(golden.root(), &["nowhere", "lz4"]);
+    assert_eq!((exit, &all["verdict"]), (2, &"good".into()), "{all}");
+    let done = vmstream(golden.root(), &["verify", "--json", "nowhere", "lz4"]);
+    let all: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(all["verdict"], "cannot-tell");
+    assert!(all["unreadable"][0].as_str().unwrap().contains("nowhere: No such file"), "{all}");
+    let none = vmstream(golden.root(), &["verify", "nowhere", "neither"]);
+    assert_eq!((none.status.code(), text(&none.stdout)), (Some(2), ""));
+}
+
+#[test]
+fn increments_that_doctor_doubts_are_said() {
+    let golden = Golden::extract();
+    let stderr = |args: &[&str]| {
+        let done = vmstream(golden.root(), &[&["verify", "--quick"], args].concat());
+        text(&done.stderr).replace("\n ", "")
+    };
+    let end = "increments by virtnbdbackup, which may lack changes: vmstream doctor says more\n";
+    assert_eq!(stderr(&["plain/chain"]), format!("warning: the set has {end}"));
+    assert_eq!(stderr(&["."]), format!("warning: 2 sets have {end}"));
+    assert_eq!(stderr(&["plain/copy"]), "");
+    let (_, chain) = verify(golden.root(), &["plain/chain"]);
+    let (_, copy) = verify(golden.root(), &["plain/copy"]);
+    assert_eq!((&chain["may_lack_changes"], &copy["may_lack_changes"]), (&true.into(), &false.into()));
+}
+
+#[test]
+fn lines_fit_80_columns() {
+    let golden = Golden::extract();
+    for name in ["vda.inc.virtnbdbackup.1.data", "vdb.full.data"] {
+        let path = golden.lz4().join(name);
+        flip(&path, 5000);
+    }
+    std::fs::remove_file(golden.plain().join("vda.full.data")).unwrap();
+    for args in [
+        &["verify", "."][..],
+        &["verify", "lz4"],
+        &["verify", "lz4", "--deep"],
+        &["verify", "plain", "--quick"],
+        &["verify", "lz4/gold1/202611/vda.inc.virtnbdbackup.1.data"],
+        &["doctor", "."],
+        &["info", "lz4"],
+        &["info", "."],
+    ] {
+        let done = vmstream(golden.root(), args);
+        for line in text(&done.stdout).lines().chain(text(&done.stderr).lines()) {
+            assert!(line.chars().count() <= 80, "{args:?}: {line}");
+        }
+    }
 }

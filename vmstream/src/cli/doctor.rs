@@ -1,9 +1,11 @@
 //! `vmstream doctor`
 
+use super::document::Node;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::subject::{self, Sets, Subject};
-use super::{say, text};
+use super::output::Out;
+use super::subject::Subjects;
+use super::text;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use vmstream::chain::BackupSet;
@@ -17,8 +19,9 @@ Examples:
 
 Exit codes: 0 nothing to fear, 1 some may lack changes, 2 cannot tell")]
 pub(super) struct Args {
-    /// Folder of a backup set, or folder with many of them
-    path: PathBuf,
+    /// Folders of backup sets, or folders with many of them
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -26,43 +29,88 @@ pub(super) struct Args {
 
 /// What helps.
 const ADVICE: &str = "
-What to do: take a new full backup of these domains now, with a program that has neither defect. Both are in how the
-increments were written: no repair and no checksum can bring back what was left out. A restore of the points that are
-not named sound may have old data in some places; keep them until the new full is verified. Whether one of them is
-right can be seen only against an image of that moment: vmstream compare.
+What to do: take a new full backup of these domains now, with a program that has
+neither defect. Both are in how the increments were written: no repair and no
+checksum can bring back what was left out. A restore of the points that are not
+named sound may have old data in some places; keep them until the new full is
+verified. Whether one of them is right can be seen only against an image of that
+moment: vmstream compare.
 ";
 
 pub(super) fn run(args: &Args) -> Exit {
-    let sets = match subject::open(&args.path) {
+    let mut subjects = match Subjects::open(&args.paths) {
         Err(failure) => return failure.report(args.json),
-        Ok(Subject::File(_)) => {
-            let text = format!("{} is a file: name the folder of its backup set", args.path.display());
+        Ok(subjects) => subjects,
+    };
+    for file in std::mem::take(&mut subjects.files) {
+        let text = format!("{} is a file: name the folder of its backup set", file.path().display());
+        if subjects.dirs.is_empty() {
             return Failure::refused(text).report(args.json);
         }
-        Ok(Subject::Set(set)) => Sets { root_is_set: true, sets: vec![*set], unreadable: Vec::new() },
-        Ok(Subject::Sets(sets)) => sets,
+        subjects.unreadable.push(text);
+    }
+    let mut out = if args.json { Out::json() } else { Out::text() };
+    let totals = match args.json {
+        true => tell_json(subjects, &mut out),
+        false => tell_text(subjects, &mut out),
     };
-    let found: Vec<_> = sets.sets.iter().map(|set| (set, diagnose(set))).collect();
-    let ill = found.iter().any(|(_, diagnosis)| !diagnosis.suspects.is_empty());
-    let unknown = found.iter().any(|(set, diagnosis)| !diagnosis.unknown.is_empty() || set.points.is_empty());
-    let written = if args.json {
-        let list: Vec<_> = found.iter().map(|(set, diagnosis)| set_json(set, diagnosis)).collect();
-        let value = json!({"sets": list, "unreadable": sets.unreadable});
-        say(&format!("{value:#}\n"))
-    } else {
-        let mut out: String = found.iter().map(|(set, diagnosis)| set_text(set, diagnosis)).collect();
-        sets.unreadable.iter().for_each(|text| out.push_str(&format!("unreadable: {text}\n")));
-        if ill {
-            out.push_str(ADVICE);
-        }
-        say(&out)
+    let found = match (totals.suspects, totals.unknown_sets + totals.unreadable) {
+        (1.., _) => Exit::Damaged,
+        (0, 1..) => Exit::CannotTell,
+        (0, 0) => Exit::Good,
     };
-    let found = match (ill, sets.unreadable.is_empty() && !unknown) {
-        (true, _) => Exit::Damaged,
-        (false, false) => Exit::CannotTell,
-        (false, true) => Exit::Good,
-    };
-    found.unless(written)
+    found.unless(out.finish())
+}
+
+/// What is known of all sets, when each is let go.
+#[derive(Default)]
+struct Totals {
+    sets: usize,
+    suspects: usize,
+    unknown: usize,
+    /// Sets of which not all can be told.
+    unknown_sets: usize,
+    unreadable: usize,
+}
+
+impl Totals {
+    fn set(&mut self, set: &BackupSet) -> Diagnosis {
+        let found = diagnose(set);
+        self.sets += 1;
+        self.suspects += found.suspects.len();
+        self.unknown += found.unknown.len();
+        self.unknown_sets += usize::from(!found.unknown.is_empty() || set.points.is_empty());
+        found
+    }
+}
+
+fn tell_text(mut subjects: Subjects, out: &mut Out) -> Totals {
+    let mut totals = Totals::default();
+    subjects.each_set(|set| {
+        out.say(&text::wrapped(&set_text(set, &totals.set(set))));
+        out.flush();
+    });
+    subjects.unreadable.iter().for_each(|text| out.say(&text::wrapped(&format!("unreadable: {text}\n"))));
+    totals.unreadable = subjects.unreadable.len();
+    if totals.suspects > 0 {
+        out.say(ADVICE);
+    }
+    totals
+}
+
+/// The document, part by part.
+fn tell_json(mut subjects: Subjects, out: &mut Out) -> Totals {
+    let mut totals = Totals::default();
+    let mut document = Node::document(out, "vmstream/doctor/1");
+    let mut sets = document.list("sets");
+    subjects.each_set(|set| sets.item(&set_json(set, &totals.set(set))));
+    sets.close();
+    totals.unreadable = subjects.unreadable.len();
+    document.member("unreadable", &subjects.unreadable.into());
+    let (sets, suspects, unknown) = (totals.sets, totals.suspects, totals.unknown);
+    document.member("totals", &json!({"sets": sets, "suspects": suspects, "unknown": unknown}));
+    document.close();
+    totals
 }
 
 fn set_text(set: &BackupSet, found: &Diagnosis) -> String {
@@ -107,12 +155,10 @@ fn unknown_text(name: &str, set: &BackupSet, found: &Diagnosis) -> String {
 
 fn words(suspicion: Suspicion) -> &'static str {
     match suspicion {
-        Suspicion::ZeroesLost => "what was zeroed or discarded since the point before may be missing",
+        Suspicion::ZeroesLost => "zeroed or discarded ranges may be missing",
         Suspicion::Empty => "empty: nothing changed, or the changes were lost",
-        Suspicion::EmptyAndFragmented { .. } => {
-            "EMPTY, and the disk is very fragmented: the changes were likely lost"
-        }
-        Suspicion::Fragmented { .. } => "the disk is very fragmented: changes were likely lost or misplaced",
+        Suspicion::EmptyAndFragmented { .. } => "EMPTY, a very fragmented disk: changes likely lost",
+        Suspicion::Fragmented { .. } => "a very fragmented disk: changes likely lost or misplaced",
     }
 }
 

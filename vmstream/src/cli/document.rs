@@ -47,6 +47,14 @@ impl<'a> Node<'a> {
         self.out.say(&value.to_string());
     }
 
+    /// The next of a list, and all that was told so far is on its way.
+    pub(super) fn item(&mut self, value: &Value) {
+        let value = self.indented(value);
+        self.begin();
+        self.out.say(&value);
+        self.out.flush();
+    }
+
     /// The next of a list, an object.
     pub(super) fn object(&mut self) -> Node<'_> {
         self.begin();

@@ -51,6 +51,11 @@ impl Failure {
         text
     }
 
+    /// It with its causes, on one line.
+    pub(super) fn line(&self) -> String {
+        self.because.iter().fold(self.message.clone(), |line, cause| line + ": " + cause)
+    }
+
     /// For a program that reads results.
     pub(super) fn json(&self) -> Value {
         json!({

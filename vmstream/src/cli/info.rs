@@ -1,11 +1,13 @@
 //! `vmstream info`. It ends with 1 where it shows damage, with 2 where something could not be read.
 
+use super::document::Node;
 use super::exit::Exit;
-use super::subject::{self, Sets, Subject};
+use super::output::Out;
+use super::subject::Subjects;
+use super::text::{self, Columns};
 use super::until::taken;
-use super::{say, text};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use vmstream::chain::{BackupSet, DiskTarget, Point, PointDisk, Severity};
 use vmstream::stream::{Compression, StreamError, StreamMeta};
 
@@ -19,40 +21,134 @@ Examples:
 Exit codes: 0 nothing wrong at a glance, 1 damaged, 2 cannot tell or wrong
             usage. It reads no content: that is what verify is for")]
 pub(super) struct Args {
-    /// Folder of a backup set, folder with many of them, or one stream file
-    path: PathBuf,
+    /// Folders of backup sets, folders with many of them, or stream files
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let (value, text, damaged, complete) = match subject::open(&args.path) {
+    let subjects = match Subjects::open(&args.paths) {
         Err(failure) => return failure.report(args.json),
-        Ok(Subject::File(file)) => {
-            let damaged = matches!(file.as_ref(), PointDisk::Stream(entry) if entry.meta.is_err());
-            (disk_json(&file), file_text(&file), damaged, true)
-        }
-        Ok(Subject::Set(set)) => (as_json(&set), as_text(&set), is_damaged(&set), is_readable(&set)),
-        Ok(Subject::Sets(Sets { root_is_set, sets, unreadable })) => {
-            let value = json!({
-                "dir": args.path.display().to_string(),
-                "sets": sets.iter().map(as_json).collect::<Vec<_>>(),
-                "unreadable": unreadable,
-            });
-            let damaged = sets.iter().any(is_damaged);
-            let complete = unreadable.is_empty() && sets.iter().all(is_readable);
-            let own = sets.first().filter(|_| root_is_set).map_or(String::new(), |own| as_text(own) + "\n");
-            (value, own + &tree_text(args, &sets, &unreadable), damaged, complete)
-        }
+        Ok(subjects) => subjects,
     };
-    let written = say(&if args.json { format!("{value:#}\n") } else { text });
-    let found = match (damaged, complete) {
-        (true, _) => Exit::Damaged,
-        (false, false) => Exit::CannotTell,
-        (false, true) => Exit::Good,
+    let mut out = if args.json { Out::json() } else { Out::text() };
+    let totals = match args.json {
+        true => tell_json(subjects, &mut out),
+        false => tell_text(args, subjects, &mut out),
     };
-    found.unless(written)
+    let found = match (totals.damaged, totals.unreadable) {
+        (1.., _) => Exit::Damaged,
+        (0, 1..) => Exit::CannotTell,
+        (0, 0) => Exit::Good,
+    };
+    found.unless(out.finish())
+}
+
+/// What is known of all that was looked at, when each set is let go.
+#[derive(Default)]
+struct Totals {
+    sets: usize,
+    files: usize,
+    points: usize,
+    bytes: u64,
+    damaged: usize,
+    /// Paths, sets and files that could not be read, or not all of them.
+    unreadable: usize,
+}
+
+impl Totals {
+    fn set(&mut self, set: &BackupSet) {
+        self.sets += 1;
+        self.points += set.points.len();
+        self.bytes += total(set);
+        self.damaged += usize::from(is_damaged(set));
+        self.unreadable += usize::from(!is_readable(set));
+    }
+
+    fn file(&mut self, file: &PointDisk) {
+        self.files += 1;
+        self.bytes += file.file_len();
+        self.damaged += usize::from(matches!(file, PointDisk::Stream(entry) if entry.meta.is_err()));
+    }
+}
+
+/// One set is shown whole, many are a line each.
+fn tell_text(args: &Args, mut subjects: Subjects, out: &mut Out) -> Totals {
+    let mut totals = Totals::default();
+    let (alone, root) = (subjects.alone, args.paths.first().filter(|_| args.paths.len() == 1));
+    let folder = |dir: &Path| {
+        let dir = root.and_then(|root| dir.strip_prefix(root).ok()).unwrap_or(dir);
+        if dir.as_os_str().is_empty() { ".".to_owned() } else { dir.display().to_string() }
+    };
+    let columns = columns(&subjects.dirs, folder);
+    let mut first = true;
+    subjects.each_set(|set| {
+        totals.set(set);
+        let is_root = root.is_some_and(|root| set.dir == *root);
+        if alone || is_root {
+            out.say(&text::wrapped(&as_text(set)));
+        }
+        if !alone {
+            if std::mem::take(&mut first) {
+                out.say(if is_root { "\n" } else { "" });
+                out.say(&columns.row(&HEAD));
+            }
+            out.say(&columns.row(&row(set, folder(&set.dir))));
+            out.flush();
+        }
+    });
+    for file in &subjects.files {
+        totals.file(file);
+        out.say(&format!("{}{}", if alone { "" } else { "\n" }, text::wrapped(&file_text(file))));
+    }
+    for text in &subjects.unreadable {
+        out.say(&text::wrapped(&format!("\nunreadable: {text}")));
+    }
+    totals.unreadable += subjects.unreadable.len();
+    if !alone {
+        let name = root.map_or("All".to_owned(), |root| root.display().to_string());
+        let files = if totals.files == 0 { String::new() } else { text::count(totals.files, "file") + ", " };
+        out.say(&text::wrapped(&format!(
+            "\n{name}: {}, {files}{}, {}\n",
+            text::count(totals.sets, "backup set"),
+            text::count(totals.points, "restore point"),
+            text::size(totals.bytes)
+        )));
+    }
+    totals
+}
+
+/// The document, part by part.
+fn tell_json(mut subjects: Subjects, out: &mut Out) -> Totals {
+    let mut totals = Totals::default();
+    let mut document = Node::document(out, "vmstream/info/1");
+    let mut sets = document.list("sets");
+    subjects.each_set(|set| {
+        totals.set(set);
+        sets.item(&as_json(set));
+    });
+    sets.close();
+    let mut files = document.list("files");
+    for file in &subjects.files {
+        totals.file(file);
+        files.item(&disk_json(file));
+    }
+    files.close();
+    totals.unreadable += subjects.unreadable.len();
+    document.member("unreadable", &subjects.unreadable.into());
+    let summary = json!({
+        "sets": totals.sets,
+        "files": totals.files,
+        "points": totals.points,
+        "bytes": totals.bytes,
+        "damaged": totals.damaged,
+    });
+    document.member("totals", &summary);
+    document.close();
+    totals
 }
 
 fn is_damaged(set: &BackupSet) -> bool {
@@ -76,41 +172,33 @@ fn total(set: &BackupSet) -> u64 {
     set.points.iter().flat_map(|point| point.disks.values()).map(PointDisk::file_len).sum()
 }
 
+const HEAD: [&str; 7] = ["DOMAIN", "FOLDER", "POINTS", "DISKS", "SIZE", "TAKEN", ""];
+
+/// As wide as the folders need it. Domains are not known yet: most of them have a folder of their name.
+fn columns(dirs: &[PathBuf], folder: impl Fn(&Path) -> String) -> Columns {
+    let longest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0).max("DOMAIN".len());
+    let folders: Vec<_> = dirs.iter().map(|dir| folder(dir)).collect();
+    let parts = folders.iter().flat_map(|folder| folder.split('/'));
+    let domain = longest(&mut parts.map(|part| part.chars().count()));
+    let folder = longest(&mut folders.iter().map(|folder| folder.chars().count()));
+    Columns::new(&[domain, folder, 6, 5, 8, 16, 8], &[0, 3])
+}
+
 /// One line for each set.
-fn tree_text(args: &Args, sets: &[BackupSet], unreadable: &[String]) -> String {
-    let head = ["DOMAIN", "FOLDER", "POINTS", "DISKS", "SIZE", "NEWEST", "TAKEN", ""];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for set in sets {
-        let dir = set.dir.strip_prefix(&args.path).unwrap_or(&set.dir);
-        let newest = set.newest();
-        rows.push(vec![
-            set.domain.clone().unwrap_or("-".to_owned()),
-            if dir.as_os_str().is_empty() { ".".to_owned() } else { dir.display().to_string() },
-            set.points.len().to_string(),
-            set.disks().len().to_string(),
-            text::size(total(set)),
-            newest.map_or("-".to_owned(), |point| point.id.to_string()),
-            newest.and_then(taken).map_or("-".to_owned(), |taken| minute(taken).replace('T', " ")),
-            match (is_damaged(set), set.problems.is_empty()) {
-                (true, _) => "DAMAGED".to_owned(),
-                (false, false) => "warnings".to_owned(),
-                (false, true) => String::new(),
-            },
-        ]);
-    }
-    let mut out = text::narrow_table(rows, &["NEWEST", "DOMAIN", "DISKS"]);
-    for text in unreadable {
-        out.push_str(&format!("\nunreadable: {text}"));
-    }
-    let points = sets.iter().map(|set| set.points.len()).sum();
-    out.push_str(&format!(
-        "\n{}: {}, {}, {}\n",
-        args.path.display(),
-        text::count(sets.len(), "backup set"),
-        text::count(points, "restore point"),
-        text::size(sets.iter().map(total).sum())
-    ));
-    out
+fn row(set: &BackupSet, folder: String) -> [String; 7] {
+    [
+        set.domain.clone().unwrap_or("-".to_owned()),
+        folder,
+        set.points.len().to_string(),
+        set.disks().len().to_string(),
+        text::size(total(set)),
+        set.newest().and_then(taken).map_or("-".to_owned(), |taken| minute(taken).replace('T', " ")),
+        match (is_damaged(set), set.problems.is_empty()) {
+            (true, _) => "DAMAGED".to_owned(),
+            (false, false) => "warnings".to_owned(),
+            (false, true) => String::new(),
+        },
+    ]
 }
 
 fn file_text(file: &PointDisk) -> String {

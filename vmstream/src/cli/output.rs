@@ -41,7 +41,8 @@ impl Out {
         }
     }
 
-    fn flush(&mut self) {
+    /// Sends what was told so far on its way.
+    pub(super) fn flush(&mut self) {
         if self.broken.is_none() {
             self.broken = self.out.flush().err();
         }

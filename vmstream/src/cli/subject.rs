@@ -1,82 +1,106 @@
-//! What a path on the command line is: a file, one backup set, or a tree of them.
+//! What the paths on the command line are: files, backup sets, or trees of them.
+//!
+//! Sets are opened one after the other: what many of them need is what the largest needs.
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::tell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use vmstream::chain::{BackupSet, PointDisk, SetError, SetFile, Tree, open_file};
 use vmstream::stream::{Problem, StreamError};
 
 /// What to work on.
-pub(super) enum Subject {
-    /// One stream or raw image.
-    File(Box<PointDisk>),
-    /// The folder itself is a backup set, and nothing below it.
-    Set(Box<BackupSet>),
-    /// All sets at and below a folder.
-    Sets(Sets),
-}
-
-/// Sets of a tree.
-pub(super) struct Sets {
-    /// The first is of the folder itself, the others lie below it.
-    pub(super) root_is_set: bool,
-    pub(super) sets: Vec<BackupSet>,
-    /// Folders of which nothing can be said, with the reason.
+#[derive(Default)]
+pub(super) struct Subjects {
+    /// Folders of sets, in the order in which they are looked at.
+    pub(super) dirs: Vec<PathBuf>,
+    /// Streams and raw images that were named themselves.
+    pub(super) files: Vec<PointDisk>,
+    /// That of which nothing can be said, with the reason.
     pub(super) unreadable: Vec<String>,
+    /// One path, and it is one set with nothing below it, or a file.
+    pub(super) alone: bool,
+    /// The first set, where it had to be opened to know that it is one.
+    first: Option<BackupSet>,
 }
 
-/// Opens what is there, or says why that cannot be done.
-pub(super) fn open(path: &Path) -> Result<Subject, Failure> {
-    if std::fs::metadata(path).is_ok_and(|about| !about.is_dir()) {
-        return match open_file(path) {
-            Ok(file) => match why_not(path, &file) {
-                None => Ok(Subject::File(Box::new(file))),
-                Some(why) => Err(Failure::refused(why)),
-            },
-            Err(error) => Err(Failure::refused(format!("Cannot read {}: {error}", path.display()))),
-        };
-    }
-    let tree = Tree::of(path);
-    for (folder, why) in &tree.passed_over {
-        tell(&format!("note: {} is not looked at: {why}\n", folder.display()));
-    }
-    // A folder that is a set is asked about for itself: an archive beside its chain says nothing about it.
-    let root_is_set = tree.sets.first().is_some_and(|first| first == path);
-    let archive = path.join(".archives");
-    let (archived, own): (Vec<_>, Vec<_>) = tree.sets.iter().partition(|set| set.starts_with(&archive));
-    if tree.unreadable.is_empty()
-        && own.len() <= usize::from(root_is_set)
-        && (root_is_set || archived.is_empty())
-    {
-        if !archived.is_empty() {
-            let archive = archive.display();
-            tell(&format!(
-                "note: not looked at: {} archived chains in {archive}; name that folder for them\n",
-                archived.len()
-            ));
+impl Subjects {
+    /// Finds what is there. Where some paths are of no use the others are worked on; where none is, that is an error.
+    pub(super) fn open(paths: &[PathBuf]) -> Result<Self, Failure> {
+        if let [path] = paths {
+            return Self::of(path);
         }
-        return match BackupSet::open(path) {
-            Ok(set) => Ok(Subject::Set(Box::new(set))),
-            Err(error) => Err(Failure::of(&error, Exit::CannotTell)),
-        };
-    }
-    let unreadable = tree.unreadable.into_iter();
-    let mut unreadable: Vec<_> = unreadable
-        .map(|(dir, source)| (dir.clone(), SetError::Read { dir, source }))
-        .map(|(_, error)| with_cause(&error))
-        .collect();
-    if tree.sets.is_empty() {
-        return Err(Failure::refused(unreadable.join("\nerror: ")));
-    }
-    let mut sets = Vec::with_capacity(tree.sets.len());
-    for dir in tree.sets {
-        match BackupSet::open(&dir) {
-            Ok(set) => sets.push(set),
-            Err(error) => unreadable.push(with_cause(&error)),
+        let (mut all, mut failed) = (Self::default(), None);
+        for path in paths {
+            match Self::of(path) {
+                Ok(found) => {
+                    all.dirs.extend(found.dirs);
+                    all.files.extend(found.files);
+                    all.unreadable.extend(found.unreadable);
+                }
+                Err(failure) => {
+                    all.unreadable.push(failure.line());
+                    failed.get_or_insert(failure);
+                }
+            }
+        }
+        match failed {
+            Some(failure) if all.dirs.is_empty() && all.files.is_empty() => Err(failure),
+            _ => Ok(all),
         }
     }
-    Ok(Subject::Sets(Sets { root_is_set, sets, unreadable }))
+
+    fn of(path: &Path) -> Result<Self, Failure> {
+        if std::fs::metadata(path).is_ok_and(|about| !about.is_dir()) {
+            return match open_file(path) {
+                Ok(file) => match why_not(path, &file) {
+                    None => Ok(Self { files: vec![file], alone: true, ..Self::default() }),
+                    Some(why) => Err(Failure::refused(why)),
+                },
+                Err(error) => Err(Failure::refused(format!("Cannot read {}: {error}", path.display()))),
+            };
+        }
+        let tree = Tree::of(path);
+        for (folder, why) in &tree.passed_over {
+            tell(&format!("note: {} is not looked at: {why}\n", folder.display()));
+        }
+        // A folder that is a set is asked about for itself: an archive beside its chain says nothing about it.
+        let root_is_set = tree.sets.first().is_some_and(|first| first == path);
+        let archive = path.join(".archives");
+        let (archived, own): (Vec<_>, Vec<_>) = tree.sets.iter().partition(|set| set.starts_with(&archive));
+        if tree.unreadable.is_empty()
+            && own.len() <= usize::from(root_is_set)
+            && (root_is_set || archived.is_empty())
+        {
+            if !archived.is_empty() {
+                let archive = archive.display();
+                tell(&format!(
+                    "note: not looked at: {} archived chains in {archive}; name that folder for them\n",
+                    archived.len()
+                ));
+            }
+            let set = BackupSet::open(path).map_err(|error| Failure::of(&error, Exit::CannotTell))?;
+            let dirs = vec![path.to_owned()];
+            return Ok(Self { dirs, first: Some(set), alone: true, ..Self::default() });
+        }
+        let read = |(dir, source)| with_cause(&SetError::Read { dir, source });
+        let unreadable: Vec<_> = tree.unreadable.into_iter().map(read).collect();
+        if tree.sets.is_empty() {
+            return Err(Failure::refused(unreadable.join("\nerror: ")));
+        }
+        Ok(Self { dirs: tree.sets, unreadable, ..Self::default() })
+    }
+
+    /// Opens each set when its turn comes, and lets go of it before the next one's.
+    pub(super) fn each_set(&mut self, mut look: impl FnMut(&BackupSet)) {
+        for dir in &self.dirs {
+            let opened = self.first.take().map_or_else(|| BackupSet::open(dir), Ok);
+            match opened {
+                Ok(set) => look(&set),
+                Err(error) => self.unreadable.push(with_cause(&error)),
+            }
+        }
+    }
 }
 
 /// Why a file is nothing to work on: what is called like a stream is one, damaged or not.

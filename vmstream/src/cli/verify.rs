@@ -1,12 +1,16 @@
 //! `vmstream verify`
 
+use super::document::Node;
 use super::exit::Exit;
+use super::output::{Out, tell};
 use super::progress::Bar;
-use super::subject::{self, Subject};
-use super::{say, text};
+use super::subject::Subjects;
+use super::text;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use vmstream::chain::{BackupSet, PointDisk};
+use vmstream::doctor::may_lack_changes;
 use vmstream::sidecar::Checked;
 use vmstream::verify::{
     Depth, DiskDigest, DiskVerdict, FileReport, Finding, Level, PointVerdict, Proof, SetReport, StreamReport,
@@ -21,12 +25,14 @@ const SHOWN_FINDINGS: usize = 20;
 Examples:
   vmstream verify /backup/vm/202611
   vmstream verify /backup --quick
+  vmstream verify /backup/vm /backup/other /mnt/copy/vm.full.data
   vmstream verify /backup/vm/202611 --deep --json
 
 Exit codes: 0 all of it is good, 1 damaged, 2 cannot tell or wrong usage")]
 pub(super) struct Args {
-    /// Folder of a backup set, folder with many of them, or one stream file
-    path: PathBuf,
+    /// Folders of backup sets, folders with many of them, or stream files
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Look at names, sizes and both ends of each file only; no content is read
     #[arg(long, conflicts_with = "deep")]
     quick: bool,
@@ -48,91 +54,178 @@ pub(super) fn run(args: &Args) -> Exit {
         _ => Depth::Content,
     };
     let options = VerifyOptions { depth, workers: args.workers };
-    let (verdict, written) = match subject::open(&args.path) {
+    let subjects = match Subjects::open(&args.paths) {
         Err(failure) => return failure.report(args.json),
-        Ok(Subject::File(file)) => {
-            let bar = Bar::new(if args.quick { 0 } else { file.file_len() });
-            let report = verify_file(&file, options, &bar);
-            bar.clear();
-            let written = say(&if args.json { print(&file_json(&report)) } else { file_text(&report) });
-            (report.verdict(), written)
-        }
-        Ok(Subject::Set(set)) => {
-            let bar = Bar::new(total_bytes(&set, depth));
-            let report = verify_set(&set, options, &bar);
-            bar.clear();
-            let written = say(&if args.json { print(&as_json(&report)) } else { as_text(&report) });
-            (report.verdict(), written)
-        }
-        Ok(Subject::Sets(sets)) => {
-            let bar = Bar::new(sets.sets.iter().map(|set| total_bytes(set, depth)).sum());
-            // Each set's streams are let go before the next one's.
-            let reports: Vec<_> = sets.sets.iter().map(|set| verify_set(set, options, &bar)).collect();
-            bar.clear();
-            let verdict = tree_verdict(&reports, &sets.unreadable);
-            let written = say(&if args.json {
-                print(&tree_json(args, verdict, &reports, &sets.unreadable))
-            } else {
-                tree_text(args, &reports, &sets.unreadable)
-            });
-            (verdict, written)
-        }
+        Ok(subjects) => subjects,
     };
-    let found = match verdict {
+    let mut out = if args.json { Out::json() } else { Out::text() };
+    let totals = match args.json {
+        true => tell_json(subjects, options, &mut out),
+        false => tell_text(args, subjects, options, &mut out),
+    };
+    if totals.doubtful > 0 {
+        tell(&text::wrapped(&format!("warning: {}\n", totals.doctor_text())));
+    }
+    let found = match totals.verdict() {
         Verdict::Good => Exit::Good,
         Verdict::Damaged => Exit::Damaged,
         Verdict::CannotTell => Exit::CannotTell,
     };
-    found.unless(written)
+    found.unless(out.finish())
 }
 
-fn print(value: &Value) -> String {
-    format!("{value:#}\n")
+/// What is known of all that was looked at, when each report is gone.
+#[derive(Default)]
+struct Totals {
+    sets: usize,
+    files: usize,
+    unreadable: usize,
+    good: usize,
+    damaged: usize,
+    cannot_tell: usize,
+    points: PointCounts,
+    /// Sets with increments by virtnbdbackup.
+    doubtful: usize,
 }
 
-fn tree_verdict(reports: &[SetReport], unreadable: &[String]) -> Verdict {
-    let any = |verdict| reports.iter().any(|report| report.verdict() == verdict);
-    if any(Verdict::Damaged) {
-        Verdict::Damaged
-    } else if any(Verdict::CannotTell) || !unreadable.is_empty() {
-        Verdict::CannotTell
-    } else {
-        Verdict::Good
+impl Totals {
+    /// The report, and whether `doctor` has more to say.
+    fn set(&mut self, set: &BackupSet, options: VerifyOptions) -> (SetReport, bool) {
+        let bar = Bar::new(total_bytes(set, options.depth));
+        let report = verify_set(set, options, &bar);
+        bar.clear();
+        self.sets += 1;
+        self.points.add(&report);
+        let doubtful = may_lack_changes(set);
+        self.doubtful += usize::from(doubtful);
+        self.count(report.verdict());
+        (report, doubtful)
     }
-}
 
-/// One line for a set that is good, everything for the others.
-fn tree_text(args: &Args, reports: &[SetReport], unreadable: &[String]) -> String {
-    let mut out = String::new();
-    for report in reports {
-        match report.verdict() {
-            Verdict::Good => out.push_str(&short_text(report)),
-            Verdict::CannotTell if report.count(Worth::Unproven) > 0 && !is_unreadable(report) => {
-                out.push_str(&short_text(report));
-            }
-            _ => out.push_str(&format!("\n{}\n", as_text(report))),
+    fn file(&mut self, file: &PointDisk, options: VerifyOptions) -> FileReport {
+        let bar = Bar::new(if options.depth == Depth::Quick { 0 } else { file.file_len() });
+        let report = verify_file(file, options, &bar);
+        bar.clear();
+        self.files += 1;
+        self.count(report.verdict());
+        report
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Good => self.good += 1,
+            Verdict::Damaged => self.damaged += 1,
+            Verdict::CannotTell => self.cannot_tell += 1,
         }
     }
-    for text in unreadable {
-        out.push_str(&format!("unreadable: {text}\n"));
+
+    fn verdict(&self) -> Verdict {
+        match (self.damaged, self.cannot_tell + self.unreadable) {
+            (0, 0) => Verdict::Good,
+            (0, _) => Verdict::CannotTell,
+            _ => Verdict::Damaged,
+        }
     }
-    let number = |verdict| reports.iter().filter(|report| report.verdict() == verdict).count();
-    let (damaged, unsure) = (number(Verdict::Damaged), number(Verdict::CannotTell) + unreadable.len());
-    out.push_str(&format!(
-        "\n{}: {}, {} good",
-        args.path.display(),
-        text::count(reports.len(), "backup set"),
-        number(Verdict::Good)
-    ));
-    if damaged > 0 {
-        out.push_str(&format!(", {damaged} DAMAGED"));
+
+    /// What to do about increments by a program with defects.
+    fn doctor_text(&self) -> String {
+        let which = match (self.doubtful, self.sets) {
+            (1, 1) => "the set has".to_owned(),
+            (1, _) => "one set has".to_owned(),
+            (many, _) => format!("{many} sets have"),
+        };
+        format!("{which} increments by virtnbdbackup, which may lack changes: vmstream doctor says more")
     }
+}
+
+/// A line for a set that is good, everything for the others, each as soon as it is known.
+fn tell_text(args: &Args, mut subjects: Subjects, options: VerifyOptions, out: &mut Out) -> Totals {
+    let (mut totals, alone) = (Totals::default(), subjects.alone);
+    let mut say = |text: &str| {
+        out.say(&text::wrapped(text));
+        out.flush();
+    };
+    subjects.each_set(|set| {
+        let (report, _) = totals.set(set, options);
+        match report.verdict() {
+            _ if alone => say(&as_text(&report)),
+            Verdict::Good => say(&short_text(&report)),
+            Verdict::CannotTell if report.count(Worth::Unproven) > 0 && !is_unreadable(&report) => {
+                say(&short_text(&report));
+            }
+            _ => say(&format!("\n{}\n", as_text(&report))),
+        }
+    });
+    subjects.files.iter().for_each(|file| say(&file_text(&totals.file(file, options))));
+    subjects.unreadable.iter().for_each(|text| say(&format!("unreadable: {text}\n")));
+    totals.unreadable = subjects.unreadable.len();
+    if !alone {
+        say(&totals_text(args, &totals));
+    }
+    totals
+}
+
+fn totals_text(args: &Args, totals: &Totals) -> String {
+    let name = match &args.paths[..] {
+        [path] => path.display().to_string(),
+        _ => "All".to_owned(),
+    };
+    let counted = [(totals.sets, "backup set"), (totals.files, "file")];
+    let counted =
+        counted.iter().filter(|(number, what)| *number > 0 || (totals.files == 0 && *what != "file"));
+    let counted: Vec<_> = counted.map(|(number, what)| text::count(*number, what)).collect();
+    let mut out = format!("\n{name}: {}, {} good", counted.join(", "), totals.good);
+    if totals.damaged > 0 {
+        out.push_str(&format!(", {} DAMAGED", totals.damaged));
+    }
+    let unsure = totals.cannot_tell + totals.unreadable;
     if unsure > 0 {
         out.push_str(&format!(", {unsure} of which nobody can tell"));
     }
-    out.push_str(quick_text(args.quick));
-    out.push_str(&format!("; {}\n", points_text(reports)));
-    out
+    out.push_str(if args.quick { " (a quick look: no content was read)" } else { "" });
+    if totals.sets > 0 {
+        out.push_str(&format!("; {}", totals.points.text()));
+    }
+    out + "\n"
+}
+
+/// The document, part by part.
+fn tell_json(mut subjects: Subjects, options: VerifyOptions, out: &mut Out) -> Totals {
+    let mut totals = Totals::default();
+    let mut document = Node::document(out, "vmstream/verify/1");
+    document.member("depth", &depth_word(options.depth).into());
+    let mut sets = document.list("sets");
+    subjects.each_set(|set| {
+        let (report, doubtful) = totals.set(set, options);
+        let mut value = as_json(&report);
+        value["may_lack_changes"] = doubtful.into();
+        sets.item(&value);
+    });
+    sets.close();
+    let mut files = document.list("files");
+    subjects.files.iter().for_each(|file| files.item(&file_json(&totals.file(file, options))));
+    files.close();
+    totals.unreadable = subjects.unreadable.len();
+    document.member("unreadable", &subjects.unreadable.into());
+    document.member("verdict", &verdict_word(totals.verdict()).into());
+    document.member("totals", &totals_json(&totals));
+    document.close();
+    totals
+}
+
+fn totals_json(totals: &Totals) -> Value {
+    let mut value = json!({
+        "sets": totals.sets,
+        "files": totals.files,
+        "good": totals.good,
+        "damaged": totals.damaged,
+        "cannot_tell": totals.cannot_tell,
+        "points": totals.points.all,
+    });
+    for ((_, name), count) in WORTHS.iter().zip(totals.points.counts) {
+        value[format!("{name}_points")] = count.into();
+    }
+    value
 }
 
 fn is_unreadable(report: &SetReport) -> bool {
@@ -148,20 +241,37 @@ fn short_text(report: &SetReport) -> String {
     out
 }
 
-/// `8 restore points: 4 proven, 3 unproven, 1 damaged`
-fn points_text<'a>(reports: impl IntoIterator<Item = &'a SetReport>) -> String {
-    let (mut all, mut quick, mut counts) = (0, true, [0; WORTHS.len()]);
-    for report in reports {
-        all += report.points.len();
-        quick &= report.depth == Depth::Quick;
-        WORTHS.iter().zip(&mut counts).for_each(|((worth, _), count)| *count += report.count(*worth));
+/// How many restore points are worth what.
+#[derive(Default)]
+struct PointCounts {
+    all: usize,
+    /// In the order of [`WORTHS`].
+    counts: [usize; WORTHS.len()],
+    read: bool,
+}
+
+impl PointCounts {
+    fn of(report: &SetReport) -> Self {
+        let mut counts = Self::default();
+        counts.add(report);
+        counts
     }
-    let word = |worth, word| if quick && worth == Worth::Proven { "seem whole" } else { word };
-    let counted = WORTHS.iter().zip(counts).filter(|(_, count)| *count > 0);
-    let counted: Vec<_> =
-        counted.map(|((worth, name), count)| format!("{count} {}", word(*worth, name))).collect();
-    let colon = if counted.is_empty() { "" } else { ": " };
-    format!("{}{colon}{}", text::count(all, "restore point"), counted.join(", "))
+
+    fn add(&mut self, report: &SetReport) {
+        self.all += report.points.len();
+        self.read |= report.depth != Depth::Quick;
+        WORTHS.iter().zip(&mut self.counts).for_each(|((worth, _), count)| *count += report.count(*worth));
+    }
+
+    /// `8 restore points: 4 proven, 3 unproven, 1 damaged`
+    fn text(&self) -> String {
+        let word = |worth, word| if !self.read && worth == Worth::Proven { "seem whole" } else { word };
+        let counted = WORTHS.iter().zip(self.counts).filter(|(_, count)| *count > 0);
+        let counted: Vec<_> =
+            counted.map(|((worth, name), count)| format!("{count} {}", word(*worth, name))).collect();
+        let colon = if counted.is_empty() { "" } else { ": " };
+        format!("{}{colon}{}", text::count(self.all, "restore point"), counted.join(", "))
+    }
 }
 
 /// What restore points are worth, in words.
@@ -172,14 +282,11 @@ const WORTHS: [(Worth, &str); 4] = [
     (Worth::Damaged, "damaged"),
 ];
 
-fn quick_text(quick: bool) -> &'static str {
-    if quick { " (a quick look: no content was read)" } else { "" }
-}
-
 fn as_text(report: &SetReport) -> String {
     let mut out = findings_text(&report.dir, &report.findings);
     let rows: Vec<Vec<String>> = report.points.iter().map(|point| point_row(report, point)).collect();
-    out.push_str(&text::table(&rows));
+    let wide = text::table(&rows);
+    out.push_str(&if text::fits(&wide) { wide } else { text::table(&tall_rows(report)) });
     let digests = digest_rows(report);
     if !digests.is_empty() {
         let any_checked = report.digests.iter().any(|found| found.checked.is_some());
@@ -191,30 +298,34 @@ fn as_text(report: &SetReport) -> String {
 
 /// What `--deep` proves, and what not.
 const DIGEST_TEXT: &str = "\
-Each of these was put together from its streams, to the last byte. The digest is the SHA-256 over one for each MiB of
-the disk, that over the SHA-256 of each of its 64 KiB: equal digests are equal disks. What the guest had at that moment
-is written nowhere, so that it is the same is not proven; `vmstream compare` holds a disk against an image.
+Each of these was put together from its streams, to the last byte. The digest
+is the SHA-256 over one for each MiB of the disk, that over the SHA-256 of each
+of its 64 KiB: equal digests are equal disks. What the guest had at that moment
+is written nowhere, so that it is the same is not proven; `vmstream compare`
+holds a disk against an image.
 ";
 
 /// The same for disks of which sidecars say what they held.
 const PROVEN_TEXT: &str = "\
-Each of these was put together from its streams, to the last byte, and is what the guest had as far as it is called
-proven: its sidecars kept the checksums. The digest is the SHA-256 over one for each MiB of the disk, that over the
+Each of these was put together from its streams, to the last byte, and is what
+the guest had as far as it is called proven: its sidecars kept the checksums.
+The digest is the SHA-256 over one for each MiB of the disk, that over the
 SHA-256 of each of its 64 KiB.
 ";
 
+/// Two lines for each: a digest is as long as the rest.
 fn digest_rows(report: &SetReport) -> String {
     let row = |found: &DiskDigest| {
-        let mut row = vec![
-            found.point.to_string(),
-            found.disk.to_string(),
-            text::size(found.size),
-            found.digest.clone(),
-        ];
+        let mut row = vec![found.point.to_string(), found.disk.to_string(), text::size(found.size)];
         row.extend(found.checked.as_ref().map(checked_text));
         row
     };
-    text::table(&report.digests.iter().map(row).collect::<Vec<_>>())
+    let table = text::table(&report.digests.iter().map(row).collect::<Vec<_>>());
+    table
+        .lines()
+        .zip(&report.digests)
+        .map(|(line, found)| format!("{line}\n    {}\n", found.digest))
+        .collect()
 }
 
 fn checked_text(checked: &Checked) -> String {
@@ -275,11 +386,11 @@ fn verdict_text(report: &SetReport) -> String {
         }
         Verdict::Good if all == 1 => "good, its restore point can be restored".to_owned(),
         Verdict::Good => format!("good, all {all} restore points can be restored"),
-        Verdict::Damaged => format!("DAMAGED, {}", points_text([report])),
+        Verdict::Damaged => format!("DAMAGED, {}", PointCounts::of(report).text()),
         Verdict::CannotTell if report.count(Worth::Unproven) > 0 && !is_unreadable(report) => {
-            format!("UNPROVEN, {}", points_text([report]))
+            format!("UNPROVEN, {}", PointCounts::of(report).text())
         }
-        Verdict::CannotTell => format!("CANNOT TELL, {}", points_text([report])),
+        Verdict::CannotTell => format!("CANNOT TELL, {}", PointCounts::of(report).text()),
     }
 }
 
@@ -317,6 +428,19 @@ fn point_row(report: &SetReport, point: &PointVerdict) -> Vec<String> {
     row
 }
 
+/// A line for each disk of each point, where one for all of them would be too long.
+fn tall_rows(report: &SetReport) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for point in &report.points {
+        let mut head = point.id.to_string();
+        for (disk, verdict) in &point.disks {
+            // The others of a point stand below it.
+            rows.push(vec![std::mem::take(&mut head), format!("{disk}: {}", disk_text(report, verdict))]);
+        }
+    }
+    rows
+}
+
 fn disk_text(report: &SetReport, verdict: &DiskVerdict) -> String {
     let names = |files: &[PathBuf]| match files {
         [] => String::new(),
@@ -349,15 +473,6 @@ fn depth_word(depth: Depth) -> &'static str {
         Depth::Content => "content",
         Depth::Deep => "deep",
     }
-}
-
-fn tree_json(args: &Args, verdict: Verdict, reports: &[SetReport], unreadable: &[String]) -> Value {
-    json!({
-        "dir": args.path.display().to_string(),
-        "verdict": verdict_word(verdict),
-        "sets": reports.iter().map(as_json).collect::<Vec<_>>(),
-        "unreadable": unreadable,
-    })
 }
 
 fn file_json(report: &FileReport) -> Value {
