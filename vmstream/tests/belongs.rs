@@ -11,7 +11,7 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use vmstream::chain::{BackupSet, DiskContent, PointId};
+use vmstream::chain::{BackupSet, CheckpointName, DiskContent, PointId, cpt};
 use vmstream::convert::{Compression, ConvertOptions, FRAME_LEN, Shape, convert};
 use vmstream::restore::{ExtractError, pipe_to};
 use vmstream::sidecar::Value as Granule;
@@ -476,6 +476,29 @@ fn what_a_replaced_stream_holds_its_old_sidecar_still_tells() {
     let want = [Worth::Proven, Worth::Proven, Worth::Damaged, Worth::Damaged];
     assert_eq!(worths(&report), want, "{:?}", report.findings);
     assert_eq!(damaged(&report), [set.path("vda.inc.virtnbdbackup.2.data")]);
+}
+
+/// It moves the streams away and knows no sidecars.
+#[test]
+fn sidecars_that_an_old_program_left_say_nothing_of_its_new_chain() {
+    let other = chain(NEWEST + 1, 7, "");
+    for points in 1..=NEWEST {
+        let set = chain(NEWEST + 1, 1, "");
+        remove(set.dir(), |name| name.starts_with("vdb."));
+        for number in 0..points {
+            take(&files_of(number).0[..2], &other, &set);
+        }
+        for number in points..=NEWEST {
+            files_of(number).0[..2].iter().for_each(|name| fs::remove_file(set.path(name)).unwrap());
+            files_of(number).1.iter().for_each(|name| fs::remove_file(set.path(name)).unwrap());
+            fs::remove_file(set.path(&files_of(number).0[3])).unwrap();
+        }
+        let names: Vec<_> = (0..points).map(CheckpointName::new).collect();
+        fs::write(set.path("web.cpt"), cpt::encode(&names)).unwrap();
+        let report = verified(set.dir(), Depth::Deep);
+        assert_eq!(damaged(&report), Vec::<PathBuf>::new(), "{points} {:?}", report.findings);
+        assert_eq!(worths(&report), vec![Worth::Proven; points as usize], "{:?}", report.findings);
+    }
 }
 
 #[test]

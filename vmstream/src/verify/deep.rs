@@ -174,7 +174,8 @@ impl<'a> Proofs<'a> {
 }
 
 /// The sidecars of a chain's streams. One that was left beside a stream which was replaced still tells what the disk held, where
-/// it and its neighbours go on from each other.
+/// links bind it to sidecars that are of their streams: on both sides of it, as far as there are streams. A chain that an old
+/// program archived leaves sidecars that bind each other alone, and say nothing of the chain that it began in their place.
 fn sidecars(chain: &[&StreamEntry]) -> Vec<Option<Sidecar>> {
     let own = |entry: &&StreamEntry| match entry.whole_sidecar()? {
         Ok(sidecar) => Some((true, sidecar)),
@@ -185,9 +186,22 @@ fn sidecars(chain: &[&StreamEntry]) -> Vec<Option<Sidecar>> {
     let digest = |number: usize| Some(*all.get(number)?.as_ref()?.1.digest());
     let parent = |number: usize| all.get(number)?.as_ref()?.1.head().parent_sidecar;
     let joined = |number: usize| parent(number).is_some() && parent(number) == digest(number.wrapping_sub(1));
-    let bound: Vec<bool> = (0..all.len()).map(|number| joined(number) || joined(number + 1)).collect();
-    let kept = all.into_iter().zip(bound).map(|(sidecar, bound)| sidecar.filter(|(own, _)| *own || bound));
-    kept.map(|sidecar| sidecar.map(|(_, sidecar)| sidecar)).collect()
+    let fits = |number: usize| all[number].as_ref().is_some_and(|(own, _)| *own);
+    // For one side: a sidecar of its own stream, and whether links lead there or to the chain's end.
+    let before = |number: usize| {
+        let last = (1..=number).rev().find(|at| fits(*at) || !joined(*at)).unwrap_or(0);
+        (fits(last), fits(last) || last == 0)
+    };
+    let after = |number: usize| {
+        let last = (number..all.len() - 1).find(|at| fits(*at) || !joined(at + 1)).unwrap_or(all.len() - 1);
+        (fits(last), fits(last) || last == all.len() - 1)
+    };
+    let bound = |number: usize| {
+        let (before, after) = (before(number), after(number));
+        (before.0 || after.0) && before.1 && after.1
+    };
+    let kept: Vec<_> = (0..all.len()).map(|number| fits(number) || bound(number)).collect();
+    all.into_iter().zip(kept).map(|(sidecar, kept)| Some(sidecar.filter(|_| kept)?.1)).collect()
 }
 
 /// Where disks are not what their sidecars say: each range at the first point that has it.
