@@ -171,13 +171,18 @@ fn lost_difference(
 fn lists(set: &mut BackupSet, scan: &Scan) {
     let (mut missing, mut nowhere) = (set.missing.clone(), BTreeMap::new());
     let anywhere = |disk: &DiskTarget| set.points.iter().any(|point| point.disks.contains_key(disk));
+    let first = set.points.first().map(|first| first.id);
+    let later = set.points.iter().skip(1).map(Listed::of);
+    let streamed: BTreeSet<DiskTarget> = later.flat_map(|listed| listed.disks).collect();
+    // An image that still waits for its name was never committed. It comes with the full, and is listed there alone.
+    let waits = |point: &Point, disk: &DiskTarget| {
+        Some(point.id) == first && !streamed.contains(disk) && !anywhere(disk) && scan.image_waits(disk)
+    };
     for point in &set.points {
         let listed = Listed::of(point);
         let lost = |disk: &DiskTarget| (point.id, disk.clone());
-        // An image that still waits for its name was never committed.
-        let there = |disk: &DiskTarget| point.disks.contains_key(disk) || scan.image_waits(disk);
+        let there = |disk: &DiskTarget| point.disks.contains_key(disk) || waits(point, disk);
         missing.extend(listed.disks.iter().filter(|disk| !there(disk)).map(lost));
-        let first = set.points.first().map(|first| first.id);
         // An image, which comes with the full alone, is missed at all points.
         let image_lost = |disk: &&DiskTarget| {
             let at_first = first.is_some_and(|first| missing.contains(&(first, (*disk).clone())));
