@@ -67,7 +67,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         true => say_json(&as_json(args, &disk, point, &found)),
         false => say(&as_text(args, &disk, point, &found)),
     };
-    let verdict = if found.is_same() { Exit::Good } else { Exit::Damaged };
+    // An image that is as wrong as the backup is no good image.
+    let is_wrong = found.checked.as_ref().is_some_and(|checked| !checked.wrong.is_empty());
+    let verdict = if found.is_same() && !is_wrong { Exit::Good } else { Exit::Damaged };
     Ok(verdict.unless(written))
 }
 

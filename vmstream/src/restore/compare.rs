@@ -115,7 +115,9 @@ pub fn compare(
     watch: &dyn Watch,
 ) -> Result<Compared, CompareError> {
     let failed = |source| CompareError::Image { path: path.to_owned(), source };
-    ExtractError::check_place(set, &set.content(disk, point).map_err(ExtractError::Set)?)?;
+    let place = set.content(disk, point).map_err(ExtractError::Set)?;
+    ExtractError::check_length(&place)?;
+    ExtractError::check_place(set, &place)?;
     let content = Content::open(set, disk, point, OnWrong::Note)?;
     let image = Image::open(path, format, workers)?;
     let size = content.size;
