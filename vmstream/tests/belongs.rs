@@ -237,6 +237,10 @@ fn a_disk_of_which_nothing_is_left_is_missed() {
     remove(&listed, |name| name.starts_with("vdb."));
     let report = verified(&listed, Depth::Quick);
     assert_eq!((report.verdict(), lost(&report)), (Verdict::Damaged, all.clone()), "{:?}", report.findings);
+    // What a killed run of another kind left of the disk excuses nothing.
+    fs::write(listed.join("vdb.copy.data.partial"), b"half").unwrap();
+    assert_eq!(lost(&verified(&listed, Depth::Quick)), all);
+    fs::remove_file(listed.join("vdb.copy.data.partial")).unwrap();
     assert!(
         convert_to(&listed, Shape::Full(at(3)), &golden.root().join("full"), true).unwrap_err().is_damage()
     );
@@ -269,6 +273,16 @@ fn a_disk_of_which_nothing_is_left_is_missed() {
     };
     assert_eq!((report.verdict(), report.findings.len()), (Verdict::Good, 1), "{:?}", report.findings);
     assert!(report.findings.iter().all(said), "{:?}", report.findings);
+}
+
+#[test]
+fn a_checksum_file_that_is_damaged_proves_no_stream() {
+    let golden = Golden::extract();
+    fs::remove_file(golden.plain().join("vdb.copy.data")).unwrap();
+    fs::write(golden.plain().join("vda.inc.virtnbdbackup.1.data.chksum"), "none").unwrap();
+    let report = verified(&golden.plain(), Depth::Content);
+    let want = [Worth::Proven, Worth::Unproven, Worth::Unproven];
+    assert_eq!(worths(&report), want, "{:?}", report.findings);
 }
 
 #[test]
@@ -453,13 +467,17 @@ fn a_flipped_byte_that_only_a_checksum_file_knows_is_given_out_by_nobody() {
             fs::remove_file(dir.join("../out.raw")).unwrap();
         }
         fs::write(dir.join(name), &good).unwrap();
-        // One that is no number proves nothing, which is said.
+        // One that is no number proves nothing, and nothing else does.
         let sum = dir.join(format!("{name}.chksum"));
         let number = fs::read(&sum).unwrap();
         fs::write(&sum, "none").unwrap();
-        let done = vmstream(&dir, &runs[0]);
+        for run in &runs {
+            let done = vmstream(&dir, run);
+            assert_eq!(done.status.code(), Some(2), "{run:?} {}", text(&done.stderr));
+            assert!(text(&done.stderr).contains("it does not hold a number"), "{}", text(&done.stderr));
+        }
+        let done = vmstream(&dir, &[&runs[0][..], &["--no-check"]].concat());
         assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-        assert!(text(&done.stderr).contains("it does not hold a number"), "{}", text(&done.stderr));
         fs::write(&sum, number).unwrap();
     }
 }

@@ -234,6 +234,11 @@ fn a_disk_that_is_not_what_was_backed_up_is_not_given_out() {
     assert!(matches!(refused, Err(ExtractError::Wrong { .. })) && piped.is_empty());
     let done = extract(&set, &vda, point, &out, options(false), &()).unwrap();
     assert_eq!((done.wrong_bytes, done.proven_bytes), (GRANULE as u64, Some((DISK - 2 * GRANULE) as u64)));
+    // An image that is as wrong as the backup.
+    let same = ["compare", ".", out.to_str().unwrap(), "--disk", "vda"];
+    let said =
+        Command::new(env!("CARGO_BIN_EXE_vmstream")).args(same).current_dir(ours.dir()).output().unwrap();
+    assert_eq!(said.status.code(), Some(1), "{}", String::from_utf8_lossy(&said.stdout));
     fs::write(&out, &disk).unwrap();
     let found = compare(&set, &vda, point, (&out, ImageFormat::Raw), NonZeroUsize::MIN, &()).unwrap();
     assert!(!found.is_same());
@@ -542,7 +547,7 @@ fn the_files_of_a_tpm_are_checked_where_their_point_lists_them() {
     let damage = || {
         let report = verify(ours.dir(), Depth::Content);
         let damaged = report.findings.iter().filter(|finding| finding.level == Level::Damage);
-        assert_eq!(good_points(&report), 3);
+        assert_eq!(good_points(&report), 3, "{:?}", report.findings);
         damaged.map(|finding| finding.path.clone()).collect::<Vec<_>>()
     };
     let write = |text: &str| {
@@ -611,6 +616,37 @@ fn plain_content_is_held_against_its_blocks_where_granules_tell_nothing() {
     let pipe = |check| pipe_to(&set, &vda, at, (&mut Vec::new(), check), NonZeroUsize::MIN, &());
     assert!(matches!(pipe(true), Err(ExtractError::Map(_))));
     assert!(pipe(false).is_ok() && no_image(&ours, "vda", "virtnbdbackup.2", false).is_ok());
+}
+
+/// Where a frame belongs stands in its header, which no block and no compression covers: the checksum of the file does.
+#[test]
+fn a_frame_at_another_place_is_not_given_out_where_granules_tell_nothing() {
+    for level in [None, Some(1)] {
+        let ours = Ours::new(level);
+        // Of the newest: nothing is known of the disk.
+        fs::remove_file(ours.path("vda.inc.virtnbdbackup.2.idx")).unwrap();
+        let path = ours.path("vda.inc.virtnbdbackup.1.data");
+        let good = fs::read(&path).unwrap();
+        let (header, other) = (b"data 0000000000000000 ", b"data 0000000000000002 ");
+        let at = good.windows(header.len()).position(|part| part == header).unwrap();
+        let mut bad = good.clone();
+        bad[at..at + other.len()].copy_from_slice(other);
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("right.raw");
+        fs::write(&image, &ours.disks[2]).unwrap();
+        for (content, right) in [(&good, true), (&bad, false)] {
+            fs::write(&path, content).unwrap();
+            let done = no_image(&ours, "vda", "virtnbdbackup.2", true);
+            assert_eq!(done.is_ok(), right, "{level:?} {done:?}");
+            let set = BackupSet::open(ours.dir()).unwrap();
+            let (vda, point) = ("vda".parse().unwrap(), "virtnbdbackup.2".parse().unwrap());
+            let piped = pipe_to(&set, &vda, point, (&mut Vec::new(), true), NonZeroUsize::MIN, &());
+            assert_eq!(piped.is_ok(), right, "{level:?} {piped:?}");
+            let same = compare(&set, &vda, point, (&image, ImageFormat::Raw), NonZeroUsize::MIN, &());
+            assert_eq!(same.is_ok_and(|same| same.is_same()), right, "{level:?}");
+            assert!(no_image(&ours, "vda", "virtnbdbackup.2", false).is_ok());
+        }
+    }
 }
 
 #[test]

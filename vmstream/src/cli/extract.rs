@@ -169,12 +169,19 @@ fn jobs(args: &Args, set: &BackupSet, point: &Point) -> Result<Vec<Job>, Failure
         let format = args.format.map_or_else(|| ImageFormat::of_name(output), Ok)?;
         return Ok(vec![Job { disk, output: output.clone(), format }]);
     }
+    let disks = set.disks_at(point);
+    if disks.is_empty() {
+        return Err(Failure::refused(format!(
+            "There is no disk to extract at {}: nothing was written",
+            point.id
+        )));
+    }
     let dir = args.all.clone().unwrap_or_default();
     std::fs::create_dir_all(&dir)
         .map_err(|error| Failure::refused(format!("Cannot make the folder {}: {error}", dir.display())))?;
     let format = args.format.unwrap_or(ImageFormat::Raw);
     let job = |disk: DiskTarget| Job { output: dir.join(format!("{disk}.{}", format.name())), disk, format };
-    let jobs: Vec<_> = set.disks_at(point).into_iter().map(job).collect();
+    let jobs: Vec<_> = disks.into_iter().map(job).collect();
     // Before the first is written, not in the middle of the work.
     match jobs.iter().find(|job| !args.force && std::fs::symlink_metadata(&job.output).is_ok()) {
         None => Ok(jobs),

@@ -30,7 +30,7 @@ pub(crate) struct Content {
     on_wrong: OnWrong,
     /// What its sidecars say of it.
     tables: Mutex<Option<Tables>>,
-    /// The streams that their checksum files prove.
+    /// The streams that their checksums prove.
     summed: Mutex<Summed>,
     /// Those that say nothing.
     pub(crate) unused_sidecars: Vec<UnusedSidecar>,
@@ -109,7 +109,7 @@ impl Content {
         if on_wrong == OnWrong::Fail {
             ExtractError::check_place(set, &content)?;
         }
-        let (tables, mut unused_sidecars) = content.tables();
+        let (mut tables, mut unused_sidecars) = content.tables();
         let checked_by = Some(&tables).filter(|_| on_wrong == OnWrong::Fail);
         match content {
             DiskContent::Streams(entries) => {
@@ -119,7 +119,10 @@ impl Content {
                 let source = ContentSource::Layers(layers);
                 let summed = match on_wrong {
                     OnWrong::Allow => Summed::none(),
-                    _ => Summed::of(&entries, &tables, &mut unused_sidecars),
+                    _ => {
+                        let know_all = tables.know_all(size);
+                        Summed::of(&entries, (&tables, know_all), &mut unused_sidecars)?
+                    }
                 };
                 Ok(Self::new((source, size), point, on_wrong, (tables, summed, unused_sidecars)))
             }

@@ -75,7 +75,7 @@ impl Target for Device {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<(), ExtractError> {
+    fn finish(self: Box<Self>, _free: &dyn Fn() -> Result<(), ExtractError>) -> Result<(), ExtractError> {
         let done = self.unfinished.finish(|| self.file.sync_all());
         done.map_err(|source| ExtractError::Write { path: self.path.clone(), source })
     }

@@ -7,7 +7,7 @@ use super::content::open_layers;
 use super::map::{Layer, MapError, disk_size};
 use super::partial::{Existing, NewFileError};
 use super::sparse::next_data;
-use super::summed::{Summed, stored_of};
+use super::summed::{SumOf, Summed, stored_of};
 use super::target::{self, Target};
 use super::units::{Units, Work};
 use crate::chain::{
@@ -194,19 +194,33 @@ pub enum ExtractError {
         /// What the stream says and what its place needs.
         problem: String,
     },
-    /// A stream that its checksum file alone could prove is another than was written.
+    /// A stream that only its checksum could prove is another than was written.
     #[error(
-        "The checksum of {} is {found}, its checksum file says {recorded}: the stream or its checksum file has changed since \
-         the backup; --no-check restores it all the same",
+        "The checksum of {} is {found}, {by} says {recorded}: the stream or {by} has changed since the backup; --no-check restores it all the same",
         path.display()
     )]
     Checksum {
         /// The stream.
         path: PathBuf,
-        /// What its checksum file says.
+        /// Who says what it must be.
+        by: SumOf,
+        /// That.
         recorded: u32,
         /// The sum over its bytes.
         found: u32,
+    },
+    /// The checksum file that alone could prove a stream cannot be used.
+    #[error(
+        "{} proves nothing: {reason}. Nothing else tells whether {} is as it was written; --no-check restores it all the same",
+        checksum.display(), path.display()
+    )]
+    NoChecksum {
+        /// The stream.
+        path: PathBuf,
+        /// Its checksum file.
+        checksum: PathBuf,
+        /// Why it cannot be used.
+        reason: String,
     },
     /// The reader of a pipe, or the file behind it, took no more.
     #[error("Cannot write to the output")]
@@ -267,14 +281,18 @@ pub fn extract(
         ExtractError::check_length(&content)?;
         ExtractError::check_place(set, &content)?;
     }
-    let (tables, mut unused) = content.tables();
+    let (mut tables, mut unused) = content.tables();
     let newest = content.newest_sidecar();
     match &content {
         DiskContent::Streams(entries) => {
             let layers = open_layers(entries, Some(&tables).filter(|_| options.check))?;
-            let summed =
-                if options.check { Summed::of(entries, &tables, &mut unused) } else { Summed::none() };
-            let ledger = ledger_of(tables, disk_size(&layers), newest, &mut unused);
+            let size = disk_size(&layers);
+            let know_all = options.check && tables.know_all(size);
+            let summed = match options.check {
+                true => Summed::of(entries, (&tables, know_all), &mut unused)?,
+                false => Summed::none(),
+            };
+            let ledger = ledger_of(tables, size, newest, &mut unused);
             let (sizes, checked) = extract_checked(&layers, (ledger, summed), target, options, watch)?;
             Ok(Extracted::new(sizes, point, checked.as_ref(), unused))
         }
@@ -353,10 +371,8 @@ fn finish(
         ExtractError::check(checked)?;
     }
     // Somebody may have opened it meanwhile. A device has the new content already.
-    if options.replace && !image.has_old_content() {
-        target::ask_free(target, watch)?;
-    }
-    image.finish()?;
+    let replaces = options.replace && !image.has_old_content();
+    image.finish(&|| if replaces { target::ask_free(target, watch) } else { Ok(()) })?;
     Ok(checked)
 }
 

@@ -4,7 +4,7 @@
 //! per stream and nothing else. Headers only: no payload is read.
 
 use crate::sidecar::{Blocks, Sidecar};
-use crate::stream::{Coding, Frame, FrameKind, Frames, Piece, StreamError, StreamFile};
+use crate::stream::{Coding, Frame, FrameKind, Frames, Piece, Problem, StreamError, StreamFile};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -244,11 +244,7 @@ impl<'a> Cursor<'a> {
             if let Some((frame, number, stored_at)) = &mut self.frame {
                 if *number < frame.piece_count() {
                     let mut piece = frame.piece(*number, *stored_at);
-                    let block = self.blocks.as_mut().and_then(|blocks| blocks.next()?.ok());
-                    // Frames that the sidecar does not list: so it says nothing of what follows.
-                    let block = block.filter(|block| block.is_of(&piece));
-                    self.blocks = self.blocks.take().filter(|_| block.is_some());
-                    piece.plain_crc32 = block.map(|block| block.plain_crc32);
+                    piece.plain_crc32 = sum_of(&mut self.blocks, &piece)?;
                     *number += 1;
                     *stored_at += piece.stored_len;
                     match self.cut(piece.disk.clone()) {
@@ -278,5 +274,20 @@ impl<'a> Cursor<'a> {
     pub(crate) fn drain(&mut self) -> Result<(), StreamError> {
         self.frame = None;
         self.frames.try_for_each(|frame| frame.map(|_| ()))
+    }
+}
+
+/// What the sidecar says of the content of the next piece. A stream has a block for every piece, so another block or none says
+/// that the frames are not those that were written.
+fn sum_of(blocks: &mut Option<Blocks<'_>>, piece: &Piece) -> Result<Option<u32>, StreamError> {
+    match blocks.as_mut().map(Iterator::next) {
+        None => Ok(None),
+        // It could be read before: the sidecar is what is wrong.
+        Some(Some(Err(_))) => {
+            *blocks = None;
+            Ok(None)
+        }
+        Some(Some(Ok(block))) if block.is_of(piece) => Ok(Some(block.plain_crc32)),
+        Some(_) => Err(piece.damaged(Problem::OtherContent)),
     }
 }

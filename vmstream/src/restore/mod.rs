@@ -28,5 +28,5 @@ pub use map::{BlockMap, Layer, MapError, Segment, Source};
 pub use partial::{Existing, NewFileError, Partial};
 pub use pipe::{extract_to, pipe_to};
 pub use sparse::is_zero;
-pub use summed::check_streams;
+pub use summed::{SumOf, check_streams};
 pub use units::{Unit, Units};

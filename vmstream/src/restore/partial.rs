@@ -59,6 +59,16 @@ pub enum NewFileError {
         /// The unfinished file.
         path: PathBuf,
     },
+    /// The file is complete and has its name, and the folder could not be made durable.
+    #[error(
+        "{} is complete and in its place, but its name may be lost if the host fails now: its folder cannot be written", path.display()
+    )]
+    Named {
+        /// The target.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system refused.
     #[error("Cannot write {}", path.display())]
     Write {
@@ -133,16 +143,32 @@ impl Partial {
         &self.path
     }
 
+    /// Makes the content durable, which may take minutes. [`Partial::publish`] has little left to do then.
+    ///
+    /// # Errors
+    /// [`NewFileError::Write`].
+    pub(super) fn sync(&self) -> Result<(), NewFileError> {
+        let failed = |source| NewFileError::Write { path: self.target.clone(), source };
+        self.file.sync_all().map_err(failed)?;
+        // What is on the disk needs no room in memory. An older file system may not know the call.
+        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+        Ok(())
+    }
+
     /// Makes the file durable and gives it its name, if the unfinished name is still that of this very file.
     ///
     /// # Errors
     /// [`NewFileError`], also when the target has appeared meanwhile and may not be replaced.
     pub fn publish(self) -> Result<(), NewFileError> {
+        self.sync()?;
         let Self { unfinished, file, path, target, existing } = self;
         let failed = |source| NewFileError::Write { path: target.clone(), source };
-        file.sync_all().map_err(failed)?;
-        // What is on the disk needs no room in memory. An older file system may not know the call.
-        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        let dir = match target.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        // While the old target is still there: what fails later fails with the new one in its place.
+        let dir = File::open(dir).map_err(failed)?;
         unfinished.finish(|| {
             if !is_open_file(&path, &file) {
                 return Err(NewFileError::Exchanged { path: path.clone() });
@@ -158,11 +184,7 @@ impl Partial {
             // Between the look and the rename somebody may have exchanged it all the same.
             if is_open_file(&target, &file) { Ok(()) } else { Err(NewFileError::Exchanged { path }) }
         })?;
-        let dir = match target.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+        dir.sync_all().map_err(|source| NewFileError::Named { path: target.clone(), source })
     }
 }
 

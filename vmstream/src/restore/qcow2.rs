@@ -60,9 +60,11 @@ impl Target for Qcow2Image {
         sparse::write_parts(at, bytes, |at, part| self.nbd.write_at(at, part))
     }
 
-    fn finish(self: Box<Self>) -> Result<(), ExtractError> {
+    fn finish(self: Box<Self>, free: &dyn Fn() -> Result<(), ExtractError>) -> Result<(), ExtractError> {
         let Self { nbd, partial, target } = *self;
         nbd.finish().map_err(|source| ExtractError::Qcow2 { path: target, source })?;
+        partial.sync()?;
+        free()?;
         Ok(partial.publish()?)
     }
 }

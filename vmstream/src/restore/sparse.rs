@@ -49,7 +49,9 @@ impl Target for SparseImage {
         Ok(written)
     }
 
-    fn finish(self: Box<Self>) -> Result<(), ExtractError> {
+    fn finish(self: Box<Self>, free: &dyn Fn() -> Result<(), ExtractError>) -> Result<(), ExtractError> {
+        self.partial.sync()?;
+        free()?;
         Ok(self.partial.publish()?)
     }
 }

@@ -1,7 +1,9 @@
-//! Checksum files held against what is read, where nothing else proves a stream: any part of the file, on any thread.
+//! The checksums of streams held against what is read, where nothing else proves the disk: any part of the file, on any
+//! thread.
 //!
 //! A stream of virtnbdbackup's usual form is uncompressed, with a checksum file: without this a flipped bit of it would be
-//! given out as the disk.
+//! given out as the disk. A stream with a sidecar is summed too unless the newest sidecar tells what all of the disk must
+//! hold: neither its blocks nor its compression cover the headers of its frames.
 
 use super::extract::ExtractError;
 use super::map::{Layer, MapError};
@@ -21,27 +23,71 @@ pub(crate) struct Summed {
     layers: Vec<Option<FileSum>>,
 }
 
-/// What a checksum file says, and what is known of its stream so far.
+/// What a checksum file or a sidecar says, and what is known of its stream so far.
 #[derive(Debug)]
 struct FileSum {
     recorded: u32,
+    by: SumOf,
     path: PathBuf,
     /// Parts by where they begin: their end and sum. No two touch.
     parts: Mutex<BTreeMap<u64, (u64, u32)>>,
 }
 
+/// Who says what the checksum of a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SumOf {
+    /// Its checksum file.
+    ChecksumFile,
+    /// Its sidecar.
+    Sidecar,
+}
+
+impl std::fmt::Display for SumOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ChecksumFile => "its checksum file",
+            Self::Sidecar => "its sidecar",
+        })
+    }
+}
+
 impl Summed {
-    /// The streams of `entries` that have a checksum file, and no sidecar in `tables`. Checksum files that are none are
-    /// added to what is not used.
-    pub(crate) fn of(entries: &[&StreamEntry], tables: &Tables, unused: &mut Vec<UnusedSidecar>) -> Self {
+    /// The streams of `entries` that have a checksum, their sidecar's or that of a checksum file. Those with a sidecar in
+    /// `tables` are left out where that is said to know all that matters. Checksum files that are none are added to what
+    /// is not used.
+    ///
+    /// # Errors
+    /// [`ExtractError::NoChecksum`] for such a checksum file of a stream that nothing else proves.
+    pub(crate) fn of(
+        entries: &[&StreamEntry],
+        (tables, know_all): (&Tables, bool),
+        unused: &mut Vec<UnusedSidecar>,
+    ) -> Result<Self, ExtractError> {
         let mut of_entry = |(number, entry): (usize, &&StreamEntry)| {
-            let checksum = entry.checksum.as_deref().filter(|_| !tables.have(number))?;
-            let recorded = recorded(checksum).map_err(|reason| {
-                unused.push(UnusedSidecar { path: checksum.to_owned(), reason });
-            });
-            Some(FileSum { recorded: recorded.ok()?, path: entry.path.clone(), parts: Mutex::default() })
+            let (recorded, by) = match tables.adler32_of(number) {
+                _ if know_all && tables.have(number) => return Ok(None),
+                Some(sum) => (sum, SumOf::Sidecar),
+                None => {
+                    let Some(checksum) = entry.checksum.as_deref() else { return Ok(None) };
+                    let path = checksum.to_owned();
+                    let is_plain = entry.meta.as_ref().is_ok_and(|meta| meta.compression.is_none());
+                    match recorded(checksum) {
+                        Ok(recorded) => (recorded, SumOf::ChecksumFile),
+                        Err(reason) if is_plain && !tables.have(number) => {
+                            let (path, checksum) = (entry.path.clone(), path);
+                            return Err(ExtractError::NoChecksum { path, checksum, reason });
+                        }
+                        Err(reason) => {
+                            unused.push(UnusedSidecar { path, reason });
+                            return Ok(None);
+                        }
+                    }
+                }
+            };
+            Ok(Some(FileSum { recorded, by, path: entry.path.clone(), parts: Mutex::default() }))
         };
-        Self { layers: entries.iter().enumerate().map(&mut of_entry).collect() }
+        let layers = entries.iter().enumerate().map(&mut of_entry).collect::<Result<_, _>>()?;
+        Ok(Self { layers })
     }
 
     fn wants(&self, number: usize) -> bool {
@@ -79,10 +125,10 @@ impl Summed {
     /// [`ExtractError::Checksum`] for the first stream whose sum is another.
     pub(crate) fn check(self) -> Result<(), ExtractError> {
         self.layers.into_iter().flatten().try_for_each(|of_file| {
-            let FileSum { recorded, path, parts } = of_file;
+            let FileSum { recorded, by, path, parts } = of_file;
             let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
             let found = parts.get(&0).map_or(Adler32::new().finish(), |(_, sum)| *sum);
-            if found == recorded { Ok(()) } else { Err(ExtractError::Checksum { path, recorded, found }) }
+            if found == recorded { Ok(()) } else { Err(ExtractError::Checksum { path, by, recorded, found }) }
         })
     }
 }
@@ -106,7 +152,7 @@ pub fn check_streams(
     let content = set.content(disk, point)?;
     let (tables, mut unused) = content.tables();
     let DiskContent::Streams(entries) = &content else { return Ok(unused) };
-    let summed = Summed::of(entries, &tables, &mut unused);
+    let summed = Summed::of(entries, (&tables, true), &mut unused)?;
     for (number, entry) in entries.iter().enumerate().filter(|(number, _)| summed.wants(*number)) {
         let layer = Layer::open(entry.path.clone())?;
         let (len, mut sum) = (layer.stream.file_len(), RunningSum::new(&layer.stream, 0));
@@ -151,7 +197,12 @@ mod tests {
         let ranges: Vec<_> = cuts.windows(2).map(|pair| pair[0]..pair[1]).collect();
         for turn in 0..ranges.len() {
             for stride in [1, 3, 5] {
-                let sum = FileSum { recorded: 0, path: PathBuf::new(), parts: Mutex::default() };
+                let sum = FileSum {
+                    recorded: 0,
+                    by: SumOf::Sidecar,
+                    path: PathBuf::new(),
+                    parts: Mutex::default(),
+                };
                 for step in 0..ranges.len() {
                     let range = ranges[(turn + step * stride) % ranges.len()].clone();
                     sum.add(range.start as u64..range.end as u64, checksum::adler32(&bytes[range]));

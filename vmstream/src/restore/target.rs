@@ -26,8 +26,9 @@ pub(super) trait Target: Sync {
         Ok(())
     }
 
-    /// Makes the image durable and gives it its name. Dropped before, nothing of a file is left.
-    fn finish(self: Box<Self>) -> Result<(), ExtractError>;
+    /// Makes the image durable and gives it its name. Dropped before, nothing of a file is left. A file's `free` is asked
+    /// between the two, since the first may take minutes: its error leaves the target as it is.
+    fn finish(self: Box<Self>, free: &dyn Fn() -> Result<(), ExtractError>) -> Result<(), ExtractError>;
 }
 
 /// Opens or creates what `path` and the options ask for.

@@ -8,6 +8,9 @@ use super::sums::PartSums;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Bytes of a disk whose granules are looked at together; see [`Tables::window`].
+const SCAN_LEN: u64 = 32 << 20;
+
 /// The most wrong ranges that are kept.
 const MAX_WRONG: usize = 1000;
 
@@ -38,6 +41,30 @@ impl Tables {
     /// True when the sidecar of this stream is among them.
     pub(crate) fn have(&self, number: usize) -> bool {
         self.layers.get(number).is_some_and(Option::is_some)
+    }
+
+    /// The Adler-32 of this stream, as its sidecar has it.
+    pub(crate) fn adler32_of(&self, number: usize) -> Option<u32> {
+        self.layers.get(number)?.as_ref()?.sidecar.head().stream.adler32
+    }
+
+    /// True when every granule of a disk of this size is known after the last stream, and they may be held. Reads the runs of all sidecars, and
+    /// leaves the tables at the disk's beginning.
+    pub(crate) fn know_all(&mut self, disk_size: u64) -> bool {
+        if !self.last_granules().is_some_and(|found| found.disk_size() == disk_size && found.may_be_held()) {
+            return false;
+        }
+        let (mut at, mut all) = (0, true);
+        while all && at < disk_size {
+            let end = disk_size.min(at.saturating_add(SCAN_LEN));
+            let known = self.last_window(&(at..end)).ok().flatten();
+            all = known.is_some_and(|(_, values)| !values.contains(&Value::Unknown));
+            at = end;
+        }
+        for layer in self.layers.iter_mut().flatten() {
+            (layer.cursor, layer.next) = (Cursor::new(), None);
+        }
+        all
     }
 
     /// How the sidecar of the last stream cuts the disk, if there is one.
@@ -216,7 +243,6 @@ impl Ledger {
     /// # Errors
     /// [`SidecarError`] when a sidecar cannot be read any more.
     pub fn of(mut tables: Tables, disk_size: u64) -> Result<Option<Self>, SidecarError> {
-        const WINDOW: u64 = 32 << 20;
         let mut ledger: Option<Self> = None;
         let granules = tables.last_granules();
         if !granules.is_some_and(|granules| granules.disk_size() == disk_size && granules.may_be_held()) {
@@ -224,7 +250,7 @@ impl Ledger {
         }
         let mut start = 0;
         while start < disk_size {
-            let end = disk_size.min(start.saturating_add(WINDOW));
+            let end = disk_size.min(start.saturating_add(SCAN_LEN));
             if let Some((granules, values)) = tables.last_window(&(start..end))? {
                 let new = || {
                     // At most 2^26 granules, see above: both may be had at once.

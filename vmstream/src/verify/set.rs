@@ -120,9 +120,14 @@ pub fn verify_file(file: &PointDisk, options: VerifyOptions, watch: &dyn Watch) 
 
 fn of_stream(report: &StreamReport, depth: Depth, findings: &mut Vec<Finding>) {
     findings.extend(report.findings.iter().cloned());
-    let only_warnings = report.findings.iter().all(|finding| finding.level == Level::Warning);
+    // What is wrong with a small file beside it says nothing of the stream, nor proves it.
+    let of_stream = |finding: &&Finding| finding.path == report.path;
+    let only_warnings =
+        report.findings.iter().filter(of_stream).all(|finding| finding.level == Level::Warning);
     if report.proof.is_none() && only_warnings && depth != Depth::Quick {
-        let message = "no checksum file, and the content is not compressed: nothing proves it".to_owned();
+        let message =
+            "no usable checksum file or sidecar, and the content is not compressed: nothing proves it"
+                .to_owned();
         findings.push(Finding::about(Level::Unproven, &report.path, message));
     }
 }
