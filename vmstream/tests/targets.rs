@@ -309,6 +309,8 @@ impl Drop for Running {
 /// qemu-nbd with an image open, as a running VM has it.
 fn qemu_nbd(image: &Path, more: &[&str]) -> Running {
     let socket = image.with_extension("socket");
+    // One that was killed leaves its own, which says nothing of the next.
+    let _ = std::fs::remove_file(&socket);
     let mut command = Command::new("qemu-nbd");
     command.args(["--persistent", "--format=raw", "--socket"]).arg(&socket).args(more).arg(image);
     let running = Running(command.spawn().unwrap());
