@@ -58,7 +58,13 @@ impl Lab {
         command.args(["--noprogress", "--level", level, "--domain", vm.name(), "--output"]).arg(set);
         // Not /var/tmp: a scratch file left behind goes with the lab.
         command.arg("--scratchdir").arg(self.path()).args(extra);
-        output_of(&mut command)
+        let output = output_of(&mut command);
+        // It ends before its job is gone, which takes a while on a busy machine.
+        let until = Instant::now() + Duration::from_secs(30);
+        while vm.backup_job().is_some() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        output
     }
 
     /// Restores a backup set with `virtnbdrestore`, the last point or the named one, into a new directory.
