@@ -1,9 +1,11 @@
 //! The priority of this process: others come first.
 //!
-//! Both priorities belong to threads and are inherited by those that are made later, so this comes before any other thread
-//! but the one that starts programs.
+//! Both priorities belong to threads and are inherited by those that are made later, so this comes early, and the few threads
+//! that are there already get them too.
 
 use std::time::Duration;
+
+use rustix::process::Pid;
 
 use crate::config::Settings;
 use crate::config::value::IoClass;
@@ -17,7 +19,8 @@ pub fn lower(settings: &Settings) -> Vec<String> {
     let mut failed = Vec::new();
     let nice = settings.process_priority.get();
     if nice != 0 {
-        if let Err(error) = rustix::process::setpriority_process(None, nice) {
+        let set = |thread: &Pid| rustix::process::setpriority_process(Some(*thread), nice);
+        if let Some(error) = threads().iter().find_map(|thread| set(thread).err()) {
             failed.push(format!("PROCESS_PRIORITY={nice} cannot be had: {error}"));
         }
     }
@@ -31,9 +34,10 @@ pub fn lower(settings: &Settings) -> Vec<String> {
     if settings.io_class != IoClass::Idle {
         ionice = ionice.args(["-n", &settings.io_level.get().to_string()]);
     }
-    // The thread that starts programs is there already, and they inherit from it.
-    let threads = std::iter::once(std::process::id()).chain(program::thread_id());
-    match ionice.arg("-p").args(threads.map(|thread| thread.to_string())).run(LIMIT, NEVER) {
+    // The thread that starts programs would be made by the call below, and inherit from this one too early.
+    let starter = program::thread_id().map(|thread| thread.to_string());
+    let threads = threads().into_iter().map(|thread| thread.as_raw_nonzero().to_string());
+    match ionice.arg("-p").args(threads.chain(starter)).run(LIMIT, NEVER) {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
             failed.push(format!("IO_PRIORITY_CLASS={class} cannot be had: {}", output.message()));
@@ -41,4 +45,11 @@ pub fn lower(settings: &Settings) -> Vec<String> {
         Err(error) => failed.push(format!("IO_PRIORITY_CLASS={class} needs the program ionice: {error}")),
     }
     failed
+}
+
+/// The threads of this process.
+fn threads() -> Vec<Pid> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let number = |task: std::fs::DirEntry| Pid::from_raw(task.file_name().to_str()?.parse().ok()?);
+    tasks.filter_map(number).collect()
 }

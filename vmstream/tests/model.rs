@@ -213,10 +213,14 @@ fn placeholders_count_for_nothing() {
     assert!(!unchanged.stream.is_placeholder(), "an increment of a disk that did not change");
 }
 
-/// SHA-256 over the SHA-256 of each MiB.
+/// SHA-256 over one for each MiB, that over the SHA-256 of each of its 64 KiB.
 fn digest(image: &[u8]) -> String {
     let mut top = Sha256::new();
-    image.chunks(1 << 20).for_each(|part| top.update(Sha256::digest(part)));
+    for mib in image.chunks(1 << 20) {
+        let mut parts = Sha256::new();
+        mib.chunks(64 << 10).for_each(|part| parts.update(Sha256::digest(part)));
+        top.update(parts.finalize());
+    }
     top.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
