@@ -88,6 +88,8 @@ fn a_name_that_the_file_system_refuses_keeps_no_vm_from_its_backup() {
         well(&lab, &vm, level);
         let raw = extract(&lab, &folder(), "vda", None);
         assert_eq!(vm.shadow("vda").equals(&raw), Ok(()), "{level}");
+        // Logs of one second are one file.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
     }
     let logs = target.path().join("_state/logs");
     let escaped = format!("backup_{}_", vm.name().replace(':', "%3A"));
