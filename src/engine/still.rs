@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::cancel::Cancel;
 use super::image_state::{self, ImageStates};
+use super::layers;
 use super::observe::ReadableDisk;
 use super::{BackupError, VmTarget};
 use crate::libvirt::Standing;
@@ -46,8 +47,11 @@ impl<'a> Still<'a> {
         if standing.state.is_active() {
             return Err(changed(vm, "it was started before its disks were copied"));
         }
-        let images =
-            ImageStates::of(all, cancel).ok_or_else(|| changed(vm, "its images cannot be looked at"))?;
+        let images = ImageStates::of(all, cancel).ok_or_else(|| {
+            // Most often what an image is backed by is not there, or leads back to it.
+            let told = all.iter().find_map(|disk| layers::of(disk, cancel).err());
+            told.map_or_else(|| changed(vm, "its images cannot be looked at"), BackupError::from)
+        })?;
         let mut still =
             Self { vm, copied, cancel, standing, images, devices: BTreeMap::new(), unknown: BTreeSet::new() };
         still.devices = still.ask()?;
