@@ -57,8 +57,10 @@ lint() {
 # Built once and thrown away: what makes the next build quicker would only fill the disk.
 export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 
-# virtnbdbackup leaves a log in the temporary folder for each program that it runs.
+# virtnbdbackup leaves a log in the temporary folder for each program that it runs. Open to all as /tmp is: TPM emulators
+# and tests that are not root work in it, too.
 TMPDIR=$(mktemp -d)
+chmod 1777 "$TMPDIR"
 export TMPDIR
 trap cleanup EXIT
 trap 'exit 130' INT
