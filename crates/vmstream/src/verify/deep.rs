@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn what_a_sidecar_cannot_tell_any_more_is_unproven() {
         let vector =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../format-spec/vectors/sidecars/chunk-flipped.idx");
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../format-spec/vectors/sidecars/chunk-flipped.idx");
         let sidecar = Sidecar::open(Path::new(vector)).unwrap();
         let size = sidecar.head().granules.disk_size();
         let stops = [Stop { applied: 1, side: None, size }];

@@ -17,7 +17,7 @@ use vmstream::stream::{
 };
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../format-spec/vectors")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../format-spec/vectors")
 }
 
 /// What the reader makes of a stream.

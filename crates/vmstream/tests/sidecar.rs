@@ -373,7 +373,7 @@ fn described(run: &Run) -> Json {
 
 #[test]
 fn every_vector_is_read_as_it_says() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../format-spec/vectors");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../format-spec/vectors");
     let made = Command::new(folder.join("make_sidecars.py")).arg("--check").output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
     let folder = folder.join("sidecars");

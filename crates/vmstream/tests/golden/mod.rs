@@ -16,7 +16,7 @@ impl Golden {
         for (name, tar) in [("lz4", "vmbackup-0.5.3-lz4.tar"), ("plain", "virtnbdbackup-2.47-plain.tar")] {
             let into = dir.path().join(name);
             std::fs::create_dir(&into).unwrap();
-            let tar = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(tar);
+            let tar = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data").join(tar);
             let done = Command::new("tar").arg("xf").arg(&tar).arg("-C").arg(&into).status().unwrap();
             assert!(done.success(), "{}", tar.display());
         }

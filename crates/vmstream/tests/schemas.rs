@@ -22,7 +22,7 @@ for line in sys.stdin:
 "#;
 
 fn schemas() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schemas")
 }
 
 /// `vmstream/map/1` is in `vmstream-map-1.json`.

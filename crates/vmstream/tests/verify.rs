@@ -86,7 +86,7 @@ fn a_quick_look_finds_what_is_missing_cut_or_grown() {
 
 #[test]
 fn a_quick_look_accepts_every_good_vector() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../format-spec/vectors/good");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../format-spec/vectors/good");
     let mut count = 0;
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

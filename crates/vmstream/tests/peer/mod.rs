@@ -24,7 +24,7 @@ impl Release {
             return Command::new("virtnbdrestore");
         }
         static UNPACKED: Once = Once::new();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         UNPACKED.call_once(|| {
             let done = Command::new(root.join("scripts/lab-virtnbdbackup.sh")).output().unwrap();
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
