@@ -16,8 +16,9 @@ pub mod libvirt;
 pub mod log;
 pub mod nbd;
 pub mod policy;
-pub mod presence;
 pub mod program;
 pub mod retention;
 pub mod session;
 pub mod state;
+
+pub use vmstore::presence;

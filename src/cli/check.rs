@@ -21,7 +21,7 @@ use crate::engine::{DiskPlan, Preview};
 use crate::libvirt::Host;
 use crate::program::{NEVER, Program};
 use crate::session::{Outlook, Session, VmPlan, check_backup_path};
-use crate::state::{Belongings, HostDir, Ownership, Root, RootError, SessionLock, Standing, StateDir};
+use crate::state::{Belongings, HostDir, Root, RootError, SessionLock, Standing, StateDir, known_owner};
 
 /// Programs that a backup starts, the package that has them, and what is missing without them where a backup can do
 /// without.
@@ -291,7 +291,7 @@ fn tree(path: &Path, root: &Result<Root, RootError>) -> Option<Finding> {
 /// Whose the backup path is. A file system may have no owners, so nothing here keeps a backup from working.
 fn owner(path: &Path) -> Option<Finding> {
     const ABOUT: &str = "owner";
-    let Some(ownership) = Ownership::known() else {
+    let Some(ownership) = known_owner() else {
         let said = "there is no group backup: backups stay with the group of root".to_owned();
         return Some(Finding::look(ABOUT, said, "groupadd --system --gid 34 backup".to_owned()));
     };

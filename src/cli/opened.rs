@@ -18,7 +18,7 @@ use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::{SessionError, check_backup_path};
 use crate::state::{
     HostDir, LockError, Order, Ownership, Root, RootError, SessionLock, Standing, StateDir, close_below,
-    snapshot,
+    owner_on_host, snapshot,
 };
 
 /// The log of backups and replications.
@@ -231,7 +231,7 @@ fn own(state: &StateDir, backup_path: &std::path::Path) -> Option<Ownership> {
         );
     }
     warn_of(closed.failed);
-    let ownership = Ownership::of_host().map_err(|why| tracing::warn!("{why}")).ok()?;
+    let ownership = owner_on_host().map_err(|why| tracing::warn!("{why}")).ok()?;
     match ownership.bootstrap(backup_path) {
         Ok(Order::Ready) => {}
         Ok(Order::Given(swept)) => {

@@ -21,8 +21,7 @@ use std::path::PathBuf;
 
 pub use plan::{Plan, Saved, Why};
 
-/// The folder in the backup path. No VM's.
-pub const FOLDER: &str = "__HOST_CONFIG__";
+pub use vmstore::layout::HOST_CONFIG as FOLDER;
 
 /// The host's configuration could not be saved.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,9 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::belongings::Belongings;
-use super::ownership::{MAX_DEPTH, Swept, open_dir};
+use crate::belongings::Belongings;
+use crate::layout::HOST_CONFIG;
+use crate::ownership::{MAX_DEPTH, Swept, open_dir};
 
 /// Modes of what is for root alone.
 const FOLDER_MODE: u32 = 0o700;
@@ -25,7 +26,7 @@ pub(super) fn is_private(name: &CStr, kind: FileType) -> bool {
     if kind == FileType::RegularFile {
         return name.starts_with(b"bitlocker.recovery.key.");
     }
-    name == crate::host_config::FOLDER.as_bytes() || name == b"tpm-state" || name.starts_with(b".tpm-state.")
+    name == HOST_CONFIG.as_bytes() || name == b"tpm-state" || name.starts_with(b".tpm-state.")
 }
 
 /// Closes everything private in the backups below a path to all but root. Counts what was open.

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
-use super::StateDir;
+use crate::StateDir;
 
 const FOLDER: &str = "changed-unseen";
 

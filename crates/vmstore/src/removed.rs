@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use super::StateDir;
+use crate::StateDir;
 
 const FOLDER: &str = "removed-checkpoints";
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::StateDir;
+use crate::StateDir;
 
 /// A process that has written a file began before that. Clocks are set meanwhile, and that of a file server differs.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use vmstream::chain::SetFile;
 
+use crate::layout::{HOST_CONFIG, STATE};
+
 /// What file systems and servers put at their top: it says nothing of who else uses the volume.
 const OF_FILE_SYSTEM: [&str; 6] =
     ["lost+found", ".snapshot", ".snapshots", ".zfs", "System Volume Information", "$RECYCLE.BIN"];
@@ -53,7 +55,7 @@ impl Belongings {
             if kind.is_symlink() || OF_FILE_SYSTEM.contains(&name.as_str()) {
                 continue;
             }
-            let ours = name == "_state" || name == crate::host_config::FOLDER;
+            let ours = name == STATE || name == HOST_CONFIG;
             let holds = match kind.is_dir() {
                 true if is_open && !entry.metadata().is_ok_and(|it| [0, path.uid()].contains(&it.uid())) => {
                     Holds::Others

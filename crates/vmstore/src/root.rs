@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use vmstream::fresh;
 
-use super::StateDir;
-use super::file_system::{Place, missing_mount};
-use super::host_dir::{HostDir, SeenRoot, random_id};
+use crate::StateDir;
+use crate::file_system::{Place, missing_mount};
+use crate::host_dir::{HostDir, SeenRoot, random_id};
 
 const SCHEMA: u32 = 1;
 

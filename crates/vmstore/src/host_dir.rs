@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::file_system::Place;
+use crate::file_system::Place;
 
 /// Where it is, unless the environment says otherwise.
 const HOST_DIR: &str = "/var/lib/vmbackup";

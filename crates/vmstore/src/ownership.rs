@@ -10,18 +10,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::belongings::{self, Belongings};
-use super::{StateDir, private};
-use crate::program::{NEVER, Program};
-
-/// The group's name, and its number on Debian.
-const GROUP: &str = "backup";
-const GROUP_NUMBER: u32 = 34;
+use crate::belongings::{self, Belongings};
+use crate::layout::{HOST_CONFIG, STATE};
+use crate::{StateDir, private};
 
 /// The set-group-ID bit.
 const SET_GROUP_ID: u32 = 0o2000;
@@ -34,9 +29,6 @@ const WRITING: u32 = 0o022;
 
 /// Mode of the backup path.
 const PATH_MODE: u32 = 0o2750;
-
-/// How long another service of the host may take to tell a group: the network may be down.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Deeper than any backup; a folder tree made to exhaust us is left alone from there.
 pub(super) const MAX_DEPTH: u32 = 64;
@@ -57,10 +49,9 @@ pub struct Swept {
 }
 
 impl Ownership {
-    /// The group, if this host has it. Touches nothing.
-    pub fn known() -> Option<Self> {
-        let local = group_in(&fs::read_to_string("/etc/group").unwrap_or_default());
-        local.or_else(group_of_services).map(|number| Self { group: Gid::from_raw(number) })
+    /// With the group of this number.
+    pub fn of_group(number: u32) -> Self {
+        Self { group: Gid::from_raw(number) }
     }
 
     /// What owner and mode of a backup path are, when they are not what they should be. Touches nothing.
@@ -70,22 +61,6 @@ impl Ownership {
         let ready =
             owner == 0 && group == self.group.as_raw() && mode & SET_GROUP_ID != 0 && mode & TOO_MUCH == 0;
         Ok((!ready).then(|| format!("belongs to UID {owner} and GID {group}, mode {mode:o}")))
-    }
-
-    /// Finds the group, and creates it where it is missing.
-    ///
-    /// # Errors
-    /// What to tell people when there is no such group and none can be made. Backups then belong to whoever makes them.
-    pub fn of_host() -> Result<Self, String> {
-        if let Some(known) = Self::known() {
-            return Ok(known);
-        }
-        let (number, name) = (GROUP_NUMBER.to_string(), GROUP);
-        let with_number: &[&str] = &["--system", "--gid", &number, name];
-        let made = [with_number, &["--system", name]].iter().any(|arguments| succeeds("groupadd", arguments));
-        Self::known().filter(|_| made).ok_or_else(|| {
-            format!("There is no group '{GROUP}' and none could be made (groupadd --system --gid {number} {name}): backups stay with the group of this process")
-        })
     }
 
     /// Gives a backup path that is not ready yet to root and the group, with all that is the backups' in it.
@@ -109,7 +84,7 @@ impl Ownership {
         }
         let mut swept = Swept::default();
         // The host's own configuration is root's alone (`private`).
-        for name in backups.iter().filter(|name| *name != crate::host_config::FOLDER) {
+        for name in backups.iter().filter(|name| *name != HOST_CONFIG) {
             let folder = path.join(name);
             // On a path that stays as it is this is asked at every run.
             if others.is_empty() || !self.is_in_order(&folder) {
@@ -132,7 +107,7 @@ impl Ownership {
         match open_dir(rustix::fs::CWD, folder) {
             Ok(dir) => {
                 self.own_noted(&dir, folder.to_string_lossy().as_ref(), &mut swept);
-                let in_state = folder.ends_with("_state");
+                let in_state = folder.ends_with(STATE);
                 self.sweep_below(&dir, 0, &mut swept, &|name| {
                     in_state || !belongings::is_others(name, &folder.join(name))
                 });
@@ -266,35 +241,4 @@ impl Swept {
 pub(super) fn open_dir<P: rustix::path::Arg>(dir: impl AsFd, path: P) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, path, flags, Mode::empty())
-}
-
-/// The number of the group in the text of `/etc/group`.
-fn group_in(groups: &str) -> Option<u32> {
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let found = fields.next() == Some(GROUP);
-        fields.nth(1).filter(|_| found)?.parse().ok()
-    })
-}
-
-/// The number of a group that another service of the host knows, such as LDAP.
-fn group_of_services() -> Option<u32> {
-    let output = Program::new("getent").args(["group", GROUP]).run(LIMIT, NEVER).ok()?;
-    group_in(&String::from_utf8_lossy(&output.stdout))
-}
-
-fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    Program::new(program).args(arguments).run(LIMIT, NEVER).is_ok_and(|output| output.status.success())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_group_is_found_by_its_exact_name() {
-        assert_eq!(group_in("root:x:0:\nbackup:x:34:\n"), Some(34));
-        assert_eq!(group_in("backups:x:35:\nmybackup:x:36:\nbackup:x:1034:a,b\n"), Some(1034));
-        assert_eq!(group_in("backup:x\nbackup2:x:1:"), None);
-    }
 }

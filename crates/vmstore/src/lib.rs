@@ -1,0 +1,31 @@
+//! A `BACKUP_PATH`: the tree of backups below it, and what is in that tree besides backup sets.
+//!
+//! Lives here: where things are (`layout`, `state_dir`), what is there under a name (`presence`), who works in it (`lock`), whose
+//! it is (`root`, `host_dir`, `file_system`, `belongings`), who may read and write (`ownership`, `private`).
+//! Must not live here: what is in a backup set (`vmstream`), libvirt, the database, decisions.
+#![forbid(unsafe_code)]
+
+mod belongings;
+mod file_system;
+mod host_dir;
+pub mod layout;
+mod lock;
+mod ownership;
+pub mod presence;
+mod private;
+mod removed;
+mod root;
+mod state_dir;
+mod tripped;
+
+pub use belongings::Belongings;
+pub use file_system::Place;
+pub use host_dir::HostDir;
+pub use layout::{folder_name, portable_name};
+pub use lock::{LockError, SessionLock, VmLock};
+pub use ownership::{Order, Ownership, Swept};
+pub use private::close_below;
+pub use removed::{Mark, RemovedCheckpoints};
+pub use root::{Root, RootError, RootFile, Standing};
+pub use state_dir::StateDir;
+pub use tripped::{TrippedDisk, TrippedDisks};
