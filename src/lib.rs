@@ -16,9 +16,9 @@ pub mod libvirt;
 pub mod log;
 pub mod nbd;
 pub mod policy;
-pub mod program;
 pub mod retention;
 pub mod session;
 pub mod state;
 
+pub use vmprogram as program;
 pub use vmstore::presence;

@@ -1,11 +1,15 @@
 //! Other programs: how they are started, bounded in time, output and memory, and left behind when they hang.
 //!
-//! Lives here: the one way in which this program runs another one, and looks at files on storage that may be dead
-//! ([`look`]). Must not live here: what those programs are told (`engine::qemu_img`, `engine::qemu_nbd`, `state` …).
+//! Lives here: the one way in which vmbackup runs another program, and looks at files on storage that may be dead
+//! ([`look`], [`writers`]).
+//! Must not live here: what those programs are told (`vmstore` and the engine say that), libvirt.
+//! Layer: above `vmstream`, below `vmstore` and `vmhost`. A crate of its own because both of these run programs, and
+//! `vmstore` must not get libvirt with them.
 //!
 //! A program that waits for storage that is dead sleeps in the kernel, and no signal ends it. Nobody here waits for such
 //! a one: it is killed, given up, and collected whenever it ends. It holds nothing of ours but pipes. The same look at
 //! the same file from a thread of ours would keep this process, with all its locks, from ending.
+#![forbid(unsafe_code)]
 
 mod look;
 mod start;
