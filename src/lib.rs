@@ -15,10 +15,10 @@ pub mod identity;
 pub mod libvirt;
 pub mod log;
 pub mod nbd;
-pub mod policy;
 pub mod retention;
 pub mod session;
 pub mod state;
 
+pub use vmplan as policy;
 pub use vmprogram as program;
 pub use vmstore::presence;

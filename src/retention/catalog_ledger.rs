@@ -1,12 +1,10 @@
 //! The ledger of a real run: rows of the database.
 
 use std::collections::BTreeSet;
+use vmplan::retention::{PeriodId, Replica, Why};
 
 use super::folder::FolderError;
 use super::ledger::{Cause, DoomedChain, Event, Happened, Ledger};
-use super::period::PeriodId;
-use super::rules::Replica;
-use super::why::Why;
 use crate::catalog::{
     Catalog, ChainEvent, ChainEventKind, FileOperation, FileType, Operation, PeriodEvent, PeriodEventKind,
     PreserveReason, Remover, RetentionAction, RetentionEvent, RetentionTarget, Stamp, VmPeriod,

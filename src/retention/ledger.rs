@@ -1,11 +1,9 @@
 //! What retention asks of the database and tells it.
+use vmplan::retention::{PeriodId, Replica, Why};
 
 use super::folder::FolderError;
 use super::inventory::{ArchiveTree, VmTree};
-use super::period::PeriodId;
 use super::place::Place;
-use super::rules::Replica;
-use super::why::Why;
 
 /// The database as retention sees it. It may be lost: then nothing is known to be free, and nothing is recorded.
 pub trait Ledger: Sync {

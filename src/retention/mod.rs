@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! inventory (disk) ┐
-//! ledger (database)├─► plan / select (pure) ─► remove
+//! ledger (database)├─► vmplan, select (pure) ─► remove
 //! rules, now       ┘
 //! ```
 //! Must not live here: which period a backup goes to (`session`), SQL (`catalog`), what a person sees (`cli`).
@@ -14,13 +14,10 @@ mod folder;
 mod inventory;
 mod ledger;
 mod links;
-mod period;
 mod place;
-mod plan;
 mod remove;
 mod rules;
 mod select;
-mod why;
 
 use std::path::Path;
 
@@ -37,13 +34,13 @@ pub use inventory::{
     read_vm,
 };
 pub use ledger::{Cause, Doomed, DoomedChain, Event, Happened, Ledger};
-pub use period::{PeriodId, PeriodKind};
 pub use place::Place;
-pub use plan::{Fate, PeriodSeen, Plan, Rule, Seen, Verdict, plan};
 pub use remove::{Outcome, Remover};
-pub use rules::{OrphanRule, Replica, Rules};
+pub use rules::rules;
 pub use select::{Guards, Item, SelectError, Selection, Target, TargetError};
-pub use why::Why;
+pub use vmplan::retention::{
+    Fate, OrphanRule, PeriodId, PeriodKind, PeriodSeen, Plan, Replica, Rule, Rules, Seen, Verdict, Why, plan,
+};
 
 /// The VM whose backups are looked at, and the moment.
 #[derive(Clone, Copy, Debug)]

@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use vmplan::retention::PeriodId;
 
 use serde::Serialize;
-
-use super::period::PeriodId;
 
 /// The folder of a period's archived chains.
 pub(super) const ARCHIVES: &str = ".archives";

@@ -11,12 +11,12 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use rustix::fs::FileType;
+use vmplan::retention::PeriodId;
 
 use super::folder::{Folder, FolderError};
 use super::inventory::{Leftover, VmTree};
 use super::ledger::{Cause, Doomed, Event, Happened, Ledger};
 use super::links;
-use super::period::PeriodId;
 use super::place::{ARCHIVES, Place};
 use crate::engine::{archive, lineage};
 use crate::state::{RemovedCheckpoints, StateDir};

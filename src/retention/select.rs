@@ -1,12 +1,10 @@
 //! What a prune target means in an inventory, and which guards hold part of it. Pure.
 
 use serde::Serialize;
+use vmplan::retention::{PeriodId, Replica, Why};
 
 use super::inventory::{Inventory, PeriodTree, VmTree};
-use super::period::PeriodId;
 use super::place::Place;
-use super::rules::Replica;
-use super::why::Why;
 
 /// What a person wants removed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -210,7 +210,7 @@ impl Session {
             policies,
             parallel: settings.parallel_vms.get() as usize,
             retries: Retries::of(settings),
-            retention: retention::Rules::of(settings),
+            retention: retention::rules(settings),
             bytes_per_second: settings.target_bandwidth.bytes(),
             host_config_keep: settings
                 .host_config_backup

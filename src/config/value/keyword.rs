@@ -1,6 +1,6 @@
 //! Values that are one of a few words.
 
-use serde::Serialize;
+use vmplan::{AutoRecovery, OfflineMode, RotationPolicy};
 
 use super::Value;
 
@@ -139,43 +139,6 @@ impl Value for IoClass {
     }
 }
 
-/// How long a chain of a domain goes on, or that the domain is not backed up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RotationPolicy {
-    /// A period for each day.
-    Daily,
-    /// A period for each ISO week.
-    Weekly,
-    /// A period for each month.
-    Monthly,
-    /// One period without end.
-    Accumulate,
-    /// No backup.
-    Never,
-}
-
-impl RotationPolicy {
-    const ALL: [Self; 5] = [Self::Daily, Self::Weekly, Self::Monthly, Self::Accumulate, Self::Never];
-
-    /// The word for it in files, in the database and in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Daily => "daily",
-            Self::Weekly => "weekly",
-            Self::Monthly => "monthly",
-            Self::Accumulate => "accumulate",
-            Self::Never => "never",
-        }
-    }
-}
-
-impl std::fmt::Display for RotationPolicy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl Value for RotationPolicy {
     fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|policy| policy.as_str() == text)
@@ -184,17 +147,6 @@ impl Value for RotationPolicy {
     fn allowed() -> String {
         "daily, weekly, monthly, accumulate or never".to_owned()
     }
-}
-
-/// What to do when libvirt's checkpoints and the chain on disk do not fit any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoRecovery {
-    /// The chain goes to the archive, a new one begins.
-    Yes,
-    /// The VM fails, and is told how to repair it.
-    Warn,
-    /// The VM fails.
-    No,
 }
 
 impl Value for AutoRecovery {
@@ -210,16 +162,6 @@ impl Value for AutoRecovery {
     fn allowed() -> String {
         "yes, warn or no".to_owned()
     }
-}
-
-/// What is taken of a virtual machine that is shut off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OfflineMode {
-    /// A copy of its disks.
-    #[default]
-    Copy,
-    /// The next point of its chain, with the machine started paused for it.
-    Incremental,
 }
 
 impl Value for OfflineMode {

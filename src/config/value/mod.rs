@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 mod keyword;
 mod quantity;
 
-pub use keyword::{
-    AutoRecovery, CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, OfflineMode, ReplicaRule,
-    RotationPolicy,
-};
+pub use keyword::{CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, ReplicaRule};
 pub use quantity::{
     CompressLevel, Gibibytes, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, Seconds,
 };
+pub use vmplan::{AutoRecovery, OfflineMode, RotationPolicy};
 
 /// A type that a configuration value is read into.
 pub trait Value: Sized + PartialEq {

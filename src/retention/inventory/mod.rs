@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::DateTime;
 use serde::{Serialize, Serializer};
+use vmplan::retention::PeriodId;
 
-use super::period::PeriodId;
 use super::place::Place;
 
 pub use walk::{Look, read, read_vm};

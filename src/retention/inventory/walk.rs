@@ -8,11 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use rustix::fs::FileType;
+use vmplan::retention::PeriodId;
 
 use super::date::Names;
 use super::{ArchiveTree, Inventory, InventoryError, Leftover, PeriodTree, SetTree, Unreadable, VmTree};
 use crate::retention::folder::{Entry, Folder, FolderError, SeenFiles};
-use crate::retention::period::PeriodId;
 use crate::retention::place::ARCHIVES;
 use crate::retention::remove::DELETING;
 use crate::state::folder_name;

@@ -27,7 +27,7 @@ use vmstream::chain::CheckpointName;
 use super::plan::{Decision, Note, Plan, Refusal, Repair, UnseenChange, Why};
 use super::rotation::Placement;
 use super::seen::{Broken, CheckpointSeen, DiskSeen, ImageSeen, OfflineSeen, Origin, Seen};
-use crate::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
+use crate::{AutoRecovery, OfflineMode, RotationPolicy};
 
 /// Chooses what a domain gets.
 pub fn plan_backup(seen: &Seen) -> Plan {

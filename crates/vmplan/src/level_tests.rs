@@ -5,7 +5,7 @@ use vmstream::chain::CheckpointName;
 
 use super::rotation::Placement;
 use super::*;
-use crate::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
+use crate::{AutoRecovery, OfflineMode, RotationPolicy};
 
 /// A Sunday, and no day of fulls.
 const TODAY: Date = date(2026, 11, 22);

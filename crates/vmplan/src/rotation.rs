@@ -20,7 +20,7 @@ use jiff::civil::{Date, ISOWeekDate, Weekday, date};
 use jiff::{Span, ToSpan};
 
 use super::glob::Pattern;
-use crate::config::value::RotationPolicy;
+use crate::RotationPolicy;
 
 /// The period of a chain that never ends by date.
 pub const ACCUMULATE: &str = "accumulate";

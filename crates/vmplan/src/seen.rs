@@ -5,7 +5,7 @@ use vmstream::chain::CheckpointName;
 
 use super::plan::UnseenChange;
 use super::rotation::Placement;
-use crate::config::value::{AutoRecovery, OfflineMode};
+use crate::{AutoRecovery, OfflineMode};
 
 /// Where a checkpoint that libvirt knows comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::config::value::RotationPolicy;
+use crate::RotationPolicy;
 
 /// Which rotation writes periods of this form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

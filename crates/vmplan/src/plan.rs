@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 use vmstream::chain::CheckpointName;
 
-use crate::config::value::RotationPolicy;
+use crate::RotationPolicy;
 
 /// A disk is not what its chain says, and nothing says that it changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::period::{PeriodId, PeriodKind};
 use super::rules::{Replica, Rules};
 use super::why::Why;
-use crate::config::value::RotationPolicy;
+use crate::RotationPolicy;
 
 /// What is known of a VM's backups.
 #[derive(Clone, Debug)]
@@ -206,7 +206,7 @@ fn guard(seen: &Seen, rules: &Rules, period: &PeriodSeen, rule: Rule) -> Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::retention::rules::OrphanRule;
+    use crate::retention::OrphanRule;
     use jiff::ToSpan;
     use jiff::civil::date;
 
