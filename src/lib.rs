@@ -7,7 +7,6 @@
 pub mod catalog;
 pub mod cli;
 pub mod clock;
-pub mod config;
 pub mod engine;
 pub mod guest;
 pub mod host_config;
@@ -19,6 +18,7 @@ pub mod retention;
 pub mod session;
 pub mod state;
 
+pub use vmconfig as config;
 pub use vmplan as policy;
 pub use vmprogram as program;
 pub use vmstore::presence;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::construct::Construct;
 use super::word::{Part, Word};
-use crate::config::error::ConfigError;
-use crate::config::place::Place;
+use crate::error::ConfigError;
+use crate::place::Place;
 
 /// Names Bash gives a value by itself, so that "unset" would be wrong when the environment lacks them.
 const MADE_BY_SHELL: &[&str] = &[
@@ -46,14 +46,14 @@ const MAX_EXPANDED_BYTES: usize = 1024 * 1024;
 
 /// One value and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Element {
-    pub(in crate::config) text: String,
-    pub(in crate::config) at: Place,
+pub(crate) struct Element {
+    pub(crate) text: String,
+    pub(crate) at: Place,
 }
 
 /// What a variable holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) enum Shape {
+pub(crate) enum Shape {
     /// Declared without a value.
     Empty,
     /// One value.
@@ -66,22 +66,22 @@ pub(in crate::config) enum Shape {
 
 /// A variable and its attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Variable {
-    pub(in crate::config) shape: Shape,
+pub(crate) struct Variable {
+    pub(crate) shape: Shape,
     /// The last assignment or declaration.
-    pub(in crate::config) at: Place,
+    pub(crate) at: Place,
     pub(super) read_only: bool,
 }
 
 /// All variables so far, on top of a fixed environment.
-pub(in crate::config) struct Variables<'e> {
+pub(crate) struct Variables<'e> {
     environment: &'e BTreeMap<String, String>,
     tables: &'e [&'e str],
-    pub(in crate::config) all: BTreeMap<String, Variable>,
+    pub(crate) all: BTreeMap<String, Variable>,
     /// Names that some expansion used.
-    pub(in crate::config) used: BTreeSet<String>,
+    pub(crate) used: BTreeSet<String>,
     /// What was read but deserves a look.
-    pub(in crate::config) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     expanded_bytes: usize,
 }
 
@@ -93,7 +93,7 @@ struct Piece {
 
 impl<'e> Variables<'e> {
     /// Starts with nothing but the environment. The names in `tables` are associative without a declaration.
-    pub(in crate::config) fn new(environment: &'e BTreeMap<String, String>, tables: &'e [&'e str]) -> Self {
+    pub(crate) fn new(environment: &'e BTreeMap<String, String>, tables: &'e [&'e str]) -> Self {
         let (all, used, warnings) = Default::default();
         Self { environment, tables, all, used, warnings, expanded_bytes: 0 }
     }

@@ -391,7 +391,7 @@ fn files_that_cannot_be_read_are_refused() {
 /// Other ways to the daemon of another host: by name, by a tunnel, by way of the daemon of this one.
 #[test]
 fn only_the_daemon_of_this_host_is_an_address() {
-    use crate::config::value::{LibvirtUri, Value};
+    use crate::value::{LibvirtUri, Value};
     let here = [
         "qemu:///system",
         "qemu:///session",

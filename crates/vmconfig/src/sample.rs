@@ -1,6 +1,6 @@
 //! Writes the sample files from the table of keys, so that they cannot say anything else than the program does.
 //!
-//! After a change of the table: `VMBACKUP_WRITE_SAMPLES=1 cargo test -p vmbackup config::sample`.
+//! After a change of the table: `VMBACKUP_WRITE_SAMPLES=1 cargo test -p vmconfig sample`.
 
 use super::keys::Key;
 use super::load::PLACEHOLDER;

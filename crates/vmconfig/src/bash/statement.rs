@@ -7,7 +7,7 @@ use super::construct::Construct;
 use super::cursor::{Cursor, ends_word};
 use super::variables::{Element, Variables};
 use super::word::{self, Part, Word};
-use crate::config::error::ConfigError;
+use crate::error::ConfigError;
 
 const DECLARATIONS: &[&str] = &["declare", "export", "readonly", "typeset"];
 const CONTROL_FLOW: &[&str] = &[

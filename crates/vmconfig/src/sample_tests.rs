@@ -13,7 +13,7 @@ const SAMPLES: [(&str, Sample); 3] = [
 ];
 
 fn config_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config")
 }
 
 /// An instance `x` with one file.
@@ -34,7 +34,7 @@ fn samples_are_what_the_table_says() {
             std::fs::write(config_dir().join(file), render(sample)).expect("a file to write");
         }
         let text = std::fs::read_to_string(config_dir().join(file)).expect("a sample file to read");
-        let stale = format!("is stale: {WRITE_VARIABLE}=1 cargo test -p vmbackup config::sample");
+        let stale = format!("is stale: {WRITE_VARIABLE}=1 cargo test -p vmconfig sample");
         assert!(text == render(sample), "{file} {stale}");
         assert!(text.lines().all(|line| line.len() <= 120), "{file} has a line that is too long");
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::construct::Construct;
 use super::variables::{Element, Shape, Variable, Variables, check_length, refuse};
-use crate::config::error::ConfigError;
-use crate::config::place::Place;
+use crate::error::ConfigError;
+use crate::place::Place;
 
 /// What an assignment aims at.
 #[derive(Clone, Debug)]

@@ -128,7 +128,7 @@ fn write(path: &Path, text: &str, like: &Path) -> Result<(), MigrateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::load;
+    use crate::load;
 
     fn instance(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,11 @@
 //! Configuration: the files of one instance, the environment and the defaults as one checked [`Settings`].
 //!
-//! Lives here: reading `vmbackup.conf` (Bash assignments) and `vmbackup.toml`, the table of keys, what values
-//! may be. Must not live here: whether directories exist (`host`), what a setting leads to (`policy`, `engine`),
-//! reading the process environment (the caller passes it).
+//! Lives here: reading `vmbackup.conf` (Bash assignments) and `vmbackup.toml`, the table of keys, what values may be, the
+//! samples that are shipped.
+//! Must not live here: whether what a setting names exists, what a setting leads to (`vmplan` and the engine say that), reading
+//! the process environment (the caller passes it).
+//! Layer: above `vmplan`, whose terms settings are read into.
+#![forbid(unsafe_code)]
 
 mod bash;
 mod compression;

@@ -2,8 +2,8 @@
 
 use super::construct::Construct;
 use super::cursor::{Cursor, ends_word};
-use crate::config::error::ConfigError;
-use crate::config::place::Place;
+use crate::error::ConfigError;
+use crate::place::Place;
 
 /// How deep `${A:-${B:-…}}` may nest.
 const MAX_DEPTH: u32 = 16;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::construct::Construct;
-use crate::config::error::ConfigError;
-use crate::config::place::{Place, Positions};
+use crate::error::ConfigError;
+use crate::place::{Place, Positions};
 
 /// Walks over the text of one file.
 pub(super) struct Cursor<'t> {
