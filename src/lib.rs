@@ -1,24 +1,22 @@
-//! Native backup engine for KVM/libvirt.
+//! vmbackup: native backups of KVM/libvirt machines.
 //!
-//! Layers, arrows point down: `cli` → `session` → `policy`, `engine` → `config`, `state`, `nbd`, `libvirt`, `program`, and the
-//! crate `vmstream` with `stream`, `chain` and `restore`.
-#![deny(unsafe_code)]
+//! Lives here: one run of the program (`session`), the backup of one VM (`engine`), what is kept (`retention`), what was done
+//! (`catalog`), what people see (`cli`, `log`).
+//! Layer: above all crates of the workspace. Inside, arrows point down: `cli` → `session` → `retention` → `engine`, `catalog` →
+//! `state`, `log`. The crates below are handed on under the names that they had as modules here.
+#![forbid(unsafe_code)]
 
 pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod engine;
-pub mod guest;
-pub mod host_config;
-pub mod identity;
-pub mod libvirt;
 pub mod log;
-pub mod nbd;
 pub mod retention;
 pub mod session;
 pub mod state;
 
 pub use vmconfig as config;
+pub use vmhost::{guest, host_config, identity, libvirt, nbd};
 pub use vmplan as policy;
 pub use vmprogram as program;
 pub use vmstore::presence;

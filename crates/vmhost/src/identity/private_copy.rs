@@ -55,7 +55,7 @@ pub(super) fn write_private(folder: &Path, files: &Files) -> io::Result<()> {
         let parts: Vec<&str> = name.split('/').collect();
         for part in &parts[..parts.len() - 1] {
             path.push(part);
-            if crate::presence::lstat(&path)?.is_none() {
+            if vmstore::presence::lstat(&path)?.is_none() {
                 make_folder(&path)?;
             }
         }

@@ -14,7 +14,7 @@ use super::{HostConfigError, archive, files};
 use crate::libvirt::Host;
 
 /// How to use a version: the same text as in the documentation.
-const RESTORE_TEXT: &str = include_str!("../../docs/host-config.md");
+const RESTORE_TEXT: &str = include_str!("../../../../docs/host-config.md");
 
 /// Why a version is written, or not.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use super::TpmState;
 use super::private_copy::{Files, files_of, write_private};
-use crate::presence::{first_free, found, lstat, there};
+use vmstore::presence::{first_free, found, lstat, there};
 
 /// What restore scripts read.
 const NEWEST: &str = "tpm-state";

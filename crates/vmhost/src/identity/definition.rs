@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Zoned;
 use vmstream::fresh;
 
-use crate::presence::there;
+use vmstore::presence::there;
 
 /// The definition could not be kept.
 #[derive(Debug, thiserror::Error)]
