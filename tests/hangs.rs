@@ -18,6 +18,9 @@ const MIB: u64 = 1 << 20;
 /// A run that is asked to stop has ended after so long, whatever hangs.
 const STOP_LIMIT: Duration = Duration::from_secs(75);
 
+/// The same when only its log hangs: nothing waits for that but the last lines, for some seconds.
+const LOG_STOP_LIMIT: Duration = Duration::from_secs(25);
+
 /// A guest is free after so long, whatever hangs: FREEZE_TIMEOUT of these tests, and ten seconds.
 const FREE_LIMIT: Duration = Duration::from_secs(15);
 
@@ -378,7 +381,7 @@ impl Bench {
         }
         println!("  the guest runs after {:?}", began.elapsed());
         drop(stopped);
-        wait_until_over(&run, STOP_LIMIT);
+        wait_until_over(&run, if hung == Hung::Log { LOG_STOP_LIMIT } else { STOP_LIMIT });
         println!("  the run is over after {:?}", began.elapsed());
         if hung != Hung::Image {
             // Without what hangs: the guard needs none of it.

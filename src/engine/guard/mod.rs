@@ -200,7 +200,7 @@ impl Guard {
     /// Ends the guard and waits for it, unless it has something to do. Nothing else may be owned any more.
     pub fn end(self) {
         if let Ok(Answer::Ok) = self.order(Order::End, ANSWER_LIMIT) {
-            drop(self.orders);
+            // It ends by itself, now.
             let _ = self.child.into_inner().unwrap_or_else(PoisonError::into_inner).wait();
         }
     }

@@ -161,7 +161,12 @@ impl Shared {
                 None => Answer::NotStarted("it is not watched".to_owned()),
             },
             // What is owned still could not be undone: there is work for us, perhaps for hours.
-            Order::End if kept.is_empty() && wards.values().all(Ward::is_over) => Answer::Ok,
+            Order::End if kept.is_empty() && wards.values().all(Ward::is_over) => {
+                answer(number, Answer::Ok);
+                // Not when the pipe is closed: a program that the run is starting has a copy of it, and may hang there,
+                // because a file of the run's that it closes is on dead storage.
+                std::process::exit(0);
+            }
             Order::End => Answer::Stays,
         };
         answer(number, said);
