@@ -11,11 +11,11 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use vmstream::chain::{BackupSet, CheckpointName, DiskContent, PointId, cpt};
+use vmstream::chain::{BackupSet, CheckpointName, DiskContent, PointId, SetProblem, cpt};
 use vmstream::convert::{Compression, ConvertOptions, FRAME_LEN, Shape, convert};
 use vmstream::restore::{ExtractError, pipe_to};
 use vmstream::sidecar::Value as Granule;
-use vmstream::verify::{Depth, Level, SetReport, Verdict, VerifyOptions, Worth, verify_set};
+use vmstream::verify::{Depth, DiskVerdict, Level, SetReport, Verdict, VerifyOptions, Worth, verify_set};
 
 const NEWEST: u32 = 3;
 
@@ -156,6 +156,40 @@ fn of_two_points_the_files_beside_tell_which_was_exchanged() {
         let first = if number == 0 { Worth::Damaged } else { Worth::Unproven };
         assert_eq!(worths(&report), [first, Worth::Damaged], "{number} {:?}", report.findings);
     }
+}
+
+#[test]
+fn what_may_be_of_another_backup_is_given_out_by_nobody_and_blamed_on_nothing() {
+    let (set, other) = (chain(2, 1, "<one/>"), chain(2, 7, "<other/>"));
+    let (own, beside) = files_of(1);
+    take(&own, &other, &set);
+    take(&beside, &other, &set);
+    let found = BackupSet::open(set.dir()).unwrap();
+    assert!(!found.problems.iter().any(|problem| matches!(problem, SetProblem::Exchanged { .. })));
+    assert_eq!(damaged(&verified(set.dir(), Depth::Content)), [set.path(&own[0])]);
+    let new = tempfile::tempdir().unwrap();
+    let (full, image) = (new.path().join("full"), new.path().join("image"));
+    let squash = ["convert", ".", "--squash", "--until", "0", "--to", full.to_str().unwrap()];
+    let extract = ["extract", ".", "--disk", "vda", "--until", "0", "-o", image.to_str().unwrap()];
+    for args in [&squash[..], &extract[..]] {
+        let refused = vmstream(set.dir(), args);
+        assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains("contradict each other"), "{}", text(&refused.stderr));
+        let made = vmstream(set.dir(), &[args, &["--no-check"]].concat());
+        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    }
+    assert!(fs::read(&image).unwrap() == set.disks[0]);
+    let later =
+        vmstream(set.dir(), &["extract", ".", "--disk", "vda", "-o", image.to_str().unwrap(), "--force"]);
+    assert_eq!(later.status.code(), Some(1), "{}", text(&later.stderr));
+    assert!(text(&later.stderr).contains("goes on from another backup"), "{}", text(&later.stderr));
+    // An image and a full that contradict each other, and nothing else: no damage, and no proof.
+    let (set, other) = (chain(1, 1, "<one/>"), chain(1, 7, "<other/>"));
+    take(&["vdb.copy.data".to_owned(), "vdb.copy.idx".to_owned()], &other, &set);
+    take(&files_of(0).1[..1], &other, &set);
+    let again = convert_to(set.dir(), Shape::SamePoints, &new.path().join("again"), true).unwrap_err();
+    assert!(!again.is_damage(), "{again}");
+    assert_eq!(worths(&verified(set.dir(), Depth::Quick)), [Worth::Unproven]);
 }
 
 #[test]
@@ -585,4 +619,73 @@ fn doctor_and_info_say_where_they_cannot_look() {
     let shown = vmstream(&dir, &["doctor", "."]);
     assert_eq!(shown.status.code(), Some(2), "{}", text(&shown.stdout));
     assert!(!text(&shown.stdout).contains("nothing to fear"));
+}
+
+/// Each of the numbers whose bit is set.
+fn numbers(bits: u32) -> impl Iterator<Item = u32> {
+    (0..=NEWEST).filter(move |number| bits & 1 << number != 0)
+}
+
+/// Any points of a chain exchanged for those of another one of the same VM, with any of the files beside them, with and
+/// without a raw image.
+#[test]
+fn whatever_was_exchanged_no_innocent_file_is_blamed_and_no_mixed_point_is_good() {
+    let other = chain(NEWEST + 1, 7, "<other/>");
+    for (exchanged, along, image) in (0..16)
+        .flat_map(|own| (0..16).map(move |along| (own, along)))
+        .flat_map(|(own, along)| [true, false].map(|image| (own, along, image)))
+    {
+        let set = chain(NEWEST + 1, 1, "<one/>");
+        numbers(exchanged).for_each(|number| take(&files_of(number).0, &other, &set));
+        numbers(along).for_each(|number| take(&files_of(number).1, &other, &set));
+        if !image {
+            remove(set.dir(), |name| name.starts_with("vdb.copy."));
+        }
+        let case = format!("{exchanged:04b} with {along:04b}, image {image}");
+        let found = BackupSet::open(set.dir()).unwrap();
+        let report = verified(set.dir(), Depth::Quick);
+        let is_theirs = |number: u32| exchanged & 1 << number != 0;
+        let blamed: Vec<u32> = (0..=NEWEST)
+            .filter(|number| {
+                let own = set.path(&files_of(*number).0[0]);
+                found
+                    .problems
+                    .iter()
+                    .any(|problem| matches!(problem, SetProblem::Exchanged { path, .. } if *path == own))
+            })
+            .collect();
+        let mixed = |point: u32| (0..=point).any(|number| is_theirs(number) != is_theirs(0));
+        let disks: Vec<_> = report.points.iter().map(|point| &point.disks[&"vda".parse().unwrap()]).collect();
+        for point in 0..=NEWEST {
+            let is_lost = matches!(disks[point as usize], DiskVerdict::Lost { .. });
+            assert!(is_lost || !mixed(point), "{case}: {point} {:?}", found.problems);
+        }
+        let is_clean = exchanged == 0 || (exchanged == 15 && !image);
+        assert!(
+            !is_clean || blamed.is_empty() && disks.iter().all(|disk| **disk == DiskVerdict::Good),
+            "{case}"
+        );
+        // All that is blamed is of one of the two.
+        assert!(blamed.iter().all(|number| is_theirs(*number) == is_theirs(blamed[0])), "{case}: {blamed:?}");
+        // Whose files are at home here: those that others beside them tell, else those at more of the points.
+        let theirs = numbers(exchanged).count();
+        let ours = (0..=NEWEST).filter(|number| !is_theirs(*number) || (image && *number == 0)).count();
+        let home_is_theirs = match along {
+            0 => Some(false),
+            _ if along == exchanged && theirs == ours => None,
+            _ if along == exchanged => Some(theirs > ours),
+            // Nobody could say of such a set whose it is.
+            _ => continue,
+        };
+        let Some(home_is_theirs) = home_is_theirs else {
+            assert_eq!(blamed, [0; 0], "{case}");
+            assert!(disks.iter().all(|disk| **disk != DiskVerdict::Good), "{case} {disks:?}");
+            continue;
+        };
+        let want: Vec<u32> = (0..=NEWEST).filter(|number| is_theirs(*number) != home_is_theirs).collect();
+        assert!(blamed == want || is_clean, "{case}: {blamed:?}, not {want:?}");
+        for point in (0..=NEWEST).filter(|point| (0..=*point).any(|number| want.contains(&number))) {
+            assert!(is_clean || matches!(disks[point as usize], DiskVerdict::Lost { .. }), "{case}: {point}");
+        }
+    }
 }

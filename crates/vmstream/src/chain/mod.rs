@@ -10,6 +10,7 @@ mod config;
 pub mod coverage;
 pub mod cpt;
 mod diffs;
+mod exchanged;
 pub mod ident;
 mod identity;
 pub mod names;

@@ -128,6 +128,18 @@ pub enum SetProblem {
         /// The stream or image.
         path: PathBuf,
     },
+    /// A stream that goes on from another backup than the one before it, and nothing tells which of the two belongs here.
+    #[error(
+        "{} goes on from another backup than {}: nothing tells which of the two belongs here, and no point from here on is \
+         what was backed up",
+        path.display(), before.display()
+    )]
+    Unjoined {
+        /// The later one.
+        path: PathBuf,
+        /// The one before it.
+        before: PathBuf,
+    },
     /// A disk that the definition names, and of which there is nothing.
     #[error(
         "Disk {disk} is in the domain's definition at {point}, and the backup has nothing of it: it was left out when the \

@@ -6,7 +6,7 @@ use super::names::StreamKind;
 use super::point::{DiskContent, Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;
 use super::scan::Scan;
-use super::{bonds, check, diffs};
+use super::{check, diffs, exchanged};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -137,7 +137,7 @@ impl BackupSet {
         let mut set = Self { dir: dir.to_owned(), domain, points, problems, missing: BTreeSet::new() };
         check::sidecars_alone(&mut set, lone);
         check::check(&mut set, &scan);
-        bonds::check(&mut set);
+        exchanged::check(&mut set);
         Ok(set)
     }
 
@@ -178,9 +178,18 @@ impl BackupSet {
     /// sidecars say of each other.
     pub(crate) fn misplaced(&self, path: &Path) -> Option<&SetProblem> {
         self.problems.iter().find(|problem| match problem {
-            SetProblem::MetaMismatch { path: of, .. } | SetProblem::Exchanged { path: of, .. } => of == path,
+            SetProblem::MetaMismatch { path: of, .. }
+            | SetProblem::Exchanged { path: of, .. }
+            | SetProblem::Unjoined { path: of, .. } => of == path,
             _ => false,
         })
+    }
+
+    /// Why nobody can tell whether a stream or image is what belongs in its place.
+    pub(crate) fn doubtful(&self, path: &Path) -> Option<&SetProblem> {
+        self.problems
+            .iter()
+            .find(|problem| matches!(problem, SetProblem::Doubtful { path: of } if of == path))
     }
 
     /// What makes up `disk` at a point.

@@ -21,6 +21,12 @@ pub enum ConvertError {
         /// What is wrong, in words.
         problems: Vec<String>,
     },
+    /// Files of the set contradict each other, and nothing tells which of them belong there.
+    #[error("Nobody can tell whether the backup set is what was backed up, so it is not converted: {}; vmstream verify says more", problems.join("; "))]
+    Doubtful {
+        /// What contradicts each other, in words.
+        problems: Vec<String>,
+    },
     /// There is no restore point.
     #[error("{} holds no restore point", dir.display())]
     NoPoints {

@@ -121,6 +121,7 @@ impl<'a> Plan<'a> {
     /// Every stream again, everything else as it is.
     fn same_points(set: &'a BackupSet) -> Result<Self, ConvertError> {
         refuse(set.problems.iter().filter(|problem| problem.severity() == Severity::Damage))?;
+        refuse_doubt(set.problems.iter().filter(|problem| matches!(problem, SetProblem::Doubtful { .. })))?;
         let times = times(set);
         let mut plan = Self { points: Vec::new(), files: Vec::new(), links: Vec::new(), list: None };
         for point in &set.points {
@@ -192,11 +193,15 @@ impl<'a> Plan<'a> {
         let images = new.images.iter().map(|image| image.source.path.as_path());
         let needed: Vec<&Path> = streams.chain(images).collect();
         refuse(set.problems.iter().filter(|problem| match problem {
-            SetProblem::MetaMismatch { path, .. } | SetProblem::Exchanged { path, .. } => {
-                check && needed.contains(&path.as_path())
-            }
+            SetProblem::MetaMismatch { path, .. }
+            | SetProblem::Exchanged { path, .. }
+            | SetProblem::Unjoined { path, .. } => check && needed.contains(&path.as_path()),
             SetProblem::ConfigMissing { point } => *point == id,
             SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ListShort { .. } => true,
+            _ => false,
+        }))?;
+        refuse_doubt(set.problems.iter().filter(|problem| match problem {
+            SetProblem::Doubtful { path } => check && needed.contains(&path.as_path()),
             _ => false,
         }))?;
         let (mut files, tpm) = (Vec::new(), TpmFolders::of(set)?);
@@ -278,6 +283,12 @@ fn images_before(set: &BackupSet, new: &NewPoint<'_>) -> Vec<LeftOut> {
 fn refuse<'a>(problems: impl Iterator<Item = &'a SetProblem>) -> Result<(), ConvertError> {
     let problems: Vec<String> = problems.map(SetProblem::to_string).collect();
     if problems.is_empty() { Ok(()) } else { Err(ConvertError::DamagedSet { problems }) }
+}
+
+/// Nor of one of which nobody can tell whether it is what was backed up: the new sidecars would call it that.
+fn refuse_doubt<'a>(problems: impl Iterator<Item = &'a SetProblem>) -> Result<(), ConvertError> {
+    let problems: Vec<String> = problems.map(SetProblem::to_string).collect();
+    if problems.is_empty() { Ok(()) } else { Err(ConvertError::Doubtful { problems }) }
 }
 
 /// One time for all files of a point, in whole seconds and rising, also where those of the set are not.

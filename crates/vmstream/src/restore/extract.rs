@@ -11,7 +11,8 @@ use super::summed::{SumOf, Summed, stored_of};
 use super::target::{self, Target};
 use super::units::{Units, Work};
 use crate::chain::{
-    BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError, SidecarProblem, UnusedSidecar,
+    BackupSet, DiskContent, DiskTarget, PointId, RawImage, SetError, SetProblem, SidecarProblem,
+    UnusedSidecar,
 };
 use crate::regular;
 use crate::sidecar::{Checked, Ledger, Tables};
@@ -187,11 +188,15 @@ pub enum ExtractError {
         problem: SidecarProblem,
     },
     /// A stream that it needs is of something else.
-    #[error(
-        "{problem}. It belongs elsewhere: vmstream verify says more; --no-check restores it all the same"
-    )]
+    #[error("{problem}. vmstream verify says more; --no-check restores it all the same")]
     Misplaced {
         /// What the stream says and what its place needs.
+        problem: String,
+    },
+    /// Nobody can tell whether a stream that it needs is of something else.
+    #[error("{problem}. vmstream verify says more; --no-check restores it all the same")]
+    Doubtful {
+        /// What contradicts each other.
         problem: String,
     },
     /// A stream that only its checksum could prove is another than was written.
@@ -244,13 +249,17 @@ impl ExtractError {
         checked.wrong.first().map_or(Ok(()), |wrong| Err(Self::Wrong { wrong: wrong.clone() }))
     }
 
-    /// The error about a stream that is of another disk or point than its name and place say.
+    /// The error about a stream that is of another disk, point or backup than its name and place say, or that may be.
     pub(super) fn check_place(set: &BackupSet, content: &DiskContent<'_>) -> Result<(), Self> {
-        let problem = match content {
-            DiskContent::Streams(entries) => entries.iter().find_map(|entry| set.misplaced(&entry.path)),
-            DiskContent::Raw { image, .. } => set.misplaced(&image.path),
+        let paths: Vec<&Path> = match content {
+            DiskContent::Streams(entries) => entries.iter().map(|entry| entry.path.as_path()).collect(),
+            DiskContent::Raw { image, .. } => vec![&image.path],
         };
-        problem.map_or(Ok(()), |problem| Err(Self::Misplaced { problem: problem.to_string() }))
+        if let Some(problem) = paths.iter().find_map(|path| set.misplaced(path)) {
+            return Err(Self::Misplaced { problem: problem.to_string() });
+        }
+        let problem = paths.iter().find_map(|path| set.doubtful(path)).map(SetProblem::to_string);
+        problem.map_or(Ok(()), |problem| Err(Self::Doubtful { problem }))
     }
 
     /// The error about a raw image whose length is not that of the disk.

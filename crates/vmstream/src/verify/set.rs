@@ -204,6 +204,7 @@ fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
         | SetProblem::ImageMissing { path, .. }
         | SetProblem::Exchanged { path, .. }
         | SetProblem::Doubtful { path }
+        | SetProblem::Unjoined { path, .. }
         | SetProblem::NoSidecar { path }
         | SetProblem::MetaMismatch { path, .. } => path,
         SetProblem::TimeOrder { later, .. } => later,
