@@ -1,7 +1,5 @@
 //! What the program asks of a guest's agent, and what it makes of agents that are slow, broken or hostile.
 
-mod lab;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};

@@ -1,8 +1,6 @@
 //! The database: its tables are those of the Bash version, its rows are true, and losing it costs nothing.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod lab;
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! What the program says and leaves when it is asked for something that cannot be, or for a plan only.
 
-mod lab;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,5 @@
 //! Streams of each method, under our readers and under those that people have.
 
-mod lab;
-
 use std::fs;
 use std::path::Path;
 

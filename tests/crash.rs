@@ -1,8 +1,6 @@
 //! Kills the program wherever it can be killed: the guest runs on, nothing restorable is lost, and the next run goes
 //! on with an increment.
 
-mod lab;
-
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! Kills and stops the program at moments that nobody chose. `CRASH_KILLS` says how often, `LAB_SEED` repeats a run.
 
-mod lab;
-
 use std::fs;
 use std::time::{Duration, Instant};
 

@@ -3,8 +3,6 @@
 //!
 //! One test only, in a program of its own: the daemon is everybody's.
 
-mod lab;
-
 use std::time::Duration;
 
 use lab::{CrashBed, Stopped, restart_daemon};

@@ -2,8 +2,6 @@
 //!
 //! One test only, in a program of its own: the daemon is everybody's.
 
-mod lab;
-
 use std::time::Duration;
 
 use lab::{DiskSpec, History, Lab, Version, restart_daemon};

@@ -1,7 +1,5 @@
 //! Every disk of a VM is accounted for: what a plan, a check and a summary say of it, and that it is restored.
 
-mod lab;
-
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,6 @@
 //! A hole that does not promise zeros cannot be made with a file behind a disk: QEMU finds it zero or data. How such
 //! an answer is taken is tested where it is read (`engine::extent`).
 
-mod lab;
-
 use lab::{DiskOp, DiskSpec, Lab, Point, Random, Vm, VmSpec, extract};
 use vmstream::chain::{BackupSet, PointDisk};
 

@@ -1,8 +1,6 @@
 //! Backups of a Linux guest that runs, with its real agent: frozen for the moment of the snapshot and no longer,
 //! whatever the agent or the program does.
 
-mod lab;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -1,7 +1,5 @@
 //! What hangs costs its own VM, and nobody else: images, targets, programs. The guest goes on.
 
-mod lab;
-
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! Chains, checkpoints and VMs that do not fit any more: each gets the smallest next step, and nothing is lost by it.
 
-mod lab;
-
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;

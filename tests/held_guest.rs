@@ -2,8 +2,6 @@
 //!
 //! Tests that stop the libvirt daemon are in `daemon_hangs`: it is everybody's.
 
-mod lab;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -3,14 +3,12 @@
 //! Hosts here are namespaces with an `/etc`, a network and a libvirt daemon of their own: other tests define and remove
 //! VMs of the machine's daemon meanwhile.
 
-mod lab;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use lab::{Lab, must, output_of, text, vmstream_path};
+use lab::{Lab, must, output_of, text};
 use serde_json::Value;
 
 /// Begins a host: `$1` is where its files are kept from one life to the next, `$2` the lab's folder.
@@ -299,7 +297,7 @@ run failed
     fs::rename(&elsewhere, folder(&lab)).expect("back in its place");
     must(Command::new("chmod").arg("o+x").arg(lab.path()));
     let program = lab.path().join("vmstream");
-    fs::copy(vmstream_path(), &program).expect("the lab has room");
+    fs::copy(lab::program("vmstream"), &program).expect("the lab has room");
     let as_group = |words: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=nobody", "--regid=backup", "--clear-groups"]).args(words);

@@ -1,7 +1,5 @@
 //! What a restore point holds besides disks: the TPM of its own moment, the definition, what libvirt would lose.
 
-mod lab;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -224,7 +222,7 @@ fn the_tpm_is_for_root_alone_and_goes_with_its_chain() {
     }
     assert!(!group_can_read(&chain.join("tpm-state").join(STATE)));
     // Who may not read it proves everything else, and is told.
-    must(Command::new("cp").arg(lab::vmstream_path()).arg(lab.path()));
+    must(Command::new("cp").arg(lab::program("vmstream")).arg(lab.path()));
     let mut command = Command::new("setpriv");
     command.args(["--reuid=nobody", "--regid=backup", "--clear-groups"]).arg(lab.path().join("vmstream"));
     let said = command.arg("verify").arg(&chain).output().expect("setpriv runs");

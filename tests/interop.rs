@@ -1,7 +1,5 @@
 //! Our sets under the readers that people have, their sets under ours, and chains that both have written.
 
-mod lab;
-
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};

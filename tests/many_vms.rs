@@ -1,7 +1,5 @@
 //! Several VMs in one run: their order, and what the run takes of the host.
 
-mod lab;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};

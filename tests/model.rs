@@ -3,8 +3,6 @@
 //! `MODEL_SEED` repeats a run, `MODEL_STEPS` makes it longer. The model knows of each run whether it has to be an
 //! increment, and of each disk whether it has to go on incrementally.
 
-mod lab;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

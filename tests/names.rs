@@ -1,7 +1,5 @@
 //! Whose a folder is: names that become one folder, file systems that fold case, names that some file systems refuse.
 
-mod lab;
-
 use lab::{DiskSpec, Ended, Lab, Vm, extract};
 use serde_json::Value;
 

@@ -1,8 +1,6 @@
 //! Disks of VMs that are off: in use by somebody else, written while they are copied, laid out otherwise than their headers
 //! say, damaged.
 
-mod lab;
-
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! VMs that are shut off: what tells that they changed, and what is taken then.
 
-mod lab;
-
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;

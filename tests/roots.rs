@@ -1,7 +1,5 @@
 //! Whose tree lies at the backup path: a disk that is not mounted, disks in turn, another host's tree, `--init`.
 
-mod lab;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,7 +1,5 @@
 //! Periods and policies on real VMs, with the clock in the test's hand.
 
-mod lab;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

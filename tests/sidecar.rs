@@ -1,7 +1,5 @@
 //! The sidecars that a backup writes: they say of every point what the guest's disks were, and trouble nobody.
 
-mod lab;
-
 use std::fs;
 use std::path::Path;
 use std::time::Duration;

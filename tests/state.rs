@@ -1,7 +1,5 @@
 //! The folder `_state` and who owns the backups: logs, their lines and their end, groups and modes.
 
-mod lab;
-
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};

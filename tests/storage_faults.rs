@@ -1,7 +1,5 @@
 //! Errors of the file system that holds the backups, and file systems that know less than others: no restore point is lost.
 
-mod lab;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

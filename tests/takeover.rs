@@ -1,7 +1,5 @@
 //! Trees that the Bash program and virtnbdbackup have begun, and ours goes on with.
 
-mod lab;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! The tripwire: what no bitmap tells makes a full of an increment, and nothing else does.
 
-mod lab;
-
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! What goes wrong around a backup: full file systems, VMs that stop or start, other programs at the same VM.
 
-mod lab;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};

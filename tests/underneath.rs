@@ -1,7 +1,5 @@
 //! Images that change underneath a chain: put back from an earlier time, snapshotted, moved.
 
-mod lab;
-
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! A year of backups: one recorded as facts, day by day, and one on real VMs in long strides.
 
-mod lab;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

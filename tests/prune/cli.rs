@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use jiff::Zoned;
+use lab::{DiskSpec, Lab, must, text};
 use serde_json::Value;
 
-use crate::lab::{DiskSpec, Lab, must, text};
 use crate::tree::write_chain;
 
 const STORAGE_OK: i32 = 0;

@@ -5,12 +5,12 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
+use lab::Lab;
 use vmbackup::retention::{
     Cause, Doomed, Fate, FolderError, Look, Place, Remover, Rules, Why, after_success, read,
 };
 
 use crate::book::Book;
-use crate::lab::Lab;
 use crate::tree::{Tree, days_ago, period, rules, scope, write_chain};
 
 fn remove(tree: &Tree, place: &Place) -> Result<u64, FolderError> {

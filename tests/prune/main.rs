@@ -1,8 +1,5 @@
 //! What is kept and what goes: rules after a backup, and `--prune`, on trees of real streams.
 
-#[path = "../lab/mod.rs"]
-mod lab;
-
 mod book;
 mod cli;
 

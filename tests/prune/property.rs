@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use lab::Random;
 use vmbackup::config::value::RotationPolicy;
 use vmbackup::retention::{Fate, OrphanRule, PeriodId, Plan, Rules, Why, after_success, preview};
 use vmstream::chain::{BackupSet, PointDisk, Severity};
 
 use crate::book::Book;
-use crate::lab::Random;
 use crate::tree::{Tree, days_ago, period, rules, scope};
 
 /// A period's name for a day so many days ago.

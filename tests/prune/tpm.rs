@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use lab::{Lab, must};
 use vmbackup::retention::{Rules, after_success};
 
 use crate::book::Book;
-use crate::lab::{Lab, must};
 use crate::tree::{Tree, days_ago, period, rules, scope, write_chain};
 
 fn state(tree: &Tree, dir: &str, text: &str) {

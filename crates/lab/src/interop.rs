@@ -7,6 +7,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use super::command::{must, output_of, text};
+use super::place::{repository, target};
 use super::vm::to_raw;
 use super::{Lab, Shadow, Vm};
 
@@ -35,12 +36,10 @@ impl Version {
             Self::Trixie => ("trixie", &UNPACKED[0]),
             Self::Sid => ("sid", &UNPACKED[1]),
         };
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         unpacked.call_once(|| {
-            must(Command::new(root.join("scripts/lab-virtnbdbackup.sh")).arg(suite));
+            must(Command::new(repository().join("scripts/lab-virtnbdbackup.sh")).arg(suite));
         });
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        Command::new(target.join("lab").join(format!("{name}-{suite}")))
+        Command::new(target().join("lab").join(format!("{name}-{suite}")))
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::command::{must, output_of, text, virsh};
 use super::domain_xml::{DiskSpec, VmSpec};
+use super::place::{repository, target};
 use super::{Lab, Vm};
 
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -147,12 +148,10 @@ pub fn make_ext4(file: &Path, bytes: u64) {
 
 /// Copies of the kernel and the initramfs where QEMU's user can read them; builds them when they are missing.
 fn guest_files(directory: &Path) -> (PathBuf, PathBuf) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    must(&mut Command::new(root.join("scripts/lab-guest.sh")));
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    must(&mut Command::new(repository().join("scripts/lab-guest.sh")));
     let files = ["vmlinuz", "initramfs"].map(|name| {
         let copy = directory.join(name);
-        fs::copy(target.join("lab/guest").join(name), &copy).expect("the guest's files can be copied");
+        fs::copy(target().join("lab/guest").join(name), &copy).expect("the guest's files can be copied");
         copy
     });
     let [kernel, initramfs] = files;

@@ -1,7 +1,5 @@
 //! The lab tests itself: a lab that is wrong would make every other test worthless.
 
-mod lab;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

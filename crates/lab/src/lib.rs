@@ -3,20 +3,16 @@
 //! Lives here: VMs that never run guest code and are written through the monitor ([`Lab::paused_vm`]), one
 //! booted Linux guest with a real agent ([`Lab::booted_vm`]), a shadow of every disk, and the tools whose
 //! output the tests compare with ours (`virtnbdbackup`, `virtnbdrestore`, `qemu-img`).
-//! Must not live here: anything the programs under test use, or a stand-in for a tool that is missing.
+//! Must not live here: anything the programs under test use, `vmbackup` itself (the lab knows its program, not its
+//! library), or a stand-in for a tool that is missing.
 //!
-//! Use from an integration test with `mod lab;`. Needs root and what `scripts/install-deps.sh lab` installs;
-//! a missing tool fails the test. Helpers panic with the command and its output: a test has no better answer.
+//! Needs root and what `scripts/install-deps.sh lab` installs; a missing tool fails the test. Helpers panic with the
+//! command and its output: a test has no better answer.
 //!
 //! Every domain and directory is named `vmbt-PID-N-…`. The lab touches nothing named otherwise, removes its
 //! own when it is dropped (also while a test panics), and removes those of test processes that died.
 //! With `LAB_KEEP=1` the files of a panicking test stay, and their path is printed.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "every test binary uses another part of the lab"
-)]
+#![expect(missing_docs, reason = "in the lab a name and a type mostly say enough")]
 
 mod bed;
 mod binaries;
@@ -35,6 +31,7 @@ mod loop_device;
 mod monitor;
 mod mount;
 mod nbd_server;
+mod place;
 mod points;
 mod prefix;
 mod proof;
@@ -46,7 +43,7 @@ mod vm;
 mod world;
 
 pub use bed::Bed;
-pub use binaries::{LIB_DIR, vmstream_path};
+pub use binaries::LIB_DIR;
 pub use command::{must, output_of, text, virsh_says as virsh};
 pub use crash_bed::{
     CrashBed, FREE_LIMIT, SIZES, assert_tidy, sockets_of, wait_for_guard, wait_for_guard_below,
@@ -63,6 +60,7 @@ pub use loop_device::LoopDevice;
 pub use monitor::{DiskOp, MonitorError};
 pub use mount::SmallFileSystem;
 pub use nbd_server::NbdServer;
+pub use place::{program, repository};
 pub use points::Point;
 pub use proof::granules;
 pub use random::Random;

@@ -1,11 +1,12 @@
 //! Runs the programs under test.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use super::Lab;
 use super::command::output_of;
+use super::place::program;
 
 /// Where `vmbackup` keeps what a host knows; see `state::host_dir`.
 pub const LIB_DIR: &str = "VMBACKUP_LIB_DIR";
@@ -13,7 +14,7 @@ pub const LIB_DIR: &str = "VMBACKUP_LIB_DIR";
 impl Lab {
     /// A `vmbackup` command that reads the configuration of this lab; see [`Lab::instance_conf`].
     pub fn vmbackup_command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vmbackup"));
+        let mut command = Command::new(program("vmbackup"));
         command.arg("--config-dir").arg(self.config_dir()).env(LIB_DIR, self.lib_dir());
         command
     }
@@ -25,7 +26,7 @@ impl Lab {
 
     /// Runs `vmstream` to its end.
     pub fn vmstream(&self, arguments: &[&str]) -> Output {
-        output_of(Command::new(vmstream_path()).args(arguments))
+        output_of(Command::new(program("vmstream")).args(arguments))
     }
 
     /// What this host knows of its backup paths: the lab's own, never the machine's.
@@ -58,11 +59,4 @@ impl Lab {
     pub fn config_dir(&self) -> PathBuf {
         self.new_dir("config")
     }
-}
-
-/// The `vmstream` program that lies beside the `vmbackup` of this build.
-pub fn vmstream_path() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_vmbackup")).with_file_name("vmstream");
-    assert!(path.exists(), "{} is missing: `cargo build -p vmstream` makes it", path.display());
-    path
 }

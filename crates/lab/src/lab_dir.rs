@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::command::{must, output_of, virsh};
+use super::command::{output_of, virsh};
 use super::daemon;
 use super::domain_xml::{DiskSpec, VmSpec};
 use super::prefix::{Prefix, is_stale};
