@@ -21,7 +21,6 @@ mod command;
 mod crash_bed;
 mod daemon;
 mod domain_xml;
-mod faults;
 mod faulty_fs;
 mod guest;
 mod history;
@@ -50,8 +49,7 @@ pub use crash_bed::{
 };
 pub use daemon::{go_on as continue_daemon, restart as restart_daemon, stand_still as stop_daemon};
 pub use domain_xml::{Bus, DiskFormat, DiskSpec, VmSpec};
-pub use faults::Op;
-pub use faulty_fs::{FaultyFileSystem, Hang};
+pub use faulty_fs::{FaultyFileSystem, Hang, Op};
 pub use guest::make_ext4;
 pub use history::{History, extract, verify};
 pub use interop::Version;

@@ -1,26 +1,16 @@
-//! A file system that does what is asked of it, but for the faults a test orders: errors, calls that hang, links or flags
-//! of rename that it does not know.
-//!
-//! It passes every call through to a folder beneath, over FUSE, served by threads of the test. Nothing is cached by the
-//! kernel, so a fault meets each call. Needs /dev/fuse, no program of FUSE's.
+//! What each call of the kernel does: it meets its faults, and is then passed on to the folder beneath.
 
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, Permissions};
-use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    BackgroundSession, BsdFileFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, SessionACL,
-    TimeOrNow, WriteFlags,
+    BsdFileFlags, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
@@ -28,281 +18,14 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::Lab;
-use super::command::output_of;
-use super::faults::{Faults, Op};
+use super::beneath::{Beneath, Opened, Result, by_descriptor, errno, set_mode};
+use super::faults::Op;
 
 /// Nothing is kept by the kernel.
 const TTL: Duration = Duration::ZERO;
 
-/// A mounted file system with faults. Unmounted when dropped, which must be before its [`Lab`] is.
-#[derive(Debug)]
-pub struct FaultyFileSystem {
-    path: PathBuf,
-    beneath: PathBuf,
-    faults: Arc<Faults>,
-    session: Option<BackgroundSession>,
-}
-
-/// Calls that hang until this is dropped.
-#[derive(Debug)]
-pub struct Hang {
-    faults: Arc<Faults>,
-    id: u64,
-}
-
-impl Drop for Hang {
-    fn drop(&mut self) {
-        self.faults.remove(self.id);
-    }
-}
-
-impl Lab {
-    /// Mounts an empty file system without a fault yet.
-    pub fn faulty_file_system(&self, name: &str) -> FaultyFileSystem {
-        let path = self.new_dir(name);
-        let beneath = self.new_dir(&format!("{name}-beneath"));
-        let faults = Arc::new(Faults::default());
-        let serving = Serving(Arc::new(Inner::new(&beneath, faults.clone()).expect("a folder")));
-        let mut config = fuser::Config::default();
-        config.mount_options =
-            vec![MountOption::FSName("vmbackup-lab".into()), MountOption::DefaultPermissions];
-        config.acl = SessionACL::All;
-        let session = fuser::spawn_mount(serving, &path, &config)
-            .unwrap_or_else(|error| panic!("Cannot mount FUSE at {}: {error}", path.display()));
-        FaultyFileSystem { path, beneath, faults, session: Some(session) }
-    }
-}
-
-impl FaultyFileSystem {
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The path as text, for a configuration.
-    pub fn text(&self) -> &str {
-        self.path.to_str().expect("the lab's path is text")
-    }
-
-    /// The folder that holds everything, without faults.
-    pub fn beneath(&self) -> &Path {
-        &self.beneath
-    }
-
-    /// One call fails: the one after `skip` others. `path` is compared with the last parts of a call's path.
-    pub fn fail_once(&self, op: Op, path: impl AsRef<Path>, skip: usize, error: Errno) {
-        self.faults.add_error(op, path.as_ref(), error, skip, 1);
-    }
-
-    /// All such calls fail, until [`FaultyFileSystem::heal`].
-    pub fn fail(&self, op: Op, path: impl AsRef<Path>, error: Errno) {
-        self.faults.add_error(op, path.as_ref(), error, 0, usize::MAX);
-    }
-
-    /// Such calls hang until the answer is dropped; then they are done.
-    #[must_use]
-    pub fn hang(&self, op: Op, path: impl AsRef<Path>) -> Hang {
-        Hang { faults: self.faults.clone(), id: self.faults.add_hang(op, path.as_ref()) }
-    }
-
-    /// How many calls hang now.
-    pub fn hanging(&self) -> usize {
-        self.faults.hanging()
-    }
-
-    /// Upper and lower case are one from now on, and names with `:` are refused, as on FAT and NTFS.
-    pub fn take_dos_names(&self) {
-        self.faults.set_dos_names();
-    }
-
-    /// link(2) answers EPERM from now on, as on FAT.
-    pub fn forget_links(&self) {
-        self.faults.set_no_links();
-    }
-
-    /// renameat2(2) with any flag answers EINVAL from now on, as on NFS.
-    pub fn forget_rename_flags(&self) {
-        self.faults.set_no_rename_flags();
-    }
-
-    /// How often a call was made since the last [`FaultyFileSystem::heal`].
-    pub fn calls(&self, op: Op, path: impl AsRef<Path>) -> usize {
-        self.faults.calls(op, path.as_ref())
-    }
-
-    /// Takes all faults away, hangs too, and begins to count anew.
-    pub fn heal(&self) {
-        self.faults.clear();
-    }
-}
-
-impl Drop for FaultyFileSystem {
-    fn drop(&mut self) {
-        self.heal();
-        // Lazily: whoever still has a file open there must not keep the mount.
-        output_of(Command::new("umount").arg("--lazy").arg(&self.path));
-        drop(self.session.take());
-    }
-}
-
-/// A file the kernel knows, and how often it asked for it.
-struct Node {
-    file: Arc<File>,
-    lookups: u64,
-}
-
-enum Opened {
-    File(File),
-    Dir(Vec<(u64, FileType, std::ffi::OsString)>),
-}
-
-struct Inner {
-    root: PathBuf,
-    root_number: u64,
-    faults: Arc<Faults>,
-    nodes: Mutex<HashMap<u64, Node>>,
-    opened: Mutex<HashMap<u64, Arc<Opened>>>,
-    last_handle: AtomicU64,
-}
-
-type Result<T> = std::result::Result<T, Errno>;
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
-}
-
 fn answer(error: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(error.raw_os_error())
-}
-
-impl Inner {
-    fn new(beneath: &Path, faults: Arc<Faults>) -> io::Result<Self> {
-        let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = File::from(rustix::fs::open(beneath, open, Mode::empty())?);
-        let root_number = root.metadata()?.ino();
-        let node = Node { file: Arc::new(root), lookups: 1 };
-        Ok(Self {
-            root: beneath.to_owned(),
-            root_number,
-            faults,
-            nodes: Mutex::new(HashMap::from([(INodeNo::ROOT.0, node)])),
-            opened: Mutex::default(),
-            last_handle: AtomicU64::new(0),
-        })
-    }
-
-    /// Hard links keep one number: it is the file's own.
-    fn number(&self, about: &Metadata) -> u64 {
-        if about.ino() == self.root_number { INodeNo::ROOT.0 } else { about.ino() }
-    }
-
-    fn node(&self, ino: INodeNo) -> Result<Arc<File>> {
-        let nodes = self.nodes.lock().expect("whole");
-        nodes.get(&ino.0).map(|node| node.file.clone()).ok_or(Errno::STALE)
-    }
-
-    fn opened(&self, handle: FileHandle) -> Result<Arc<Opened>> {
-        self.opened.lock().expect("whole").get(&handle.0).cloned().ok_or(Errno::BADF)
-    }
-
-    fn file<T>(&self, handle: FileHandle, work: impl FnOnce(&File) -> io::Result<T>) -> Result<T> {
-        match &*self.opened(handle)? {
-            Opened::File(file) => work(file).map_err(errno),
-            Opened::Dir(_) => Err(Errno::ISDIR),
-        }
-    }
-
-    fn keep_open(&self, opened: Opened) -> FileHandle {
-        let handle = self.last_handle.fetch_add(1, Ordering::Relaxed) + 1;
-        self.opened.lock().expect("whole").insert(handle, Arc::new(opened));
-        FileHandle(handle)
-    }
-
-    /// The path below the root, as the faults know it.
-    fn path(&self, file: &File) -> PathBuf {
-        let whole = fs::read_link(by_descriptor(file)).unwrap_or_default();
-        whole.strip_prefix(&self.root).unwrap_or(&whole).to_owned()
-    }
-
-    fn meet(&self, op: Op, ino: INodeNo) -> Result<Arc<File>> {
-        let file = self.node(ino)?;
-        self.faults.meet(op, &[&self.path(&file)])?;
-        Ok(file)
-    }
-
-    fn meet_name(&self, op: Op, parent: INodeNo, name: &OsStr) -> Result<Arc<File>> {
-        let dir = self.node(parent)?;
-        self.faults.meet(op, &[&self.path(&dir).join(name)])?;
-        Ok(dir)
-    }
-
-    /// The name that is meant, where upper and lower case are one and DOS's signs are none of a name.
-    fn real(&self, dir: &File, name: &OsStr) -> Result<OsString> {
-        if !self.faults.dos_names() {
-            return Ok(name.to_owned());
-        }
-        if name.as_encoded_bytes().iter().any(|byte| b":*?\"<>|\\".contains(byte)) {
-            return Err(Errno::INVAL);
-        }
-        let names = fs::read_dir(by_descriptor(dir)).map_err(errno)?.flatten().map(|entry| entry.file_name());
-        let mut same = names.filter(|there| there.eq_ignore_ascii_case(name));
-        Ok(same.next().unwrap_or_else(|| name.to_owned()))
-    }
-
-    /// What the kernel is told of a name, which counts as asked for.
-    fn found(&self, dir: &File, name: &OsStr) -> Result<FileAttr> {
-        let open = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(dir, name, open, Mode::empty())?);
-        let about = file.metadata().map_err(errno)?;
-        let mut nodes = self.nodes.lock().expect("whole");
-        nodes.entry(self.number(&about)).or_insert(Node { file: Arc::new(file), lookups: 0 }).lookups += 1;
-        Ok(self.attributes(&about))
-    }
-
-    fn attributes(&self, about: &Metadata) -> FileAttr {
-        let time = |seconds: i64, nanos: i64| {
-            let seconds = u64::try_from(seconds).unwrap_or_default();
-            UNIX_EPOCH + Duration::new(seconds, u32::try_from(nanos).unwrap_or_default())
-        };
-        FileAttr {
-            ino: INodeNo(self.number(about)),
-            size: about.size(),
-            blocks: about.blocks(),
-            atime: time(about.atime(), about.atime_nsec()),
-            mtime: time(about.mtime(), about.mtime_nsec()),
-            ctime: time(about.ctime(), about.ctime_nsec()),
-            crtime: UNIX_EPOCH,
-            kind: FileType::from_std(about.file_type()).unwrap_or(FileType::RegularFile),
-            perm: (about.mode() & 0o7777) as u16,
-            nlink: u32::try_from(about.nlink()).unwrap_or(u32::MAX),
-            uid: about.uid(),
-            gid: about.gid(),
-            rdev: u32::try_from(about.rdev()).unwrap_or_default(),
-            blksize: 4096,
-            flags: 0,
-        }
-    }
-
-    fn list(&self, dir: &File) -> io::Result<Opened> {
-        let mut entries = vec![(1, FileType::Directory, ".".into()), (1, FileType::Directory, "..".into())];
-        for entry in fs::read_dir(by_descriptor(dir))? {
-            let entry = entry?;
-            let kind = FileType::from_std(entry.file_type()?).unwrap_or(FileType::RegularFile);
-            entries.push((self.number(&entry.metadata()?), kind, entry.file_name()));
-        }
-        Ok(Opened::Dir(entries))
-    }
-}
-
-/// A name for whatever an `O_PATH` descriptor stands for.
-fn by_descriptor(file: &File) -> PathBuf {
-    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
-}
-
-/// Gives a new file the mode that was asked for: our own umask must not show.
-fn set_mode(file: &File, mode: u32) -> io::Result<()> {
-    let kept = file.metadata()?.mode() & 0o2000;
-    fs::set_permissions(by_descriptor(file), Permissions::from_mode((mode & 0o7777) | kept))
 }
 
 fn timespec(time: Option<TimeOrNow>) -> Timespec {
@@ -317,43 +40,43 @@ fn timespec(time: Option<TimeOrNow>) -> Timespec {
 }
 
 /// Every request has a thread of its own, so that one that hangs keeps no other.
-struct Serving(Arc<Inner>);
+pub(super) struct Serving(pub(super) Arc<Beneath>);
 
 impl Serving {
-    fn spawn(&self, work: impl FnOnce(&Inner) + Send + 'static) {
+    fn spawn(&self, work: impl FnOnce(&Beneath) + Send + 'static) {
         let inner = self.0.clone();
         std::thread::spawn(move || work(&inner));
     }
 
-    fn empty(&self, reply: ReplyEmpty, work: impl FnOnce(&Inner) -> Result<()> + Send + 'static) {
+    fn empty(&self, reply: ReplyEmpty, work: impl FnOnce(&Beneath) -> Result<()> + Send + 'static) {
         self.spawn(move |inner| match work(inner) {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(answer(e)),
         });
     }
 
-    fn entry(&self, reply: ReplyEntry, work: impl FnOnce(&Inner) -> Result<FileAttr> + Send + 'static) {
+    fn entry(&self, reply: ReplyEntry, work: impl FnOnce(&Beneath) -> Result<FileAttr> + Send + 'static) {
         self.spawn(move |inner| match work(inner) {
             Ok(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
             Err(e) => reply.error(answer(e)),
         });
     }
 
-    fn attr(&self, reply: ReplyAttr, work: impl FnOnce(&Inner) -> Result<FileAttr> + Send + 'static) {
+    fn attr(&self, reply: ReplyAttr, work: impl FnOnce(&Beneath) -> Result<FileAttr> + Send + 'static) {
         self.spawn(move |inner| match work(inner) {
             Ok(attributes) => reply.attr(&TTL, &attributes),
             Err(e) => reply.error(answer(e)),
         });
     }
 
-    fn data(&self, reply: ReplyData, work: impl FnOnce(&Inner) -> Result<Vec<u8>> + Send + 'static) {
+    fn data(&self, reply: ReplyData, work: impl FnOnce(&Beneath) -> Result<Vec<u8>> + Send + 'static) {
         self.spawn(move |inner| match work(inner) {
             Ok(bytes) => reply.data(&bytes),
             Err(e) => reply.error(answer(e)),
         });
     }
 
-    fn open_with(&self, reply: ReplyOpen, work: impl FnOnce(&Inner) -> Result<Opened> + Send + 'static) {
+    fn open_with(&self, reply: ReplyOpen, work: impl FnOnce(&Beneath) -> Result<Opened> + Send + 'static) {
         self.spawn(move |inner| match work(inner) {
             Ok(opened) => reply.opened(inner.keep_open(opened), FopenFlags::empty()),
             Err(e) => reply.error(answer(e)),
@@ -361,7 +84,7 @@ impl Serving {
     }
 
     fn close(&self, handle: FileHandle, reply: ReplyEmpty) {
-        self.0.opened.lock().expect("whole").remove(&handle.0);
+        self.0.close(handle);
         reply.ok();
     }
 }
@@ -377,12 +100,7 @@ impl Filesystem for Serving {
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, lookups: u64) {
-        let mut nodes = self.0.nodes.lock().expect("whole");
-        let Some(node) = nodes.get_mut(&ino.0) else { return };
-        node.lookups = node.lookups.saturating_sub(lookups);
-        if node.lookups == 0 && ino != INodeNo::ROOT {
-            nodes.remove(&ino.0);
-        }
+        self.0.forget(ino, lookups);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
