@@ -16,6 +16,7 @@ use super::salvage;
 use super::schema::{self, Prepared};
 use super::stamp::utc;
 use crate::presence;
+use crate::state::layout::STATE;
 
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(15);
@@ -94,7 +95,7 @@ impl Catalog {
 }
 
 fn database_of(backup_path: &Path) -> PathBuf {
-    backup_path.join("_state").join("vmbackup.db")
+    backup_path.join(STATE).join("vmbackup.db")
 }
 
 /// A database that is sound, has our tables and knows what is below `backup_path`, where one is given.

@@ -13,9 +13,7 @@ use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, 
 use super::words::DateSource;
 use crate::config::value::RotationPolicy;
 use crate::policy::rotation::{ACCUMULATE, Period};
-
-/// Folders of a backup path that are not a VM's.
-const NOT_A_VM: [&str; 2] = ["_state", crate::host_config::FOLDER];
+use crate::state::layout::{ARCHIVES, is_vm_folder};
 
 /// A folder with a chain or a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,15 +74,16 @@ pub fn points_in(folder: &Path) -> Vec<PointOnDisk> {
 
 /// The folders of a backup path that are VMs', sorted.
 pub fn vm_folders(backup_path: &Path) -> Vec<PathBuf> {
-    let not_a_vm = |name: &str| name.starts_with('.') || NOT_A_VM.contains(&name);
-    folders(backup_path).into_iter().filter(|path| !name_of(path).is_some_and(not_a_vm)).collect()
+    let mut found = folders(backup_path);
+    found.retain(|path| path.file_name().is_some_and(is_vm_folder));
+    found
 }
 
 /// Every chain of a VM, period by period, the archived ones of a period before its own.
 pub(super) fn chains_of(vm_dir: &Path) -> Vec<ChainFolder> {
     let mut found = Vec::new();
     for (dir, period, policy) in places(vm_dir) {
-        for archive in folders(&dir.join(".archives")) {
+        for archive in folders(&dir.join(ARCHIVES)) {
             found.extend(chain_in(&archive, vm_dir, &period, policy, true));
         }
         found.extend(chain_in(&dir, vm_dir, &period, policy, false));

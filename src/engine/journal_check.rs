@@ -10,6 +10,7 @@ use vmstream::chain::{CheckpointName, PointId, SetFile};
 
 use super::journal::{ArchiveMove, Journal, Stage};
 use super::witness;
+use crate::state::layout::is_vm_folder;
 
 /// A chain is in the folder of its VM, or in that of a period in it.
 const CHAIN_DEPTH: usize = 2;
@@ -49,7 +50,8 @@ impl Journal {
             return refuse("its run", Path::new(&self.id));
         }
         let below = self.chain_dir.strip_prefix(backup_path).ok();
-        let in_a_vm = |below: &Path| is_plain(below, CHAIN_DEPTH) && !below.starts_with("_state");
+        let in_a_vm =
+            |below: &Path| is_plain(below, CHAIN_DEPTH) && below.iter().next().is_some_and(is_vm_folder);
         if !below.is_some_and(in_a_vm) {
             return refuse("its folder", &self.chain_dir);
         }

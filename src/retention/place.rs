@@ -6,8 +6,7 @@ use vmplan::retention::PeriodId;
 
 use serde::Serialize;
 
-/// The folder of a period's archived chains.
-pub(super) const ARCHIVES: &str = ".archives";
+pub(super) use crate::state::layout::ARCHIVES;
 
 /// A period of a VM, or one archived chain of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -11,13 +11,10 @@ use vmstream::chain::SetFile;
 
 use crate::config::value::RotationPolicy;
 use crate::engine::{VmTarget, xml};
-use crate::host_config;
 use crate::libvirt::Domain;
 use crate::policy::rotation::Placement;
 use crate::state::folder_name;
-
-/// Folders that are not a domain's: two of the backup path, and a name that is for root alone wherever it stands.
-const RESERVED: [&str; 3] = ["_state", host_config::FOLDER, "tpm-state"];
+use crate::state::layout::{ARCHIVES, RESERVED, is_vm_folder};
 
 /// A domain whose backups cannot have a folder of their own.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +117,7 @@ impl Owners {
     ) -> Result<(), LayoutError> {
         let folder = folder_name(name);
         let (key, folds) = (self.key(&folder), self.folds);
-        if RESERVED.iter().any(|reserved| self.key(reserved) == key) || folder.starts_with('.') {
+        if RESERVED.iter().any(|reserved| self.key(reserved) == key) || !is_vm_folder(folder.as_ref()) {
             return Err(LayoutError::Reserved { name: name.to_owned(), folder });
         }
         let claims = self.claims.get(&key).map_or(&[][..], Vec::as_slice);
@@ -171,7 +168,7 @@ fn owner_of(vm_dir: &Path) -> io::Result<Option<String>> {
     let mut places = vec![vm_dir.to_owned()];
     places.extend(folders_of(vm_dir)?);
     for place in places.clone() {
-        places.extend(folders_of(&place.join(".archives"))?);
+        places.extend(folders_of(&place.join(ARCHIVES))?);
     }
     for place in places {
         for entry in listed(&place)? {

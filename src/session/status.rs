@@ -297,4 +297,51 @@ mod tests {
         std::fs::create_dir(tree.path().join("gold1/202701")).unwrap();
         assert_eq!(newest(), "20261122", "an empty folder is no chain");
     }
+
+    #[test]
+    fn whatever_a_vm_is_called_everybody_sees_its_folder() {
+        use crate::retention::{Look, read, read_vm};
+        let tree = golden();
+        let long = "a".repeat(200);
+        let names = ["übung", "web 1", "🦀", "_lead", "-dash", "k.", long.as_str()];
+        for name in names {
+            let to = tree.path().join(folder_name(name));
+            let done =
+                std::process::Command::new("cp").arg("-a").arg(tree.path().join("gold1")).arg(&to).status();
+            assert!(done.unwrap().success());
+            let list = |name: &str| to.join("202611").join(format!("{name}.cpt"));
+            std::fs::rename(list("gold1"), list(name)).unwrap();
+        }
+        for gone in ["gold1", "_state"] {
+            std::fs::remove_dir_all(tree.path().join(gone)).unwrap();
+        }
+        // None of these is a VM's.
+        std::os::unix::fs::symlink("_bung", tree.path().join("linked")).unwrap();
+        for folder in [".snapshot/202611", "tpm-state/202611", "__HOST_CONFIG__/202611"] {
+            let to = tree.path().join(folder);
+            std::fs::create_dir_all(&to).unwrap();
+            std::fs::copy(tree.path().join("_bung/202611/vda.full.data"), to.join("vda.full.data")).unwrap();
+        }
+        let mut want: Vec<String> = names.map(str::to_owned).to_vec();
+        want.sort();
+        let sorted = |mut found: Vec<String>| {
+            found.sort();
+            found
+        };
+        let kept = read(tree.path(), Look::Dates).unwrap();
+        assert_eq!(sorted(kept.vms.iter().map(|vm| vm.name().to_owned()).collect()), want, "retention");
+        for name in names {
+            assert_eq!(read_vm(tree.path(), &folder_name(name), Look::Sizes).unwrap().vms.len(), 1, "{name}");
+        }
+        let catalog = Catalog::open(tree.path(), noon().timestamp());
+        for known in [None, Some(&want[..])] {
+            let reports = ask(tree.path(), &catalog, known);
+            assert!(reports.iter().all(|report| report.health == Health::Good), "{reports:?}");
+            assert_eq!(sorted(reports.into_iter().map(|report| report.vm).collect()), want, "status");
+        }
+        let database = rusqlite::Connection::open(tree.path().join("_state/vmbackup.db")).unwrap();
+        let mut rows = database.prepare("SELECT DISTINCT vm_name FROM chain_health").unwrap();
+        let rows = rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(sorted(rows), want, "the database that was filled from the disk");
+    }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use vmstream::chain::SetFile;
 
-use crate::layout::{HOST_CONFIG, STATE};
+use crate::layout::{ARCHIVES, HOST_CONFIG, STATE};
 
 /// What file systems and servers put at their top: it says nothing of who else uses the volume.
 const OF_FILE_SYSTEM: [&str; 6] =
@@ -108,7 +108,7 @@ fn is_known(name: &str) -> bool {
 
 fn with_archives(folder: &Path) -> io::Result<Holds> {
     let mut holds = files(folder)?;
-    for archive in folders(&folder.join(".archives"))? {
+    for archive in folders(&folder.join(ARCHIVES))? {
         if holds == Holds::Backup {
             break;
         }

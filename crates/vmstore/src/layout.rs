@@ -1,10 +1,7 @@
-//! Names of folders in a backup path. They are those of the Bash program.
+//! Names of folders in a backup path, as the Bash program has them. Which of them are VMs' is told by [`is_vm_folder`], and
+//! nowhere else.
 
-/// The folder of the programs themselves: database, locks, journals, logs. No VM's.
-pub const STATE: &str = "_state";
-
-/// The folder of the host's own configuration. No VM's.
-pub const HOST_CONFIG: &str = "__HOST_CONFIG__";
+pub use vmstream::chain::folders::{ARCHIVES, HOST_CONFIG, RESERVED, STATE, TPM_STATE, is_vm_folder};
 
 /// The folder of a domain in a backup path: every character outside `[A-Za-z0-9._-]` becomes `_`, as in the Bash program.
 pub fn folder_name(domain: &str) -> String {

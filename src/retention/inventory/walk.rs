@@ -16,6 +16,7 @@ use crate::retention::folder::{Entry, Folder, FolderError, SeenFiles};
 use crate::retention::place::ARCHIVES;
 use crate::retention::remove::DELETING;
 use crate::state::folder_name;
+use crate::state::layout::is_vm_folder;
 
 /// Threads that wait for the disk; more than processors, because a network file system answers late.
 const MIN_THREADS: usize = 4;
@@ -29,7 +30,7 @@ pub enum Look {
     Dates,
 }
 
-/// Reads a backup path. Folders whose names begin with `_` or `.` hold no VM.
+/// Reads a backup path: all folders that are VMs' (`is_vm_folder`).
 ///
 /// # Errors
 /// When the path itself cannot be listed. What cannot be read below it is in the inventory as such.
@@ -37,11 +38,7 @@ pub fn read(backup_path: &Path, look: Look) -> Result<Inventory, InventoryError>
     let failed = |source| InventoryError { path: backup_path.to_owned(), source };
     let root = Folder::root(backup_path).map_err(failed)?;
     let entries = root.entries().map_err(failed)?;
-    let is_vm = |entry: &&Entry| {
-        entry.kind == FileType::Directory
-            && !matches!(entry.name.as_encoded_bytes().first(), Some(b'_' | b'.'))
-    };
-    // A name that is no text is no VM's folder: those are made of ASCII.
+    let is_vm = |entry: &&Entry| entry.kind == FileType::Directory && is_vm_folder(&entry.name);
     let mut names: Vec<&str> = entries.iter().filter(is_vm).filter_map(|entry| entry.name.to_str()).collect();
     names.sort_unstable();
     let next = AtomicUsize::new(0);

@@ -11,6 +11,7 @@ pub mod coverage;
 pub mod cpt;
 mod diffs;
 mod exchanged;
+pub mod folders;
 pub mod ident;
 mod identity;
 pub mod names;

@@ -1,5 +1,6 @@
 //! A whole tree of backups: every folder below a place that holds a backup set, archives too.
 
+use super::folders::is_private;
 use super::names::SetFile;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -101,11 +102,4 @@ fn leads_up(link: &Path, root: &Path) -> bool {
 
 fn is_of_file_system(dir: &Path) -> bool {
     dir.file_name() == Some(OsStr::new("lost+found"))
-}
-
-/// Folders that only root may enter, and that never hold a set: of TPMs, of the host itself, and of the programs. Whoever may
-/// read the backups can look through them without these.
-fn is_private(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    matches!(name, b"__HOST_CONFIG__" | b"_state" | b"tpm-state") || name.starts_with(b".tpm-state.")
 }

@@ -6,6 +6,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::tell;
 use std::path::{Path, PathBuf};
+use vmstream::chain::folders::ARCHIVES;
 use vmstream::chain::{BackupSet, PointDisk, SetError, SetFile, Tree, open_file};
 use vmstream::stream::{Problem, StreamError};
 
@@ -66,7 +67,7 @@ impl Subjects {
         }
         // A folder that is a set is asked about for itself: an archive beside its chain says nothing about it.
         let root_is_set = tree.sets.first().is_some_and(|first| first == path);
-        let archive = path.join(".archives");
+        let archive = path.join(ARCHIVES);
         let (archived, own): (Vec<_>, Vec<_>) = tree.sets.iter().partition(|set| set.starts_with(&archive));
         if tree.unreadable.is_empty()
             && own.len() <= usize::from(root_is_set)
