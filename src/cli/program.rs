@@ -88,7 +88,6 @@ fn start(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<
         let text = "vmbackup must be run as root: disks, guests and backups are not for everybody. Try: sudo vmbackup …";
         return Err((Exit::General, text.to_owned()));
     }
-    program::keep_files_apart();
     // What is written is for root and the group of the backup path only.
     rustix::process::umask(FileMode::from_raw_mode(0o027));
     let loaded = config::load(&arguments.config_dir, &arguments.instance, &environment)

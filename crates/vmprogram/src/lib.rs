@@ -18,16 +18,14 @@ mod writers;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::ExitStatus;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use zeroize::Zeroizing;
 
-use self::start::Started;
-
 pub use look::{LOOK_ARGUMENT, Look, answer_look, look};
-pub use start::{keep_files_apart, thread_id};
+pub use start::thread_id;
 pub use writers::{Used, WRITERS_ARGUMENT, Writers, Written, answer_writers, writers};
 
 /// How often to look for a stop while a program says nothing.
@@ -171,7 +169,7 @@ fn not_run(kind: io::ErrorKind, name: &OsStr) -> ProgramError {
 
 /// A program that runs. Ended on drop.
 pub struct Running {
-    child: Option<Started>,
+    child: Option<Child>,
     /// What is not asked for yet.
     printed: Gathered,
 }
@@ -196,7 +194,7 @@ impl Running {
     /// Ends it, and returns what it said.
     pub fn end(mut self) -> String {
         let Some(mut child) = self.child.take() else { return String::new() };
-        child.kill();
+        let _ = child.kill();
         let mut said = std::mem::take(&mut self.printed);
         let until = Instant::now() + KILL_PATIENCE;
         while !said.ended() && Instant::now() < until {
@@ -244,7 +242,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        child.kill();
+        let _ = child.kill();
         let until = Instant::now() + KILL_PATIENCE;
         let mut pause = Duration::from_micros(200);
         while matches!(child.try_wait(), Ok(None)) {
@@ -272,7 +270,7 @@ impl Gathered {
     }
 
     /// Waits up to `patience` for something, and takes it. False when there was nothing.
-    fn gather(&mut self, child: &mut Started, patience: Duration) -> bool {
+    fn gather(&mut self, child: &mut Child, patience: Duration) -> bool {
         let (out, err) = (child.stdout.as_mut(), child.stderr.as_mut());
         self.stdout_ended |= out.is_none();
         self.stderr_ended |= err.is_none();
