@@ -85,17 +85,15 @@ fn pack(state: &StateDir, work: &Path, packed: &Path) -> Result<(), SnapshotErro
         }
     }
     names.sort();
-    let output = Program::new("tar")
+    let tar = Program::new("tar")
         .args(["--create", "--gzip", "--file"])
         .arg(packed)
         .arg("--directory")
         .arg(work)
-        .arg(Path::new(".").join(DATABASE))
-        .arg("--directory")
-        .arg(state.path())
-        .args(names)
-        .run(PACK_LIMIT, NEVER)
-        .map_err(|e| SnapshotError::Tar(e.to_string()))?;
+        .arg(Path::new(".").join(DATABASE));
+    // tar refuses a folder that no name follows.
+    let tar = if names.is_empty() { tar } else { tar.arg("--directory").arg(state.path()).args(names) };
+    let output = tar.run(PACK_LIMIT, NEVER).map_err(|e| SnapshotError::Tar(e.to_string()))?;
     match output.status.code() {
         Some(0 | TAR_SOME_CHANGED) => Ok(()),
         _ => {
@@ -197,6 +195,14 @@ mod tests {
         assert_eq!(left, 2, "nothing unfinished stays");
         let nobody_asks = |_: &Path| Err("asked again");
         assert!(take(&state, TODAY, nobody_asks).unwrap().is_none(), "one a day");
+    }
+
+    #[test]
+    fn a_database_with_nothing_beside_it_is_copied() {
+        // Logs are elsewhere.
+        let (_dir, state) = state_with(&["vmbackup.db", "root.json"]);
+        let copy = take(&state, TODAY, |to: &Path| fs::write(to, "the copy")).unwrap().unwrap();
+        assert_eq!(names(&copy), ["./vmbackup.db"]);
     }
 
     #[test]
