@@ -9,7 +9,7 @@ CARGO_TARGET_DIR ?= target
 MODEL_STEPS ?= 5000
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help build demo test fuzz bench bench-fleet bench-micro soak install fmt lint clean
+.PHONY: help build demo test deps fuzz bench bench-fleet bench-micro soak install fmt lint clean
 
 help:
 	@echo 'make demo     back up, change, back up again, verify, restore and compare three throw-away VMs'
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench-micro  speed of the single pieces: frames, zeros, LZ4 and zstd, checksums, block map, extents'
 	@echo 'make fuzz     each reader of foreign bytes on broken input, FUZZ_SECONDS=60 for each of them'
 	@echo 'make soak     flipped bytes, the model test, kills at random moments, hangs at every stage, for much longer (DAMAGE_FLIPS, MODEL_STEPS=$(MODEL_STEPS), CRASH_KILLS, …_SEED)'
+	@echo 'make deps     licences, sources and known faults of what the programs are built of (needs cargo-deny)'
 	@echo 'make build    the programs, in $(CARGO_TARGET_DIR)/release'
 	@echo 'make install  the programs to $(PREFIX)/bin, the configuration to $(CONFIG_DIR) unless there is one'
 	@echo 'make fmt, make lint, make clean'
@@ -35,6 +36,10 @@ demo:
 test:
 	scripts/install-deps.sh lab
 	scripts/keep-sudo.sh scripts/test.sh
+
+deps:
+	@command -v cargo-deny >/dev/null || { echo 'make deps: cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
+	cargo-deny --locked check
 
 bench:
 	scripts/install-deps.sh lab

@@ -12,6 +12,7 @@
 //! Every domain and directory is named `vmbt-PID-N-…`. The lab touches nothing named otherwise, removes its
 //! own when it is dropped (also while a test panics), and removes those of test processes that died.
 //! With `LAB_KEEP=1` the files of a panicking test stay, and their path is printed.
+#![forbid(unsafe_code)]
 #![expect(missing_docs, reason = "in the lab a name and a type mostly say enough")]
 
 mod bed;
