@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use vmbackup::engine::extent::{Context, SpanMerger};
+use vmbackup::engine::copy::extent::{Context, SpanMerger};
 
 /// Extents of a reply, and of all replies of one context.
 const REPLY: usize = 1000;

@@ -1,7 +1,7 @@
 //! Block status in all its forms: more extents than one reply holds, dirty zeros, discards, odd ends.
 //!
 //! A hole that does not promise zeros cannot be made with a file behind a disk: QEMU finds it zero or data. How such
-//! an answer is taken is tested where it is read (`engine::extent`).
+//! an answer is taken is tested where it is read (`engine::copy::extent`).
 
 use lab::{DiskOp, DiskSpec, Lab, Point, Random, Vm, VmSpec, extract};
 use vmstream::chain::{BackupSet, PointDisk};

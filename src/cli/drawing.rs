@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::engine::space::human;
+use crate::engine::plan::space::human;
 use crate::engine::watch::Watch;
 
 /// How often the bars are drawn.

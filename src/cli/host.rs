@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::engine::space::human;
+use crate::engine::plan::space::human;
 use crate::host_config::{HostConfigError, Plan, Saved};
 use crate::session::HostOutcome;
 

@@ -4,7 +4,7 @@ use super::exit::Exit;
 use super::opened::{few, lock_error, root_error, session_error};
 use super::program::{Context, Failed, start_log, tell};
 use super::prune::agreed;
-use crate::engine::abandoned;
+use crate::engine::recovery::abandoned;
 use crate::session::check_backup_path;
 use crate::state::{Belongings, HostDir, Root, SessionLock, Standing, StateDir};
 

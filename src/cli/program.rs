@@ -15,8 +15,8 @@ use super::{check, help, init, migrate, prune, replicate, run, status};
 use crate::clock::Clock;
 use crate::config::value::{LogFormat, LogLevel};
 use crate::config::{self, Loaded};
-use crate::engine::guard::{self, GUARD_ARGUMENT};
-use crate::engine::scratch::{self, SPACE_ARGUMENT};
+use crate::engine::recovery::guard::{self, GUARD_ARGUMENT};
+use crate::engine::snapshot::scratch::{self, SPACE_ARGUMENT};
 use crate::log::{self, Log, LogSetup, Place};
 use crate::program::{self, LOOK_ARGUMENT, WRITERS_ARGUMENT};
 

@@ -105,7 +105,7 @@ impl Watch for DiskLines {
         line.last_line = Instant::now();
         let percent = position * 100 / line.size_bytes.max(1);
         let rate = line.copied_bytes as f64 / line.begun.elapsed().as_secs_f64().max(0.001);
-        let human = crate::engine::space::human;
+        let human = crate::engine::plan::space::human;
         tracing::info!(
             vm = self.domain,
             disk = target,

@@ -11,7 +11,7 @@ use super::opened::{Opened, lock_error, session_error};
 use super::program::{Context, Failed, start_log, tell};
 use super::prune_list::{self, plain, size};
 use crate::catalog::{Catalog, SessionKind, SessionStatus, Stamp};
-use crate::engine::journal::JournalDir;
+use crate::engine::recovery::journal::JournalDir;
 use crate::presence::there;
 use crate::retention::{
     CatalogLedger, Cause, Doomed, FolderError, Guards, Inventory, Ledger, Look, Remover, Selection, Target,

@@ -7,7 +7,7 @@ use super::opened::session_error;
 use super::program::{Context, Failed, start_log, tell};
 use super::table::aligned;
 use crate::catalog::Catalog;
-use crate::engine::space::human;
+use crate::engine::plan::space::human;
 use crate::libvirt::Host;
 use crate::session::{self, Health, VmReport, check_backup_path};
 use crate::state::{HostDir, Root};

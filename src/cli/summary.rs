@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::table::aligned;
 use crate::engine::cancel::Cancel;
 use crate::engine::cancel::StopReason;
-use crate::engine::space::human;
+use crate::engine::plan::space::human;
 use crate::engine::{BackupError, Method, Report, Trouble};
 use crate::policy::Decision;
 use crate::session::{VmOutcome, VmResult};

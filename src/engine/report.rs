@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::copy::Stages;
-use super::disk_plan::DiskPlan;
+use super::plan::disk_plan::DiskPlan;
 use crate::guest::{FileSystem, OsInfo, Trimmed};
 use crate::identity::TpmKept;
 use crate::policy::Plan;

@@ -25,7 +25,7 @@ use jiff::civil::DateTime;
 use serde::Serialize;
 
 use crate::config::value::RotationPolicy;
-use crate::engine::space::human;
+use crate::engine::plan::space::human;
 
 pub use catalog_ledger::CatalogLedger;
 pub use folder::FolderError;

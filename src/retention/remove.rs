@@ -18,7 +18,8 @@ use super::inventory::{Leftover, VmTree};
 use super::ledger::{Cause, Doomed, Event, Happened, Ledger};
 use super::links;
 use super::place::{ARCHIVES, Place};
-use crate::engine::{archive, lineage};
+use crate::engine::commit::archive;
+use crate::engine::look::lineage;
 use crate::state::{RemovedCheckpoints, StateDir};
 
 /// What the name of something begins with while it is deleted.

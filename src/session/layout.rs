@@ -10,7 +10,8 @@ use jiff::civil::Date;
 use vmstream::chain::SetFile;
 
 use crate::config::value::RotationPolicy;
-use crate::engine::{VmTarget, xml};
+use crate::engine::VmTarget;
+use crate::engine::domain::xml;
 use crate::libvirt::Domain;
 use crate::policy::rotation::Placement;
 use crate::state::folder_name;

@@ -16,7 +16,7 @@ use crate::catalog::{
     FileType, Operation, PeriodEvent, PeriodEventKind, SessionId, Stamp, VmBackup, VmStatus, points_in,
 };
 use crate::config::value::RotationPolicy;
-use crate::engine::space::human;
+use crate::engine::plan::space::human;
 use crate::engine::{BackupError, Method, Report, Trouble};
 use crate::guest::GuestOs;
 use crate::identity::TpmKept;

@@ -1,8 +1,8 @@
 //! What libvirt, QEMU and a guest's agent say.
 
-use vmbackup::engine::disk::parse_domain;
-use vmbackup::engine::extent::{Context, SpanMerger};
-use vmbackup::engine::xml::{self, JobDisk};
+use vmbackup::engine::copy::extent::{Context, SpanMerger};
+use vmbackup::engine::domain::disk::parse_domain;
+use vmbackup::engine::domain::xml::{self, JobDisk};
 use vmbackup::guest;
 use vmbackup::libvirt::changed_bytes;
 

@@ -9,13 +9,13 @@ use vmstream::restore::is_zero;
 use vmstream::stream::Compression;
 use vmstream::stream::codec;
 
+use super::budget::Permit;
 use super::effort::Effort;
 use super::meter::Busy;
 use super::method::Method;
 use super::{
     Content, CopyError, DiskTask, FRAME_LEN, Granules, Piece, PlainSums, SinkPlan, StoredSums, Sums, ToWriter,
 };
-use crate::engine::budget::Permit;
 use crate::engine::cancel::{Cancel, StopReason};
 
 /// Spare buffers kept for the next reads. Fresh ones cost a page fault for every 4 KiB.

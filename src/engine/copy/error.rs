@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::extent::ExtentError;
 use super::tripwire::Trip;
 use crate::engine::cancel::StopReason;
-use crate::engine::extent::ExtentError;
 use crate::nbd::NbdError;
 
 /// Why a disk could not be copied.

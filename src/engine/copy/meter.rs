@@ -35,7 +35,7 @@ pub struct Stages {
     /// Of the writer's time: that in which it wrote, and was held back by a bandwidth limit.
     pub writing_percent: u64,
     /// How long the copy took.
-    #[serde(rename = "copy_ms", serialize_with = "super::super::report::as_millis")]
+    #[serde(rename = "copy_ms", serialize_with = "crate::engine::report::as_millis")]
     pub took: Duration,
 }
 

@@ -11,13 +11,16 @@
 //! Must not live here: jobs, checkpoints, names in the chain directory.
 
 mod all;
+pub mod budget;
 mod compress;
 mod effort;
 mod error;
+pub mod extent;
 mod first_error;
 mod meter;
 mod method;
 mod pulse;
+pub mod rate;
 mod reader;
 mod scout;
 mod sink;
@@ -45,10 +48,10 @@ use pulse::Pulse;
 
 use vmstream::sidecar::{Digest, Granules, PlainSums, StoredSums};
 
-use super::budget::{Budget, Permit};
-use super::cancel::{Cancel, StopReason};
-use super::rate::Rate;
-use super::watch::Watch;
+use self::budget::{Budget, Permit};
+use self::rate::Rate;
+use crate::engine::cancel::{Cancel, StopReason};
+use crate::engine::watch::Watch;
 use crate::nbd::Export;
 
 /// Disks of one domain that are copied at the same time. QEMU serves 100 connections to a job (`NBD_DEFAULT_MAX_CONNECTIONS`),

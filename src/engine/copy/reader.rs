@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
+use super::budget::Permit;
 use super::compress::Lane;
 use super::meter::Busy;
 use super::{CopyError, DiskTask, READS_IN_FLIGHT, ReadOp};
-use crate::engine::budget::Permit;
 use crate::engine::cancel::Cancel;
 use crate::nbd::{Connection, NbdError};
 

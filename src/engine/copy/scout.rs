@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::budget::Budget;
+use super::extent::{Context, Span, SpanKind, SpanMerger};
 use super::tripwire::Tripwire;
 use super::{Content, CopyError, DiskTask, FRAME_LEN, Piece, ReadOp, ToWriter};
-use crate::engine::budget::Budget;
 use crate::engine::cancel::{Cancel, StopReason};
-use crate::engine::extent::{Context, Span, SpanKind, SpanMerger};
 use crate::engine::watch::Watch;
 use crate::nbd::{Connection, NbdError};
 

@@ -15,7 +15,7 @@ use vmstream::chain::BoundSidecar;
 use vmstream::sidecar::{Granules, PlainSums, Tables, Value, ZeroSums};
 
 use super::CopyError;
-use crate::engine::extent::{Span, SpanKind};
+use super::extent::{Span, SpanKind};
 use crate::nbd::{Connection, NbdError};
 
 /// Granules that are read, beside the first and the last.

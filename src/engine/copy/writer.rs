@@ -74,9 +74,9 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::engine::budget::Budget;
+    use crate::engine::copy::budget::Budget;
+    use crate::engine::copy::rate::Rate;
     use crate::engine::copy::{Compressors, Method, SidecarPlan, SinkPlan};
-    use crate::engine::rate::Rate;
     use crate::engine::watch::Unwatched;
     use crate::nbd::Export;
 

@@ -1,0 +1,58 @@
+//! Carries out the repairs of a plan that let a chain go on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+
+use vmstream::fresh;
+
+use super::archive;
+use crate::engine::look::lineage::{with_known_parent, xml_file};
+use crate::engine::{BackupError, VmTarget};
+use crate::libvirt::CheckpointInfo;
+use crate::policy::Repair;
+
+/// Does each repair, in order. Whatever was done before an error may stay: it is true by itself.
+pub(crate) fn mend(vm: &VmTarget, repairs: &[Repair]) -> Result<(), BackupError> {
+    if repairs.is_empty() {
+        return Ok(());
+    }
+    let checkpoints = vm.domain.checkpoints()?;
+    let mut known: BTreeSet<String> = checkpoints.iter().map(|c| c.name.clone()).collect();
+    for repair in repairs {
+        match repair {
+            Repair::RedefineCheckpoint(name) => {
+                let path = xml_file(&vm.chain_dir, name);
+                let kept = fs::read_to_string(&path).map_err(|source| BackupError::File {
+                    doing: "read",
+                    path,
+                    source,
+                })?;
+                let xml = with_known_parent(&kept, &known);
+                vm.domain.validate_checkpoint(&CheckpointInfo { name: name.clone(), xml })?;
+                known.insert(name.clone());
+            }
+            Repair::WriteCheckpointXml(name) => {
+                if let Some(checkpoint) = checkpoints.iter().find(|c| c.name == *name) {
+                    write_xml(vm, checkpoint)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_xml(vm: &VmTarget, checkpoint: &CheckpointInfo) -> Result<(), BackupError> {
+    let path = xml_file(&vm.chain_dir, &checkpoint.name);
+    let write = || -> io::Result<()> {
+        let Some(folder) = path.parent() else { return Ok(()) };
+        fs::create_dir_all(folder)?;
+        let partial = vm.chain_dir.join(format!("checkpoints.{}.xml.partial", checkpoint.name));
+        let mut file = fresh::create(&partial, 0o640)?;
+        file.write_all(checkpoint.xml.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)?;
+        archive::sync_dir(folder)
+    };
+    write().map_err(|source| BackupError::File { doing: "write", path: path.clone(), source })
+}

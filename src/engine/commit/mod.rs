@@ -1,0 +1,9 @@
+//! From written files to a restore point: their names, their order, the archive of the chain before, repairs of a chain.
+//!
+//! Must not live here: what is in the streams (`copy`), undoing (`recovery`).
+
+pub(crate) mod archive;
+pub(crate) mod mend;
+pub(crate) mod new_name;
+pub(crate) mod point;
+pub(crate) mod publish;

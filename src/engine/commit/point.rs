@@ -1,0 +1,371 @@
+//! The files that make up one restore point, beside the streams' content.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustix::fs::OFlags;
+use vmstream::chain::{
+    BackupSet, CheckpointName, PointDisk, PointId, SetFile, StreamKind, StreamSuffix, cpt,
+};
+use vmstream::sidecar::{Head, LeftOut, SidecarWriter, StreamIdentity};
+use vmstream::stream::writer::StreamWriter;
+use vmstream::stream::{Compression, StreamMeta};
+
+use super::publish::{self, PointFiles};
+use crate::engine::copy::{Copied, CopiedDisk, CopyError, SidecarPlan};
+use crate::engine::domain::disk::{BootFile, BootRole, ImageFormat};
+use crate::engine::look::observe::Observed;
+use crate::engine::plan::disk_plan::DiskPlan;
+use crate::engine::plan::job::stream_file;
+use crate::engine::report::{DiskReport, Report};
+use crate::engine::snapshot::identity::HeldFile;
+use crate::engine::{BackupError, VmTarget};
+use crate::nbd::{Connection, Export};
+use crate::program::{self, NEVER, ProgramError};
+use crate::state::portable_name;
+
+/// No kernel, initrd or firmware is larger.
+const MAX_BOOT_BYTES: u64 = 4 << 30;
+
+/// How long a look at all of them may take.
+const BOOT_FILE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Which point of a chain is being made.
+pub(crate) struct PointIdentity {
+    pub(crate) name: CheckpointName,
+    /// `None` for a full.
+    pub(crate) parent: Option<CheckpointName>,
+    /// Modification time of its files.
+    pub(crate) time: SystemTime,
+    /// How its streams' names end, and those of the chain's other points.
+    pub(crate) suffix: StreamSuffix,
+}
+
+/// Where a stream stands in its chain.
+pub(crate) struct Origin {
+    pub(crate) checkpoint: String,
+    pub(crate) parent: String,
+    pub(crate) incremental: bool,
+    pub(crate) time: SystemTime,
+}
+
+/// The newest modification time of any stream of a chain.
+pub(crate) fn newest_time(set: &BackupSet) -> Option<SystemTime> {
+    set.points.iter().flat_map(|p| p.disks.values()).map(PointDisk::modified).max()
+}
+
+/// A stream's meta frame.
+pub(crate) fn meta(
+    target: &str,
+    format: ImageFormat,
+    virtual_size: u64,
+    compression: Option<Compression>,
+    origin: &Origin,
+) -> StreamMeta {
+    StreamMeta {
+        virtual_size,
+        data_size: 0,
+        date: local_date(origin.time),
+        disk_name: target.to_owned(),
+        disk_format: format.as_str().to_owned(),
+        checkpoint_name: origin.checkpoint.clone(),
+        compression,
+        parent_checkpoint: origin.parent.clone(),
+        incremental: origin.incremental,
+        stream_version: StreamMeta::version_for(compression),
+    }
+}
+
+/// Local time without zone, as the format has it.
+fn local_date(time: SystemTime) -> String {
+    let timestamp = Timestamp::try_from(time).unwrap_or_default();
+    timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%6f").to_string()
+}
+
+/// The size of an export: the disk's size at the snapshot.
+pub(crate) fn export_size(export: &Export, target: &str) -> Result<u64, CopyError> {
+    let opened = Connection::open(export, &[]);
+    opened
+        .map(|connection| connection.size())
+        .map_err(|source| CopyError::Read { target: target.to_owned(), source: Box::new(source) })
+}
+
+/// The partial names of everything but the streams of this point, for the journal.
+pub(crate) fn partial_names(vm: &VmTarget, observed: &Observed, point: &PointIdentity) -> Vec<String> {
+    let id = PointId::Checkpoint(point.name);
+    let mut names = vec![checkpoint_file(point), SetFile::VmConfig(id).to_string(), cpt_file(vm)];
+    names.extend(side_files(observed, &point.name.to_string()));
+    for disk in &observed.disks {
+        for (kind, _) in missing_points(observed, point, &disk.target) {
+            let stream = stream_file(&disk.target, kind, point.suffix);
+            names.push(format!("{stream}.chksum"));
+            names.push(stream);
+        }
+        for kind in [StreamKind::Full, StreamKind::Inc(point.name)] {
+            names.push(format!("{}.chksum", stream_file(&disk.target, kind, point.suffix)));
+        }
+    }
+    names.iter().map(|name| publish::partial_name(name)).collect()
+}
+
+pub(crate) fn side_files(observed: &Observed, ident: &str) -> Vec<String> {
+    let boot = boot_files(observed, ident).into_iter().map(|(_, name)| name);
+    let qcow = observed.disks.iter().map(|d| format!("{}.{ident}.qcow.json", d.target));
+    boot.chain(qcow).chain([format!("autostart.{ident}")]).collect()
+}
+
+/// The boot files, each with its name in the set. Where two have the same base name the later ones get a number before
+/// it: `2.vmlinuz`.
+fn boot_files<'a>(observed: &'a Observed, ident: &str) -> Vec<(&'a Path, String)> {
+    let mut named: Vec<(&Path, String)> = Vec::new();
+    for BootFile { path, role } in &observed.facts.boot_files {
+        let Some(name) = boot_file_name(path, *role, ident) else { continue };
+        if named.iter().any(|(known, _)| known == path) {
+            continue;
+        }
+        let numbered = (2_u32..).map(|n| format!("{n}.{name}"));
+        let free = |name: &String| named.iter().all(|(_, taken)| taken != name);
+        if let Some(name) = std::iter::once(name.clone()).chain(numbered).find(free) {
+            named.push((path, name));
+        }
+    }
+    named
+}
+
+/// A copy has no IDENT there. The template has a name of its own: `virtnbdrestore` takes any file in whose name it finds
+/// that of the NVRAM.
+fn boot_file_name(path: &Path, role: BootRole, ident: &str) -> Option<String> {
+    let base = match role {
+        BootRole::NvramTemplate => "varstore-template",
+        BootRole::Nvram | BootRole::Fixed => path.file_name()?.to_str()?,
+    };
+    Some(if ident == "copy" { base.to_owned() } else { format!("{base}.{ident}") })
+}
+
+fn checkpoint_file(point: &PointIdentity) -> String {
+    format!("checkpoints/{}.xml", point.name)
+}
+
+/// The list has the domain's name, as virtnbdbackup has it; that of its folder where the file system refuses the other. The
+/// chain's folder is there already.
+fn cpt_file(vm: &VmTarget) -> String {
+    let name = vm.domain.name();
+    let takes = || tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(&vm.chain_dir).is_ok();
+    let raw = portable_name(name).is_none() || takes();
+    format!("{}.cpt", if raw { name } else { &vm.folder })
+}
+
+/// Writes what a chain's point has beside its streams: checkpoint XML, domain XML, checkpoint list, boot files.
+pub(crate) fn write_checkpoint_files(
+    vm: &VmTarget,
+    observed: &Observed,
+    point: &PointIdentity,
+    nvram: Option<&HeldFile>,
+    files: &mut PointFiles,
+) -> Result<(), BackupError> {
+    let name = point.name.to_string();
+    let known = vm.domain.checkpoints()?;
+    let Some(checkpoint) = known.into_iter().find(|c| c.name == name) else {
+        let what = format!("checkpoint {name} is gone");
+        return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
+    };
+    files.add_small(&checkpoint_file(point), checkpoint.xml.as_bytes())?;
+    let config = SetFile::VmConfig(PointId::Checkpoint(point.name)).to_string();
+    files.add_small(&config, observed.config_xml.as_bytes())?;
+    write_side_files(vm, observed, &name, nvram, files)?;
+    let before = if point.parent.is_some() { observed.seen.chain.points.as_slice() } else { &[] };
+    let names: Vec<CheckpointName> = before.iter().copied().chain([point.name]).collect();
+    files.set_marker(&cpt_file(vm), &String::from_utf8_lossy(&cpt::encode(&names)))
+}
+
+/// Writes what every point has: image facts, boot files, the autostart flag. `nvram` is the NVRAM of the point's moment;
+/// without it the file is read now.
+pub(crate) fn write_side_files(
+    vm: &VmTarget,
+    observed: &Observed,
+    ident: &str,
+    nvram: Option<&HeldFile>,
+    files: &mut PointFiles,
+) -> Result<(), BackupError> {
+    for disk in observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2) {
+        files.add_small(&format!("{}.{ident}.qcow.json", disk.target), disk.info.json.as_bytes())?;
+    }
+    let boot = boot_files(observed, ident);
+    let failed =
+        |path: &Path, source| BackupError::File { doing: "read boot file", path: path.to_owned(), source };
+    let paths: Vec<PathBuf> = boot.iter().map(|(path, _)| (*path).to_owned()).collect();
+    // Storage that hangs is met by a process that can be left behind.
+    if let Err(error @ ProgramError::TimedOut { .. }) = program::look(&paths, BOOT_FILE_LIMIT, NEVER) {
+        let path = paths.first().map_or(Path::new(""), PathBuf::as_path);
+        return Err(failed(path, io::Error::other(format!("a look at the boot files {error}"))));
+    }
+    for (path, name) in boot {
+        if let Some(held) = nvram.filter(|held| held.path == path) {
+            files.add_small(&name, &held.content)?;
+            continue;
+        }
+        match open_boot_file(path) {
+            // The NVRAM of a VM that was never started is not there yet.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!(vm = vm.domain.name(), "{} does not exist and is not saved", path.display());
+            }
+            opened => files.add_copy(&name, &mut opened.map_err(|source| failed(path, source))?)?,
+        }
+    }
+    if vm.domain.autostart().unwrap_or(false) {
+        files.add_small(&format!("autostart.{ident}"), b"True")?;
+    }
+    Ok(())
+}
+
+/// Opens a boot file: nothing that has no end, and no more than it has now.
+fn open_boot_file(path: &Path) -> io::Result<io::Take<File>> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let about = file.metadata()?;
+    let is_device = about.file_type().is_block_device();
+    if !(about.is_file() || is_device) || about.len() > MAX_BOOT_BYTES {
+        let gib = MAX_BOOT_BYTES >> 30;
+        return Err(io::Error::other(format!("it is no file of at most {gib} GiB")));
+    }
+    Ok(file.take(if is_device { MAX_BOOT_BYTES } else { about.len() }))
+}
+
+/// A sidecar that lacks its head.
+pub(crate) struct OpenSidecar {
+    plan: SidecarPlan,
+    target: String,
+    stream: StreamIdentity,
+    writer: Box<SidecarWriter>,
+}
+
+/// Takes the copied disks into the point, each stream with its checksum file. Their sidecars come back: they name the
+/// point's other files, so they are ended last.
+pub(crate) fn add_disks(
+    files: &mut PointFiles,
+    copied: Vec<CopiedDisk>,
+    report: &mut Report,
+) -> Result<Vec<OpenSidecar>, BackupError> {
+    let mut sidecars = Vec::new();
+    for CopiedDisk { target, file: name, sidecar: plan, copied, stages } in copied {
+        let (file_bytes, data_bytes, identity, writer) = match copied {
+            Copied::Stream { stream, sidecar } => {
+                files.add_stream(&name, &stream.file)?;
+                files.add_small(&format!("{name}.chksum"), stream.adler32.to_string().as_bytes())?;
+                let (adler32, digest) = (Some(stream.adler32), Some(stream.digest));
+                let identity = StreamIdentity { name: name.clone(), size: stream.size, adler32, digest };
+                (stream.size, stream.data_size, identity, sidecar)
+            }
+            Copied::RawImage { file, data_bytes, sidecar } => {
+                files.add_stream(&name, &file)?;
+                let size = sidecar.granules().disk_size();
+                let identity = StreamIdentity { name: name.clone(), size, adler32: None, digest: None };
+                (data_bytes, data_bytes, identity, sidecar)
+            }
+        };
+        sidecars.push(OpenSidecar { plan, target: target.clone(), stream: identity, writer });
+        report.disks.push(DiskReport { target, file: name, file_bytes, data_bytes, stages });
+    }
+    Ok(sidecars)
+}
+
+/// Ends the sidecars of a point whose other files are all written. Each lists the point's disks, and those that are left
+/// out.
+pub(crate) fn add_sidecars(
+    files: &mut PointFiles,
+    sidecars: Vec<OpenSidecar>,
+    ident: &str,
+    every_disk: &[DiskPlan],
+) -> Result<(), BackupError> {
+    let disks: Vec<String> = sidecars.iter().map(|sidecar| sidecar.target.clone()).collect();
+    let left_out = |disk: &DiskPlan| {
+        let reason = disk.skipped()?.to_string();
+        Some(LeftOut { disk: disk.target.clone(), reason })
+    };
+    let left_out: Vec<LeftOut> = every_disk.iter().filter_map(left_out).collect();
+    let taken = files.time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    for OpenSidecar { plan, target, stream, writer } in sidecars {
+        let head = Head {
+            writer: concat!("vmbackup ", env!("CARGO_PKG_VERSION")).to_owned(),
+            stream,
+            target,
+            point: ident.to_owned(),
+            parent: plan.parent,
+            parent_sidecar: plan.parent_digest,
+            taken_seconds: taken.as_secs(),
+            granules: writer.granules(),
+            disks: Some(disks.clone()),
+            left_out: left_out.clone(),
+            files: files.identities().to_vec(),
+        };
+        let finished = writer.finish(&head).map_err(|source| BackupError::File {
+            doing: "write",
+            path: plan.path.clone(),
+            source,
+        })?;
+        if finished.without_files {
+            tracing::warn!(
+                "{} proves its disk, not the point's other files: they are too many, or have names of another folder",
+                plan.path.display()
+            );
+        }
+        files.add_sidecar(&plan.file, &finished.file)?;
+    }
+    Ok(())
+}
+
+/// The earlier points of the chain at which a disk has no stream, each with the time of that point's files.
+fn missing_points(
+    observed: &Observed,
+    point: &PointIdentity,
+    target: &str,
+) -> Vec<(StreamKind, (CheckpointName, SystemTime))> {
+    let Some(set) = observed.set.as_ref().filter(|_| point.parent.is_some()) else { return vec![] };
+    let mut missing = Vec::new();
+    for earlier in &set.points {
+        let PointId::Checkpoint(name) = earlier.id else { continue };
+        if earlier.disks.keys().any(|disk| disk.as_str() == target) {
+            continue;
+        }
+        let kind = if name == CheckpointName::FIRST { StreamKind::Full } else { StreamKind::Inc(name) };
+        let time = earlier.disks.values().map(PointDisk::modified).max();
+        missing.push((kind, (name, time.unwrap_or(SystemTime::UNIX_EPOCH))));
+    }
+    missing
+}
+
+/// Gives a disk that was added an empty stream at each earlier point: old restore programs count a disk's streams to
+/// find a point (`--until virtnbdbackup.N` takes the N-th).
+pub(crate) fn add_placeholders(
+    observed: &Observed,
+    point: &PointIdentity,
+    compression: Option<Compression>,
+    files: &mut PointFiles,
+) -> Result<(), BackupError> {
+    let streamed = observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
+    for disk in streamed {
+        for (kind, (name, time)) in missing_points(observed, point, &disk.target) {
+            // A stream that stands alone and has no frame: so readers know that the disk was not there. The size
+            // must be the disk's: the oldest of them make the image by the first stream.
+            let checkpoint = name.to_string();
+            let origin = Origin { checkpoint, parent: String::new(), incremental: false, time };
+            let file = stream_file(&disk.target, kind, point.suffix);
+            let path: PathBuf = files.partial_path(&file);
+            let meta = meta(&disk.target, disk.format, disk.info.virtual_size, compression, &origin);
+            let finished = StreamWriter::create(&path, meta).and_then(StreamWriter::finish);
+            let finished = finished.map_err(|source| BackupError::File {
+                doing: "write",
+                path: path.clone(),
+                source,
+            })?;
+            files.add_stream_at(&file, &finished.file, time)?;
+            files.add_earlier(&format!("{file}.chksum"), finished.adler32.to_string().as_bytes(), time)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! What a domain's XML says: its disks and how they are opened, what no backup holds; and the XML of jobs and checkpoints.
+//!
+//! Must not live here: asking libvirt for XML, opening what it names (`image`), decisions (`plan`, `policy`).
+
+pub mod disk;
+pub mod layout;
+pub mod outside;
+pub mod xml;

@@ -1,0 +1,9 @@
+//! The images of disks, through QEMU's own programs: what they are made of, their bitmaps, reading one that nobody runs.
+//!
+//! Must not live here: what a domain says of its disks (`domain`), what is copied from them (`copy`).
+
+pub(crate) mod bitmap;
+pub(crate) mod layers;
+pub mod qemu_img;
+pub(crate) mod qemu_nbd;
+pub(crate) mod union;

@@ -1,0 +1,145 @@
+//! `qemu-nbd` as a program: reads the disks of a domain that is shut off.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::layers;
+use super::union::Union;
+use crate::engine::BackupError;
+use crate::engine::cancel::Cancel;
+use crate::engine::domain::disk::ImageFormat;
+use crate::engine::domain::layout::{self, Devices};
+use crate::engine::look::observe::ReadableDisk;
+use crate::engine::snapshot::encryption;
+use crate::libvirt::Host;
+use crate::program::{Program, ProgramError, Running};
+
+/// How long it may take to open an image.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Clients at once: the readers and the scout of one disk, and some that are just ending.
+const CLIENTS: &str = "16";
+
+/// Address space that it may take: its caches, and what its clients have asked for.
+const MEMORY_BYTES: u64 = 4 << 30;
+
+/// The changes that an export shows beside the content.
+#[derive(Clone, Copy)]
+pub(crate) enum Changes<'a> {
+    /// None.
+    Not,
+    /// Those of a bitmap of the image.
+    Bitmap(&'a str),
+    /// Those of bitmaps of several images.
+    Union(&'a Union),
+}
+
+/// Why a disk of a domain that is shut off cannot be read, as far as that is known before.
+pub(crate) fn refusal(host: &Host, disk: &ReadableDisk) -> Option<BackupError> {
+    let what = disk.layout.unreadable().map(str::to_owned);
+    let refused = what.map(|what| BackupError::NotReadable { target: disk.target.clone(), what });
+    refused.or_else(|| encryption::key_of(host, disk).err())
+}
+
+/// The error of a disk whose files could not be looked at.
+pub(crate) fn not_looked_at(disk: &ReadableDisk, error: &ProgramError) -> BackupError {
+    BackupError::QemuNbd { message: format!("looking at {} {error}", disk.image.display()) }
+}
+
+/// QEMU's node of a disk whose key, if it has one, is the object `key`.
+///
+/// The image is opened without a lock (`force-share`): somebody who starts the domain meanwhile must succeed. The caller
+/// checks that nobody did.
+pub(crate) fn node(disk: &ReadableDisk, devices: &Devices) -> Value {
+    let mut node = disk.layout.node(disk.format.as_str(), &disk.image, devices);
+    node["force-share"] = true.into();
+    match (&disk.secret, disk.format) {
+        (None, _) => {}
+        (Some(_), ImageFormat::Qcow2) => {
+            node["encrypt"] = json!({ "format": "luks", "key-secret": "key" });
+        }
+        (Some(_), ImageFormat::Raw) => {
+            node["driver"] = "luks".into();
+            node["key-secret"] = "key".into();
+        }
+    }
+    node
+}
+
+/// A read-only export of one image. Ends on drop, and with this process.
+pub(crate) struct QemuNbd {
+    running: Option<Running>,
+    socket: PathBuf,
+}
+
+impl QemuNbd {
+    /// Exports a disk under its target, with its changes.
+    pub(crate) fn start(
+        host: &Host,
+        disk: &ReadableDisk,
+        socket: PathBuf,
+        changes: Changes<'_>,
+        cancel: &Cancel,
+    ) -> Result<Self, BackupError> {
+        let failed = |message: String| BackupError::QemuNbd { message };
+        let stopped = || cancel.stopped().is_some();
+        if let Some(what) = disk.layout.unreadable() {
+            return Err(BackupError::NotReadable { target: disk.target.clone(), what: what.to_owned() });
+        }
+        let key = encryption::key_of(host, disk)?;
+        let image = &disk.image;
+        if !layers::is_one_file(disk) {
+            // One that leads back to itself would be followed until memory ends.
+            layers::of(disk, cancel)?;
+        }
+        let devices = layers::devices(&disk.layout.files(image), &stopped);
+        let node = node(disk, &devices.map_err(|e| not_looked_at(disk, &e))?);
+        let (options, bitmap) = match changes {
+            Changes::Not => (node, None),
+            Changes::Bitmap(name) => (node, Some(name)),
+            Changes::Union(union) => {
+                let file = layout::file_node(&union.path(), &Devices::new());
+                let over = json!({ "driver": "qcow2", "force-share": true, "file": file, "backing": node });
+                (over, Some(union.bitmap()))
+            }
+        };
+        // Through a pipe: arguments and files could be read by others.
+        let secret = key.iter().flat_map(|_| ["--object", "secret,id=key,file=/dev/stdin"]);
+        let mut program = Program::new("qemu-nbd")
+            .memory(MEMORY_BYTES)
+            .args(["--read-only", "--persistent", "--shared", CLIENTS])
+            .args(secret)
+            .args(bitmap.into_iter().flat_map(|name| ["--bitmap", name]))
+            .args(["--export-name", &disk.target, "--socket"])
+            .arg(&socket)
+            .arg(format!("json:{options}"));
+        if let Some(key) = key {
+            program = program.input(&key);
+        }
+        let running = program.start();
+        let running = running.map_err(|e| failed(format!("qemu-nbd (package qemu-utils) {e}")))?;
+        let mut started = Self { running: Some(running), socket };
+        let deadline = Instant::now() + START_LIMIT;
+        while UnixStream::connect(&started.socket).is_err() {
+            cancel.check()?;
+            let ended = started.running.as_mut().and_then(Running::ended);
+            if ended.is_some() || Instant::now() >= deadline {
+                let said = started.running.take().map(Running::end).unwrap_or_default();
+                let said = if said.is_empty() { "it did not answer in time" } else { &said };
+                return Err(failed(format!("qemu-nbd does not serve {}: {said}", image.display())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(started)
+    }
+}
+
+impl Drop for QemuNbd {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}

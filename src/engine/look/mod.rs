@@ -1,0 +1,10 @@
+//! Looks at one domain without touching it: everything that a decision rests on.
+//!
+//! Must not live here: what follows from it (`plan`, `policy`).
+
+pub(crate) mod image_state;
+pub mod lineage;
+pub(crate) mod observe;
+pub(crate) mod start_obstacle;
+pub(crate) mod still;
+pub(crate) mod unseen;

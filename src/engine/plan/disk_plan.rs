@@ -1,0 +1,165 @@
+//! What a backup does with each disk of a domain: the same value for plans, checks, summaries and the job itself.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+use vmstream::chain::CheckpointName;
+
+use crate::engine::domain::disk::{ImageFormat, SkipReason};
+use crate::engine::look::observe::{Observed, ReadableDisk};
+use crate::policy::Decision;
+
+/// What becomes of one disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// A stream of what changed since this checkpoint.
+    Changes(CheckpointName),
+    /// A stream of the whole disk.
+    Whole,
+    /// The same, in a chain that goes on: the disk was added to the domain, or has lost its bitmap.
+    Added,
+    /// A raw image beside the streams.
+    RawImage,
+    /// A copy of the disk of a domain that is shut off.
+    Copy,
+    /// Nothing.
+    Skipped(SkipReason),
+}
+
+impl Treatment {
+    /// `backed up`, `copied` or `skipped`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Changes(_) | Self::Whole | Self::Added => "backed up",
+            Self::RawImage | Self::Copy => "copied",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+}
+
+/// The words behind [`Treatment::word`].
+impl fmt::Display for Treatment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changes(since) => write!(f, "changes since {since}"),
+            Self::Whole => write!(f, "the whole disk"),
+            Self::Added => write!(f, "the whole disk: new in this chain"),
+            Self::RawImage => write!(f, "the whole disk as a raw image"),
+            Self::Copy => write!(f, "the whole disk: the VM is shut off"),
+            Self::Skipped(reason) => write!(f, "{reason}"),
+        }
+    }
+}
+
+/// What somebody who relies on the backup of a disk must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caveat {
+    /// `<shareable/>`: a job of this domain's QEMU does not see what others write.
+    Shareable,
+    /// The image is encrypted; QEMU hands out what the guest sees.
+    Encrypted,
+}
+
+impl fmt::Display for Caveat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shareable => {
+                "shared with other VMs: what those write while it is read may be in the backup in part"
+            }
+            Self::Encrypted => "its image is encrypted, the backup is not",
+        })
+    }
+}
+
+/// One disk of a domain in one backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskPlan {
+    /// Disk target.
+    pub target: String,
+    /// What becomes of it.
+    pub treatment: Treatment,
+    /// What to know about that.
+    pub caveats: Vec<Caveat>,
+}
+
+impl DiskPlan {
+    /// Why it is left out, if it is.
+    pub fn skipped(&self) -> Option<&SkipReason> {
+        match &self.treatment {
+            Treatment::Skipped(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The treatment's words and the caveats, for people.
+    pub fn remark(&self) -> String {
+        let caveats = self.caveats.iter().map(|caveat| format!("; {caveat}"));
+        std::iter::once(self.treatment.to_string()).chain(caveats).collect()
+    }
+}
+
+/// `vda: backed up (the whole disk)`, `sda: skipped: empty drive`.
+impl fmt::Display for DiskPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (target, word, remark) = (&self.target, self.treatment.word(), self.remark());
+        match self.skipped() {
+            Some(_) => write!(f, "{target}: {word}: {remark}"),
+            None => write!(f, "{target}: {word} ({remark})"),
+        }
+    }
+}
+
+/// For scripts: `disk`, `result` (`backed_up`, `copied`, `skipped`), `detail`, `caveats`.
+impl Serialize for DiskPlan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut value = serializer.serialize_struct("DiskPlan", 4)?;
+        value.serialize_field("disk", &self.target)?;
+        value.serialize_field("result", &self.treatment.word().replace(' ', "_"))?;
+        value.serialize_field("detail", &self.treatment.to_string())?;
+        let caveats: Vec<String> = self.caveats.iter().map(ToString::to_string).collect();
+        value.serialize_field("caveats", &caveats)?;
+        value.end()
+    }
+}
+
+/// Every disk of the domain, by target: `vda` before `vdb` before `vdaa`.
+pub(crate) fn plan_disks(observed: &Observed, decision: &Decision, raw_disks: bool) -> Vec<DiskPlan> {
+    let readable = observed.disks.iter().map(|disk| DiskPlan {
+        target: disk.target.clone(),
+        treatment: treatment(disk, observed, decision, raw_disks),
+        caveats: disk.caveats(),
+    });
+    let skipped = observed.skipped.iter().map(|skipped| DiskPlan {
+        target: skipped.target.clone(),
+        treatment: Treatment::Skipped(skipped.reason.clone()),
+        caveats: vec![],
+    });
+    let mut all: Vec<_> = readable.chain(skipped).collect();
+    for disk in &mut all {
+        if disk.skipped().is_some() {
+            disk.caveats.clear();
+        }
+    }
+    all.sort_by(|a, b| (a.target.len(), &a.target).cmp(&(b.target.len(), &b.target)));
+    all
+}
+
+fn treatment(disk: &ReadableDisk, observed: &Observed, decision: &Decision, raw_disks: bool) -> Treatment {
+    let is_raw = disk.format == ImageFormat::Raw;
+    let incremental = matches!(decision, Decision::Incremental { .. });
+    if is_raw && (incremental || !raw_disks) {
+        return Treatment::Skipped(SkipReason::Raw { incremental });
+    }
+    match decision {
+        Decision::Skip => Treatment::Skipped(SkipReason::Unchanged),
+        Decision::Refuse(_) => Treatment::Skipped(SkipReason::Refused),
+        Decision::Copy { .. } => Treatment::Copy,
+        Decision::Full { .. } if is_raw => Treatment::RawImage,
+        Decision::Full { .. } => Treatment::Whole,
+        Decision::Incremental { parent, .. } => {
+            let seen = observed.seen.disks.iter().find(|seen| seen.target == disk.target);
+            let has_bitmap = seen.is_some_and(|seen| seen.has_bitmap);
+            if has_bitmap { Treatment::Changes(*parent) } else { Treatment::Added }
+        }
+    }
+}

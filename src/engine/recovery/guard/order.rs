@@ -1,0 +1,58 @@
+//! What is said over the two pipes between a run and its guard, a line of JSON each.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::recovery::journal::Journal;
+
+/// What a run owns, and where it says so. The guard needs nothing but this to help; the files may be on a disk that hangs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Watched {
+    pub(super) journal: Box<Journal>,
+    /// The journal's file, written once all is seen to be free.
+    pub(super) file: PathBuf,
+    /// The lock under which it is written.
+    pub(super) lock: PathBuf,
+    /// Where later runs of the VM tell that they are there.
+    pub(super) presence: PathBuf,
+}
+
+/// A line from us to the guard.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// From now on we may own this.
+    Watch {
+        watched: Watched,
+        /// If it is not told otherwise after so long, the guard sets the guest free, though we live.
+        held_for: Option<Duration>,
+    },
+    /// Nothing of this run is owned any more, except perhaps a guest that was not seen to be free.
+    Release { id: String, is_free: bool },
+    /// Start the domain of this run, paused.
+    Start { id: String },
+    /// The domain of this run was started by the guard, and belongs to somebody else now: stay as long as it runs.
+    Keep { journal: Box<Journal> },
+    /// We are about to end. What is left to do?
+    End,
+}
+
+/// A line from the guard to us, for each order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Ok,
+    /// The domain was started, and has this number.
+    Started(u32),
+    /// It was not.
+    NotStarted(String),
+    /// It has something to do when we are gone.
+    Stays,
+}
+
+/// A line with the number that its answer has too: a start takes its time, and holds up no other order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Numbered<T> {
+    pub(super) number: u64,
+    pub(super) line: T,
+}

@@ -1,0 +1,427 @@
+//! A backup of a domain that runs: one job and one checkpoint for all of its disks.
+//!
+//! ```text
+//! journal ─► drop old checkpoints ─► hold guest ─► backup-begin ─► release ─► copy all disks ─► end job ─► publish
+//!    └──────────────── any failure: end job, delete checkpoint, remove partial files ◄──────────────────┘
+//! ```
+//! A guest that shuts down in the middle takes the job with it. Its disks then hold still, and the point is finished
+//! from them (`shut_down`).
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vmstream::chain::{CheckpointName, PointId};
+
+use super::shut_down;
+use crate::engine::cancel::{Cancel, StopReason};
+use crate::engine::commit::point::{self, PointIdentity};
+use crate::engine::commit::publish::{self, PointFiles};
+use crate::engine::copy::{self, CopiedDisk, CopyError};
+use crate::engine::domain::xml;
+use crate::engine::domain::xml::Owner;
+use crate::engine::image::bitmap;
+use crate::engine::look::image_state::{ImageStates, STATE_FILE, TakenOf};
+use crate::engine::look::observe::{Observed, ReadableDisk};
+use crate::engine::plan::job::{self, DiskSource, JobPlan, Role};
+use crate::engine::plan::space;
+use crate::engine::recovery::journal::Journal;
+use crate::engine::recovery::owned::Owned;
+use crate::engine::recovery::recover;
+use crate::engine::recovery::recover::Ended;
+use crate::engine::report::{Method, Report};
+use crate::engine::snapshot::encryption::ScratchSecret;
+use crate::engine::snapshot::hold;
+use crate::engine::snapshot::identity::{self, Identity};
+use crate::engine::snapshot::scratch;
+use crate::engine::snapshot::witness;
+use crate::engine::watch::Watch;
+use crate::engine::{BackupError, Engine, VmTarget, contained};
+use crate::guest::Guest;
+use crate::libvirt::{Domain, DomainState};
+use crate::nbd::Export;
+use crate::policy::{Decision, Plan};
+
+/// How long a domain may take to be shut off after its job broke.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the stages of a copy that failed may take to stop, before the job is ended under them.
+const FAILURE_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a job may take to appear whose beginning was not confirmed.
+const APPEAR_LIMIT: Duration = Duration::from_secs(5);
+
+/// One live backup on its way.
+pub(crate) struct Live<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) vm: &'a VmTarget,
+    pub(crate) observed: &'a Observed,
+    pub(crate) plan: &'a Plan,
+    pub(crate) watch: &'a dyn Watch,
+    pub(crate) cancel: &'a Cancel,
+    /// The guest, if its agent answers.
+    pub(crate) guest: Option<&'a Guest<'a>>,
+}
+
+/// A backup that is decided in all its parts, and owns nothing yet.
+struct Ready<'a> {
+    point: PointIdentity,
+    plan: JobPlan<'a>,
+    identity: Identity,
+}
+
+impl Live<'_> {
+    /// Takes the backup. On any failure everything is as it was before.
+    pub(crate) fn run(&self, report: &mut Report) -> Result<(), BackupError> {
+        let (ready, journal) = self.prepare(report)?;
+        let mut owned = self.engine.own(self.vm, journal)?;
+        self.engine.fail_points.at("journal-written");
+        match contained(|| self.run_owned(ready, &mut owned, report)) {
+            Ok(()) => owned.finish(),
+            Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
+        }
+    }
+
+    /// Takes the backup of a domain that was started for it, and shuts it off before the point is published. Whoever
+    /// started it ends or undoes what is owned.
+    pub(crate) fn run_started(&self, owned: &mut Owned<'_>, report: &mut Report) -> Result<(), BackupError> {
+        let (ready, mut journal) = self.prepare(report)?;
+        journal.add_partial(vec![publish::partial_name(STATE_FILE)]);
+        owned.go_on_with(journal)?;
+        self.engine.fail_points.at("journal-written");
+        self.run_owned(ready, owned, report)
+    }
+
+    fn prepare(&self, report: &mut Report) -> Result<(Ready<'_>, Journal), BackupError> {
+        let point = self.identity();
+        let plan = JobPlan::new(self.observed, &report.every_disk, self.vm.domain.name())?;
+        report.warnings.extend(job::confusable(&plan));
+        self.check_scratch()?;
+        let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, self.guest, report);
+        let mut journal = plan.journal(self.engine, self.vm, self.observed, &point);
+        journal.add_partial(identity.partial_names(&point.name.to_string()));
+        Ok((Ready { point, plan, identity }, journal))
+    }
+
+    fn identity(&self) -> PointIdentity {
+        let newest = self.observed.set.as_ref().and_then(point::newest_time);
+        let (name, parent, time_after) = match self.plan.decision {
+            Decision::Incremental { parent, name } => (name, Some(parent), newest),
+            _ => (CheckpointName::FIRST, None, None),
+        };
+        let time = publish::point_time(self.engine.clock.file_time(), time_after);
+        PointIdentity { name, parent, time, suffix: self.engine.settings.method.suffix() }
+    }
+
+    fn check_scratch(&self) -> Result<(), BackupError> {
+        let settings = &self.engine.settings;
+        let dir = &settings.scratch_dir;
+        let space = space::of(dir).map_err(|source| BackupError::File {
+            doing: "use scratch directory",
+            path: dir.clone(),
+            source,
+        })?;
+        let reserve = scratch::kept_bytes(space, settings.scratch_reserve);
+        if space.free_bytes > reserve {
+            return Ok(());
+        }
+        Err(BackupError::ScratchSpace {
+            dir: dir.clone(),
+            reserve: space::human(reserve),
+            free: space::human(space.free_bytes),
+        })
+    }
+
+    fn run_owned(
+        &self,
+        Ready { point, plan, mut identity }: Ready<'_>,
+        owned: &mut Owned<'_>,
+        report: &mut Report,
+    ) -> Result<(), BackupError> {
+        let (point, plan) = (&point, &plan);
+        let fail_points = &self.engine.fail_points;
+        self.cancel.check()?;
+        // libvirt would wait 30 s for the other job, with the guest held still.
+        if self.vm.domain.has_job()? {
+            return Err(BackupError::JobRunning { domain: self.vm.domain.name().to_owned() });
+        }
+        let earlier = witness::earlier(self)?;
+        self.drop_checkpoints(point, report)?;
+        fail_points.at("checkpoints-dropped");
+        let chain = witness::settle(self, plan, &earlier, owned, report)?;
+        let owner = Owner { run: owned.journal().id.clone(), chain };
+        self.begin_job(point, plan, &owner, &mut identity, owned, report)?;
+        fail_points.at("released");
+        let copied = match self.copy_disks(point, plan, owned) {
+            Ok(copied) => copied,
+            Err(error) if self.was_shut_down(&error, owned) => {
+                let copied = shut_down::finish(self, point, plan, owned, report)?;
+                report.warnings.push(
+                    "the VM was shut down during its backup; the restore point holds its disks as they were then"
+                        .into(),
+                );
+                copied
+            }
+            Err(error) if self.was_ended(&error, owned) => {
+                return Err(self.changed(&format!(
+                    "its backup job ended before all disks were copied: somebody ended it (virsh domjobabort), or QEMU could \
+                     not go on and says why in its log. First seen: {error}"
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        fail_points.at("job-ended");
+        let images = self.end_started(owned, report)?;
+        self.publish(point, copied, (identity, images), owned, report)
+    }
+
+    /// Shuts the domain off if it was started for this, and looks at its images, which hold still from then on.
+    fn end_started(
+        &self,
+        owned: &mut Owned<'_>,
+        report: &mut Report,
+    ) -> Result<Option<ImageStates>, BackupError> {
+        let Some(started) = &owned.journal().started else { return Ok(None) };
+        let domain = &self.vm.domain;
+        if recover::end_started(domain, started)? == Ended::Resumed {
+            report.warnings.push(self.engine.guard.keep(owned.journal()));
+        }
+        owned.set_started(None)?;
+        // In this order: who waited for the VM may start it in between.
+        let images = ImageStates::of(&self.observed.disks, self.cancel);
+        Ok(if domain.state()?.is_active() { None } else { images })
+    }
+
+    /// Deletes the checkpoints that no chain needs any more, and bitmaps that no checkpoint accounts for, so that their
+    /// names are free.
+    fn drop_checkpoints(&self, point: &PointIdentity, report: &mut Report) -> Result<(), BackupError> {
+        let images: Vec<_> = self.observed.disks.iter().map(|d| d.image.clone()).collect();
+        for name in &self.plan.drop_checkpoints {
+            recover::delete_checkpoint(&self.vm.domain, name, &images)?;
+        }
+        let count = self.plan.drop_checkpoints.len();
+        if count > 0 {
+            // Part of every new chain, and no repair.
+            let vm = self.vm.domain.name();
+            tracing::info!(vm, "deleted {count} checkpoint(s) that no chain goes on from");
+        }
+        for name in self.stray_bitmaps(point) {
+            let removed = bitmap::remove_live(&self.vm.domain, &name);
+            report.recovered.push(format!("removed {removed} bitmap(s) {name} that no checkpoint knows"));
+        }
+        Ok(())
+    }
+
+    /// Bitmaps called like checkpoints of ours that libvirt does not know: left in images of a VM that was defined anew,
+    /// migrated, or had a disk put back. A new chain, or a new point of that name, cannot be made beside them.
+    fn stray_bitmaps(&self, point: &PointIdentity) -> BTreeSet<String> {
+        let known = |name: &String| self.observed.seen.checkpoints.iter().any(|c| c.name == *name);
+        let in_the_way = |name: &String| match name.parse::<CheckpointName>() {
+            Ok(parsed) => point.parent.is_none() || parsed == point.name,
+            Err(_) => false,
+        };
+        let bitmaps = self.observed.disks.iter().flat_map(|d| &d.info.bitmaps);
+        bitmaps.filter(|name| !known(name) && in_the_way(name)).cloned().collect()
+    }
+
+    /// Begins the job while the guest is held still.
+    fn begin_job(
+        &self,
+        point: &PointIdentity,
+        plan: &JobPlan<'_>,
+        owner: &Owner,
+        identity: &mut Identity,
+        owned: &mut Owned<'_>,
+        report: &mut Report,
+    ) -> Result<(), BackupError> {
+        let domain = &self.vm.domain;
+        let (id, scratch) = (&owned.journal().id, &owned.journal().scratch);
+        let secret = ScratchSecret::prepare(domain.host(), id, &plan.disks, scratch)?;
+        let uuid = secret.as_ref().map(|secret| secret.uuid.as_str());
+        let disks = plan.job_disks(owned.journal(), uuid);
+        let parent = point.parent.map(|p| p.to_string());
+        let job_xml = xml::backup(&owned.journal().socket, parent.as_deref(), &disks);
+        let checkpoint_xml = xml::checkpoint(&point.name.to_string(), owner, &disks);
+        let journal = owned.journal().clone();
+        let begin = || {
+            self.engine.fail_points.at_while_held("held");
+            let begin = || domain.backup_begin(&job_xml, &checkpoint_xml, uuid.is_some());
+            let mut begun = begin();
+            if begun.as_ref().is_err_and(|e| e.message.contains("Bitmap already exists")) {
+                // Only in the memory of QEMU, where no tool showed it; libvirt has no checkpoint of that name.
+                bitmap::remove_live(domain, &point.name.to_string());
+                begun = begin();
+            }
+            match begun {
+                // The daemon went away in the middle of the call: it may have begun the job before.
+                Err(e) if e.is_connection_lost() && job_appears(domain, &journal) => {}
+                other => other?,
+            }
+            identity.read_held();
+            self.engine.fail_points.at_while_held("begun");
+            Ok(())
+        };
+        let (answers, settings) = (self.guest.is_some(), &self.engine.settings);
+        let ((), held) = hold::still_during(domain, answers, settings, owned, &mut report.warnings, begin)?;
+        let was_started = owned.journal().started.is_some();
+        report.method = Some(if was_started { Method::StartedPaused } else { held.method });
+        report.stopped = held.stopped;
+        Ok(())
+    }
+
+    /// Copies all disks while the scratch directory is watched, and ends the job.
+    fn copy_disks(
+        &self,
+        point: &PointIdentity,
+        plan: &JobPlan<'_>,
+        owned: &Owned<'_>,
+    ) -> Result<Vec<CopiedDisk>, BackupError> {
+        self.engine.fail_points.at("copying");
+        let cancel = self.cancel.child();
+        let socket = owned.journal().socket.clone();
+        let source = |disk: &ReadableDisk, role: Role| DiskSource {
+            export: Export { socket: socket.clone(), name: disk.target.clone() },
+            bitmap: role.since().map(|_| xml::job_bitmap_context(&disk.target)),
+        };
+        let tasks = plan.tasks(self.engine, self.vm, self.observed, point, &source)?;
+        let peak_bytes = AtomicU64::new(0);
+        let finished = AtomicBool::new(false);
+        let copied = thread::scope(|scope| {
+            let (settings, cancel, peak, over) = (&self.engine.settings, &cancel, &peak_bytes, &finished);
+            let done = |pause: Duration| {
+                thread::park_timeout(pause);
+                finished.load(Ordering::Acquire)
+            };
+            scope.spawn(move || {
+                let is_over = || over.load(Ordering::Acquire);
+                scratch::watch(&settings.scratch_dir, settings.scratch_reserve, peak, cancel, &is_over);
+                // Who failed by itself is through in a moment, and finds the job as it was then; not who is stuck in a write.
+                let failed_since = Instant::now();
+                while cancel.stopped() == Some(StopReason::OtherFailure)
+                    && !is_over()
+                    && failed_since.elapsed() < FAILURE_GRACE
+                {
+                    thread::sleep(SETTLE_PAUSE);
+                }
+                if cancel.stopped().is_some() && !is_over() {
+                    // At once: until the readers have noticed and stopped, the guest could fill what is left.
+                    let _ = recover::end_job(&self.vm.domain, owned.journal());
+                }
+            });
+            let stats = scope.spawn(move || scratch::watch_job(&self.vm.domain, peak, &done));
+            let finish = Finish(&finished);
+            let copied = copy::copy_all(&tasks, &self.engine.shared, self.watch, cancel);
+            drop(finish);
+            stats.thread().unpark();
+            copied
+        });
+        tracing::debug!("scratch files held {} at most", space::human(peak_bytes.into_inner()));
+        self.engine.fail_points.at("copied");
+        // A scratch directory about to fill is the cause; broken reads are what follows.
+        if let Some(reason @ (StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. })) =
+            cancel.stopped()
+        {
+            return Err(reason.into());
+        }
+        let copied = copied?;
+        let stopped = || self.cancel.stopped().is_some();
+        if recover::end_copied_job(&self.vm.domain, owned.journal(), &stopped)? {
+            return Ok(copied);
+        }
+        Err(self.changed("its backup job was gone at the end"))
+    }
+
+    /// Whether a failed copy is explained by the domain being shut down (or killed) meanwhile. Waits until that is clear.
+    fn was_shut_down(&self, error: &BackupError, owned: &Owned<'_>) -> bool {
+        let broke =
+            is_broken_read(error) || matches!(error, BackupError::Changed { .. } | BackupError::Libvirt(_));
+        let until = Instant::now() + SETTLE_LIMIT;
+        while broke && self.cancel.stopped().is_none() && Instant::now() < until {
+            let Ok(state) = self.vm.domain.state() else { return false };
+            if !state.is_active() {
+                return true;
+            }
+            if state == DomainState::Running
+                && recover::has_job(&self.vm.domain, owned.journal()).unwrap_or(false)
+            {
+                return false;
+            }
+            thread::sleep(SETTLE_PAUSE);
+        }
+        false
+    }
+
+    /// Whether a failed copy is explained by the job being gone, which nobody here ended. Asked once it is clear that the
+    /// domain was not shut down.
+    fn was_ended(&self, error: &BackupError, owned: &Owned<'_>) -> bool {
+        let has_job = || recover::has_job(&self.vm.domain, owned.journal());
+        is_lost_connection(error) && self.cancel.stopped().is_none() && matches!(has_job(), Ok(false))
+    }
+
+    pub(crate) fn changed(&self, what: &str) -> BackupError {
+        BackupError::Changed { domain: self.vm.domain.name().to_owned(), what: what.to_owned() }
+    }
+
+    fn publish(
+        &self,
+        point: &PointIdentity,
+        copied: Vec<CopiedDisk>,
+        (identity, images): (Identity, Option<ImageStates>),
+        owned: &mut Owned<'_>,
+        report: &mut Report,
+    ) -> Result<(), BackupError> {
+        let (name, parent) = (point.name.to_string(), point.parent.map(|parent| parent.to_string()));
+        let parent = parent.as_deref();
+        let mut files = PointFiles::new(&self.vm.chain_dir, point.time);
+        point::write_checkpoint_files(self.vm, self.observed, point, identity.nvram(), &mut files)?;
+        let sidecars = point::add_disks(&mut files, copied, report)?;
+        point::add_placeholders(self.observed, point, self.engine.settings.method.stated(), &mut files)?;
+        if let Some(images) = images {
+            let (disks, raw) = (&self.observed.disks, self.engine.settings.raw_disks);
+            let id = PointId::Checkpoint(point.name);
+            let taken_of = TakenOf::new(id, disks, raw, images, &self.observed.config_xml);
+            // The next point replaces it, so no sidecar may name it.
+            files.add_earlier(STATE_FILE, &taken_of.to_json(), point.time)?;
+        }
+        let tpm = identity.add_to(self.engine, self.vm, (&name, parent), &mut files, report)?;
+        point::add_sidecars(&mut files, sidecars, &point.name.to_string(), &report.every_disk)?;
+        self.engine.publish(self.vm, self.plan, &files, owned, report)?;
+        identity::settle(self.engine, self.vm, self.observed, tpm, parent, report);
+        report.points = point.name.number() as usize + 1;
+        Ok(())
+    }
+}
+
+fn is_broken_read(error: &BackupError) -> bool {
+    matches!(error, BackupError::Copy(CopyError::Read { .. }))
+}
+
+/// Whether the job's end may have caused it: not when QEMU itself answered that a disk cannot be read.
+fn is_lost_connection(error: &BackupError) -> bool {
+    matches!(error, BackupError::Copy(CopyError::Read { source, .. }) if !source.is_answer())
+}
+
+/// Says that the copying is over, also when it panics: the watchers beside it must not be waited for for ever.
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Whether our job is there after a call to begin it broke off: the daemon may have begun it, or do so a little later.
+fn job_appears(domain: &Domain, journal: &Journal) -> bool {
+    let until = Instant::now() + APPEAR_LIMIT;
+    loop {
+        if recover::has_job(domain, journal).unwrap_or(false) {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        thread::sleep(SETTLE_PAUSE);
+    }
+}

@@ -1,0 +1,68 @@
+//! A domain that is shut off, started for its backup and shut off again. No guest code runs.
+//!
+//! ```text
+//! journal ─► guard starts it: paused, autodestroy ─► as for one that is paused ─► end the job ─► shut it off ─► publish
+//!                 └── cannot: a copy          └─ any failure, or our death: shut it off ─┘
+//! ```
+//! libvirt ends a domain with the connection that started it (`VIR_DOMAIN_START_AUTODESTROY`). That connection is the
+//! guard's, which outlives us: somebody may resume the guest meanwhile, who then keeps it, as long as the guard lives.
+
+use crate::engine::cancel::Cancel;
+use crate::engine::look::observe;
+use crate::engine::recovery::guard::StartError;
+use crate::engine::recovery::journal::{self, DomainRun, Journal};
+use crate::engine::recovery::owned::Owned;
+use crate::engine::report::Report;
+use crate::engine::watch::Watch;
+use crate::engine::{BackupError, Engine, VmTarget, contained};
+use crate::policy;
+
+impl Engine {
+    /// Backs up a domain that is shut off as one that is paused. Takes a copy where it cannot be started.
+    pub(crate) fn back_up_started(
+        &self,
+        vm: &VmTarget,
+        watch: &dyn Watch,
+        cancel: &Cancel,
+        report: &mut Report,
+    ) -> Result<(), BackupError> {
+        cancel.check()?;
+        let journal = self.start_journal(vm);
+        let mut owned = self.own(vm, journal)?;
+        let started = match self.guard.start_domain(owned.journal()) {
+            Ok(id) => owned.set_started(Some(id)),
+            Err(StartError::Guard(error)) => Err(error.into()),
+            Err(StartError::Refused(reason)) => {
+                owned.finish()?;
+                // Perhaps because somebody else has just started it.
+                let mut observed = observe::observe(vm, &self.settings, None, cancel)?;
+                observed.seen.obstacle = Some(format!("it cannot be started: {reason}"));
+                let plan = policy::plan_backup(&observed.seen);
+                return self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, report);
+            }
+        };
+        let back_up = |owned: &mut Owned<'_>, report: &mut Report| {
+            started?;
+            self.fail_points.at("started");
+            let observed = observe::observe(vm, &self.settings, None, cancel)?;
+            if !observed.seen.active {
+                let what = "it was shut off right after it was started for its backup".to_owned();
+                return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
+            }
+            let plan = policy::plan_backup(&observed.seen);
+            self.back_up_as_it_is(vm, (observed, plan), Some(owned), watch, cancel, report)
+        };
+        match contained(|| back_up(&mut owned, report)) {
+            Ok(()) => owned.finish(),
+            Err(error) => owned.undo_after(error, vm.domain.host(), report),
+        }
+    }
+
+    /// Names nothing but the domain that is about to be started.
+    fn start_journal(&self, vm: &VmTarget) -> Journal {
+        let id = self.next_id();
+        let socket = self.settings.scratch_dir.join(format!("vmbackup-{id}.nbd"));
+        let started = Some(DomainRun { id: None, boot: journal::boot_id() });
+        Journal { started, ..Journal::new(vm, &self.machine_id, id, socket) }
+    }
+}

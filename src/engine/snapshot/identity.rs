@@ -1,0 +1,237 @@
+//! What a restore point holds besides disks, and when it is taken.
+//!
+//! The guest is asked before it is held still; the TPM's state is read while it is, so that it is that of the point;
+//! both become files of the point and are published with it. Nothing here fails a backup: it warns.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use vmstream::chain::PointId;
+use vmstream::sidecar::FileIdentity;
+use zeroize::Zeroizing;
+
+use crate::engine::cancel::Cancel;
+use crate::engine::commit::publish::{self, PointFiles};
+use crate::engine::domain::disk::BootRole;
+use crate::engine::look::observe::Observed;
+use crate::engine::report::Report;
+use crate::engine::{BackupError, Engine, VmTarget};
+use crate::guest::{self, Guest};
+use crate::identity::{self, Owner, TpmError, TpmFolder, TpmState};
+
+/// What the hidden file beside each point begins with, that says what libvirt knows besides the definition.
+pub(crate) const IDENTITY_PREFIX: &str = ".identity.";
+
+/// How long a TPM may change while the guest is held still; then it is read again afterwards.
+const HELD_LIMIT: Duration = Duration::from_millis(200);
+
+/// What is taken of one domain besides its disks.
+pub(crate) struct Identity {
+    /// Where its emulated TPM keeps its state.
+    tpm_dir: Option<PathBuf>,
+    tpm: Option<TpmState>,
+    /// The folder of the newest point so far, if it is that point's own.
+    before: Option<String>,
+    /// Where its UEFI variables are.
+    nvram_file: Option<PathBuf>,
+    nvram: Option<HeldFile>,
+    keys: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// Firmware variables are far smaller; what is larger does not keep a guest waiting.
+const MAX_HELD_BYTES: u64 = 64 << 20;
+
+/// A file as it was while the guest was held still.
+pub(crate) struct HeldFile {
+    pub(crate) path: PathBuf,
+    pub(crate) content: Vec<u8>,
+}
+
+impl HeldFile {
+    /// Reads a file, again when it changed meanwhile: a guest that is frozen still has its firmware.
+    fn read(path: &Path) -> Option<Self> {
+        const TRIES: usize = 3;
+        let modified = || fs::metadata(path).and_then(|about| about.modified()).ok();
+        let about = fs::metadata(path).ok()?;
+        if !about.is_file() || about.len() > MAX_HELD_BYTES {
+            return None;
+        }
+        let once = |_| {
+            let before = modified();
+            let content = fs::read(path).ok()?;
+            (modified() == before).then(|| Self { path: path.to_owned(), content })
+        };
+        (0..TRIES).find_map(once)
+    }
+}
+
+impl Identity {
+    /// Finds the TPM, and asks the guest for its recovery keys, if it answers.
+    pub(crate) fn ask(
+        engine: &Engine,
+        vm: &VmTarget,
+        observed: &Observed,
+        cancel: &Cancel,
+        guest: Option<&Guest<'_>>,
+        report: &mut Report,
+    ) -> Self {
+        let tpm = engine.settings.tpm.as_ref();
+        let tpm_dir =
+            tpm.and_then(|tpm| identity::state_dir(&observed.config_xml, vm.domain.uuid(), &tpm.state_dir));
+        let nvram = observed.facts.boot_files.iter().find(|file| file.role == BootRole::Nvram);
+        let nvram_file = nvram.map(|file| file.path.clone());
+        let before = folder_before(vm, observed).unwrap_or_else(|error| {
+            tracing::debug!(
+                vm = vm.domain.name(),
+                "what was kept of the TPM before is not compared: {error}"
+            );
+            None
+        });
+        let mut found = Self { tpm_dir, tpm: None, before, nvram_file, nvram: None, keys: None };
+        let (Some(guest), Some(limit)) = (guest, engine.settings.recovery_keys) else { return found };
+        match guest::recovery_keys(guest, limit, &|| cancel.stopped().is_some()) {
+            Ok(keys) => found.keys = keys,
+            Err(error) => {
+                report.warnings.push(format!("the BitLocker recovery keys could not be asked for: {error}"));
+            }
+        }
+        found
+    }
+
+    /// The partial names of the files it may write, for the journal.
+    pub(crate) fn partial_names(&self, ident: &str) -> Vec<String> {
+        let tpm = self.tpm_dir.iter().flat_map(|dir| TpmFolder::file_names(ident, dir));
+        tpm.chain([file_name(ident)]).map(|name| publish::partial_name(&name)).collect()
+    }
+
+    /// Reads NVRAM and TPM while the guest is held still. A TPM that keeps changing all the same is left to
+    /// [`Identity::add_to`].
+    pub(crate) fn read_held(&mut self) {
+        self.nvram = self.nvram_file.as_deref().and_then(HeldFile::read);
+        self.tpm = self.tpm_dir.as_ref().and_then(|dir| TpmState::read(dir, HELD_LIMIT).ok());
+    }
+
+    /// The NVRAM as [`Identity::read_held`] found it.
+    pub(crate) fn nvram(&self) -> Option<&HeldFile> {
+        self.nvram.as_ref()
+    }
+
+    /// Adds its files to the point `ident`; `parent` is the point it follows.
+    pub(crate) fn add_to(
+        self,
+        engine: &Engine,
+        vm: &VmTarget,
+        (ident, parent): (&str, Option<&str>),
+        files: &mut PointFiles,
+        report: &mut Report,
+    ) -> Result<Option<TpmFolder>, BackupError> {
+        let folder = self.tpm_folder(engine, vm, (ident, parent), report);
+        files.add_small(&file_name(ident), &facts(vm, report, folder.as_ref()))?;
+        let Some(folder) = folder else { return Ok(None) };
+        for (name, content) in folder.files() {
+            files.add_secret(&name, content)?;
+        }
+        Ok(Some(folder))
+    }
+
+    /// The folder of the TPM's state and of recovery keys, with room made for it. What cannot be had is a warning.
+    fn tpm_folder(
+        self,
+        engine: &Engine,
+        vm: &VmTarget,
+        (ident, parent): (&str, Option<&str>),
+        report: &mut Report,
+    ) -> Option<TpmFolder> {
+        let warned = |error: TpmError, report: &mut Report| {
+            report.warnings.push(format!("the TPM's state is not saved: {error}"));
+        };
+        let limit = engine.settings.tpm.as_ref().map_or(HELD_LIMIT, |tpm| tpm.limit);
+        let tpm = match (self.tpm, &self.tpm_dir) {
+            (None, Some(dir)) => TpmState::read(dir, limit).map_err(|e| warned(e, report)).ok(),
+            (read, _) => read,
+        };
+        // Recovery keys without a TPM have a folder too, but none that a restore script would take for a TPM's state.
+        let (tpm, source) = match (tpm, self.tpm_dir) {
+            (Some(tpm), Some(dir)) => (tpm, dir),
+            _ if self.keys.is_some() => {
+                (TpmState::default(), PathBuf::from("none: this VM has no emulated TPM"))
+            }
+            _ => return None,
+        };
+        let now = engine.clock.now();
+        let owner = Owner { domain: vm.domain.name(), uuid: vm.domain.uuid(), source: &source, now };
+        let folder =
+            TpmFolder::new(&vm.chain_dir, ident, (parent.is_some(), self.before), tpm, self.keys, &owner);
+        if let Err(error) = folder.prepare(&vm.chain_dir) {
+            report.warnings.push(format!("the TPM's state is not saved: {error}"));
+            return None;
+        }
+        report.tpm = Some(folder.kind());
+        report.tpm_from = Some(source);
+        Some(folder)
+    }
+}
+
+/// What is left to do once the point is published.
+pub(crate) fn settle(
+    engine: &Engine,
+    vm: &VmTarget,
+    observed: &Observed,
+    folder: Option<TpmFolder>,
+    parent: Option<&str>,
+    report: &mut Report,
+) {
+    let now = engine.clock.local();
+    let settled = match folder {
+        Some(folder) => folder.settle(&vm.chain_dir, parent, &now),
+        None => identity::renew(&vm.chain_dir, None).map(drop),
+    };
+    if let Err(error) = settled {
+        let newest = vm.chain_dir.join("tpm-state");
+        report.warnings.push(format!("{} is not the newest TPM state: {error}", newest.display()));
+    }
+    let (dir, name, period) = (&vm.chain_dir, vm.domain.name(), &vm.placement.period);
+    match identity::keep_definition(dir, name, period, &observed.config_xml, &now) {
+        Ok(kept) => report.definition = kept,
+        Err(error) => report.warnings.push(error.to_string()),
+    }
+}
+
+/// Names prove nothing: a program that archives a chain without these files leaves them beside the next one.
+fn folder_before(vm: &VmTarget, observed: &Observed) -> std::io::Result<Option<String>> {
+    let Some(set) = &observed.set else { return Ok(None) };
+    let Some(newest) = set.newest() else { return Ok(None) };
+    let counts = |ident: &str| {
+        let id = ident.parse().map(PointId::Checkpoint);
+        id.is_ok_and(|id| set.has_identity(id))
+    };
+    identity::folder_of(&vm.chain_dir, &newest.id.ident(), counts)
+}
+
+fn file_name(ident: &str) -> String {
+    format!("{IDENTITY_PREFIX}{ident}.json")
+}
+
+/// What libvirt would lose with the domain, what the guest says it is, and the checksums of what only root may read.
+fn facts(vm: &VmTarget, report: &Report, tpm: Option<&TpmFolder>) -> Vec<u8> {
+    let listed = |tpm: &TpmFolder| tpm.identities().iter().map(FileIdentity::to_json).collect::<Vec<_>>();
+    let domain = &vm.domain;
+    let names =
+        |known: Vec<crate::libvirt::CheckpointInfo>| known.into_iter().map(|c| c.name).collect::<Vec<_>>();
+    let checkpoints = domain.checkpoints().ok().map(names);
+    let facts = json!({
+        "name": domain.name(),
+        "uuid": domain.uuid(),
+        "autostart": domain.autostart().ok(),
+        "os": report.os,
+        "file_systems": report.file_systems,
+        "live_xml": domain.xml(false).ok(),
+        "inactive_xml": domain.xml(true).ok(),
+        "snapshots": domain.snapshots().ok(),
+        "checkpoints": checkpoints,
+        "tpm_state": tpm.map(listed),
+    });
+    serde_json::to_vec_pretty(&facts).unwrap_or_default()
+}

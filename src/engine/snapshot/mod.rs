@@ -1,0 +1,10 @@
+//! The moment of a restore point: the guest held still, scratch files and their keys, the bitmaps that mark the chain, and
+//! what a point holds besides disks.
+//!
+//! Must not live here: what is copied afterwards (`copy`), how files become a point (`commit`).
+
+pub(crate) mod encryption;
+pub(crate) mod hold;
+pub(crate) mod identity;
+pub mod scratch;
+pub(crate) mod witness;

@@ -1,0 +1,158 @@
+//! Watches the scratch directory while a job runs.
+//!
+//! Before the guest overwrites a block, QEMU copies the old content into the scratch file. When that cannot be
+//! written, the guest's own write fails. So the job is ended while there is still room: a failed backup is better
+//! than a guest with I/O errors.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::engine::cancel::{Cancel, StopReason};
+use crate::engine::plan::space::{self, Space};
+use crate::engine::settings::Reserve;
+use crate::libvirt::Domain;
+use crate::program::Program;
+
+/// The first argument that makes this program tell the space of the directory that follows.
+pub const SPACE_ARGUMENT: &str = "--internal-space";
+
+/// How often to look. A guest can fill a gigabyte in a second.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long to wait for a look before seeing whether the backup is over.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// A scratch directory that does not answer for so long hangs, and with it every write of the guest that needs it.
+const HANG_LIMIT: Duration = Duration::from_secs(15);
+
+/// How often to ask the job for its statistics.
+const STATS_EVERY: Duration = Duration::from_secs(1);
+
+/// The job is ended when the space would last for so many more looks at the rate of the last one.
+const LOOKS_AHEAD: u64 = 6;
+
+/// On a small file system the reserve from the settings would be used up by one burst of the guest: it is never less
+/// than this, nor than a quarter of the file system where that is smaller.
+const FLOOR_BYTES: u64 = 128 << 20;
+
+/// Bytes that stay free in a scratch directory.
+pub(crate) fn kept_bytes(space: Space, reserve: Reserve) -> u64 {
+    reserve.bytes_of(space.total_bytes).max(FLOOR_BYTES.min(space.total_bytes / 4))
+}
+
+/// True when the space that is left, or that will be left soon at this rate, is below the reserve.
+fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
+    let lost = before.free_bytes.saturating_sub(now.free_bytes);
+    let soon = now.free_bytes.saturating_sub(lost.saturating_mul(LOOKS_AHEAD));
+    let keep = kept_bytes(now, reserve);
+    // The reserve itself is what a burst may use up while the job is being ended.
+    now.free_bytes < keep || soon < keep / 2
+}
+
+/// Tells the free and the total bytes of a directory's file system, a line each time, until nobody listens any more.
+///
+/// A process of its own does this ([`SPACE_ARGUMENT`]): one that asks storage that hangs can be left behind, a thread of
+/// the program could not.
+pub fn tell_space(dir: &Path) {
+    loop {
+        let line = match space::of(dir) {
+            Ok(space) => format!("{} {}\n", space.free_bytes, space.total_bytes),
+            // It answers, and that is what counts here.
+            Err(error) => format!("{error}\n"),
+        };
+        let mut out = io::stdout().lock();
+        if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
+            return;
+        }
+        drop(out);
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn told_space(line: &str) -> Option<Space> {
+    let (free, total) = line.split_once(' ')?;
+    Some(Space { free_bytes: free.parse().ok()?, total_bytes: total.parse().ok()? })
+}
+
+/// Watches the space until `finished` or the backup is stopped, and stops it when the space runs low, or when the directory
+/// hangs. The caller then ends the job of a stopped backup at once.
+pub(crate) fn watch(
+    dir: &Path,
+    reserve: Reserve,
+    peak_bytes: &AtomicU64,
+    cancel: &Cancel,
+    finished: &dyn Fn() -> bool,
+) {
+    let start = || Program::itself(SPACE_ARGUMENT).arg(dir).start();
+    let mut teller = start();
+    let (mut before, mut answered) = (None, Instant::now());
+    while !finished() && cancel.stopped().is_none() {
+        let line = teller.as_mut().ok().and_then(|teller| teller.newest_line(WAIT));
+        if answered.elapsed() >= HANG_LIMIT {
+            let (dir, seconds) = (dir.display().to_string(), HANG_LIMIT.as_secs());
+            return cancel.stop(StopReason::ScratchHangs { dir, seconds });
+        }
+        let Some(line) = line else {
+            if teller.as_mut().map_or(true, |teller| teller.ended().is_some()) {
+                std::thread::sleep(WAIT);
+                teller = start();
+            }
+            continue;
+        };
+        answered = Instant::now();
+        let Some(now) = told_space(&line) else { continue };
+        if too_low(now, before.unwrap_or(now), reserve) {
+            return cancel.stop(StopReason::ScratchFull {
+                free: space::human(now.free_bytes),
+                used: space::human(peak_bytes.load(Ordering::Relaxed)),
+                reserve: space::human(kept_bytes(now, reserve)),
+                dir: dir.display().to_string(),
+            });
+        }
+        before = Some(now);
+    }
+}
+
+/// Keeps the most bytes that the scratch files held, as the job's statistics tell, until `done` says so. Apart from
+/// the watch over the space: the daemon may take its time to answer.
+pub(crate) fn watch_job(domain: &Domain, peak_bytes: &AtomicU64, done: &dyn Fn(Duration) -> bool) {
+    while !done(STATS_EVERY) {
+        if let Ok(stats) = domain.job_stats() {
+            peak_bytes.fetch_max(stats.scratch_used_bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_more_of_a_small_file_system_than_its_share() {
+        const MIB: u64 = 1 << 20;
+        let reserve = Reserve { bytes: 1024 * MIB, percent: 5 };
+        for (total, want) in [(64, 16), (400, 100), (1000, 128), (10_000, 500), (100_000, 1024)] {
+            let space = Space { free_bytes: 0, total_bytes: total * MIB };
+            assert_eq!(kept_bytes(space, reserve), want * MIB, "{total} MiB");
+        }
+    }
+
+    #[test]
+    fn ends_below_the_reserve_and_ahead_of_a_burst() {
+        const MIB: u64 = 1 << 20;
+        let space = |free: u64| Space { free_bytes: free * MIB, total_bytes: 10_000 * MIB };
+        let reserve = Reserve { bytes: 1024 * MIB, percent: 5 };
+        let cases = [
+            ("plenty", 5000, 5000, false),
+            ("just above", 500, 500, false),
+            ("below", 499, 499, true),
+            ("a burst of 100 MiB a look", 700, 800, true),
+            ("the same with plenty left", 5000, 5100, false),
+        ];
+        for (name, now, before, want) in cases {
+            assert_eq!(too_low(space(now), space(before), reserve), want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Witnesses: a bitmap with a name of its own, `vmbackup-chain-ID.TARGET`, in each image of a chain.
+//!
+//! libvirt and QEMU know the bitmap of a point by its name, and each chain uses the same names. An image that was put back
+//! from the time of an earlier chain may keep one of the right name, with the changes of other days. It does not keep the
+//! chain's witness. And an image that has changed places with that of another disk, or block devices that changed names,
+//! keep the witness of the other disk. In chains that versions before 0.6 began it is `vmbackup-chain-ID`, of any disk.
+//!
+//! A witness is made as a checkpoint of libvirt's, of which libvirt at once forgets all but the bitmaps; it is removed by
+//! way of the same checkpoint given back. So libvirt takes it along with the others to the overlay of a snapshot, to
+//! another host and into a block copy, and the domain is not tainted by commands to its monitor. It records like the
+//! others, because libvirt leaves behind what does not; nobody reads what it recorded. It is made before the chain's first
+//! checkpoint, so that no image has a bitmap of the chain and not its witness.
+
+use std::collections::BTreeSet;
+
+use crate::engine::BackupError;
+use crate::engine::domain::disk::parse_domain;
+use crate::engine::domain::xml::{self, Owner};
+use crate::engine::image::qemu_img;
+use crate::engine::plan::job::{JobPlan, Role};
+use crate::engine::recovery::journal::Journal;
+use crate::engine::recovery::owned::Owned;
+use crate::engine::recovery::recover::is_bitmap_missing;
+use crate::engine::report::Report;
+use crate::engine::run::live::Live;
+use crate::libvirt::{CheckpointDelete, CheckpointInfo, Domain, ErrorKind, LibvirtError};
+use crate::policy::Decision;
+
+const PREFIX: &str = "vmbackup-chain-";
+
+/// What the bitmaps of an image say of its place in a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Testimony {
+    /// It is the image of the disk, as far as they know.
+    Own,
+    /// It is the image of this other disk.
+    Other(String),
+    /// It is none of the chain's.
+    None,
+}
+
+/// Asks the bitmaps of the image of a disk.
+pub(crate) fn testimony(chain_id: &str, target: &str, bitmaps: &[String]) -> Testimony {
+    let of_chain = bitmaps.iter().filter_map(|name| name.strip_prefix(&of_any_disk(chain_id)));
+    let mut other = None;
+    for rest in of_chain {
+        match rest.strip_prefix('.') {
+            Some(disk) if disk == target => return Testimony::Own,
+            Some(disk) => other = Some(disk.to_owned()),
+            None if rest.is_empty() => return Testimony::Own,
+            None => {}
+        }
+    }
+    other.map_or(Testimony::None, Testimony::Other)
+}
+
+/// What the witness of a chain is called in the image of a disk.
+fn bitmap_name(chain_id: &str, target: &str) -> String {
+    format!("{PREFIX}{chain_id}.{target}")
+}
+
+/// What it was called before 0.6.
+fn of_any_disk(chain_id: &str) -> String {
+    format!("{PREFIX}{chain_id}")
+}
+
+/// The id of the chain that a bitmap is the witness of.
+fn id_in(bitmap: &str) -> Option<&str> {
+    let rest = bitmap.strip_prefix(PREFIX)?;
+    Some(rest.split_once('.').map_or(rest, |(id, _)| id))
+}
+
+/// Whether a name is that of a witness.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.len() > PREFIX.len() && name.starts_with(PREFIX)
+}
+
+/// The id of the chain that a checkpoint belongs to. `None` where its images bear no witness: chains of virtnbdbackup and of
+/// versions before there were any.
+pub(crate) fn chain_of(checkpoint_xml: &str) -> Option<String> {
+    Owner::of(checkpoint_xml)?.chain
+}
+
+/// The ids of earlier chains whose witnesses the images of a domain may bear, when a new chain is about to begin. To be
+/// asked before the checkpoints that name them are deleted: while QEMU runs, an image does not tell what it will keep.
+pub(crate) fn earlier(live: &Live<'_>) -> Result<BTreeSet<String>, BackupError> {
+    if !matches!(live.plan.decision, Decision::Full { .. }) {
+        return Ok(BTreeSet::new());
+    }
+    let known = live.vm.domain.checkpoints()?;
+    let chains = known.iter().filter_map(|checkpoint| chain_of(&checkpoint.xml));
+    let mut ids: BTreeSet<String> = chains.chain(live.observed.chain_id.clone()).collect();
+    let kept = live.observed.disks.iter().flat_map(|disk| &disk.info.bitmaps);
+    ids.extend(kept.filter_map(|name| id_in(name)).map(str::to_owned));
+    Ok(ids)
+}
+
+/// Sees to it that the images bear the witness of the chain and none of earlier ones. Returns the id of the chain, unless
+/// it has no witness.
+pub(crate) fn settle(
+    live: &Live<'_>,
+    plan: &JobPlan<'_>,
+    earlier: &BTreeSet<String>,
+    owned: &mut Owned<'_>,
+    report: &mut Report,
+) -> Result<Option<String>, BackupError> {
+    let run_id = owned.journal().id.clone();
+    let is_stream = |role: Role| matches!(role, Role::Stream { .. });
+    let is_full = matches!(live.plan.decision, Decision::Full { .. });
+    let chain = if is_full { Some(&run_id) } else { live.observed.chain_id.as_ref() };
+    let Some(chain) = chain.cloned() else { return Ok(None) };
+    let streams = plan.disks.iter().filter(|(_, role)| is_stream(*role)).map(|(disk, _)| *disk);
+    let (to_place, to_remove): (Vec<&str>, Vec<Mark<'_>>) = if is_full {
+        let targets: Vec<&str> = streams.map(|disk| disk.target.as_str()).collect();
+        let skipped = plan.skipped.iter().map(String::as_str);
+        let all = targets.iter().copied().chain(skipped);
+        let marks = all.flat_map(|target| marks_of(target, earlier, bitmaps_of(live, target))).collect();
+        (targets, marks)
+    } else {
+        // A disk that was detached for a while and comes back has its own.
+        let was_added = |role: Role| is_stream(role) && role.since().is_none();
+        let added = plan.disks.iter().filter(|(_, role)| was_added(*role)).map(|(disk, _)| *disk);
+        let added =
+            added.filter(|disk| testimony(&chain, &disk.target, &disk.info.bitmaps) != Testimony::Own);
+        let added: Vec<&str> = added.map(|disk| disk.target.as_str()).collect();
+        // What it was before, under another name.
+        let of_chain = BTreeSet::new();
+        let marks = added.iter().flat_map(|target| marks_of(target, &of_chain, bitmaps_of(live, target)));
+        let marks = marks.filter(|mark| id_in(&mark.name) == Some(chain.as_str())).collect();
+        (added, marks)
+    };
+    if to_place.is_empty() {
+        return Ok(Some(chain));
+    }
+    let removed = to_remove.iter().map(|mark| mark.name.clone()).collect::<BTreeSet<_>>();
+    let placed = to_place.iter().map(|target| bitmap_name(&chain, target));
+    owned.set_witnesses(removed.into_iter().chain(placed).collect())?;
+    for mark in &to_remove {
+        remove(&live.vm.domain, &mark.name, &run_id, mark.target)?;
+    }
+    let placed = place(live, &chain, &run_id, &to_place, report)?;
+    Ok((placed || !is_full).then_some(chain))
+}
+
+/// A witness in the image of a disk.
+struct Mark<'a> {
+    target: &'a str,
+    name: String,
+}
+
+/// The witnesses that the image of a disk may bear: those of these chains, and what it kept when QEMU opened it.
+fn marks_of<'a>(target: &'a str, chains: &BTreeSet<String>, kept: &[String]) -> Vec<Mark<'a>> {
+    let names = chains.iter().flat_map(|id| [of_any_disk(id), bitmap_name(id, target)]);
+    let kept = kept.iter().filter(|name| name.starts_with(PREFIX)).cloned();
+    let names: BTreeSet<String> = names.chain(kept).collect();
+    names.into_iter().map(|name| Mark { target, name }).collect()
+}
+
+fn bitmaps_of<'a>(live: &'a Live<'_>, target: &str) -> &'a [String] {
+    let disk = live.observed.disks.iter().find(|disk| disk.target == target);
+    disk.map_or(&[], |disk| &disk.info.bitmaps)
+}
+
+/// Gives these disks their witnesses. False, with a warning, when they cannot have them: they guard against a rare mistake,
+/// and are not worth a backup.
+fn place(
+    live: &Live<'_>,
+    chain: &str,
+    run_id: &str,
+    targets: &[&str],
+    report: &mut Report,
+) -> Result<bool, BackupError> {
+    let domain = &live.vm.domain;
+    for (number, target) in targets.iter().enumerate() {
+        // One by one: libvirt gives all bitmaps of a checkpoint its name.
+        let name = bitmap_name(chain, target);
+        let xml = xml::bitmaps_alone(&name, run_id, &[target]);
+        match domain.create_checkpoint(&CheckpointInfo { name: name.clone(), xml }) {
+            Ok(()) => {
+                live.engine.fail_points.at("witness-created");
+                domain.delete_checkpoint(&name, CheckpointDelete::MetadataOnly)?;
+            }
+            // A disk that was detached for a while and comes back has it.
+            Err(e) if e.message.contains("Bitmap already exists") => {}
+            Err(e) if e.is_connection_lost() => return Err(e.into()),
+            Err(e) => {
+                report.warnings.push(format!(
+                    "the image of {target} could not be marked ({e}): should it be put back from an earlier time, that might not be \
+                     noticed"
+                ));
+                for target in &targets[..number] {
+                    remove(domain, &bitmap_name(chain, target), run_id, target)?;
+                }
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Removes a witness from a disk of a domain that runs. False when it has none.
+///
+/// Also one that is of no use since QEMU was killed: no image with such a bitmap can be resized (QEMU, `block_resize`).
+fn remove(domain: &Domain, name: &str, run_id: &str, target: &str) -> Result<bool, LibvirtError> {
+    let xml = xml::bitmaps_alone(name, run_id, &[target]);
+    match domain.redefine_checkpoint(&CheckpointInfo { name: name.to_owned(), xml }) {
+        Ok(()) => forget(domain, name, true),
+        Err(e) if e.kind == ErrorKind::Unsupported => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Takes back what a run did that is given up. The witness that it made goes; that of a chain that goes on stays, also on
+/// a disk that was to be added. False when there was nothing to do.
+pub(crate) fn undo(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtError> {
+    if journal.witnesses.is_empty() {
+        return Ok(false);
+    }
+    let active = domain.state()?.is_active();
+    let known = domain.checkpoints()?;
+    let mut done = false;
+    for name in &journal.witnesses {
+        let is_own = id_in(name) == Some(journal.id.as_str());
+        if known.iter().any(|checkpoint| checkpoint.name == *name) {
+            forget(domain, name, active)?;
+            done = true;
+        } else if is_own && active {
+            done |= remove_own(domain, name, &journal.id)?;
+        }
+        if is_own && !active {
+            for image in &journal.images {
+                // Fails in the images of other disks, and where QEMU was killed before it wrote it, which is as good.
+                done |= qemu_img::remove_bitmap(image, name).is_ok();
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// Deletes the checkpoint, and where that can be its bitmaps. False when it had none.
+fn forget(domain: &Domain, name: &str, active: bool) -> Result<bool, LibvirtError> {
+    let how = if active { CheckpointDelete::WithBitmaps } else { CheckpointDelete::MetadataOnly };
+    match domain.delete_checkpoint(name, how) {
+        Err(e) if is_bitmap_missing(&e) => {
+            domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly).map(|()| false)
+        }
+        other => other.map(|()| active),
+    }
+}
+
+fn remove_own(domain: &Domain, name: &str, run_id: &str) -> Result<bool, LibvirtError> {
+    // A definition that cannot be read is what the run was given up for.
+    let Ok(facts) = parse_domain(&domain.xml(false)?) else { return Ok(false) };
+    let of_disk = name.strip_prefix(&of_any_disk(run_id)).and_then(|rest| rest.strip_prefix('.'));
+    let mut removed = false;
+    for disk in facts.disks.readable.iter().filter(|disk| of_disk.is_none_or(|of| of == disk.target)) {
+        removed |= remove(domain, name, run_id, &disk.target)?;
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_tells_whose_it_is() {
+        let cases: [(&str, &[&str], Testimony); 7] = [
+            ("nothing", &["virtnbdbackup.0"], Testimony::None),
+            ("its own", &["vmbackup-chain-1-2.vda"], Testimony::Own),
+            ("an old one", &["vmbackup-chain-1-2"], Testimony::Own),
+            ("another disk's", &["vmbackup-chain-1-2.vdb"], Testimony::Other("vdb".into())),
+            (
+                "both, since it was moved",
+                &["vmbackup-chain-1-2.vdb", "vmbackup-chain-1-2.vda"],
+                Testimony::Own,
+            ),
+            ("another chain's", &["vmbackup-chain-1-23.vdb", "vmbackup-chain-1-1.vda"], Testimony::None),
+            ("a longer target", &["vmbackup-chain-1-2.vdab"], Testimony::Other("vdab".into())),
+        ];
+        for (case, bitmaps, want) in cases {
+            let bitmaps: Vec<String> = bitmaps.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(testimony("1-2", "vda", &bitmaps), want, "{case}");
+        }
+        assert_eq!(id_in("vmbackup-chain-1-2.vda"), Some("1-2"));
+        assert_eq!(id_in("vmbackup-chain-1-2"), Some("1-2"));
+        assert_eq!(id_in("virtnbdbackup.0"), None);
+    }
+}
