@@ -50,6 +50,7 @@ impl Writers {
             InUse::Free => Used::Nobody,
             InUse::By(by) => Used::By(by),
             InUse::Unknown(why) => Used::Unknown(why),
+            InUse::Hidden(why) => Used::Unknown(format!("{why}: run as root")),
         };
         let is_device = fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device());
         Self { used, written: is_device.then(|| of_device(path)) }

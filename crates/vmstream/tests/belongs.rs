@@ -193,6 +193,34 @@ fn what_may_be_of_another_backup_is_given_out_by_nobody_and_blamed_on_nothing() 
 }
 
 #[test]
+fn a_map_of_what_is_of_another_backup_is_drawn_only_without_the_check() {
+    let map =
+        |set: &Ours, more: &[&str]| vmstream(set.dir(), &[&["map", ".", "--disk", "vda"], more].concat());
+    let (set, other) = (chain(NEWEST + 1, 1, "<one/>"), chain(NEWEST + 1, 7, "<other/>"));
+    take(&files_of(2).0, &other, &set);
+    for json in [&[][..], &["--json"]] {
+        for (until, code) in [("1", 0), ("2", 1), ("3", 1)] {
+            let told = map(&set, &[&["--until", until], json].concat());
+            assert_eq!(told.status.code(), Some(code), "{until} {json:?} {}", text(&told.stderr));
+            assert!(text(&told.stderr).contains("do not go on from each other"), "{}", text(&told.stderr));
+            if !json.is_empty() {
+                let value: Value = serde_json::from_slice(&told.stdout).unwrap();
+                assert_eq!(value["schema"] == "vmstream/error/1", code == 1, "{value}");
+            }
+        }
+        let drawn = map(&set, &[&["--no-check"], json].concat());
+        assert_eq!(drawn.status.code(), Some(0), "{}", text(&drawn.stderr));
+    }
+    // Nobody can tell which of the two is at home.
+    let (set, other) = (chain(2, 1, "<one/>"), chain(2, 7, "<other/>"));
+    let (own, beside) = files_of(1);
+    take(&own, &other, &set);
+    take(&beside, &other, &set);
+    let told = map(&set, &["--until", "0"]);
+    assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
+}
+
+#[test]
 fn a_full_that_is_made_all_the_same_claims_nothing_that_was_not_known() {
     let (set, other) = (chain(NEWEST + 1, 1, "<one/>"), chain(NEWEST + 1, 7, "<other/>"));
     take(&files_of(1).0, &other, &set);

@@ -322,6 +322,34 @@ fn qemu_nbd(image: &Path, more: &[&str]) -> Running {
     running
 }
 
+/// Whoever may not read a file learns nothing of the locks on it.
+#[test]
+fn force_replaces_nothing_whose_users_this_user_cannot_see() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let golden = Golden::extract();
+    let open_to_all = |dir: &Path| std::fs::set_permissions(dir, PermissionsExt::from_mode(0o777)).unwrap();
+    open_to_all(golden.root());
+    let image = golden.root().join("image");
+    std::fs::write(&image, "theirs").unwrap();
+    let extract = |mode: u32| {
+        std::fs::set_permissions(&image, PermissionsExt::from_mode(mode)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmstream"));
+        command.args(["extract", ".", "--disk", "vda", "--force", "-o", image.to_str().unwrap()]);
+        command.current_dir(golden.lz4()).uid(65534).gid(65534).output().unwrap()
+    };
+    let refused = extract(0o600);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    let said = text(&refused.stderr);
+    assert!(said.contains("its locks cannot be read") && said.contains("Run as root"), "{said}");
+    assert_eq!(std::fs::read(&image).unwrap(), b"theirs");
+    assert!(!golden.root().join("image.partial").exists());
+    let done = extract(0o644);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+}
+
 #[test]
 fn force_takes_no_image_away_from_who_uses_it() {
     let golden = Golden::extract();

@@ -54,12 +54,7 @@ pub(super) fn run(args: &Args) -> Exit {
         true => tell_json(subjects, &mut out),
         false => tell_text(subjects, &mut out),
     };
-    let found = match (totals.suspects, totals.unknown_sets + totals.unreadable) {
-        (1.., _) => Exit::Damaged,
-        (0, 1..) => Exit::CannotTell,
-        (0, 0) => Exit::Good,
-    };
-    found.unless(out.finish())
+    Exit::of_counts(totals.suspects, totals.unknown_sets + totals.unreadable).unless(out.finish())
 }
 
 /// What is known of all sets, when each is let go.

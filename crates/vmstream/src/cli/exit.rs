@@ -14,6 +14,15 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// What counts of what was found come to: damage before what nobody can tell.
+    pub(crate) fn of_counts(damaged: usize, unknown: usize) -> Self {
+        match (damaged, unknown) {
+            (1.., _) => Self::Damaged,
+            (0, 1..) => Self::CannotTell,
+            (0, 0) => Self::Good,
+        }
+    }
+
     /// The worse of two: damage before what nobody can tell.
     pub(crate) fn worse(self, other: Self) -> Self {
         match (self, other) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use vmstream::chain::{BackupSet, DiskTarget, Point, PointId, SetProblem, Severity};
+use vmstream::chain::{BackupSet, DiskTarget, Point, PointId};
 use vmstream::doctor::diagnose;
 use vmstream::restore::{ExtractError, ExtractOptions, Extracted, Format, extract, pipe_to};
 use vmstream::stream::StreamError;
@@ -116,11 +116,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::refused(text));
     }
     let set = BackupSet::open(&args.dir).map_err(|error| Failure::of(&error, Exit::CannotTell))?;
-    for problem in &set.problems {
-        if problem.severity() == Severity::Damage || matches!(problem, SetProblem::Doubtful { .. }) {
-            warn(problem);
-        }
-    }
+    super::say_problems(&set);
     super::say_unfinished(&set, args.until.as_ref());
     let point = Until::find(args.until.as_ref(), &set)?;
     let jobs = jobs(args, &set, point)?;

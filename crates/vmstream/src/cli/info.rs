@@ -39,12 +39,7 @@ pub(super) fn run(args: &Args) -> Exit {
         true => tell_json(subjects, &mut out),
         false => tell_text(args, subjects, &mut out),
     };
-    let found = match (totals.damaged, totals.unreadable) {
-        (1.., _) => Exit::Damaged,
-        (0, 1..) => Exit::CannotTell,
-        (0, 0) => Exit::Good,
-    };
-    found.unless(out.finish())
+    Exit::of_counts(totals.damaged, totals.unreadable).unless(out.finish())
 }
 
 /// What is known of all that was looked at, when each set is let go.

@@ -44,7 +44,7 @@ pub(super) struct Args {
     /// Replace the file of --svg if it exists
     #[arg(long, requires = "svg")]
     force: bool,
-    /// Do not read the streams that only a checksum file proves
+    /// Map also streams that belong elsewhere, and do not read those that only a checksum file proves
     #[arg(long)]
     no_check: bool,
     /// Print JSON, with every range
@@ -54,6 +54,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let (set, point) = super::open_at(&args.dir, args.until.as_ref())?;
+    super::say_problems(&set);
     let disks = match &args.disk {
         Some(disk) => vec![disk.clone()],
         None => set.disks_at(set.point(point).map_err(|error| Failure::of(&error, Exit::CannotTell))?),
@@ -79,7 +80,8 @@ fn failure(error: &ExtractError) -> Failure {
     Failure::of(error, super::extract::exit_of(error))
 }
 
-/// A stream without a usable sidecar may be another than was written: only all of its bytes tell.
+/// A stream may be of another backup than its place. One without a usable sidecar may also be another than was written:
+/// only all of its bytes tell.
 fn check(set: &BackupSet, disks: &[DiskTarget], point: PointId) -> Result<(), ExtractError> {
     let bar = Bar::new(total_bytes(set, Depth::Content));
     let checked = disks.iter().try_for_each(|disk| {

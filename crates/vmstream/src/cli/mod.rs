@@ -30,7 +30,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use until::Until;
-use vmstream::chain::{BackupSet, DiskTarget, PointId, SetProblem};
+use vmstream::chain::{BackupSet, DiskTarget, PointId, SetProblem, Severity};
 
 /// Inspect, verify and extract virtnbdbackup-compatible backup sets, without libvirt
 #[derive(Debug, Parser)]
@@ -109,6 +109,14 @@ fn open_at(dir: &Path, until: Option<&Until>) -> Result<(BackupSet, PointId), Fa
     let point = Until::find(until, &set)?.id;
     say_unfinished(&set, until);
     Ok((set, point))
+}
+
+/// Says what is damaged in a set, and what may be of another backup.
+fn say_problems(set: &BackupSet) {
+    let told = |problem: &&SetProblem| {
+        problem.severity() == Severity::Damage || matches!(problem, SetProblem::Doubtful { .. })
+    };
+    set.problems.iter().filter(told).for_each(output::warn);
 }
 
 /// The disk that is meant: the only one, unless one is named.

@@ -27,6 +27,8 @@ pub enum InUse {
     By(String),
     /// Nobody who could be seen has, and there may be others: why they cannot be seen.
     Unknown(String),
+    /// The same, and root would see them: why this user does not.
+    Hidden(String),
 }
 
 /// What makes somebody count.
@@ -73,7 +75,7 @@ fn ask(image: &Path, counts: Counts) -> InUse {
     let about = match fs::metadata(image) {
         Ok(about) => about,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return InUse::Free,
-        Err(error) => return InUse::Unknown(format!("it cannot be looked at: {error}")),
+        Err(error) => return unreadable("it cannot be looked at", &error),
     };
     if about.file_type().is_block_device() {
         return of_device(&about, counts);
@@ -88,13 +90,16 @@ fn of_file(image: &Path, about: &Metadata, counts: Counts) -> InUse {
     let unseen = match (locked, seen) {
         (_, Ok(Some(process))) => return InUse::By(process),
         (Ok(true), _) => return InUse::By("a QEMU that holds its lock".to_owned()),
-        (Ok(false), _) => locks::unseen(about),
-        (Err(error), _) => Some(format!("its locks cannot be read: {error}")),
+        (Ok(false), _) => locks::unseen(about).map_or(InUse::Free, InUse::Unknown),
+        (Err(error), _) => unreadable("its locks cannot be read", &error),
     };
-    match device::loop_over(image, counts) {
-        Some(by) => InUse::By(by),
-        None => unseen.map_or(InUse::Free, InUse::Unknown),
-    }
+    device::loop_over(image, counts).map_or(unseen, InUse::By)
+}
+
+/// What could not be asked: only where the user is not let, root would be.
+fn unreadable(what: &str, error: &io::Error) -> InUse {
+    let why = format!("{what}: {error}");
+    if error.kind() == io::ErrorKind::PermissionDenied { InUse::Hidden(why) } else { InUse::Unknown(why) }
 }
 
 /// QEMU's locks on a device's node do not help: under libvirt each has a `/dev` of its own.
@@ -108,7 +113,7 @@ fn of_device(about: &Metadata, counts: Counts) -> InUse {
         Ok(Some(process)) => InUse::By(process),
         Ok(None) => device::unseen(about.rdev()).map_or(InUse::Free, InUse::Unknown),
         Err(opened::Hidden) => {
-            InUse::Unknown("the open files of other users' processes cannot be seen: run as root".to_owned())
+            InUse::Hidden("the open files of other users' processes cannot be seen".to_owned())
         }
     }
 }
@@ -119,6 +124,7 @@ impl fmt::Display for InUse {
             Self::Free => write!(f, "not in use"),
             Self::By(who) => write!(f, "in use by {who}"),
             Self::Unknown(why) => write!(f, "perhaps in use: {why}"),
+            Self::Hidden(why) => write!(f, "perhaps in use: {why}: run as root"),
         }
     }
 }

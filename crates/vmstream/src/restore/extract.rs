@@ -136,6 +136,14 @@ pub enum ExtractError {
         /// Who has it.
         by: String,
     },
+    /// A target that somebody may have open, and this user cannot see it.
+    #[error("Nobody but root can tell whether {} is in use: {why}. Run as root: nothing was written", path.display())]
+    UsersHidden {
+        /// The target.
+        path: PathBuf,
+        /// Why the user does not see it.
+        why: String,
+    },
     /// A qcow2 image on a block device is not what anybody means.
     #[error("{} is a block device: it takes the raw format only", path.display())]
     DeviceFormat {

@@ -138,11 +138,13 @@ fn recorded(checksum: &Path) -> Result<u32, String> {
     read.ok_or_else(|| "it does not hold a number".to_owned())
 }
 
-/// Reads the streams of a disk at a point that a checksum file alone proves, and holds them against it: for whoever reads no
+/// Asks whether the streams of a disk at a point belong there, reads those that a checksum file alone proves, and holds them against it: for whoever reads no
 /// more than their headers. `read` hears the bytes read.
 ///
 /// # Errors
-/// [`ExtractError::Checksum`] for the first stream that differs, [`MapError`] for one that cannot be read.
+/// [`ExtractError::Misplaced`] or [`ExtractError::Doubtful`] for one that is of another backup, or may be,
+/// [`ExtractError::RawLength`] for an image of another length than its disk, [`ExtractError::Checksum`] for the first
+/// stream that differs, [`MapError`] for one that cannot be read.
 pub fn check_streams(
     set: &BackupSet,
     disk: &DiskTarget,
@@ -150,6 +152,8 @@ pub fn check_streams(
     read: &dyn Fn(u64),
 ) -> Result<Vec<UnusedSidecar>, ExtractError> {
     let content = set.content(disk, point)?;
+    ExtractError::check_length(&content)?;
+    ExtractError::check_place(set, &content)?;
     let (tables, mut unused) = content.tables();
     let DiskContent::Streams(entries) = &content else { return Ok(unused) };
     let summed = Summed::of(entries, (&tables, true), &mut unused)?;

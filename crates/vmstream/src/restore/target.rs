@@ -59,11 +59,13 @@ pub(super) fn open(
     }
 }
 
-/// The error about a target that somebody has open. Where nobody can tell, that is said.
+/// The error about a target that somebody has open, or may have and only root would see. Where nobody can tell, that is
+/// said.
 pub(super) fn ask_free(path: &Path, watch: &dyn Watch) -> Result<(), ExtractError> {
     match in_use::user_of(path) {
         InUse::Free => Ok(()),
         InUse::By(by) => Err(ExtractError::InUse { path: path.to_owned(), by }),
+        InUse::Hidden(why) => Err(ExtractError::UsersHidden { path: path.to_owned(), why }),
         InUse::Unknown(why) => {
             let path = path.display();
             watch.warning(&format!("Nobody can tell whether {path} is in use: {why}"));
