@@ -6,9 +6,13 @@ mod golden;
 
 use chains::{Form, Link, write_chain};
 use golden::Golden;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
+use vmstream::chain::BackupSet;
+use vmstream::restore::{ExtractError, ExtractOptions, Format, Watch, extract};
 
 fn vmstream(dir: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vmstream")).args(args).current_dir(dir).output().unwrap()
@@ -208,6 +212,30 @@ fn a_device_that_is_too_small_is_not_touched() {
 }
 
 #[test]
+fn a_device_that_an_error_left_half_written_is_said_to_be() {
+    let golden = Golden::extract();
+    let file = golden.root().join("device");
+    std::fs::write(&file, vec![0xa5; 100_663_296]).unwrap();
+    let device = Loop::over(&file);
+    let args = ["extract", ".", "--disk", "vda", "--force", "-o", device.0.to_str().unwrap()];
+    let stream = golden.lz4().join("vda.full.data");
+    let good = std::fs::read(&stream).unwrap();
+    let said_of = |at: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(&stream, bad).unwrap();
+        let done = vmstream(&golden.lz4(), &args);
+        assert_eq!(done.status.code(), Some(1), "{at}: {}", text(&done.stderr));
+        text(&done.stderr).to_owned()
+    };
+    let late = said_of(good.len() - 5000);
+    assert!(late.contains("was overwritten, in part at least") && late.contains("vda.full.data"), "{late}");
+    // The meta frame: nothing was written.
+    let early = said_of(20);
+    assert!(!early.contains("overwritten"), "{early}");
+}
+
+#[test]
 fn differences_are_told_with_their_ranges() {
     let golden = Golden::extract();
     let args = ["extract", ".", "--disk", "vda", "-o", "../vda.raw"];
@@ -236,6 +264,23 @@ different: disk bytes 89999872..90000384 (512 B)
 Disk vda at virtnbdbackup.3 and ../vda.raw: DIFFERENT in 2.00 KiB (96.0 MiB)
 ";
     assert_eq!((text(&different.stdout), different.status.code()), (want, Some(1)));
+
+    // An image file that is longer is another, whatever the rest holds: other than a device, it need not be.
+    let longer = golden.lz4().join("../longer.raw");
+    let extract = ["extract", ".", "--disk", "vda", "-o", "../longer.raw"];
+    assert_eq!(vmstream(&golden.lz4(), &extract).status.code(), Some(0));
+    let long = std::fs::OpenOptions::new().write(true).open(&longer).unwrap();
+    let of_longer = |len: u64, more: &[u8]| {
+        long.set_len(100_663_296 + len).unwrap();
+        long.write_all_at(more, 100_663_296 + len - more.len() as u64).unwrap();
+        let done = vmstream(&golden.lz4(), &["compare", ".", "../longer.raw", "--disk", "vda"]);
+        (done.status.code(), text(&done.stdout).to_owned())
+    };
+    let (exit, said) = of_longer(1 << 20, b"");
+    assert_eq!(exit, Some(1), "{said}");
+    assert!(said.contains("DIFFERENT in size (100663296 bytes against 101711872 in the image)"), "{said}");
+    let (exit, said) = of_longer(1 << 20, b"more");
+    assert!(exit == Some(1) && said.contains("different: disk bytes 101711360..101711872 (512 B)"), "{said}");
 
     file.set_len(100_663_296 - 512).unwrap();
     let shorter = compare();
@@ -320,6 +365,86 @@ fn qemu_nbd(image: &Path, more: &[&str]) -> Running {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     running
+}
+
+/// Begins to use an image when all of its replacement is written.
+struct TakesItAtTheEnd<'a> {
+    image: &'a Path,
+    by: Mutex<Option<Running>>,
+}
+
+impl Watch for TakesItAtTheEnd<'_> {
+    fn progress(&self, at: u64, size: u64) {
+        if at == size {
+            self.by.lock().unwrap().get_or_insert_with(|| qemu_nbd(self.image, &[]));
+        }
+    }
+}
+
+#[test]
+fn force_replaces_no_image_that_somebody_took_while_it_wrote() {
+    let golden = Golden::extract();
+    let image = golden.root().join("image");
+    let set = BackupSet::open(&golden.lz4()).unwrap();
+    let options =
+        ExtractOptions { replace: true, format: Format::Raw, check: true, workers: NonZeroUsize::MIN };
+    for format in [Format::Raw, Format::Qcow2] {
+        std::fs::write(&image, vec![0xa5; 1 << 20]).unwrap();
+        let watch = TakesItAtTheEnd { image: &image, by: Mutex::new(None) };
+        let options = ExtractOptions { format, ..options };
+        let newest = set.points.last().unwrap().id;
+        let refused = extract(&set, &"vda".parse().unwrap(), newest, &image, options, &watch).unwrap_err();
+        assert!(watch.by.lock().unwrap().is_some(), "{format:?}: {refused}");
+        assert!(matches!(refused, ExtractError::InUse { .. }), "{format:?}: {refused}");
+        assert!(std::fs::read(&image).unwrap().iter().all(|byte| *byte == 0xa5), "{format:?}");
+        assert!(!golden.root().join("image.partial").exists(), "{format:?}");
+    }
+}
+
+#[test]
+fn no_folder_is_made_for_a_point_without_disks() {
+    let golden = Golden::extract();
+    let set = golden.root().join("none");
+    std::fs::create_dir(&set).unwrap();
+    std::fs::write(set.join("web.cpt"), r#"["virtnbdbackup.0"]"#).unwrap();
+    std::fs::write(set.join("vmconfig.virtnbdbackup.0.xml"), "<domain type='kvm'>\n</domain>\n").unwrap();
+    let done = vmstream(&set, &["extract", ".", "--all", "../out"]);
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done.stdout));
+    assert!(
+        text(&done.stderr).contains("There is no disk to extract at virtnbdbackup.0"),
+        "{}",
+        text(&done.stderr)
+    );
+    assert!(!golden.root().join("out").exists());
+}
+
+/// What cannot be made durable after the rename is known before it.
+#[test]
+fn a_folder_that_cannot_be_opened_keeps_its_old_image() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let golden = Golden::extract();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    mode(golden.root(), 0o755);
+    let out = golden.root().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let image = out.join("image");
+    std::fs::write(&image, "theirs").unwrap();
+    let extract = |folder: u32| {
+        mode(&out, folder);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmstream"));
+        command.args(["extract", ".", "--disk", "vda", "--force", "-o", image.to_str().unwrap()]);
+        command.current_dir(golden.lz4()).uid(65534).gid(65534).output().unwrap()
+    };
+    let refused = extract(0o333);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("Permission denied"), "{}", text(&refused.stderr));
+    assert_eq!(std::fs::read(&image).unwrap(), b"theirs");
+    assert!(!out.join("image.partial").exists());
+    let done = extract(0o777);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
 }
 
 /// Whoever may not read a file learns nothing of the locks on it.

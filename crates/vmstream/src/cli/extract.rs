@@ -209,7 +209,7 @@ fn one(args: &Args, set: &BackupSet, point: PointId, job: &Job) -> Result<Extrac
         extract(set, &job.disk, point, &job.output, options, &bar)
     };
     bar.clear();
-    let done = done.map_err(|error| Failure::of(&error, exit_of(&error)))?;
+    let done = done.map_err(|error| failure(&error, "--no-check restores it all the same"))?;
     done.unused_sidecars.iter().for_each(warn);
     if done.wrong_bytes > 0 {
         let wrong = text::size(done.wrong_bytes);
@@ -257,10 +257,17 @@ fn proof_text(done: &Extracted) -> String {
     }
 }
 
+/// The failure, with the way around a check that refuses.
+pub(super) fn failure(error: &ExtractError, way: &str) -> Failure {
+    let failure = Failure::of(error, exit_of(error));
+    if error.is_of_check() { failure.or(way) } else { failure }
+}
+
 /// A damaged or missing stream is damage; all else is a wish that cannot be met here.
 pub(super) fn exit_of(error: &ExtractError) -> Exit {
     use vmstream::chain::SetError;
     match error {
+        ExtractError::Overwritten { source, .. } => exit_of(source),
         ExtractError::Map(map) if matches!(map.source, StreamError::Damaged(_)) => Exit::Damaged,
         ExtractError::Wrong { .. }
         | ExtractError::RawLength { .. }

@@ -31,6 +31,13 @@ impl Failure {
         Self { message: message.into(), because: Vec::new(), exit: Exit::CannotTell, told: false }
     }
 
+    /// The same, with what can be done about it.
+    pub(super) fn or(mut self, way: &str) -> Self {
+        self.message.push_str("; ");
+        self.message.push_str(way);
+        self
+    }
+
     /// The same, where the result tells it already.
     pub(super) fn told(self) -> Self {
         Self { told: true, ..self }

@@ -9,6 +9,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Ranges are cleared in parts of this size: a device that must really write zeros shows progress, and can be stopped.
 const CLEAR_LEN: u64 = 256 << 20;
@@ -22,6 +23,7 @@ pub(super) struct Device {
     path: PathBuf,
     file: File,
     unfinished: Unfinished,
+    is_overwritten: AtomicBool,
 }
 
 impl Device {
@@ -36,7 +38,12 @@ impl Device {
         if room < size {
             return Err(ExtractError::DeviceTooSmall { path: path.to_owned(), room, size });
         }
-        Ok(Self { path: path.to_owned(), file, unfinished: Unfinished::device(path) })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            unfinished: Unfinished::device(path),
+            is_overwritten: AtomicBool::new(false),
+        })
     }
 
     fn clear_part(&self, part: Range<u64>) -> io::Result<()> {
@@ -57,6 +64,7 @@ impl Device {
 
 impl Target for Device {
     fn write(&self, at: u64, bytes: &[u8]) -> io::Result<u64> {
+        self.is_overwritten.store(true, Ordering::Relaxed);
         self.file.write_all_at(bytes, at)?;
         Ok(bytes.len() as u64)
     }
@@ -65,7 +73,12 @@ impl Target for Device {
         true
     }
 
+    fn is_overwritten(&self) -> bool {
+        self.is_overwritten.load(Ordering::Relaxed)
+    }
+
     fn clear(&self, range: Range<u64>) -> io::Result<()> {
+        self.is_overwritten.store(true, Ordering::Relaxed);
         let mut at = range.start;
         while at < range.end {
             let end = range.end.min(at + CLEAR_LEN);

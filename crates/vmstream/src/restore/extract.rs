@@ -17,6 +17,7 @@ use crate::chain::{
 use crate::regular;
 use crate::sidecar::{Checked, Ledger, Tables};
 use crate::stream::StreamError;
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -178,7 +179,7 @@ pub enum ExtractError {
     },
     /// All streams could be read, and give something else than was backed up.
     #[error(
-        "The restored disk is not what was backed up: at disk bytes {}..{} the checksum in its sidecar differs. vmstream verify --deep says more; --no-check restores it all the same",
+        "The restored disk is not what was backed up: at disk bytes {}..{} the checksum in its sidecar differs. vmstream verify --deep says more",
         wrong.start, wrong.end
     )]
     Wrong {
@@ -187,7 +188,7 @@ pub enum ExtractError {
     },
     /// A raw image that is longer or shorter than it was.
     #[error(
-        "{}: {problem}. --no-check restores what is there all the same", path.display()
+        "{}: {problem}", path.display()
     )]
     RawLength {
         /// The image.
@@ -196,20 +197,20 @@ pub enum ExtractError {
         problem: SidecarProblem,
     },
     /// A stream that it needs is of something else.
-    #[error("{problem}. vmstream verify says more; --no-check restores it all the same")]
+    #[error("{problem}. vmstream verify says more")]
     Misplaced {
         /// What the stream says and what its place needs.
         problem: String,
     },
     /// Nobody can tell whether a stream that it needs is of something else.
-    #[error("{problem}. vmstream verify says more; --no-check restores it all the same")]
+    #[error("{problem}. vmstream verify says more")]
     Doubtful {
         /// What contradicts each other.
         problem: String,
     },
     /// A stream that only its checksum could prove is another than was written.
     #[error(
-        "The checksum of {} is {found}, {by} says {recorded}: the stream or {by} has changed since the backup; --no-check restores it all the same",
+        "The checksum of {} is {found}, {by} says {recorded}: the stream or {by} has changed since the backup",
         path.display()
     )]
     Checksum {
@@ -224,7 +225,7 @@ pub enum ExtractError {
     },
     /// The checksum file that alone could prove a stream cannot be used.
     #[error(
-        "{} proves nothing: {reason}. Nothing else tells whether {} is as it was written; --no-check restores it all the same",
+        "{} proves nothing: {reason}. Nothing else tells whether {} is as it was written",
         checksum.display(), path.display()
     )]
     NoChecksum {
@@ -241,6 +242,14 @@ pub enum ExtractError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A block device that was written to before the error. Nothing can bring its old content back.
+    #[error("{} was overwritten, in part at least, and holds no good disk: mend the cause and run this again", path.display())]
+    Overwritten {
+        /// The device.
+        path: PathBuf,
+        /// What went wrong.
+        source: Box<ExtractError>,
+    },
     /// The target could not be written.
     #[error("Cannot write {}", path.display())]
     Write {
@@ -252,6 +261,20 @@ pub enum ExtractError {
 }
 
 impl ExtractError {
+    /// True when only the check stands in the way: without it, there is an image.
+    pub fn is_of_check(&self) -> bool {
+        match self {
+            Self::Overwritten { source, .. } => source.is_of_check(),
+            Self::Wrong { .. }
+            | Self::RawLength { .. }
+            | Self::Misplaced { .. }
+            | Self::Doubtful { .. }
+            | Self::Checksum { .. }
+            | Self::NoChecksum { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The error about content that is wrong somewhere.
     pub(super) fn check(checked: &Checked) -> Result<(), Self> {
         checked.wrong.first().map_or(Ok(()), |wrong| Err(Self::Wrong { wrong: wrong.clone() }))
@@ -368,9 +391,12 @@ fn extract_checked(
             .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect();
         results.into_iter().sum::<Result<u64, ExtractError>>()
-    })?;
-    watch.progress(size, size);
-    summed.check()?;
+    });
+    let written = written.and_then(|written| {
+        watch.progress(size, size);
+        summed.check().map(|()| written)
+    });
+    let written = written.map_err(|error| with_device(error, image.is_overwritten(), target))?;
     let checked = finish(image, ledger, target, options, watch)?;
     Ok(((size, written), checked))
 }
@@ -384,13 +410,22 @@ fn finish(
     watch: &dyn Watch,
 ) -> Result<Option<Checked>, ExtractError> {
     let checked = ledger.map(Ledger::finish);
-    if let Some(checked) = checked.as_ref().filter(|_| options.check) {
-        ExtractError::check(checked)?;
-    }
+    let is_overwritten = image.is_overwritten();
     // Somebody may have opened it meanwhile. A device has the new content already.
     let replaces = options.replace && !image.has_old_content();
-    image.finish(&|| if replaces { target::ask_free(target, watch) } else { Ok(()) })?;
+    let wrong = checked.as_ref().filter(|_| options.check).map_or(Ok(()), ExtractError::check);
+    wrong
+        .and_then(|()| image.finish(&|| if replaces { target::ask_free(target, watch) } else { Ok(()) }))
+        .map_err(|error| with_device(error, is_overwritten, target))?;
     Ok(checked)
+}
+
+/// An error, and what it leaves of a device.
+fn with_device(error: ExtractError, is_overwritten: bool, target: &Path) -> ExtractError {
+    match is_overwritten {
+        true => ExtractError::Overwritten { path: target.to_owned(), source: Box::new(error) },
+        false => error,
+    }
 }
 
 /// What the workers share.
@@ -486,13 +521,26 @@ fn copy_raw(
     watch: &dyn Watch,
 ) -> Result<(u64, Option<Checked>), ExtractError> {
     let failed = |error| ExtractError::ReadRaw { path: source.path.clone(), source: error };
-    let write_failed = |source| ExtractError::Write { path: target.to_owned(), source };
     let input = regular::open(&source.path).map_err(failed)?;
     let image = target::open(target, source.len, options, watch)?;
+    let written = copy_content((source, &input), ledger.as_ref(), (image.as_ref(), target), watch)
+        .map_err(|error| with_device(error, image.is_overwritten(), target))?;
+    Ok((written, finish(image, ledger, target, options, watch)?))
+}
+
+/// Returns the bytes written.
+fn copy_content(
+    (source, input): (&RawImage, &File),
+    ledger: Option<&Ledger>,
+    (image, target): (&dyn Target, &Path),
+    watch: &dyn Watch,
+) -> Result<u64, ExtractError> {
+    let failed = |error| ExtractError::ReadRaw { path: source.path.clone(), source: error };
+    let write_failed = |source| ExtractError::Write { path: target.to_owned(), source };
     let mut buffer = vec![0; COPY_LEN];
     let (mut at, mut written) = (0, 0);
     while at < source.len {
-        let next = next_data(&input, at).min(source.len);
+        let next = next_data(input, at).min(source.len);
         if next > at {
             if image.has_old_content() {
                 image.clear(at..next).map_err(write_failed)?;
@@ -502,12 +550,12 @@ fn copy_raw(
         }
         let len = COPY_LEN.min(usize::try_from(source.len - at).unwrap_or(COPY_LEN));
         input.read_exact_at(&mut buffer[..len], at).map_err(failed)?;
-        if let Some(ledger) = &ledger {
+        if let Some(ledger) = ledger {
             ledger.note(at, &buffer[..len]);
         }
         written += image.write(at, &buffer[..len]).map_err(write_failed)?;
         at += len as u64;
         watch.progress(at, source.len);
     }
-    Ok((written, finish(image, ledger, target, options, watch)?))
+    Ok(written)
 }

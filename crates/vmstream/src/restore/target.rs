@@ -21,6 +21,11 @@ pub(super) trait Target: Sync {
         false
     }
 
+    /// True once something of the old content is gone.
+    fn is_overwritten(&self) -> bool {
+        false
+    }
+
     /// Clears a range. Asked for only where [`Target::has_old_content`].
     fn clear(&self, _range: Range<u64>) -> io::Result<()> {
         Ok(())
