@@ -513,6 +513,9 @@ fn a_flipped_byte_that_only_a_checksum_file_knows_is_given_out_by_nobody() {
                 let done = vmstream(&dir, run);
                 assert_eq!(done.status.code(), Some(1), "{name} byte {at} {run:?} {}", text(&done.stderr));
                 assert!(text(&done.stderr).contains("checksum file says"), "{run:?} {}", text(&done.stderr));
+                let ways = ["--no-check restores it all the same", "--no-check draws it all the same"];
+                let way = ways.map(|way| text(&done.stderr).contains(way));
+                assert_eq!(way, [run[0] == "extract", run[0] == "map"], "{run:?} {}", text(&done.stderr));
             }
             assert!(
                 !dir.join("../out.raw").exists()
@@ -608,12 +611,28 @@ fn nothing_below_a_folder_is_passed_over_in_silence() {
         assert!(exit != Some(0) && said.contains("gold1 in ./202611: good"), "{stray} {said}");
         fs::remove_file(elsewhere.join("gold1").join(stray)).unwrap();
     }
-    // An archive beside its chain says nothing about it, and is named.
+    // An archive beside its chain is looked at too, unless somebody says no.
     let chain = elsewhere.join("gold1/202611");
     fs::create_dir_all(chain.join(".archives")).unwrap();
     fs::rename(golden.copy(), chain.join(".archives/chain-2026-11-22")).unwrap();
-    let (exit, _, notes) = verify(&chain);
-    assert_eq!((exit, notes.contains("not looked at: 1 archived chains")), (Some(0), true), "{notes}");
+    let (exit, said, _) = verify(&chain);
+    assert_eq!(exit, Some(2), "{said}");
+    assert!(
+        said.contains("vdb: good\n\ngold1 in .: good") && said.contains("chain-2026-11-22: UNPROVEN"),
+        "{said}"
+    );
+    let done = vmstream(&chain, &["verify", ".", "--no-archives"]);
+    let notes = text(&done.stderr);
+    assert_eq!((done.status.code(), notes.contains("1 archived chain below .")), (Some(0), true), "{notes}");
+    // Folders that are called like those of the programs, where these have none.
+    for at in ["deep/_state/x", "deep/__HOST_CONFIG__", "tpm-state"] {
+        let tree = golden.root().join("named");
+        fs::create_dir_all(tree.join(at).parent().unwrap()).unwrap();
+        fs::rename(chain.join(".archives/chain-2026-11-22"), tree.join(at)).unwrap();
+        let (exit, said, _) = verify(&tree);
+        assert!(exit == Some(2) && said.contains(&format!("./{at}: UNPROVEN")), "{at} {exit:?} {said}");
+        fs::rename(tree.join(at), chain.join(".archives/chain-2026-11-22")).unwrap();
+    }
     // What is left of a set without streams is no set, and said.
     fs::create_dir_all(root.join("left")).unwrap();
     fs::write(root.join("left/vda.full.data.chksum"), "1").unwrap();

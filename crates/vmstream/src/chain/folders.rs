@@ -32,10 +32,14 @@ pub fn is_vm_folder(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| !name.is_empty() && !name.starts_with('.') && !RESERVED.contains(&name))
 }
 
-/// Folders that only root may enter, and that never hold a set: of TPMs, of the host itself, and of the programs. Whoever may
-/// read the backups can look through them without these.
-pub(super) fn is_private(name: &OsStr) -> bool {
-    RESERVED.iter().any(|reserved| name == *reserved) || name.as_encoded_bytes().starts_with(b".tpm-state.")
+/// A folder of the programs or of the host, by its name: at the top of a tree it holds no set.
+pub(super) fn is_of_programs(name: &OsStr) -> bool {
+    name == STATE || name == HOST_CONFIG
+}
+
+/// The state of a TPM, by its name: beside a set it holds no other.
+pub(super) fn is_tpm_state(name: &OsStr) -> bool {
+    name == TPM_STATE || name.as_encoded_bytes().starts_with(b".tpm-state.")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A whole tree of backups: every folder below a place that holds a backup set, archives too.
 
-use super::folders::is_private;
+use super::folders::{is_of_programs, is_tpm_state};
 use super::names::SetFile;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -53,33 +53,37 @@ impl Tree {
             self.unreadable.push((dir.to_owned(), error));
             return;
         }
-        let (mut is_set, mut folders) = (false, Vec::new());
+        let (mut is_set, mut folders, mut linked) = (false, Vec::new(), Vec::new());
         let listed = std::fs::read_dir(dir).and_then(|entries| {
             for entry in entries {
                 let entry = entry?;
                 let kind = entry.file_type()?;
-                let path = Some(entry.path()).filter(|_| !is_private(&entry.file_name()));
                 if kind.is_dir() {
-                    folders.extend(path);
+                    folders.push(entry.path());
                 } else if kind.is_symlink() && entry.path().is_dir() {
-                    links.extend(path.map(|path| (path, depth + 1)));
+                    linked.push(entry.path());
                 } else {
                     is_set |= entry.file_name().to_str().and_then(SetFile::parse).is_some_and(tells);
                 }
             }
             Ok(())
         });
-        match listed {
-            Err(error) if is_of_file_system(dir) && error.kind() == io::ErrorKind::PermissionDenied => {
-                self.passed_over
-                    .push((dir.to_owned(), "only root may enter it; the file system keeps it for itself"));
+        if let Err(error) = listed {
+            match whose_own(dir).filter(|_| error.kind() == io::ErrorKind::PermissionDenied) {
+                Some(why) => self.passed_over.push((dir.to_owned(), why)),
+                None => self.unreadable.push((dir.to_owned(), error)),
             }
-            Err(error) => self.unreadable.push((dir.to_owned(), error)),
-            Ok(()) => {}
         }
         if is_set {
             self.sets.push(dir.to_owned());
         }
+        let is_private = |path: &PathBuf| {
+            path.file_name()
+                .is_some_and(|name| (depth == 0 && is_of_programs(name)) || (is_set && is_tpm_state(name)))
+        };
+        linked.retain(|path| !is_private(path));
+        links.extend(linked.into_iter().map(|path| (path, depth + 1)));
+        folders.retain(|path| !is_private(path));
         folders.sort();
         folders.iter().for_each(|folder| self.visit(folder, depth + 1, links));
     }
@@ -100,6 +104,14 @@ fn leads_up(link: &Path, root: &Path) -> bool {
     real(link).zip(real(root)).is_some_and(|(target, root)| root.starts_with(target))
 }
 
-fn is_of_file_system(dir: &Path) -> bool {
-    dir.file_name() == Some(OsStr::new("lost+found"))
+/// Why a folder that only root may enter holds no set, as far as its name tells.
+fn whose_own(dir: &Path) -> Option<&'static str> {
+    match dir.file_name()? {
+        name if name == OsStr::new("lost+found") => {
+            Some("only root may enter it; the file system keeps it for itself")
+        }
+        name if is_of_programs(name) => Some("only root may enter it; the programs keep it for themselves"),
+        name if is_tpm_state(name) => Some("only root may enter it; it is called like the state of a TPM"),
+        _ => None,
+    }
 }

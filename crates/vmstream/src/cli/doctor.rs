@@ -4,7 +4,7 @@ use super::document::Node;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Out;
-use super::subject::Subjects;
+use super::subject::{Reach, Subjects};
 use super::text;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -22,6 +22,8 @@ pub(super) struct Args {
     /// Folders of backup sets, or folders with many of them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -38,7 +40,7 @@ moment: vmstream compare.
 ";
 
 pub(super) fn run(args: &Args) -> Exit {
-    let mut subjects = match Subjects::open(&args.paths) {
+    let mut subjects = match Subjects::open(&args.paths, &args.reach) {
         Err(failure) => return failure.report(args.json),
         Ok(subjects) => subjects,
     };

@@ -2,8 +2,9 @@
 
 use super::document::Node;
 use super::exit::Exit;
+use super::failure::Failure;
 use super::output::Out;
-use super::subject::Subjects;
+use super::subject::{Reach, Subjects};
 use super::text::{self, Columns};
 use super::until::taken;
 use serde_json::{Value, json};
@@ -24,13 +25,15 @@ pub(super) struct Args {
     /// Folders of backup sets, folders with many of them, or stream files
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let subjects = match Subjects::open(&args.paths) {
+    let subjects = match Subjects::open(&args.paths, &args.reach) {
         Err(failure) => return failure.report(args.json),
         Ok(subjects) => subjects,
     };
@@ -148,19 +151,25 @@ fn tell_json(mut subjects: Subjects, out: &mut Out) -> Totals {
 
 fn is_damaged(set: &BackupSet) -> bool {
     let unusable = |error: &StreamError| matches!(error, StreamError::Damaged(_));
-    set.problems.iter().any(|problem| problem.severity() == Severity::Damage) || errors(set).any(unusable)
+    set.problems.iter().any(|problem| problem.severity() == Severity::Damage)
+        || errors(set).any(|(_, error)| unusable(error))
 }
 
 fn is_readable(set: &BackupSet) -> bool {
-    !errors(set).any(|error| matches!(error, StreamError::Read { .. }))
+    !errors(set).any(|(_, error)| matches!(error, StreamError::Read { .. }))
 }
 
 /// Why the meta texts of streams cannot be used.
-fn errors(set: &BackupSet) -> impl Iterator<Item = &StreamError> {
+fn errors(set: &BackupSet) -> impl Iterator<Item = (&Path, &StreamError)> {
     set.points.iter().flat_map(|point| point.disks.values()).filter_map(|content| match content {
-        PointDisk::Stream(entry) => entry.meta.as_ref().err(),
+        PointDisk::Stream(entry) => Some((entry.path.as_path(), entry.meta.as_ref().err()?)),
         PointDisk::Raw(_) => None,
     })
+}
+
+/// An error with its causes.
+fn reason(error: &StreamError) -> String {
+    Failure::of(error, Exit::CannotTell).line()
 }
 
 fn total(set: &BackupSet) -> u64 {
@@ -190,6 +199,7 @@ fn row(set: &BackupSet, folder: String) -> [String; 7] {
         set.newest().and_then(taken).map_or("-".to_owned(), |taken| minute(taken).replace('T', " ")),
         match (is_damaged(set), set.problems.is_empty()) {
             (true, _) => "DAMAGED".to_owned(),
+            _ if !is_readable(set) => "UNREADABLE".to_owned(),
             (false, false) => "warnings".to_owned(),
             (false, true) => String::new(),
         },
@@ -251,7 +261,11 @@ fn as_text(set: &BackupSet) -> String {
         };
         out.push_str(&format!("\n{word}: {problem}"));
     }
-    if !set.problems.is_empty() {
+    for (path, error) in errors(set).filter(|(_, error)| matches!(error, StreamError::Read { .. })) {
+        let name = path.strip_prefix(&set.dir).unwrap_or(path).display();
+        out.push_str(&format!("\nunreadable: {name}: {}", reason(error)));
+    }
+    if !set.problems.is_empty() || !is_readable(set) {
         out.push('\n');
     }
     out
@@ -354,7 +368,7 @@ fn disk_json(content: &PointDisk) -> Value {
             json!({"file": file, "file_bytes": file_bytes, "raw": true, "sidecar": sidecar})
         }
         PointDisk::Stream(entry) => match &entry.meta {
-            Err(error) => json!({"file": file, "file_bytes": file_bytes, "error": error.to_string()}),
+            Err(error) => json!({"file": file, "file_bytes": file_bytes, "error": reason(error)}),
             Ok(meta) => json!({
                 "file": file,
                 "file_bytes": file_bytes,

@@ -5,10 +5,19 @@
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::tell;
+use super::text;
 use std::path::{Path, PathBuf};
 use vmstream::chain::folders::ARCHIVES;
 use vmstream::chain::{BackupSet, PointDisk, SetError, SetFile, Tree, open_file};
 use vmstream::stream::{Problem, StreamError};
+
+/// How far a look goes below the paths.
+#[derive(Debug, clap::Args)]
+pub(super) struct Reach {
+    /// Leave out archived chains: what is below a folder .archives
+    #[arg(long)]
+    no_archives: bool,
+}
 
 /// What to work on.
 #[derive(Default)]
@@ -27,13 +36,13 @@ pub(super) struct Subjects {
 
 impl Subjects {
     /// Finds what is there. Where some paths are of no use the others are worked on; where none is, that is an error.
-    pub(super) fn open(paths: &[PathBuf]) -> Result<Self, Failure> {
+    pub(super) fn open(paths: &[PathBuf], reach: &Reach) -> Result<Self, Failure> {
         if let [path] = paths {
-            return Self::of(path);
+            return Self::of(path, reach);
         }
         let (mut all, mut failed) = (Self::default(), None);
         for path in paths {
-            match Self::of(path) {
+            match Self::of(path, reach) {
                 Ok(found) => {
                     all.dirs.extend(found.dirs);
                     all.files.extend(found.files);
@@ -51,7 +60,7 @@ impl Subjects {
         }
     }
 
-    fn of(path: &Path) -> Result<Self, Failure> {
+    fn of(path: &Path, reach: &Reach) -> Result<Self, Failure> {
         if std::fs::metadata(path).is_ok_and(|about| !about.is_dir()) {
             return match open_file(path) {
                 Ok(file) => match why_not(path, &file) {
@@ -61,25 +70,15 @@ impl Subjects {
                 Err(error) => Err(Failure::refused(format!("Cannot read {}: {error}", path.display()))),
             };
         }
-        let tree = Tree::of(path);
+        let mut tree = Tree::of(path);
+        if reach.no_archives {
+            leave_out_archives(&mut tree, path);
+        }
         for (folder, why) in &tree.passed_over {
             tell(&format!("note: {} is not looked at: {why}\n", folder.display()));
         }
-        // A folder that is a set is asked about for itself: an archive beside its chain says nothing about it.
         let root_is_set = tree.sets.first().is_some_and(|first| first == path);
-        let archive = path.join(ARCHIVES);
-        let (archived, own): (Vec<_>, Vec<_>) = tree.sets.iter().partition(|set| set.starts_with(&archive));
-        if tree.unreadable.is_empty()
-            && own.len() <= usize::from(root_is_set)
-            && (root_is_set || archived.is_empty())
-        {
-            if !archived.is_empty() {
-                let archive = archive.display();
-                tell(&format!(
-                    "note: not looked at: {} archived chains in {archive}; name that folder for them\n",
-                    archived.len()
-                ));
-            }
+        if tree.unreadable.is_empty() && tree.sets.len() <= usize::from(root_is_set) {
             let set = BackupSet::open(path).map_err(|error| Failure::of(&error, Exit::CannotTell))?;
             let dirs = vec![path.to_owned()];
             return Ok(Self { dirs, first: Some(set), alone: true, ..Self::default() });
@@ -101,6 +100,26 @@ impl Subjects {
                 Err(error) => self.unreadable.push(with_cause(&error)),
             }
         }
+    }
+}
+
+/// Takes out of a tree what is archived below its root, and says how much that is.
+fn leave_out_archives(tree: &mut Tree, root: &Path) {
+    let is_kept = |path: &Path| {
+        let below = path.strip_prefix(root).unwrap_or(path);
+        below.components().all(|part| part.as_os_str() != ARCHIVES)
+    };
+    let all = tree.sets.len() + tree.unreadable.len();
+    tree.sets.retain(|set| is_kept(set));
+    tree.unreadable.retain(|(folder, _)| is_kept(folder));
+    tree.passed_over.retain(|(folder, _)| is_kept(folder));
+    let left_out = all - tree.sets.len() - tree.unreadable.len();
+    if left_out > 0 {
+        let chains = text::count(left_out, "archived chain");
+        tell(&text::wrapped(&format!(
+            "note: not looked at, by --no-archives: {chains} below {}\n",
+            root.display()
+        )));
     }
 }
 

@@ -4,7 +4,7 @@ use super::document::Node;
 use super::exit::Exit;
 use super::output::{Out, tell};
 use super::progress::Bar;
-use super::subject::Subjects;
+use super::subject::{Reach, Subjects};
 use super::text;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -33,6 +33,8 @@ pub(super) struct Args {
     /// Folders of backup sets, folders with many of them, or stream files
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
     /// Look at names, sizes and both ends of each file only; no content is read
     #[arg(long, conflicts_with = "deep")]
     quick: bool,
@@ -54,7 +56,7 @@ pub(super) fn run(args: &Args) -> Exit {
         _ => Depth::Content,
     };
     let options = VerifyOptions { depth, workers: args.workers };
-    let subjects = match Subjects::open(&args.paths) {
+    let subjects = match Subjects::open(&args.paths, &args.reach) {
         Err(failure) => return failure.report(args.json),
         Ok(subjects) => subjects,
     };
@@ -141,6 +143,7 @@ impl Totals {
 /// A line for a set that is good, everything for the others, each as soon as it is known.
 fn tell_text(args: &Args, mut subjects: Subjects, options: VerifyOptions, out: &mut Out) -> Totals {
     let (mut totals, alone) = (Totals::default(), subjects.alone);
+    let root = args.paths.first().filter(|_| args.paths.len() == 1);
     let mut say = |text: &str| {
         out.say(&text::wrapped(text));
         out.flush();
@@ -149,6 +152,8 @@ fn tell_text(args: &Args, mut subjects: Subjects, options: VerifyOptions, out: &
         let (report, _) = totals.set(set, options);
         match report.verdict() {
             _ if alone => say(&as_text(&report)),
+            // What was named is shown whole, what is below it is a line each.
+            _ if root.is_some_and(|root| set.dir == *root) => say(&format!("{}\n", as_text(&report))),
             Verdict::Good => say(&short_text(&report)),
             Verdict::CannotTell if report.count(Worth::Unproven) > 0 && !is_unreadable(&report) => {
                 say(&short_text(&report));
