@@ -265,7 +265,7 @@ impl Real {
     fn assert_there(&self, lab: &Lab, now: &str) {
         for (dir, history) in &self.chains {
             let text = dir.to_str().expect("text");
-            let quick = lab.vmstream(&["verify", "--quick", "--json", text]);
+            let quick = lab.vmstream(&["verify", "--quick", "--json", "--no-archives", text]);
             let found: Value = serde_json::from_slice(&quick.stdout).expect("JSON");
             let good = found["sets"][0]["good_points"].as_array().map_or(0, Vec::len);
             assert_eq!(good, history.len(), "{now}: {text}: {found:#}");

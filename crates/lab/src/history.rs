@@ -106,7 +106,7 @@ impl History {
 #[track_caller]
 pub fn verify(lab: &Lab, set: &Path) -> Value {
     let folder = set.to_str().expect("the lab's path is text");
-    let output = lab.vmstream(&["verify", "--json", folder]);
+    let output = lab.vmstream(&["verify", "--json", "--no-archives", folder]);
     let mut found: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("vmstream verify {folder}: {error}: {}", text(&output)));
     found["sets"][0].take()
