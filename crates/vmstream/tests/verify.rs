@@ -284,7 +284,8 @@ fn one_file_is_judged_alone() {
     assert_eq!((text(&good.stdout), good.status.code()), (want, Some(0)));
     // Also under another name, without its checksum.
     std::fs::rename(dir.join("vda.inc.virtnbdbackup.1.data"), dir.join("stream")).unwrap();
-    assert_eq!(verify(&dir, &["stream"]).0, 0);
+    let (exit, json) = verify(&dir, &["stream"]);
+    assert_eq!((exit, &json["stream"]["proof"]), (2, &Value::Null), "its LZ4 does not say where it belongs");
     flip(&dir.join("stream"), 5000);
     for (args, exit) in [(&["stream"][..], 1), (&["--quick", "stream"], 0)] {
         assert_eq!(verify(&dir, args).0, exit, "{args:?}");
@@ -349,6 +350,35 @@ plain in ./plain/202611/.archives/chain-2026-11-22: UNPROVEN, 3 restore points:
     assert!(text(&shown.stdout).contains("damage: vda.full.data: the file's checksum is"));
     let one = vmstream(&root, &["verify", "gold1"]);
     assert_eq!(one.status.code(), Some(0), "a VM's folder");
+}
+
+/// A set may be good and still be one that somebody must know something about.
+#[test]
+fn what_is_said_of_a_good_set_in_a_tree_stands_below_its_line() {
+    let golden = tree();
+    let root = golden.root().join("tree");
+    let dir = root.join("gold1/202611");
+    let below = |head: &str| {
+        let shown = vmstream(&root, &["verify", "."]);
+        let said = text(&shown.stdout).to_owned();
+        let mut lines = said.lines().skip_while(|line| !line.starts_with("gold1 in ./gold1/202611: "));
+        assert!(lines.next().unwrap().contains(head), "{said}");
+        lines.take_while(|line| line.starts_with("  ")).collect::<Vec<_>>().join("\n")
+    };
+    assert!(!below("good, all 4 restore points").contains("warning"));
+    // virtnbdrestore goes by times: the full over the increments.
+    let full = std::fs::File::options().append(true).open(dir.join("vda.full.data")).unwrap();
+    let before = full.metadata().unwrap().modified().unwrap();
+    full.set_modified(before + Duration::from_secs(86_400)).unwrap();
+    let said = below("good, all 4 restore points");
+    assert!(said.contains("\n  warning: vda.inc.virtnbdbackup.1.data:"), "{said}");
+    assert!(said.contains("apply them in the wrong order"), "{said}");
+    full.set_modified(before).unwrap();
+    // An older list, as a copy that ran beside a backup brings it: the newest point is gone.
+    std::fs::write(dir.join("gold1.cpt"), r#"["virtnbdbackup.0", "virtnbdbackup.1", "virtnbdbackup.2"]"#)
+        .unwrap();
+    let said = below("good, all 3 restore points");
+    assert!(said.contains("\n  warning: vda.inc.virtnbdbackup.3.data:"), "{said}");
 }
 
 #[test]

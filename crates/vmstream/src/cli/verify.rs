@@ -528,8 +528,6 @@ fn stream_json(stream: &StreamReport) -> Value {
         "proof": stream.proof.map(|proof| match proof {
             Proof::Sidecar => "sidecar",
             Proof::Checksum => "checksum",
-            Proof::Lz4 => "lz4",
-            Proof::Zstd => "zstd",
             Proof::Empty => "empty",
         }),
     })

@@ -86,7 +86,7 @@ pub struct ConvertedStream {
     pub file_bytes: u64,
     /// Bytes of its data frames.
     pub data_bytes: u64,
-    /// Streams it was made of whose content nothing proves: no checksum file, not compressed.
+    /// Streams it was made of whose content nothing proves: no checksum file, and no sidecar.
     pub unproven: Vec<String>,
 }
 

@@ -66,7 +66,7 @@ impl<'a> Source<'a> {
                 Some(recorded) => {
                     return Err(ConvertError::Checksum { path: entry.path.clone(), recorded, found });
                 }
-                None if layer.stream.is_compressed() || layer.stream.meta().data_size == 0 => {}
+                None if layer.stream.meta().data_size == 0 => {}
                 None => {
                     unproven.extend(entry.path.file_name().map(|name| name.to_string_lossy().into_owned()));
                 }

@@ -126,7 +126,7 @@ fn of_stream(report: &StreamReport, depth: Depth, findings: &mut Vec<Finding>) {
         report.findings.iter().filter(of_stream).all(|finding| finding.level == Level::Warning);
     if report.proof.is_none() && only_warnings && depth != Depth::Quick {
         let message =
-            "no usable checksum file or sidecar, and the content is not compressed: nothing proves it"
+            "no usable checksum file or sidecar: nothing proves it, nor that each frame is in its place"
                 .to_owned();
         findings.push(Finding::about(Level::Unproven, &report.path, message));
     }
