@@ -458,6 +458,33 @@ fn no_pipe_in_the_place_of_a_file_is_waited_for() {
     }
 }
 
+/// An image that is the same as a raw image of another length than was backed up is as wrong as that.
+#[test]
+fn a_raw_image_of_another_length_is_like_nothing() {
+    for more in [-512_i64, 512] {
+        let ours = Ours::new(Some(1));
+        let raw = ours.path("vdb.copy.data");
+        let len = fs::metadata(&raw).unwrap().len();
+        let compare = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_vmstream"));
+            command.args(["compare", ".", "same", "--disk", "vdb"]).current_dir(ours.dir()).output().unwrap()
+        };
+        fs::copy(&raw, ours.path("same")).unwrap();
+        assert_eq!(compare().status.code(), Some(0));
+        fs::File::options()
+            .write(true)
+            .open(&raw)
+            .unwrap()
+            .set_len(len.checked_add_signed(more).unwrap())
+            .unwrap();
+        fs::copy(&raw, ours.path("same")).unwrap();
+        let done = compare();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{more}: {said}");
+        assert!(said.contains("error: ./vdb.copy.data: ") && !said.contains("--no-check"), "{more}: {said}");
+    }
+}
+
 #[test]
 fn a_quick_look_at_one_raw_image_reads_none_of_it() {
     let ours = Ours::new(Some(1));
