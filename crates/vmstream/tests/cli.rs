@@ -246,6 +246,21 @@ fn on_a_terminal(dir: &Path, command: &str) -> String {
 }
 
 #[test]
+fn messages_fit_a_terminal_and_are_a_line_each_for_programs() {
+    let golden = Golden::extract();
+    let lz4 = golden.lz4();
+    let args = ["extract", lz4.to_str().unwrap(), "--disk", "vda", "--force", "-o", "out.raw"];
+    let command = format!("{} {}", env!("CARGO_BIN_EXE_vmstream"), args.join(" "));
+    let shown = on_a_terminal(golden.root(), &command);
+    let warning: Vec<_> = shown.lines().skip_while(|line| !line.starts_with("warning: ")).take(2).collect();
+    assert!(warning.len() == 2 && warning[1].starts_with("  "), "{shown:?}");
+    assert!(warning.iter().all(|line| line.chars().count() <= 80), "{shown:?}");
+    let piped = vmstream(golden.root(), &args);
+    let warning = text(&piped.stderr).lines().find(|line| line.starts_with("warning: ")).unwrap();
+    assert!(warning.ends_with("vmstream doctor says more"), "{warning}");
+}
+
+#[test]
 fn damage_is_red_on_a_terminal_and_nowhere_else() {
     let golden = Golden::extract();
     std::fs::remove_file(golden.lz4().join("vda.inc.virtnbdbackup.3.data")).unwrap();

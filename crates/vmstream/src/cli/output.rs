@@ -3,6 +3,8 @@
 //! A result that nobody got is not success; a reader that has seen enough (`| head`) is no error.
 
 use super::exit::Exit;
+use super::text;
+use std::borrow::Cow;
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
 
 /// Words that a person must not overlook.
@@ -82,9 +84,11 @@ pub(super) fn warn(text: impl std::fmt::Display) {
     tell(&format!("warning: {text}\n"));
 }
 
-/// Writes to standard error, if that can be done.
+/// Writes to standard error, if that can be done: on a terminal in lines that fit, for programs a line for each message.
 pub(super) fn tell(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let mut err = std::io::stderr();
+    let fitting = if err.is_terminal() { Cow::Owned(text::wrapped(text)) } else { Cow::Borrowed(text) };
+    let _ = err.write_all(fitting.as_bytes());
 }
 
 fn wants_colour() -> bool {
