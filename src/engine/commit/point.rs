@@ -369,3 +369,32 @@ pub(crate) fn add_placeholders(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_boot_file_has_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = dir.path().join("vmlinuz");
+        std::fs::write(&kernel, b"a kernel").unwrap();
+        let mut opened = open_boot_file(&kernel).unwrap();
+        // What grows while it is read is taken as it was.
+        File::options().append(true).open(&kernel).unwrap().write_all(b", and more").unwrap();
+        let mut read = String::new();
+        opened.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "a kernel");
+        let (large, pipe) = (dir.path().join("large"), dir.path().join("pipe"));
+        File::create(&large).unwrap().set_len(MAX_BOOT_BYTES + 1).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        for path in [&large, &pipe, &dir.path().to_owned(), &"/dev/zero".into()] {
+            let refused = open_boot_file(path).unwrap_err();
+            assert_eq!(refused.to_string(), "it is no file of at most 4 GiB", "{}", path.display());
+        }
+        File::create(&large).unwrap().set_len(MAX_BOOT_BYTES).unwrap();
+        assert!(open_boot_file(&large).is_ok());
+    }
+}
