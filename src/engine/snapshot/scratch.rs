@@ -13,7 +13,7 @@ use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::plan::space::{self, Space};
 use crate::engine::settings::Reserve;
 use crate::libvirt::Domain;
-use crate::program::Program;
+use crate::program::{Program, ProgramError, Running};
 
 /// The first argument that makes this program tell the space of the directory that follows.
 pub const SPACE_ARGUMENT: &str = "--internal-space";
@@ -86,18 +86,34 @@ pub(crate) fn watch(
     finished: &dyn Fn() -> bool,
 ) {
     let start = || Program::itself(SPACE_ARGUMENT).arg(dir).start();
+    heed(start, HANG_LIMIT, dir, reserve, peak_bytes, cancel, finished);
+}
+
+/// Heeds what programs tell that `start` starts, one after the other ended.
+fn heed(
+    start: impl Fn() -> Result<Running, ProgramError>,
+    limit: Duration,
+    dir: &Path,
+    reserve: Reserve,
+    peak_bytes: &AtomicU64,
+    cancel: &Cancel,
+    finished: &dyn Fn() -> bool,
+) {
     let mut teller = start();
     let (mut before, mut answered) = (None, Instant::now());
     while !finished() && cancel.stopped().is_none() {
         let line = teller.as_mut().ok().and_then(|teller| teller.newest_line(WAIT));
-        if answered.elapsed() >= HANG_LIMIT {
-            let (dir, seconds) = (dir.display().to_string(), HANG_LIMIT.as_secs());
+        if answered.elapsed() >= limit {
+            let (dir, seconds) = (dir.display().to_string(), limit.as_secs());
             return cancel.stop(StopReason::ScratchHangs { dir, seconds });
         }
         let Some(line) = line else {
             if teller.as_mut().map_or(true, |teller| teller.ended().is_some()) {
                 std::thread::sleep(WAIT);
+                let asked = Instant::now();
                 teller = start();
+                // A log that hangs can hold up the start: that says nothing of the directory.
+                answered += asked.elapsed();
             }
             continue;
         };
@@ -128,6 +144,35 @@ pub(crate) fn watch_job(domain: &Domain, peak_bytes: &AtomicU64, done: &dyn Fn(D
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a watch comes to over what a shell tells.
+    fn watched(script: &str, limit: Duration, until: Duration) -> Option<StopReason> {
+        let start = || Program::new("sh").args(["-c", script]).start();
+        let (cancel, began) = (Cancel::default(), Instant::now());
+        let reserve = Reserve { bytes: 10, percent: 1 };
+        let peak = AtomicU64::new(0);
+        heed(start, limit, Path::new("/scratch"), reserve, &peak, &cancel, &|| began.elapsed() >= until);
+        cancel.stopped()
+    }
+
+    #[test]
+    fn a_directory_that_says_nothing_for_long_hangs() {
+        let (soon, later) = (Duration::from_millis(300), Duration::from_secs(60));
+        let hangs = |script| {
+            let stopped = watched(script, soon, later);
+            assert!(matches!(stopped, Some(StopReason::ScratchHangs { .. })), "{script}: {stopped:?}");
+        };
+        hangs("exec sleep 60");
+        // It answered once, and that was long ago; or it dies each time before it says anything.
+        hangs("echo 5000 10000; exec sleep 60");
+        hangs("exit 1");
+        // Errors are answers, and who dies after an answer is started again.
+        for script in ["while echo Permission denied; do sleep 0.02; done", "echo 5000 10000; sleep 0.1"] {
+            assert_eq!(watched(script, later, soon * 4), None, "{script}");
+        }
+        let full = watched("echo 50 10000; exec sleep 60", later, later);
+        assert!(matches!(full, Some(StopReason::ScratchFull { .. })), "{full:?}");
+    }
 
     #[test]
     fn keeps_more_of_a_small_file_system_than_its_share() {
