@@ -1,6 +1,6 @@
 //! Restore points as the guest had them, held against what every reader makes of the set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -35,12 +35,19 @@ impl Point {
 
 impl Lab {
     /// Restores every point with both releases of `virtnbdrestore` and with `vmstream extract`, and compares all
-    /// disks; `vmstream verify` has to call the set good.
+    /// disks; `vmstream verify` has to call the set good, or unproven where old programs left a stream without checksums.
     #[track_caller]
     pub fn assert_points(&self, set: &Path, points: &[Point]) {
         let folder = set.to_str().expect("the lab's path is text");
         let verified = self.vmstream(&["verify", "--no-archives", folder]);
-        assert_eq!(verified.status.code(), Some(0), "vmstream verify {}: {}", set.display(), text(&verified));
+        let code = if has_checksums(set) { 0 } else { 2 };
+        assert_eq!(
+            verified.status.code(),
+            Some(code),
+            "vmstream verify {}: {}",
+            set.display(),
+            text(&verified)
+        );
         let readers = [Reader::Theirs(Version::Distribution), Reader::Theirs(Version::Sid), Reader::Ours];
         let jobs: Vec<_> = points.iter().flat_map(|point| readers.map(|reader| (point, reader))).collect();
         let (jobs, failures) = (Mutex::new(jobs), Mutex::new(Vec::new()));
@@ -116,4 +123,17 @@ impl Lab {
         }
         folder
     }
+}
+
+/// Whether each stream of a set has a checksum file or a sidecar: virtnbdbackup of Debian 12 writes none when it compresses.
+fn has_checksums(set: &Path) -> bool {
+    let names: BTreeSet<String> = fs::read_dir(set)
+        .expect("a set")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    let stem =
+        |name: &str| name.strip_suffix(".data").or_else(|| name.strip_suffix(".zstd")).map(str::to_owned);
+    names.iter().filter_map(|name| Some((name, stem(name)?))).all(|(name, stem)| {
+        names.contains(&format!("{name}.chksum")) || names.contains(&format!("{stem}.idx"))
+    })
 }
