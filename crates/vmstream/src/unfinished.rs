@@ -14,11 +14,15 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Everything of this process, by number.
 static BEGUN: Mutex<BTreeMap<u64, Thing>> = Mutex::new(BTreeMap::new());
+
+/// The number of the next thing.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Threads that still write into a folder while it is removed get so many chances to lose the race.
 const REMOVE_ATTEMPTS: u32 = 100;
@@ -130,7 +134,8 @@ impl Unfinished {
     }
 
     fn add_to(begun: &mut BTreeMap<u64, Thing>, thing: Thing) -> Self {
-        let number = begun.last_key_value().map_or(0, |(last, _)| last + 1);
+        // Never used again: what is finished is still dropped, and must not take another thing along.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         begun.insert(number, thing);
         Self { number }
     }
@@ -232,6 +237,23 @@ mod tests {
         let file = File::open(&path).unwrap();
         drop(Unfinished::file(&path, &file).unwrap());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_finished_takes_nothing_along_that_began_before_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = |name: &str| {
+            let path = dir.path().join(name);
+            let file = File::create(&path).unwrap();
+            Unfinished::file(&path, &file).unwrap()
+        };
+        let first = begin("first");
+        first.finish(|| Ok::<_, ()>(())).unwrap();
+        let second = begin("second");
+        drop(first);
+        assert!(dir.path().join("second").exists());
+        drop(second);
+        assert!(!dir.path().join("second").exists() && dir.path().join("first").exists());
     }
 
     #[test]
