@@ -3,7 +3,7 @@
 //! Lives here: one run of the program (`session`), the backup of one VM (`engine`), what is kept (`retention`), what was done
 //! (`catalog`), what people see (`cli`, `log`).
 //! Layer: above all crates of the workspace. Inside, arrows point down: `cli` → `session` → `retention` → `engine`, `catalog` →
-//! `state`, `log`. The crates below are handed on under the names that they had as modules here.
+//! `state`, `log`.
 #![forbid(unsafe_code)]
 
 pub mod catalog;
@@ -14,9 +14,3 @@ pub mod log;
 pub mod retention;
 pub mod session;
 pub mod state;
-
-pub use vmconfig as config;
-pub use vmhost::{guest, host_config, identity, libvirt, nbd};
-pub use vmplan as policy;
-pub use vmprogram as program;
-pub use vmstore::presence;

@@ -17,7 +17,7 @@ use vmbackup::catalog::{
     Remover, RetentionAction, RetentionEvent, RetentionTarget, SessionKind, SessionStatus, Stamp, VmBackup,
     VmEvent, VmStatus,
 };
-use vmbackup::config::value::RotationPolicy;
+use vmconfig::value::RotationPolicy;
 
 /// A backup path, empty or with the tree and database that the Bash version wrote.
 struct Tree {

@@ -9,13 +9,13 @@ use jiff::civil::{Date, DateTime, date};
 use jiff::{ToSpan, Zoned};
 use lab::{DiskSpec, History, Lab, Random, Vm, VmSpec, must};
 use serde_json::Value;
-use vmbackup::config::value::{AutoRecovery, OfflineMode, RotationPolicy};
-use vmbackup::policy::rotation::{Period, Placement};
-use vmbackup::policy::{
+use vmbackup::retention::{self, Fate, OrphanRule, PeriodId, PeriodSeen, Replica};
+use vmconfig::value::{AutoRecovery, OfflineMode, RotationPolicy};
+use vmplan::rotation::{Period, Placement};
+use vmplan::{
     ChainSeen, CheckpointSeen, Decision, DiskSeen, ImageSeen, OfflineSeen, Origin, Rules, Seen, Why,
     plan_backup,
 };
-use vmbackup::retention::{self, Fate, OrphanRule, PeriodId, PeriodSeen, Replica};
 use vmstream::chain::CheckpointName;
 
 const MIB: u64 = 1 << 20;

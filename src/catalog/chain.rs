@@ -10,7 +10,7 @@ use super::handle::Catalog;
 use super::stamp::utc;
 use super::vm_backup::integer;
 use super::words::{ChainStatus, Remover};
-use crate::config::value::RotationPolicy;
+use vmconfig::value::RotationPolicy;
 
 /// A chain as it stands after a backup.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use super::words::{
     ArchiveReason, ArchiveTrigger, BackupType, ChainEventKind, ConfigEventKind, FileType, Operation,
     PeriodEventKind, PreserveReason, Remover, RetentionAction, RetentionTarget,
 };
-use crate::config::value::RotationPolicy;
+use vmconfig::value::RotationPolicy;
 
 /// A row of its own: its table, its columns and their values.
 mod row {

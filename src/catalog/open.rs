@@ -15,8 +15,8 @@ use super::rebuild;
 use super::salvage;
 use super::schema::{self, Prepared};
 use super::stamp::utc;
-use crate::presence;
 use crate::state::layout::STATE;
+use vmstore::presence;
 
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(15);

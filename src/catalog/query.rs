@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::error::CatalogError;
 use super::handle::Catalog;
 use super::stamp::parse_utc;
-use crate::config::value::{RotationPolicy, Value};
+use vmconfig::value::{RotationPolicy, Value};
 
 /// The last backup of a VM that ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use jiff::tz::TimeZone;
 use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, PointId, Severity};
 
 use super::words::DateSource;
-use crate::config::value::RotationPolicy;
-use crate::policy::rotation::{ACCUMULATE, Period};
 use crate::state::layout::{ARCHIVES, is_vm_folder};
+use vmconfig::value::RotationPolicy;
+use vmplan::rotation::{ACCUMULATE, Period};
 
 /// A folder with a chain or a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use rusqlite::{Transaction, params};
 use super::handle::Catalog;
 use super::stamp::{Stamp, utc};
 use super::words::{BackupMethod, BackupType, DiskResult, ErrorCode, VmEvent, VmStatus};
-use crate::config::value::RotationPolicy;
+use vmconfig::value::RotationPolicy;
 
 /// In `error_code`, that the policy changed. Nothing failed because of it.
 const POLICY_CHANGE: &str = "POLICY_CHANGE";

@@ -13,15 +13,15 @@ use super::opened::{few, session_error};
 use super::plan;
 use super::program::{Context, Failed, start_log, tell};
 use super::table::aligned;
-use crate::config::{KEYS, Key, Unserved};
 use crate::engine::domain::disk::SkipReason;
 use crate::engine::plan::space::{self, human};
 use crate::engine::settings::Reserve;
 use crate::engine::{DiskPlan, Preview};
-use crate::libvirt::Host;
-use crate::program::{NEVER, Program};
 use crate::session::{Outlook, Session, VmPlan, check_backup_path};
 use crate::state::{Belongings, HostDir, Root, RootError, SessionLock, Standing, StateDir, known_owner};
+use vmconfig::{KEYS, Key, Unserved};
+use vmhost::libvirt::Host;
+use vmprogram::{NEVER, Program};
 
 /// Programs that a backup starts, the package that has them, and what is missing without them where a backup can do
 /// without.

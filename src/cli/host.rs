@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::engine::plan::space::human;
-use crate::host_config::{HostConfigError, Plan, Saved};
 use crate::session::HostOutcome;
+use vmhost::host_config::{HostConfigError, Plan, Saved};
 
 /// One line on what was done.
 pub(super) fn line(outcome: &HostOutcome<Saved>) -> String {

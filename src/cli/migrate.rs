@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::program::{Context, Failed, tell, with_causes};
-use crate::config::{MigrateError, Migration};
+use vmconfig::{MigrateError, Migration};
 
 pub(super) fn migrate(context: &Context) -> Result<Exit, Failed> {
     let arguments = &context.arguments;

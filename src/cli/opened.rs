@@ -13,13 +13,13 @@ use crate::catalog::{
     Catalog, ConfigEvent, ConfigEventKind, NewSession, SessionId, SessionKind, SessionRow, Stamp,
 };
 use crate::clock::Clock;
-use crate::config::Unserved;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::{SessionError, check_backup_path};
 use crate::state::{
     HostDir, LockError, Order, Ownership, Root, RootError, SessionLock, Standing, StateDir, close_below,
     owner_on_host, snapshot,
 };
+use vmconfig::Unserved;
 
 /// The log of backups and replications.
 pub(super) const BACKUP_LOG: &str = "vmbackup.log";

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::summary::level;
-use crate::config::value::Consistency;
 use crate::engine::Preview;
-use crate::policy::Decision;
 use crate::retention::Fate;
 use crate::session::{Outlook, VmPlan};
+use vmconfig::value::Consistency;
+use vmplan::Decision;
 
 /// The plan of a run, for people.
 pub(super) fn text(plans: &[VmPlan]) -> String {

@@ -13,12 +13,12 @@ use super::arguments::{self, Arguments, Asked, Mode, UsageError};
 use super::exit::Exit;
 use super::{check, help, init, migrate, prune, replicate, run, status};
 use crate::clock::Clock;
-use crate::config::value::{LogFormat, LogLevel};
-use crate::config::{self, Loaded};
 use crate::engine::recovery::guard::{self, GUARD_ARGUMENT};
 use crate::engine::snapshot::scratch::{self, SPACE_ARGUMENT};
 use crate::log::{self, Log, LogSetup, Place};
-use crate::program::{self, LOOK_ARGUMENT, WRITERS_ARGUMENT};
+use vmconfig::Loaded;
+use vmconfig::value::{LogFormat, LogLevel};
+use vmprogram::{LOOK_ARGUMENT, WRITERS_ARGUMENT};
 
 /// Tests say here at what time the program begins, in UTC: `2027-03-28T00:30:00Z`. What is written then has that date.
 const NOW_VARIABLE: &str = "VMBACKUP_TEST_NOW";
@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if words.peek().is_some_and(|word| word == LOOK_ARGUMENT) {
-        program::answer_look(std::env::args_os().skip(2).map(Into::into));
+        vmprogram::answer_look(std::env::args_os().skip(2).map(Into::into));
         return ExitCode::SUCCESS;
     }
     if words.peek().is_some_and(|word| word == SPACE_ARGUMENT) {
@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if words.peek().is_some_and(|word| word == WRITERS_ARGUMENT) {
-        program::answer_writers(std::env::args_os().skip(2).map(Into::into));
+        vmprogram::answer_writers(std::env::args_os().skip(2).map(Into::into));
         return ExitCode::SUCCESS;
     }
     // A variable that is not text can be no setting.
@@ -90,7 +90,7 @@ fn start(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<
     }
     // What is written is for root and the group of the backup path only.
     rustix::process::umask(FileMode::from_raw_mode(0o027));
-    let loaded = config::load(&arguments.config_dir, &arguments.instance, &environment)
+    let loaded = vmconfig::load(&arguments.config_dir, &arguments.instance, &environment)
         .map_err(|e| (Exit::Configuration, with_causes(&e)))?;
     let clock = clock(&environment)?;
     let context = Context { arguments, loaded, clock, environment };

@@ -12,13 +12,13 @@ use super::program::{Context, Failed, start_log, tell};
 use super::prune_list::{self, plain, size};
 use crate::catalog::{Catalog, SessionKind, SessionStatus, Stamp};
 use crate::engine::recovery::journal::JournalDir;
-use crate::presence::there;
 use crate::retention::{
     CatalogLedger, Cause, Doomed, FolderError, Guards, Inventory, Ledger, Look, Remover, Selection, Target,
     VmTree, Why, read, read_vm,
 };
 use crate::session::check_backup_path;
 use crate::state::{VmLock, folder_name};
+use vmstore::presence::there;
 
 /// The log of prunes.
 const PRUNE_LOG: &str = "vmprune.log";

@@ -12,9 +12,9 @@ use super::opened::{BACKUP_LOG, Opened, root_error};
 use super::program::{Context, Failed, start_log, tell};
 use super::session_box;
 use crate::catalog::{SessionKind, SessionStatus};
-use crate::config::Feature;
 use crate::session::check_backup_path;
 use crate::state::{HostDir, Root, StateDir};
+use vmconfig::Feature;
 
 /// Asks a replication to end. Works whether or not one is under way.
 pub(super) fn cancel(context: &Context) -> Result<Exit, Failed> {

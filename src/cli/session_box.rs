@@ -7,9 +7,9 @@ use jiff::Zoned;
 
 use super::arguments::Scope;
 use super::summary;
-use crate::config::{Feature, Unserved};
-use crate::policy::Decision;
 use crate::session::{VmOutcome, VmResult};
+use vmconfig::{Feature, Unserved};
+use vmplan::Decision;
 
 /// Width of the frame, with its corners.
 const WIDTH: usize = 106;
@@ -209,7 +209,7 @@ fn iec(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::value::RotationPolicy;
+    use vmconfig::value::RotationPolicy;
 
     /// What numfmt(1) of coreutils says.
     fn numfmt(bytes: u64) -> String {

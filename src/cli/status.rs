@@ -8,9 +8,9 @@ use super::program::{Context, Failed, start_log, tell};
 use super::table::aligned;
 use crate::catalog::Catalog;
 use crate::engine::plan::space::human;
-use crate::libvirt::Host;
 use crate::session::{self, Health, VmReport, check_backup_path};
 use crate::state::{HostDir, Root};
+use vmhost::libvirt::Host;
 
 pub(super) fn status(context: &Context) -> Result<Exit, Failed> {
     start_log(context, None);

@@ -10,8 +10,8 @@ use crate::engine::cancel::Cancel;
 use crate::engine::cancel::StopReason;
 use crate::engine::plan::space::human;
 use crate::engine::{BackupError, Method, Report, Trouble};
-use crate::policy::Decision;
 use crate::session::{VmOutcome, VmResult};
+use vmplan::Decision;
 
 /// One line about a backup that ended well.
 pub(super) fn one_line(report: &Report, took: Duration) -> String {

@@ -10,10 +10,10 @@ use super::domain::disk::DomainXmlError;
 use super::image::qemu_img::QemuImgError;
 use super::recovery::guard::GuardError;
 use super::recovery::journal::JournalError;
-use crate::libvirt::{ErrorKind, LibvirtError};
-use crate::nbd::NbdError;
-use crate::policy::{Refusal, Why};
 use crate::state::LockError;
+use vmhost::libvirt::{ErrorKind, LibvirtError};
+use vmhost::nbd::NbdError;
+use vmplan::{Refusal, Why};
 
 /// Why a domain's backup failed. The text says what happened to what, why, and what helps.
 #[derive(Debug, thiserror::Error)]

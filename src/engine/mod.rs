@@ -47,12 +47,12 @@ use self::run::{live, offline};
 use self::settings::EngineSettings;
 use self::watch::Watch;
 use crate::clock::Clock;
-use crate::config::value::Consistency;
-use crate::guest::{self, Guest, Trimmed};
-use crate::libvirt::{Domain, DomainState, Host};
-use crate::policy::rotation::Placement;
-use crate::policy::{self, Decision, Plan, UnseenChange};
 use crate::state::{Ownership, RemovedCheckpoints, StateDir, TrippedDisks, VmLock};
+use vmconfig::value::Consistency;
+use vmhost::guest::{self, Guest, Trimmed};
+use vmhost::libvirt::{Domain, DomainState, Host};
+use vmplan::rotation::Placement;
+use vmplan::{Decision, Plan, UnseenChange};
 
 /// How long the guard of a run that has just died is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
@@ -127,7 +127,7 @@ pub fn preview(
     let journal = Journal::read(&file)?;
     let observed =
         observe::observe(vm, settings, journal.as_ref().map(|j| j.id.as_str()), &Cancel::default())?;
-    let plan = policy::plan_backup(&observed.seen);
+    let plan = vmplan::plan_backup(&observed.seen);
     let disks = disk_plan::plan_disks(&observed, &plan.decision, settings.raw_disks);
     let name = vm.domain.name();
     let refused = match &plan.decision {
@@ -197,7 +197,7 @@ impl Engine {
     ) -> Result<Report, BackupError> {
         tracing::debug!("observing {}", vm.domain.name());
         let observed = observe::observe(vm, &self.settings, None, cancel)?;
-        let plan = policy::plan_backup(&observed.seen);
+        let plan = vmplan::plan_backup(&observed.seen);
         let mut report = Report::new(plan.clone());
         refuse_link(vm, &plan)?;
         if plan.start {
@@ -225,7 +225,7 @@ impl Engine {
             tracing::warn!(vm = vm.domain.name(), "{error}; a full is taken instead");
             let failed = Some(error.to_string());
             observed = observe::observe(&VmTarget { failed, ..vm.clone() }, &self.settings, None, cancel)?;
-            plan = policy::plan_backup(&observed.seen);
+            plan = vmplan::plan_backup(&observed.seen);
             mended = vec![];
         }
         tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);

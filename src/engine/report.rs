@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::copy::Stages;
 use super::plan::disk_plan::DiskPlan;
-use crate::guest::{FileSystem, OsInfo, Trimmed};
-use crate::identity::TpmKept;
-use crate::policy::Plan;
+use vmhost::guest::{FileSystem, OsInfo, Trimmed};
+use vmhost::identity::TpmKept;
+use vmplan::Plan;
 
 /// How consistent the snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::copy::Method;
-use crate::config::value::Consistency;
-use crate::guest::TrimSettings;
-use crate::policy::Rules;
-use crate::policy::glob::Pattern;
+use vmconfig::value::Consistency;
+use vmhost::guest::TrimSettings;
+use vmplan::Rules;
+use vmplan::glob::Pattern;
 
 /// Free space that a file system must keep: the smaller of both numbers, so that the share suits small file systems
 /// and the fixed number large ones.

@@ -24,8 +24,8 @@ use std::path::Path;
 use jiff::civil::DateTime;
 use serde::Serialize;
 
-use crate::config::value::RotationPolicy;
 use crate::engine::plan::space::human;
+use vmconfig::value::RotationPolicy;
 
 pub use catalog_ledger::CatalogLedger;
 pub use folder::FolderError;

@@ -2,8 +2,8 @@
 
 use vmplan::retention::{OrphanRule, Rules};
 
-use crate::config::Settings;
-use crate::config::value::ReplicaRule;
+use vmconfig::Settings;
+use vmconfig::value::ReplicaRule;
 
 /// How long backups are kept, as configured.
 pub fn rules(settings: &Settings) -> Rules {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::record::Records;
 use super::run::Session;
 use crate::catalog::{FileOperation, FileType, Operation, Stamp};
-use crate::host_config::{HostConfigError, Plan, Saved};
+use vmhost::host_config::{HostConfigError, Plan, Saved};
 
 /// What became of the host's configuration. `None` when it is not saved at all: `HOST_CONFIG_BACKUP=no`.
 pub type HostOutcome<T> = Option<Result<T, HostConfigError>>;

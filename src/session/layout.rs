@@ -9,13 +9,13 @@ use std::{fs, io};
 use jiff::civil::Date;
 use vmstream::chain::SetFile;
 
-use crate::config::value::RotationPolicy;
 use crate::engine::VmTarget;
 use crate::engine::domain::xml;
-use crate::libvirt::Domain;
-use crate::policy::rotation::Placement;
 use crate::state::folder_name;
 use crate::state::layout::{ARCHIVES, RESERVED, is_vm_folder};
+use vmconfig::value::RotationPolicy;
+use vmhost::libvirt::Domain;
+use vmplan::rotation::Placement;
 
 /// A domain whose backups cannot have a folder of their own.
 #[derive(Debug, thiserror::Error)]

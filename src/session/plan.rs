@@ -2,10 +2,10 @@
 
 use super::layout::LayoutError;
 use super::run::Place;
-use crate::config::value::RotationPolicy;
 use crate::engine::{BackupError, Preview};
-use crate::policy::rotation::ChosenBy;
 use crate::retention;
+use vmconfig::value::RotationPolicy;
+use vmplan::rotation::ChosenBy;
 
 /// What a run would do to one VM.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use crate::config::Settings;
-use crate::config::value::IoClass;
-use crate::program::{self, NEVER, Program};
+use vmconfig::Settings;
+use vmconfig::value::IoClass;
+use vmprogram::{NEVER, Program};
 
 /// How long it may take to set one.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub fn lower(settings: &Settings) -> Vec<String> {
         ionice = ionice.args(["-n", &settings.io_level.get().to_string()]);
     }
     // The thread that starts programs would be made by the call below, and inherit from this one too early.
-    let starter = program::thread_id().map(|thread| thread.to_string());
+    let starter = vmprogram::thread_id().map(|thread| thread.to_string());
     let threads = threads().into_iter().map(|thread| thread.as_raw_nonzero().to_string());
     match ionice.arg("-p").args(threads.chain(starter)).run(LIMIT, NEVER) {
         Ok(output) if output.status.success() => {}

@@ -15,12 +15,12 @@ use crate::catalog::{
     ChainHealth, ConfigEvent, ConfigEventKind, DiskBackup, DiskResult, ErrorCode, Failure, FileOperation,
     FileType, Operation, PeriodEvent, PeriodEventKind, SessionId, Stamp, VmBackup, VmStatus, points_in,
 };
-use crate::config::value::RotationPolicy;
 use crate::engine::plan::space::human;
 use crate::engine::{BackupError, Method, Report, Trouble};
-use crate::guest::GuestOs;
-use crate::identity::TpmKept;
-use crate::policy::{Decision, Note, Why};
+use vmconfig::value::RotationPolicy;
+use vmhost::guest::GuestOs;
+use vmhost::identity::TpmKept;
+use vmplan::{Decision, Note, Why};
 
 /// Where a run is written down.
 #[derive(Clone, Copy)]
@@ -403,8 +403,8 @@ fn bytes_below(dir: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::libvirt::{ErrorKind, LibvirtError};
-    use crate::policy::Why;
+    use vmhost::libvirt::{ErrorKind, LibvirtError};
+    use vmplan::Why;
 
     #[test]
     fn each_failure_has_the_code_that_people_ask_for() {

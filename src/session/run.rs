@@ -17,8 +17,6 @@ use super::tidy::Tidy;
 use super::tries;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::Settings;
-use crate::config::value::RotationPolicy;
 use crate::engine::cancel::Cancel;
 use crate::engine::copy::budget::Budget;
 use crate::engine::copy::rate::Rate;
@@ -29,11 +27,13 @@ use crate::engine::recovery::journal::JournalDir;
 use crate::engine::settings::EngineSettings;
 use crate::engine::watch::Watch;
 use crate::engine::{self, BackupError, Engine, Report, VmTarget};
-use crate::libvirt::{Domain, DomainState, Host, LibvirtError};
-use crate::policy::Decision;
-use crate::policy::rotation::{ChosenBy, Policies};
 use crate::retention;
 use crate::state::{StateDir, folder_name};
+use vmconfig::Settings;
+use vmconfig::value::RotationPolicy;
+use vmhost::libvirt::{Domain, DomainState, Host, LibvirtError};
+use vmplan::Decision;
+use vmplan::rotation::{ChosenBy, Policies};
 
 /// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
 /// stays well below 256 MiB.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use vmstream::stream::Compression;
 
-use crate::config::value::{CompressionMethod, Consistency};
-use crate::config::{CompressionChoice, Settings};
 use crate::engine::copy::Method;
 use crate::engine::settings::{EngineSettings, Reserve, TpmSettings};
-use crate::guest::TrimSettings;
-use crate::policy::Rules;
-use crate::policy::glob::Pattern;
-use crate::policy::rotation::Policies;
+use vmconfig::value::{CompressionMethod, Consistency};
+use vmconfig::{CompressionChoice, Settings};
+use vmhost::guest::TrimSettings;
+use vmplan::Rules;
+use vmplan::glob::Pattern;
+use vmplan::rotation::Policies;
 
 /// Which VM rotates how.
 pub(super) fn policies(settings: &Settings) -> Policies {

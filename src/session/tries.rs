@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::engine::cancel::StopReason;
     use crate::engine::copy::CopyError;
-    use crate::libvirt::{ErrorKind, LibvirtError};
+    use vmhost::libvirt::{ErrorKind, LibvirtError};
 
     const AT_ONCE: Retries = Retries { max: 3, delay: Duration::ZERO, full_after: Some(1) };
 

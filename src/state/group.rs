@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vmstore::Ownership;
 
-use crate::program::{NEVER, Program};
+use vmprogram::{NEVER, Program};
 
 /// The group's name, and its number on Debian.
 const GROUP: &str = "backup";

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 
 use super::StateDir;
-use crate::program::{NEVER, Program};
+use vmprogram::{NEVER, Program};
 
 /// What a copy is made in. Nobody else uses names that begin so.
 const UNFINISHED: &str = ".state-";

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use vmbackup::nbd::{BASE_ALLOCATION, Connection, Export, NbdError, Waiting};
+use vmhost::nbd::{BASE_ALLOCATION, Connection, Export, NbdError, Waiting};
 
 use crate::LONG;
 use crate::server::{MIB, Server, pattern, resident_kib};

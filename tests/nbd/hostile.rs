@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use tempfile::TempDir;
-use vmbackup::nbd::{Connection, Export, NbdError, ReplyFlaw, StatusExtent};
+use vmhost::nbd::{Connection, Export, NbdError, ReplyFlaw, StatusExtent};
 
 use crate::LONG;
 

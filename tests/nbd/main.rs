@@ -9,7 +9,7 @@ mod status;
 
 use std::time::Duration;
 
-use vmbackup::nbd::{BASE_ALLOCATION, Connection, Export, MAX_REQUEST, NbdError};
+use vmhost::nbd::{BASE_ALLOCATION, Connection, Export, MAX_REQUEST, NbdError};
 
 use server::{MIB, Server, pattern};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use vmbackup::nbd::{Connection, NbdError};
+use vmhost::nbd::{Connection, NbdError};
 
 use crate::LONG;
 use crate::server::{MIB, Numbers, Server, pattern};

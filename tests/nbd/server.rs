@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use vmbackup::nbd::Export;
+use vmhost::nbd::Export;
 
 pub(crate) const MIB: usize = 1 << 20;
 

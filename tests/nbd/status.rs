@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use vmbackup::nbd::{BASE_ALLOCATION, Connection, DIRTY, HOLE, StatusExtent, ZERO};
+use vmhost::nbd::{BASE_ALLOCATION, Connection, DIRTY, HOLE, StatusExtent, ZERO};
 
 use crate::LONG;
 use crate::server::{MIB, Server};

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use lab::Random;
-use vmbackup::config::value::RotationPolicy;
 use vmbackup::retention::{Fate, OrphanRule, PeriodId, Plan, Rules, Why, after_success, preview};
+use vmconfig::value::RotationPolicy;
 use vmstream::chain::{BackupSet, PointDisk, Severity};
 
 use crate::book::Book;

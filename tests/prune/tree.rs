@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::DateTime;
 use tempfile::TempDir;
-use vmbackup::config::value::RotationPolicy;
 use vmbackup::retention::{OrphanRule, PeriodId, Rules, Scope};
+use vmconfig::value::RotationPolicy;
 use vmstream::chain::{CheckpointName, cpt};
 use vmstream::stream::StreamMeta;
 use vmstream::stream::writer::StreamWriter;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use vmbackup::config::{ConfigError, Loaded, load};
-use vmbackup::policy::glob::Pattern;
+use vmconfig::{ConfigError, Loaded, load};
+use vmplan::glob::Pattern;
 
 use crate::structured::Structured;
 

@@ -3,8 +3,8 @@
 use vmbackup::engine::copy::extent::{Context, SpanMerger};
 use vmbackup::engine::domain::disk::parse_domain;
 use vmbackup::engine::domain::xml::{self, JobDisk};
-use vmbackup::guest;
-use vmbackup::libvirt::changed_bytes;
+use vmhost::guest;
+use vmhost::libvirt::changed_bytes;
 
 use crate::structured::Structured;
 

@@ -11,8 +11,8 @@ use vmstream::chain::{PointId, SetFile};
 
 use super::new_name::{self, knows_no_links};
 use crate::engine::snapshot::identity::IDENTITY_PREFIX;
-use crate::identity::is_tpm_folder;
-use crate::presence::{found, lstat, same_file, there};
+use vmhost::identity::is_tpm_folder;
+use vmstore::presence::{found, lstat, same_file, there};
 
 /// Makes the archive folder a chain in `dir` goes to today: `.archives/chain-YYYY-MM-DD`, with `.1`, `.2` … when taken.
 /// It is new: what cannot be seen, or somebody else makes at the same time, is another chain's.

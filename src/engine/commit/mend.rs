@@ -9,8 +9,8 @@ use vmstream::fresh;
 use super::archive;
 use crate::engine::look::lineage::{with_known_parent, xml_file};
 use crate::engine::{BackupError, VmTarget};
-use crate::libvirt::CheckpointInfo;
-use crate::policy::Repair;
+use vmhost::libvirt::CheckpointInfo;
+use vmplan::Repair;
 
 /// Does each repair, in order. Whatever was done before an error may stay: it is true by itself.
 pub(crate) fn mend(vm: &VmTarget, repairs: &[Repair]) -> Result<(), BackupError> {

@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use crate::presence::{lstat, same_file, there};
+use vmstore::presence::{lstat, same_file, there};
 
 /// Gives a file another name in the same file system.
 ///

@@ -25,9 +25,9 @@ use crate::engine::plan::job::stream_file;
 use crate::engine::report::{DiskReport, Report};
 use crate::engine::snapshot::identity::HeldFile;
 use crate::engine::{BackupError, VmTarget};
-use crate::nbd::{Connection, Export};
-use crate::program::{self, NEVER, ProgramError};
 use crate::state::portable_name;
+use vmhost::nbd::{Connection, Export};
+use vmprogram::{NEVER, ProgramError};
 
 /// No kernel, initrd or firmware is larger.
 const MAX_BOOT_BYTES: u64 = 4 << 30;
@@ -200,7 +200,7 @@ pub(crate) fn write_side_files(
         |path: &Path, source| BackupError::File { doing: "read boot file", path: path.to_owned(), source };
     let paths: Vec<PathBuf> = boot.iter().map(|(path, _)| (*path).to_owned()).collect();
     // Storage that hangs is met by a process that can be left behind.
-    if let Err(error @ ProgramError::TimedOut { .. }) = program::look(&paths, BOOT_FILE_LIMIT, NEVER) {
+    if let Err(error @ ProgramError::TimedOut { .. }) = vmprogram::look(&paths, BOOT_FILE_LIMIT, NEVER) {
         let path = paths.first().map_or(Path::new(""), PathBuf::as_path);
         return Err(failed(path, io::Error::other(format!("a look at the boot files {error}"))));
     }

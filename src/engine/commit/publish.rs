@@ -19,7 +19,7 @@ use vmstream::sidecar::FileIdentity;
 use super::new_name::{self, taken};
 use crate::engine::BackupError;
 use crate::engine::recovery::journal::{ArchiveMove, Stage};
-use crate::presence;
+use vmstore::presence;
 
 /// Mode of a small file, and of one for root alone.
 const MODE: u32 = 0o640;

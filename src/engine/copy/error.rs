@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::extent::ExtentError;
 use super::tripwire::Trip;
 use crate::engine::cancel::StopReason;
-use crate::nbd::NbdError;
+use vmhost::nbd::NbdError;
 
 /// Why a disk could not be copied.
 #[derive(Debug, thiserror::Error)]

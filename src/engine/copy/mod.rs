@@ -52,7 +52,7 @@ use self::budget::{Budget, Permit};
 use self::rate::Rate;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::watch::Watch;
-use crate::nbd::Export;
+use vmhost::nbd::Export;
 
 /// Disks of one domain that are copied at the same time. QEMU serves 100 connections to a job (`NBD_DEFAULT_MAX_CONNECTIONS`),
 /// and each disk needs three.

@@ -10,7 +10,7 @@ use super::compress::Lane;
 use super::meter::Busy;
 use super::{CopyError, DiskTask, READS_IN_FLIGHT, ReadOp};
 use crate::engine::cancel::Cancel;
-use crate::nbd::{Connection, NbdError};
+use vmhost::nbd::{Connection, NbdError};
 
 /// How long to wait for one event before looking for new work and for a stop.
 const WAIT: Duration = Duration::from_millis(50);

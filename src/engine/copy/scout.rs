@@ -10,7 +10,7 @@ use super::tripwire::Tripwire;
 use super::{Content, CopyError, DiskTask, FRAME_LEN, Piece, ReadOp, ToWriter};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::watch::Watch;
-use crate::nbd::{Connection, NbdError};
+use vmhost::nbd::{Connection, NbdError};
 
 const ALLOCATION: &str = "base:allocation";
 

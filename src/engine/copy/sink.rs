@@ -16,7 +16,7 @@ use vmstream::stream::meta::StreamMeta;
 use vmstream::stream::writer::FinishedStream;
 
 use super::{CopyError, DiskTask, FRAME_LEN, Sums};
-use crate::nbd::{Connection, NbdError};
+use vmhost::nbd::{Connection, NbdError};
 
 /// What a stream without any change holds all the same.
 const SECTOR: u64 = 512;

@@ -16,7 +16,7 @@ use vmstream::sidecar::{Granules, PlainSums, Tables, Value, ZeroSums};
 
 use super::CopyError;
 use super::extent::{Span, SpanKind};
-use crate::nbd::{Connection, NbdError};
+use vmhost::nbd::{Connection, NbdError};
 
 /// Granules that are read, beside the first and the last.
 const READ_AT_RANDOM: usize = 4;

@@ -78,7 +78,7 @@ mod tests {
     use crate::engine::copy::rate::Rate;
     use crate::engine::copy::{Compressors, Method, SidecarPlan, SinkPlan};
     use crate::engine::watch::Unwatched;
-    use crate::nbd::Export;
+    use vmhost::nbd::Export;
 
     const LIMIT: Duration = Duration::from_secs(1);
 

@@ -9,7 +9,7 @@ use roxmltree::{Document, Node};
 
 use super::layout::Layout;
 use super::outside::{self, Outside};
-use crate::libvirt::SecretName;
+use vmhost::libvirt::SecretName;
 
 /// How the image behind a disk is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::engine::look::observe::ReadableDisk;
-use crate::libvirt::{Domain, LibvirtError};
+use vmhost::libvirt::{Domain, LibvirtError};
 
 /// Removes every bitmap called `name` from the domain's images, and tells how many there were.
 pub(crate) fn remove_live(domain: &Domain, name: &str) -> usize {

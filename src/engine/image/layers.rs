@@ -9,7 +9,7 @@ use crate::engine::cancel::Cancel;
 use crate::engine::domain::disk::ImageFormat;
 use crate::engine::domain::layout::{Backing, Devices, Image, Layout};
 use crate::engine::look::observe::{self, ReadableDisk};
-use crate::program::{self, ProgramError, Stopped};
+use vmprogram::{ProgramError, Stopped};
 
 /// How long a look at all files of a disk may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
@@ -70,8 +70,8 @@ pub(crate) fn damage(disk: &ReadableDisk, cancel: &Cancel) -> Vec<String> {
 
 /// The block devices among these files.
 pub(crate) fn devices(files: &[PathBuf], stopped: Stopped<'_>) -> Result<Devices, ProgramError> {
-    let looks = program::look(files, LOOK_LIMIT, stopped)?;
-    let is_device = |look: Result<program::Look, String>| look.is_ok_and(|look| look.is_block_device);
+    let looks = vmprogram::look(files, LOOK_LIMIT, stopped)?;
+    let is_device = |look: Result<vmprogram::Look, String>| look.is_ok_and(|look| look.is_block_device);
     Ok(files
         .iter()
         .zip(looks)

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::layers;
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::layout::{Backing, Devices, Layout};
-use crate::program::{NEVER, Output, Program, ProgramError, Stopped};
+use vmprogram::{NEVER, Output, Program, ProgramError, Stopped};
 
 /// How long it may take to open an image and do a little: as a rule some ten milliseconds.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -14,8 +14,8 @@ use crate::engine::domain::disk::ImageFormat;
 use crate::engine::domain::layout::{self, Devices};
 use crate::engine::look::observe::ReadableDisk;
 use crate::engine::snapshot::encryption;
-use crate::libvirt::Host;
-use crate::program::{Program, ProgramError, Running};
+use vmhost::libvirt::Host;
+use vmprogram::{Program, ProgramError, Running};
 
 /// How long it may take to open an image.
 const START_LIMIT: Duration = Duration::from_secs(20);

@@ -17,8 +17,8 @@ use crate::engine::cancel::Cancel;
 use crate::engine::domain::layout::{Backing, Devices, Layout};
 use crate::engine::look::observe::ReadableDisk;
 use crate::engine::snapshot::encryption;
-use crate::libvirt::Host;
-use crate::program::Stopped;
+use vmhost::libvirt::Host;
+use vmprogram::Stopped;
 
 /// An image that holds nothing but a bitmap. Without a name in any folder.
 pub(crate) struct Union {

@@ -16,7 +16,7 @@ use super::observe::ReadableDisk;
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::disk::ImageFormat;
 use crate::engine::image::layers;
-use crate::program::{self, Look};
+use vmprogram::Look;
 
 /// The file beside a restore point that keeps the state of the images it was taken of.
 pub(crate) const STATE_FILE: &str = ".copy-state.json";
@@ -92,7 +92,7 @@ fn looks_at<'a>(
 ) -> Option<Vec<(PathBuf, Look)>> {
     let files: Option<Vec<_>> = disks.into_iter().map(|disk| files_of(disk, cancel)).collect();
     let files: Vec<PathBuf> = files?.into_iter().flatten().collect();
-    let looks = program::look(&files, LOOK_LIMIT, &|| cancel.stopped().is_some()).ok()?;
+    let looks = vmprogram::look(&files, LOOK_LIMIT, &|| cancel.stopped().is_some()).ok()?;
     files.into_iter().zip(looks).map(|(file, look)| Some((file, look.ok()?))).collect()
 }
 

@@ -17,9 +17,9 @@ use crate::engine::image::bitmap::LiveBitmap;
 use crate::engine::snapshot::witness;
 use crate::engine::snapshot::witness::Testimony;
 use crate::engine::{BackupError, VmTarget};
-use crate::libvirt::{CheckpointInfo, LibvirtError};
-use crate::policy::{CheckpointSeen, ImageSeen, Origin};
 use crate::state::{Mark, folder_name};
+use vmhost::libvirt::{CheckpointInfo, LibvirtError};
+use vmplan::{CheckpointSeen, ImageSeen, Origin};
 
 /// What is known of the checkpoints of a domain and of its chain.
 pub(crate) struct Lineage {

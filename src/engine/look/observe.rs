@@ -20,7 +20,6 @@ use super::image_state::{self, Now};
 use super::lineage::{self, Lineage};
 use super::still::Asked;
 use super::{start_obstacle, still, unseen};
-use crate::config::value::OfflineMode;
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::disk::{self, Disk, DomainFacts, ImageFormat, ImageSource, SkipReason, Skipped};
 use crate::engine::domain::layout::Layout;
@@ -31,10 +30,11 @@ use crate::engine::image::qemu_img::{self, ImageInfo, QemuImgError};
 use crate::engine::plan::disk_plan::Caveat;
 use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget, joined, some_at_once};
-use crate::libvirt::{ErrorKind, LibvirtError, SecretName};
-use crate::policy::{Broken, ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
-use crate::program::Used;
 use crate::state::{RemovedCheckpoints, StateDir};
+use vmconfig::value::OfflineMode;
+use vmhost::libvirt::{ErrorKind, LibvirtError, SecretName};
+use vmplan::{Broken, ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
+use vmprogram::Used;
 
 /// How often a chain is read that the system fails to read, and how long it has in between.
 const READ_TRIES: usize = 4;

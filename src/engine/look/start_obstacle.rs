@@ -13,7 +13,7 @@ use roxmltree::{Document, Node};
 use super::observe::ReadableDisk;
 use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget};
-use crate::identity;
+use vmhost::identity;
 
 /// Where libvirt looks for scripts that it runs whenever a domain starts or ends.
 const HOOKS: [&str; 4] = [

@@ -13,8 +13,8 @@ use super::observe::ReadableDisk;
 use crate::engine::cancel::Cancel;
 use crate::engine::image::layers;
 use crate::engine::{BackupError, VmTarget};
-use crate::libvirt::Standing;
-use crate::program::{self, Used, Writers, Written};
+use vmhost::libvirt::Standing;
+use vmprogram::{Used, Writers, Written};
 
 /// How long a look for who writes may take. Much may have to be written out before a device has it.
 const ASK_LIMIT: Duration = Duration::from_secs(300);
@@ -148,7 +148,7 @@ fn ask_each<'a>(
         |disk: &ReadableDisk| image_state::files_of(disk, cancel).unwrap_or_else(|| vec![disk.image.clone()]);
     let files: Vec<Vec<PathBuf>> = disks.map(files).collect();
     let all = files.concat();
-    let asked = program::writers(&all, ASK_LIMIT, &|| cancel.stopped().is_some());
+    let asked = vmprogram::writers(&all, ASK_LIMIT, &|| cancel.stopped().is_some());
     let mut found = match asked {
         Ok(found) => found.into_iter(),
         Err(error) => {

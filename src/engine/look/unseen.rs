@@ -8,8 +8,8 @@ use vmstream::chain::{BackupSet, Point, PointDisk, PointId};
 use super::lineage;
 use crate::engine::copy::Trip;
 use crate::engine::{Engine, VmTarget};
-use crate::policy::UnseenChange;
 use crate::state::{StateDir, TrippedDisk, TrippedDisks};
+use vmplan::UnseenChange;
 
 impl Engine {
     /// Looks at the chain that a disk does not fit any more.

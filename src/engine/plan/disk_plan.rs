@@ -7,7 +7,7 @@ use vmstream::chain::CheckpointName;
 
 use crate::engine::domain::disk::{ImageFormat, SkipReason};
 use crate::engine::look::observe::{Observed, ReadableDisk};
-use crate::policy::Decision;
+use vmplan::Decision;
 
 /// What becomes of one disk.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::engine::domain::xml::JobDisk;
 use crate::engine::look::observe::{Observed, ReadableDisk};
 use crate::engine::recovery::journal::{Journal, Stage};
 use crate::engine::{BackupError, Engine, VmTarget};
-use crate::nbd::Export;
+use vmhost::nbd::Export;
 
 /// What a disk becomes in this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::presence::found;
+use vmstore::presence::found;
 
 /// A folder that is held: renaming it or putting a link in its place does not lead elsewhere.
 pub(crate) struct Folder(OwnedFd);

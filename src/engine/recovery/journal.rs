@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::VmTarget;
 use crate::engine::commit::new_name;
-use crate::presence::found;
+use vmstore::presence::found;
 
 /// How the guest is kept still around backup-begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use super::journal::{self, DomainRun, Journal, Stage, Stop};
 use super::recover;
 use crate::engine::BackupError;
 use crate::engine::report::Report;
-use crate::libvirt::Host;
+use vmhost::libvirt::Host;
 
 /// The journal of a run that is under way.
 pub(crate) struct Owned<'a> {

@@ -15,10 +15,10 @@ use crate::engine::domain::xml::Owner;
 use crate::engine::image::qemu_img;
 use crate::engine::snapshot::encryption;
 use crate::engine::snapshot::witness;
-use crate::guest::{Agent, FreezeStatus};
-use crate::identity;
-use crate::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
-use crate::presence::found;
+use vmhost::guest::{Agent, FreezeStatus};
+use vmhost::identity;
+use vmhost::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
+use vmstore::presence::found;
 
 /// How long a guest is asked to thaw before we give up asking.
 const THAW_PATIENCE: Duration = Duration::from_secs(20);

@@ -38,10 +38,10 @@ use crate::engine::snapshot::scratch;
 use crate::engine::snapshot::witness;
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Engine, VmTarget, contained};
-use crate::guest::Guest;
-use crate::libvirt::{Domain, DomainState};
-use crate::nbd::Export;
-use crate::policy::{Decision, Plan};
+use vmhost::guest::Guest;
+use vmhost::libvirt::{Domain, DomainState};
+use vmhost::nbd::Export;
+use vmplan::{Decision, Plan};
 
 /// How long a domain may take to be shut off after its job broke.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);

@@ -21,8 +21,8 @@ use crate::engine::report::{Method, Report};
 use crate::engine::snapshot::identity::{self, Identity};
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Engine, VmTarget, contained};
-use crate::nbd::Export;
-use crate::policy::Plan;
+use vmhost::nbd::Export;
+use vmplan::Plan;
 
 /// What the files of a copy have for a name of their point.
 const COPY: &str = "copy";

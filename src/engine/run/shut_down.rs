@@ -18,7 +18,7 @@ use crate::engine::look::still::Still;
 use crate::engine::plan::job::{DiskSource, JobPlan, Role, nbd_socket};
 use crate::engine::recovery::owned::Owned;
 use crate::engine::report::Report;
-use crate::libvirt::DomainState;
+use vmhost::libvirt::DomainState;
 
 /// Copies the disks of the domain, which has just been shut off, for the point that was begun live.
 pub(crate) fn finish(
@@ -44,7 +44,7 @@ pub(crate) fn finish(
     let source = |disk: &ReadableDisk, role: Role| {
         let socket = nbd_socket(&owned.journal().socket, &disk.target);
         DiskSource {
-            export: crate::nbd::Export { socket, name: disk.target.clone() },
+            export: vmhost::nbd::Export { socket, name: disk.target.clone() },
             bitmap: role.since().map(|parent| xml::bitmap_context(&parent.to_string())),
         }
     };

@@ -15,7 +15,6 @@ use crate::engine::recovery::owned::Owned;
 use crate::engine::report::Report;
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Engine, VmTarget, contained};
-use crate::policy;
 
 impl Engine {
     /// Backs up a domain that is shut off as one that is paused. Takes a copy where it cannot be started.
@@ -37,7 +36,7 @@ impl Engine {
                 // Perhaps because somebody else has just started it.
                 let mut observed = observe::observe(vm, &self.settings, None, cancel)?;
                 observed.seen.obstacle = Some(format!("it cannot be started: {reason}"));
-                let plan = policy::plan_backup(&observed.seen);
+                let plan = vmplan::plan_backup(&observed.seen);
                 return self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, report);
             }
         };
@@ -49,7 +48,7 @@ impl Engine {
                 let what = "it was shut off right after it was started for its backup".to_owned();
                 return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
             }
-            let plan = policy::plan_backup(&observed.seen);
+            let plan = vmplan::plan_backup(&observed.seen);
             self.back_up_as_it_is(vm, (observed, plan), Some(owned), watch, cancel, report)
         };
         match contained(|| back_up(&mut owned, report)) {

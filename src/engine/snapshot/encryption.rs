@@ -14,7 +14,7 @@ use crate::engine::BackupError;
 use crate::engine::image::qemu_img;
 use crate::engine::look::observe::ReadableDisk;
 use crate::engine::plan::job::Role;
-use crate::libvirt::Host;
+use vmhost::libvirt::Host;
 
 /// What opens an encrypted image.
 pub(crate) type Key = Zeroizing<Vec<u8>>;

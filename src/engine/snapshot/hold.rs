@@ -8,15 +8,15 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config::value::Consistency;
 use crate::engine::BackupError;
 use crate::engine::recovery::journal::Stop;
 use crate::engine::recovery::owned::Owned;
 use crate::engine::recovery::recover;
 use crate::engine::report::Method;
 use crate::engine::settings::EngineSettings;
-use crate::guest::{Agent, FreezeStatus};
-use crate::libvirt::{Domain, DomainState};
+use vmconfig::value::Consistency;
+use vmhost::guest::{Agent, FreezeStatus};
+use vmhost::libvirt::{Domain, DomainState};
 
 /// How long a guest is asked to thaw before the backup goes on; afterwards it is asked again, and the guard too.
 const THAW_PATIENCE: Duration = Duration::from_secs(15);

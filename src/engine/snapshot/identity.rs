@@ -18,8 +18,8 @@ use crate::engine::domain::disk::BootRole;
 use crate::engine::look::observe::Observed;
 use crate::engine::report::Report;
 use crate::engine::{BackupError, Engine, VmTarget};
-use crate::guest::{self, Guest};
-use crate::identity::{self, Owner, TpmError, TpmFolder, TpmState};
+use vmhost::guest::{self, Guest};
+use vmhost::identity::{self, Owner, TpmError, TpmFolder, TpmState};
 
 /// What the hidden file beside each point begins with, that says what libvirt knows besides the definition.
 pub(crate) const IDENTITY_PREFIX: &str = ".identity.";
@@ -219,7 +219,7 @@ fn facts(vm: &VmTarget, report: &Report, tpm: Option<&TpmFolder>) -> Vec<u8> {
     let listed = |tpm: &TpmFolder| tpm.identities().iter().map(FileIdentity::to_json).collect::<Vec<_>>();
     let domain = &vm.domain;
     let names =
-        |known: Vec<crate::libvirt::CheckpointInfo>| known.into_iter().map(|c| c.name).collect::<Vec<_>>();
+        |known: Vec<vmhost::libvirt::CheckpointInfo>| known.into_iter().map(|c| c.name).collect::<Vec<_>>();
     let checkpoints = domain.checkpoints().ok().map(names);
     let facts = json!({
         "name": domain.name(),

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::plan::space::{self, Space};
 use crate::engine::settings::Reserve;
-use crate::libvirt::Domain;
-use crate::program::{Program, ProgramError, Running};
+use vmhost::libvirt::Domain;
+use vmprogram::{Program, ProgramError, Running};
 
 /// The first argument that makes this program tell the space of the directory that follows.
 pub const SPACE_ARGUMENT: &str = "--internal-space";

@@ -23,8 +23,8 @@ use crate::engine::recovery::owned::Owned;
 use crate::engine::recovery::recover::is_bitmap_missing;
 use crate::engine::report::Report;
 use crate::engine::run::live::Live;
-use crate::libvirt::{CheckpointDelete, CheckpointInfo, Domain, ErrorKind, LibvirtError};
-use crate::policy::Decision;
+use vmhost::libvirt::{CheckpointDelete, CheckpointInfo, Domain, ErrorKind, LibvirtError};
+use vmplan::Decision;
 
 const PREFIX: &str = "vmbackup-chain-";
 

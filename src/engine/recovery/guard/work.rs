@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::next::{Act, Look, Seen, State, next};
 use crate::engine::recovery::journal::{Journal, boot_id};
 use crate::engine::recovery::recover;
-use crate::guest::{Agent, FreezeStatus};
-use crate::libvirt::{Domain, DomainState, ErrorKind, Host, JobSeen, LibvirtError};
+use vmhost::guest::{Agent, FreezeStatus};
+use vmhost::libvirt::{Domain, DomainState, ErrorKind, Host, JobSeen, LibvirtError};
 
 /// What may have to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
