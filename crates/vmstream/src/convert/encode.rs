@@ -1,44 +1,10 @@
 //! Disk content as frames that a writer only has to append, with all their checksums, made by any thread.
 
-use super::ConvertOptions;
-use crate::chain::StreamSuffix;
+use super::options::ConvertOptions;
 use crate::sidecar::{Granules, PlainSums, Recorder, StoredSums};
 use crate::stream::codec::{self, CodecError};
-use crate::stream::{self, StreamMeta};
 use std::io;
 use std::ops::Range;
-
-/// How the content of streams is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// As it is.
-    None,
-    /// As LZ4 frames of this level: 1 and 2 are fast, 3 to 16 denser.
-    Lz4(u32),
-    /// As zstd frames of this level, 1 to 19. virtnbdrestore cannot read them, and does not see the streams.
-    Zstd(u32),
-}
-
-impl Compression {
-    /// How the new streams' names end.
-    pub(super) fn suffix(self) -> StreamSuffix {
-        StreamSuffix::of(self.of_stream())
-    }
-
-    fn of_stream(self) -> Option<stream::Compression> {
-        match self {
-            Self::None => None,
-            Self::Lz4(level) => Some(stream::Compression::Lz4(level)),
-            Self::Zstd(level) => Some(stream::Compression::Zstd(level)),
-        }
-    }
-
-    /// Says in a meta text how the content is stored, in the form of today.
-    pub(super) fn describe(self, meta: &mut StreamMeta) {
-        meta.compression = self.of_stream();
-        meta.stream_version = StreamMeta::version_for(meta.compression);
-    }
-}
 
 /// How frames are made.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,8 @@
 //! ```
 //! So wherever this stops, no reader takes what is left for a backup.
 
-use super::ConvertError;
-use super::plan::{NewFile, NewLink};
+use super::contents::{NewFile, NewLink};
+use super::error::ConvertError;
 use crate::regular;
 use crate::restore::partial::rename_new;
 use crate::restore::sparse::write_parts;

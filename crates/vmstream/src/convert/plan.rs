@@ -1,22 +1,19 @@
 //! What a new set is made of, as a value: decided before anything is written.
 
-use super::tpm::{NewTpm, TpmFolders, is_of_another_chain};
-use super::{ConvertError, Shape};
+use super::contents::{NewFile, NewImage, NewLink, NewPoint, NewStream, NewTpm};
+use super::error::ConvertError;
+use super::listing::{Owner, TPM_MARKER, at, is_of, listing, modified, owner};
+use super::options::Shape;
+use super::tpm::{TpmFolders, is_of_another_chain};
 use crate::chain::{
-    BackupSet, CheckpointName, DiskContent, DiskTarget, Point, PointDisk, PointId, RawImage, SetFile,
-    SetProblem, Severity, StreamEntry, StreamKind, cpt,
+    BackupSet, CheckpointName, DiskContent, DiskTarget, Point, PointDisk, PointId, SetFile, SetProblem,
+    Severity, StreamKind, cpt,
 };
 use crate::sidecar::LeftOut;
 use crate::verify::{Finding, Level, sidecar, tpm};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// Folders inside a set that belong to it.
-const FOLDERS: [&str; 2] = ["checkpoints", "config"];
-
-/// The hidden file that says when the newest state of the TPM was taken.
-const TPM_MARKER: &str = ".tpm-backup-marker";
 
 /// All that will be written.
 pub(super) struct Plan<'a> {
@@ -27,51 +24,6 @@ pub(super) struct Plan<'a> {
     pub(super) links: Vec<NewLink>,
     /// The checkpoint list's name, where the points are a chain.
     pub(super) list: Option<String>,
-}
-
-/// A restore point of the new set.
-pub(super) struct NewPoint<'a> {
-    pub(super) id: PointId,
-    /// Of all its files.
-    pub(super) time: SystemTime,
-    pub(super) streams: Vec<NewStream<'a>>,
-    pub(super) images: Vec<NewImage<'a>>,
-    /// The disks of the domain that it does not have, as far as the old sidecars tell.
-    pub(super) left_out: Vec<LeftOut>,
-    /// Everything else that belongs to it.
-    pub(super) files: Vec<NewFile>,
-}
-
-/// A stream to write.
-pub(super) struct NewStream<'a> {
-    pub(super) kind: StreamKind,
-    pub(super) disk: DiskTarget,
-    pub(super) shape: Shape,
-    /// What it is made of, oldest first; at least one.
-    pub(super) sources: Vec<&'a StreamEntry>,
-}
-
-/// A raw image to copy.
-pub(super) struct NewImage<'a> {
-    pub(super) disk: DiskTarget,
-    pub(super) source: &'a RawImage,
-    /// When it was taken.
-    pub(super) taken: PointId,
-}
-
-/// A file to copy.
-pub(super) struct NewFile {
-    pub(super) name: String,
-    pub(super) from: PathBuf,
-    pub(super) time: SystemTime,
-    /// For its owner alone, and so are the folders it lies in.
-    pub(super) secret: bool,
-}
-
-/// A link inside the set.
-pub(super) struct NewLink {
-    pub(super) name: String,
-    pub(super) target: String,
 }
 
 impl<'a> Plan<'a> {
@@ -257,12 +209,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl NewPoint<'_> {
-    fn new(id: PointId, time: SystemTime) -> Self {
-        Self { id, time, streams: Vec::new(), images: Vec::new(), left_out: Vec::new(), files: Vec::new() }
-    }
-}
-
 /// What the sidecars of a point say of disks that it does not have; all say the same.
 fn left_out(point: &Point) -> Vec<LeftOut> {
     let heads = point.disks.values().filter_map(|part| Some(part.open_sidecar()?.ok()?.head().clone()));
@@ -294,7 +240,7 @@ fn refuse_doubt<'a>(problems: impl Iterator<Item = &'a SetProblem>) -> Result<()
 /// One time for all files of a point, in whole seconds and rising, also where those of the set are not.
 fn times(set: &BackupSet) -> BTreeMap<PointId, SystemTime> {
     let mut next = 0;
-    let time = |point: &crate::chain::Point| {
+    let time = |point: &Point| {
         let newest = point.disks.values().map(PointDisk::modified).max();
         let since = newest.and_then(|newest| newest.duration_since(UNIX_EPOCH).ok());
         let seconds = since.map_or(0, |since| since.as_secs()).max(next);
@@ -302,95 +248,4 @@ fn times(set: &BackupSet) -> BTreeMap<PointId, SystemTime> {
         (point.id, UNIX_EPOCH + Duration::from_secs(seconds))
     };
     set.points.iter().map(time).collect()
-}
-
-/// What a file of a set belongs to.
-enum Owner {
-    /// The chain as a whole: streams, their checksums, the list. They are made anew.
-    Chain,
-    /// A point. Checkpoint descriptions, which have no name of this kind, do not come with a file.
-    Point(PointId, Option<SetFile>),
-    /// The set, or nobody knows.
-    Set,
-}
-
-fn owner(name: &str) -> Owner {
-    if let Some(checkpoint) = name.strip_prefix("checkpoints/").and_then(|file| file.strip_suffix(".xml")) {
-        return checkpoint.parse().map_or(Owner::Set, |name| Owner::Point(PointId::Checkpoint(name), None));
-    }
-    let Some(file) = SetFile::parse(name) else { return Owner::Set };
-    let point = match &file {
-        SetFile::Stream { .. }
-        | SetFile::Checksum { .. }
-        | SetFile::Sidecar { .. }
-        | SetFile::CheckpointList { .. } => return Owner::Chain,
-        SetFile::Log { .. } => return Owner::Set,
-        SetFile::VmConfig(point)
-        | SetFile::Autostart(point)
-        | SetFile::OsInfo(point)
-        | SetFile::Identity(point) => *point,
-        SetFile::QcowInfo { point, .. }
-        | SetFile::BitlockerKey { point, .. }
-        | SetFile::BootFile { point, .. } => *point,
-    };
-    Owner::Point(point, Some(file))
-}
-
-/// Whether what has this in its name is of the point: files beside a difference have the second in which its run ended.
-fn is_of(set: &BackupSet, named: PointId, id: PointId) -> bool {
-    named == id
-        || matches!(named, PointId::Diff(at) if set.difference_at(at).is_some_and(|point| point.id == id))
-}
-
-/// The same file of another point.
-fn at(file: SetFile, to: PointId) -> SetFile {
-    match file {
-        SetFile::VmConfig(_) => SetFile::VmConfig(to),
-        SetFile::Autostart(_) => SetFile::Autostart(to),
-        SetFile::OsInfo(_) => SetFile::OsInfo(to),
-        SetFile::Identity(_) => SetFile::Identity(to),
-        SetFile::QcowInfo { disk, .. } => SetFile::QcowInfo { disk, point: to },
-        SetFile::BitlockerKey { volume, .. } => SetFile::BitlockerKey { volume, point: to },
-        SetFile::BootFile { base, .. } => SetFile::BootFile { base, point: to },
-        other => other,
-    }
-}
-
-/// The files of a set by their names inside it: every visible finished file (the firmware of a copy has a name of its
-/// own), the hidden ones that belong to it, and those in its folders. What a TPM left is not among them.
-fn listing(dir: &Path) -> Result<Vec<(String, PathBuf)>, ConvertError> {
-    let mut files = Vec::new();
-    list_into(dir, "", &mut files)?;
-    files.sort();
-    Ok(files)
-}
-
-fn list_into(dir: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> Result<(), ConvertError> {
-    let failed = |source| ConvertError::Read { path: dir.to_owned(), source };
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let path = entry.path();
-        let inside = !prefix.is_empty();
-        let is_dir = std::fs::metadata(&path).is_ok_and(|about| about.is_dir());
-        // A link further inside may lead back up.
-        if inside && is_dir && path.is_symlink() {
-            continue;
-        }
-        if is_dir && (inside || FOLDERS.contains(&name.as_str())) {
-            list_into(&path, &format!("{prefix}{name}/"), files)?;
-        }
-        let known = name == TPM_MARKER || matches!(SetFile::parse(&name), Some(SetFile::Identity(_)));
-        let hidden = name.starts_with('.') && !known;
-        let foreign = hidden || name.ends_with(".partial") || name == "chain-manifest.json";
-        if !is_dir && (inside || !foreign) {
-            files.push((format!("{prefix}{name}"), path));
-        }
-    }
-    Ok(())
-}
-
-fn modified(path: &Path) -> Result<SystemTime, ConvertError> {
-    let about = std::fs::metadata(path).and_then(|about| about.modified());
-    about.map_err(|source| ConvertError::Read { path: path.to_owned(), source })
 }

@@ -1,44 +1,24 @@
 //! One point after the other into the new folder: its streams and images, the files beside them, and last the sidecars,
 //! which name them all.
 
+use super::contents::{NewFile, NewImage, NewPoint, NewStream};
+use super::converted::{Converted, ConvertedStream, RawCopy};
+use super::error::ConvertError;
 use super::new_set::NewSet;
-use super::plan::{NewFile, NewImage, NewPoint, NewStream, Plan};
-use super::source::{Source, Sums};
-use super::{ConvertError, ConvertOptions, Converted, ConvertedStream, RawCopy, Shape, recompress, squash};
+use super::options::{ConvertOptions, Shape};
+use super::plan::Plan;
+use super::source::Source;
+use super::written::{Paths, Written};
+use super::{recompress, squash};
 use crate::chain::{PointId, StreamKind, StreamSuffix, UnusedSidecar};
 use crate::sidecar::{
     Digest, FileIdentity, Granules, Head, Ledger, PlainSums, SidecarWriter, StreamIdentity, Tables,
 };
-use crate::stream::writer::FinishedStream;
 use crate::verify::Watch;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Where a stream and its sidecar wait.
-pub(super) struct Paths {
-    pub(super) stream: PathBuf,
-    pub(super) sidecar: PathBuf,
-}
-
-impl Paths {
-    /// A failed call on one of the two.
-    pub(super) fn failed(&self, source: io::Error) -> ConvertError {
-        ConvertError::Write { path: self.stream.clone(), source }
-    }
-}
-
-/// A stream that was written.
-pub(super) struct Written {
-    pub(super) stream: FinishedStream,
-    /// Still without its head. A placeholder has none.
-    pub(super) sidecar: Option<SidecarWriter>,
-    /// Digest of the sidecar whose place it takes.
-    pub(super) old: Option<Digest>,
-    /// Of each source, over every byte.
-    pub(super) sums: Sums,
-}
 
 /// A sidecar that waits for the names of the point's files.
 struct Waiting {

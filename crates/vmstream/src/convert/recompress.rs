@@ -1,9 +1,10 @@
 //! One stream written again: the same ranges of the disk, stored in another way.
 
 use super::encode::{Encoded, Encoding, Tell};
-use super::point::{Paths, Written};
+use super::error::ConvertError;
+use super::options::ConvertOptions;
 use super::source::{Part, PieceRoom, Source, Sums, read_piece};
-use super::{ConvertError, ConvertOptions};
+use super::written::{Paths, Written};
 use crate::restore::ordered;
 use crate::sidecar::{Granules, Recorder, Sidecar, SidecarWriter};
 use crate::stream::running::RunningSum;

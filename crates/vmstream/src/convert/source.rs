@@ -1,6 +1,6 @@
 //! The streams that a new one is made of: open, read once, and held against their checksum files and sidecars.
 
-use super::ConvertError;
+use super::error::ConvertError;
 use crate::chain::{StreamEntry, UnusedSidecar};
 use crate::restore::{Layer, MapError};
 use crate::sidecar::Sidecar;

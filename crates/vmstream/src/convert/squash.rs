@@ -7,9 +7,10 @@
 //! that point, and no more: whether the right streams were put together, nothing else tells.
 
 use super::encode::{Encoded, Encoding, Frame, Tell};
-use super::point::{Paths, Written};
+use super::error::ConvertError;
+use super::options::ConvertOptions;
 use super::source::{Part, PieceRoom, Source, Sums, read_piece};
-use super::{ConvertError, ConvertOptions};
+use super::written::{Paths, Written};
 use crate::chain::{CheckpointName, Coverage};
 use crate::restore::claim;
 use crate::restore::content::WINDOW_LEN;

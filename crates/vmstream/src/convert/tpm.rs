@@ -1,8 +1,8 @@
 //! The TPM's state in a set: a folder or link for each point, and `tpm-state`, a copy of the newest. Older versions had a
 //! link to it, which becomes a folder.
 
-use super::ConvertError;
-use super::plan::{NewFile, NewLink};
+use super::contents::{NewFile, NewLink, NewTpm};
+use super::error::ConvertError;
 use crate::chain::{BackupSet, CheckpointName, PointDisk, PointId, SetFile};
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,14 +21,6 @@ const NEXT: &str = ".tpm-state.next";
 pub(super) struct TpmFolders {
     dir: PathBuf,
     places: BTreeMap<String, PathBuf>,
-}
-
-/// A folder or link of the new set.
-pub(super) enum NewTpm {
-    /// The files of a folder.
-    Folder(Vec<NewFile>),
-    /// The state is that of a folder which the set has under another name.
-    Link(NewLink),
 }
 
 impl TpmFolders {
