@@ -9,7 +9,7 @@ use super::{
     Copied, CopyError, DISKS_OF_DOMAIN, DiskTask, FirstError, Pulse, Shared, SidecarPlan, Stages, copy_disk,
 };
 use crate::engine::cancel::{Cancel, StopReason};
-use crate::engine::some_at_once;
+use crate::engine::threads::some_at_once;
 use crate::engine::watch::Watch;
 
 /// How often to look whether a disk stalls.

@@ -3,7 +3,14 @@
 //!
 //! Must not live here: how any one step is done (the rooms below).
 
+mod backup;
+mod contained;
+pub mod engine;
 pub(crate) mod live;
 pub(crate) mod offline;
+mod prepare;
+pub mod preview;
+mod publish;
 pub(crate) mod shut_down;
-pub(crate) mod started;
+mod started;
+mod undo_earlier;

@@ -18,9 +18,10 @@ use crate::engine::plan::job::{self, nbd_socket, sidecar_file, stream_file};
 use crate::engine::recovery::journal::{Journal, Stage};
 use crate::engine::recovery::owned::Owned;
 use crate::engine::report::{Method, Report};
+use crate::engine::run::contained::contained;
 use crate::engine::snapshot::identity::{self, Identity};
 use crate::engine::watch::Watch;
-use crate::engine::{BackupError, Engine, VmTarget, contained};
+use crate::engine::{BackupError, Engine, VmTarget};
 use vmhost::nbd::Export;
 use vmplan::Plan;
 

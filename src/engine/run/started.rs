@@ -13,8 +13,9 @@ use crate::engine::recovery::guard::StartError;
 use crate::engine::recovery::journal::{self, DomainRun, Journal};
 use crate::engine::recovery::owned::Owned;
 use crate::engine::report::Report;
+use crate::engine::run::contained::contained;
 use crate::engine::watch::Watch;
-use crate::engine::{BackupError, Engine, VmTarget, contained};
+use crate::engine::{BackupError, Engine, VmTarget};
 
 impl Engine {
     /// Backs up a domain that is shut off as one that is paused. Takes a copy where it cannot be started.

@@ -1,0 +1,68 @@
+//! Makes sure, before the guest is touched, that there is a place for its backup and room in it.
+
+use crate::engine::domain::disk::ImageFormat;
+use crate::engine::look::observe::{Observed, ReadableDisk};
+use crate::engine::plan::space;
+use crate::engine::recovery::beneath;
+use crate::engine::run::engine::Engine;
+use crate::engine::{BackupError, VmTarget};
+use crate::state::Ownership;
+use vmplan::{Decision, Plan};
+
+impl Engine {
+    /// Creates the chain directory and makes sure that there is room, before the guest is touched.
+    pub(super) fn prepare_target(
+        &self,
+        vm: &VmTarget,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Result<(), BackupError> {
+        let dir = &vm.chain_dir;
+        let failed = |doing, source| BackupError::File { doing, path: dir.clone(), source };
+        let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
+        Ownership::make_like_state(backup_path, &vm.vm_dir).map_err(|e| failed("create", e))?;
+        std::fs::create_dir_all(dir).map_err(|e| failed("create", e))?;
+        let space = space::of(dir).map_err(|e| failed("look at the free space of", e))?;
+        let data = self.forecast_data(vm, observed, plan)?;
+        let needed = data / 1000 * space::history_ratio_permille(observed.set.as_ref());
+        let reserve = self.settings.target_reserve.bytes_of(space.total_bytes);
+        if space.free_bytes >= needed.saturating_add(reserve) {
+            return Ok(());
+        }
+        Err(BackupError::TargetSpace {
+            dir: dir.clone(),
+            needed: space::human(needed),
+            reserve: space::human(reserve),
+            free: space::human(space.free_bytes),
+        })
+    }
+
+    /// Bytes of data that a backup will read: what is allocated, or what changed since the last checkpoint.
+    fn forecast_data(&self, vm: &VmTarget, observed: &Observed, plan: &Plan) -> Result<u64, BackupError> {
+        let allocated = |disk: &ReadableDisk| disk.info.allocated_bytes;
+        let Decision::Incremental { parent, .. } = &plan.decision else {
+            let raw = self.settings.raw_disks;
+            let wanted = observed.disks.iter().filter(|d| raw || d.format == ImageFormat::Qcow2);
+            return Ok(wanted.map(allocated).sum());
+        };
+        let changed = vm.domain.checkpoint_sizes(&parent.to_string()).unwrap_or_default();
+        let of = |disk: &ReadableDisk| {
+            let known = changed.iter().find(|(target, _)| *target == disk.target);
+            known.map_or(allocated(disk), |(_, bytes)| (*bytes).min(disk.info.virtual_size))
+        };
+        Ok(observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2).map(of).sum())
+    }
+}
+
+/// Refuses a target that a run which dies could not be undone in: what a journal names is not reached through links.
+pub(super) fn refuse_link(vm: &VmTarget, plan: &Plan) -> Result<(), BackupError> {
+    let writes = !matches!(plan.decision, Decision::Skip | Decision::Refuse(_));
+    let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
+    match beneath::link_in(backup_path, &vm.chain_dir) {
+        Some((link, to)) if writes => {
+            let to = backup_path.join(to);
+            Err(BackupError::Link { link, to })
+        }
+        _ => Ok(()),
+    }
+}

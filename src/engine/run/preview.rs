@@ -1,0 +1,72 @@
+//! What a domain would get, decided without touching anything.
+
+use std::path::Path;
+
+use crate::engine::cancel::Cancel;
+use crate::engine::domain::outside::Outside;
+use crate::engine::image::qemu_nbd;
+use crate::engine::look::{image_state, observe};
+use crate::engine::plan::disk_plan::{self, DiskPlan};
+use crate::engine::plan::job;
+use crate::engine::recovery::journal::Journal;
+use crate::engine::run::prepare::refuse_link;
+use crate::engine::settings::EngineSettings;
+use crate::engine::{BackupError, VmTarget};
+use vmconfig::value::Consistency;
+use vmplan::{Decision, Plan};
+
+/// What is decided for a domain, without doing it.
+#[derive(Debug)]
+pub struct Preview {
+    /// The decision.
+    pub plan: Plan,
+    /// An earlier run ended in the middle; its leftovers would be undone first.
+    pub leftovers: bool,
+    /// Why the backup would be refused.
+    pub refused: Option<BackupError>,
+    /// What would become of each disk.
+    pub disks: Vec<DiskPlan>,
+    /// What the domain uses and no backup holds.
+    pub outside: Vec<Outside>,
+    /// The setting by which the guest would be held still; `None` when it is shut off.
+    pub consistency: Option<Consistency>,
+    /// The guest has an agent that is connected, as far as libvirt knows.
+    pub agent: bool,
+}
+
+/// Decides what a domain would get, and touches nothing.
+pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> Result<Preview, BackupError> {
+    let file = backup_path.join("_state/journal").join(format!("{}.json", vm.folder));
+    let journal = Journal::read(&file)?;
+    let observed =
+        observe::observe(vm, settings, journal.as_ref().map(|j| j.id.as_str()), &Cancel::default())?;
+    let plan = vmplan::plan_backup(&observed.seen);
+    let disks = disk_plan::plan_disks(&observed, &plan.decision, settings.raw_disks);
+    let name = vm.domain.name();
+    let refused = match &plan.decision {
+        Decision::Refuse(refusal) => Some(BackupError::refused(vm, refusal, &plan.why)),
+        Decision::Copy { .. } if disks.iter().all(|disk| disk.skipped().is_some()) => {
+            Some(job::no_disks(name, &disks))
+        }
+        Decision::Full { .. } | Decision::Incremental { .. } => {
+            job::JobPlan::new(&observed, &disks, name).err()
+        }
+        Decision::Copy { .. } => {
+            let mut wanted = image_state::wanted(&observed.disks, settings.raw_disks);
+            wanted.find_map(|disk| qemu_nbd::refusal(vm.domain.host(), disk))
+        }
+        Decision::Skip => None,
+    };
+    let copies = matches!(plan.decision, Decision::Copy { .. }) || plan.start;
+    let refused = refused.or_else(|| refuse_link(vm, &plan).err());
+    let refused = refused.or_else(|| observed.in_use_elsewhere(vm, settings.raw_disks).filter(|_| copies));
+    Ok(Preview {
+        leftovers: journal.is_some(),
+        refused,
+        disks,
+        outside: observed.facts.outside,
+        consistency: observed.seen.active.then(|| settings.consistency_of(name)),
+        agent: observed.facts.agent_channel,
+        plan,
+    })
+}

@@ -1,0 +1,46 @@
+//! Publishes a complete point of a run, the chain in its way going to the archive first.
+//!
+//! Must not live here: the order of renames (`commit::publish`), how a chain moves (`commit::archive`).
+
+use crate::engine::commit::archive;
+use crate::engine::commit::publish::PointFiles;
+use crate::engine::recovery::journal::ArchiveMove;
+use crate::engine::recovery::owned::Owned;
+use crate::engine::run::engine::Engine;
+use crate::engine::{BackupError, Report, VmTarget};
+use vmplan::{Decision, Plan};
+
+impl Engine {
+    /// Publishes a complete point, the chain in its way going to the archive first.
+    pub(super) fn publish(
+        &self,
+        vm: &VmTarget,
+        plan: &Plan,
+        files: &PointFiles,
+        owned: &mut Owned<'_>,
+        report: &mut Report,
+    ) -> Result<(), BackupError> {
+        self.fail_points.at("files-written");
+        let dir = &vm.chain_dir;
+        let failed = |doing, source| BackupError::File { doing, path: dir.clone(), source };
+        let archive = match plan.decision {
+            Decision::Full { archive: true } | Decision::Copy { archive: true } => {
+                let names = archive::entries(dir).map_err(|e| failed("list", e))?;
+                files.make_way(&names)?;
+                let today = self.clock.local().date();
+                let to = archive::claim(dir, today).map_err(|e| failed("make an archive folder in", e))?;
+                Some(ArchiveMove { to, names })
+            }
+            _ => {
+                files.make_way(&[])?;
+                None
+            }
+        };
+        owned.set_stage(files.stage(archive.clone()))?;
+        self.fail_points.at("publishing");
+        files.publish(archive.as_ref(), &|name| self.fail_points.at(name))?;
+        self.fail_points.at("published");
+        report.archived_to = archive.map(|a| a.to);
+        Ok(())
+    }
+}
