@@ -9,8 +9,36 @@ use rusqlite::{Transaction, params};
 use super::handle::Catalog;
 use super::stamp::utc;
 use super::vm_backup::integer;
-use super::words::{ChainStatus, Remover};
+use super::words::words;
 use vmconfig::value::RotationPolicy;
+
+words! {
+    /// What is known of the chain of a period.
+    ChainStatus {
+        /// It can go on.
+        Active = "active",
+        /// It was moved away.
+        Archived = "archived",
+        /// Not all of it can be restored.
+        Broken = "broken",
+        /// Retention deleted it.
+        Deleted = "deleted",
+        /// Somebody deleted it by hand.
+        Purged = "purged",
+    }
+}
+
+words! {
+    /// Who deleted.
+    Remover {
+        /// Retention of the current policy.
+        Retention = "retention",
+        /// A person, with `--prune`.
+        Prune = "prune",
+        /// Retention of what an earlier policy left.
+        OrphanRetention = "orphan_retention",
+    }
+}
 
 /// A chain as it stands after a backup.
 #[derive(Clone, Copy, Debug)]

@@ -24,17 +24,18 @@ mod tree;
 mod vm_backup;
 mod words;
 
-pub use chain::ChainHealth;
+pub use chain::{ChainHealth, ChainStatus, Remover};
 pub use error::CatalogError;
-pub use event::{ChainEvent, ConfigEvent, EventRow, FileOperation, PeriodEvent, RetentionEvent};
+pub use event::{
+    ArchiveReason, ArchiveTrigger, ChainEvent, ChainEventKind, ConfigEvent, ConfigEventKind, EventRow,
+    FileOperation, FileType, Operation, PeriodEvent, PeriodEventKind, PreserveReason, RetentionAction,
+    RetentionEvent, RetentionTarget,
+};
 pub use handle::Catalog;
 pub use query::{History, LastSuccess, PastError, VmPeriod};
-pub use session::{NewSession, SessionId, SessionRow};
-pub use stamp::Stamp;
-pub use tree::{ChainFolder, PointOnDisk, newest_chain, points_in, vm_folders};
-pub use vm_backup::{DiskBackup, Failure, VmBackup};
-pub use words::{
-    ArchiveReason, ArchiveTrigger, BackupMethod, BackupType, ChainEventKind, ChainStatus, ConfigEventKind,
-    DateSource, DiskResult, ErrorCode, FileType, Operation, PeriodEventKind, PreserveReason, Remover,
-    RetentionAction, RetentionTarget, SessionKind, SessionStatus, VmEvent, VmStatus,
+pub use session::{NewSession, SessionKind, SessionRow, SessionStatus};
+pub use stamp::{SessionId, Stamp};
+pub use tree::{ChainFolder, DateSource, PointOnDisk, newest_chain, points_in, vm_folders};
+pub use vm_backup::{
+    BackupMethod, BackupType, DiskBackup, DiskResult, ErrorCode, Failure, VmBackup, VmEvent, VmStatus,
 };

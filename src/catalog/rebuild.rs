@@ -7,12 +7,12 @@ use std::path::Path;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::chain::ChainStatus;
 use super::handle::in_transaction;
 use super::points;
 use super::stamp::utc;
 use super::tree::{self, ChainFolder};
 use super::vm_backup::integer;
-use super::words::ChainStatus;
 
 /// In `schema_info`: that the disk was read, and when.
 const DONE: &str = "restore_points_read";

@@ -5,19 +5,57 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{OptionalExtension, ToSql, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::handle::Catalog;
-use super::stamp::{Stamp, utc};
-use super::words::{SessionKind, SessionStatus};
+use super::stamp::{SessionId, Stamp, utc};
+use super::words::words;
 
-/// The number of a session: the second it began, or the next free one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionId(pub i64);
+words! {
+    /// What a session was for.
+    SessionKind {
+        /// A run over all VMs.
+        Standard = "standard",
+        /// A run over VMs that were named.
+        Targeted = "targeted",
+        /// Only replication.
+        ReplicateOnly = "replicate_only",
+        /// Only deleting.
+        Prune = "prune",
+    }
+}
 
-impl ToSql for SessionId {
-    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
-        self.0.to_sql()
+words! {
+    /// How a session ended.
+    SessionStatus {
+        /// It has not ended.
+        Running = "running",
+        /// Nothing failed.
+        Success = "success",
+        /// Some VMs failed, some were backed up.
+        Partial = "partial",
+        /// It could not do its work.
+        Failed = "failed",
+        /// Stopped from the keyboard, or its process died.
+        Interrupted = "interrupted",
+        /// Stopped by SIGTERM.
+        Killed = "killed",
+    }
+}
+
+impl SessionStatus {
+    /// The status after VMs were backed up and VMs failed.
+    pub fn of_counts(backed_up: usize, failed: usize) -> Self {
+        match (backed_up, failed) {
+            (_, 0) => Self::Success,
+            (0, _) => Self::Failed,
+            _ => Self::Partial,
+        }
+    }
+
+    /// The status of a session that a signal stopped.
+    pub fn of_signal(number: i32) -> Self {
+        if number == rustix::process::Signal::TERM.as_raw() { Self::Killed } else { Self::Interrupted }
     }
 }
 

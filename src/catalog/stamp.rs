@@ -3,10 +3,19 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-
-use super::session::SessionId;
+use rusqlite::ToSql;
 
 const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
+
+/// The number of a session: the second it began, or the next free one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(pub i64);
+
+impl ToSql for SessionId {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        self.0.to_sql()
+    }
+}
 
 /// Which session writes a row, and when.
 #[derive(Clone, Copy, Debug)]

@@ -10,10 +10,20 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, PointId, Severity};
 
-use super::words::DateSource;
+use super::words::words;
 use crate::state::layout::{ARCHIVES, is_vm_folder};
 use vmconfig::value::RotationPolicy;
 use vmplan::rotation::{ACCUMULATE, Period};
+
+words! {
+    /// Where a restore point's date comes from.
+    DateSource {
+        /// The checkpoint's creation time: an instant.
+        Checkpoint = "checkpoint",
+        /// The stream's own text: the host's local time, without its zone.
+        Stream = "stream",
+    }
+}
 
 /// A folder with a chain or a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,110 @@ use rusqlite::{Transaction, params};
 
 use super::handle::Catalog;
 use super::stamp::{Stamp, utc};
-use super::words::{BackupMethod, BackupType, DiskResult, ErrorCode, VmEvent, VmStatus};
+use super::words::words;
 use vmconfig::value::RotationPolicy;
+
+words! {
+    /// How the backup of one VM ended.
+    VmStatus {
+        /// There is a new restore point.
+        Success = "success",
+        /// There is none.
+        Failed = "failed",
+        /// None was needed, or somebody else is at it.
+        Skipped = "skipped",
+        /// The policy says never.
+        Excluded = "excluded",
+    }
+}
+
+words! {
+    /// What was taken, or being done when it failed.
+    BackupType {
+        /// Everything: the beginning of a chain, or a copy of a VM that is shut off.
+        Full = "full",
+        /// What changed.
+        Incremental = "auto",
+        /// Nothing: the VM is shut off and unchanged.
+        Unchanged = "none",
+        /// Nothing: it did not come to that.
+        NotApplicable = "n/a",
+        /// Moving the previous chain away.
+        Archive = "archive",
+        /// Repairing what was found.
+        Recovery = "recovery",
+    }
+}
+
+words! {
+    /// How the guest was kept still.
+    BackupMethod {
+        /// Its agent froze the file systems.
+        Agent = "agent",
+        /// Its CPUs were paused.
+        Paused = "paused",
+        /// It was shut off.
+        Offline = "offline",
+        /// In no way, or by somebody else.
+        Unknown = "unknown",
+        /// Not at all: the policy says never.
+        Excluded = "excluded",
+    }
+}
+
+words! {
+    /// The kind of result of one VM.
+    VmEvent {
+        /// There is a new restore point.
+        Completed = "backup_completed",
+        /// It failed.
+        Failed = "backup_failed",
+        /// It was not needed, or not possible now.
+        Skipped = "backup_skipped",
+        /// The policy says never.
+        Excluded = "vm_excluded",
+    }
+}
+
+words! {
+    /// Why the backup of one VM failed, for programs. The message is for people.
+    ErrorCode {
+        /// Checkpoints or bitmaps that the chain needs are gone.
+        CheckpointStale = "CHECKPOINT_STALE",
+        /// Checkpoints are damaged and the settings forbid a repair.
+        CheckpointBroken = "CHECKPOINT_BROKEN",
+        /// A folder could not be made or cleared.
+        DirectoryFailed = "DIRECTORY_PREP_FAILED",
+        /// The guest could not be paused.
+        PauseFailed = "PAUSE_FAILED",
+        /// The chain of the previous policy could not be moved away. The Bash version's: ours stays where it is.
+        PolicyArchiveFailed = "POLICY_CHANGE_ARCHIVE_FAILED",
+        /// Something else; the message tells.
+        BackupFailed = "BACKUP_FAILED",
+        /// The VM has checkpoints of another program.
+        ForeignCheckpoints = "FOREIGN_CHECKPOINTS",
+        /// Target or scratch space is short, or cannot be written.
+        Storage = "STORAGE",
+        /// libvirt or QEMU failed or did not answer.
+        Hypervisor = "HYPERVISOR",
+        /// A tool is missing or failed.
+        Tool = "TOOL",
+        /// The VM's name cannot have a folder.
+        FolderName = "FOLDER_NAME",
+        /// Somebody stopped the run.
+        Stopped = "STOPPED",
+    }
+}
+
+words! {
+    /// What happened to one disk.
+    DiskResult {
+        /// It was copied.
+        Copied = "copied",
+        /// It was left out.
+        LeftOut = "left_out",
+    }
+}
 
 /// In `error_code`, that the policy changed. Nothing failed because of it.
 const POLICY_CHANGE: &str = "POLICY_CHANGE";

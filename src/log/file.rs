@@ -10,7 +10,6 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use jiff::Zoned;
 use rustix::fs::OFlags;
-use tracing::Level;
 
 use super::line::Line;
 use super::queue::Queue;
@@ -38,7 +37,7 @@ pub(super) fn serve(place: Place, stderr: Arc<Queue<ForStderr>>) -> Queue<ForFil
     // Not through the log: it is what failed.
     let complain = move |failed: Option<String>| {
         if let Some(message) = failed {
-            stderr.put(ForStderr::Text(place.text(&warning(&Zoned::now(), &message))));
+            stderr.put(ForStderr::Text(place.text(&Line::of_log(&Zoned::now(), &message))));
         }
     };
     Queue::start("log-files", move |job, dropped| {
@@ -46,7 +45,7 @@ pub(super) fn serve(place: Place, stderr: Arc<Queue<ForStderr>>) -> Queue<ForFil
             let message = format!(
                 "{dropped} line(s) are missing here: the log could not be written as fast as they came"
             );
-            let text = warning(&Zoned::now(), &message).for_file();
+            let text = Line::of_log(&Zoned::now(), &message).for_file();
             files.write(None, &text).into_iter().for_each(&complain);
         }
         match job {
@@ -57,11 +56,6 @@ pub(super) fn serve(place: Place, stderr: Arc<Queue<ForStderr>>) -> Queue<ForFil
             ForFiles::Flush(_) => {}
         }
     })
-}
-
-/// A line about the log itself.
-pub(super) fn warning<'a>(at: &'a Zoned, message: &'a str) -> Line<'a> {
-    Line { at, level: Level::WARN, module: "log", doing: "write", vm: None, disk: None, message }
 }
 
 struct Files {

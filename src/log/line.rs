@@ -22,6 +22,13 @@ pub(super) struct Line<'a> {
     pub(super) message: &'a str,
 }
 
+impl<'a> Line<'a> {
+    /// A warning about the log itself.
+    pub(super) fn of_log(at: &'a Zoned, message: &'a str) -> Self {
+        Self { at, level: Level::WARN, module: "log", doing: "write", vm: None, disk: None, message }
+    }
+}
+
 impl Line<'_> {
     /// `[2026-11-22 18:58:30 UTC] [INFO] [module] [function] message`, as the Bash program writes it. A message of
     /// several lines becomes several such lines.

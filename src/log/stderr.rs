@@ -67,7 +67,7 @@ pub(super) fn serve(place: Place, printer: Printer) -> Queue<ForStderr> {
     Queue::start("log-stderr", move |job, dropped| {
         if dropped > 0 {
             let message = format!("{dropped} line(s) are missing here: they came faster than they were read");
-            printer(&place.text(&super::file::warning(&jiff::Zoned::now(), &message)));
+            printer(&place.text(&Line::of_log(&jiff::Zoned::now(), &message)));
         }
         if let ForStderr::Text(text) = job {
             printer(&text);
