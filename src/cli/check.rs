@@ -17,7 +17,7 @@ use crate::engine::domain::disk::SkipReason;
 use crate::engine::plan::space::{self, human};
 use crate::engine::settings::Reserve;
 use crate::engine::{DiskPlan, Preview};
-use crate::session::{Outlook, Session, VmPlan, check_backup_path};
+use crate::session::{PlannedVm, Session, VmPlan, check_backup_path};
 use crate::state::{Belongings, HostDir, Root, RootError, SessionLock, Standing, StateDir, known_owner};
 use vmconfig::{KEYS, Key, Unserved};
 use vmhost::libvirt::Host;
@@ -380,19 +380,19 @@ fn plans(context: &Context, machine_id: &str) -> Result<Vec<VmPlan>, Failed> {
 fn vm(of: &VmPlan) -> Finding {
     const ABOUT: &str = "VM";
     let said = format!("{}: {}", of.domain, plan::of_vm(of));
-    let finding = match &of.outlook {
-        Outlook::Excluded => Finding::good(ABOUT, said),
-        Outlook::Backup { preview, .. } if preview.refused.is_some() => {
+    let finding = match &of.planned {
+        PlannedVm::Excluded => Finding::good(ABOUT, said),
+        PlannedVm::Backup { preview, .. } if preview.refused.is_some() => {
             Finding::bad(ABOUT, Exit::Vm, said, None)
         }
-        Outlook::Backup { preview, .. } if has_gap(preview) => {
+        PlannedVm::Backup { preview, .. } if has_gap(preview) => {
             let fix = "save by other means what the backup leaves out, or leave it out on purpose: VIRTNBD_EXCLUDE_DISKS";
             Finding::look(ABOUT, said, fix.to_owned())
         }
-        Outlook::Backup { .. } => Finding::good(ABOUT, said),
-        Outlook::NoFolder(_) | Outlook::Unknown(_) => Finding::bad(ABOUT, Exit::Vm, said, None),
+        PlannedVm::Backup { .. } => Finding::good(ABOUT, said),
+        PlannedVm::NoFolder(_) | PlannedVm::Unknown(_) => Finding::bad(ABOUT, Exit::Vm, said, None),
     };
-    let Outlook::Backup { preview, .. } = &of.outlook else { return finding };
+    let PlannedVm::Backup { preview, .. } = &of.planned else { return finding };
     let disks = preview.disks.iter().map(|disk| format!("disk {disk}"));
     let outside = preview.outside.iter().map(ToString::to_string);
     Finding {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::summary::level;
 use crate::engine::Preview;
 use crate::retention::Fate;
-use crate::session::{Outlook, VmPlan};
+use crate::session::{PlannedVm, VmPlan};
 use vmconfig::value::Consistency;
 use vmplan::Decision;
 
@@ -14,8 +14,11 @@ pub(super) fn text(plans: &[VmPlan]) -> String {
     let mut text = String::from("[DRY-RUN] Nothing is changed. A run now would do this:\n");
     for plan in plans {
         text += &format!("  {}: {}\n", plan.domain, of_vm(plan));
-        if let Outlook::Backup { place, preview, retention } = &plan.outlook {
-            text += &format!("      policy {} ({}), period {}\n", plan.policy, plan.chosen_by, place.period);
+        if let PlannedVm::Backup { destination, preview, retention } = &plan.planned {
+            text += &format!(
+                "      policy {} ({}), period {}\n",
+                plan.policy, plan.chosen_by, destination.period
+            );
             for repair in &preview.plan.repairs {
                 text += &format!("      first: {repair}\n");
             }
@@ -38,11 +41,11 @@ pub(super) fn text(plans: &[VmPlan]) -> String {
 
 /// What a run would do to one VM, as one line.
 pub(super) fn of_vm(plan: &VmPlan) -> String {
-    match &plan.outlook {
-        Outlook::Excluded => format!("not backed up: policy never ({})", plan.chosen_by),
-        Outlook::NoFolder(error) => format!("cannot: {error}"),
-        Outlook::Unknown(error) => format!("cannot: {error}"),
-        Outlook::Backup { preview, .. } => line(preview),
+    match &plan.planned {
+        PlannedVm::Excluded => format!("not backed up: policy never ({})", plan.chosen_by),
+        PlannedVm::NoFolder(error) => format!("cannot: {error}"),
+        PlannedVm::Unknown(error) => format!("cannot: {error}"),
+        PlannedVm::Backup { preview, .. } => line(preview),
     }
 }
 
@@ -96,13 +99,13 @@ pub(super) fn json(plans: &[VmPlan]) -> Value {
             "policy": plan.policy,
             "policy_from": plan.chosen_by.to_string(),
         });
-        match &plan.outlook {
-            Outlook::Excluded => value["plan"] = json!("excluded"),
-            Outlook::NoFolder(error) => value["error"] = json!(error.to_string()),
-            Outlook::Unknown(error) => value["error"] = json!(error.to_string()),
-            Outlook::Backup { place, preview, retention } => {
-                value["period"] = json!(place.period);
-                value["dir"] = json!(place.dir);
+        match &plan.planned {
+            PlannedVm::Excluded => value["plan"] = json!("excluded"),
+            PlannedVm::NoFolder(error) => value["error"] = json!(error.to_string()),
+            PlannedVm::Unknown(error) => value["error"] = json!(error.to_string()),
+            PlannedVm::Backup { destination, preview, retention } => {
+                value["period"] = json!(destination.period);
+                value["dir"] = json!(destination.dir);
                 value["plan"] = json!(preview.plan);
                 value["why"] = json!(preview.plan.why.to_string());
                 value["retention"] = json!(retention);

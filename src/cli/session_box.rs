@@ -266,7 +266,7 @@ mod tests {
         let outcome = VmOutcome {
             domain: "web".into(),
             policy: RotationPolicy::Monthly,
-            place: None,
+            destination: None,
             tries: 0,
             retention: None,
             result: VmResult::NotBegun,

@@ -135,7 +135,7 @@ pub(super) fn json(outcomes: &[VmOutcome]) -> Value {
             "status": status(outcome).to_lowercase(),
             "seconds": outcome.took.as_secs_f64(),
         });
-        if let Some(place) = &outcome.place {
+        if let Some(place) = &outcome.destination {
             value["period"] = json!(place.period);
             value["dir"] = json!(place.dir);
         }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::open::Session;
 use super::record::Records;
-use super::run::Session;
 use crate::catalog::{FileOperation, FileType, Operation, Stamp};
 use vmhost::host_config::{HostConfigError, Plan, Saved};
 

@@ -1,22 +1,38 @@
 //! One run: discover → plan → back up each domain → collect what happened.
 //!
+//! `open` has the VMs and their folders; `preview` says what a run would do; `run` does it, with `vm` for each of them. What is
+//! below these is what they use.
 //! Must not live here: printing, arguments (`cli`); how one domain is backed up (`engine`).
 
+mod at_once;
+mod choose;
+mod cleanup;
+mod destination;
+mod error;
 mod host;
 mod layout;
+mod leftovers;
+mod open;
 mod order;
+mod outcome;
 mod plan;
+mod preview;
 pub mod priority;
 mod record;
 mod run;
 mod settings;
 mod status;
-mod tidy;
 mod tries;
+mod vm;
+mod watch;
 
+pub use destination::Destination;
+pub use error::{SessionError, check_backup_path};
 pub use host::HostOutcome;
 pub use layout::LayoutError;
-pub use plan::{Outlook, VmPlan};
+pub use open::Session;
+pub use outcome::{VmOutcome, VmResult};
+pub use plan::{PlannedVm, VmPlan};
 pub use record::Records;
-pub use run::{Place, RunWatch, Session, SessionError, VmOutcome, VmResult, check_backup_path};
 pub use status::{ChainReport, Health, VmReport, status};
+pub use watch::RunWatch;

@@ -1,7 +1,7 @@
 //! What a run would do, as a value: for each VM its policy, its period, and the decision with its reason.
 
+use super::destination::Destination;
 use super::layout::LayoutError;
-use super::run::Place;
 use crate::engine::{BackupError, Preview};
 use crate::retention;
 use vmconfig::value::RotationPolicy;
@@ -17,18 +17,18 @@ pub struct VmPlan {
     /// Where that comes from.
     pub chosen_by: ChosenBy,
     /// What follows.
-    pub outlook: Outlook,
+    pub planned: PlannedVm,
 }
 
 /// What follows from the facts about one VM.
 #[derive(Debug)]
-pub enum Outlook {
+pub enum PlannedVm {
     /// Nothing: its policy is `never`.
     Excluded,
     /// This.
     Backup {
         /// Where it goes.
-        place: Place,
+        destination: Destination,
         /// The decision, its reason, and the repairs before it.
         preview: Box<Preview>,
         /// What becomes of older periods once it is done; `None` when nothing is backed up.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::run::{VmOutcome, VmResult};
+use super::outcome::{VmOutcome, VmResult};
 use crate::catalog::{
     ArchiveReason, ArchiveTrigger, BackupMethod, BackupType, Catalog, ChainEvent, ChainEventKind,
     ChainHealth, ConfigEvent, ConfigEventKind, DiskBackup, DiskResult, ErrorCode, Failure, FileOperation,
@@ -90,7 +90,7 @@ impl Records<'_> {
 
     fn done(&self, end: &VmEnd<'_>, report: &Report, by: Stamp) {
         let outcome = end.outcome;
-        let Some(place) = &outcome.place else { return };
+        let Some(place) = &outcome.destination else { return };
         let (vm, period, dir) = (outcome.domain.as_str(), place.period.as_str(), place.dir.as_path());
         let begins = !matches!(report.plan.decision, Decision::Incremental { .. });
         if let Some(to) = &report.archived_to {
@@ -130,7 +130,7 @@ impl Records<'_> {
 
     fn archived(&self, end: &VmEnd<'_>, report: &Report, to: &Path, by: Stamp) {
         let outcome = end.outcome;
-        let Some(place) = &outcome.place else { return };
+        let Some(place) = &outcome.destination else { return };
         let (vm, period) = (outcome.domain.as_str(), place.period.as_str());
         let reason = archive_reason(&report.plan.why);
         let bytes = bytes_below(to).unwrap_or(0);
@@ -160,7 +160,7 @@ impl Records<'_> {
 
     fn period_begins(&self, end: &VmEnd<'_>, report: &Report, by: Stamp) {
         let outcome = end.outcome;
-        let Some(place) = &outcome.place else { return };
+        let Some(place) = &outcome.destination else { return };
         let previous = match &report.plan.why {
             Why::NewPeriod(previous) => previous.clone(),
             _ => place.previous.clone().unwrap_or_default(),
@@ -213,7 +213,7 @@ impl Records<'_> {
     /// A chain that was there is as it was, and that is looked at: it may be why the backup failed.
     fn chain_failed(&self, end: &VmEnd<'_>, error: &BackupError) {
         let outcome = end.outcome;
-        let Some(place) = &outcome.place else { return };
+        let Some(place) = &outcome.destination else { return };
         let on_disk = points_in(&place.dir);
         if on_disk.is_empty() {
             return;
@@ -242,7 +242,7 @@ fn chain_id(at: Timestamp) -> String {
 
 fn row(end: &VmEnd<'_>) -> VmBackup {
     let outcome = end.outcome;
-    let place = outcome.place.as_ref();
+    let place = outcome.destination.as_ref();
     let vm = outcome.domain.as_str();
     let failed = |code, message: String| {
         let detail = format!("failed: {message}");

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::open::Session;
 use super::record::Records;
 use crate::catalog::Stamp;
 use crate::clock::Clock;
@@ -14,14 +15,19 @@ use crate::state::VmLock;
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The older periods of one VM.
-pub(super) struct Tidy<'a> {
-    pub(super) vm: &'a VmTarget,
-    pub(super) backup_path: &'a Path,
-    pub(super) rules: &'a Rules,
-    pub(super) clock: Clock,
+pub(super) struct Cleanup<'a> {
+    vm: &'a VmTarget,
+    backup_path: &'a Path,
+    rules: &'a Rules,
+    clock: Clock,
 }
 
-impl Tidy<'_> {
+impl<'a> Cleanup<'a> {
+    /// Those of a VM of this run.
+    pub(super) fn of(session: &'a Session, vm: &'a VmTarget) -> Self {
+        Self { vm, backup_path: &session.backup_path, rules: &session.retention, clock: session.clock }
+    }
+
     /// What would go. `None` when the periods cannot be read, which is said.
     pub(super) fn preview(&self, records: Records<'_>) -> Option<Plan> {
         self.with_scope(records, retention::preview)
