@@ -18,7 +18,8 @@ use vmstream::stream::{Compression, StreamMeta};
 
 use super::publish::{self, PointFiles};
 use crate::engine::copy::{Copied, CopiedDisk, CopyError, SidecarPlan};
-use crate::engine::domain::disk::{BootFile, BootRole, ImageFormat};
+use crate::engine::domain::disk::{BootFile, BootRole};
+use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::disk_plan::DiskPlan;
 use crate::engine::plan::job::stream_file;

@@ -5,9 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{
-    Copied, CopyError, DISKS_OF_DOMAIN, DiskTask, FirstError, Pulse, Shared, SidecarPlan, Stages, copy_disk,
-};
+use super::disk::copy_disk;
+use super::error::CopyError;
+use super::first_error::FirstError;
+use super::limits::DISKS_OF_DOMAIN;
+use super::meter::Stages;
+use super::pulse::Pulse;
+use super::shared::Shared;
+use super::sink::Copied;
+use super::task::{DiskTask, SidecarPlan};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::threads::some_at_once;
 use crate::engine::watch::Watch;

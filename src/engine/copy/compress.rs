@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use vmstream::restore::is_zero;
+use vmstream::sidecar::{Granules, PlainSums, StoredSums};
 use vmstream::stream::Compression;
 use vmstream::stream::codec;
 
 use super::budget::Permit;
 use super::effort::Effort;
+use super::error::CopyError;
+use super::limits::FRAME_LEN;
 use super::meter::Busy;
 use super::method::Method;
-use super::{
-    Content, CopyError, DiskTask, FRAME_LEN, Granules, Piece, PlainSums, SinkPlan, StoredSums, Sums, ToWriter,
-};
+use super::piece::{Content, Piece, Sums, ToWriter};
+use super::task::{DiskTask, SinkPlan};
 use crate::engine::cancel::{Cancel, StopReason};
 
 /// Spare buffers kept for the next reads. Fresh ones cost a page fault for every 4 KiB.

@@ -4,9 +4,17 @@ use std::io;
 use std::path::PathBuf;
 
 use super::extent::ExtentError;
-use super::tripwire::Trip;
 use crate::engine::cancel::StopReason;
 use vmhost::nbd::NbdError;
+
+/// A place where a disk is not what the chain says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trip {
+    /// Disk target.
+    pub target: String,
+    /// Offset on the disk.
+    pub at: u64,
+}
 
 /// Why a disk could not be copied.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::CopyError;
+use super::error::CopyError;
 use crate::engine::cancel::{Cancel, StopReason};
 
 /// The first failure among everything that copies the disks of a domain, in the order of time.

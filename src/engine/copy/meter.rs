@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::CONNECTIONS;
+use super::limits::CONNECTIONS;
 
 /// A stage that was busy for less than this can have held up nobody.
 const BUSY_PERCENT: u64 = 25;

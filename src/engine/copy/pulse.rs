@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{CopyError, DiskTask};
+use super::error::CopyError;
+use super::task::DiskTask;
 
 /// What the writer of a disk does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

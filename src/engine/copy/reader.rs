@@ -7,8 +7,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::budget::Permit;
 use super::compress::Lane;
+use super::error::CopyError;
+use super::limits::READS_IN_FLIGHT;
 use super::meter::Busy;
-use super::{CopyError, DiskTask, READS_IN_FLIGHT, ReadOp};
+use super::piece::ReadOp;
+use super::task::DiskTask;
 use crate::engine::cancel::Cancel;
 use vmhost::nbd::{Connection, NbdError};
 

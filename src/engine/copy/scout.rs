@@ -5,9 +5,12 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::budget::Budget;
+use super::error::CopyError;
 use super::extent::{Context, Span, SpanKind, SpanMerger};
+use super::limits::FRAME_LEN;
+use super::piece::{Content, Piece, ReadOp, ToWriter};
+use super::task::DiskTask;
 use super::tripwire::Tripwire;
-use super::{Content, CopyError, DiskTask, FRAME_LEN, Piece, ReadOp, ToWriter};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::watch::Watch;
 use vmhost::nbd::{Connection, NbdError};

@@ -4,18 +4,20 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use vmstream::chain::Coverage;
 use vmstream::fresh;
-use vmstream::sidecar::{Granules, PlainSums, Recorder, SidecarWriter, StoredSums};
+use vmstream::sidecar::{PlainSums, Recorder, SidecarWriter, StoredSums};
 use vmstream::stream::Compression;
 use vmstream::stream::codec;
-use vmstream::stream::meta::StreamMeta;
 use vmstream::stream::writer::FinishedStream;
 
-use super::{CopyError, DiskTask, FRAME_LEN, Sums};
+use super::error::CopyError;
+use super::limits::FRAME_LEN;
+use super::piece::Sums;
+use super::task::{DiskTask, SinkPlan};
 use vmhost::nbd::{Connection, NbdError};
 
 /// What a stream without any change holds all the same.
@@ -26,59 +28,6 @@ const FLUSH_LEN: u64 = 64 << 20;
 
 /// A server that needs longer than this for one sector hangs.
 const READ_LIMIT: Duration = Duration::from_secs(120);
-
-/// What is to be written.
-pub enum SinkPlan {
-    /// A sparse stream.
-    Stream {
-        /// The file, `….partial`.
-        path: PathBuf,
-        /// Its meta frame; the sum of data is filled in.
-        meta: StreamMeta,
-    },
-    /// A raw image with holes where the disk is zero.
-    RawImage {
-        /// The file, `….partial`.
-        path: PathBuf,
-        /// Bytes of the disk.
-        size: u64,
-    },
-}
-
-impl SinkPlan {
-    /// The file.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Stream { path, .. } | Self::RawImage { path, .. } => path,
-        }
-    }
-
-    /// Bytes of the disk.
-    pub(super) fn disk_size(&self) -> u64 {
-        match self {
-            Self::Stream { meta, .. } => meta.virtual_size,
-            Self::RawImage { size, .. } => *size,
-        }
-    }
-
-    /// A stream of the whole disk, not of changes.
-    fn stands_alone(&self) -> bool {
-        matches!(self, Self::Stream { meta, .. } if !meta.incremental)
-    }
-
-    /// How the disk is cut for its sidecar.
-    pub(super) fn granules(&self) -> Granules {
-        Granules::of_disk(self.disk_size())
-    }
-
-    /// How frames are stored.
-    pub(super) fn compression(&self) -> Option<Compression> {
-        match self {
-            Self::Stream { meta, .. } => meta.compression,
-            Self::RawImage { .. } => None,
-        }
-    }
-}
 
 /// A disk that is copied completely; its file is synced, under its partial name. Its sidecar lacks only its head, which
 /// names the point's other files.

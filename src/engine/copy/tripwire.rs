@@ -14,7 +14,7 @@ use std::time::Duration;
 use vmstream::chain::BoundSidecar;
 use vmstream::sidecar::{Granules, PlainSums, Tables, Value, ZeroSums};
 
-use super::CopyError;
+use super::error::{CopyError, Trip};
 use super::extent::{Span, SpanKind};
 use vmhost::nbd::{Connection, NbdError};
 
@@ -34,15 +34,6 @@ pub struct TripwirePlan {
     pub sidecars: Vec<Option<BoundSidecar>>,
     /// Which granules are read.
     pub seed: u64,
-}
-
-/// A place where a disk is not what the chain says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trip {
-    /// Disk target.
-    pub target: String,
-    /// Offset on the disk.
-    pub at: u64,
 }
 
 /// The tripwire of one disk while its status is asked for.

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::error::CopyError;
 use super::meter::Busy;
+use super::piece::{Content, Piece, ToWriter};
 use super::pulse::Pulse;
+use super::shared::Shared;
 use super::sink::{Copied, Sink};
-use super::{Content, CopyError, DiskTask, Piece, Shared, ToWriter};
+use super::task::DiskTask;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::watch::Watch;
 

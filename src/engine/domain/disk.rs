@@ -7,28 +7,10 @@ use std::path::PathBuf;
 
 use roxmltree::{Document, Node};
 
+use super::image_format::ImageFormat;
 use super::layout::Layout;
 use super::outside::{self, Outside};
 use vmhost::libvirt::SecretName;
-
-/// How the image behind a disk is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImageFormat {
-    /// Can hold dirty bitmaps, so it can be backed up incrementally.
-    Qcow2,
-    /// Plain bytes; no bitmaps.
-    Raw,
-}
-
-impl ImageFormat {
-    /// The name that libvirt, QEMU and the stream's `diskFormat` use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Qcow2 => "qcow2",
-            Self::Raw => "raw",
-        }
-    }
-}
 
 /// Where the image is.
 #[derive(Clone, Debug, PartialEq, Eq)]

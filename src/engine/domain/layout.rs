@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use roxmltree::Node;
 use serde_json::{Value, json};
 
-use super::disk::ImageFormat;
+use super::image_format::ImageFormat;
 
 /// Which of some files are block devices.
 pub type Devices = BTreeSet<PathBuf>;

@@ -3,6 +3,7 @@
 //! Must not live here: asking libvirt for XML, opening what it names (`image`), decisions (`plan`, `policy`).
 
 pub mod disk;
+pub mod image_format;
 pub mod layout;
 pub mod outside;
 pub mod xml;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::qemu_img::{self, Layer, QemuImgError};
 use crate::engine::cancel::Cancel;
-use crate::engine::domain::disk::ImageFormat;
+use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::domain::layout::{Backing, Devices, Image, Layout};
 use crate::engine::look::observe::{self, ReadableDisk};
 use vmprogram::{ProgramError, Stopped};

@@ -10,7 +10,7 @@ use super::layers;
 use super::union::Union;
 use crate::engine::BackupError;
 use crate::engine::cancel::Cancel;
-use crate::engine::domain::disk::ImageFormat;
+use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::domain::layout::{self, Devices};
 use crate::engine::look::observe::ReadableDisk;
 use crate::engine::snapshot::encryption;

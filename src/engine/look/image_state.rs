@@ -14,7 +14,7 @@ use vmstream::chain::{BackupSet, PointId, SetFile};
 
 use super::observe::ReadableDisk;
 use crate::engine::cancel::Cancel;
-use crate::engine::domain::disk::ImageFormat;
+use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::image::layers;
 use vmprogram::Look;
 

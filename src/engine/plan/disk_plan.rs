@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use vmstream::chain::CheckpointName;
 
-use crate::engine::domain::disk::{ImageFormat, SkipReason};
+use crate::engine::domain::disk::SkipReason;
+use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::look::observe::{Observed, ReadableDisk};
 use vmplan::Decision;
 

@@ -5,11 +5,11 @@
 
 mod backup;
 mod contained;
-pub mod engine;
+pub(crate) mod engine;
 pub(crate) mod live;
 pub(crate) mod offline;
 mod prepare;
-pub mod preview;
+pub(crate) mod preview;
 mod publish;
 pub(crate) mod shut_down;
 mod started;

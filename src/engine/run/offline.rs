@@ -8,7 +8,7 @@ use crate::engine::cancel::Cancel;
 use crate::engine::commit::point::{self, Origin};
 use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::copy::{self, CopiedDisk, CopyError, DiskTask, SidecarPlan, SinkPlan};
-use crate::engine::domain::disk::ImageFormat;
+use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::image::layers;
 use crate::engine::image::qemu_nbd::{Changes, QemuNbd};
 use crate::engine::look::image_state::{self, STATE_FILE, TakenOf};

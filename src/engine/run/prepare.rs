@@ -1,6 +1,6 @@
 //! Makes sure, before the guest is touched, that there is a place for its backup and room in it.
 
-use crate::engine::domain::disk::ImageFormat;
+use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::look::observe::{Observed, ReadableDisk};
 use crate::engine::plan::space;
 use crate::engine::recovery::beneath;
