@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::engine::plan::space::human;
 use crate::engine::watch::Watch;
+use vmstream::text::size;
 
 /// How often the bars are drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -154,7 +154,7 @@ fn draw(board: &Board, bars: &MultiProgress) {
             }
             bar.set_position(disk.position.load(Ordering::Relaxed));
             if disk.has_data.load(Ordering::Relaxed) {
-                bar.set_message(format!("{}/s", human(bar.per_sec() as u64)));
+                bar.set_message(format!("{}/s", size(bar.per_sec() as u64)));
             }
             true
         });

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::engine::plan::space::human;
 use crate::session::HostOutcome;
 use vmhost::host_config::{HostConfigError, Plan, Saved};
+use vmstream::text::size;
 
 /// One line on what was done.
 pub(super) fn line(outcome: &HostOutcome<Saved>) -> String {
@@ -18,7 +18,7 @@ pub(super) fn line(outcome: &HostOutcome<Saved>) -> String {
                 count => format!("; {count} warning(s)"),
             };
             if saved.is_new {
-                let size = human(saved.file_bytes);
+                let size = size(saved.file_bytes);
                 return format!("Host configuration: saved, {size} in {file} ({}){look}", saved.why);
             }
             format!("Host configuration: unchanged since {file}{look}")

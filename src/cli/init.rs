@@ -1,12 +1,13 @@
 //! `--init`: makes the tree at the backup path this host's. A new disk, one that another host wrote to, a replica.
 
+use super::context::{Context, start_log};
 use super::exit::Exit;
-use super::opened::{few, lock_error, root_error, session_error};
-use super::program::{Context, Failed, start_log, tell};
-use super::prune::agreed;
+use super::failed::{Failed, lock_error, root_error, session_error};
+use super::say::{SHOWN_NAMES, agreed, tell};
 use crate::engine::recovery::abandoned;
 use crate::session::check_backup_path;
 use crate::state::{Belongings, HostDir, Root, SessionLock, Standing, StateDir};
+use vmstream::text::few;
 
 pub(super) fn init(context: &Context) -> Result<Exit, Failed> {
     start_log(context, None);
@@ -69,7 +70,9 @@ fn told(root: &Root, found: &Belongings, journals: &[abandoned::Abandoned]) -> S
     let mut text = format!("Makes BACKUP_PATH this host's:\n  on {}\n  {of_tree}\n", root.place);
     text += &match vms.is_empty() {
         true => "  no backups of VMs in it\n".to_owned(),
-        false => format!("  backups of {} VM(s) in it stay as they are: {}\n", vms.len(), few(&vms)),
+        false => {
+            format!("  backups of {} VM(s) in it stay as they are: {}\n", vms.len(), few(&vms, SHOWN_NAMES))
+        }
     };
     for journal in journals {
         text += &format!(

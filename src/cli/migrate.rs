@@ -1,8 +1,11 @@
 //! `--migrate-config`.
 
+use super::context::Context;
 use super::exit::Exit;
-use super::program::{Context, Failed, tell, with_causes};
+use super::failed::Failed;
+use super::say::tell;
 use vmconfig::{MigrateError, Migration};
+use vmstream::causes::with_causes;
 
 pub(super) fn migrate(context: &Context) -> Result<Exit, Failed> {
     let arguments = &context.arguments;

@@ -2,8 +2,10 @@
 
 mod arguments;
 mod check;
+mod context;
 mod drawing;
 mod exit;
+mod failed;
 mod help;
 mod host;
 mod init;
@@ -17,9 +19,9 @@ mod prune_list;
 mod record;
 mod replicate;
 mod run;
+mod say;
 mod session_box;
 mod status;
 mod summary;
-mod table;
 
 pub use program::main;

@@ -6,20 +6,22 @@ use std::time::SystemTime;
 
 use jiff::Zoned;
 
-use super::exit::Exit;
+use super::context::Context;
+use super::failed::{Failed, lock_error, root_error, session_error};
 use super::help;
-use super::program::{Context, Failed};
+use super::say::SHOWN_NAMES;
 use crate::catalog::{
     Catalog, ConfigEvent, ConfigEventKind, NewSession, SessionId, SessionKind, SessionRow, Stamp,
 };
 use crate::clock::Clock;
 use crate::log::{self, HEADER_WIDTH, Log};
-use crate::session::{SessionError, check_backup_path};
+use crate::session::check_backup_path;
 use crate::state::{
-    HostDir, LockError, Order, Ownership, Root, RootError, SessionLock, Standing, StateDir, close_below,
-    owner_on_host, snapshot,
+    HostDir, Order, Ownership, Root, RootError, SessionLock, Standing, StateDir, close_below, owner_on_host,
+    snapshot,
 };
 use vmconfig::Unserved;
+use vmstream::text::few;
 
 /// The log of backups and replications.
 pub(super) const BACKUP_LOG: &str = "vmbackup.log";
@@ -244,7 +246,7 @@ fn own(state: &StateDir, backup_path: &std::path::Path) -> Option<Ownership> {
                 "{} keeps its owner and mode, because it holds what is no backup: {}. {} entries of backups in it now belong \
                  to root:backup",
                 backup_path.display(),
-                few(&others),
+                few(&others, SHOWN_NAMES),
                 swept.changed
             );
             warn_of(swept.failed);
@@ -256,40 +258,8 @@ fn own(state: &StateDir, backup_path: &std::path::Path) -> Option<Ownership> {
     Some(ownership)
 }
 
-/// The first names of a list that may be long.
-pub(super) fn few(names: &[String]) -> String {
-    const SHOWN: usize = 3;
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
 pub(super) fn warn_of(failed: Option<(String, u64)>) {
     if let Some((first, count)) = failed {
         tracing::warn!("The owner of {count} file(s) cannot be set, first of all {first}");
     }
-}
-
-pub(super) fn lock_error(error: LockError) -> Failed {
-    let exit = if matches!(error, LockError::File { .. }) { Exit::Storage } else { Exit::Locked };
-    (exit, error.to_string())
-}
-
-pub(super) fn root_error(error: RootError) -> Failed {
-    let exit = if matches!(error, RootError::OtherHost { .. }) { Exit::Locked } else { Exit::Storage };
-    (exit, error.to_string())
-}
-
-pub(super) fn session_error(error: SessionError) -> Failed {
-    let exit = match &error {
-        SessionError::NoBackupPath(_) | SessionError::NotADirectory(_) | SessionError::NotWritable { .. } => {
-            Exit::Storage
-        }
-        SessionError::Libvirt { .. } => Exit::Tool,
-        SessionError::UnknownVm { .. } => Exit::Vm,
-        SessionError::Engine(error) => super::summary::exit_of(error),
-    };
-    (exit, error.to_string())
 }

@@ -5,39 +5,26 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use indicatif::MultiProgress;
 use rustix::fs::Mode as FileMode;
-use tracing::Level;
 
 use super::arguments::{self, Arguments, Asked, Mode, UsageError};
+use super::context::Context;
 use super::exit::Exit;
+use super::failed::Failed;
+use super::say::tell;
 use super::{check, help, init, migrate, prune, replicate, run, status};
 use crate::clock::Clock;
 use crate::engine::recovery::guard::{self, GUARD_ARGUMENT};
 use crate::engine::snapshot::scratch::{self, SPACE_ARGUMENT};
-use crate::log::{self, Log, LogSetup, Place};
-use vmconfig::Loaded;
-use vmconfig::value::{LogFormat, LogLevel};
+use crate::log;
 use vmprogram::{LOOK_ARGUMENT, WRITERS_ARGUMENT};
+use vmstream::causes::with_causes;
 
 /// Tests say here at what time the program begins, in UTC: `2027-03-28T00:30:00Z`. What is written then has that date.
 const NOW_VARIABLE: &str = "VMBACKUP_TEST_NOW";
 
 /// How long the end waits for log files, and for standard error.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(5);
-
-/// What a mode is started with.
-pub(super) struct Context {
-    pub(super) arguments: Arguments,
-    pub(super) loaded: Loaded,
-    /// What time it is.
-    pub(super) clock: Clock,
-    /// The process environment, read once.
-    pub(super) environment: BTreeMap<String, String>,
-}
-
-/// Why a mode ended badly: an exit code and a text to stand behind `Error: `.
-pub(super) type Failed = (Exit, String);
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
@@ -122,41 +109,7 @@ fn clock(environment: &BTreeMap<String, String>) -> Result<Clock, Failed> {
     Ok(Clock::from(moment))
 }
 
-/// Sends log lines to standard error from now on, as the settings say: through the bars where there are any.
-pub(super) fn start_log(context: &Context, bars: Option<MultiProgress>) -> Log {
-    let settings = &context.loaded.settings;
-    let level = match settings.log_level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-    };
-    let place = match (Place::of_stderr(|name| context.environment.get(name).cloned()), settings.log_format) {
-        (terminal @ Place::Terminal { .. }, _) => terminal,
-        (_, LogFormat::Json) => Place::Programs,
-        (place, LogFormat::Text) => place,
-    };
-    let mut setup = LogSetup::direct(level, place);
-    if let Some(bars) = bars {
-        // A terminal that is gone is no reason to stop a backup.
-        setup.printer = Box::new(move |text| drop(bars.println(text.trim_end())));
-    }
-    Log::start(setup)
-}
-
-/// Prints to standard output. A reader that is gone changes nothing about what was done, nor about the exit code.
-pub(super) fn tell(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
 fn told(text: &str) -> Exit {
     tell(text);
     Exit::Ok
-}
-
-/// An error and what it comes from, as one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -11,6 +11,7 @@ use super::drawing::Drawing;
 use super::summary;
 use crate::engine::watch::Watch;
 use crate::session::{RunWatch, VmOutcome, VmResult};
+use vmstream::text::size;
 
 /// A log line for a disk at most this often, when there is no terminal to draw on.
 const LINE_EVERY: Duration = Duration::from_secs(30);
@@ -105,13 +106,12 @@ impl Watch for DiskLines {
         line.last_line = Instant::now();
         let percent = position * 100 / line.size_bytes.max(1);
         let rate = line.copied_bytes as f64 / line.begun.elapsed().as_secs_f64().max(0.001);
-        let human = crate::engine::plan::space::human;
         tracing::info!(
             vm = self.domain,
             disk = target,
             "{percent}% done, {} copied, {}/s",
-            human(line.copied_bytes),
-            human(rate as u64)
+            size(line.copied_bytes),
+            size(rate as u64)
         );
     }
 

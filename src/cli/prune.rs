@@ -1,15 +1,17 @@
 //! `--prune TARGET`: shows what would go and what is held back, asks, removes.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::context::{Context, start_log};
 use super::exit::Exit;
-use super::opened::{Opened, lock_error, session_error};
-use super::program::{Context, Failed, start_log, tell};
+use super::failed::{Failed, lock_error, session_error};
+use super::opened::Opened;
 use super::prune_list::{self, plain, size};
+use super::say::{agreed, tell};
 use crate::catalog::{Catalog, SessionKind, SessionStatus, Stamp};
 use crate::engine::recovery::journal::JournalDir;
 use crate::retention::{
@@ -212,17 +214,6 @@ fn hint(why: Why) -> &'static str {
         Why::LastRestorable | Why::LastPeriod => "; --prune all removes everything of the VM",
         _ => "",
     }
-}
-
-/// Asks on standard output. No answer is no.
-pub(super) fn agreed() -> bool {
-    tell("  Continue? [y/N] ");
-    let mut answer = String::new();
-    // On a terminal the answer ended the line; a closed input did not.
-    if !matches!(io::stdin().lock().read_line(&mut answer), Ok(1..)) {
-        tell("\n");
-    }
-    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 impl Done {

@@ -7,9 +7,11 @@ use jiff::Zoned;
 use vmstream::fresh;
 
 use super::arguments::Scope;
+use super::context::{Context, start_log};
 use super::exit::Exit;
-use super::opened::{BACKUP_LOG, Opened, root_error};
-use super::program::{Context, Failed, start_log, tell};
+use super::failed::{Failed, root_error, session_error};
+use super::opened::{BACKUP_LOG, Opened};
+use super::say::tell;
 use super::session_box;
 use crate::catalog::{SessionKind, SessionStatus};
 use crate::session::check_backup_path;
@@ -19,7 +21,7 @@ use vmconfig::Feature;
 /// Asks a replication to end. Works whether or not one is under way.
 pub(super) fn cancel(context: &Context) -> Result<Exit, Failed> {
     let backup_path = context.loaded.settings.backup_path.as_path();
-    check_backup_path(backup_path).map_err(super::opened::session_error)?;
+    check_backup_path(backup_path).map_err(session_error)?;
     let root = Root::look(backup_path, &HostDir::of(&context.environment)).map_err(root_error)?;
     if let Some(refusal) = root.refusal() {
         return Err(root_error(refusal));

@@ -8,14 +8,16 @@ use std::time::Duration;
 use serde_json::json;
 use signal_hook::flag;
 
+use super::context::{Context, start_log};
 use super::exit::Exit;
+use super::failed::{Failed, session_error};
 use super::host;
-use super::opened::{BACKUP_LOG, Opened, session_error};
+use super::opened::{BACKUP_LOG, Opened};
 use super::plan;
-use super::program::{Context, Failed, start_log, tell};
 use super::progress::Progress;
 use super::record::Record;
 use super::replicate;
+use super::say::tell;
 use super::session_box::{self, Counts};
 use super::summary;
 use crate::catalog::{SessionKind, SessionStatus};

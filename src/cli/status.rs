@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
+use super::context::{Context, start_log};
 use super::exit::Exit;
-use super::opened::session_error;
-use super::program::{Context, Failed, start_log, tell};
-use super::table::aligned;
+use super::failed::{Failed, session_error};
+use super::say::tell;
 use crate::catalog::Catalog;
-use crate::engine::plan::space::human;
 use crate::session::{self, Health, VmReport, check_backup_path};
 use crate::state::{HostDir, Root};
 use vmhost::libvirt::Host;
+use vmstream::text::{aligned, size};
 
 pub(super) fn status(context: &Context) -> Result<Exit, Failed> {
     start_log(context, None);
@@ -69,7 +69,7 @@ fn table(reports: &[VmReport], zone: &jiff::tz::TimeZone) -> String {
             report.next_period.map_or_else(dash, |day| day.to_string()),
             chain.map_or_else(dash, |chain| chain.period.clone()),
             chain.map_or_else(dash, |chain| chain.points.to_string()),
-            chain.map_or_else(dash, |chain| human(chain.bytes)),
+            chain.map_or_else(dash, |chain| size(chain.bytes)),
             health.to_owned(),
             remarks.join("; "),
         ]);

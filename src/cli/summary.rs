@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::table::aligned;
+use super::failed::exit_of;
 use crate::engine::cancel::Cancel;
 use crate::engine::cancel::StopReason;
-use crate::engine::plan::space::human;
-use crate::engine::{BackupError, Method, Report, Trouble};
+use crate::engine::{Method, Report};
 use crate::session::{VmOutcome, VmResult};
 use vmplan::Decision;
+use vmstream::text::{aligned, size};
 
 /// One line about a backup that ended well.
 pub(super) fn one_line(report: &Report, took: Duration) -> String {
@@ -35,7 +35,7 @@ pub(super) fn one_line(report: &Report, took: Duration) -> String {
         "{level} of {} disk(s) done in {:.2} s: {} written ({}; {how}){archived}{stages}",
         report.disks.len(),
         took.as_secs_f64(),
-        human(report.file_bytes()),
+        size(report.file_bytes()),
         report.plan.why,
     )
 }
@@ -72,7 +72,7 @@ fn disk_table(outcomes: &[VmOutcome]) -> String {
     for outcome in outcomes {
         let VmResult::Done(report) = &outcome.result else { continue };
         rows.extend(report.every_disk.iter().map(|disk| {
-            let size = report.bytes_of(&disk.target).map_or_else(|| "-".to_owned(), human);
+            let size = report.bytes_of(&disk.target).map_or_else(|| "-".to_owned(), size);
             let result = disk.treatment.word().to_owned();
             [outcome.domain.clone(), disk.target.clone(), result, size, disk.remark()]
         }));
@@ -117,7 +117,7 @@ fn row(outcome: &VmOutcome) -> [String; 7] {
             if !report.warnings.is_empty() {
                 remarks.push(format!("{} warning(s)", report.warnings.len()));
             }
-            let size = human(report.file_bytes());
+            let size = size(report.file_bytes());
             let level = level(&report.plan.decision);
             [outcome.domain.clone(), status, level, points, size, time, remarks.join("; ")]
         }
@@ -171,16 +171,5 @@ pub(super) fn exit(outcomes: &[VmOutcome], cancel: &Cancel) -> Exit {
         [] => Exit::Ok,
         [one] => *one,
         _ => Exit::Vm,
-    }
-}
-
-/// The exit code for one error.
-pub(super) fn exit_of(error: &BackupError) -> Exit {
-    match error.trouble() {
-        Trouble::Storage => Exit::Storage,
-        Trouble::Domain => Exit::Vm,
-        Trouble::Tool => Exit::Tool,
-        Trouble::Locked => Exit::Locked,
-        Trouble::Signal(number) => Exit::Signal(number),
     }
 }

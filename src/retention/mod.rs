@@ -24,8 +24,8 @@ use std::path::Path;
 use jiff::civil::DateTime;
 use serde::Serialize;
 
-use crate::engine::plan::space::human;
 use vmconfig::value::RotationPolicy;
+use vmstream::text::size;
 
 pub use catalog_ledger::CatalogLedger;
 pub use folder::FolderError;
@@ -126,12 +126,7 @@ pub fn after_success(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Report, R
             Fate::Delete { rule, .. } => match remover.remove(vm, &doomed).result {
                 Ok(bytes) => {
                     let (vm, period) = (scope.vm_name, &verdict.period);
-                    tracing::info!(
-                        vm,
-                        "period {period} was removed, {} freed: {}",
-                        human(bytes),
-                        rule.text()
-                    );
+                    tracing::info!(vm, "period {period} was removed, {} freed: {}", size(bytes), rule.text());
                     report.freed_bytes += bytes;
                     report.removed += 1;
                 }
@@ -209,7 +204,7 @@ fn log(scope: &Scope<'_>, report: &Report) {
         tracing::info!(
             vm,
             "retention: deleted={removed} aging={aging} protected={protected} failed={failed}, {} freed",
-            human(report.freed_bytes)
+            size(report.freed_bytes)
         );
     }
 }

@@ -15,12 +15,12 @@ use crate::catalog::{
     ChainHealth, ConfigEvent, ConfigEventKind, DiskBackup, DiskResult, ErrorCode, Failure, FileOperation,
     FileType, Operation, PeriodEvent, PeriodEventKind, SessionId, Stamp, VmBackup, VmStatus, points_in,
 };
-use crate::engine::plan::space::human;
 use crate::engine::{BackupError, Method, Report, Trouble};
 use vmconfig::value::RotationPolicy;
 use vmhost::guest::GuestOs;
 use vmhost::identity::TpmKept;
 use vmplan::{Decision, Note, Why};
+use vmstream::text::size;
 
 /// Where a run is written down.
 #[derive(Clone, Copy)]
@@ -309,7 +309,7 @@ fn done_row(vm: &str, report: &Report) -> VmBackup {
         GuestOs::Windows => "windows",
         GuestOs::Other => "linux",
     });
-    let size = human(report.file_bytes());
+    let size = size(report.file_bytes());
     let moved = if archived { ", archived previous chain" } else { "" };
     let copied = report.disks.iter().map(|disk| DiskBackup {
         disk: disk.target.clone(),

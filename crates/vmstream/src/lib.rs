@@ -3,11 +3,11 @@
 //! Lives here: `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
 //! `restore` (from streams to a disk), `in_use` (who has an image open), `verify` (what a folder is worth), `doctor` (what
 //! its writer may have left out), `convert` (a folder written again in another form), `unfinished` (what goes when the
-//! process is ended).
+//! process is ended), `text` and `causes` (sizes, tables and errors as people read them, for the programs).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 
-mod causes;
+pub mod causes;
 pub mod chain;
 pub mod convert;
 pub mod doctor;
@@ -18,5 +18,6 @@ mod regular;
 pub mod restore;
 pub mod sidecar;
 pub mod stream;
+pub mod text;
 pub mod unfinished;
 pub mod verify;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::extent::ExtentError;
 use crate::engine::cancel::StopReason;
 use vmhost::nbd::NbdError;
+use vmstream::causes::with_causes;
 
 /// A place where a disk is not what the chain says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Trip {
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// The export could not be opened or read.
-    #[error("Cannot read disk {target}: {}", with_sources(source))]
+    #[error("Cannot read disk {target}: {}", with_causes(source))]
     Read {
         /// Disk target.
         target: String,
@@ -96,14 +97,4 @@ fn tripped(trip: &Trip) -> String {
         "Disk {target} is at offset {at} not what the last restore point holds, and nothing says that it changed: the bitmap missed a \
          change, or the image changed beneath QEMU"
     )
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(&format!(": {source}"));
-        next = source.source();
-    }
-    text
 }

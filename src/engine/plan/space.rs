@@ -31,26 +31,3 @@ pub fn history_ratio_permille(set: Option<&BackupSet>) -> u64 {
     let (files, data) = sizes.fold((0_u64, 0_u64), |(f, d), (file, plain)| (f + file, d + plain));
     files.saturating_mul(1000).checked_div(data).unwrap_or(1000).clamp(1, 1000)
 }
-
-/// Bytes for people: `1.5 GiB`.
-pub fn human(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_for_people() {
-        for (bytes, want) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
-            assert_eq!(human(bytes), want);
-        }
-    }
-}

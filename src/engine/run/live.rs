@@ -43,6 +43,7 @@ use vmhost::guest::Guest;
 use vmhost::libvirt::{Domain, DomainState};
 use vmhost::nbd::Export;
 use vmplan::{Decision, Plan};
+use vmstream::text;
 
 /// How long a domain may take to be shut off after its job broke.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
@@ -130,8 +131,8 @@ impl Live<'_> {
         }
         Err(BackupError::ScratchSpace {
             dir: dir.clone(),
-            reserve: space::human(reserve),
-            free: space::human(space.free_bytes),
+            reserve: text::size(reserve),
+            free: text::size(space.free_bytes),
         })
     }
 
@@ -318,7 +319,7 @@ impl Live<'_> {
             stats.thread().unpark();
             copied
         });
-        tracing::debug!("scratch files held {} at most", space::human(peak_bytes.into_inner()));
+        tracing::debug!("scratch files held {} at most", text::size(peak_bytes.into_inner()));
         self.engine.fail_points.at("copied");
         // A scratch directory about to fill is the cause; broken reads are what follows.
         if let Some(reason @ (StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. })) =

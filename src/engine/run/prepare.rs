@@ -8,6 +8,7 @@ use crate::engine::run::engine::Engine;
 use crate::engine::{BackupError, VmTarget};
 use crate::state::Ownership;
 use vmplan::{Decision, Plan};
+use vmstream::text;
 
 impl Engine {
     /// Creates the chain directory and makes sure that there is room, before the guest is touched.
@@ -31,9 +32,9 @@ impl Engine {
         }
         Err(BackupError::TargetSpace {
             dir: dir.clone(),
-            needed: space::human(needed),
-            reserve: space::human(reserve),
-            free: space::human(space.free_bytes),
+            needed: text::size(needed),
+            reserve: text::size(reserve),
+            free: text::size(space.free_bytes),
         })
     }
 

@@ -14,6 +14,7 @@ use crate::engine::plan::space::{self, Space};
 use crate::engine::settings::Reserve;
 use vmhost::libvirt::Domain;
 use vmprogram::{Program, ProgramError, Running};
+use vmstream::text;
 
 /// The first argument that makes this program tell the space of the directory that follows.
 pub const SPACE_ARGUMENT: &str = "--internal-space";
@@ -121,9 +122,9 @@ fn heed(
         let Some(now) = told_space(&line) else { continue };
         if too_low(now, before.unwrap_or(now), reserve) {
             return cancel.stop(StopReason::ScratchFull {
-                free: space::human(now.free_bytes),
-                used: space::human(peak_bytes.load(Ordering::Relaxed)),
-                reserve: space::human(kept_bytes(now, reserve)),
+                free: text::size(now.free_bytes),
+                used: text::size(peak_bytes.load(Ordering::Relaxed)),
+                reserve: text::size(kept_bytes(now, reserve)),
                 dir: dir.display().to_string(),
             });
         }

@@ -7,6 +7,7 @@ use super::point::{DiskContent, Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;
 use super::scan::Scan;
 use super::{check, diffs, exchanged};
+use crate::text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -89,11 +90,7 @@ fn list_paths(paths: &[PathBuf]) -> String {
 
 fn list<T: ToString>(items: &[T]) -> String {
     const SHOWN: usize = 12;
-    let mut text = items.iter().take(SHOWN).map(T::to_string).collect::<Vec<_>>().join(", ");
-    if items.len() > SHOWN {
-        text.push_str(&format!(" and {} more", items.len() - SHOWN));
-    }
-    if text.is_empty() { "none".to_owned() } else { text }
+    if items.is_empty() { "none".to_owned() } else { text::few(items, SHOWN) }
 }
 
 impl BackupSet {

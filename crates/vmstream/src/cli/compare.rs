@@ -4,7 +4,6 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{say, say_json, warn};
 use super::progress::Bar;
-use super::text;
 use super::until::{self, Until};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -12,6 +11,7 @@ use std::path::PathBuf;
 use vmstream::chain::{DiskTarget, PointId};
 use vmstream::restore::compare::{CompareError, Compared, ImageFormat, MAX_RANGES, compare};
 use vmstream::sidecar::Checked;
+use vmstream::text;
 
 /// More ranges than this do not help a person; JSON has more.
 const SHOWN_RANGES: usize = 10;

@@ -4,13 +4,13 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{say, say_json, warn};
 use super::progress::Bar;
-use super::text;
 use super::until::{self, Until};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, PointId, Severity};
 use vmstream::convert::{Compression, ConvertOptions, Converted, FRAME_LEN, Shape, convert, total_bytes};
+use vmstream::text;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

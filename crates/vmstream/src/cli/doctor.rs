@@ -5,11 +5,11 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Out;
 use super::subject::{Reach, Subjects};
-use super::text;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use vmstream::chain::BackupSet;
 use vmstream::doctor::{Diagnosis, Suspicion, Unknown, Writer, diagnose};
+use vmstream::text;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -1,9 +1,9 @@
 //! A chain as an SVG: points from top to bottom, the disk from left to right.
 
-use super::text;
 use std::fmt::Write;
 use vmstream::chain::DiskTarget;
 use vmstream::restore::picture::{Cell, Picture};
+use vmstream::text;
 
 /// Parts of the disk in the drawing, and their width.
 pub(super) const PARTS: usize = 600;

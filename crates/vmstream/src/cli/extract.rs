@@ -4,7 +4,6 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{say, say_json, warn};
 use super::progress::Bar;
-use super::text;
 use super::until::{self, Until};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
@@ -14,6 +13,7 @@ use vmstream::chain::{BackupSet, DiskTarget, Point, PointId};
 use vmstream::doctor::diagnose;
 use vmstream::restore::{ExtractError, ExtractOptions, Extracted, Format, extract, pipe_to};
 use vmstream::stream::StreamError;
+use vmstream::text;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

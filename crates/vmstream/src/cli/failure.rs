@@ -4,6 +4,7 @@ use super::exit::Exit;
 use super::output;
 use serde_json::{Value, json};
 use std::error::Error;
+use vmstream::causes::causes_of;
 
 /// An error with its causes, and how the program ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +19,7 @@ pub(super) struct Failure {
 impl Failure {
     /// What an error of the library says.
     pub(super) fn of(error: &dyn Error, exit: Exit) -> Self {
-        let (mut because, mut cause) = (Vec::new(), error.source());
-        while let Some(inner) = cause {
-            because.push(inner.to_string());
-            cause = inner.source();
-        }
+        let because = causes_of(error).map(ToString::to_string).collect();
         Self { message: error.to_string(), because, exit, told: false }
     }
 

@@ -5,12 +5,12 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Out;
 use super::subject::{Reach, Subjects};
-use super::text::{self, Columns};
 use super::until::taken;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use vmstream::chain::{BackupSet, DiskTarget, Point, PointDisk, Severity};
 use vmstream::stream::{Compression, StreamError, StreamMeta};
+use vmstream::text::{self, Columns};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -6,7 +6,6 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Out, warn};
 use super::progress::Bar;
-use super::text;
 use super::until::{self, Until};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use vmstream::chain::{BackupSet, DiskTarget, PointId};
 use vmstream::restore::picture::{Cell, Picture, Row, each_supply, picture};
 use vmstream::restore::{Existing, ExtractError, Partial, check_streams};
+use vmstream::text;
 use vmstream::verify::{Depth, Watch, total_bytes};
 
 /// Parts of the disk in the picture on a terminal: with the longest names, lines have 80 characters.

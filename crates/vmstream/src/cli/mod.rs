@@ -17,7 +17,6 @@ mod output;
 mod progress;
 mod signals;
 mod subject;
-mod text;
 mod until;
 mod verify;
 
@@ -31,6 +30,7 @@ use std::process::ExitCode;
 
 use until::Until;
 use vmstream::chain::{BackupSet, DiskTarget, PointId, SetProblem, Severity};
+use vmstream::text;
 
 /// Inspect, verify and extract virtnbdbackup-compatible backup sets, without libvirt
 #[derive(Debug, Parser)]

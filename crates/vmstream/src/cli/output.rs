@@ -3,9 +3,9 @@
 //! A result that nobody got is not success; a reader that has seen enough (`| head`) is no error.
 
 use super::exit::Exit;
-use super::text;
 use std::borrow::Cow;
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
+use vmstream::text;
 
 /// Words that a person must not overlook.
 const ALARMS: [&str; 4] = ["DAMAGED", "LOST", "WRONG", "DIFFERENT"];

@@ -5,11 +5,12 @@
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::tell;
-use super::text;
 use std::path::{Path, PathBuf};
+use vmstream::causes::with_causes;
 use vmstream::chain::folders::ARCHIVES;
 use vmstream::chain::{BackupSet, PointDisk, SetError, SetFile, Tree, open_file};
 use vmstream::stream::{Problem, StreamError};
+use vmstream::text;
 
 /// How far a look goes below the paths.
 #[derive(Debug, clap::Args)]
@@ -83,7 +84,7 @@ impl Subjects {
             let dirs = vec![path.to_owned()];
             return Ok(Self { dirs, first: Some(set), alone: true, ..Self::default() });
         }
-        let read = |(dir, source)| with_cause(&SetError::Read { dir, source });
+        let read = |(dir, source)| with_causes(&SetError::Read { dir, source });
         let unreadable: Vec<_> = tree.unreadable.into_iter().map(read).collect();
         if tree.sets.is_empty() {
             return Err(Failure::refused(unreadable.join("\nerror: ")));
@@ -97,7 +98,7 @@ impl Subjects {
             let opened = self.first.take().map_or_else(|| BackupSet::open(dir), Ok);
             match opened {
                 Ok(set) => look(&set),
-                Err(error) => self.unreadable.push(with_cause(&error)),
+                Err(error) => self.unreadable.push(with_causes(&error)),
             }
         }
     }
@@ -136,12 +137,5 @@ fn why_not(path: &Path, file: &PointDisk) -> Option<String> {
             Some(format!("{} is not a stream: name a stream, or the folder of a backup set", path.display()))
         }
         StreamError::Damaged(_) => None,
-    }
-}
-
-fn with_cause(error: &SetError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

@@ -5,13 +5,13 @@ use super::exit::Exit;
 use super::output::{Out, tell};
 use super::progress::Bar;
 use super::subject::{Reach, Subjects};
-use super::text;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use vmstream::chain::{BackupSet, PointDisk};
 use vmstream::doctor::may_lack_changes;
 use vmstream::sidecar::Checked;
+use vmstream::text;
 use vmstream::verify::{
     Depth, DiskDigest, DiskVerdict, FileReport, Finding, Level, PointVerdict, Proof, SetReport, StreamReport,
     Verdict, VerifyOptions, Worth, total_bytes, verify_file, verify_set,

@@ -1,11 +1,13 @@
-//! Sizes and tables for people.
+//! Text for people: sizes, counts, tables, lines that fit a terminal. For both programs, so that they look alike.
+//!
+//! Must not live here: printing, and formats that other programs read.
 
 /// Lines are no longer than this, where that can be had: also on a terminal that is wider, so that help and tables look
 /// the same everywhere.
-pub(crate) const WIDTH: usize = 80;
+pub const WIDTH: usize = 80;
 
 /// A size with three significant digits in IEC units.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -28,30 +30,47 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// `1 stream`, `2 streams`.
-pub(crate) fn count(number: usize, what: &str) -> String {
+pub fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
+/// The first of a list that may be long: `a, b, c and 4 more`.
+pub fn few<T: ToString>(items: &[T], shown: usize) -> String {
+    let first = items.iter().take(shown).map(T::to_string).collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(shown) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
 /// Rows as columns of equal width, two blanks apart, without blanks at line ends.
-pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        format!("  {}\n", cells.join("  ").trim_end())
+pub fn aligned<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.as_ref().get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &R| {
+        let cells = row.as_ref().iter().zip(&widths);
+        let cells: Vec<_> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
 }
 
+/// The same below a line that says what it is: two blanks to the right.
+pub fn table<R: AsRef<[String]>>(rows: &[R]) -> String {
+    aligned(rows).lines().map(|line| format!("  {line}\n")).collect()
+}
+
 /// A table whose rows are printed as they come: the widths of its columns are settled before.
-pub(crate) struct Columns(Vec<Option<usize>>);
+pub struct Columns(Vec<Option<usize>>);
 
 impl Columns {
     /// Columns of these widths, without some of them, the first of `dispensable` first, as far as that is needed for
     /// lines of [`WIDTH`]. A cell that is wider than its column pushes the others to the right.
-    pub(crate) fn new(widths: &[usize], dispensable: &[usize]) -> Self {
+    pub fn new(widths: &[usize], dispensable: &[usize]) -> Self {
         let mut columns = Self(widths.iter().copied().map(Some).collect());
         for column in dispensable {
             if columns.0.iter().flatten().map(|width| width + 2).sum::<usize>() <= WIDTH {
@@ -63,7 +82,7 @@ impl Columns {
     }
 
     /// One row.
-    pub(crate) fn row<T: AsRef<str>>(&self, cells: &[T]) -> String {
+    pub fn row<T: AsRef<str>>(&self, cells: &[T]) -> String {
         let shown = cells.iter().zip(&self.0).filter_map(|(cell, width)| Some((cell.as_ref(), (*width)?)));
         let cells: Vec<_> = shown.map(|(cell, width)| format!("{cell:<width$}")).collect();
         format!("  {}\n", cells.join("  ").trim_end())
@@ -71,7 +90,7 @@ impl Columns {
 }
 
 /// The same with lines of [`WIDTH`] at most, where blanks allow that. What goes on stands two further to the right.
-pub(crate) fn wrapped(text: &str) -> String {
+pub fn wrapped(text: &str) -> String {
     text.split_inclusive('\n')
         .map(|line| if fits(line) { line.to_owned() } else { wrapped_line(line) })
         .collect()
@@ -101,7 +120,7 @@ fn wrapped_line(line: &str) -> String {
 }
 
 /// True when no line is longer than [`WIDTH`].
-pub(crate) fn fits(text: &str) -> bool {
+pub fn fits(text: &str) -> bool {
     text.lines().all(|line| line.chars().count() <= WIDTH)
 }
 
@@ -127,8 +146,15 @@ mod tests {
     }
 
     #[test]
+    fn long_lists_are_cut_short() {
+        assert_eq!((few::<u8>(&[], 2), few(&[1, 2], 2)), (String::new(), "1, 2".to_owned()));
+        assert_eq!(few(&["a", "b", "c", "d"], 3), "a, b, c and 1 more");
+    }
+
+    #[test]
     fn columns_line_up() {
         let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["ccc".to_owned(), "d".to_owned()]];
+        assert_eq!(aligned(&rows), "a    bb\nccc  d\n");
         assert_eq!(table(&rows), "  a    bb\n  ccc  d\n");
         let columns = Columns::new(&[3, 70, 9], &[2, 1]);
         assert_eq!(columns.row(&["a", "long", "x"]), "  a    long\n");

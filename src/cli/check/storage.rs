@@ -1,0 +1,129 @@
+//! The folders that backups write to: the room in them, whose they are, and whether this host may write there.
+
+use std::path::Path;
+
+use rustix::fs::Access;
+
+use super::finding::Finding;
+use crate::cli::exit::Exit;
+use crate::cli::say::SHOWN_NAMES;
+use crate::engine::plan::space;
+use crate::engine::settings::Reserve;
+use crate::session::{SessionError, check_backup_path};
+use crate::state::{Belongings, Root, RootError, Standing, known_owner};
+use vmstream::text::{few, size};
+
+/// Whether this host may write to the tree. `None` where there is no path, which has its own finding.
+pub(super) fn tree(path: &Path, root: &Result<Root, RootError>) -> Option<Finding> {
+    const ABOUT: &str = "tree";
+    check_backup_path(path).ok()?;
+    let refused = |error: &RootError| {
+        let exit = if matches!(error, RootError::OtherHost { .. }) { Exit::Locked } else { Exit::Storage };
+        Finding::bad(ABOUT, exit, error.to_string(), None)
+    };
+    Some(match root {
+        Err(error) => refused(error),
+        Ok(root) => match (root.refusal(), &root.standing, &root.file) {
+            (Some(error), ..) => refused(&error),
+            (None, Standing::Emptied, _) => Finding::look(
+                ABOUT,
+                format!(
+                    "{} has no _state/root.json, and was used before on the same {}",
+                    path.display(),
+                    root.place
+                ),
+                "see whether it was emptied on purpose; the next run begins anew".to_owned(),
+            ),
+            (None, _, Some(file)) => Finding::good(
+                ABOUT,
+                format!("{} is this host's, id {}, on {}", path.display(), file.id, root.place),
+            ),
+            (None, _, None) => {
+                let said = format!(
+                    "{} has no _state/root.json yet: the next run makes it this host's",
+                    path.display()
+                );
+                Finding::good(ABOUT, said)
+            }
+        },
+    })
+}
+
+/// Whose the backup path is. A file system may have no owners, so nothing here keeps a backup from working.
+pub(super) fn owner(path: &Path) -> Option<Finding> {
+    const ABOUT: &str = "owner";
+    let Some(ownership) = known_owner() else {
+        let said = "there is no group backup: backups stay with the group of root".to_owned();
+        return Some(Finding::look(ABOUT, said, "groupadd --system --gid 34 backup".to_owned()));
+    };
+    let shown = path.display();
+    let others = Belongings::of(path).ok()?.others;
+    Some(match ownership.fault(path).ok()? {
+        None => Finding::good(
+            ABOUT,
+            format!("{shown} belongs to root and the group backup, and is closed to others"),
+        ),
+        Some(fault) if !others.is_empty() => {
+            let said = format!(
+                "{shown} {fault} and keeps that, because it holds what is no backup: {}. The folders of VMs in it belong to \
+                 root and the group backup",
+                few(&others, SHOWN_NAMES)
+            );
+            let fix = format!(
+                "give the backups a folder of their own, for example BACKUP_PATH=\"{shown}/vmbackup\""
+            );
+            Finding::look(ABOUT, said, fix)
+        }
+        Some(fault) => {
+            let fix = format!("chown root:backup '{shown}' && chmod 2750 '{shown}'");
+            Finding::look(
+                ABOUT,
+                format!("{shown} {fault}, not to root and the group backup with mode 2750"),
+                fix,
+            )
+        }
+    })
+}
+
+/// A folder that backups write to, and the room in it.
+pub(super) fn folder(about: &'static str, path: &Path, reserve: Reserve, setting: &str) -> Finding {
+    let shown = path.display();
+    if let Err(error) = check_backup_path(path) {
+        let said = match error {
+            SessionError::NotADirectory(_) => format!("{shown} is not a directory"),
+            _ => format!("{shown} does not exist"),
+        };
+        let fix = format!("mount it, or: mkdir -p '{shown}'");
+        return Finding::bad(about, Exit::Storage, said, Some(fix));
+    }
+    if let Err(error) = rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK) {
+        let fix = format!("mount -o remount,rw \"$(findmnt -no TARGET -T '{shown}')\"");
+        return Finding::bad(about, Exit::Storage, format!("{shown} cannot be written: {error}"), Some(fix));
+    }
+    match space::of(path) {
+        Ok(space) => {
+            let kept = reserve.bytes_of(space.total_bytes);
+            let said = format!(
+                "{shown}: {} free of {}, {} kept in reserve",
+                size(space.free_bytes),
+                size(space.total_bytes),
+                size(kept)
+            );
+            if space.free_bytes < kept {
+                let see = if about == "BACKUP_PATH" {
+                    "vmbackup --prune list".to_owned()
+                } else {
+                    format!("du -xsh '{shown}'/*")
+                };
+                let fix = format!(
+                    "free some space ({see}), or lower {setting}_PERCENT or the other {setting} setting"
+                );
+                return Finding::bad(about, Exit::Storage, said, Some(fix));
+            }
+            Finding::good(about, said)
+        }
+        Err(error) => {
+            Finding::bad(about, Exit::Storage, format!("{shown}: {error}"), Some(format!("df '{shown}'")))
+        }
+    }
+}

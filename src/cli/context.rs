@@ -1,0 +1,44 @@
+//! What a mode is started with, and where its log lines go.
+
+use std::collections::BTreeMap;
+
+use indicatif::MultiProgress;
+use tracing::Level;
+
+use super::arguments::Arguments;
+use crate::clock::Clock;
+use crate::log::{Log, LogSetup, Place};
+use vmconfig::Loaded;
+use vmconfig::value::{LogFormat, LogLevel};
+
+/// What a mode is started with.
+pub(super) struct Context {
+    pub(super) arguments: Arguments,
+    pub(super) loaded: Loaded,
+    /// What time it is.
+    pub(super) clock: Clock,
+    /// The process environment, read once.
+    pub(super) environment: BTreeMap<String, String>,
+}
+
+/// Sends log lines to standard error from now on, as the settings say: through the bars where there are any.
+pub(super) fn start_log(context: &Context, bars: Option<MultiProgress>) -> Log {
+    let settings = &context.loaded.settings;
+    let level = match settings.log_level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+    };
+    let place = match (Place::of_stderr(|name| context.environment.get(name).cloned()), settings.log_format) {
+        (terminal @ Place::Terminal { .. }, _) => terminal,
+        (_, LogFormat::Json) => Place::Programs,
+        (place, LogFormat::Text) => place,
+    };
+    let mut setup = LogSetup::direct(level, place);
+    if let Some(bars) = bars {
+        // A terminal that is gone is no reason to stop a backup.
+        setup.printer = Box::new(move |text| drop(bars.println(text.trim_end())));
+    }
+    Log::start(setup)
+}
