@@ -30,14 +30,28 @@ record_process() {
 	printf 'process %s %s %s\n' "$name" "$pid" "$(start_time "$pid")" >>"$STARTED"
 }
 
+# Starts a daemon below a process that waits for what loses its parent, QEMU above all: libvirt takes a VM for running
+# until somebody has waited for its process, and process 1 of a container does so late, or never.
+launch() {
+	# 157 is prctl, 36 is PR_SET_CHILD_SUBREAPER. The lock must not stay held by a daemon that inherits its descriptor.
+	perl -e 'use POSIX;
+		pipe(my $said, my $say) or die $!;
+		if (fork) { close $say; my $code = <$said>; exit(defined $code ? $code : 1) }
+		POSIX::setsid();
+		syscall(157, 36, 1, 0, 0, 0);
+		my $failed = system(@ARGV) != 0;
+		print $say $failed ? 1 : 0; close $say;
+		open STDIN, "<", "/dev/null"; open STDOUT, ">", "/dev/null"; open STDERR, ">", "/dev/null";
+		1 while wait != -1;' "$1" -d 9>&-
+}
+
 start_daemon() {
 	local name=$1 pid_file=/run/$1.pid pid=''
 	if pid=$(cat "$pid_file" 2>/dev/null) && [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$name" ]]; then
 		say "$name runs already"
 		return
 	fi
-	# The lock must not stay held by a daemon that inherits its descriptor.
-	"$name" -d 9>&- || die "$name does not start; its messages are above"
+	launch "$name" || die "$name does not start; its messages are above"
 	for _ in {1..100}; do
 		if pid=$(cat "$pid_file" 2>/dev/null) && [[ -d /proc/$pid ]]; then
 			record_process "$name" "$pid"
@@ -152,7 +166,7 @@ restart() {
 			sed -i "/^process libvirtd $pid /d" "$STARTED"
 			start_daemon libvirtd
 		else
-			libvirtd -d 9>&-
+			launch libvirtd
 		fi
 	fi
 	for _ in {1..100}; do

@@ -7,8 +7,8 @@
 #                    that can hang at every stage of a run
 #
 # The tests make and remove VMs of their own (vmbt-…) on this machine's libvirt, so they need root: when this is not
-# root, the test programs run through sudo. RUST_TEST_THREADS says how many tests run at once (default: one for each
-# core, at most 4: each may have several VMs).
+# root, the test programs run through sudo. RUST_TEST_THREADS says how many tests run at once (default: two for each
+# core, at most 8: mostly they wait, for libvirt, for disks, for a time to pass).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -79,14 +79,14 @@ case ${1-} in
 	run cargo test --locked --release -p vmstream --test damage_grid -- --nocapture flipped
 	CRASH_KILLS=${CRASH_KILLS:-500}
 	export CRASH_KILLS
-	tests=(--release --test model --test crash_random -- --nocapture)
+	tests=(--release -p vmbackup --test together -- --nocapture model:: crash_random::)
 	soak=1
 	;;
 *) die "unknown argument $1" ;;
 esac
 
 cores=$(nproc)
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((cores < 4 ? cores : 4))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((cores < 4 ? 2 * cores : 8))}
 if [[ $EUID -ne 0 ]]; then
 	host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 	export "CARGO_TARGET_${host}_RUNNER=sudo -E env PATH=$PATH"
@@ -95,6 +95,5 @@ begin_daemons
 allow_socket
 run cargo test --locked "${tests[@]}"
 if [[ -n ${soak-} ]]; then
-	# Alone: it stops the libvirt daemon.
-	RUST_TEST_THREADS=1 run cargo test --locked --release --test hangs -- --nocapture --ignored
+	RUST_TEST_THREADS=1 run cargo test --locked --release -p vmbackup --test alone -- --nocapture --ignored
 fi

@@ -948,7 +948,8 @@ const ROLE: &str = "VMBACKUP_TEST_WRITER";
 /// Another process that writes: this test, called with a role.
 fn writer(tree: &Tree, test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(ROLE, tree.path());
+    let (_, module) = module_path!().split_once("::").unwrap();
+    command.args(["--exact", &format!("{module}::{test}"), "--nocapture"]).env(ROLE, tree.path());
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     command
 }

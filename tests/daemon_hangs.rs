@@ -1,16 +1,14 @@
 //! The libvirt daemon hangs, or stays away, while a guest is held and the program dies: the guest is helped when it is
 //! back.
-//!
-//! One test only, in a program of its own: the daemon is everybody's.
 
 use std::time::Duration;
 
-use lab::{CrashBed, Stopped, restart_daemon};
+use lab::{CrashBed, Lab, Stopped, restart_daemon};
 use rustix::process::Signal;
 
 #[test]
 fn a_guest_is_helped_when_the_daemon_is_back() {
-    let mut bed = CrashBed::new("daemon_hangs");
+    let mut bed = CrashBed::on(Lab::alone("daemon_hangs"));
     bed.back_up("full");
     // Longer than a connection lasts (20 s) and than a new one is waited for (20 s).
     for (place, seconds) in [("begun", 10), ("held", 45)] {

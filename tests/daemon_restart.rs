@@ -1,6 +1,4 @@
 //! The libvirt daemon is killed and started again in the middle of a backup.
-//!
-//! One test only, in a program of its own: the daemon is everybody's.
 
 use std::time::Duration;
 
@@ -10,7 +8,7 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn a_backup_survives_a_restart_of_the_daemon_or_fails_cleanly() {
-    let lab = Lab::new("daemon_restart");
+    let lab = Lab::alone("daemon_restart");
     lab.configure(&[]);
     let vm = lab.paused_vm("restarts", &[DiskSpec::new("vda", 8 * MIB), DiskSpec::new("vdb", MIB + 512)]);
     vm.write("vda", MIB, 2 * MIB, 0x11).expect("a write");

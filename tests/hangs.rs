@@ -311,8 +311,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(name: &str) -> Self {
-        let lab = Lab::new(name);
+    fn new(lab: Lab) -> Self {
         let [target, scratch, storage, logs] =
             ["target", "scratch-fs", "storage", "logs"].map(|name| lab.faulty_file_system(name));
         lab.configure(&[
@@ -419,7 +418,7 @@ fn wait_until_over(run: &Run, limit: Duration) {
 /// A few cells of the table.
 #[test]
 fn what_hangs_at_some_stages() {
-    let mut bench = Bench::new("some_hang");
+    let mut bench = Bench::new(Lab::new("some_hang"));
     for (stage, hung) in [("held", Hung::Program), ("begun", Hung::Log)] {
         bench.cell(stage, hung);
     }
@@ -431,7 +430,7 @@ fn is_asked(variable: &str, name: &str) -> bool {
 }
 
 /// The whole table, or what of it `HANGS` (what hangs) and `HANGS_AT` (stages) name. Stops the libvirt daemon, so no other
-/// test may run meanwhile. All cells are tried, each red one leaves a new VM to the next.
+/// test runs meanwhile. All cells are tried, each red one leaves a new VM to the next.
 #[test]
 #[ignore = "takes long, and stops the libvirt daemon: make soak"]
 fn what_hangs_at_every_stage() {
@@ -439,8 +438,9 @@ fn what_hangs_at_every_stage() {
     for hung in HUNG.into_iter().filter(|hung| is_asked("HANGS", &format!("{hung:?}"))) {
         let mut green = None;
         for stage in STAGES.into_iter().filter(|stage| is_asked("HANGS_AT", stage)) {
-            let mut bench =
-                green.take().unwrap_or_else(|| Bench::new(&format!("hang_{hung:?}_{}", red.len())));
+            let mut bench = green
+                .take()
+                .unwrap_or_else(|| Bench::new(Lab::alone(&format!("hang_{hung:?}_{}", red.len()))));
             let outcome = catch_unwind(AssertUnwindSafe(|| bench.cell(stage, hung)));
             tried += 1;
             match outcome {

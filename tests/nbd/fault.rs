@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use vmhost::nbd::{BASE_ALLOCATION, Connection, Export, NbdError, Waiting};
 
-use crate::LONG;
-use crate::server::{MIB, Server, pattern, resident_kib};
+use super::LONG;
+use super::server::{MIB, Server, pattern, resident_kib};
 
 const SHORT: Duration = Duration::from_millis(200);
 

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use tempfile::TempDir;
 use vmhost::nbd::{Connection, Export, NbdError, ReplyFlaw, StatusExtent};
 
-use crate::LONG;
+use super::LONG;
 
 const SIZE: u64 = 1 << 20;
 /// Reply chunk types of the NBD protocol.

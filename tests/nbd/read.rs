@@ -5,8 +5,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use vmhost::nbd::{Connection, NbdError};
 
-use crate::LONG;
-use crate::server::{MIB, Numbers, Server, pattern};
+use super::LONG;
+use super::server::{MIB, Numbers, Server, pattern};
 
 /// Keeps eight reads in flight until `count` are done, each compared with the file.
 fn read_randomly(conn: &mut Connection, content: &[u8], count: u64) {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use vmhost::nbd::{BASE_ALLOCATION, Connection, DIRTY, HOLE, StatusExtent, ZERO};
 
-use crate::LONG;
-use crate::server::{MIB, Server};
+use super::LONG;
+use super::server::{MIB, Server};
 
 /// Joins touching extents of equal flags: (offset, len, flags).
 type Extents = Vec<(u64, u64, u32)>;

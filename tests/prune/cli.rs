@@ -10,7 +10,7 @@ use jiff::Zoned;
 use lab::{DiskSpec, Lab, must, text};
 use serde_json::Value;
 
-use crate::tree::write_chain;
+use super::tree::write_chain;
 
 const STORAGE_OK: i32 = 0;
 const LOCKED: i32 = 3;

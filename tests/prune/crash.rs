@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use vmbackup::retention::{Cause, Doomed, Look, Place, Remover, after_success, read_vm};
 
-use crate::book::Book;
-use crate::tree::{Tree, days_ago, period, rules, scope};
+use super::book::Book;
+use super::tree::{Tree, days_ago, period, rules, scope};
 
 /// A VM with five days, a chain that accumulates, and archives of both.
 fn tree() -> Tree {

@@ -10,8 +10,8 @@ use vmbackup::retention::{
     Cause, Doomed, Fate, FolderError, Look, Place, Remover, Rules, Why, after_success, read,
 };
 
-use crate::book::Book;
-use crate::tree::{Tree, days_ago, period, rules, scope, write_chain};
+use super::book::Book;
+use super::tree::{Tree, days_ago, period, rules, scope, write_chain};
 
 fn remove(tree: &Tree, place: &Place) -> Result<u64, FolderError> {
     let book = Book::default();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vmbackup::retention::{Look, read};
 
-use crate::tree::{Tree, days_ago, write_chain};
+use super::tree::{Tree, days_ago, write_chain};
 
 const VMS: u64 = 1000;
 const PERIODS: u64 = 100;

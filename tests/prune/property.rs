@@ -9,8 +9,8 @@ use vmbackup::retention::{Fate, OrphanRule, PeriodId, Plan, Rules, Why, after_su
 use vmconfig::value::RotationPolicy;
 use vmstream::chain::{BackupSet, PointDisk, Severity};
 
-use crate::book::Book;
-use crate::tree::{Tree, days_ago, period, rules, scope};
+use super::book::Book;
+use super::tree::{Tree, days_ago, period, rules, scope};
 
 /// A period's name for a day so many days ago.
 fn name(policy: RotationPolicy, days: i64) -> String {

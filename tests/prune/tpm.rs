@@ -7,8 +7,8 @@ use std::process::Command;
 use lab::{Lab, must};
 use vmbackup::retention::{Rules, after_success};
 
-use crate::book::Book;
-use crate::tree::{Tree, days_ago, period, rules, scope, write_chain};
+use super::book::Book;
+use super::tree::{Tree, days_ago, period, rules, scope, write_chain};
 
 fn state(tree: &Tree, dir: &str, text: &str) {
     fs::create_dir_all(tree.at(dir).join("tpm-state/tpm2")).expect("a folder");

@@ -27,7 +27,11 @@ pub struct CrashBed {
 
 impl CrashBed {
     pub fn new(name: &str) -> Self {
-        let lab = Lab::new(name);
+        Self::on(Lab::new(name))
+    }
+
+    /// In a lab that is configured here.
+    pub fn on(lab: Lab) -> Self {
         lab.configure(&[]);
         let vm = lab.paused_vm("killed", &SIZES.map(|(target, size)| DiskSpec::new(target, size)));
         vm.resume();

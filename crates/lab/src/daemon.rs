@@ -1,8 +1,11 @@
-//! Makes `qemu:///system` answer before the first test needs it.
+//! The libvirt daemon, which is everybody's: makes it answer before the first test needs it, and says who may stop it.
 
+use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::command::must;
@@ -17,6 +20,30 @@ pub(super) fn start() {
         let script = repository().join("scripts/lab-daemons.sh");
         must(Command::new(script).arg("start"));
     });
+}
+
+/// A use of the daemon, as long as this lives. Holds for every test process of the machine.
+#[derive(Debug)]
+pub(super) struct Use(#[expect(dead_code, reason = "its lock is what counts")] File);
+
+impl Use {
+    /// Waits for a test that has the daemon for itself.
+    pub(super) fn together() -> Self {
+        Self::locked(FlockOperation::LockShared)
+    }
+
+    /// Waits until no other test uses the daemon: what is done to it now is nobody else's failure.
+    pub(super) fn alone() -> Self {
+        Self::locked(FlockOperation::LockExclusive)
+    }
+
+    fn locked(how: FlockOperation) -> Self {
+        let dir = Path::new("/run/vmbackup-lab");
+        let file = fs::create_dir_all(dir).and_then(|()| File::create(dir.join("users")));
+        let file = file.unwrap_or_else(|error| panic!("Cannot create {}/users: {error}", dir.display()));
+        flock(&file, how).expect("a lock can be waited for");
+        Self(file)
+    }
 }
 
 /// Kills the daemon, as a crash would, and starts it again the way it is started here. VMs run on.

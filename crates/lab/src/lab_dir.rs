@@ -18,6 +18,7 @@ pub struct Lab {
     prefix: Prefix,
     directory: PathBuf,
     numbers: AtomicU32,
+    _daemon: daemon::Use,
 }
 
 impl Lab {
@@ -25,10 +26,21 @@ impl Lab {
     ///
     /// The directory is where QEMU's user can reach images: `LAB_DIR`, or libvirt's own images folder.
     pub fn new(test_name: &str) -> Self {
+        Self::with(test_name, daemon::Use::together)
+    }
+
+    /// The same for a test that stops, hangs or restarts the libvirt daemon. Waits for every other lab, and keeps others
+    /// waiting, so a test may have one such lab and no second.
+    pub fn alone(test_name: &str) -> Self {
+        Self::with(test_name, daemon::Use::alone)
+    }
+
+    fn with(test_name: &str, use_daemon: fn() -> daemon::Use) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "the lab needs root: run the tests as root or with sudo"
         );
+        let daemon = use_daemon();
         daemon::start();
         let base = PathBuf::from(std::env::var_os("LAB_DIR").unwrap_or("/var/lib/libvirt/images".into()));
         remove_stale(&base);
@@ -38,7 +50,7 @@ impl Lab {
         let directory = base.join(format!("{}{plain}", prefix.as_str()));
         fs::create_dir(&directory)
             .unwrap_or_else(|error| panic!("Cannot create {}: {error}", directory.display()));
-        Self { prefix, directory, numbers: AtomicU32::new(1) }
+        Self { prefix, directory, numbers: AtomicU32::new(1), _daemon: daemon }
     }
 
     /// The test's own directory.

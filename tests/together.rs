@@ -1,0 +1,34 @@
+//! The tests that may run beside each other, as one program: what is idle while one waits, another uses.
+
+mod agent;
+mod catalog;
+mod cli;
+mod compression;
+mod crash;
+mod crash_random;
+mod disks;
+mod documents;
+mod extents;
+mod guest;
+mod heal;
+mod host_config;
+mod identity;
+mod interop;
+mod many_vms;
+mod model;
+mod names;
+mod nbd;
+mod off_disks;
+mod offline;
+mod prune;
+mod roots;
+mod rotation;
+mod sidecar;
+mod state;
+mod storage_faults;
+mod takeover;
+mod tripwire;
+mod trouble;
+mod underneath;
+mod workspace;
+mod year;
