@@ -9,7 +9,7 @@ use super::contents::{NewFile, NewLink};
 use super::error::ConvertError;
 use crate::regular;
 use crate::restore::partial::rename_new;
-use crate::restore::sparse::write_parts;
+use crate::restore::zeros::write_parts;
 use crate::sidecar::FileIdentity;
 use crate::unfinished::Unfinished;
 use std::collections::BTreeSet;

@@ -16,7 +16,7 @@ use crate::restore::claim;
 use crate::restore::content::WINDOW_LEN;
 use crate::restore::map::{disk_size, limits};
 use crate::restore::replay::Walk;
-use crate::restore::sparse::is_zero;
+use crate::restore::zeros::is_zero;
 use crate::restore::{Layer, MapError, ordered};
 use crate::sidecar::{Checked, Granules, Recorder, Run, RunKind, SidecarWriter, Tables, Value};
 use crate::stream::running::RunningSum;

@@ -1,9 +1,10 @@
 //! A disk at a point held against an image: where they differ.
 
 use super::content::{Content, OnWrong};
-use super::extract::{ExtractError, Watch};
+use super::error::ExtractError;
+use super::extracted::Watch;
 use super::nbd::{Access, Nbd};
-use super::sparse::{is_zero, next_data};
+use super::zeros::{is_zero, next_data};
 use crate::chain::{BackupSet, DiskTarget, PointId, UnusedSidecar};
 use crate::sidecar::Checked;
 use std::fs::File;

@@ -1,11 +1,11 @@
 //! A disk at a point as bytes to read, window by window: for those that need them in order.
 
 use super::claim;
-use super::extract::ExtractError;
+use super::error::ExtractError;
 use super::map::{BlockMap, Layer, MapError, Segment, Source, disk_size};
 use super::ordered;
-use super::sparse::next_data;
 use super::summed::{Summed, stored_of};
+use super::zeros::next_data;
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry, UnusedSidecar};
 use crate::regular;
 use crate::sidecar::{Checked, PartSums, Sidecar, Tables};

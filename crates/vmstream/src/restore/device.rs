@@ -1,6 +1,6 @@
 //! A block device as the target: never cut, every byte of the disk's size written or cleared.
 
-use super::extract::ExtractError;
+use super::error::ExtractError;
 use super::target::Target;
 use crate::unfinished::Unfinished;
 use rustix::fs::FallocateFlags;

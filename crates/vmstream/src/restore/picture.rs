@@ -1,6 +1,6 @@
 //! A chain as a picture: for each point and each part of the disk, whether it has data there, and whether that counts.
 
-use super::extract::ExtractError;
+use super::error::ExtractError;
 use super::map::{BlockMap, Layer, MapError, Source, disk_size};
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId};
 use crate::stream::FrameKind;

@@ -1,7 +1,8 @@
 //! A disk as a sequence of bytes, for standard output.
 
 use super::content::{Content, OnWrong, WINDOW_LEN};
-use super::extract::{ExtractError, Extracted, Watch};
+use super::error::ExtractError;
+use super::extracted::{Extracted, Watch};
 use crate::chain::{BackupSet, DiskTarget, PointId};
 use std::io::Write;
 use std::num::NonZeroUsize;

@@ -1,10 +1,11 @@
 //! A qcow2 file as the target, made by `qemu-img` and filled through `qemu-nbd`: one pass, no raw file in between.
 
-use super::extract::{ExtractError, ExtractOptions};
+use super::error::ExtractError;
 use super::nbd::{Access, Nbd};
+use super::options::ExtractOptions;
 use super::partial::{NewFileError, Partial};
-use super::sparse;
 use super::target::Target;
+use super::zeros::write_parts;
 use crate::unfinished::Unfinished;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,7 @@ impl Qcow2Image {
 
 impl Target for Qcow2Image {
     fn write(&self, at: u64, bytes: &[u8]) -> io::Result<u64> {
-        sparse::write_parts(at, bytes, |at, part| self.nbd.write_at(at, part))
+        write_parts(at, bytes, |at, part| self.nbd.write_at(at, part))
     }
 
     fn finish(self: Box<Self>, free: &dyn Fn() -> Result<(), ExtractError>) -> Result<(), ExtractError> {

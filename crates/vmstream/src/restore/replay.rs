@@ -247,7 +247,7 @@ impl State {
             _ if self.bytes.is_empty() => Part::of(&vec![0; len as usize]),
             _ => {
                 let bytes = &self.bytes[range.start as usize..range.end as usize];
-                let blank = len == PART_LEN && super::sparse::is_zero(bytes);
+                let blank = len == PART_LEN && super::zeros::is_zero(bytes);
                 if blank { zeros.part } else { Part::of(bytes) }
             }
         };

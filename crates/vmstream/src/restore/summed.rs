@@ -5,7 +5,7 @@
 //! given out as the disk. A stream with a sidecar is summed too unless the newest sidecar tells what all of the disk must
 //! hold: neither its blocks nor its compression cover the headers of its frames.
 
-use super::extract::ExtractError;
+use super::error::{ExtractError, SumOf};
 use super::map::{Layer, MapError};
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry, UnusedSidecar};
 use crate::sidecar::Tables;
@@ -31,24 +31,6 @@ struct FileSum {
     path: PathBuf,
     /// Parts by where they begin: their end and sum. No two touch.
     parts: Mutex<BTreeMap<u64, (u64, u32)>>,
-}
-
-/// Who says what the checksum of a stream is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SumOf {
-    /// Its checksum file.
-    ChecksumFile,
-    /// Its sidecar.
-    Sidecar,
-}
-
-impl std::fmt::Display for SumOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::ChecksumFile => "its checksum file",
-            Self::Sidecar => "its sidecar",
-        })
-    }
 }
 
 impl Summed {

@@ -5,7 +5,7 @@ use super::set::Watch;
 use crate::causes::with_causes;
 use crate::chain::{BackupSet, PointDisk, PointId, RawImage, SetProblem, SidecarProblem, StreamEntry};
 use crate::regular;
-use crate::restore::{claim, sparse::next_data};
+use crate::restore::{claim, zeros::next_data};
 use crate::sidecar::{Checked, FileIdentity, Sidecar, SidecarError, Tables};
 use std::collections::BTreeSet;
 use std::fs::File;
