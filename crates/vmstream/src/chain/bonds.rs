@@ -5,7 +5,6 @@
 
 use super::ident::DiskTarget;
 use super::names::{SetFile, StreamKind};
-use super::point::{Point, PointDisk};
 use crate::sidecar::{Digest, FileIdentity, Head, Sidecar};
 use std::collections::BTreeSet;
 
@@ -17,9 +16,9 @@ pub(crate) struct Bond {
     /// The sidecar that it goes on from.
     pub(super) parent: Option<Digest>,
     /// The disks of its point, and whether those are all: earlier programs tell of streams alone.
-    disks: BTreeSet<DiskTarget>,
-    says_all: bool,
-    left_out: BTreeSet<DiskTarget>,
+    pub(super) disks: BTreeSet<DiskTarget>,
+    pub(super) says_all: bool,
+    pub(super) left_out: BTreeSet<DiskTarget>,
     /// The list of the files beside it, in short. `None` for an empty list.
     pub(super) files: Option<Digest>,
 }
@@ -54,25 +53,4 @@ fn list_digest(files: &[FileIdentity]) -> Digest {
     let mut lines: Vec<String> = files.iter().map(|file| file.to_json().to_string()).collect();
     lines.sort();
     blake3::hash(lines.join("\n").as_bytes()).into()
-}
-
-/// The disks that a point has by what its sidecars list, and those that it is known not to have.
-#[derive(Default)]
-pub(super) struct Listed {
-    pub(super) disks: BTreeSet<DiskTarget>,
-    pub(super) left_out: BTreeSet<DiskTarget>,
-    /// There is no other disk.
-    pub(super) says_all: bool,
-}
-
-impl Listed {
-    pub(super) fn of(point: &Point) -> Self {
-        let mut listed = Self::default();
-        for bond in point.disks.values().filter_map(PointDisk::bond) {
-            listed.disks.extend(bond.disks.iter().cloned());
-            listed.left_out.extend(bond.left_out.iter().cloned());
-            listed.says_all |= bond.says_all;
-        }
-        listed
-    }
 }

@@ -1,9 +1,9 @@
 //! Holds the parts of a set against each other: nothing missing, nothing contradicting, times in order.
 
-use super::bonds::Listed;
 use super::config;
 use super::diffs;
 use super::ident::{CheckpointName, DiskTarget, PointId};
+use super::listed::Listed;
 use super::names::{SetFile, StreamKind};
 use super::point::{Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;

@@ -1,20 +1,12 @@
 //! Differences: points beside the chain that hold all changes since one checkpoint.
 
 use super::ident::{CheckpointName, DiskTarget, PointId};
-use super::names::{SetFile, StreamKind};
+use super::names::{SetFile, StreamKind, is_same_run};
 use super::point::{Point, PointDisk};
 use super::problem::SetProblem;
 use super::scan::Scan;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// Streams of one run may carry different seconds when the disks were begun one after the other.
-const SAME_RUN_SECONDS: u64 = 5;
-
-/// True for seconds that files of one run may carry.
-pub(super) fn is_same_run(seconds: u64, other: u64) -> bool {
-    seconds.abs_diff(other) <= SAME_RUN_SECONDS
-}
 
 /// When the run of a difference began.
 pub(super) fn seconds(id: PointId) -> Option<u64> {

@@ -14,11 +14,14 @@ mod exchanged;
 pub mod folders;
 pub mod ident;
 mod identity;
+mod listed;
 pub mod names;
+mod open;
 pub mod point;
 pub mod problem;
 mod scan;
 pub mod set;
+mod set_error;
 pub mod tree;
 
 pub use coverage::Coverage;
@@ -29,5 +32,6 @@ pub use point::{
 };
 pub use problem::{SetProblem, Severity};
 pub use scan::open_file;
-pub use set::{BackupSet, SetError};
+pub use set::BackupSet;
+pub use set_error::SetError;
 pub use tree::Tree;

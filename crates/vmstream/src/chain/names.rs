@@ -230,6 +230,14 @@ fn stream(stem: &str) -> Option<(DiskTarget, StreamKind)> {
     Some((disk.parse().ok()?, StreamKind::from_infix(infix)?))
 }
 
+/// Streams of one run may carry different seconds when the disks were begun one after the other.
+const SAME_RUN_SECONDS: u64 = 5;
+
+/// True for seconds that files of one run may carry.
+pub(super) fn is_same_run(seconds: u64, other: u64) -> bool {
+    seconds.abs_diff(other) <= SAME_RUN_SECONDS
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]

@@ -2,9 +2,8 @@
 
 use super::bonds::Bond;
 use super::cpt;
-use super::diffs;
 use super::ident::{CheckpointName, DiskTarget, PointId};
-use super::names::{SetFile, StreamKind, StreamSuffix};
+use super::names::{SetFile, StreamKind, StreamSuffix, is_same_run};
 use super::point::{PointDisk, RawImage, SidecarProblem, StreamEntry};
 use crate::sidecar::Sidecar;
 use crate::stream::{Problem, StreamError, StreamFile};
@@ -80,7 +79,7 @@ impl Scan {
     /// True when the stream of a difference of that run waits for its name. No list commits it.
     pub(super) fn difference_waits(&self, seconds: u64, disk: &DiskTarget) -> bool {
         self.partial_streams.iter().any(|(kind, waiting)| {
-            waiting == disk && matches!(kind, StreamKind::Diff(at) if diffs::is_same_run(*at, seconds))
+            waiting == disk && matches!(kind, StreamKind::Diff(at) if is_same_run(*at, seconds))
         })
     }
 

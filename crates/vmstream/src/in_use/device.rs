@@ -1,6 +1,6 @@
 //! What the kernel knows of a block device: what it consists of, what is on it, what is mounted.
 
-use super::Counts;
+use super::answer::Counts;
 use rustix::fs::{Dev, major, makedev, minor};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -1,6 +1,6 @@
 //! QEMU's locks: what each QEMU does with an image, and lets others do, as locks on single bytes of the file.
 
-use super::Counts;
+use super::answer::Counts;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use std::fs::{self, File, Metadata};

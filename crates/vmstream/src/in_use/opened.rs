@@ -1,6 +1,6 @@
 //! Which process has a file or a device open, by the descriptors below `/proc`.
 
-use super::Counts;
+use super::answer::Counts;
 use nix::libc;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -5,7 +5,7 @@ use super::error::{Problem, StreamError, TrailerMismatch};
 use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use super::meta::StreamMeta;
 use super::piece::{Coding, Frame, Stored};
-use super::reader::{Positioned, Section, TrailerPlace};
+use super::positioned::{Positioned, Section, TrailerPlace};
 use super::trailer::{TrailerEntry, TrailerParser};
 use std::io::BufReader;
 

@@ -13,6 +13,7 @@ pub mod frames;
 pub mod meta;
 pub mod output;
 pub mod piece;
+mod positioned;
 pub mod reader;
 pub(crate) mod running;
 pub mod trailer;

@@ -8,9 +8,9 @@ use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use super::frames::Frames;
 use super::meta::{MAX_META_LEN, StreamMeta};
 use super::piece::{Coding, Piece};
+use super::positioned::{Positioned, TrailerPlace};
 use crate::pooled::Pooled;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const HEADER: u64 = FRAME_HEADER_LEN as u64;
@@ -26,15 +26,6 @@ pub struct StreamFile {
     meta: StreamMeta,
     meta_len: u64,
     trailer: Option<TrailerPlace>,
-}
-
-/// Where the trailer of a compressed stream lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TrailerPlace {
-    pub(crate) at: u64,
-    pub(crate) len: u64,
-    /// What its entries are the lengths of.
-    pub(crate) coding: Coding,
 }
 
 impl StreamFile {
@@ -223,58 +214,4 @@ fn find_trailer(
         Compression::Zstd(_) => Coding::Zstd,
     };
     Ok(Some(TrailerPlace { at: comp_at - LINE_END - header.len, len: header.len, coding }))
-}
-
-/// Reads by position that cannot pass the end of the file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Positioned<'a> {
-    pub(crate) file: &'a Pooled,
-    pub(crate) file_len: u64,
-}
-
-impl<'a> Positioned<'a> {
-    /// `len` again, once it is sure that so many bytes follow `at`.
-    pub(crate) fn fits(&self, at: u64, len: u64) -> Result<u64, StreamError> {
-        let have = self.file_len.saturating_sub(at);
-        if len > have {
-            return Err(StreamError::damaged(None, at, None, Problem::CutOff { want: len, have }));
-        }
-        Ok(len)
-    }
-
-    pub(crate) fn fill(&self, at: u64, out: &mut [u8]) -> Result<(), StreamError> {
-        self.file.read_exact_at(out, at).map_err(|source| StreamError::Read {
-            at,
-            len: out.len() as u64,
-            source,
-        })
-    }
-
-    pub(crate) fn array<const N: usize>(&self, at: u64) -> Result<[u8; N], StreamError> {
-        self.fits(at, N as u64)?;
-        let mut bytes = [0; N];
-        self.fill(at, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    pub(crate) fn section(self, at: u64, len: u64) -> Section<'a> {
-        Section { input: self, at, end: at.saturating_add(len).min(self.file_len) }
-    }
-}
-
-/// A part of a file as `Read`, with its own position.
-#[derive(Debug)]
-pub(crate) struct Section<'a> {
-    input: Positioned<'a>,
-    at: u64,
-    end: u64,
-}
-
-impl Read for Section<'_> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let len = out.len().min(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
-        let count = self.input.file.file()?.read_at(&mut out[..len], self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
 }

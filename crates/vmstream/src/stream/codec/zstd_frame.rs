@@ -6,7 +6,7 @@ use std::io;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, find_frame_compressed_size, get_error_name, get_frame_content_size};
 
-use super::CodecError;
+use super::compression::CodecError;
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
