@@ -7,7 +7,7 @@ use crate::sidecar::Sidecar;
 use crate::stream::checksum::{Adler32, combine};
 use crate::stream::running::RunningSum;
 use crate::stream::{Piece, StreamError, StreamMeta};
-use crate::verify::stream::recorded;
+use crate::verify::recorded;
 use std::path::Path;
 
 /// Streams of one disk, oldest first; at least one.

@@ -1,7 +1,7 @@
 //! A stream's file cut into batches that any thread can check: every byte summed, every piece held against its block in
 //! the sidecar, and decoded where that is wanted.
 
-use super::report::{Finding, Level};
+use super::finding::{Finding, Level};
 use crate::sidecar::{Block, Blocks};
 use crate::stream::running::{Feed, RunningSum};
 use crate::stream::{Coding, FrameKind, Frames, Piece, StreamError, StreamFile};

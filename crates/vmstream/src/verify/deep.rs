@@ -3,8 +3,9 @@
 //! Sidecars tell what the disk held at each point, granule by granule. Where there is none, this proves only that each
 //! point can be put together to its last byte, and gives a value by which copies can be compared.
 
-use super::report::{DiskDigest, DiskVerdict, Finding, Level, PointVerdict};
-use super::set::Watch;
+use super::finding::{Finding, Level};
+use super::options::Watch;
+use super::report::{DiskDigest, DiskVerdict, PointVerdict};
 use crate::causes::with_causes;
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, SidecarProblem, StreamEntry};
 use crate::restore::claim;

@@ -1,24 +1,12 @@
 //! What a verification found, as values that a program and a person can both read.
 
-use super::stream::StreamReport;
-use crate::causes::with_causes;
+use super::finding::{Finding, Level};
+use super::options::Depth;
+use super::stream_report::StreamReport;
 use crate::chain::{DiskTarget, PointId};
 use crate::sidecar::Checked;
-use crate::stream::{Damage, StreamError};
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-
-/// How much of a set is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// Names, sizes, both ends of each file, whether the chain is complete. No content.
-    Quick,
-    /// Every byte as it is stored: structure, checksum files, sidecars. Where these prove nothing, all is decoded.
-    Content,
-    /// That, all content decoded, and every disk put together at every point.
-    Deep,
-}
+use std::path::PathBuf;
 
 /// The answer in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,36 +17,6 @@ pub enum Verdict {
     Damaged,
     /// Something could not be read, or nothing proves the content of some restore point.
     CannotTell,
-}
-
-/// How a finding counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Content or structure is not as it was written.
-    Damage,
-    /// The system could not read it; says nothing about the content.
-    Unreadable,
-    /// Nothing is lost; somebody should look.
-    Warning,
-    /// Nothing proves this file's content.
-    Unproven,
-}
-
-/// One thing found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How it counts.
-    pub level: Level,
-    /// The file it is about, or the folder.
-    pub path: PathBuf,
-    /// Number of the frame, counted from 0 after the meta frame.
-    pub frame: Option<u64>,
-    /// Offset in the file.
-    pub at: Option<u64>,
-    /// The range of the disk whose content is lost, where that is known.
-    pub disk_range: Option<Range<u64>>,
-    /// What is wrong.
-    pub message: String,
 }
 
 /// What one disk at one point is worth.
@@ -218,33 +176,5 @@ fn verdict(findings: &[Finding], proven: bool) -> Verdict {
         Verdict::CannotTell
     } else {
         Verdict::Good
-    }
-}
-
-impl Finding {
-    /// A finding about a whole file or folder.
-    pub(super) fn about(level: Level, path: &Path, message: String) -> Self {
-        Self { level, path: path.to_owned(), frame: None, at: None, disk_range: None, message }
-    }
-
-    /// A finding about what a stream's reader said.
-    pub(super) fn of_error(path: &Path, error: &StreamError) -> Self {
-        match error {
-            StreamError::Damaged(damage) => {
-                let Damage { frame, at, disk, problem } = damage.as_ref();
-                let message = with_causes(problem);
-                Self {
-                    level: Level::Damage,
-                    path: path.to_owned(),
-                    frame: *frame,
-                    at: Some(*at),
-                    disk_range: disk.clone(),
-                    message,
-                }
-            }
-            StreamError::Read { at, .. } => {
-                Self { at: Some(*at), ..Self::about(Level::Unreadable, path, with_causes(error)) }
-            }
-        }
     }
 }

@@ -1,18 +1,20 @@
 //! A whole set: every stream looked at, every problem of the folder, and what follows for each restore point.
 
 use super::deep;
-use super::report::{Depth, DiskVerdict, FileReport, Finding, Level, PointVerdict, SetReport};
+use super::finding::{Finding, Level};
+use super::judge::Broken;
+use super::options::{Depth, VerifyOptions, Watch};
+use super::report::{FileReport, SetReport};
 use super::sidecar;
-use super::stream::{Reading, StreamReport, glance_at_stream, read_stream};
+use super::stream::{Reading, glance_at_stream, read_stream};
+use super::stream_report::StreamReport;
 use super::tpm;
-use crate::chain::{
-    BackupSet, DiskContent, DiskTarget, Point, PointDisk, SetError, SetProblem, Severity, StreamEntry,
-};
+use crate::chain::{BackupSet, PointDisk, SetProblem, Severity, StreamEntry};
 use crate::regular;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,26 +23,6 @@ const MAX_CONFIG_LEN: u64 = 16 << 20;
 
 /// Streams up to this size are read by one thread each; larger ones by all threads, one after the other.
 const SMALL_STREAM: u64 = 64 << 20;
-
-/// How to verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VerifyOptions {
-    /// How much to look at.
-    pub depth: Depth,
-    /// Threads. Each needs up to 64 MiB, for [`Depth::Deep`] 160 MiB.
-    pub workers: NonZeroUsize,
-}
-
-/// Hears how far a verification has come. Called from several threads.
-pub trait Watch: Sync {
-    /// So many bytes more were read.
-    fn read(&self, bytes: u64);
-}
-
-/// Nobody listens.
-impl Watch for () {
-    fn read(&self, _bytes: u64) {}
-}
 
 /// Looks at a set as deep as asked for, and judges each restore point.
 ///
@@ -223,57 +205,4 @@ fn config_finding(path: &Path) -> Option<Finding> {
     let whole = bytes.trim_ascii().ends_with(b"</domain>");
     let message = "the domain's definition is cut off or damaged: the disks can be restored, it cannot";
     (!whole).then(|| Finding::about(Level::Damage, path, message.to_owned()))
-}
-
-/// The files that points must not rely on.
-struct Broken {
-    damaged: BTreeSet<PathBuf>,
-    unreadable: BTreeSet<PathBuf>,
-    unproven: BTreeSet<PathBuf>,
-}
-
-impl Broken {
-    fn new(findings: &[Finding]) -> Self {
-        let of = |level| {
-            let found = findings.iter().filter(|finding| finding.level == level);
-            found.map(|finding| finding.path.clone()).collect()
-        };
-        Self { damaged: of(Level::Damage), unreadable: of(Level::Unreadable), unproven: of(Level::Unproven) }
-    }
-
-    fn judge(&self, set: &BackupSet, point: &Point) -> PointVerdict {
-        let disks: BTreeMap<_, _> = set
-            .disks_at(point)
-            .into_iter()
-            .map(|disk| {
-                let verdict = self.judge_disk(set, point, &disk);
-                (disk, verdict)
-            })
-            .collect();
-        PointVerdict { id: point.id, disks }
-    }
-
-    fn judge_disk(&self, set: &BackupSet, point: &Point, disk: &DiskTarget) -> DiskVerdict {
-        let needed: Vec<&PathBuf> = match set.content(disk, point.id) {
-            Err(SetError::Lost { lost, .. }) => {
-                return DiskVerdict::Lost { files: Vec::new(), missing: Some(lost) };
-            }
-            Err(_) => return DiskVerdict::Lost { files: Vec::new(), missing: Some(point.id) },
-            Ok(DiskContent::Raw { image, .. }) => vec![&image.path],
-            Ok(DiskContent::Streams(entries)) => entries.iter().map(|entry| &entry.path).collect(),
-        };
-        let among = |broken: &BTreeSet<PathBuf>| -> Vec<PathBuf> {
-            needed.iter().filter(|path| broken.contains(**path)).map(|path| (*path).clone()).collect()
-        };
-        let damaged = among(&self.damaged);
-        if !damaged.is_empty() {
-            return DiskVerdict::Lost { files: damaged, missing: None };
-        }
-        let unreadable = among(&self.unreadable);
-        if !unreadable.is_empty() {
-            return DiskVerdict::Unknown { files: unreadable };
-        }
-        let unproven = among(&self.unproven);
-        if unproven.is_empty() { DiskVerdict::Good } else { DiskVerdict::Unproven { files: unproven } }
-    }
 }

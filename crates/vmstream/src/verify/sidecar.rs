@@ -1,7 +1,7 @@
 //! What sidecars say, and what is wrong with them: of a stream, of a raw image, of the files beside them.
 
-use super::report::{Finding, Level};
-use super::set::Watch;
+use super::finding::{Finding, Level};
+use super::options::Watch;
 use crate::causes::with_causes;
 use crate::chain::{BackupSet, PointDisk, PointId, RawImage, SetProblem, SidecarProblem, StreamEntry};
 use crate::regular;

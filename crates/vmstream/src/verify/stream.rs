@@ -2,81 +2,21 @@
 //! one pass on many threads. One whose stored bytes turn out not to be as they were is read again, to find where.
 
 use super::batch::{Batch, BatchWork, Batches};
-use super::report::{Finding, Level};
+use super::checksum_file::recorded;
+use super::digest::RunningDigest;
+use super::finding::{Finding, Level};
 use super::sidecar;
+use super::stream_report::{Checksum, Proof, StreamReport};
 use crate::chain::StreamEntry;
 use crate::restore::ordered;
 use crate::sidecar::{Digest, Sidecar};
-use crate::stream::checksum::{self, adler32, combine};
+use crate::stream::checksum::{adler32, combine};
 use crate::stream::{Coding, StreamError, StreamFile};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The most findings kept of one stream: a file of noise would name every piece.
 const MAX_FINDINGS: usize = 100;
-
-/// What proves a stream's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// Its sidecar: every block, every byte of the file.
-    Sidecar,
-    /// The checksum file's sum over every byte.
-    Checksum,
-    /// There is no content.
-    Empty,
-}
-
-/// What the checksum file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// There is none (old tools write none).
-    Missing,
-    /// It fits.
-    Matches,
-    /// It does not fit.
-    Differs {
-        /// What the file says.
-        recorded: u32,
-        /// The sum of the stream.
-        found: u32,
-    },
-    /// It is no checksum, or could not be read.
-    Unusable,
-    /// The stream broke off before its sum was known.
-    Unknown,
-}
-
-/// What was found in one stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamReport {
-    /// The file.
-    pub path: PathBuf,
-    /// Frames walked.
-    pub frame_count: u64,
-    /// Content bytes of its data frames, as far as walked.
-    pub data_bytes: u64,
-    /// The checksum file.
-    pub checksum: Checksum,
-    /// It has a sidecar of its own, in which nothing is wrong.
-    pub has_sidecar: bool,
-    /// What proves it; `None` when damaged, unreadable, or when nothing does.
-    pub proof: Option<Proof>,
-    /// What was found; at most a hundred and one that counts the rest.
-    pub findings: Vec<Finding>,
-}
-
-impl StreamReport {
-    /// True when a restore must not trust it.
-    pub fn is_damaged(&self) -> bool {
-        // An unusable checksum file is damage too, but not of the stream.
-        self.findings.iter().any(|finding| finding.level == Level::Damage && finding.path == self.path)
-    }
-
-    /// True when the system could not read all of it.
-    pub fn is_unreadable(&self) -> bool {
-        self.findings.iter().any(|finding| finding.level == Level::Unreadable)
-    }
-}
 
 /// Looks at a stream's ends, its lengths, its checksum file and its sidecar's head. Reads no content.
 pub fn glance_at_stream(entry: &StreamEntry) -> StreamReport {
@@ -365,44 +305,6 @@ impl Pass {
             self.report.findings.push(Finding::of_error(&self.report.path, error));
         } else {
             self.hidden += 1;
-        }
-    }
-}
-
-/// The digest of a stream as its sidecar has it: the meta frame, which comes first, counts last.
-struct RunningDigest {
-    hasher: blake3::Hasher,
-    meta_frame: Vec<u8>,
-    meta_len: usize,
-}
-
-impl RunningDigest {
-    fn new(stream: &StreamFile) -> Self {
-        let meta_len = stream.frames_at() as usize;
-        Self { hasher: blake3::Hasher::new(), meta_frame: Vec::new(), meta_len }
-    }
-
-    fn with(mut self, feed: &[u8]) -> Self {
-        let (meta, rest) = feed.split_at((self.meta_len - self.meta_frame.len()).min(feed.len()));
-        self.meta_frame.extend(meta);
-        self.hasher.update(rest);
-        self
-    }
-
-    fn finish(mut self) -> Digest {
-        self.hasher.update(&self.meta_frame);
-        self.hasher.finalize().into()
-    }
-}
-
-/// The decimal number in a checksum file.
-pub(crate) fn recorded(path: &Path) -> Result<u32, Finding> {
-    match checksum::read_file(path) {
-        Err(error) => Err(Finding::about(Level::Unreadable, path, error.to_string())),
-        Ok(Some(recorded)) => Ok(recorded),
-        Ok(None) => {
-            let message = "the checksum file does not hold a number".to_owned();
-            Err(Finding::about(Level::Damage, path, message))
         }
     }
 }

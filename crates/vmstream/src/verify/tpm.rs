@@ -2,7 +2,7 @@
 //!
 //! Sidecars do not list it: whoever may not read it must be able to check everything else.
 
-use super::report::{Finding, Level};
+use super::finding::{Finding, Level};
 use super::sidecar::of_listed;
 use crate::chain::{BackupSet, PointId, SetFile};
 use crate::sidecar::{FileIdentity, HeadError};
