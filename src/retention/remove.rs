@@ -20,6 +20,7 @@ use super::links;
 use super::place::{ARCHIVES, Place};
 use crate::engine::commit::archive;
 use crate::engine::look::lineage;
+use crate::state::durable::PARTIAL;
 use crate::state::{RemovedCheckpoints, StateDir};
 
 /// What the name of something begins with while it is deleted.
@@ -211,8 +212,7 @@ fn flat_entries(holder: &Folder) -> Result<Vec<String>, FolderError> {
     })?;
     let mut names: Vec<String> = listed.into_iter().rev().collect();
     for entry in holder.entries()? {
-        if let Some(name) = entry.name.to_str().filter(|name| *name == ARCHIVES || name.ends_with(".partial"))
-        {
+        if let Some(name) = entry.name.to_str().filter(|name| *name == ARCHIVES || name.ends_with(PARTIAL)) {
             names.push(name.to_owned());
         }
     }

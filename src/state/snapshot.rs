@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
-use super::StateDir;
+use super::{StateDir, durable};
 use vmprogram::{NEVER, Program};
 
 /// What a copy is made in. Nobody else uses names that begin so.
@@ -68,8 +68,8 @@ pub fn take<E: ToString>(
     copy_database(&work.path().join(DATABASE)).map_err(|e| SnapshotError::Database(e.to_string()))?;
     let packed = work.path().join("packed");
     pack(state, work.path(), &packed)?;
-    let synced = File::open(&packed).and_then(|file| file.sync_all());
-    synced.and_then(|()| fs::rename(&packed, &copy)).map_err(|e| failed(&copy, e))?;
+    let put = File::open(&packed).and_then(|file| durable::put(&file, &packed, &copy));
+    put.map_err(|e| failed(&copy, e))?;
     Ok(Some(copy))
 }
 

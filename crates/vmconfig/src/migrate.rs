@@ -13,6 +13,7 @@ use super::merge::{MainFiles, differences, effective};
 use super::sample::render_toml;
 use super::stated::MAIN_CONF;
 use super::toml_file;
+use vmstream::durable;
 
 /// What the old files are called afterwards.
 const KEPT: &str = "before-toml";
@@ -113,16 +114,13 @@ impl Migration {
 
 /// Writes a file in one step, with the mode of another.
 fn write(path: &Path, text: &str, like: &Path) -> Result<(), MigrateError> {
-    let new = path.with_extension("new");
-    let written = || {
-        let mode = fs::metadata(like)?.permissions();
-        let mut file = vmstream::fresh::create(&new, 0o600)?;
-        file.set_permissions(mode)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    written().map_err(|source| MigrateError::Write { path: path.to_owned(), source })
+    let written = fs::metadata(like).and_then(|about| {
+        durable::replace_with(path, 0o600, |file| {
+            file.set_permissions(about.permissions())?;
+            file.write_all(text.as_bytes())
+        })
+    });
+    written.map_err(|source| MigrateError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use vmstream::chain::SetFile;
+use vmstream::durable::PARTIAL;
 
 use crate::layout::{ARCHIVES, HOST_CONFIG, STATE};
 
@@ -133,7 +134,7 @@ fn files(folder: &Path) -> io::Result<Holds> {
             continue;
         }
         let name = entry.file_name();
-        let of_set = name.to_str().and_then(|name| SetFile::parse(name.trim_end_matches(".partial")));
+        let of_set = name.to_str().and_then(|name| SetFile::parse(name.trim_end_matches(PARTIAL)));
         if matches!(of_set, Some(SetFile::Stream { .. } | SetFile::Sidecar { .. } | SetFile::VmConfig(_))) {
             return Ok(Holds::Backup);
         }

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::file_system::Place;
 
 /// Where it is, unless the environment says otherwise.
@@ -78,6 +79,11 @@ impl HostDir {
         if !known.is_empty() {
             return Ok(known);
         }
+        let _lock = self.lock()?;
+        let made_meanwhile = self.machine_id();
+        if !made_meanwhile.is_empty() {
+            return Ok(made_meanwhile);
+        }
         let id = random_id()?;
         self.replace(&self.id_file(), format!("{id}\n").as_bytes())?;
         Ok(id)
@@ -93,10 +99,7 @@ impl HostDir {
         if self.seen_at(backup_path)?.contains(&seen) {
             return Ok(());
         }
-        fs::create_dir_all(&self.dir)?;
-        // Instances of other backup paths begin in the same minute. Given back when the descriptor is closed.
-        let lock = File::open(&self.dir)?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        let _lock = self.lock()?;
         let mut roots = self.read()?;
         let of_path = roots.paths.entry(key(backup_path)).or_default();
         if !of_path.contains(&seen) {
@@ -115,12 +118,15 @@ impl HostDir {
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        durable::replace(path, 0o600, content)
+    }
+
+    /// Instances of other backup paths begin in the same minute. Given back when the descriptor is closed.
+    fn lock(&self) -> io::Result<File> {
         fs::create_dir_all(&self.dir)?;
-        let mut new = tempfile::NamedTempFile::new_in(&self.dir)?;
-        new.write_all(content)?;
-        new.as_file().sync_all()?;
-        new.persist(path)?;
-        File::open(&self.dir)?.sync_all()
+        let lock = File::open(&self.dir)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
     }
 }
 

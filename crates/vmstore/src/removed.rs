@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use crate::StateDir;
+use crate::{StateDir, durable};
 
 const FOLDER: &str = "removed-checkpoints";
 
@@ -48,7 +48,7 @@ impl<'a> RemovedCheckpoints<'a> {
         let mut file = File::options().create(true).append(true).custom_flags(no_follow).open(self.file())?;
         file.write_all(new.as_bytes())?;
         file.sync_all()?;
-        File::open(dir)?.sync_all()
+        durable::sync_folder(&dir)
     }
 
     /// All that is noted. A line that was cut off is no checkpoint of libvirt's.

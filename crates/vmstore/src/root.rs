@@ -11,15 +11,14 @@
 //! Must not live here: the lock under which it is written, what people are asked.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vmstream::fresh;
 
-use crate::StateDir;
 use crate::file_system::{Place, missing_mount};
 use crate::host_dir::{HostDir, SeenRoot, random_id};
+use crate::{StateDir, durable};
 
 const SCHEMA: u32 = 1;
 
@@ -219,20 +218,9 @@ impl Root {
         };
         StateDir::of(&self.backup_path).make()?;
         let path = file_of(&self.backup_path);
-        let new = path.with_extension("json.partial");
-        let write = || {
-            let mut opened = fresh::create(&new, 0o640)?;
-            opened.write_all(&serde_json::to_vec_pretty(&file)?)?;
-            opened.sync_all()?;
-            fs::rename(&new, &path)?;
-            fs::File::open(StateDir::of(&self.backup_path).path())?.sync_all()
-        };
-        let written = write();
-        if written.is_err() {
-            // A full file system: do not take a part of what is left.
-            let _ = fs::remove_file(&new);
-        }
-        written.map(|()| self.file = Some(file))
+        durable::replace(&path, 0o640, &serde_json::to_vec_pretty(&file)?)?;
+        self.file = Some(file);
+        Ok(())
     }
 
     fn note(&self) -> io::Result<()> {

@@ -4,10 +4,10 @@
 //! A line is `DISK CHAIN OFFSET first|again POINT…`, the points being those in doubt. An increment that is well ends them all.
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use crate::StateDir;
+use crate::{StateDir, durable};
 
 const FOLDER: &str = "changed-unseen";
 
@@ -94,7 +94,7 @@ impl<'a> TrippedDisks<'a> {
         }
         self.state.create(FOLDER)?;
         let text: String = all.iter().map(TrippedDisk::line).collect();
-        vmstream::fresh::create(&self.file(), 0o640)?.write_all(text.as_bytes())?;
+        durable::replace(&self.file(), 0o640, text.as_bytes())?;
         Ok(noted)
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Lives here: `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
 //! `restore` (from streams to a disk), `in_use` (who has an image open), `verify` (what a folder is worth), `doctor` (what
-//! its writer may have left out), `convert` (a folder written again in another form), `unfinished` (what goes when the
-//! process is ended), `text` and `causes` (sizes, tables and errors as people read them, for the programs).
+//! its writer may have left out), `convert` (a folder written again in another form), `durable` (files that appear whole),
+//! `unfinished` (what goes when the process is ended), `text` and `causes` (sizes, tables and errors as people read them, for the programs).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 
@@ -11,9 +11,11 @@ pub mod causes;
 pub mod chain;
 pub mod convert;
 pub mod doctor;
+pub mod durable;
 pub mod fresh;
 pub mod in_use;
 mod pooled;
+pub mod presence;
 mod regular;
 pub mod restore;
 pub mod sidecar;

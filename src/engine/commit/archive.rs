@@ -9,9 +9,9 @@ use jiff::civil::Date;
 use rustix::fs::{Mode, OFlags};
 use vmstream::chain::{PointId, SetFile};
 
-use super::new_name::{self, knows_no_links};
 use crate::engine::snapshot::identity::IDENTITY_PREFIX;
 use vmhost::identity::is_tpm_folder;
+use vmstore::durable::{PARTIAL, knows_no_links, rename_new, sync_folder};
 use vmstore::presence::{found, lstat, same_file, there};
 
 /// Makes the archive folder a chain in `dir` goes to today: `.archives/chain-YYYY-MM-DD`, with `.1`, `.2` … when taken.
@@ -51,10 +51,9 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<String>> {
             matches!(name.as_str(), "checkpoints" | "config" | "tpm-state") || is_tpm_folder(&name)
         } else if name.starts_with('.') {
             let known = matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json");
-            (known || name.starts_with(IDENTITY_PREFIX) || is_tpm_folder(&name))
-                && !name.ends_with(".partial")
+            (known || name.starts_with(IDENTITY_PREFIX) || is_tpm_folder(&name)) && !name.ends_with(PARTIAL)
         } else {
-            !name.ends_with(".partial") && name != "chain-manifest.json"
+            !name.ends_with(PARTIAL) && name != "chain-manifest.json"
         };
         if belongs {
             names.push(name);
@@ -88,7 +87,7 @@ pub(crate) fn move_all(from: &Path, to: &Path, names: &[String], at: &dyn Fn(&st
         keep(&from.join(name), &to.join(name), &mut kept)?;
     }
     for dir in [Some(to), to.parent(), Some(from)].into_iter().flatten() {
-        sync_dir(dir)?;
+        sync_folder(dir)?;
     }
     kept.iter().try_for_each(Kept::prove)?;
     at("archive-complete");
@@ -98,7 +97,7 @@ pub(crate) fn move_all(from: &Path, to: &Path, names: &[String], at: &dyn Fn(&st
             at("leaving");
         }
     }
-    sync_dir(from)?;
+    sync_folder(from)?;
     Ok(true)
 }
 
@@ -178,7 +177,7 @@ fn keep(from: &Path, to: &Path, kept: &mut Vec<Kept>) -> io::Result<()> {
             let entry = entry?;
             keep(&entry.path(), &to.join(entry.file_name()), kept)?;
         }
-        return sync_dir(to);
+        return sync_folder(to);
     }
     // Held until the new name is proven: without inodes of its own a file system numbers a file as long as it is open.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -189,7 +188,7 @@ fn keep(from: &Path, to: &Path, kept: &mut Vec<Kept>) -> io::Result<()> {
         Some(there) if !same_file(&file, &there) => return Ok(()),
         Some(_) => {}
         None => match fs::hard_link(from, to) {
-            Err(e) if knows_no_links(&e) => new_name::rename(from, to)?,
+            Err(e) if knows_no_links(&e) => rename_new(from, to)?,
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             // A repeated request; or another file, which the proof finds.
             _ => {}
@@ -216,11 +215,6 @@ fn clear(from: &Path, to: &Path) -> io::Result<()> {
     }
     // A request that is repeated finds nothing any more.
     if same_file(&here, &there) { found(fs::remove_file(from)).map(drop) } else { Ok(()) }
-}
-
-/// Makes renames and removals in a folder durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    fs::File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

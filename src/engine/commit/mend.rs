@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 
-use vmstream::fresh;
-
-use super::archive;
+use super::publish::partial_name;
 use crate::engine::look::lineage::{with_known_parent, xml_file};
 use crate::engine::{BackupError, VmTarget};
 use vmhost::libvirt::CheckpointInfo;
 use vmplan::Repair;
+use vmstore::durable;
 
 /// Does each repair, in order. Whatever was done before an error may stay: it is true by itself.
 pub(crate) fn mend(vm: &VmTarget, repairs: &[Repair]) -> Result<(), BackupError> {
@@ -47,12 +46,9 @@ fn write_xml(vm: &VmTarget, checkpoint: &CheckpointInfo) -> Result<(), BackupErr
     let write = || -> io::Result<()> {
         let Some(folder) = path.parent() else { return Ok(()) };
         fs::create_dir_all(folder)?;
-        let partial = vm.chain_dir.join(format!("checkpoints.{}.xml.partial", checkpoint.name));
-        let mut file = fresh::create(&partial, 0o640)?;
-        file.write_all(checkpoint.xml.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, &path)?;
-        archive::sync_dir(folder)
+        // Outside of the folder, as all files of a point.
+        let partial = vm.chain_dir.join(partial_name(&format!("checkpoints/{}.xml", checkpoint.name)));
+        durable::replace_through(&partial, &path, 0o640, |file| file.write_all(checkpoint.xml.as_bytes()))
     };
     write().map_err(|source| BackupError::File { doing: "write", path: path.clone(), source })
 }

@@ -4,6 +4,5 @@
 
 pub(crate) mod archive;
 pub(crate) mod mend;
-pub(crate) mod new_name;
 pub(crate) mod point;
 pub(crate) mod publish;

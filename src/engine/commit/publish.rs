@@ -16,9 +16,9 @@ use rustix::fs::{Mode, OFlags};
 use vmstream::fresh;
 use vmstream::sidecar::FileIdentity;
 
-use super::new_name::{self, taken};
 use crate::engine::BackupError;
 use crate::engine::recovery::journal::{ArchiveMove, Stage};
+use vmstore::durable::{self, PARTIAL};
 use vmstore::presence;
 
 /// Mode of a small file, and of one for root alone.
@@ -28,7 +28,7 @@ const SECRET_MODE: u32 = 0o600;
 /// The name a file of the set has until it is published. Files of a folder inside wait outside of it: the folder may
 /// belong to a chain that is archived first.
 pub(crate) fn partial_name(name: &str) -> String {
-    format!("{}.partial", name.replace('/', "."))
+    format!("{}{PARTIAL}", name.replace('/', "."))
 }
 
 /// A time for the files of a point: whole seconds, later than anything in the chain, because old readers order the
@@ -176,8 +176,8 @@ impl PointFiles {
         let stays = |name: &&String| !archived.contains(name);
         for name in self.streams.iter().filter(stays) {
             let path = self.dir.join(name);
-            let taken =
-                presence::there(&path).and_then(|there| if there { Err(taken(&path)) } else { Ok(()) });
+            let taken = presence::there(&path)
+                .and_then(|there| if there { Err(durable::taken(&path)) } else { Ok(()) });
             taken.map_err(|source| self.failed("publish", &path, source))?;
         }
         // The folder of a point of another chain, which was archived without it.
@@ -202,17 +202,17 @@ impl PointFiles {
             moved.map_err(|source| self.failed("archive the chain in", &self.dir, source))?;
         }
         at("archived");
-        self.rename_all(&self.small, new_name::replace)?;
-        self.rename_all(&self.sidecars, new_name::rename)?;
+        self.rename_all(&self.small, durable::rename_over)?;
+        self.rename_all(&self.sidecars, durable::rename_new)?;
         at("small-files-renamed");
         let (first, rest) = self.streams.split_at(self.streams.len().min(1));
-        self.rename_all(first, new_name::rename)?;
+        self.rename_all(first, durable::rename_new)?;
         at("first-stream-renamed");
-        self.rename_all(rest, new_name::rename)?;
+        self.rename_all(rest, durable::rename_new)?;
         self.sync_dir(&self.dir)?;
         at("streams-renamed");
         if let Some((marker, _)) = &self.marker {
-            self.rename_all(std::slice::from_ref(marker), new_name::replace)?;
+            self.rename_all(std::slice::from_ref(marker), durable::rename_over)?;
             self.sync_dir(&self.dir)?;
         }
         Ok(())
@@ -256,7 +256,7 @@ impl PointFiles {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), BackupError> {
-        super::archive::sync_dir(dir).map_err(|source| self.failed("sync folder", dir, source))
+        durable::sync_folder(dir).map_err(|source| self.failed("sync folder", dir, source))
     }
 
     fn failed(&self, doing: &'static str, path: &Path, source: io::Error) -> BackupError {
@@ -269,7 +269,7 @@ fn put_aside(path: &Path) -> io::Result<()> {
     let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Ok(()) };
     let aside = (1_u32..).map(|n| path.with_file_name(format!("{name}.old.{n}")));
     match (presence::there(path)?, presence::first_free(aside)?) {
-        (true, Some(aside)) => new_name::rename(path, &aside),
+        (true, Some(aside)) => durable::rename_new(path, &aside),
         _ => Ok(()),
     }
 }

@@ -57,7 +57,7 @@ impl Folder {
     /// Makes what was removed beside `below` durable.
     pub(crate) fn sync_folder_of(&self, below: &Path) -> io::Result<()> {
         let Some((holder, _)) = self.holder(below)? else { return Ok(()) };
-        crate::engine::commit::archive::sync_dir(&holder.path())
+        vmstore::durable::sync_folder(&holder.path())
     }
 
     fn holder<'a>(&self, below: &'a Path) -> io::Result<Option<(Self, &'a Path)>> {

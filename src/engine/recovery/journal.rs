@@ -4,13 +4,13 @@
 //! that. A checkpoint or a job that no journal names is somebody else's.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::VmTarget;
-use crate::engine::commit::new_name;
+use vmstore::durable;
 use vmstore::presence::found;
 
 /// How the guest is kept still around backup-begin.
@@ -207,20 +207,9 @@ impl Journal {
 
     /// Writes the journal and syncs it, in one step as seen from outside.
     pub fn write(&self, path: &Path) -> Result<(), JournalError> {
-        let new = path.with_extension("new");
         let stored = self.to_stored(backup_path_of(path));
-        let write = || {
-            let mut file = vmstream::fresh::create(&new, 0o640)?;
-            file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
-            file.sync_all()?;
-            new_name::replace(&new, path)?;
-            sync_parent(path)
-        };
-        let written = write();
-        if written.is_err() {
-            // A full file system: do not take a part of what is left.
-            let _ = fs::remove_file(&new);
-        }
+        let text = serde_json::to_vec_pretty(&stored).map_err(io::Error::from);
+        let written = text.and_then(|text| durable::replace(path, 0o640, &text));
         written.map_err(|source| JournalError { doing: "write", path: path.to_owned(), source })
     }
 
@@ -228,7 +217,7 @@ impl Journal {
     pub fn remove(path: &Path) -> Result<(), JournalError> {
         let remove = || {
             found(fs::remove_file(path))?;
-            sync_parent(path)
+            durable::sync_folder_of(path)
         };
         remove().map_err(|source| JournalError { doing: "remove", path: path.to_owned(), source })
     }
@@ -237,11 +226,6 @@ impl Journal {
 /// The backup path that a journal file lies in: `BACKUP_PATH/_state/journal/VM.json`.
 pub(crate) fn backup_path_of(file: &Path) -> &Path {
     file.ancestors().nth(3).unwrap_or(file)
-}
-
-/// Makes renames and removals in the folder of `path` durable.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), crate::engine::commit::archive::sync_dir)
 }
 
 #[cfg(test)]

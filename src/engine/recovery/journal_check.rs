@@ -10,6 +10,7 @@ use vmstream::chain::{CheckpointName, PointId, SetFile};
 
 use super::journal::{ArchiveMove, Journal, Stage};
 use crate::engine::snapshot::witness;
+use crate::state::durable::PARTIAL;
 use crate::state::layout::is_vm_folder;
 
 /// A chain is in the folder of its VM, or in that of a period in it.
@@ -119,7 +120,7 @@ fn is_plain(path: &Path, depth: usize) -> bool {
 }
 
 fn is_partial(name: &str) -> bool {
-    name.ends_with(".partial") && is_plain(Path::new(name), 1)
+    name.ends_with(PARTIAL) && is_plain(Path::new(name), 1)
 }
 
 fn is_marker(name: &str) -> bool {

@@ -4,20 +4,19 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use jiff::civil::DateTime;
 use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use vmstore::durable::{self, PARTIAL};
 
 use super::{FOLDER, HostConfigError};
 
 const PREFIX: &str = "host_config_";
 const SUFFIX: &str = ".tar.gz";
 const TIME: &str = "%Y%m%d_%H%M%S";
-/// A version on its way.
-const PARTIAL: &str = ".partial-";
 
 /// The name of a version: `host_config_YYYYMMDD_HHMMSS.tar.gz`, in local time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +72,7 @@ impl Versions {
         let versions = Self::look(backup_path)?.ok_or_else(|| failed("open", path, Errno::NOENT))?;
         versions.close_to_others()?;
         for name in versions.names()? {
-            if name.starts_with(PARTIAL) {
+            if name.starts_with(&unfinished("")) {
                 versions.remove(&name)?;
             }
         }
@@ -132,24 +131,20 @@ impl Versions {
         version: Version,
         content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<u64, HostConfigError> {
-        let partial = format!("{PARTIAL}{}", version.name());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let write = || {
-            let mode = Mode::RUSR | Mode::WUSR;
-            let mut file = File::from(fs::openat(&self.fd, &partial, flags, mode)?);
-            let mut buffered = io::BufWriter::new(&mut file);
+        // Below the very folder that is open.
+        let folder = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
+        let (partial, to) = (folder.join(unfinished(&version.name())), folder.join(version.name()));
+        let written = durable::replace_through(&partial, &to, 0o600, |file| {
+            let mut buffered = io::BufWriter::new(&mut *file);
             content(&mut buffered)?;
             buffered.flush()?;
             drop(buffered);
-            file.sync_all()?;
-            let bytes = file.metadata()?.len();
-            fs::renameat(&self.fd, &partial, &self.fd, version.name())?;
-            fs::fsync(&self.fd)?;
-            Ok(bytes)
-        };
-        write().map_err(|source: io::Error| {
-            let _ = fs::unlinkat(&self.fd, &partial, AtFlags::empty());
-            HostConfigError::File { doing: "write", path: self.path_of(version), source }
+            Ok(file.metadata()?.len())
+        });
+        written.map_err(|source| HostConfigError::File {
+            doing: "write",
+            path: self.path_of(version),
+            source,
         })
     }
 
@@ -163,6 +158,11 @@ impl Versions {
             Err(error) => Err(failed("remove", self.path.join(name), error)),
         }
     }
+}
+
+/// What a version is called on its way.
+fn unfinished(name: &str) -> String {
+    format!("{PARTIAL}-{name}")
 }
 
 fn failed(doing: &'static str, path: PathBuf, error: Errno) -> HostConfigError {

@@ -1,12 +1,11 @@
 //! The domain's definition over time, in the folder `config` beside a chain: restore scripts fall back to it.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Zoned;
-use vmstream::fresh;
-
+use vmstore::durable;
 use vmstore::presence::there;
 
 /// The definition could not be kept.
@@ -37,9 +36,9 @@ pub fn keep_definition(
     {
         return Ok(None);
     }
-    write(&kept, xml).map_err(|e| failed(&kept, e))?;
+    durable::replace(&kept, 0o640, xml.as_bytes()).map_err(|e| failed(&kept, e))?;
     if !has_first {
-        write(&first, xml).map_err(|e| failed(&first, e))?;
+        durable::replace(&first, 0o640, xml.as_bytes()).map_err(|e| failed(&first, e))?;
     }
     Ok(Some(kept))
 }
@@ -56,13 +55,6 @@ fn newest(folder: &Path, prefix: &str) -> io::Result<Option<String>> {
         }
     }
     dated.into_iter().max().map(|name| fs::read_to_string(folder.join(name))).transpose()
-}
-
-/// Whole or not at all.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("xml.partial");
-    fresh::create(&new, 0o640)?.write_all(text.as_bytes())?;
-    fs::rename(&new, path)
 }
 
 #[cfg(test)]

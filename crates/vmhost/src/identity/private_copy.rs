@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{Gid, OFlags, Uid};
+use vmstore::durable::{sync_folder, sync_folder_of};
 use zeroize::Zeroizing;
 
 /// Files by path below a folder, sorted. Overwritten when dropped.
@@ -64,14 +65,9 @@ pub(super) fn write_private(folder: &Path, files: &Files) -> io::Result<()> {
         own(&file)?;
         file.write_all(content)?;
         file.sync_all()?;
-        path.parent().map_or(Ok(()), sync)?;
+        sync_folder_of(&path)?;
     }
-    sync(folder)
-}
-
-/// Makes renames in a folder durable.
-pub(super) fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    sync_folder(folder)
 }
 
 /// Also below a folder that hands its group on.

@@ -228,7 +228,7 @@ fn renew_from(chain_dir: &Path, real: Option<&str>, parent: Option<&str>) -> io:
     } else {
         change_places(&newest, &next, &former)?;
     }
-    super::private_copy::sync(chain_dir)?;
+    vmstore::durable::sync_folder(chain_dir)?;
     remove(&next)?;
     remove(&former)?;
     Ok(true)

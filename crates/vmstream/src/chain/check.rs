@@ -9,6 +9,7 @@ use super::point::{Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;
 use super::scan::Scan;
 use super::set::BackupSet;
+use crate::durable::partial_path;
 use crate::sidecar::Sidecar;
 use crate::stream::Compression;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,8 +72,8 @@ pub(super) fn lone_image(sidecar: &Path) -> Option<(PathBuf, DiskTarget)> {
     let name = sidecar.file_name()?.to_str()?;
     let Some(SetFile::Sidecar { disk, kind: StreamKind::Copy }) = SetFile::parse(name) else { return None };
     let opened = Sidecar::open(sidecar).ok().filter(|sidecar| sidecar.head().is_of_raw_image())?;
-    let unfinished = sidecar.with_extension("data.partial").exists();
     let own = sidecar.with_extension("data");
+    let unfinished = partial_path(&own).is_some_and(|partial| partial.exists());
     let named = own.file_name().and_then(|name| name.to_str()) == Some(opened.head().stream.name.as_str());
     (named && !unfinished).then_some((own, disk))
 }

@@ -1,6 +1,7 @@
 //! Every file name of a backup set, read and built in one place.
 
 use super::ident::{CheckpointName, DiskTarget, PointId, epoch};
+use crate::durable::PARTIAL;
 use crate::stream::Compression;
 use std::fmt;
 
@@ -162,7 +163,7 @@ impl SetFile {
         if let Some((stem, suffix)) = StreamSuffix::split_off(name) {
             return stream(stem).map(|(disk, kind)| Self::Stream { disk, kind, suffix, partial: false });
         }
-        if let Some((stem, suffix)) = name.strip_suffix(".partial").and_then(StreamSuffix::split_off) {
+        if let Some((stem, suffix)) = name.strip_suffix(PARTIAL).and_then(StreamSuffix::split_off) {
             return stream(stem).map(|(disk, kind)| Self::Stream { disk, kind, suffix, partial: true });
         }
         if let Some((stem, suffix)) = name.strip_suffix(".chksum").and_then(StreamSuffix::split_off) {
@@ -204,7 +205,7 @@ impl fmt::Display for SetFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stream { disk, kind, suffix, partial } => {
-                write!(f, "{}{}", kind.file_name(disk, *suffix), if *partial { ".partial" } else { "" })
+                write!(f, "{}{}", kind.file_name(disk, *suffix), if *partial { PARTIAL } else { "" })
             }
             Self::Checksum { disk, kind, suffix } => {
                 write!(f, "{}.chksum", kind.file_name(disk, *suffix))

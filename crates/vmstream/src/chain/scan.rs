@@ -5,6 +5,7 @@ use super::cpt;
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::{SetFile, StreamKind, StreamSuffix, is_same_run};
 use super::point::{PointDisk, RawImage, SidecarProblem, StreamEntry};
+use crate::durable::PARTIAL;
 use crate::sidecar::Sidecar;
 use crate::stream::{Problem, StreamError, StreamFile};
 use std::collections::btree_map::Entry;
@@ -101,7 +102,7 @@ impl Scan {
     }
 
     fn note_waiting(&mut self, name: &str, path: &Path) {
-        match name.strip_suffix(".partial").and_then(SetFile::parse) {
+        match name.strip_suffix(PARTIAL).and_then(SetFile::parse) {
             Some(SetFile::CheckpointList { .. }) => self.waiting_list = Some(path.to_owned()),
             Some(SetFile::VmConfig(PointId::Copy)) => self.copy_waits = true,
             _ => {}

@@ -2,6 +2,7 @@
 
 use super::error::ConvertError;
 use crate::chain::{BackupSet, PointId, SetFile};
+use crate::durable::PARTIAL;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -90,7 +91,7 @@ fn list_into(dir: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> Re
         }
         let known = name == TPM_MARKER || matches!(SetFile::parse(&name), Some(SetFile::Identity(_)));
         let hidden = name.starts_with('.') && !known;
-        let foreign = hidden || name.ends_with(".partial") || name == "chain-manifest.json";
+        let foreign = hidden || name.ends_with(PARTIAL) || name == "chain-manifest.json";
         if !is_dir && (inside || !foreign) {
             files.push((format!("{prefix}{name}"), path));
         }

@@ -7,8 +7,8 @@
 
 use super::contents::{NewFile, NewLink};
 use super::error::ConvertError;
+use crate::durable::{self, PARTIAL};
 use crate::regular;
-use crate::restore::partial::rename_new;
 use crate::restore::zeros::write_parts;
 use crate::sidecar::FileIdentity;
 use crate::unfinished::Unfinished;
@@ -39,10 +39,7 @@ impl NewSet {
     /// Begins a folder that gets the permissions of another.
     pub(super) fn create(target: &Path, like: &Path) -> Result<Self, ConvertError> {
         let failed = |source| ConvertError::Write { path: target.to_owned(), source };
-        let mut name =
-            target.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?.to_owned();
-        name.push(".partial");
-        let dir = target.with_file_name(name);
+        let dir = durable::partial_path(target).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         if fs::symlink_metadata(target).is_ok() {
             return Err(ConvertError::Exists { path: target.to_owned() });
         }
@@ -165,21 +162,20 @@ impl NewSet {
         }
         fs::set_permissions(&self.dir, self.permissions.clone())
             .map_err(|source| write_failed(&self.dir, source))?;
-        folders.iter().try_for_each(|folder| sync_dir(folder))?;
-        self.unfinished.finish(|| rename_new(&self.dir, &self.target)).map_err(|source| {
-            match source.kind() {
+        for folder in &folders {
+            durable::sync_folder(folder).map_err(|source| write_failed(folder, source))?;
+        }
+        self.unfinished.finish(|| durable::rename_new(&self.dir, &self.target)).map_err(
+            |source| match source.kind() {
                 io::ErrorKind::AlreadyExists => ConvertError::Exists { path: self.target.clone() },
                 _ => write_failed(&self.target, source),
-            }
-        })?;
-        match self.target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-            _ => sync_dir(Path::new(".")),
-        }
+            },
+        )?;
+        durable::sync_folder_of(&self.target).map_err(|source| write_failed(&self.target, source))
     }
 
     pub(super) fn unfinished_path(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.partial"))
+        self.dir.join(format!("{name}{PARTIAL}"))
     }
 }
 
@@ -193,8 +189,4 @@ fn keep_owner(file: &File, like: &Metadata) -> io::Result<()> {
         fchown(file, Some(like.uid()), Some(like.gid()))?;
     }
     Ok(())
-}
-
-fn sync_dir(dir: &Path) -> Result<(), ConvertError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| write_failed(dir, source))
 }

@@ -4,10 +4,10 @@ use super::device::Device;
 use super::error::ExtractError;
 use super::extracted::Watch;
 use super::options::{ExtractOptions, Format};
-use super::partial::partial_name;
 use super::qcow2::Qcow2Image;
 use super::sparse::SparseImage;
 use super::target::{Target, ask_free};
+use crate::durable;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub(super) fn open(
     if options.replace {
         ask_free(path, watch)?;
         // That of somebody who is at it too.
-        partial_name(path).map_or(Ok(()), |partial| ask_free(&partial, watch))?;
+        durable::partial_path(path).map_or(Ok(()), |partial| ask_free(&partial, watch))?;
     }
     match options.format {
         Format::Raw => Ok(Box::new(SparseImage::create(path, size, options.existing())?)),

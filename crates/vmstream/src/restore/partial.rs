@@ -5,10 +5,11 @@
 //! ```
 //! The lock says that somebody is writing: one that nobody holds is left of a process that was killed.
 
+use crate::durable;
 use crate::unfinished::{Unfinished, is_open_file};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use rustix::fs::{Advice, CWD, OFlags, RenameFlags, fadvise, renameat_with};
+use rustix::fs::{Advice, OFlags, fadvise};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -79,13 +80,6 @@ pub enum NewFileError {
     },
 }
 
-/// What a file is called until it is finished.
-pub(super) fn partial_name(target: &Path) -> Option<PathBuf> {
-    let mut name = target.file_name()?.to_owned();
-    name.push(".partial");
-    Some(target.with_file_name(name))
-}
-
 /// An open file beside its final name. Dropped before [`Partial::publish`], it is removed.
 #[derive(Debug)]
 pub struct Partial {
@@ -105,7 +99,7 @@ impl Partial {
     /// [`NewFileError`]; nothing was changed then.
     pub fn create(target: &Path, existing: Existing) -> Result<Self, NewFileError> {
         let failed = |source| NewFileError::Write { path: target.to_owned(), source };
-        let path = partial_name(target).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let path = durable::partial_path(target).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         match std::fs::symlink_metadata(target) {
             Ok(about) if !about.is_file() => return Err(NewFileError::NoFile { path: target.to_owned() }),
             Ok(_) if existing == Existing::Keep => {
@@ -175,7 +169,7 @@ impl Partial {
             }
             let renamed = match existing {
                 Existing::Replace => std::fs::rename(&path, &target),
-                Existing::Keep => rename_new(&path, &target),
+                Existing::Keep => durable::rename_new(&path, &target),
             };
             renamed.map_err(|source| match source.kind() {
                 io::ErrorKind::AlreadyExists => NewFileError::Exists { path: target.clone() },
@@ -229,19 +223,6 @@ fn own(file: &File) -> io::Result<bool> {
         // A file system without locks: its identity is looked at before it gets its name.
         Err(nix::Error::ENOLCK | nix::Error::EOPNOTSUPP | nix::Error::ENOSYS) => Ok(true),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// A rename that never replaces, also on file systems (NFS, SMB) that have no such call.
-pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
-            if std::fs::symlink_metadata(to).is_ok() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            std::fs::rename(from, to)
-        }
-        done => Ok(done?),
     }
 }
 

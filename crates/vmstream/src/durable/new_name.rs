@@ -5,7 +5,7 @@
 //!                                                                    └─ knows no second names (FAT, some SMB and FUSE) ──►
 //!                                                                       look that nothing is there, then rename
 //! ```
-//! The last way rests on the lock of the VM: nobody else of ours writes there.
+//! The last way rests on whoever calls: nobody else of ours writes there, by the lock of the VM or of the unfinished file.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,19 +14,19 @@ use std::path::Path;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use vmstore::presence::{lstat, same_file, there};
+use crate::presence::{lstat, same_file, there};
 
-/// Gives a file another name in the same file system.
+/// Gives a file or folder another name in the same file system.
 ///
 /// # Errors
 /// [`ErrorKind::AlreadyExists`] when another file has the name. Asked again after it was done (a network file system
 /// repeats requests whose answer got lost), it is `Ok`.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     also_repeated(from, to, by_flag)
 }
 
 /// Gives a file a name that another file may have, which goes then. Asked again after it was done, it is `Ok`.
-pub(crate) fn replace(from: &Path, to: &Path) -> io::Result<()> {
+pub fn rename_over(from: &Path, to: &Path) -> io::Result<()> {
     also_repeated(from, to, |from, to| fs::rename(from, to))
 }
 
@@ -76,13 +76,13 @@ fn end_repeated(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Another file has the name.
-pub(crate) fn taken(path: &Path) -> io::Error {
+pub fn taken(path: &Path) -> io::Error {
     let text = format!("another file is there already and is not replaced: {}", path.display());
     io::Error::new(ErrorKind::AlreadyExists, text)
 }
 
 /// What link(2) answers where there are no hard links: FAT, some network file systems.
-pub(crate) fn knows_no_links(error: &io::Error) -> bool {
+pub fn knows_no_links(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS))
 }
