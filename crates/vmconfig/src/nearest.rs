@@ -13,24 +13,8 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
     }
     let upper = name.to_ascii_uppercase();
     let known = KEYS.iter().map(|key| key.name).chain(VM_TABLES).chain(["EXCLUDE_PATTERNS"]);
-    let (distance, found) = known.map(|known| (edits(&upper, known), known)).min()?;
+    let (distance, found) = known.map(|known| (strsim::levenshtein(&upper, known), known)).min()?;
     (distance <= found.len() / 3).then_some(found)
-}
-
-/// Letters to insert, delete or replace to turn one into the other.
-fn edits(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, other) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
