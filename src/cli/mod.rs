@@ -24,4 +24,5 @@ mod session_box;
 mod status;
 mod summary;
 
+pub use arguments::command;
 pub use program::main;

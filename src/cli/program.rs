@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     let environment = environment.collect();
     let done = match arguments::parse(words, &environment) {
         Err(UsageError(text)) => Err((Exit::Usage, text)),
-        Ok(Asked::Help) => Ok(told(&help::help())),
+        Ok(Asked::Help) => Ok(told(&arguments::help())),
         Ok(Asked::Version) => Ok(told(&help::version())),
         Ok(Asked::Usage) => Ok(told(&help::usage())),
         Ok(Asked::Mode(arguments)) => start(arguments, environment),

@@ -1,0 +1,133 @@
+//! The options of the program as one value: its help is drawn of it, and a man page and completions can be.
+//!
+//! Must not live here: which of them go together (`rules`).
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Arg, ArgAction, Command, value_parser};
+
+use super::asked::Scope;
+use crate::cli::help::CREDIT;
+use vmstream::text;
+
+const TEMPLATE: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
+/// What stands below the options.
+const MORE: &str = "\
+Targets of --prune:
+  list               show what is stored, with the arguments that delete it
+  archives           delete the archived chains of all VMs, or of the one
+                     named with --vm
+  archives:PERIOD    delete the archived chains of one period of a VM
+  chain:NAME         delete one archived chain of a VM
+  period:ID          delete one period of a VM
+  all                delete everything of a VM
+
+Examples:
+  vmbackup --check                            look before the first backup
+  vmbackup --run
+  vmbackup --run --vm web,db --dry-run
+  vmbackup --run --config-instance nightly    another configuration
+  vmbackup --prune list
+  vmbackup --prune period:202608 --vm web -y  delete a month, unasked
+  vmbackup --replicate-only local
+
+Signals: Ctrl-C or SIGTERM ends in order: guests run on, jobs end, nothing
+         half-done stays. A second one ends at once, and a guard process sets
+         the guests free.
+
+Exit codes: 0 done, 1 general, 2 configuration, 3 another session or host,
+            4 storage, 5 a VM, 6 another program, 7 arguments, 8 something is
+            not installed, 130 Ctrl-C, 143 SIGTERM
+
+More: docs/operations.md";
+
+/// The command line of vmbackup.
+pub fn command() -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    let modes = [
+        flag("run", "Back up every VM: in full or what changed, as its policy says"),
+        Arg::new("prune")
+            .long("prune")
+            .value_name("TARGET")
+            .num_args(0..=1)
+            .value_parser(NonEmptyStringValueParser::new())
+            .help("Show what is stored, or delete some of it: targets are below"),
+        Arg::new("replicate-only")
+            .long("replicate-only")
+            .value_name("SCOPE")
+            .num_args(0..=1)
+            .value_parser(value_parser!(Scope))
+            .hide_possible_values(true)
+            .help("Replicate without a backup: local, cloud or both (the default)"),
+        flag("cancel-replication", "Ask a replication that is under way to end"),
+        flag("status", "Show last success, next period, chain, size and health of each VM"),
+        flag("check", "Look whether backups can work here, and what to do where they cannot"),
+        flag("migrate-config", "Write vmbackup.toml from the Bash files of the configuration"),
+        flag("init", "Make BACKUP_PATH this host's: a new disk, a replica, what another host wrote to"),
+    ];
+    let options = [
+        Arg::new("vm")
+            .long("vm")
+            .value_name("NAME[,NAME...]")
+            // What begins so is no name, and is refused before what it may be.
+            .allow_hyphen_values(true)
+            .value_parser(vm_names)
+            .help("Only these VMs: with --run, --status, --check. With --prune one name, needed for all targets but list and archives"),
+        flag("dry-run", "Say what would be done, and change nothing"),
+        flag("json", "Results as JSON on standard output: with --run, --prune, --status, --check"),
+        flag("yes", "Do not ask before deleting; with --init: before taking").short('y'),
+    ];
+    let of_configuration = |name: &'static str, value: &'static str, help: &'static str| {
+        // Takes any word, also one that looks like an option, and none at all.
+        let option = Arg::new(name).long(name).value_name(value).num_args(0..=1);
+        option.allow_hyphen_values(true).action(ArgAction::Append).help(help)
+    };
+    let configuration = [
+        of_configuration(
+            "config-instance",
+            "NAME",
+            "Use the configuration NAME, a folder in the configuration directory; also VMBACKUP_INSTANCE [default: default]",
+        ),
+        of_configuration(
+            "config-dir",
+            "DIR",
+            "Where the configurations are; also VMBACKUP_CONFIG_DIR [default: /opt/vmbackup/config]",
+        ),
+    ];
+    Command::new("vmbackup")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Exact full and incremental backups of KVM/libvirt virtual machines")
+        .before_help(format!(
+            "vmbackup {}: exact backups of KVM/libvirt virtual machines\n{CREDIT}",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .after_help(MORE)
+        .override_usage("vmbackup <MODE> [OPTIONS]")
+        .help_template(TEMPLATE)
+        .term_width(text::WIDTH)
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .next_help_heading("Modes")
+        .args(modes)
+        .next_help_heading("Options")
+        .args(options)
+        .arg(Arg::new("help").long("help").short('h').action(ArgAction::HelpShort).help("Print this text"))
+        .arg(Arg::new("version").long("version").action(ArgAction::Version).help("Print the version"))
+        .next_help_heading("Configuration")
+        .args(configuration)
+}
+
+/// The text of `--help`.
+pub(in crate::cli) fn help() -> String {
+    format!("{}\n", command().render_help().to_string().trim_end())
+}
+
+fn vm_names(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('-') {
+        return Err("no name of a VM".to_owned());
+    }
+    Ok(text.to_owned())
+}
