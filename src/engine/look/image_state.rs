@@ -16,7 +16,8 @@ use super::observe::ReadableDisk;
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::image::layers;
-use vmprogram::Look;
+use crate::engine::image::qemu_img::QemuImgError;
+use vmprogram::{Look, ProgramError};
 
 /// The file beside a restore point that keeps the state of the images it was taken of.
 pub(crate) const STATE_FILE: &str = ".copy-state.json";
@@ -25,6 +26,25 @@ pub(crate) const STATE_FILE: &str = ".copy-state.json";
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
 const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
+
+/// The files of a disk cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookError {
+    /// Most often what an image is backed by is not there, or leads back to it.
+    #[error(transparent)]
+    Layers(#[from] QemuImgError),
+    /// The process that looks.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// One of them.
+    #[error("{}: {why}", file.display())]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+}
 
 /// What tells one state of an image from another without reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,9 +81,13 @@ impl ImageState {
 pub(crate) struct ImageStates(BTreeMap<String, ImageState>);
 
 impl ImageStates {
-    /// `None` when a file cannot be looked at.
-    pub(crate) fn of<'a>(disks: impl IntoIterator<Item = &'a ReadableDisk>, cancel: &Cancel) -> Option<Self> {
-        Some(Self::from_looks(&looks_at(disks, cancel)?))
+    /// # Errors
+    /// When a file cannot be looked at, or not in time.
+    pub(crate) fn of<'a>(
+        disks: impl IntoIterator<Item = &'a ReadableDisk>,
+        cancel: &Cancel,
+    ) -> Result<Self, LookError> {
+        Ok(Self::from_looks(&looks_at(disks, cancel)?))
     }
 
     fn from_looks(looks: &[(PathBuf, Look)]) -> Self {
@@ -85,24 +109,28 @@ impl ImageStates {
     }
 }
 
-/// What every file of these disks looks like. `None` when one cannot be looked at, or not in time.
+/// What every file of these disks looks like.
 fn looks_at<'a>(
     disks: impl IntoIterator<Item = &'a ReadableDisk>,
     cancel: &Cancel,
-) -> Option<Vec<(PathBuf, Look)>> {
-    let files: Option<Vec<_>> = disks.into_iter().map(|disk| files_of(disk, cancel)).collect();
+) -> Result<Vec<(PathBuf, Look)>, LookError> {
+    let files: Result<Vec<_>, _> = disks.into_iter().map(|disk| files_of(disk, cancel)).collect();
     let files: Vec<PathBuf> = files?.into_iter().flatten().collect();
-    let looks = vmprogram::look(&files, LOOK_LIMIT, &|| cancel.stopped().is_some()).ok()?;
-    files.into_iter().zip(looks).map(|(file, look)| Some((file, look.ok()?))).collect()
+    let looks = vmprogram::look(&files, LOOK_LIMIT, &|| cancel.stopped().is_some())?;
+    let seen = files.into_iter().zip(looks).map(|(file, look)| match look {
+        Ok(look) => Ok((file, look)),
+        Err(why) => Err(LookError::File { file, why }),
+    });
+    seen.collect()
 }
 
-/// The image of a disk and every file below it. `None` when one of them cannot be looked at.
-pub(crate) fn files_of(disk: &ReadableDisk, cancel: &Cancel) -> Option<Vec<PathBuf>> {
+/// The image of a disk and every file below it.
+pub(crate) fn files_of(disk: &ReadableDisk, cancel: &Cancel) -> Result<Vec<PathBuf>, QemuImgError> {
     if layers::is_one_file(disk) {
-        return Some(vec![disk.image.clone()]);
+        return Ok(vec![disk.image.clone()]);
     }
-    let layers = layers::of(disk, cancel).ok()?;
-    Some(layers.into_iter().flat_map(|layer| [Some(layer.image), layer.data_file]).flatten().collect())
+    let layers = layers::of(disk, cancel)?;
+    Ok(layers.into_iter().flat_map(|layer| [Some(layer.image), layer.data_file]).flatten().collect())
 }
 
 /// What a restore point was taken of.
@@ -167,7 +195,7 @@ pub(crate) fn unchanged(chain_dir: &Path, set: Option<&BackupSet>, now: &Now<'_>
     then.point == newest.id.ident()
         && then.config_xml == now.config_xml
         && then.disks == targets(now.disks, now.raw_disks)
-        && looks_at(now.disks, cancel).is_some_and(|looks| {
+        && looks_at(now.disks, cancel).is_ok_and(|looks| {
             let images = ImageStates::from_looks(&looks);
             let on_device = looks.iter().any(|(_, look)| look.is_block_device);
             !on_device && images == then.images && !images.are_young(now.time, now.settle)

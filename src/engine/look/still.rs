@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::image_state::{self, ImageStates};
+use super::image_state::{self, ImageStates, LookError};
 use super::observe::ReadableDisk;
 use crate::engine::cancel::Cancel;
-use crate::engine::image::layers;
 use crate::engine::{BackupError, VmTarget};
 use vmhost::libvirt::Standing;
 use vmprogram::{Used, Writers, Written};
@@ -47,10 +46,9 @@ impl<'a> Still<'a> {
         if standing.state.is_active() {
             return Err(changed(vm, "it was started before its disks were copied"));
         }
-        let images = ImageStates::of(all, cancel).ok_or_else(|| {
-            // Most often what an image is backed by is not there, or leads back to it.
-            let told = all.iter().find_map(|disk| layers::of(disk, cancel).err());
-            told.map_or_else(|| changed(vm, "its images cannot be looked at"), BackupError::from)
+        let images = ImageStates::of(all, cancel).map_err(|error| match error {
+            LookError::Layers(error) => BackupError::from(error),
+            error => changed(vm, &format!("its images cannot be looked at: {error}")),
         })?;
         let mut still =
             Self { vm, copied, cancel, standing, images, devices: BTreeMap::new(), unknown: BTreeSet::new() };
@@ -69,8 +67,10 @@ impl<'a> Still<'a> {
             return Err(changed(self.vm, "its block devices were written while they were copied"));
         }
         // Of those that are not copied, one may well be another VM's.
-        let now = ImageStates::of(self.copied.iter().copied(), self.cancel);
-        if !now.is_some_and(|now| self.images.hold(&now)) {
+        let now = ImageStates::of(self.copied.iter().copied(), self.cancel).map_err(|error| {
+            changed(self.vm, &format!("its images cannot be looked at after they were copied: {error}"))
+        })?;
+        if !self.images.hold(&now) {
             return Err(changed(self.vm, "its images were written while they were copied"));
         }
         self.same_standing()?;
@@ -144,8 +144,9 @@ fn ask_each<'a>(
     disks: impl Iterator<Item = &'a ReadableDisk>,
     cancel: &Cancel,
 ) -> Result<Vec<Vec<(PathBuf, Writers)>>, BackupError> {
-    let files =
-        |disk: &ReadableDisk| image_state::files_of(disk, cancel).unwrap_or_else(|| vec![disk.image.clone()]);
+    let files = |disk: &ReadableDisk| {
+        image_state::files_of(disk, cancel).unwrap_or_else(|_| vec![disk.image.clone()])
+    };
     let files: Vec<Vec<PathBuf>> = disks.map(files).collect();
     let all = files.concat();
     let asked = vmprogram::writers(&all, ASK_LIMIT, &|| cancel.stopped().is_some());

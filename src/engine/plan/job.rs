@@ -186,7 +186,7 @@ pub(crate) fn confusable(plan: &JobPlan<'_>) -> Option<String> {
         return None;
     }
     Some(format!(
-        "disk {} cannot be restored with virtnbdrestore: it would also apply the streams of disks whose names begin the same;          use vmstream extract",
+        "disk {} cannot be restored with virtnbdrestore: it would also apply the streams of disks whose names begin the same; use vmstream extract",
         confused.join(", ")
     ))
 }

@@ -193,7 +193,15 @@ impl Live<'_> {
         owned.set_started(None)?;
         // In this order: who waited for the VM may start it in between.
         let images = ImageStates::of(&self.observed.disks, self.cancel);
-        Ok(if domain.state()?.is_active() { None } else { images })
+        if domain.state()?.is_active() {
+            return Ok(None);
+        }
+        let untold = |error| {
+            report.warnings.push(format!(
+                "its images cannot be looked at, so the next run takes it for changed: {error}"
+            ));
+        };
+        Ok(images.map_err(untold).ok())
     }
 
     /// Deletes the checkpoints that no chain needs any more, and bitmaps that no checkpoint accounts for, so that their
