@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::ConfigError;
 use super::place::Source;
 use super::table::Settings;
-use super::value::CompressionMethod;
+use super::value::{CompressionChoice, CompressionMethod};
 
 const METHOD: &str = "COMPRESSION";
 const LEVEL: &str = "COMPRESSION_LEVEL";
@@ -17,21 +17,6 @@ const MAX_LZ4_LEVEL: u32 = 12;
 const DEFAULT_LZ4_LEVEL: u32 = 1;
 /// zstd's own default.
 const DEFAULT_ZSTD_LEVEL: u32 = 3;
-
-/// How to compress: what the keys come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CompressionChoice {
-    /// The method.
-    pub method: CompressionMethod,
-    /// The level, for LZ4 and zstd; means nothing for the others.
-    pub level: u32,
-}
-
-impl Default for CompressionChoice {
-    fn default() -> Self {
-        Self { method: CompressionMethod::Auto, level: 0 }
-    }
-}
 
 /// Decides what the keys come to. A set level of the older key is obeyed when no file sets the method; a file wins over
 /// the environment here too.

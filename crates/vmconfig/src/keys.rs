@@ -4,6 +4,14 @@
 
 use super::value::Value;
 
+/// The table of rotation policies.
+pub(super) const VM_POLICY: &str = "VM_POLICY";
+/// The table of ways to hold a guest still.
+pub(super) const VM_CONSISTENCY: &str = "VM_CONSISTENCY";
+/// The table of domains of which increments are compared with the chain, or not.
+pub(super) const VM_TRIPWIRE: &str = "VM_TRIPWIRE";
+/// The tables that say something of single virtual machines, by name.
+pub(super) const VM_TABLES: [&str; 3] = [VM_POLICY, VM_CONSISTENCY, VM_TRIPWIRE];
 /// One known key.
 #[derive(Debug)]
 pub struct Key {
@@ -61,11 +69,6 @@ impl Key {
         let (empty_is_value, is_list) = (T::EMPTY_IS_VALUE, T::IS_LIST);
         let (allowed, remark, same) = (T::allowed, T::remark, same::<T>);
         Self { section, name, default, unit, doc, marks, empty_is_value, is_list, allowed, remark, same }
-    }
-
-    /// Finds a key by its upper-case name.
-    pub fn find(name: &str) -> Option<&'static Key> {
-        super::table::KEYS.iter().find(|key| key.name == name)
     }
 
     /// The name as it is documented for TOML.

@@ -32,7 +32,6 @@ mod sample_tests;
 mod toml_tests;
 
 pub use bash::Construct;
-pub use compression::CompressionChoice;
 pub use error::{ConfigError, Difference, InvalidValue};
 pub use keys::{Key, Marks};
 pub use load::{Loaded, load};
@@ -41,3 +40,4 @@ pub use place::{Place, Source};
 pub use sample::{Sample, render};
 pub use table::{KEYS, Settings};
 pub use unserved::{Feature, Unserved};
+pub use value::CompressionChoice;

@@ -1,6 +1,6 @@
 //! Finds the known key that an unknown one was probably meant to be.
 
-use super::stated::VM_TABLES;
+use super::keys::VM_TABLES;
 use super::table::KEYS;
 
 /// Longer names are no typing mistakes.

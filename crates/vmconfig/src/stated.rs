@@ -4,17 +4,9 @@ use std::collections::BTreeMap;
 
 use super::bash::{Element, Shape, Variable, Variables};
 use super::error::ConfigError;
-use super::keys::Key;
+use super::keys::{Key, VM_TABLES};
 use super::nearest::nearest;
 
-/// The table of rotation policies.
-pub(super) const VM_POLICY: &str = "VM_POLICY";
-/// The table of ways to hold a guest still.
-pub(super) const VM_CONSISTENCY: &str = "VM_CONSISTENCY";
-/// The table of domains of which increments are compared with the chain, or not.
-pub(super) const VM_TRIPWIRE: &str = "VM_TRIPWIRE";
-/// The tables that say something of single virtual machines, by name.
-pub(super) const VM_TABLES: [&str; 3] = [VM_POLICY, VM_CONSISTENCY, VM_TRIPWIRE];
 /// The list of excluded names, and the misspelling that older comments suggest.
 pub(super) const EXCLUDE_PATTERNS: &str = "EXCLUDE_PATTERNS";
 const EXCLUDE_PATTERN: &str = "EXCLUDE_PATTERN";

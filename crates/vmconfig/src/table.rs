@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::compression::CompressionChoice;
 use super::keys::{Key, Marks, settings_table};
 use super::value::{
-    AutoRecovery, CompressLevel, CompressionMethod, Consistency, Directory, DiskTargets, Gibibytes, IoClass,
-    LibvirtUri, LogFormat, LogLevel, Mebibytes, MountPoints, Niceness, Number, OfflineMode, OptionalNumber,
-    Percent, Periods, ReplicaRule, RotationPolicy, Seconds, Switch, Text, Value,
+    AutoRecovery, CompressLevel, CompressionChoice, CompressionMethod, Consistency, Directory, DiskTargets,
+    Gibibytes, IoClass, LibvirtUri, LogFormat, LogLevel, Mebibytes, MountPoints, Niceness, Number,
+    OfflineMode, OptionalNumber, Percent, Periods, ReplicaRule, RotationPolicy, Seconds, Switch, Text, Value,
 };
 
 settings_table! {
@@ -204,6 +203,13 @@ section "Log" {
     /// Directory of the log files. Empty means _state/logs inside BACKUP_PATH.
     "LOG_DIR" log_dir: Option<Directory> = "", "", PLAIN;
 }
+}
+
+impl Key {
+    /// Finds a key by its upper-case name.
+    pub fn find(name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name)
+    }
 }
 
 /// Reads texts into types and passes on what is not allowed.

@@ -10,8 +10,9 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use super::bash::{Construct, Element};
 use super::error::ConfigError;
 use super::keys::Key;
+use super::keys::VM_TABLES;
 use super::place::{Place, Positions};
-use super::stated::{EXCLUDE_PATTERNS, Stated, VM_TABLES};
+use super::stated::{EXCLUDE_PATTERNS, Stated};
 
 /// Reads the file's bytes. A byte order mark is taken off first.
 pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Stated, ConfigError> {

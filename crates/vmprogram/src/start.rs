@@ -4,7 +4,7 @@
 //! PR_SET_PDEATHSIG). So one thread starts them all, and lives as long as this process.
 
 use std::io;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread;
@@ -12,8 +12,6 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit};
 use rustix::thread::gettid;
-
-use super::Program;
 
 /// How `setpriv` ends when there is no such program (sysexits of util-linux: 127 not found, 126 not executable).
 pub(super) const NOT_FOUND: i32 = 127;
@@ -57,14 +55,11 @@ pub fn thread_id() -> Option<u32> {
     u32::try_from(starter.thread.as_raw_nonzero().get()).ok()
 }
 
-pub(super) fn start(program: Program) -> io::Result<Child> {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(&program.name).args(&program.arguments);
-    command.stdin(if program.input.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+/// Starts what is `setpriv` first, with so much address space at most.
+pub(super) fn start(command: Command, memory_bytes: Option<u64>) -> io::Result<Child> {
     let (started, child) = mpsc::sync_channel(1);
     let gone = || io::Error::other("the thread that starts programs is gone");
-    let request = Request::Start(Box::new(command), program.memory_bytes, started);
+    let request = Request::Start(Box::new(command), memory_bytes, started);
     starter()?.requests.send(request).map_err(|_| gone())?;
     match child.recv_timeout(START_LIMIT) {
         Ok(child) => child.map_err(|e| match e.kind() {

@@ -225,7 +225,7 @@ fn end_job_within(
             // Neither gone nor refused: somebody must go on trying, with the journal.
             return Err(ended
                 .err()
-                .unwrap_or_else(|| LibvirtError::still_there("end the backup job", domain)));
+                .unwrap_or_else(|| LibvirtError::still_there("end the backup job", domain.name())));
         }
         if !told && began.elapsed() >= JOB_END_TELL {
             told = true;

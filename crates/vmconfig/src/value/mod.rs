@@ -6,9 +6,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+mod choice;
 mod keyword;
 mod quantity;
 
+pub use choice::CompressionChoice;
 pub use keyword::{CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, ReplicaRule};
 pub use quantity::{
     CompressLevel, Gibibytes, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, Seconds,

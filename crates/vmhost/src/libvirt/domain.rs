@@ -189,7 +189,7 @@ impl Domain {
             domain.create_with_flags(flags)?;
             Ok(domain.id())
         })?;
-        id.ok_or_else(|| LibvirtError::still_there("begin a paused run", self))
+        id.ok_or_else(|| LibvirtError::still_there("begin a paused run", &self.name))
     }
 
     /// Ends its process as a power cut ends a machine, but lets QEMU close the images in order, with their bitmaps. A
@@ -216,5 +216,25 @@ impl Domain {
     /// Sends one JSON command to the QEMU monitor. libvirt marks the domain as tainted, so only repairs use it.
     pub fn monitor_command(&self, json: &str) -> Result<String, LibvirtError> {
         self.with_once("ask the QEMU monitor", |domain| domain.qemu_monitor_command(json, 0))
+    }
+}
+
+impl Host {
+    /// Every domain, running or not, sorted by name.
+    pub fn domains(&self) -> Result<Vec<Domain>, LibvirtError> {
+        let mut domains = self.with("list its domains", |connection| {
+            let found = connection.list_all_domains(0)?;
+            found.iter().map(|d| Ok((d.name()?, d.uuid_string()?))).collect::<Result<Vec<_>, _>>()
+        })?;
+        domains.sort();
+        Ok(domains.into_iter().map(|(name, uuid)| Domain::new(self.clone(), name, uuid)).collect())
+    }
+
+    /// The domain with exactly this name.
+    pub fn domain(&self, name: &str) -> Result<Domain, LibvirtError> {
+        let uuid = self.with(&format!("find domain {name}"), |connection| {
+            connection.lookup_domain_by_name(name)?.uuid_string()
+        })?;
+        Ok(Domain::new(self.clone(), name.to_owned(), uuid))
     }
 }

@@ -76,8 +76,8 @@ impl LibvirtError {
     }
 
     /// The call was accepted, and had no effect in time.
-    pub fn still_there(doing: &str, domain: &super::Domain) -> Self {
-        let doing = format!("{doing} of domain {}", domain.name());
+    pub fn still_there(doing: &str, domain: &str) -> Self {
+        let doing = format!("{doing} of domain {domain}");
         Self {
             doing,
             kind: ErrorKind::Busy,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use virt::connect::Connect;
 
-use super::{Domain, ErrorKind, LibvirtError, event_loop};
+use super::{ErrorKind, LibvirtError, event_loop};
 
 /// A daemon that does not answer for `KEEPALIVE_SECONDS` × `KEEPALIVE_COUNT` counts as gone.
 const KEEPALIVE_SECONDS: i32 = 5;
@@ -55,24 +55,6 @@ impl Host {
     /// The URI this host was connected with.
     pub fn uri(&self) -> &str {
         &self.shared.uri
-    }
-
-    /// Every domain, running or not, sorted by name.
-    pub fn domains(&self) -> Result<Vec<Domain>, LibvirtError> {
-        let mut domains = self.with("list its domains", |connection| {
-            let found = connection.list_all_domains(0)?;
-            found.iter().map(|d| Ok((d.name()?, d.uuid_string()?))).collect::<Result<Vec<_>, _>>()
-        })?;
-        domains.sort();
-        Ok(domains.into_iter().map(|(name, uuid)| Domain::new(self.clone(), name, uuid)).collect())
-    }
-
-    /// The domain with exactly this name.
-    pub fn domain(&self, name: &str) -> Result<Domain, LibvirtError> {
-        let uuid = self.with(&format!("find domain {name}"), |connection| {
-            connection.lookup_domain_by_name(name)?.uuid_string()
-        })?;
-        Ok(Domain::new(self.clone(), name.to_owned(), uuid))
     }
 
     /// The path of a storage volume, as `<source pool='…' volume='…'/>` names it.

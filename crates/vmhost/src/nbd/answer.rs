@@ -8,13 +8,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use libnbd_sys as sys;
 
-use super::{ReplyFlaw, StatusExtent};
+use super::error::ReplyFlaw;
 
 /// Extents kept of one context; what a server sends beyond is asked for again, as after any short reply.
 /// QEMU sends at most 128 Ki, libnbd takes at most 8 Mi.
 const MAX_EXTENTS: usize = 1 << 20;
 /// More contexts than anybody asks for in one connection.
 const MAX_CONTEXTS: usize = 64;
+
+/// One descriptor of a reply: the next `len` bytes have these flags. Their meaning is the context's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusExtent {
+    /// In bytes, never 0.
+    pub len: u32,
+    /// Such as [`ZERO`](super::ZERO) or [`DIRTY`](super::DIRTY).
+    pub flags: u32,
+}
 
 /// The replies of all contexts to one request, unchecked.
 #[derive(Debug, Default)]

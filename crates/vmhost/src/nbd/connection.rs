@@ -9,11 +9,17 @@ use std::time::Duration;
 use super::deadline::Deadline;
 use super::error::{Cause, NbdError, Waiting};
 use super::handle::{Cookie, Handle};
-use super::read::Ticket;
 use super::{Export, MAX_REQUEST};
 
 /// How long [`Connection::open`] waits for a server, all in all.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a caller wants to be told of a read once it is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    pub(super) tag: u64,
+    pub(super) offset: u64,
+}
 
 /// One connection to one export, with its reads in flight.
 ///

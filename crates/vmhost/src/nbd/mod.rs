@@ -18,11 +18,11 @@ mod lent;
 mod read;
 mod status;
 
+pub use answer::StatusExtent;
 pub use connection::{Connection, HANDSHAKE_LIMIT};
 pub use error::{Cause, NbdError, ReplyFlaw, Waiting};
 pub use export::Export;
 pub use read::Completed;
-pub use status::StatusExtent;
 
 /// The meta context that tells holes and zeros; its flags are [`HOLE`] and [`ZERO`].
 pub const BASE_ALLOCATION: &str = "base:allocation";

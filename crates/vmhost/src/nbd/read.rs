@@ -2,17 +2,10 @@
 
 use std::time::Duration;
 
-use super::connection::timeout;
+use super::connection::{Ticket, timeout};
 use super::deadline::Deadline;
 use super::handle::Done;
 use super::{Connection, NbdError, Waiting};
-
-/// What a caller wants to be told of a read once it is done.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket {
-    tag: u64,
-    offset: u64,
-}
 
 /// A read that has ended, well or not.
 #[derive(Debug)]

@@ -3,19 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{Answer, ContextAnswer, SharedAnswer, lock};
+use super::answer::{Answer, ContextAnswer, SharedAnswer, StatusExtent, lock};
 use super::connection::timeout;
 use super::deadline::Deadline;
 use super::{Connection, NbdError, ReplyFlaw, Waiting};
-
-/// One descriptor of a reply: the next `len` bytes have these flags. Their meaning is the context's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatusExtent {
-    /// In bytes, never 0.
-    pub len: u32,
-    /// Such as [`ZERO`](super::ZERO) or [`DIRTY`](super::DIRTY).
-    pub flags: u32,
-}
 
 /// Longest range of one request, aligned to any block size: 32-bit block status takes less than 4 GiB.
 const MAX_STATUS_BYTES: u32 = 2 << 30;

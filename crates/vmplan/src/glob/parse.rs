@@ -1,7 +1,7 @@
 //! Text to tree.
 
 use super::set::CharSet;
-use super::{Node, Repeat};
+use super::tree::{Node, Repeat};
 
 /// How deep groups may nest: the stack has an end. What is deeper stands for itself.
 const MAX_DEPTH: u32 = 32;
