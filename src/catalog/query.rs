@@ -1,4 +1,4 @@
-//! What can be asked.
+//! Questions to the database: when a VM last succeeded, which periods are protected or replicated, past errors.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

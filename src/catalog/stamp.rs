@@ -1,4 +1,4 @@
-//! Times as the database has them, and who writes.
+//! The time and the session that a row of the database is written with.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;

@@ -1,4 +1,4 @@
-//! `--migrate-config`.
+//! `--migrate-config`: writes `vmbackup.toml` from the Bash files of an instance.
 
 use super::context::Context;
 use super::exit::Exit;

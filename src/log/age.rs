@@ -1,4 +1,4 @@
-//! The end of old logs.
+//! Removes logs that are older than `LOG_KEEP_DAYS`, and begins a log file anew that has become so old.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,4 @@
-//! What the configuration says about keeping.
+//! The retention rules of a VM, read from the settings.
 
 use vmplan::retention::{OrphanRule, Rules};
 

@@ -1,4 +1,4 @@
-//! When the copy of a disk last made progress, as a watcher beside it sees: who is stuck in a write cannot look.
+//! The time at which a disk's copy last made progress. A watcher beside the copy reads it: a thread that is stuck in a write cannot.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

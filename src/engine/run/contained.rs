@@ -1,4 +1,4 @@
-//! A panic in a backup is that backup's error.
+//! Runs the backup of one VM so that a panic in it fails that backup, and not the whole run.
 
 use crate::engine::BackupError;
 

@@ -1,4 +1,4 @@
-//! A version as a file: `tar`, compressed with gzip, so that a host on which nothing is installed yet can unpack it.
+//! A saved version of the host's configuration as a file: `tar`, compressed with gzip, so that a host on which nothing is installed yet can unpack it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! What a version holds, as a value.
+//! What one saved version of the host's configuration holds, as a value.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The folder of the versions: their names, their age, who may read them.
+//! The folder that keeps the saved versions of the host's configuration: their names, their age, who may read them.
 //!
 //! Everything goes through one open folder, so that no link that is put in its place leads anywhere else.
 

@@ -1,4 +1,4 @@
-//! A time limit that has begun.
+//! A deadline: the moment by which an NBD call must have ended.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Where a disk is served.
+//! An NBD export: the socket and the name under which a disk is served.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! A read buffer while libnbd writes into it.
+//! A read buffer that is lent to libnbd: nobody may free or touch it until libnbd has written into it.
 #![expect(unsafe_code, reason = "takes a vector apart and together again")]
 
 use std::ffi::c_void;

@@ -1,4 +1,4 @@
-//! Text to tree.
+//! Parses the text of a Bash pattern into a tree.
 
 use super::set::CharSet;
 use super::tree::{Node, Repeat};

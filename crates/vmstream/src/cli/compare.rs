@@ -1,4 +1,4 @@
-//! `vmstream compare`
+//! `vmstream compare`: tells where a disk at a restore point and an image differ.
 
 use super::exit::Exit;
 use super::failure::Failure;

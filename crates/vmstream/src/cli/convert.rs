@@ -1,4 +1,4 @@
-//! `vmstream convert`
+//! `vmstream convert`: writes a backup set again in a new folder.
 
 use super::exit::Exit;
 use super::failure::Failure;

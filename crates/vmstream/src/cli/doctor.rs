@@ -1,4 +1,4 @@
-//! `vmstream doctor`
+//! `vmstream doctor`: names backups that may have lost changes when they were written.
 
 use super::document::Node;
 use super::exit::Exit;

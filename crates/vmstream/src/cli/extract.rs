@@ -1,4 +1,4 @@
-//! `vmstream extract`
+//! `vmstream extract`: writes a disk as it was at a restore point to an image.
 
 use super::exit::Exit;
 use super::failure::Failure;

@@ -1,4 +1,4 @@
-//! `vmstream map`
+//! `vmstream map`: shows which restore point supplies each part of a disk.
 
 use super::document::Node;
 use super::drawing::{self, Drawing};

@@ -1,4 +1,4 @@
-//! `vmstream verify`
+//! `vmstream verify`: proves that backups can be restored, and names what is damaged or lost.
 
 use super::document::Node;
 use super::exit::Exit;
