@@ -35,6 +35,15 @@ const NOT_IN_VMSTREAM: [&str; 9] = [
 /// The Rust that must be able to build everything.
 const RUST: (u64, u64) = (1, 85);
 
+/// Names in a tree of backups, and the one file that spells each. Whoever needs one takes it from there.
+const NAMES_OF_THE_TREE: [(&str, &str); 5] = [
+    ("_state", "crates/vmstream/src/chain/folders.rs"),
+    ("__HOST_CONFIG__", "crates/vmstream/src/chain/folders.rs"),
+    (".archives", "crates/vmstream/src/chain/folders.rs"),
+    (".partial", "crates/vmstream/src/durable/replace.rs"),
+    (".deleting-", "crates/vmstore/src/layout.rs"),
+];
+
 /// The answer of `cargo metadata`, as far as it is of interest.
 #[derive(Deserialize)]
 struct Metadata {
@@ -292,4 +301,98 @@ fn each_package_has_a_licence_that_is_allowed() {
         assert!(!licensed("x", licence), "{licence}");
     }
     assert!(licensed("virt", "\"LGPL-2.1\""));
+}
+
+#[test]
+fn each_name_of_the_tree_is_spelled_in_one_file() {
+    let mut files = Vec::new();
+    for folder in ["src", "crates"] {
+        sources_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
+    }
+    assert!(files.len() > 200, "{files:?}");
+    let mut seen = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("below").display().to_string();
+        for (name, _) in spelled(&fs::read_to_string(&file).expect("a source")) {
+            let owner = NAMES_OF_THE_TREE.iter().find(|(owned, _)| *owned == name).map(|(_, owner)| *owner);
+            if owner == Some(path.as_str()) {
+                seen.insert(name);
+            } else {
+                wrong.push(format!("{path} spells {name}, which is of {}", owner.unwrap_or_default()));
+            }
+        }
+    }
+    assert_eq!(wrong, NOTHING);
+    assert_eq!(seen.len(), NAMES_OF_THE_TREE.len(), "{seen:?}");
+    let source = "// \"_state\"\nlet a = base.join(\"_state/journal\");\nlet b = '\"'; let c = format!(\"{name}.partial\");\n\
+                  let d = \"tpm_state\"; let e = \"there is no _state/root.json\"; // .archives\n\
+                  let f = \"\\\".archives\"; let g = r#\"web/.deleting-user-x\"#;\n#[cfg(test)]\nlet h = \"__HOST_CONFIG__\";";
+    let found: Vec<_> = spelled(source).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(found, ["_state", ".partial", ".archives", ".deleting-"]);
+}
+
+/// All sources of programs and libraries below a folder; those of tests are not among them.
+fn sources_below(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() && !["tests", "benches", "examples", "lab"].contains(&name) {
+            sources_below(&path, files);
+        } else if name.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The names of the tree in the texts of a source, outside its tests, that are names or paths: those for people have blanks.
+fn spelled(source: &str) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    for text in texts(source.split("#[cfg(test)]").next().unwrap_or_default()) {
+        if text.contains(char::is_whitespace) {
+            continue;
+        }
+        let is_in = |name: &str| {
+            let has = |part: &str| match name.starts_with('.') {
+                true => part.starts_with(name) || part.ends_with(name),
+                false => part == name,
+            };
+            text.split('/').any(has)
+        };
+        found.extend(
+            NAMES_OF_THE_TREE.iter().filter(|(name, _)| is_in(name)).map(|(name, _)| (*name, text.clone())),
+        );
+    }
+    found
+}
+
+/// What stands between quotation marks in a source, outside of comments.
+fn texts(source: &str) -> Vec<String> {
+    let (mut found, mut rest) = (Vec::new(), source);
+    while let Some(at) = rest.find(['/', '"', '\'']) {
+        let from = &rest[at..];
+        rest = if let Some(comment) = from.strip_prefix("//") {
+            comment.split_once('\n').map_or("", |(_, next)| next)
+        } else if from.starts_with("'\\") {
+            from.get(4..).unwrap_or_default()
+        } else if from.starts_with("'\"'") {
+            &from[3..]
+        } else if let Some(text) = from.strip_prefix('"') {
+            let hashes = rest[..at].len() - rest[..at].trim_end_matches('#').len();
+            let is_raw = rest[..at - hashes].ends_with('r');
+            let ends = |(i, _): &(usize, &str)| {
+                let escaped = text[..*i].len() - text[..*i].trim_end_matches('\\').len();
+                match is_raw {
+                    true => text[i + 1..].starts_with(&"#".repeat(hashes)),
+                    false => escaped % 2 == 0,
+                }
+            };
+            let Some((end, _)) = text.match_indices('"').find(ends) else { break };
+            found.push(text[..end].to_owned());
+            &text[end + 1..]
+        } else {
+            &from[1..]
+        };
+    }
+    found
 }

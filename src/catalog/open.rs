@@ -15,7 +15,7 @@ use super::rebuild;
 use super::salvage;
 use super::schema::{self, Prepared};
 use super::stamp::utc;
-use crate::state::layout::STATE;
+use crate::state::StateDir;
 use vmstore::presence;
 
 /// How long a writer waits for another one.
@@ -95,7 +95,7 @@ impl Catalog {
 }
 
 fn database_of(backup_path: &Path) -> PathBuf {
-    backup_path.join(STATE).join("vmbackup.db")
+    StateDir::of(backup_path).database()
 }
 
 /// A database that is sound, has our tables and knows what is below `backup_path`, where one is given.

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Transaction, params};
+use vmstore::layout::ARCHIVES;
 
 use super::handle::Catalog;
 use super::stamp::utc;
@@ -24,7 +25,7 @@ impl Catalog {
     /// For an archive of its own; of a period [`chain_removed`](Self::chain_removed) knows.
     pub fn points_gone(&self, folder: &Path) {
         let name = self.relative(folder);
-        let archives = format!("{name}/.archives/");
+        let archives = format!("{name}/{ARCHIVES}/");
         self.write(|transaction| {
             let sql = "DELETE FROM restore_points WHERE folder = ?1 OR substr(folder, 1, length(?2)) = ?2";
             transaction.execute(sql, [&name, &archives])

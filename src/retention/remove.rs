@@ -21,10 +21,8 @@ use super::place::{ARCHIVES, Place};
 use crate::engine::commit::archive;
 use crate::engine::look::lineage;
 use crate::state::durable::PARTIAL;
+use crate::state::layout::DELETING;
 use crate::state::{RemovedCheckpoints, StateDir};
-
-/// What the name of something begins with while it is deleted.
-pub(super) const DELETING: &str = ".deleting-";
 
 /// Files of ours in a VM's folder that belong to no chain, and that `--prune all` takes with the last one.
 const VM_FILES: [&str; 4] =

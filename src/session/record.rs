@@ -20,6 +20,7 @@ use vmconfig::value::RotationPolicy;
 use vmhost::guest::GuestOs;
 use vmhost::identity::TpmKept;
 use vmplan::{Decision, Note, Why};
+use vmstore::layout::ARCHIVES;
 use vmstream::text::size;
 
 /// Where a run is written down.
@@ -264,7 +265,7 @@ fn row(end: &VmEnd<'_>) -> VmBackup {
         VmResult::NotBegun => failed(Some(ErrorCode::Stopped), "the run was asked to stop".to_owned()),
     };
     let folder_bytes = place.and_then(|place| bytes_below(&place.dir).ok()).unwrap_or(0);
-    let archives = place.and_then(|place| bytes_below(&place.dir.join(".archives")).ok()).unwrap_or(0);
+    let archives = place.and_then(|place| bytes_below(&place.dir.join(ARCHIVES)).ok()).unwrap_or(0);
     VmBackup {
         vm_state: end.state.to_owned(),
         policy: Some(outcome.policy),

@@ -3,6 +3,9 @@
 
 pub use vmstream::chain::folders::{ARCHIVES, HOST_CONFIG, RESERVED, STATE, TPM_STATE, is_vm_folder};
 
+/// How the name of a folder begins that is being removed.
+pub const DELETING: &str = ".deleting-";
+
 /// The folder of a domain in a backup path: every character outside `[A-Za-z0-9._-]` becomes `_`, as in the Bash program.
 pub fn folder_name(domain: &str) -> String {
     let keep = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

@@ -44,6 +44,21 @@ impl StateDir {
         self.dir.join("locks")
     }
 
+    /// The folder of the journals.
+    pub fn journals(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+
+    /// What a run of a VM is about to own, by the VM's folder.
+    pub fn journal(&self, vm_folder: &str) -> PathBuf {
+        self.journals().join(format!("{vm_folder}.json"))
+    }
+
+    /// The database of what was done.
+    pub fn database(&self) -> PathBuf {
+        self.dir.join("vmbackup.db")
+    }
+
     /// The flag that asks a replication under way to end.
     pub fn cancel_flag(&self) -> PathBuf {
         self.dir.join("cancel-replication")

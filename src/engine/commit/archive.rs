@@ -12,12 +12,13 @@ use vmstream::chain::{PointId, SetFile};
 use crate::engine::snapshot::identity::IDENTITY_PREFIX;
 use vmhost::identity::is_tpm_folder;
 use vmstore::durable::{PARTIAL, knows_no_links, rename_new, sync_folder};
+use vmstore::layout::ARCHIVES;
 use vmstore::presence::{found, lstat, same_file, there};
 
 /// Makes the archive folder a chain in `dir` goes to today: `.archives/chain-YYYY-MM-DD`, with `.1`, `.2` … when taken.
 /// It is new: what cannot be seen, or somebody else makes at the same time, is another chain's.
 pub(crate) fn claim(dir: &Path, today: Date) -> io::Result<PathBuf> {
-    let archives = dir.join(".archives");
+    let archives = dir.join(ARCHIVES);
     fs::create_dir_all(&archives)?;
     let mut number = 0_u32;
     loop {
@@ -33,10 +34,10 @@ pub(crate) fn claim(dir: &Path, today: Date) -> io::Result<PathBuf> {
 /// Gives back a folder that was claimed and not used, by this run or by one that died: one with nothing in it.
 pub(crate) fn unclaim(dir: &Path) {
     let empty = |path: PathBuf| fs::remove_dir(path).is_ok();
-    let folders = fs::read_dir(dir.join(".archives")).into_iter().flatten().flatten();
+    let folders = fs::read_dir(dir.join(ARCHIVES)).into_iter().flatten().flatten();
     let chains = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("chain-"));
     if chains.map(|entry| empty(entry.path())).fold(false, |any, gone| any | gone) {
-        empty(dir.join(".archives"));
+        empty(dir.join(ARCHIVES));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::engine::image::bitmap::LiveBitmap;
 use crate::engine::snapshot::witness;
 use crate::engine::snapshot::witness::Testimony;
 use crate::engine::{BackupError, VmTarget};
+use crate::state::layout::ARCHIVES;
 use crate::state::{Mark, folder_name};
 use vmhost::libvirt::{CheckpointInfo, LibvirtError};
 use vmplan::{CheckpointSeen, ImageSeen, Origin};
@@ -196,7 +197,7 @@ fn by_creation_time(
 fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
     let mut dirs = vec![vm_dir.to_owned()];
     dirs.extend(folders(vm_dir));
-    let archives: Vec<_> = dirs.iter().flat_map(|dir| folders(&dir.join(".archives"))).collect();
+    let archives: Vec<_> = dirs.iter().flat_map(|dir| folders(&dir.join(ARCHIVES))).collect();
     dirs.extend(archives);
     dirs
 }
@@ -214,7 +215,7 @@ fn folders(dir: &Path) -> Vec<PathBuf> {
 
 /// What the XML files in a chain's folder, and in its archives, tell of their checkpoints.
 pub fn marks_in(chain_dir: &Path) -> BTreeSet<Mark> {
-    let mut dirs = folders(&chain_dir.join(".archives"));
+    let mut dirs = folders(&chain_dir.join(ARCHIVES));
     dirs.push(chain_dir.to_owned());
     let files =
         dirs.iter().flat_map(|dir| fs::read_dir(dir.join("checkpoints")).into_iter().flatten().flatten());

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use vmstore::StateDir;
 
 /// A journal that nobody will undo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ struct Head {
 /// whose they are, and damaged ones.
 pub fn of_others(backup_path: &Path, machine_id: &str, tree_is_ours: bool) -> io::Result<Vec<Abandoned>> {
     let mut found = Vec::new();
-    let entries = match fs::read_dir(backup_path.join("_state/journal")) {
+    let entries = match fs::read_dir(StateDir::of(backup_path).journals()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         listed => listed?,
     };

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::VmTarget;
-use vmstore::durable;
 use vmstore::presence::found;
+use vmstore::{StateDir, durable};
 
 /// How the guest is kept still around backup-begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,31 +126,33 @@ pub fn boot_id() -> String {
 /// Where the journals of a backup path are kept.
 #[derive(Clone, Debug)]
 pub struct JournalDir {
-    dir: PathBuf,
+    state: StateDir,
 }
 
 impl JournalDir {
     /// The folder below a backup path. Creates it.
     pub fn open(backup_path: &Path) -> Result<Self, JournalError> {
-        let dir = backup_path.join("_state").join("journal");
+        let state = StateDir::of(backup_path);
+        let dir = state.journals();
         fs::create_dir_all(&dir).map_err(|source| JournalError {
             doing: "create the folder of",
             path: dir.clone(),
             source,
         })?;
-        Ok(Self { dir })
+        Ok(Self { state })
     }
 
     /// The journal file of a domain, by the folder name its backups have.
     pub fn file(&self, vm_folder: &str) -> PathBuf {
-        self.dir.join(format!("{vm_folder}.json"))
+        self.state.journal(vm_folder)
     }
 
     /// Journals that were left behind, each with its folder name.
     pub fn left_behind(&self) -> Result<Vec<String>, JournalError> {
-        let failed = |source| JournalError { doing: "list the folder of", path: self.dir.clone(), source };
+        let failed =
+            |source| JournalError { doing: "list the folder of", path: self.state.journals(), source };
         let mut folders = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+        for entry in fs::read_dir(self.state.journals()).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             if let Some(folder) = name.to_str().and_then(|n| n.strip_suffix(".json")) {
                 folders.push(folder.to_owned());

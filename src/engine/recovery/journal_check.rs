@@ -11,7 +11,7 @@ use vmstream::chain::{CheckpointName, PointId, SetFile};
 use super::journal::{ArchiveMove, Journal, Stage};
 use crate::engine::snapshot::witness;
 use crate::state::durable::PARTIAL;
-use crate::state::layout::is_vm_folder;
+use crate::state::layout::{ARCHIVES, is_vm_folder};
 
 /// A chain is in the folder of its VM, or in that of a period in it.
 const CHAIN_DEPTH: usize = 2;
@@ -132,9 +132,9 @@ fn is_marker(name: &str) -> bool {
 }
 
 fn is_archive(archive: &ArchiveMove, chain_dir: &Path) -> bool {
-    let folder = archive.to.strip_prefix(chain_dir.join(".archives")).ok();
+    let folder = archive.to.strip_prefix(chain_dir.join(ARCHIVES)).ok();
     let is_ours = |below: &Path| is_plain(below, 1) && below.to_string_lossy().starts_with("chain-");
-    let is_entry = |name: &String| is_plain(Path::new(name), 1) && !name.starts_with(".archives");
+    let is_entry = |name: &String| is_plain(Path::new(name), 1) && !name.starts_with(ARCHIVES);
     folder.is_some_and(is_ours) && archive.names.iter().all(is_entry)
 }
 

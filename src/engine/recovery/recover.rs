@@ -18,6 +18,7 @@ use crate::engine::snapshot::witness;
 use vmhost::guest::{Agent, FreezeStatus};
 use vmhost::identity;
 use vmhost::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
+use vmstore::layout::ARCHIVES;
 use vmstore::presence::found;
 
 /// How long a guest is asked to thaw before we give up asking.
@@ -413,7 +414,7 @@ fn was_archived(
     let Some(archive) = archive else { return Ok(true) };
     let Some(name) = archive.to.file_name() else { return Ok(false) };
     // The archive folder is made before anything moves, and goes when a move is taken back.
-    if dir.lstat(&Path::new(".archives").join(name))?.is_none() {
+    if dir.lstat(&Path::new(ARCHIVES).join(name))?.is_none() {
         return Ok(false);
     }
     // The first rename comes when the move is complete.
@@ -424,7 +425,7 @@ fn was_archived(
     }
     let path = dir.path();
     let moved =
-        crate::engine::commit::archive::settle(&path, &path.join(".archives").join(name), &archive.names)?;
+        crate::engine::commit::archive::settle(&path, &path.join(ARCHIVES).join(name), &archive.names)?;
     recovered.note::<io::Error>(format!("moved the previous chain to {}", archive.to.display()), Ok(moved));
     Ok(moved)
 }

@@ -14,6 +14,7 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget};
 use vmconfig::value::Consistency;
 use vmplan::{Decision, Plan};
+use vmstore::StateDir;
 
 /// What is decided for a domain, without doing it.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Preview {
 
 /// Decides what a domain would get, and touches nothing.
 pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> Result<Preview, BackupError> {
-    let file = backup_path.join("_state/journal").join(format!("{}.json", vm.folder));
+    let file = StateDir::of(backup_path).journal(&vm.folder);
     let journal = Journal::read(&file)?;
     let observed =
         observe::observe(vm, settings, journal.as_ref().map(|j| j.id.as_str()), &Cancel::default())?;
