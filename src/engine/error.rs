@@ -151,6 +151,17 @@ pub enum BackupError {
         /// What is there.
         free: String,
     },
+    /// Scratch files could not be made now, or not in time.
+    #[error(
+        "Scratch directory {} cannot be used: {why}. The guest was not held, and its backup was not begun. Look at that \
+         storage, or point VIRTNBD_SCRATCH_DIR at a local directory", dir.display()
+    )]
+    Scratch {
+        /// The directory.
+        dir: PathBuf,
+        /// What a try came to.
+        why: String,
+    },
     /// A directory could not be used.
     #[error("Cannot {doing} {}: {source}", path.display())]
     File {
@@ -343,6 +354,7 @@ impl BackupError {
             | Self::TargetSpace { .. }
             | Self::Link { .. }
             | Self::ScratchSpace { .. }
+            | Self::Scratch { .. }
             | Self::File { .. }
             | Self::Stopped(StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. })
             | Self::Copy(CopyError::Stopped(

@@ -1,7 +1,7 @@
 //! Other programs: how they are started, bounded in time, output and memory, and left behind when they hang.
 //!
 //! Lives here: the one way in which vmbackup runs another program, and looks at files on storage that may be dead
-//! ([`look`], [`writers`]).
+//! ([`look`], [`writers`]), or touches them there ([`try_writing`], [`remove`]).
 //! Must not live here: what those programs are told (`vmstore` and the engine say that), libvirt.
 //! Layer: above `vmstream`, below `vmstore` and `vmhost`. A crate of its own because both of these run programs, and
 //! `vmstore` must not get libvirt with them.
@@ -16,6 +16,7 @@ mod look;
 mod program;
 mod running;
 mod start;
+mod touch;
 mod writers;
 
 pub use error::{NEVER, ProgramError, Stopped};
@@ -23,4 +24,5 @@ pub use look::{LOOK_ARGUMENT, Look, answer_look, look};
 pub use program::Program;
 pub use running::{Output, Running};
 pub use start::thread_id;
+pub use touch::{TOUCH_ARGUMENT, answer_touch, remove, try_writing};
 pub use writers::{Used, WRITERS_ARGUMENT, Writers, Written, answer_writers, writers};

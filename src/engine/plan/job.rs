@@ -1,7 +1,7 @@
 //! What a live backup consists of, as data: which disk takes part how, into which file.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vmstream::chain::{CheckpointName, DiskTarget, Point, PointDisk, PointId, StreamKind, StreamSuffix};
 use vmstream::sidecar::Digest;
@@ -108,6 +108,7 @@ impl<'a> JobPlan<'a> {
         let scratch: Vec<_> =
             scratch.map(|(disk, _)| scratch_dir.join(format!("backup.{id}.{}", disk.target))).collect();
         let sockets = self.disks.iter().map(|(disk, _)| nbd_socket(&socket, &disk.target));
+        let tried = scratch_try(scratch_dir, &id);
         let streams = self.disks.iter().filter(|(_, role)| *role != Role::RawImage);
         let files = self.disks.iter().flat_map(|(disk, role)| {
             let kind = stream_kind(*role, point);
@@ -115,7 +116,7 @@ impl<'a> JobPlan<'a> {
         });
         let partial = files.map(|name| publish::partial_name(&name));
         Journal {
-            scratch: scratch.into_iter().chain(sockets).collect(),
+            scratch: scratch.into_iter().chain(sockets).chain([tried]).collect(),
             checkpoint: Some(point.name.to_string()),
             images: streams.map(|(disk, _)| disk.image.clone()).collect(),
             stage: Stage::Copying {
@@ -200,8 +201,13 @@ pub(crate) fn no_disks(domain: &str, planned: &[DiskPlan]) -> BackupError {
     BackupError::NoDisks { domain: domain.to_owned(), reasons }
 }
 
+/// The file that is made and removed to see whether scratch files can be. No disk is called so.
+pub(crate) fn scratch_try(dir: &Path, id: &str) -> PathBuf {
+    dir.join(format!("backup.{id}.try-writing"))
+}
+
 /// The socket of the server for one disk of a domain that is shut off.
-pub(crate) fn nbd_socket(socket: &std::path::Path, target: &str) -> PathBuf {
+pub(crate) fn nbd_socket(socket: &Path, target: &str) -> PathBuf {
     PathBuf::from(format!("{}.{target}", socket.display()))
 }
 

@@ -7,6 +7,7 @@ use super::journal::{self, DomainRun, Journal, Stage, Stop};
 use super::recover;
 use crate::engine::BackupError;
 use crate::engine::report::Report;
+use crate::engine::snapshot::scratch;
 use vmhost::libvirt::Host;
 
 /// The journal of a run that is under way.
@@ -116,9 +117,7 @@ impl<'a> Owned<'a> {
     /// The run is complete: nothing is owned any more.
     pub(crate) fn finish(self) -> Result<(), BackupError> {
         // QEMU and libvirt remove their files at the end of a job, but not when the process was shut down.
-        for left in self.journal.scratch.iter().chain([&self.journal.socket]) {
-            let _ = std::fs::remove_file(left);
-        }
+        let _ = scratch::remove(&recover::left_by_job(&self.journal));
         let removed = Journal::remove(&self.places.journal);
         // Also with the journal there: nothing is owned any more. A guard that is dead can do no harm. One that still
         // asks a guest to thaw goes on.

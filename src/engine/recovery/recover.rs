@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::beneath::Folder;
@@ -14,6 +14,7 @@ use crate::engine::commit::publish;
 use crate::engine::domain::xml::Owner;
 use crate::engine::image::qemu_img;
 use crate::engine::snapshot::encryption;
+use crate::engine::snapshot::scratch;
 use crate::engine::snapshot::witness;
 use vmhost::guest::{Agent, FreezeStatus};
 use vmhost::identity;
@@ -114,12 +115,26 @@ pub fn undo(journal: &Journal, file: &Path, host: &Host) -> Recovered {
         Err(e) => recovered.failed.push(e.to_string()),
     }
     host.forget_secret(&encryption::scratch_usage(&journal.id));
-    for scratch in journal.scratch.iter().chain([&journal.socket]) {
-        if recovered.failed.is_empty() {
-            recovered.note(format!("removed {}", scratch.display()), remove(scratch));
-        }
+    if recovered.failed.is_empty() {
+        remove_left_by_job(journal, &mut recovered);
     }
     recovered
+}
+
+/// Files that a job has, which libvirt and QEMU remove at its end unless they die before.
+pub(crate) fn left_by_job(journal: &Journal) -> Vec<PathBuf> {
+    journal.scratch.iter().chain([&journal.socket]).cloned().collect()
+}
+
+fn remove_left_by_job(journal: &Journal, recovered: &mut Recovered) {
+    let files = left_by_job(journal);
+    match scratch::remove(&files) {
+        Ok(removed) => {
+            let each = files.iter().zip(removed);
+            each.for_each(|(file, removed)| recovered.note(format!("removed {}", file.display()), removed));
+        }
+        Err(error) => recovered.failed.push(format!("removed scratch files: {error}")),
+    }
 }
 
 /// The domain a journal speaks of, unless it is gone.
@@ -471,10 +486,6 @@ fn remove_all(dir: &Folder, names: &[String], recovered: &mut Recovered) {
 }
 
 /// Removes a file outside of the backup path, whose name says that a run of ours made it.
-fn remove(path: &Path) -> io::Result<bool> {
-    found(fs::remove_file(path)).map(|removed| removed.is_some())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -120,11 +120,7 @@ impl Live<'_> {
     fn check_scratch(&self) -> Result<(), BackupError> {
         let settings = &self.engine.settings;
         let dir = &settings.scratch_dir;
-        let space = space::of(dir).map_err(|source| BackupError::File {
-            doing: "use scratch directory",
-            path: dir.clone(),
-            source,
-        })?;
+        let space = scratch::space_now(dir, self.cancel)?;
         let reserve = scratch::kept_bytes(space, settings.scratch_reserve);
         if space.free_bytes > reserve {
             return Ok(());
@@ -248,7 +244,15 @@ impl Live<'_> {
     ) -> Result<(), BackupError> {
         let domain = &self.vm.domain;
         let (id, scratch) = (&owned.journal().id, &owned.journal().scratch);
+        let scratch_dir = &self.engine.settings.scratch_dir;
+        let try_scratch =
+            || scratch::try_making(scratch_dir, &job::scratch_try(scratch_dir, id), self.cancel);
+        try_scratch()?;
         let secret = ScratchSecret::prepare(domain.host(), id, &plan.disks, scratch)?;
+        if secret.is_some() {
+            // That took its time.
+            try_scratch()?;
+        }
         let uuid = secret.as_ref().map(|secret| secret.uuid.as_str());
         let disks = plan.job_disks(owned.journal(), uuid);
         let parent = point.parent.map(|p| p.to_string());

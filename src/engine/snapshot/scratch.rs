@@ -1,19 +1,26 @@
-//! Watches the scratch directory while a job runs.
+//! The scratch directory: whether it can be used before a guest is held, and the watch over it while a job runs.
 //!
 //! Before the guest overwrites a block, QEMU copies the old content into the scratch file. When that cannot be
 //! written, the guest's own write fails. So the job is ended while there is still room: a failed backup is better
 //! than a guest with I/O errors.
+//!
+//! libvirt makes the scratch files while the guest is held. When their storage hangs then, it serves no other call for that
+//! VM: nobody can set the guest free before the storage is back. So a file is made, written and removed there right
+//! before. What hangs in the moment between cannot be helped.
+//!
+//! All of this is done by processes of their own, which can be left behind.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::engine::BackupError;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::plan::space::{self, Space};
 use crate::engine::settings::Reserve;
 use vmhost::libvirt::Domain;
-use vmprogram::{Program, ProgramError, Running};
+use vmprogram::{NEVER, Program, ProgramError, Running};
 use vmstream::text;
 
 /// The first argument that makes this program tell the space of the directory that follows.
@@ -77,6 +84,46 @@ fn told_space(line: &str) -> Option<Space> {
     Some(Space { free_bytes: free.parse().ok()?, total_bytes: total.parse().ok()? })
 }
 
+/// The free and the total bytes of the directory's file system.
+pub(crate) fn space_now(dir: &Path, cancel: &Cancel) -> Result<Space, BackupError> {
+    let unusable = |why: String| BackupError::Scratch { dir: dir.to_owned(), why };
+    let mut teller = teller(dir).map_err(|error| unusable(error.to_string()))?;
+    let asked = Instant::now();
+    loop {
+        if let Some(line) = teller.newest_line(WAIT) {
+            return told_space(&line).ok_or_else(|| unusable(line));
+        }
+        cancel.check()?;
+        if asked.elapsed() >= HANG_LIMIT {
+            return Err(unusable(format!("it does not answer for {} s", HANG_LIMIT.as_secs())));
+        }
+    }
+}
+
+/// Sees whether `file` can be made in the directory now, and removes it again.
+pub(crate) fn try_making(dir: &Path, file: &Path, cancel: &Cancel) -> Result<(), BackupError> {
+    let unusable = |why: String| BackupError::Scratch { dir: dir.to_owned(), why };
+    match vmprogram::try_writing(file, HANG_LIMIT, &|| cancel.stopped().is_some()) {
+        Ok(tried) => tried.map_err(unusable),
+        Err(ProgramError::TimedOut { seconds }) => {
+            Err(unusable(format!("a file could not be made there in {seconds} s")))
+        }
+        Err(error) => {
+            cancel.check()?;
+            Err(unusable(error.to_string()))
+        }
+    }
+}
+
+/// Removes what a job left there. Of each file, whether it was there, or why it still is.
+pub(crate) fn remove(files: &[PathBuf]) -> Result<Vec<Result<bool, String>>, ProgramError> {
+    vmprogram::remove(files, HANG_LIMIT, NEVER)
+}
+
+fn teller(dir: &Path) -> Result<Running, ProgramError> {
+    Program::itself(SPACE_ARGUMENT).arg(dir).start()
+}
+
 /// Watches the space until `finished` or the backup is stopped, and stops it when the space runs low, or when the directory
 /// hangs. The caller then ends the job of a stopped backup at once.
 pub(crate) fn watch(
@@ -86,8 +133,7 @@ pub(crate) fn watch(
     cancel: &Cancel,
     finished: &dyn Fn() -> bool,
 ) {
-    let start = || Program::itself(SPACE_ARGUMENT).arg(dir).start();
-    heed(start, HANG_LIMIT, dir, reserve, peak_bytes, cancel, finished);
+    heed(|| teller(dir), HANG_LIMIT, dir, reserve, peak_bytes, cancel, finished);
 }
 
 /// Heeds what programs tell that `start` starts, one after the other ended.
