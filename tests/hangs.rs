@@ -125,6 +125,33 @@ fn a_write_that_does_not_come_back_ends_the_job() {
 }
 
 #[test]
+fn a_scratch_directory_that_hangs_is_seen_before_the_guest_is_held() {
+    let lab = Lab::new("hung_scratch");
+    let scratch = lab.faulty_file_system("scratch-fs");
+    lab.configure(&[("VIRTNBD_SCRATCH_DIR", scratch.text())]);
+    let vm = lab.paused_vm("scratch", &[DiskSpec::new("vda", MIB)]);
+    vm.resume();
+    let mut run = lab.run_held_at(&vm, "checkpoints-dropped");
+    let hang = scratch.hang(Op::Create, "");
+    run.release();
+    let began = Instant::now();
+    while run.is_alive() {
+        assert_eq!(vm.state(), "running", "{}", run.log());
+        assert!(began.elapsed() < STOP_LIMIT, "{}", run.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let ended = run.wait();
+    assert_eq!(ended.status.code(), Some(4), "{ended:#?}");
+    let said = ended.error();
+    assert!(said.contains("could not be made there in 15 s") && said.contains("was not held"), "{said}");
+    assert!(vm.checkpoints().is_empty(), "{ended:#?}");
+    drop(hang);
+    lab::wait_for_guard_below(&lab.backup_path(), &vm);
+    assert_eq!(lab.run_well(&vm).level(), "full");
+    assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 0, "nothing is left there");
+}
+
+#[test]
 fn a_disk_that_cannot_be_read_is_told_as_that() {
     let lab = Lab::new("bad_disk");
     lab.configure(&[]);
@@ -380,8 +407,8 @@ impl Bench {
         drop(stopped);
         wait_until_over(&run, if hung == Hung::Log { LOG_STOP_LIMIT } else { STOP_LIMIT });
         println!("  the run is over after {:?}", began.elapsed());
-        if !waits_for_storage {
-            // Without what hangs: the guard needs none of it.
+        if !waits_for_storage && hung != Hung::Scratch {
+            // Without what hangs: the guard needs none of it. Only QEMU cannot end a job whose scratch file hangs.
             self.vm.wait_until_free(FREE_LIMIT);
         }
         drop(hangs);
