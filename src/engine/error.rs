@@ -5,13 +5,16 @@ use std::path::PathBuf;
 
 use super::VmTarget;
 use super::cancel::StopReason;
+use super::commit::CommitError;
 use super::copy::{CopyError, Trip};
-use super::domain::disk::DomainXmlError;
+use super::failure::{Changed, FileError, NextStep, Trouble};
+use super::image::ImageError;
 use super::image::qemu_img::QemuImgError;
+use super::look::LookError;
 use super::recovery::guard::GuardError;
 use super::recovery::journal::JournalError;
 use crate::state::LockError;
-use vmhost::libvirt::{ErrorKind, LibvirtError};
+use vmhost::libvirt::LibvirtError;
 use vmhost::nbd::NbdError;
 use vmplan::{Refusal, Why};
 
@@ -24,9 +27,6 @@ pub enum BackupError {
     /// The guest could not be paused for the snapshot.
     #[error("{0}")]
     Pause(LibvirtError),
-    /// The domain's XML makes no sense.
-    #[error("{0}")]
-    DomainXml(#[from] DomainXmlError),
     /// A disk could not be copied.
     #[error("{0}")]
     Copy(#[from] CopyError),
@@ -36,12 +36,15 @@ pub enum BackupError {
     /// No guard, no backup.
     #[error("{0}")]
     Guard(#[from] GuardError),
+    /// The domain could not be looked at, or may not be backed up as it is.
+    #[error(transparent)]
+    Look(LookError),
+    /// An image could not be read.
+    #[error(transparent)]
+    Image(ImageError),
     /// Another run has the domain.
     #[error("{0}")]
     Lock(#[from] LockError),
-    /// qemu-img is needed for what it tells of images.
-    #[error("{0}")]
-    QemuImg(#[from] QemuImgError),
     /// Asked to stop.
     #[error("{0}")]
     Stopped(#[from] StopReason),
@@ -88,28 +91,6 @@ pub enum BackupError {
         domain: String,
         /// Each disk and why not.
         reasons: String,
-    },
-    /// An encrypted image whose key nobody gets.
-    #[error(
-        "Disk {target} is encrypted, and while the VM is shut off it can be read only with its key: {source}. A secret with \
-         private='yes' is given to QEMU alone: back the VM up while it runs, or define the secret with private='no'"
-    )]
-    NoKey {
-        /// Disk target.
-        target: String,
-        /// What libvirt said.
-        source: LibvirtError,
-    },
-    /// An image that cannot keep bitmaps.
-    #[error(
-        "Disk {target} is a qcow2 image of version 2 (compat 0.10), which cannot keep dirty bitmaps. Shut the VM down and convert it: \
-         qemu-img amend -o compat=1.1 '{}'", image.display()
-    )]
-    OldQcow2 {
-        /// Disk target.
-        target: String,
-        /// The image.
-        image: PathBuf,
     },
     /// Too little space in the target.
     #[error(
@@ -162,35 +143,12 @@ pub enum BackupError {
         /// What a try came to.
         why: String,
     },
-    /// A directory could not be used.
-    #[error("Cannot {doing} {}: {source}", path.display())]
-    File {
-        /// What was tried.
-        doing: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system could not read a file of the chain.
-    #[error(
-        "Cannot read {}, again and again: {message}. That says nothing about what is in it, so the chain is kept as it is and \
-         this backup is not made. Look at the storage of BACKUP_PATH", path.display()
-    )]
-    ChainUnreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        message: String,
-    },
+    /// A file or directory could not be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The domain stopped, started or lost its job meanwhile.
-    #[error("Domain {domain} changed while it was being backed up: {what}")]
-    Changed {
-        /// The domain.
-        domain: String,
-        /// What changed.
-        what: String,
-    },
+    #[error(transparent)]
+    Changed(#[from] Changed),
     /// Leftovers of a dead run of another host.
     #[error(
         "VM {domain}: a run on another host, or with another LIBVIRT_URI ({uri}), ended in the middle (journal {}). Only a run \
@@ -226,37 +184,6 @@ pub enum BackupError {
         /// What could not be undone.
         failed: Vec<String>,
     },
-    /// Somebody else writes to a disk of a domain that is shut off here.
-    #[error(
-        "VM {domain} is shut off here, and its disk {target} ({}) is in use by {by}: a copy would be torn. Nothing was copied. \
-         Back it up where it runs; if it is this host's VM, end who uses the disk", image.display()
-    )]
-    InUse {
-        /// The domain.
-        domain: String,
-        /// Disk target.
-        target: String,
-        /// The file or device.
-        image: PathBuf,
-        /// Who.
-        by: String,
-    },
-    /// A disk of a domain that is shut off, of which only QEMU under libvirt can tell the content.
-    #[error(
-        "Disk {target} cannot be read while the VM is shut off: by its definition {what}. Back the VM up while it runs"
-    )]
-    NotReadable {
-        /// Disk target.
-        target: String,
-        /// What stands in the way.
-        what: String,
-    },
-    /// qemu-nbd could not be started.
-    #[error("Cannot read the disks of a VM that is shut off: {message}")]
-    QemuNbd {
-        /// Why.
-        message: String,
-    },
 }
 
 fn delete_commands(domain: &str, names: &[String]) -> String {
@@ -264,30 +191,45 @@ fn delete_commands(domain: &str, names: &[String]) -> String {
     names.iter().map(command).collect::<Vec<_>>().join("; ")
 }
 
-/// What kind of trouble it is. Exit codes follow from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// Space, permissions, paths.
-    Storage,
-    /// The domain, its state, its job.
-    Domain,
-    /// Another program we need.
-    Tool,
-    /// Somebody else is at it.
-    Locked,
-    /// A signal ended the run.
-    Signal(i32),
+// A cause that several rooms can meet stands in one place, whichever met it.
+
+impl From<LookError> for BackupError {
+    fn from(error: LookError) -> Self {
+        match error {
+            LookError::Libvirt(error) => Self::Libvirt(error),
+            LookError::Image(error) => error.into(),
+            LookError::Changed(changed) => Self::Changed(changed),
+            LookError::File(error) => Self::File(error),
+            LookError::Stopped(reason) => Self::Stopped(reason),
+            own => Self::Look(own),
+        }
+    }
 }
 
-/// What helps after a backup failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextStep {
-    /// Only somebody who looks: another try would fail in the same way.
-    GiveUp,
-    /// The same again, later.
-    TryAgain,
-    /// A new chain: bitmaps, checkpoints or the chain do not do what they must.
-    TryFull,
+impl From<CommitError> for BackupError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Libvirt(error) => Self::Libvirt(error),
+            CommitError::Changed(changed) => Self::Changed(changed),
+            CommitError::File(error) => Self::File(error),
+        }
+    }
+}
+
+impl From<ImageError> for BackupError {
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::File(error) => Self::File(error),
+            ImageError::Stopped(reason) => Self::Stopped(reason),
+            own => Self::Image(own),
+        }
+    }
+}
+
+impl From<QemuImgError> for BackupError {
+    fn from(error: QemuImgError) -> Self {
+        Self::Image(error.into())
+    }
 }
 
 impl BackupError {
@@ -296,11 +238,9 @@ impl BackupError {
     pub fn next_step(&self) -> NextStep {
         use NextStep::{GiveUp, TryAgain, TryFull};
         match self {
-            Self::Libvirt(e) | Self::Pause(e) => match e.kind {
-                ErrorKind::CheckpointInconsistent | ErrorKind::NoCheckpoint => TryFull,
-                _ if e.message.contains("itmap") => TryFull,
-                _ => TryAgain,
-            },
+            Self::Libvirt(e) | Self::Pause(e) => NextStep::after_libvirt(e),
+            Self::Image(e) => e.next_step(),
+            Self::Look(e) => e.next_step(),
             Self::Copy(CopyError::Chain { .. } | CopyError::Tripped(_)) => TryFull,
             Self::Copy(CopyError::Read { source, .. }) => match **source {
                 NbdError::NoContext { .. } => TryFull,
@@ -313,12 +253,10 @@ impl BackupError {
                 _ => TryAgain,
             },
             Self::Copy(CopyError::Stopped(_)) => GiveUp,
-            // A hang, and whatever was given up after a long wait: one wait is enough.
-            Self::QemuImg(QemuImgError::Hung { .. }) => GiveUp,
+            // What was given up after a long wait: one wait is enough.
             Self::Copy(CopyError::StalledWrite { .. }) => GiveUp,
-            Self::ChainUnreadable { .. } => TryAgain,
-            Self::Copy(_) | Self::QemuImg(_) | Self::QemuNbd { .. } => TryAgain,
-            Self::JobRunning { .. } | Self::Changed { .. } | Self::Recovery { .. } => TryAgain,
+            Self::Copy(_) => TryAgain,
+            Self::JobRunning { .. } | Self::Changed(_) | Self::Recovery { .. } => TryAgain,
             Self::LeftBehind { error, .. } => error.next_step(),
             _ => GiveUp,
         }
@@ -345,22 +283,17 @@ impl BackupError {
     /// What kind of trouble it is.
     pub fn trouble(&self) -> Trouble {
         match self {
-            Self::Stopped(StopReason::Signal(n)) | Self::Copy(CopyError::Stopped(StopReason::Signal(n))) => {
-                Trouble::Signal(*n)
-            }
+            Self::Stopped(reason) | Self::Copy(CopyError::Stopped(reason)) => Trouble::of_stop(reason),
             Self::Copy(CopyError::Write { .. } | CopyError::StalledWrite { .. })
-            | Self::ChainUnreadable { .. }
             | Self::Journal(_)
             | Self::TargetSpace { .. }
             | Self::Link { .. }
             | Self::ScratchSpace { .. }
             | Self::Scratch { .. }
-            | Self::File { .. }
-            | Self::Stopped(StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. })
-            | Self::Copy(CopyError::Stopped(
-                StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. },
-            )) => Trouble::Storage,
-            Self::QemuImg(_) | Self::QemuNbd { .. } | Self::Guard(_) => Trouble::Tool,
+            | Self::File(_) => Trouble::Storage,
+            Self::Guard(_) => Trouble::Tool,
+            Self::Image(e) => e.trouble(),
+            Self::Look(e) => e.trouble(),
             Self::Lock(LockError::File { .. }) => Trouble::Storage,
             Self::Lock(_) => Trouble::Locked,
             Self::LeftBehind { error, .. } => error.trouble(),
@@ -372,6 +305,7 @@ impl BackupError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vmhost::libvirt::ErrorKind;
 
     fn libvirt(kind: ErrorKind, message: &str) -> BackupError {
         LibvirtError { doing: "begin".into(), kind, message: message.into() }.into()
@@ -399,7 +333,7 @@ mod tests {
             (CopyError::Stalled { target: "vda".into(), seconds: 1 }.into(), TryAgain),
             (BackupError::Stopped(StopReason::Signal(15)), GiveUp),
             (BackupError::JobRunning { domain: domain.clone() }, TryAgain),
-            (BackupError::Changed { domain: domain.clone(), what: "x".into() }, TryAgain),
+            (Changed { domain: domain.clone(), what: "x".into() }.into(), TryAgain),
             (BackupError::ForeignCheckpoints { domain: domain.clone(), names: vec![] }, GiveUp),
             (BackupError::NoDisks { domain: domain.clone(), reasons: "x".into() }, GiveUp),
             (BackupError::Panicked { message: "x".into() }, GiveUp),

@@ -8,6 +8,7 @@ pub mod copy;
 pub mod domain;
 mod error;
 pub mod fail_point;
+mod failure;
 pub mod image;
 pub mod look;
 pub mod plan;
@@ -21,7 +22,8 @@ mod threads;
 pub mod watch;
 
 pub use self::domain::outside::Outside;
-pub use self::error::{BackupError, NextStep, Trouble};
+pub use self::error::BackupError;
+pub use self::failure::{Changed, FileError, NextStep, Trouble};
 pub use self::plan::disk_plan::{Caveat, DiskPlan, Treatment};
 pub use self::report::{DiskReport, Method, Report};
 pub use self::run::engine::Engine;

@@ -15,7 +15,7 @@ use crate::catalog::{
     ChainHealth, ConfigEvent, ConfigEventKind, DiskBackup, DiskResult, ErrorCode, Failure, FileOperation,
     FileType, Operation, PeriodEvent, PeriodEventKind, SessionId, Stamp, VmBackup, VmStatus, points_in,
 };
-use crate::engine::{BackupError, Method, Report, Trouble};
+use crate::engine::{BackupError, FileError, Method, Report, Trouble};
 use vmconfig::value::RotationPolicy;
 use vmhost::guest::GuestOs;
 use vmhost::identity::TpmKept;
@@ -353,7 +353,7 @@ fn error_code(error: &BackupError) -> ErrorCode {
             ErrorCode::CheckpointStale
         }
         BackupError::RecoveryOff { .. } => ErrorCode::CheckpointBroken,
-        BackupError::File { source, .. } if source.kind() != io::ErrorKind::StorageFull => {
+        BackupError::File(FileError { source, .. }) if source.kind() != io::ErrorKind::StorageFull => {
             ErrorCode::DirectoryFailed
         }
         BackupError::Pause(_) => ErrorCode::PauseFailed,
@@ -411,10 +411,8 @@ mod tests {
     fn each_failure_has_the_code_that_people_ask_for() {
         let libvirt = || LibvirtError { doing: "x".into(), kind: ErrorKind::Busy, message: "x".into() };
         let off = |why| BackupError::RecoveryOff { domain: "web".into(), why, dir: "/b".into() };
-        let file = |kind: io::ErrorKind| BackupError::File {
-            doing: "create",
-            path: "/b".into(),
-            source: kind.into(),
+        let file = |kind: io::ErrorKind| {
+            FileError { doing: "create", path: "/b".into(), source: kind.into() }.into()
         };
         let broken = off(Why::ChainBroken("x".into()));
         let cases = [

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 
+use super::CommitError;
 use super::publish::partial_name;
+use crate::engine::VmTarget;
+use crate::engine::failure::FileError;
 use crate::engine::look::lineage::{with_known_parent, xml_file};
-use crate::engine::{BackupError, VmTarget};
 use vmhost::libvirt::CheckpointInfo;
 use vmplan::Repair;
 use vmstore::durable;
 
 /// Does each repair, in order. Whatever was done before an error may stay: it is true by itself.
-pub(crate) fn mend(vm: &VmTarget, repairs: &[Repair]) -> Result<(), BackupError> {
+pub(crate) fn mend(vm: &VmTarget, repairs: &[Repair]) -> Result<(), CommitError> {
     if repairs.is_empty() {
         return Ok(());
     }
@@ -22,11 +24,8 @@ pub(crate) fn mend(vm: &VmTarget, repairs: &[Repair]) -> Result<(), BackupError>
         match repair {
             Repair::RedefineCheckpoint(name) => {
                 let path = xml_file(&vm.chain_dir, name);
-                let kept = fs::read_to_string(&path).map_err(|source| BackupError::File {
-                    doing: "read",
-                    path,
-                    source,
-                })?;
+                let kept =
+                    fs::read_to_string(&path).map_err(|source| FileError { doing: "read", path, source })?;
                 let xml = with_known_parent(&kept, &known);
                 vm.domain.validate_checkpoint(&CheckpointInfo { name: name.clone(), xml })?;
                 known.insert(name.clone());
@@ -41,7 +40,7 @@ pub(crate) fn mend(vm: &VmTarget, repairs: &[Repair]) -> Result<(), BackupError>
     Ok(())
 }
 
-fn write_xml(vm: &VmTarget, checkpoint: &CheckpointInfo) -> Result<(), BackupError> {
+fn write_xml(vm: &VmTarget, checkpoint: &CheckpointInfo) -> Result<(), CommitError> {
     let path = xml_file(&vm.chain_dir, &checkpoint.name);
     let write = || -> io::Result<()> {
         let Some(folder) = path.parent() else { return Ok(()) };
@@ -50,5 +49,5 @@ fn write_xml(vm: &VmTarget, checkpoint: &CheckpointInfo) -> Result<(), BackupErr
         let partial = vm.chain_dir.join(partial_name(&format!("checkpoints/{}.xml", checkpoint.name)));
         durable::replace_through(&partial, &path, 0o640, |file| file.write_all(checkpoint.xml.as_bytes()))
     };
-    write().map_err(|source| BackupError::File { doing: "write", path: path.clone(), source })
+    Ok(write().map_err(|source| FileError { doing: "write", path: path.clone(), source })?)
 }

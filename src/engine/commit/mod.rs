@@ -3,6 +3,9 @@
 //! Must not live here: what is in the streams (`copy`), undoing (`recovery`).
 
 pub(crate) mod archive;
+mod error;
 pub(crate) mod mend;
 pub(crate) mod point;
 pub(crate) mod publish;
+
+pub use self::error::CommitError;

@@ -16,16 +16,19 @@ use vmstream::sidecar::{Head, LeftOut, SidecarWriter, StreamIdentity};
 use vmstream::stream::writer::StreamWriter;
 use vmstream::stream::{Compression, StreamMeta};
 
+use super::CommitError;
 use super::publish::{self, PointFiles};
+use crate::engine::VmTarget;
 use crate::engine::copy::{Copied, CopiedDisk, CopyError, SidecarPlan};
 use crate::engine::domain::disk::{BootFile, BootRole};
 use crate::engine::domain::image_format::ImageFormat;
+use crate::engine::failure::Changed;
+use crate::engine::failure::FileError;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::disk_plan::DiskPlan;
 use crate::engine::plan::job::stream_file;
 use crate::engine::report::{DiskReport, Report};
 use crate::engine::snapshot::identity::HeldFile;
-use crate::engine::{BackupError, VmTarget};
 use crate::state::portable_name;
 use vmhost::nbd::{Connection, Export};
 use vmprogram::{NEVER, ProgramError};
@@ -168,12 +171,12 @@ pub(crate) fn write_checkpoint_files(
     point: &PointIdentity,
     nvram: Option<&HeldFile>,
     files: &mut PointFiles,
-) -> Result<(), BackupError> {
+) -> Result<(), CommitError> {
     let name = point.name.to_string();
     let known = vm.domain.checkpoints()?;
     let Some(checkpoint) = known.into_iter().find(|c| c.name == name) else {
         let what = format!("checkpoint {name} is gone");
-        return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
+        return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
     };
     files.add_small(&checkpoint_file(point), checkpoint.xml.as_bytes())?;
     let config = SetFile::VmConfig(PointId::Checkpoint(point.name)).to_string();
@@ -192,18 +195,17 @@ pub(crate) fn write_side_files(
     ident: &str,
     nvram: Option<&HeldFile>,
     files: &mut PointFiles,
-) -> Result<(), BackupError> {
+) -> Result<(), CommitError> {
     for disk in observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2) {
         files.add_small(&format!("{}.{ident}.qcow.json", disk.target), disk.info.json.as_bytes())?;
     }
     let boot = boot_files(observed, ident);
-    let failed =
-        |path: &Path, source| BackupError::File { doing: "read boot file", path: path.to_owned(), source };
+    let failed = |path: &Path, source| FileError { doing: "read boot file", path: path.to_owned(), source };
     let paths: Vec<PathBuf> = boot.iter().map(|(path, _)| (*path).to_owned()).collect();
     // Storage that hangs is met by a process that can be left behind.
     if let Err(error @ ProgramError::TimedOut { .. }) = vmprogram::look(&paths, BOOT_FILE_LIMIT, NEVER) {
         let path = paths.first().map_or(Path::new(""), PathBuf::as_path);
-        return Err(failed(path, io::Error::other(format!("a look at the boot files {error}"))));
+        return Err(failed(path, io::Error::other(format!("a look at the boot files {error}"))).into());
     }
     for (path, name) in boot {
         if let Some(held) = nvram.filter(|held| held.path == path) {
@@ -251,7 +253,7 @@ pub(crate) fn add_disks(
     files: &mut PointFiles,
     copied: Vec<CopiedDisk>,
     report: &mut Report,
-) -> Result<Vec<OpenSidecar>, BackupError> {
+) -> Result<Vec<OpenSidecar>, CommitError> {
     let mut sidecars = Vec::new();
     for CopiedDisk { target, file: name, sidecar: plan, copied, stages } in copied {
         let (file_bytes, data_bytes, identity, writer) = match copied {
@@ -282,7 +284,7 @@ pub(crate) fn add_sidecars(
     sidecars: Vec<OpenSidecar>,
     ident: &str,
     every_disk: &[DiskPlan],
-) -> Result<(), BackupError> {
+) -> Result<(), CommitError> {
     let disks: Vec<String> = sidecars.iter().map(|sidecar| sidecar.target.clone()).collect();
     let left_out = |disk: &DiskPlan| {
         let reason = disk.skipped()?.to_string();
@@ -304,7 +306,7 @@ pub(crate) fn add_sidecars(
             left_out: left_out.clone(),
             files: files.identities().to_vec(),
         };
-        let finished = writer.finish(&head).map_err(|source| BackupError::File {
+        let finished = writer.finish(&head).map_err(|source| FileError {
             doing: "write",
             path: plan.path.clone(),
             source,
@@ -347,7 +349,7 @@ pub(crate) fn add_placeholders(
     point: &PointIdentity,
     compression: Option<Compression>,
     files: &mut PointFiles,
-) -> Result<(), BackupError> {
+) -> Result<(), CommitError> {
     let streamed = observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     for disk in streamed {
         for (kind, (name, time)) in missing_points(observed, point, &disk.target) {
@@ -359,11 +361,8 @@ pub(crate) fn add_placeholders(
             let path: PathBuf = files.partial_path(&file);
             let meta = meta(&disk.target, disk.format, disk.info.virtual_size, compression, &origin);
             let finished = StreamWriter::create(&path, meta).and_then(StreamWriter::finish);
-            let finished = finished.map_err(|source| BackupError::File {
-                doing: "write",
-                path: path.clone(),
-                source,
-            })?;
+            let finished =
+                finished.map_err(|source| FileError { doing: "write", path: path.clone(), source })?;
             files.add_stream_at(&file, &finished.file, time)?;
             files.add_earlier(&format!("{file}.chksum"), finished.adler32.to_string().as_bytes(), time)?;
         }

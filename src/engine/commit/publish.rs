@@ -16,7 +16,8 @@ use rustix::fs::{Mode, OFlags};
 use vmstream::fresh;
 use vmstream::sidecar::FileIdentity;
 
-use crate::engine::BackupError;
+use super::CommitError;
+use crate::engine::failure::FileError;
 use crate::engine::recovery::journal::{ArchiveMove, Stage};
 use vmstore::durable::{self, PARTIAL};
 use vmstore::presence;
@@ -74,13 +75,13 @@ impl PointFiles {
     }
 
     /// Writes a small file, synced.
-    pub(crate) fn add_small(&mut self, name: &str, content: &[u8]) -> Result<(), BackupError> {
+    pub(crate) fn add_small(&mut self, name: &str, content: &[u8]) -> Result<(), CommitError> {
         self.identities.push(FileIdentity::of(name, content));
         self.add_earlier(name, content, self.time)
     }
 
     /// Takes a copy of a file, synced. It is never held in memory.
-    pub(crate) fn add_copy(&mut self, name: &str, from: &mut impl io::Read) -> Result<(), BackupError> {
+    pub(crate) fn add_copy(&mut self, name: &str, from: &mut impl io::Read) -> Result<(), CommitError> {
         let path = self.partial_path(name);
         let mut copy = || {
             let mut file = File::create(&path)?;
@@ -101,14 +102,14 @@ impl PointFiles {
         name: &str,
         content: &[u8],
         time: SystemTime,
-    ) -> Result<(), BackupError> {
+    ) -> Result<(), CommitError> {
         self.write(name, content, time, MODE)?;
         self.small.push(name.to_owned());
         Ok(())
     }
 
     /// Writes a file that only root may read, in a folder that only root may enter.
-    pub(crate) fn add_secret(&mut self, name: &str, content: &[u8]) -> Result<(), BackupError> {
+    pub(crate) fn add_secret(&mut self, name: &str, content: &[u8]) -> Result<(), CommitError> {
         // No sidecar tells its sum: whoever may not read it must be able to prove everything else.
         self.write(name, content, self.time, SECRET_MODE)?;
         self.small.push(name.to_owned());
@@ -117,7 +118,7 @@ impl PointFiles {
     }
 
     /// Takes a stream or image that was written and synced at its partial path.
-    pub(crate) fn add_stream(&mut self, name: &str, file: &File) -> Result<(), BackupError> {
+    pub(crate) fn add_stream(&mut self, name: &str, file: &File) -> Result<(), CommitError> {
         self.add_stream_at(name, file, self.time)
     }
 
@@ -127,14 +128,14 @@ impl PointFiles {
         name: &str,
         file: &File,
         time: SystemTime,
-    ) -> Result<(), BackupError> {
+    ) -> Result<(), CommitError> {
         self.set_time(name, file, time)?;
         self.streams.push(name.to_owned());
         Ok(())
     }
 
     /// Takes a sidecar that was written at its partial path.
-    pub(crate) fn add_sidecar(&mut self, name: &str, file: &File) -> Result<(), BackupError> {
+    pub(crate) fn add_sidecar(&mut self, name: &str, file: &File) -> Result<(), CommitError> {
         self.set_time(name, file, self.time)?;
         self.sidecars.push(name.to_owned());
         Ok(())
@@ -150,13 +151,13 @@ impl PointFiles {
         self.time
     }
 
-    fn set_time(&self, name: &str, file: &File, time: SystemTime) -> Result<(), BackupError> {
+    fn set_time(&self, name: &str, file: &File, time: SystemTime) -> Result<(), CommitError> {
         let set = file.set_times(FileTimes::new().set_modified(time)).and_then(|()| file.sync_all());
         set.map_err(|source| self.failed("set the time of", &self.partial_path(name), source))
     }
 
     /// Writes the marker: the file that is published last.
-    pub(crate) fn set_marker(&mut self, name: &str, content: &str) -> Result<(), BackupError> {
+    pub(crate) fn set_marker(&mut self, name: &str, content: &str) -> Result<(), CommitError> {
         self.write(name, content.as_bytes(), self.time, MODE)?;
         self.identities.push(FileIdentity::of(name, content.as_bytes()));
         self.marker = Some((name.to_owned(), content.to_owned()));
@@ -172,7 +173,7 @@ impl PointFiles {
 
     /// Makes sure that no stream of this point has its name already, once those of `archived` are moved away: it would
     /// be one that nobody knows of. A sidecar without its stream proves nothing, and is put aside.
-    pub(crate) fn make_way(&self, archived: &[String]) -> Result<(), BackupError> {
+    pub(crate) fn make_way(&self, archived: &[String]) -> Result<(), CommitError> {
         let stays = |name: &&String| !archived.contains(name);
         for name in self.streams.iter().filter(stays) {
             let path = self.dir.join(name);
@@ -196,7 +197,7 @@ impl PointFiles {
         &self,
         archive: Option<&ArchiveMove>,
         at: &dyn Fn(&str),
-    ) -> Result<(), BackupError> {
+    ) -> Result<(), CommitError> {
         if let Some(archive) = archive {
             let moved = super::archive::move_all(&self.dir, &archive.to, &archive.names, at);
             moved.map_err(|source| self.failed("archive the chain in", &self.dir, source))?;
@@ -222,7 +223,7 @@ impl PointFiles {
         &self,
         names: &[String],
         rename: impl Fn(&Path, &Path) -> io::Result<()>,
-    ) -> Result<(), BackupError> {
+    ) -> Result<(), CommitError> {
         for name in names {
             let to = self.dir.join(name);
             if let Some(folder) = to.parent().filter(|folder| *folder != self.dir) {
@@ -240,7 +241,7 @@ impl PointFiles {
         Ok(())
     }
 
-    fn write(&self, name: &str, content: &[u8], time: SystemTime, mode: u32) -> Result<(), BackupError> {
+    fn write(&self, name: &str, content: &[u8], time: SystemTime, mode: u32) -> Result<(), CommitError> {
         let path = self.partial_path(name);
         let write = || {
             let mut file = fresh::create(&path, mode)?;
@@ -255,12 +256,12 @@ impl PointFiles {
         write().map_err(|source| self.failed("write", &path, source))
     }
 
-    fn sync_dir(&self, dir: &Path) -> Result<(), BackupError> {
+    fn sync_dir(&self, dir: &Path) -> Result<(), CommitError> {
         durable::sync_folder(dir).map_err(|source| self.failed("sync folder", dir, source))
     }
 
-    fn failed(&self, doing: &'static str, path: &Path, source: io::Error) -> BackupError {
-        BackupError::File { doing, path: path.to_owned(), source }
+    fn failed(&self, doing: &'static str, path: &Path, source: io::Error) -> CommitError {
+        FileError { doing, path: path.to_owned(), source }.into()
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::engine::look::observe::ReadableDisk;
+use super::readable_disk::ReadableDisk;
 use vmhost::libvirt::{Domain, LibvirtError};
 
 /// Removes every bitmap called `name` from the domain's images, and tells how many there were.

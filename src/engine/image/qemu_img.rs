@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::layers;
+use super::devices;
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::layout::{Backing, Devices, Layout};
 use vmprogram::{NEVER, Output, Program, ProgramError, Stopped};
@@ -171,7 +171,7 @@ impl<'a> Named<'a> {
             return Ok(Self { image, arguments });
         }
         let hung = |source| QemuImgError::Hung { what: "info", image: image.to_owned(), source };
-        let devices: Devices = layers::devices(&alone.files(image), stopped).map_err(hung)?;
+        let devices: Devices = devices::among(&alone.files(image), stopped).map_err(hung)?;
         Ok(Self { image, arguments: vec![format!("json:{}", alone.node(driver, image, &devices))] })
     }
 

@@ -4,18 +4,17 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::layers;
+use super::error::ImageError;
+use super::node::{node, not_looked_at};
+use super::readable_disk::ReadableDisk;
 use super::union::Union;
-use crate::engine::BackupError;
+use super::{devices, key, layers};
 use crate::engine::cancel::Cancel;
-use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::domain::layout::{self, Devices};
-use crate::engine::look::observe::ReadableDisk;
-use crate::engine::snapshot::encryption;
 use vmhost::libvirt::Host;
-use vmprogram::{Program, ProgramError, Running};
+use vmprogram::{Program, Running};
 
 /// How long it may take to open an image.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -38,35 +37,10 @@ pub(crate) enum Changes<'a> {
 }
 
 /// Why a disk of a domain that is shut off cannot be read, as far as that is known before.
-pub(crate) fn refusal(host: &Host, disk: &ReadableDisk) -> Option<BackupError> {
+pub(crate) fn refusal(host: &Host, disk: &ReadableDisk) -> Option<ImageError> {
     let what = disk.layout.unreadable().map(str::to_owned);
-    let refused = what.map(|what| BackupError::NotReadable { target: disk.target.clone(), what });
-    refused.or_else(|| encryption::key_of(host, disk).err())
-}
-
-/// The error of a disk whose files could not be looked at.
-pub(crate) fn not_looked_at(disk: &ReadableDisk, error: &ProgramError) -> BackupError {
-    BackupError::QemuNbd { message: format!("looking at {} {error}", disk.image.display()) }
-}
-
-/// QEMU's node of a disk whose key, if it has one, is the object `key`.
-///
-/// The image is opened without a lock (`force-share`): somebody who starts the domain meanwhile must succeed. The caller
-/// checks that nobody did.
-pub(crate) fn node(disk: &ReadableDisk, devices: &Devices) -> Value {
-    let mut node = disk.layout.node(disk.format.as_str(), &disk.image, devices);
-    node["force-share"] = true.into();
-    match (&disk.secret, disk.format) {
-        (None, _) => {}
-        (Some(_), ImageFormat::Qcow2) => {
-            node["encrypt"] = json!({ "format": "luks", "key-secret": "key" });
-        }
-        (Some(_), ImageFormat::Raw) => {
-            node["driver"] = "luks".into();
-            node["key-secret"] = "key".into();
-        }
-    }
-    node
+    let refused = what.map(|what| ImageError::NotReadable { target: disk.target.clone(), what });
+    refused.or_else(|| key::key_of(host, disk).err())
 }
 
 /// A read-only export of one image. Ends on drop, and with this process.
@@ -83,19 +57,19 @@ impl QemuNbd {
         socket: PathBuf,
         changes: Changes<'_>,
         cancel: &Cancel,
-    ) -> Result<Self, BackupError> {
-        let failed = |message: String| BackupError::QemuNbd { message };
+    ) -> Result<Self, ImageError> {
+        let failed = |message: String| ImageError::QemuNbd { message };
         let stopped = || cancel.stopped().is_some();
         if let Some(what) = disk.layout.unreadable() {
-            return Err(BackupError::NotReadable { target: disk.target.clone(), what: what.to_owned() });
+            return Err(ImageError::NotReadable { target: disk.target.clone(), what: what.to_owned() });
         }
-        let key = encryption::key_of(host, disk)?;
+        let key = key::key_of(host, disk)?;
         let image = &disk.image;
         if !layers::is_one_file(disk) {
             // One that leads back to itself would be followed until memory ends.
             layers::of(disk, cancel)?;
         }
-        let devices = layers::devices(&disk.layout.files(image), &stopped);
+        let devices = devices::among(&disk.layout.files(image), &stopped);
         let node = node(disk, &devices.map_err(|e| not_looked_at(disk, &e))?);
         let (options, bitmap) = match changes {
             Changes::Not => (node, None),

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::error::ImageError;
+use super::node::{node, not_looked_at};
 use super::qemu_img::{self, Layer};
-use super::{layers, qemu_nbd};
-use crate::engine::BackupError;
+use super::readable_disk::ReadableDisk;
+use super::{devices, key};
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::layout::{Backing, Devices, Layout};
-use crate::engine::look::observe::ReadableDisk;
-use crate::engine::snapshot::encryption;
+use crate::engine::failure::FileError;
 use vmhost::libvirt::Host;
 use vmprogram::Stopped;
 
@@ -35,16 +36,16 @@ impl Union {
         bitmap: &str,
         dir: &Path,
         cancel: &Cancel,
-    ) -> Result<Self, BackupError> {
-        let failed = |source| BackupError::File { doing: "make a file in", path: dir.to_owned(), source };
+    ) -> Result<Self, ImageError> {
+        let failed = |source| FileError { doing: "make a file in", path: dir.to_owned(), source };
         let file = tempfile::tempfile_in(dir).map_err(failed)?;
         let union = Self { file, bitmap: bitmap.to_owned() };
         qemu_img::create_with_bitmap(&union.path(), disk.info.virtual_size, bitmap)?;
         let stopped: Stopped<'_> = &|| cancel.stopped().is_some();
         let files = layers.iter().flat_map(|layer| [Some(layer.image.clone()), layer.data_file.clone()]);
         let files: Vec<PathBuf> = files.flatten().collect();
-        let devices = layers::devices(&files, stopped).map_err(|e| qemu_nbd::not_looked_at(disk, &e))?;
-        let key = encryption::key_of(host, disk)?;
+        let devices = devices::among(&files, stopped).map_err(|e| not_looked_at(disk, &e))?;
+        let key = key::key_of(host, disk)?;
         for (depth, layer) in layers.iter().enumerate() {
             let key = key.as_ref().filter(|_| depth == 0).map(|key| key.as_slice());
             qemu_img::merge_bitmap(
@@ -73,7 +74,7 @@ impl Union {
 fn alone(disk: &ReadableDisk, layer: &Layer, depth: usize, devices: &Devices) -> Value {
     if depth == 0 {
         let layout = Layout { backing: Backing::Nothing, ..disk.layout.clone() };
-        return qemu_nbd::node(&ReadableDisk { layout, ..disk.clone() }, devices);
+        return node(&ReadableDisk { layout, ..disk.clone() }, devices);
     }
     let layout = Layout { backing: Backing::Nothing, data_file: layer.data_file.clone(), slice: None };
     let mut node = layout.node("qcow2", &layer.image, devices);

@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use vmstream::chain::{BackupSet, PointId, SetFile};
 
-use super::observe::ReadableDisk;
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::image::layers;
 use crate::engine::image::qemu_img::QemuImgError;
+use crate::engine::image::readable_disk::ReadableDisk;
 use vmprogram::{Look, ProgramError};
 
 /// The file beside a restore point that keeps the state of the images it was taken of.
@@ -29,7 +29,7 @@ const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
 
 /// The files of a disk cannot be looked at.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LookError {
+pub(crate) enum StateError {
     /// Most often what an image is backed by is not there, or leads back to it.
     #[error(transparent)]
     Layers(#[from] QemuImgError),
@@ -86,7 +86,7 @@ impl ImageStates {
     pub(crate) fn of<'a>(
         disks: impl IntoIterator<Item = &'a ReadableDisk>,
         cancel: &Cancel,
-    ) -> Result<Self, LookError> {
+    ) -> Result<Self, StateError> {
         Ok(Self::from_looks(&looks_at(disks, cancel)?))
     }
 
@@ -113,13 +113,13 @@ impl ImageStates {
 fn looks_at<'a>(
     disks: impl IntoIterator<Item = &'a ReadableDisk>,
     cancel: &Cancel,
-) -> Result<Vec<(PathBuf, Look)>, LookError> {
+) -> Result<Vec<(PathBuf, Look)>, StateError> {
     let files: Result<Vec<_>, _> = disks.into_iter().map(|disk| files_of(disk, cancel)).collect();
     let files: Vec<PathBuf> = files?.into_iter().flatten().collect();
     let looks = vmprogram::look(&files, LOOK_LIMIT, &|| cancel.stopped().is_some())?;
     let seen = files.into_iter().zip(looks).map(|(file, look)| match look {
         Ok(look) => Ok((file, look)),
-        Err(why) => Err(LookError::File { file, why }),
+        Err(why) => Err(StateError::File { file, why }),
     });
     seen.collect()
 }

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use roxmltree::Document;
 use vmstream::chain::{BackupSet, CheckpointName, Point, PointId};
 
-use super::observe::ReadableDisk;
+use super::LookError;
+use crate::engine::VmTarget;
 use crate::engine::domain::xml;
 use crate::engine::image::bitmap::LiveBitmap;
+use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::snapshot::witness;
 use crate::engine::snapshot::witness::Testimony;
-use crate::engine::{BackupError, VmTarget};
 use crate::state::layout::ARCHIVES;
 use crate::state::{Mark, folder_name};
 use vmhost::libvirt::{CheckpointInfo, LibvirtError};
@@ -118,7 +119,7 @@ impl Lineage {
         recording: &dyn Fn() -> Result<Vec<LiveBitmap>, LibvirtError>,
         disks: &[ReadableDisk],
         with_bitmap: &[String],
-    ) -> Result<Vec<String>, BackupError> {
+    ) -> Result<Vec<String>, LookError> {
         let Some(parent) = self.parent.as_ref().filter(|_| !self.parent_known) else { return Ok(vec![]) };
         let live = recording()?;
         let images: Vec<&Path> = disks

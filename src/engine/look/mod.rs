@@ -2,9 +2,12 @@
 //!
 //! Must not live here: what follows from it (`plan`, `policy`).
 
+mod error;
 pub(crate) mod image_state;
 pub mod lineage;
 pub(crate) mod observe;
 pub(crate) mod start_obstacle;
 pub(crate) mod still;
 pub(crate) mod unseen;
+
+pub use self::error::LookError;

@@ -16,25 +16,27 @@ use vmstream::chain::{
 use vmstream::stream::StreamError;
 use vmstream::verify::{Depth, Level, VerifyOptions, verify_set};
 
+use super::LookError;
 use super::image_state::{self, Now};
 use super::lineage::{self, Lineage};
 use super::still::Asked;
 use super::{start_obstacle, still, unseen};
+use crate::engine::VmTarget;
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::disk::{self, Disk, DomainFacts, ImageSource, SkipReason, Skipped};
 use crate::engine::domain::image_format::ImageFormat;
-use crate::engine::domain::layout::Layout;
 use crate::engine::domain::xml;
 use crate::engine::domain::xml::Owner;
+use crate::engine::failure::FileError;
 use crate::engine::image::bitmap;
-use crate::engine::image::qemu_img::{self, ImageInfo, QemuImgError};
-use crate::engine::plan::disk_plan::Caveat;
+use crate::engine::image::damage;
+use crate::engine::image::qemu_img::{self, QemuImgError};
+use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::settings::EngineSettings;
 use crate::engine::threads::{joined, some_at_once};
-use crate::engine::{BackupError, VmTarget};
 use crate::state::{RemovedCheckpoints, StateDir};
 use vmconfig::value::OfflineMode;
-use vmhost::libvirt::{ErrorKind, LibvirtError, SecretName};
+use vmhost::libvirt::{ErrorKind, LibvirtError};
 use vmplan::{Broken, ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
 use vmprogram::Used;
 
@@ -47,28 +49,6 @@ const IMAGES_AT_ONCE: usize = 8;
 
 /// Threads for the quick look at a chain.
 const QUICK_WORKERS: NonZeroUsize = NonZeroUsize::MIN;
-
-/// A disk that can be read, with its image's facts.
-#[derive(Clone, Debug)]
-pub(crate) struct ReadableDisk {
-    pub(crate) target: String,
-    pub(crate) format: ImageFormat,
-    pub(crate) image: PathBuf,
-    pub(crate) info: ImageInfo,
-    /// How that is opened, as far as the definition says.
-    pub(crate) layout: Layout,
-    pub(crate) shareable: bool,
-    /// What opens the image, when it is encrypted.
-    pub(crate) secret: Option<SecretName>,
-}
-
-impl ReadableDisk {
-    /// What to know about its backup.
-    pub(crate) fn caveats(&self) -> Vec<Caveat> {
-        let shareable = self.shareable.then_some(Caveat::Shareable);
-        shareable.into_iter().chain(self.secret.as_ref().map(|_| Caveat::Encrypted)).collect()
-    }
-}
 
 /// Everything that was seen of one domain.
 pub(crate) struct Observed {
@@ -87,30 +67,18 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// The error of a domain that is shut off here while somebody writes to a disk that would be copied.
-    pub(crate) fn in_use_elsewhere(&self, vm: &VmTarget, raw_disks: bool) -> Option<BackupError> {
+    pub(crate) fn in_use_elsewhere(&self, vm: &VmTarget, raw_disks: bool) -> Option<LookError> {
         let wanted =
             |target: &String| image_state::wanted(&self.disks, raw_disks).any(|disk| disk.target == *target);
         let (target, image, by) = self.elsewhere.iter().find(|(target, ..)| wanted(target))?.clone();
-        Some(BackupError::InUse { domain: vm.domain.name().to_owned(), target, image, by })
+        Some(LookError::InUse { domain: vm.domain.name().to_owned(), target, image, by })
     }
 
     /// Images that QEMU has marked as damaged.
     pub(crate) fn marked_corrupt(&self) -> Vec<String> {
         let marked = self.disks.iter().filter(|disk| disk.info.is_marked_corrupt);
-        marked.map(|disk| damage(&disk.target, &disk.image, MARKED)).collect()
+        marked.map(|disk| damage::words(&disk.target, &disk.image, damage::MARKED)).collect()
     }
-}
-
-/// What is wrong with an image that QEMU has marked.
-pub(crate) const MARKED: &str = "is marked as corrupt: QEMU found it damaged";
-
-/// The words for an image of a disk that is damaged.
-pub(crate) fn damage(target: &str, image: &Path, what: &str) -> String {
-    format!(
-        "the image {} of disk {target} {what}. The backup holds what can be read of it; look: qemu-img check '{}'",
-        image.display(),
-        image.display()
-    )
 }
 
 /// Looks at the domain, its checkpoints, its images and its chain directory.
@@ -121,7 +89,7 @@ pub(crate) fn observe(
     settings: &EngineSettings,
     unfinished: Option<&str>,
     cancel: &Cancel,
-) -> Result<Observed, BackupError> {
+) -> Result<Observed, LookError> {
     let domain = &vm.domain;
     let active = domain.state()?.is_active();
     let live_xml = domain.xml(false)?;
@@ -251,7 +219,7 @@ impl History {
         active: bool,
         unfinished: Option<&str>,
         suffix: StreamSuffix,
-    ) -> Result<Self, BackupError> {
+    ) -> Result<Self, LookError> {
         let (set, mut chain) = chain_seen(&vm.chain_dir, vm.domain.uuid(), suffix)?;
         let mut known = vm.domain.checkpoints()?;
         if let Some(id) = unfinished {
@@ -275,7 +243,7 @@ fn state_of(vm: &VmTarget) -> StateDir {
 }
 
 /// The persistent definition, unless the running domain has other disks: a restore must know those.
-fn config_xml(vm: &VmTarget, live: &DomainFacts, live_xml: String) -> Result<String, BackupError> {
+fn config_xml(vm: &VmTarget, live: &DomainFacts, live_xml: String) -> Result<String, LookError> {
     let inactive_xml = vm.domain.xml(true)?;
     let targets = |facts: &DomainFacts| {
         let disks = &facts.disks;
@@ -295,7 +263,7 @@ fn read_images(
     disks: Vec<Disk>,
     active: bool,
     cancel: &Cancel,
-) -> Result<Vec<Result<ReadableDisk, Skipped>>, BackupError> {
+) -> Result<Vec<Result<ReadableDisk, Skipped>>, LookError> {
     let read = |disk: Disk| {
         let Disk { target, format, source, layout, shareable, secret } = disk;
         let image = match source {
@@ -312,7 +280,7 @@ fn read_images(
         let driver = if format == ImageFormat::Raw && secret.is_some() { "luks" } else { format.as_str() };
         let info = qemu_img::info(&image, driver, &layout, cancel).map_err(|e| stopped_or(cancel, e))?;
         if active && info.is_qcow2_v2 && format == ImageFormat::Qcow2 {
-            return Err(BackupError::OldQcow2 { target, image });
+            return Err(LookError::OldQcow2 { target, image });
         }
         Ok(Ok(ReadableDisk { target, format, image, info, layout, shareable, secret }))
     };
@@ -320,8 +288,8 @@ fn read_images(
 }
 
 /// What was asked to stop has no other error.
-fn stopped_or(cancel: &Cancel, error: QemuImgError) -> BackupError {
-    cancel.stopped().map_or_else(|| error.into(), BackupError::from)
+fn stopped_or(cancel: &Cancel, error: QemuImgError) -> LookError {
+    cancel.stopped().map_or_else(|| error.into(), LookError::from)
 }
 
 /// What the folder holds. One that cannot be read is an error, not an empty one: what is in it would be overwritten.
@@ -329,8 +297,8 @@ fn chain_seen(
     dir: &Path,
     uuid: &str,
     suffix: StreamSuffix,
-) -> Result<(Option<BackupSet>, ChainSeen), BackupError> {
-    let failed = |source| BackupError::File { doing: "read folder", path: dir.to_owned(), source };
+) -> Result<(Option<BackupSet>, ChainSeen), LookError> {
+    let failed = |source| FileError { doing: "read folder", path: dir.to_owned(), source };
     let is_backup =
         |name: &String| [".data", ".zstd", ".cpt"].into_iter().any(|ending| name.ends_with(ending));
     let names = match crate::engine::commit::archive::entries(dir) {
@@ -345,7 +313,7 @@ fn chain_seen(
         Err(SetError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Ok((None, nothing));
         }
-        Err(SetError::Read { source, .. }) => return Err(failed(source)),
+        Err(SetError::Read { source, .. }) => return Err(failed(source).into()),
         Err(e) => return Ok((None, ChainSeen { broken: Some(Broken::List(e.to_string())), ..nothing })),
     };
     let points = lineage::checkpoints_of(&set);
@@ -364,7 +332,7 @@ fn chain_seen(
 
 /// Opens a folder of which everything can be read that a chain is judged by. What the system cannot read now says nothing
 /// about the content: it is read again, and then it is the error, never a reason to give up a chain.
-fn open_readable(dir: &Path) -> Result<Result<BackupSet, SetError>, BackupError> {
+fn open_readable(dir: &Path) -> Result<Result<BackupSet, SetError>, LookError> {
     for _ in 1..READ_TRIES {
         let opened = BackupSet::open(dir);
         if opened.as_ref().map_or(None, unreadable).is_none() {
@@ -374,7 +342,7 @@ fn open_readable(dir: &Path) -> Result<Result<BackupSet, SetError>, BackupError>
     }
     let opened = BackupSet::open(dir);
     match opened.as_ref().map_or(None, unreadable) {
-        Some((path, message)) => Err(BackupError::ChainUnreadable { path, message }),
+        Some((path, message)) => Err(LookError::ChainUnreadable { path, message }),
         None => Ok(opened),
     }
 }
@@ -450,7 +418,7 @@ fn newest_in_chain<'a>(set: Option<&'a BackupSet>, target: &str) -> Option<&'a P
     points.flat_map(|p| &p.disks).find(|(name, _)| name.as_str() == target).map(|(_, disk)| disk)
 }
 
-fn bitmap_fault(validated: Result<(), LibvirtError>) -> Result<Option<String>, BackupError> {
+fn bitmap_fault(validated: Result<(), LibvirtError>) -> Result<Option<String>, LookError> {
     match validated {
         Ok(()) => Ok(None),
         Err(e) if e.kind == ErrorKind::CheckpointInconsistent => Ok(Some(e.message)),

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use roxmltree::{Document, Node};
 
-use super::observe::ReadableDisk;
+use super::LookError;
+use crate::engine::VmTarget;
+use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::settings::EngineSettings;
-use crate::engine::{BackupError, VmTarget};
 use vmhost::identity;
 
 /// Where libvirt looks for scripts that it runs whenever a domain starts or ends.
@@ -77,7 +78,7 @@ pub(crate) fn of(
     settings: &EngineSettings,
     config_xml: &str,
     disks: &[ReadableDisk],
-) -> Result<Option<Obstacle>, BackupError> {
+) -> Result<Option<Obstacle>, LookError> {
     if vm.domain.has_managed_save()? {
         return Ok(Some(Obstacle::ManagedSave));
     }

@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::image_state::{self, ImageStates, LookError};
-use super::observe::ReadableDisk;
+use super::LookError;
+use super::image_state::{self, ImageStates, StateError};
+use crate::engine::VmTarget;
 use crate::engine::cancel::Cancel;
-use crate::engine::{BackupError, VmTarget};
+use crate::engine::failure::Changed;
+use crate::engine::image::ImageError;
+use crate::engine::image::readable_disk::ReadableDisk;
 use vmhost::libvirt::Standing;
 use vmprogram::{Used, Writers, Written};
 
@@ -35,19 +38,19 @@ impl<'a> Still<'a> {
     /// Notes how things stand. `copied` are those of `all` that will be read.
     ///
     /// # Errors
-    /// [`BackupError::InUse`] when somebody writes to one of them.
+    /// [`LookError::InUse`] when somebody writes to one of them.
     pub(crate) fn begin(
         vm: &'a VmTarget,
         all: &'a [ReadableDisk],
         copied: Vec<&'a ReadableDisk>,
         cancel: &'a Cancel,
-    ) -> Result<Self, BackupError> {
+    ) -> Result<Self, LookError> {
         let standing = vm.domain.standing()?;
         if standing.state.is_active() {
             return Err(changed(vm, "it was started before its disks were copied"));
         }
         let images = ImageStates::of(all, cancel).map_err(|error| match error {
-            LookError::Layers(error) => BackupError::from(error),
+            StateError::Layers(error) => LookError::from(error),
             error => changed(vm, &format!("its images cannot be looked at: {error}")),
         })?;
         let mut still =
@@ -59,8 +62,8 @@ impl<'a> Still<'a> {
     /// Compares with how things stand now: the state of the images, and what nobody could tell, as warnings.
     ///
     /// # Errors
-    /// When something was written, or may be: [`BackupError::Changed`], [`BackupError::InUse`].
-    pub(crate) fn end(mut self) -> Result<(ImageStates, Vec<String>), BackupError> {
+    /// When something was written, or may be: [`LookError::Changed`], [`LookError::InUse`].
+    pub(crate) fn end(mut self) -> Result<(ImageStates, Vec<String>), LookError> {
         // First: who starts it through libvirt here is told apart from all others.
         self.same_standing()?;
         if self.ask()? != self.devices {
@@ -85,7 +88,7 @@ impl<'a> Still<'a> {
         Ok((self.images, self.unknown.into_iter().collect()))
     }
 
-    fn same_standing(&self) -> Result<(), BackupError> {
+    fn same_standing(&self) -> Result<(), LookError> {
         if self.vm.domain.standing()? == self.standing {
             return Ok(());
         }
@@ -93,7 +96,7 @@ impl<'a> Still<'a> {
     }
 
     /// Looks for who writes. Returns what was written to devices so far.
-    fn ask(&mut self) -> Result<BTreeMap<PathBuf, Written>, BackupError> {
+    fn ask(&mut self) -> Result<BTreeMap<PathBuf, Written>, LookError> {
         let mut devices = BTreeMap::new();
         for (disk, asked) in self.copied.iter().zip(ask_each(self.copied.iter().copied(), self.cancel)?) {
             devices.extend(
@@ -104,7 +107,7 @@ impl<'a> Still<'a> {
                 Asked { used: Used::By(by), image } => {
                     // By its own QEMU: that is said in other words.
                     self.same_standing()?;
-                    return Err(BackupError::InUse {
+                    return Err(LookError::InUse {
                         domain: self.vm.domain.name().to_owned(),
                         target: disk.target.clone(),
                         image,
@@ -134,7 +137,7 @@ pub(crate) struct Asked {
 pub(crate) fn who_writes<'a>(
     disks: impl Iterator<Item = &'a ReadableDisk> + Clone,
     cancel: &Cancel,
-) -> Result<Vec<Asked>, BackupError> {
+) -> Result<Vec<Asked>, LookError> {
     let found = ask_each(disks.clone(), cancel)?;
     Ok(disks.zip(found).map(|(disk, asked)| of_disk(disk, asked)).collect())
 }
@@ -143,7 +146,7 @@ pub(crate) fn who_writes<'a>(
 fn ask_each<'a>(
     disks: impl Iterator<Item = &'a ReadableDisk>,
     cancel: &Cancel,
-) -> Result<Vec<Vec<(PathBuf, Writers)>>, BackupError> {
+) -> Result<Vec<Vec<(PathBuf, Writers)>>, LookError> {
     let files = |disk: &ReadableDisk| {
         image_state::files_of(disk, cancel).unwrap_or_else(|_| vec![disk.image.clone()])
     };
@@ -155,7 +158,7 @@ fn ask_each<'a>(
         Err(error) => {
             cancel.check()?;
             let message = format!("looking for who else writes to its disks {error}");
-            return Err(BackupError::QemuNbd { message });
+            return Err(ImageError::QemuNbd { message }.into());
         }
     };
     Ok(files.into_iter().map(|files| files.into_iter().zip(found.by_ref()).collect()).collect())
@@ -174,6 +177,6 @@ fn of_disk(disk: &ReadableDisk, asked: Vec<(PathBuf, Writers)>) -> Asked {
     unknown.unwrap_or_else(|| Asked { used: Used::Nobody, image: disk.image.clone() })
 }
 
-fn changed(vm: &VmTarget, what: &str) -> BackupError {
-    BackupError::Changed { domain: vm.domain.name().to_owned(), what: what.to_owned() }
+fn changed(vm: &VmTarget, what: &str) -> LookError {
+    Changed { domain: vm.domain.name().to_owned(), what: what.to_owned() }.into()
 }

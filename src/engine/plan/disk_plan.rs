@@ -7,7 +7,8 @@ use vmstream::chain::CheckpointName;
 
 use crate::engine::domain::disk::SkipReason;
 use crate::engine::domain::image_format::ImageFormat;
-use crate::engine::look::observe::{Observed, ReadableDisk};
+use crate::engine::image::readable_disk::ReadableDisk;
+use crate::engine::look::observe::Observed;
 use vmplan::Decision;
 
 /// What becomes of one disk.
@@ -128,7 +129,7 @@ pub(crate) fn plan_disks(observed: &Observed, decision: &Decision, raw_disks: bo
     let readable = observed.disks.iter().map(|disk| DiskPlan {
         target: disk.target.clone(),
         treatment: treatment(disk, observed, decision, raw_disks),
-        caveats: disk.caveats(),
+        caveats: caveats_of(disk),
     });
     let skipped = observed.skipped.iter().map(|skipped| DiskPlan {
         target: skipped.target.clone(),
@@ -143,6 +144,11 @@ pub(crate) fn plan_disks(observed: &Observed, decision: &Decision, raw_disks: bo
     }
     all.sort_by(|a, b| (a.target.len(), &a.target).cmp(&(b.target.len(), &b.target)));
     all
+}
+
+fn caveats_of(disk: &ReadableDisk) -> Vec<Caveat> {
+    let shareable = disk.shareable.then_some(Caveat::Shareable);
+    shareable.into_iter().chain(disk.secret.as_ref().map(|_| Caveat::Encrypted)).collect()
 }
 
 fn treatment(disk: &ReadableDisk, observed: &Observed, decision: &Decision, raw_disks: bool) -> Treatment {

@@ -11,7 +11,9 @@ use crate::engine::commit::point::{self, PointIdentity};
 use crate::engine::commit::publish;
 use crate::engine::copy::{DiskTask, SidecarPlan, SinkPlan, TripwirePlan};
 use crate::engine::domain::xml::JobDisk;
-use crate::engine::look::observe::{Observed, ReadableDisk};
+use crate::engine::failure::Changed;
+use crate::engine::image::readable_disk::ReadableDisk;
+use crate::engine::look::observe::Observed;
 use crate::engine::recovery::journal::{Journal, Stage};
 use crate::engine::{BackupError, Engine, VmTarget};
 use vmhost::nbd::Export;
@@ -135,7 +137,7 @@ impl<'a> JobPlan<'a> {
         point: &PointIdentity,
         source: &dyn Fn(&ReadableDisk, Role) -> DiskSource,
     ) -> Result<Vec<DiskTask>, BackupError> {
-        let task = |&(disk, role): &(&ReadableDisk, Role)| {
+        let task = |&(disk, role): &(&ReadableDisk, Role)| -> Result<DiskTask, BackupError> {
             let DiskSource { export, bitmap } = source(disk, role);
             let kind = stream_kind(role, point);
             let file = stream_file(&disk.target, kind, point.suffix_of(role));
@@ -144,7 +146,7 @@ impl<'a> JobPlan<'a> {
             let size = point::export_size(&export, &disk.target)?;
             if size != disk.info.virtual_size && role != Role::RawImage {
                 let what = format!("disk {} was resized", disk.target);
-                return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
+                return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
             }
             let sink = match role {
                 Role::RawImage => SinkPlan::RawImage { path, size },

@@ -21,11 +21,12 @@ use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::copy::{self, CopiedDisk, CopyError};
 use crate::engine::domain::xml;
 use crate::engine::domain::xml::Owner;
+use crate::engine::failure::Changed;
 use crate::engine::image::bitmap;
+use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::image_state::{ImageStates, STATE_FILE, TakenOf};
-use crate::engine::look::observe::{Observed, ReadableDisk};
+use crate::engine::look::observe::Observed;
 use crate::engine::plan::job::{self, DiskSource, JobPlan, Role};
-use crate::engine::plan::space;
 use crate::engine::recovery::journal::Journal;
 use crate::engine::recovery::owned::Owned;
 use crate::engine::recovery::recover;
@@ -350,7 +351,7 @@ impl Live<'_> {
     /// Whether a failed copy is explained by the domain being shut down (or killed) meanwhile. Waits until that is clear.
     fn was_shut_down(&self, error: &BackupError, owned: &Owned<'_>) -> bool {
         let broke =
-            is_broken_read(error) || matches!(error, BackupError::Changed { .. } | BackupError::Libvirt(_));
+            is_broken_read(error) || matches!(error, BackupError::Changed(_) | BackupError::Libvirt(_));
         let until = Instant::now() + SETTLE_LIMIT;
         while broke && self.cancel.stopped().is_none() && Instant::now() < until {
             let Ok(state) = self.vm.domain.state() else { return false };
@@ -375,7 +376,7 @@ impl Live<'_> {
     }
 
     pub(crate) fn changed(&self, what: &str) -> BackupError {
-        BackupError::Changed { domain: self.vm.domain.name().to_owned(), what: what.to_owned() }
+        Changed { domain: self.vm.domain.name().to_owned(), what: what.to_owned() }.into()
     }
 
     fn publish(

@@ -9,10 +9,11 @@ use crate::engine::commit::point::{self, Origin};
 use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::copy::{self, CopiedDisk, CopyError, DiskTask, SidecarPlan, SinkPlan};
 use crate::engine::domain::image_format::ImageFormat;
-use crate::engine::image::layers;
+use crate::engine::image::damage;
 use crate::engine::image::qemu_nbd::{Changes, QemuNbd};
+use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::image_state::{self, STATE_FILE, TakenOf};
-use crate::engine::look::observe::{Observed, ReadableDisk};
+use crate::engine::look::observe::Observed;
 use crate::engine::look::still::Still;
 use crate::engine::plan::job::{self, nbd_socket, sidecar_file, stream_file};
 use crate::engine::recovery::journal::{Journal, Stage};
@@ -88,7 +89,7 @@ impl Offline<'_> {
     ) -> Result<(), BackupError> {
         let time = publish::point_time(self.engine.clock.file_time(), None);
         let still = Still::begin(self.vm, &self.observed.disks, disks.to_vec(), self.cancel)?;
-        report.damaged = disks.iter().flat_map(|disk| layers::damage(disk, self.cancel)).collect();
+        report.damaged = disks.iter().flat_map(|disk| damage::of(disk, self.cancel)).collect();
         self.engine.fail_points.at("copying");
         let copied = self.copy_disks(disks, time, owned)?;
         self.engine.fail_points.at("copied");

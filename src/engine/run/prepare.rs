@@ -1,7 +1,9 @@
 //! Makes sure, before the guest is touched, that there is a place for its backup and room in it.
 
 use crate::engine::domain::image_format::ImageFormat;
-use crate::engine::look::observe::{Observed, ReadableDisk};
+use crate::engine::failure::FileError;
+use crate::engine::image::readable_disk::ReadableDisk;
+use crate::engine::look::observe::Observed;
 use crate::engine::plan::space;
 use crate::engine::recovery::beneath;
 use crate::engine::run::engine::Engine;
@@ -19,7 +21,7 @@ impl Engine {
         plan: &Plan,
     ) -> Result<(), BackupError> {
         let dir = &vm.chain_dir;
-        let failed = |doing, source| BackupError::File { doing, path: dir.clone(), source };
+        let failed = |doing, source| FileError { doing, path: dir.clone(), source };
         let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
         Ownership::make_like_state(backup_path, &vm.vm_dir).map_err(|e| failed("create", e))?;
         std::fs::create_dir_all(dir).map_err(|e| failed("create", e))?;

@@ -54,13 +54,15 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
         }
         Decision::Copy { .. } => {
             let mut wanted = image_state::wanted(&observed.disks, settings.raw_disks);
-            wanted.find_map(|disk| qemu_nbd::refusal(vm.domain.host(), disk))
+            wanted.find_map(|disk| qemu_nbd::refusal(vm.domain.host(), disk)).map(BackupError::from)
         }
         Decision::Skip => None,
     };
     let copies = matches!(plan.decision, Decision::Copy { .. }) || plan.start;
     let refused = refused.or_else(|| refuse_link(vm, &plan).err());
-    let refused = refused.or_else(|| observed.in_use_elsewhere(vm, settings.raw_disks).filter(|_| copies));
+    let refused = refused.or_else(|| {
+        observed.in_use_elsewhere(vm, settings.raw_disks).filter(|_| copies).map(BackupError::from)
+    });
     Ok(Preview {
         leftovers: journal.is_some(),
         refused,

@@ -4,6 +4,7 @@
 
 use crate::engine::commit::archive;
 use crate::engine::commit::publish::PointFiles;
+use crate::engine::failure::FileError;
 use crate::engine::recovery::journal::ArchiveMove;
 use crate::engine::recovery::owned::Owned;
 use crate::engine::run::engine::Engine;
@@ -22,7 +23,7 @@ impl Engine {
     ) -> Result<(), BackupError> {
         self.fail_points.at("files-written");
         let dir = &vm.chain_dir;
-        let failed = |doing, source| BackupError::File { doing, path: dir.clone(), source };
+        let failed = |doing, source| FileError { doing, path: dir.clone(), source };
         let archive = match plan.decision {
             Decision::Full { archive: true } | Decision::Copy { archive: true } => {
                 let names = archive::entries(dir).map_err(|e| failed("list", e))?;

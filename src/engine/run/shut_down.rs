@@ -12,8 +12,8 @@ use crate::engine::domain::xml;
 use crate::engine::image::layers;
 use crate::engine::image::qemu_img::Layer;
 use crate::engine::image::qemu_nbd::{Changes, QemuNbd};
+use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::image::union::Union;
-use crate::engine::look::observe::ReadableDisk;
 use crate::engine::look::still::Still;
 use crate::engine::plan::job::{DiskSource, JobPlan, Role, nbd_socket};
 use crate::engine::recovery::owned::Owned;
@@ -96,7 +96,7 @@ fn changes(live: &Live<'_>, disk: &ReadableDisk, role: Role, name: &str) -> Resu
         [_] => Ok(Kept::Bitmap(parent)),
         _ => {
             let (host, dir) = (live.vm.domain.host(), &live.engine.settings.scratch_dir);
-            Union::of(host, disk, having, &parent, dir, live.cancel).map(Kept::Union)
+            Ok(Kept::Union(Union::of(host, disk, having, &parent, dir, live.cancel)?))
         }
     }
 }

@@ -8,6 +8,7 @@
 //! guard's, which outlives us: somebody may resume the guest meanwhile, who then keeps it, as long as the guard lives.
 
 use crate::engine::cancel::Cancel;
+use crate::engine::failure::Changed;
 use crate::engine::look::observe;
 use crate::engine::recovery::guard::StartError;
 use crate::engine::recovery::journal::{self, DomainRun, Journal};
@@ -41,13 +42,13 @@ impl Engine {
                 return self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, report);
             }
         };
-        let back_up = |owned: &mut Owned<'_>, report: &mut Report| {
+        let back_up = |owned: &mut Owned<'_>, report: &mut Report| -> Result<(), BackupError> {
             started?;
             self.fail_points.at("started");
             let observed = observe::observe(vm, &self.settings, None, cancel)?;
             if !observed.seen.active {
                 let what = "it was shut off right after it was started for its backup".to_owned();
-                return Err(BackupError::Changed { domain: vm.domain.name().to_owned(), what });
+                return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
             }
             let plan = vmplan::plan_backup(&observed.seen);
             self.back_up_as_it_is(vm, (observed, plan), Some(owned), watch, cancel, report)

@@ -1,4 +1,4 @@
-//! Encrypted images: the keys to read those of a domain that is shut off, and scratch files that are as closed as they.
+//! Scratch files that are as closed as the encrypted images whose content they take in.
 //!
 //! While a backup job runs, its scratch files hold what the guest overwrites. Those of a job with an encrypted image are
 //! encrypted too, with a key of their own that lives for that job. libvirt would take its time to derive keys while the
@@ -11,20 +11,12 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use crate::engine::BackupError;
+use crate::engine::failure::FileError;
+use crate::engine::image::key::Key;
 use crate::engine::image::qemu_img;
-use crate::engine::look::observe::ReadableDisk;
+use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::plan::job::Role;
 use vmhost::libvirt::Host;
-
-/// What opens an encrypted image.
-pub(crate) type Key = Zeroizing<Vec<u8>>;
-
-/// The key of a disk's image; `None` when it is not encrypted.
-pub(crate) fn key_of(host: &Host, disk: &ReadableDisk) -> Result<Option<Key>, BackupError> {
-    let Some(secret) = &disk.secret else { return Ok(None) };
-    let value = host.secret_value(secret);
-    value.map(Some).map_err(|source| BackupError::NoKey { target: disk.target.clone(), source })
-}
 
 /// The daemon's secret for the scratch files of one job. Forgotten when dropped: QEMU has it by then.
 pub(crate) struct ScratchSecret<'a> {
@@ -73,7 +65,7 @@ fn random_key() -> Result<Key, BackupError> {
     let path = PathBuf::from("/dev/urandom");
     let mut random = Zeroizing::new([0_u8; 32]);
     let read = File::open(&path).and_then(|mut file| file.read_exact(random.as_mut()));
-    read.map_err(|source| BackupError::File { doing: "read", path, source })?;
+    read.map_err(|source| FileError { doing: "read", path, source })?;
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or(b'0', |c| c as u8);
     Ok(Zeroizing::new(random.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()))
 }

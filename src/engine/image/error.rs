@@ -1,0 +1,71 @@
+//! Why an image could not be read, or asked about.
+
+use super::qemu_img::QemuImgError;
+use crate::engine::cancel::StopReason;
+use crate::engine::failure::{FileError, NextStep, Trouble};
+use vmhost::libvirt::LibvirtError;
+
+/// Why an image could not be read, or asked about.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// qemu-img is needed for what it tells of images.
+    #[error("{0}")]
+    QemuImg(#[from] QemuImgError),
+    /// An encrypted image whose key nobody gets.
+    #[error(
+        "Disk {target} is encrypted, and while the VM is shut off it can be read only with its key: {source}. A secret with \
+         private='yes' is given to QEMU alone: back the VM up while it runs, or define the secret with private='no'"
+    )]
+    NoKey {
+        /// Disk target.
+        target: String,
+        /// What libvirt said.
+        source: LibvirtError,
+    },
+    /// A disk of a domain that is shut off, of which only QEMU under libvirt can tell the content.
+    #[error(
+        "Disk {target} cannot be read while the VM is shut off: by its definition {what}. Back the VM up while it runs"
+    )]
+    NotReadable {
+        /// Disk target.
+        target: String,
+        /// What stands in the way.
+        what: String,
+    },
+    /// qemu-nbd could not be started.
+    #[error("Cannot read the disks of a VM that is shut off: {message}")]
+    QemuNbd {
+        /// Why.
+        message: String,
+    },
+    /// A file could not be made.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Asked to stop.
+    #[error("{0}")]
+    Stopped(#[from] StopReason),
+}
+
+impl ImageError {
+    /// What helps.
+    pub(crate) fn next_step(&self) -> NextStep {
+        match self {
+            // One wait is enough.
+            Self::QemuImg(QemuImgError::Hung { .. }) => NextStep::GiveUp,
+            Self::QemuImg(_) | Self::QemuNbd { .. } => NextStep::TryAgain,
+            Self::NoKey { .. } | Self::NotReadable { .. } | Self::File(_) | Self::Stopped(_) => {
+                NextStep::GiveUp
+            }
+        }
+    }
+
+    /// What kind of trouble it is.
+    pub(crate) fn trouble(&self) -> Trouble {
+        match self {
+            Self::QemuImg(_) | Self::QemuNbd { .. } => Trouble::Tool,
+            Self::File(_) => Trouble::Storage,
+            Self::Stopped(reason) => Trouble::of_stop(reason),
+            Self::NoKey { .. } | Self::NotReadable { .. } => Trouble::Domain,
+        }
+    }
+}

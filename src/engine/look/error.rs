@@ -1,0 +1,106 @@
+//! Why a domain could not be looked at, or may not be backed up as it is.
+
+use std::path::PathBuf;
+
+use crate::engine::cancel::StopReason;
+use crate::engine::domain::disk::DomainXmlError;
+use crate::engine::failure::{Changed, FileError, NextStep, Trouble};
+use crate::engine::image::ImageError;
+use crate::engine::image::qemu_img::QemuImgError;
+use vmhost::libvirt::LibvirtError;
+
+/// Why a domain could not be looked at, or may not be backed up as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// A libvirt call failed.
+    #[error("{0}")]
+    Libvirt(#[from] LibvirtError),
+    /// The domain's XML makes no sense.
+    #[error("{0}")]
+    DomainXml(#[from] DomainXmlError),
+    /// An image that cannot keep bitmaps.
+    #[error(
+        "Disk {target} is a qcow2 image of version 2 (compat 0.10), which cannot keep dirty bitmaps. Shut the VM down and convert it: \
+         qemu-img amend -o compat=1.1 '{}'", image.display()
+    )]
+    OldQcow2 {
+        /// Disk target.
+        target: String,
+        /// The image.
+        image: PathBuf,
+    },
+    /// The system could not read a file of the chain.
+    #[error(
+        "Cannot read {}, again and again: {message}. That says nothing about what is in it, so the chain is kept as it is and \
+         this backup is not made. Look at the storage of BACKUP_PATH", path.display()
+    )]
+    ChainUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        message: String,
+    },
+    /// Somebody else writes to a disk of a domain that is shut off here.
+    #[error(
+        "VM {domain} is shut off here, and its disk {target} ({}) is in use by {by}: a copy would be torn. Nothing was copied. \
+         Back it up where it runs; if it is this host's VM, end who uses the disk", image.display()
+    )]
+    InUse {
+        /// The domain.
+        domain: String,
+        /// Disk target.
+        target: String,
+        /// The file or device.
+        image: PathBuf,
+        /// Who.
+        by: String,
+    },
+    /// An image could not be asked about.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The domain did not hold still.
+    #[error(transparent)]
+    Changed(#[from] Changed),
+    /// A folder could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Asked to stop.
+    #[error("{0}")]
+    Stopped(#[from] StopReason),
+}
+
+impl From<QemuImgError> for LookError {
+    fn from(error: QemuImgError) -> Self {
+        Self::Image(error.into())
+    }
+}
+
+impl LookError {
+    /// What helps.
+    pub(crate) fn next_step(&self) -> NextStep {
+        match self {
+            Self::Libvirt(error) => NextStep::after_libvirt(error),
+            Self::Image(error) => error.next_step(),
+            Self::ChainUnreadable { .. } | Self::Changed(_) => NextStep::TryAgain,
+            Self::DomainXml(_)
+            | Self::OldQcow2 { .. }
+            | Self::InUse { .. }
+            | Self::File(_)
+            | Self::Stopped(_) => NextStep::GiveUp,
+        }
+    }
+
+    /// What kind of trouble it is.
+    pub(crate) fn trouble(&self) -> Trouble {
+        match self {
+            Self::Image(error) => error.trouble(),
+            Self::ChainUnreadable { .. } | Self::File(_) => Trouble::Storage,
+            Self::Stopped(reason) => Trouble::of_stop(reason),
+            Self::Libvirt(_)
+            | Self::DomainXml(_)
+            | Self::OldQcow2 { .. }
+            | Self::InUse { .. }
+            | Self::Changed(_) => Trouble::Domain,
+        }
+    }
+}
