@@ -375,8 +375,8 @@ fn texts(source: &str) -> Vec<String> {
             comment.split_once('\n').map_or("", |(_, next)| next)
         } else if from.starts_with("'\\") {
             from.get(4..).unwrap_or_default()
-        } else if from.starts_with("'\"'") {
-            &from[3..]
+        } else if let Some(next) = from.strip_prefix("'\"'") {
+            next
         } else if let Some(text) = from.strip_prefix('"') {
             let hashes = rest[..at].len() - rest[..at].trim_end_matches('#').len();
             let is_raw = rest[..at - hashes].ends_with('r');
