@@ -14,10 +14,10 @@ use vmbackup::catalog::{
     ArchiveReason, ArchiveTrigger, BackupMethod, BackupType, Catalog, ChainEvent, ChainEventKind,
     ChainHealth, ChainStatus, ConfigEvent, ConfigEventKind, DateSource, DiskBackup, DiskResult, ErrorCode,
     Failure, FileOperation, FileType, NewSession, Operation, PeriodEvent, PeriodEventKind, PreserveReason,
-    Remover, RetentionAction, RetentionEvent, RetentionTarget, SessionKind, SessionStatus, Stamp, VmBackup,
-    VmEvent, VmStatus,
+    Remover, RetentionAction, RetentionEvent, RetentionTarget, Stamp, VmBackup, VmEvent, VmStatus,
 };
 use vmconfig::value::RotationPolicy;
+use vmreport::{SessionKind, SessionStatus};
 
 /// A backup path, empty or with the tree and database that the Bash version wrote.
 struct Tree {

@@ -1,10 +1,15 @@
 //! Several VMs in one run: their order, and what the run takes of the host.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::{DiskSpec, Lab, Random, Vm, must};
+use lab::{DiskSpec, Lab, Random, Vm, VmSpec, must};
+use serde_json::Value;
+use vmreport::{SessionReport, SessionStatus, VmResult, read_parts};
 
 const MIB: u64 = 1 << 20;
 
@@ -21,6 +26,91 @@ fn fill(vm: &Vm, mib: u64) {
     vm.write_bytes("vda", 0, &noise).expect("a write");
 }
 
+/// Gives it a checkpoint of somebody else.
+fn make_fail(lab: &Lab, vm: &Vm) {
+    let foreign = "<domaincheckpoint><name>mine</name></domaincheckpoint>";
+    let file = lab.path().join("checkpoint.xml");
+    fs::write(&file, foreign).expect("a file");
+    let mut virsh = std::process::Command::new("virsh");
+    must(virsh.args(["-c", "qemu:///system", "checkpoint-create", vm.name()]).arg(&file));
+}
+
+/// What the files of sessions tell, the oldest first.
+fn sessions(lab: &Lab) -> Vec<SessionReport> {
+    let folder = lab.backup_path().join("_state/report");
+    let mut files: Vec<_> = fs::read_dir(&folder).expect("a folder").flatten().map(|e| e.path()).collect();
+    files.sort();
+    let read = |path: &PathBuf| read_parts(BufReader::new(File::open(path).expect("a file")));
+    files.iter().map(|path| read(path).expect("a session")).collect()
+}
+
+#[test]
+fn a_killed_session_keeps_what_had_ended_and_a_whole_one_is_what_is_printed() {
+    let lab = Lab::new("killed_session");
+    lab.configure(&[("PARALLEL_VMS", "1"), ("HOST_CONFIG_BACKUP", "yes")]);
+    let bad = vm(&lab, "bad", 1);
+    make_fail(&lab, &bad);
+    let off = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", MIB)));
+    let (on, last) = (vm(&lab, "on", 1), vm(&lab, "zlast", 1));
+    let all = [&bad, &off, &on, &last];
+    // Only a VM that runs comes to this place.
+    let mut command = lab.run_command(&all);
+    command.env("VMBACKUP_FAIL_POINT", "released");
+    let killed = lab.begin_run(command).wait();
+    assert_eq!(killed.status.signal(), Some(9), "{killed:#?}");
+    let ended: Vec<String> =
+        [(&bad, "failed"), (&off, "success")].map(|(vm, how)| format!("{}|{how}", vm.name())).to_vec();
+    let rows = "SELECT vm_name, status FROM vm_backups ORDER BY id";
+    assert_eq!(lab.ask(rows), ended);
+    let told = sessions(&lab).pop().expect("a session");
+    let names: Vec<&str> = told.vms.iter().map(|vm| vm.vm.as_str()).collect();
+    assert_eq!(names, [bad.name(), off.name()]);
+    assert!(matches!(told.vms[0].result, VmResult::Failed(_)), "{told:#?}");
+    assert!(matches!(told.vms[1].result, VmResult::Ok { .. }), "{told:#?}");
+    assert_eq!((told.end, told.host_config), (None, None));
+
+    // The next one ends in order. What it prints is the sum of what it has written.
+    let names = all.map(Vm::name).join(",");
+    let output = lab.vmbackup(&["--run", "--json", "--vm", &names]);
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    let mut printed: SessionReport = serde_json::from_slice(&output.stdout).expect("a session");
+    let mut told = sessions(&lab);
+    assert_eq!(told.len(), 2);
+    let mut told = told.remove(1);
+    for session in [&mut printed, &mut told] {
+        session.vms.sort_by(|a, b| a.vm.cmp(&b.vm));
+    }
+    assert_eq!(told, printed);
+    assert_eq!(told.end.expect("it ended").status, SessionStatus::Partial);
+    assert_eq!(lab.ask("SELECT status FROM sessions ORDER BY id"), ["interrupted", "partial"]);
+    assert_eq!(told.session.id.map(|id| vec![id.to_string()]), Some(lab.ask("SELECT MAX(id) FROM sessions")));
+
+    // Real output is as the schema says.
+    let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let words: Vec<&str> =
+        document["vms"].as_array().into_iter().flatten().filter_map(|vm| vm["status"].as_str()).collect();
+    assert_eq!(words, ["failed", "skipped", "ok", "ok"]);
+    assert_eq!(complaints(&output.stdout), "");
+}
+
+/// What Debian's validator has against a session.
+fn complaints(document: &[u8]) -> String {
+    const VALIDATE: &str = "
+import json, sys, jsonschema
+schema = json.load(open(sys.argv[1]))
+for error in jsonschema.Draft202012Validator(schema).iter_errors(json.load(sys.stdin)):
+    print(list(error.absolute_path), error.message[:300])
+";
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas/vmbackup-session-1.json");
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(["-c", VALIDATE]).arg(schema).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut python = python.spawn().expect("python3");
+    python.stdin.take().expect("a pipe").write_all(document).expect("it reads");
+    let done = python.wait_with_output().expect("it ends");
+    assert!(done.status.success(), "python3-jsonschema is there");
+    String::from_utf8(done.stdout).expect("text")
+}
+
 #[test]
 fn the_longest_begins_first_and_one_that_fails_stops_no_other() {
     let lab = Lab::new("order");
@@ -34,11 +124,7 @@ fn the_longest_begins_first_and_one_that_fails_stops_no_other() {
         assert_eq!(lab.database().execute(sql, (seconds, vm.name())).expect("a row"), 1);
     }
     // The one without a history comes first, and this one fails.
-    let foreign = "<domaincheckpoint><name>mine</name></domaincheckpoint>";
-    let file = lab.path().join("checkpoint.xml");
-    fs::write(&file, foreign).expect("a file");
-    let mut virsh = std::process::Command::new("virsh");
-    must(virsh.args(["-c", "qemu:///system", "checkpoint-create", vms[3].name()]).arg(&file));
+    make_fail(&lab, &vms[3]);
     let ended = lab.begin_run(lab.run_command(&all)).wait();
     assert_eq!(ended.status.code(), Some(5), "{ended:#?}");
     let place = |vm: &Vm| {

@@ -33,7 +33,7 @@ pub use event::{
 };
 pub use handle::Catalog;
 pub use query::{History, LastSuccess, PastError, VmPeriod};
-pub use session::{NewSession, SessionKind, SessionRow, SessionStatus};
+pub use session::{NewSession, SessionRow};
 pub use stamp::{SessionId, Stamp};
 pub use tree::{ChainFolder, DateSource, PointOnDisk, newest_chain, points_in, vm_folders};
 pub use vm_backup::{

@@ -9,55 +9,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::handle::Catalog;
 use super::stamp::{SessionId, Stamp, utc};
-use super::words::words;
-
-words! {
-    /// What a session was for.
-    SessionKind {
-        /// A run over all VMs.
-        Standard = "standard",
-        /// A run over VMs that were named.
-        Targeted = "targeted",
-        /// Only replication.
-        ReplicateOnly = "replicate_only",
-        /// Only deleting.
-        Prune = "prune",
-    }
-}
-
-words! {
-    /// How a session ended.
-    SessionStatus {
-        /// It has not ended.
-        Running = "running",
-        /// Nothing failed.
-        Success = "success",
-        /// Some VMs failed, some were backed up.
-        Partial = "partial",
-        /// It could not do its work.
-        Failed = "failed",
-        /// Stopped from the keyboard, or its process died.
-        Interrupted = "interrupted",
-        /// Stopped by SIGTERM.
-        Killed = "killed",
-    }
-}
-
-impl SessionStatus {
-    /// The status after VMs were backed up and VMs failed.
-    pub fn of_counts(backed_up: usize, failed: usize) -> Self {
-        match (backed_up, failed) {
-            (_, 0) => Self::Success,
-            (0, _) => Self::Failed,
-            _ => Self::Partial,
-        }
-    }
-
-    /// The status of a session that a signal stopped.
-    pub fn of_signal(number: i32) -> Self {
-        if number == rustix::process::Signal::TERM.as_raw() { Self::Killed } else { Self::Interrupted }
-    }
-}
+use vmreport::{SessionKind, SessionStatus};
 
 /// A session that begins.
 #[derive(Clone, Copy, Debug)]
@@ -148,9 +100,9 @@ fn insert(transaction: &Transaction<'_>, new: &NewSession<'_>) -> rusqlite::Resu
             id,
             new.instance,
             utc(new.at),
-            SessionStatus::Running,
+            SessionStatus::Running.word(),
             new.log_file.to_string_lossy(),
-            new.kind
+            new.kind.word()
         ],
     )?;
     Ok(SessionId(id))
@@ -175,7 +127,7 @@ fn end(
                       COALESCE(SUM(bytes_written), 0) AS bytes
                FROM vm_backups WHERE session_id = ?1) AS n
          WHERE id = ?1",
-        params![id, status, at],
+        params![id, status.word(), at],
     )
 }
 

@@ -1,9 +1,10 @@
 //! Why a mode ended badly, and the exit code of each kind of error.
 
 use super::exit::Exit;
-use crate::engine::{BackupError, Trouble};
+use crate::engine::cancel::{Cancel, StopReason};
 use crate::session::SessionError;
 use crate::state::{LockError, RootError};
+use vmreport::{Trouble, VmReport, VmResult};
 
 /// An exit code and a text to stand behind `Error: `.
 pub(super) type Failed = (Exit, String);
@@ -25,18 +26,38 @@ pub(super) fn session_error(error: SessionError) -> Failed {
         }
         SessionError::Libvirt { .. } => Exit::Tool,
         SessionError::UnknownVm { .. } => Exit::Vm,
-        SessionError::Engine(error) => exit_of(error),
+        SessionError::Engine(error) => exit_of(error.trouble()),
     };
     (exit, error.to_string())
 }
 
-/// The exit code for one error.
-pub(super) fn exit_of(error: &BackupError) -> Exit {
-    match error.trouble() {
+/// The exit code for one kind of trouble.
+fn exit_of(trouble: Trouble) -> Exit {
+    match trouble {
         Trouble::Storage => Exit::Storage,
         Trouble::Domain => Exit::Vm,
         Trouble::Tool => Exit::Tool,
         Trouble::Locked => Exit::Locked,
         Trouble::Signal(number) => Exit::Signal(number),
+    }
+}
+
+/// How the program ends after a run of these VMs.
+pub(super) fn exit_of_run(vms: &[VmReport], cancel: &Cancel) -> Exit {
+    if let Some(StopReason::Signal(number)) = cancel.stopped() {
+        return Exit::Signal(number);
+    }
+    let failed = vms.iter().filter_map(|vm| match (&vm.result, vm.result.report()) {
+        // The point is there, and holds a disk that is not whole.
+        (_, Some(report)) if !report.damaged.is_empty() => Some(Exit::Vm),
+        (VmResult::Failed(failure), _) => Some(exit_of(failure.trouble)),
+        _ => None,
+    });
+    let mut kinds: Vec<Exit> = failed.collect();
+    kinds.dedup();
+    match kinds.as_slice() {
+        [] => Exit::Ok,
+        [one] => *one,
+        _ => Exit::Vm,
     }
 }

@@ -20,9 +20,7 @@ mod record;
 mod replicate;
 mod run;
 mod say;
-mod session_box;
 mod status;
-mod summary;
 
 pub use arguments::command;
 pub use program::main;

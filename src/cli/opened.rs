@@ -10,9 +10,7 @@ use super::context::Context;
 use super::failed::{Failed, lock_error, root_error, session_error};
 use super::help;
 use super::say::SHOWN_NAMES;
-use crate::catalog::{
-    Catalog, ConfigEvent, ConfigEventKind, NewSession, SessionId, SessionKind, SessionRow, Stamp,
-};
+use crate::catalog::{Catalog, ConfigEvent, ConfigEventKind, NewSession, SessionId, SessionRow, Stamp};
 use crate::clock::Clock;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::check_backup_path;
@@ -21,6 +19,7 @@ use crate::state::{
     snapshot,
 };
 use vmconfig::Unserved;
+use vmreport::SessionKind;
 use vmstream::text::few;
 
 /// The log of backups and replications.

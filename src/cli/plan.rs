@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::summary::level;
 use crate::engine::Preview;
 use crate::retention::Fate;
 use crate::session::{PlannedVm, VmPlan};
 use vmconfig::value::Consistency;
 use vmplan::Decision;
+use vmreport::draw::level;
 
 /// The plan of a run, for people.
 pub(super) fn text(plans: &[VmPlan]) -> String {

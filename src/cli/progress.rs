@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use indicatif::MultiProgress;
 
 use super::drawing::Drawing;
-use super::summary;
 use crate::engine::watch::Watch;
-use crate::session::{RunWatch, VmOutcome, VmResult};
+use crate::session::RunWatch;
+use vmreport::{FailureCode, VmReport, VmResult, draw};
 use vmstream::text::size;
 
 /// A log line for a disk at most this often, when there is no terminal to draw on.
@@ -46,33 +46,30 @@ impl RunWatch for Progress {
         }
     }
 
-    fn vm_end(&self, outcome: &VmOutcome) {
-        let vm = outcome.domain.as_str();
-        match &outcome.result {
-            VmResult::Done(report) => {
-                report.recovered.iter().for_each(|what| tracing::warn!(vm, "{what}"));
-                report.damaged.iter().for_each(|what| tracing::error!(vm, "{what}"));
-                report.warnings.iter().for_each(|what| tracing::warn!(vm, "{what}"));
-                for disk in &report.every_disk {
-                    let target = &disk.target;
-                    match disk.skipped() {
-                        Some(reason) if reason.is_gap() => {
-                            tracing::warn!(vm, disk = target, "skipped: {reason}");
-                        }
-                        _ if !disk.caveats.is_empty() => {
-                            tracing::warn!(vm, disk = target, "{}: {}", disk.treatment.word(), disk.remark());
-                        }
-                        _ => {
-                            tracing::info!(vm, disk = target, "{}: {}", disk.treatment.word(), disk.remark());
-                        }
+    fn vm_end(&self, report: &VmReport) {
+        let vm = report.vm.as_str();
+        match &report.result {
+            VmResult::Ok { report: backup }
+            | VmResult::Damaged { report: backup }
+            | VmResult::Skipped { report: backup } => {
+                backup.recovered.iter().for_each(|what| tracing::warn!(vm, "{what}"));
+                backup.damaged.iter().for_each(|what| tracing::error!(vm, "{what}"));
+                backup.warnings.iter().for_each(|what| tracing::warn!(vm, "{what}"));
+                for of in &backup.every_disk {
+                    let (disk, word, remark) = (&of.disk, of.result.word(), of.remark());
+                    if of.gap || !of.caveats.is_empty() {
+                        tracing::warn!(vm, disk, "{word}: {remark}");
+                    } else {
+                        tracing::info!(vm, disk, "{word}: {remark}");
                     }
                 }
-                tracing::info!(vm, "{}", summary::one_line(report, outcome.took));
+                tracing::info!(vm, "{}", draw::backup_line(backup, report.took));
             }
-            VmResult::Failed(error) => tracing::error!(vm, "{error}"),
-            VmResult::NoFolder(error) => tracing::error!(vm, "{error}"),
-            VmResult::Excluded(by) => tracing::info!(vm, "not backed up: policy never ({by})"),
-            VmResult::NotBegun => tracing::warn!(vm, "not begun: the run was asked to stop"),
+            VmResult::Failed(failure) if failure.code == FailureCode::NotBegun => {
+                tracing::warn!(vm, "not begun: the run was asked to stop");
+            }
+            VmResult::Failed(failure) => tracing::error!(vm, "{}", failure.error),
+            VmResult::Excluded { why } => tracing::info!(vm, "not backed up: {why}"),
         }
     }
 }

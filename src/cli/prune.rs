@@ -12,7 +12,7 @@ use super::failed::{Failed, lock_error, session_error};
 use super::opened::Opened;
 use super::prune_list::{self, plain, size};
 use super::say::{agreed, tell};
-use crate::catalog::{Catalog, SessionKind, SessionStatus, Stamp};
+use crate::catalog::{Catalog, Stamp};
 use crate::engine::recovery::journal::JournalDir;
 use crate::retention::{
     CatalogLedger, Cause, Doomed, FolderError, Guards, Inventory, Ledger, Look, Remover, Selection, Target,
@@ -20,6 +20,7 @@ use crate::retention::{
 };
 use crate::session::check_backup_path;
 use crate::state::{VmLock, folder_name};
+use vmreport::{SessionKind, SessionStatus};
 use vmstore::presence::there;
 
 /// The log of prunes.

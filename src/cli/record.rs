@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 
 use super::opened::{Opened, warn_of};
 use super::progress::Progress;
-use super::session_box;
 use crate::engine::watch::Watch;
-use crate::session::{RunWatch, VmOutcome, VmResult};
+use crate::session::RunWatch;
 use crate::state::{folder_name, portable_name};
+use vmreport::{FailureCode, VmReport, draw};
 
 /// Hears of a run: keeps records, and passes on to what is drawn.
 pub(super) struct Record<'a> {
@@ -31,23 +31,24 @@ impl RunWatch for Record<'_> {
         if let Err(error) = opened {
             tracing::warn!(vm = domain, "Log file {} cannot be written: {error}", file.display());
         }
-        log_lines(domain, session_box::vm_start(domain));
+        log_lines(domain, draw::vm_start(domain, &Zoned::now()));
         self.progress.vm_begin(domain)
     }
 
-    fn vm_end(&self, outcome: &VmOutcome) {
-        self.progress.vm_end(outcome);
-        if let (VmResult::Done(_), Some(ownership)) = (&outcome.result, self.opened.ownership) {
-            let folder = self.backup_path.join(folder_name(&outcome.domain));
+    fn vm_end(&self, report: &VmReport) {
+        self.progress.vm_end(report);
+        if let (Some(_), Some(ownership)) = (report.result.report(), self.opened.ownership) {
+            let folder = self.backup_path.join(folder_name(&report.vm));
             if folder.exists() {
                 warn_of(ownership.sweep(&folder).failed);
             }
         }
         // One that was not begun has had its line.
-        if matches!(outcome.result, VmResult::Done(_) | VmResult::Failed(_)) {
-            log_lines(&outcome.domain, session_box::vm_end(outcome));
+        let is_begun = |code| !matches!(code, FailureCode::FolderName | FailureCode::NotBegun);
+        if report.result.report().is_some() || report.result.failure().is_some_and(|it| is_begun(it.code)) {
+            log_lines(&report.vm, draw::vm_end(report, &Zoned::now()));
         }
-        self.opened.log.close_vm(&outcome.domain);
+        self.opened.log.close_vm(&report.vm);
     }
 
     fn log_file(&self, domain: &str) -> Option<PathBuf> {

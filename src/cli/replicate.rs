@@ -12,11 +12,10 @@ use super::exit::Exit;
 use super::failed::{Failed, root_error, session_error};
 use super::opened::{BACKUP_LOG, Opened};
 use super::say::tell;
-use super::session_box;
-use crate::catalog::{SessionKind, SessionStatus};
 use crate::session::check_backup_path;
 use crate::state::{HostDir, Root, StateDir};
-use vmconfig::Feature;
+use vmconfig::{Feature, Unserved};
+use vmreport::{Replication, ReplicationState, SessionKind, SessionStatus, draw};
 
 /// Asks a replication to end. Works whether or not one is under way.
 pub(super) fn cancel(context: &Context) -> Result<Exit, Failed> {
@@ -66,7 +65,10 @@ pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Fa
         .filter(|of| is_in(scope, of.feature))
         .map(|of| of.said.as_str())
         .collect();
-    let lines = session_box::replication_only(scope, &context.loaded.unserved);
+    let Replication { local, cloud } = replication(&context.loaded.unserved);
+    let local = (scope != Scope::Cloud).then_some(local);
+    let cloud = (scope != Scope::Local).then_some(cloud);
+    let lines = draw::replication_only(scope.as_str(), local, cloud);
     lines.iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
     let (exit, said) = if configured.is_empty() {
         (Exit::Ok, "No replication destination is configured: nothing was replicated".to_owned())
@@ -91,6 +93,15 @@ fn is_in(scope: Scope, feature: Feature) -> bool {
         Feature::CloudReplication => scope != Scope::Local,
         Feature::Mail => false,
     }
+}
+
+/// The replications that are configured, none of which this version can do.
+pub(super) fn replication(unserved: &[Unserved]) -> Replication {
+    let of = |feature| match unserved.iter().any(|of| of.feature == feature) {
+        true => ReplicationState::NotServed,
+        false => ReplicationState::NotConfigured,
+    };
+    Replication { local: of(Feature::LocalReplication), cloud: of(Feature::CloudReplication) }
 }
 
 /// Takes away the flag that asks a replication to end: it is meant for one, and not for the next.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use jiff::Timestamp;
 use signal_hook::flag;
 
 use super::context::{Context, start_log};
 use super::exit::Exit;
-use super::failed::{Failed, session_error};
+use super::failed::{Failed, exit_of_run, session_error};
 use super::host;
 use super::opened::{BACKUP_LOG, Opened};
 use super::plan;
@@ -18,12 +18,12 @@ use super::progress::Progress;
 use super::record::Record;
 use super::replicate;
 use super::say::tell;
-use super::session_box::{self, Counts};
-use super::summary;
-use crate::catalog::{SessionKind, SessionStatus};
+use crate::catalog::SessionId;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::fail_point::FailPoints;
 use crate::session::{self, Records, Session};
+use vmreport::draw::{self, Counts};
+use vmreport::{Part, SessionEnd, SessionHead, SessionKind, SessionReport, SessionStatus};
 
 /// How long a run may take to stop in order: less than the service manager waits before it kills.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -83,6 +83,7 @@ fn back_up(
     let settings = &context.loaded.settings;
     let kind = if context.arguments.vm.is_some() { SessionKind::Targeted } else { SessionKind::Standard };
     session::priority::lower(settings).iter().for_each(|what| tracing::warn!("{what}"));
+    let began = context.clock.now();
     let row = opened.begin_row(context, kind);
     opened.remove_old_logs(settings.log_keep.get());
     let session = session(context, opened)?;
@@ -93,34 +94,60 @@ fn back_up(
     stop_on_signals(&cancel);
     opened.confirm_lock()?;
     opened.save_state(settings.state_backup_keep.get(), context.clock, row.id());
+    let mut report = SessionReport::begin(head(context, opened, kind, row.id(), began));
+    let parts = session::keep_parts(&opened.state, &report);
     let record = Record { opened, progress, backup_path: settings.backup_path.as_path() };
-    let records = Records { catalog: &opened.catalog, session: row.id() };
-    let outcomes = session.run(records, fail_points, &record, &cancel).map_err(session_error)?;
+    let records = Records { catalog: &opened.catalog, session: row.id(), parts: parts.as_ref() };
+    report.vms = session.run(records, fail_points, &record, &cancel).map_err(session_error)?;
     progress.clear();
     // Somebody who wants the run to end does not wait for this.
-    let host =
-        if cancel.stopped().is_none() { Some(session.save_host(&context.loaded.dir, records)) } else { None };
+    if cancel.stopped().is_none() {
+        report.host_config = Some(session.save_host(&context.loaded.dir, records));
+    }
     replicate::take_flag(&opened.state);
-    let counts = Counts::of(&outcomes);
+    let counts = Counts::of(&report.vms);
     let status = match cancel.stopped() {
         Some(StopReason::Signal(number)) => SessionStatus::of_signal(number),
         _ => SessionStatus::of_counts(counts.backed_up, counts.failed),
     };
-    row.end(status, context.clock.now());
-    let lines = session_box::backups(&outcomes, &context.loaded.unserved);
-    lines.iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
-    if let Some(host) = &host {
-        tracing::info!(file_only = true, "{}", host::line(host));
+    let end = SessionEnd { at: context.clock.now(), status };
+    row.end(status, end.at);
+    records.part(&Part::End(end.clone()));
+    report.end = Some(end);
+    show(&report, context.arguments.json);
+    Ok((exit_of_run(&report.vms, &cancel), counts.final_results()))
+}
+
+/// What is known of the session before its VMs are.
+fn head(
+    context: &Context,
+    opened: &Opened,
+    kind: SessionKind,
+    id: Option<SessionId>,
+    began: Timestamp,
+) -> SessionHead {
+    SessionHead {
+        id: id.map(|id| id.0),
+        kind,
+        instance: context.arguments.instance.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        began,
+        log_file: opened.log_file.clone(),
+        replication: replicate::replication(&context.loaded.unserved),
     }
-    if context.arguments.json {
-        let mut value = summary::json(&outcomes);
-        value["host_config"] = json!(host.as_ref().map(host::json));
+}
+
+/// Into the log, and to whoever started the program.
+fn show(report: &SessionReport, as_json: bool) {
+    draw::session_box(report).iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
+    let host = report.host_config.as_ref().map(draw::host_config_line);
+    host.iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
+    if as_json {
+        let value = serde_json::to_value(report).unwrap_or_default();
         tell(&format!("{value:#}\n"));
     } else {
-        let line = host.map_or(String::new(), |host| host::line(&host) + "\n");
-        tell(&(summary::table(&outcomes) + &line));
+        tell(&(draw::table(report) + &host.map_or_else(String::new, |line| line + "\n")));
     }
-    Ok((summary::exit(&outcomes, &cancel), counts.final_results()))
 }
 
 fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, Failed> {

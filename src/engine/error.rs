@@ -7,7 +7,7 @@ use super::VmTarget;
 use super::cancel::StopReason;
 use super::commit::CommitError;
 use super::copy::{CopyError, Trip};
-use super::failure::{Changed, FileError, NextStep, Trouble};
+use super::failure::{Changed, FileError, next_step_after_libvirt, trouble_of_stop};
 use super::image::ImageError;
 use super::image::qemu_img::QemuImgError;
 use super::look::LookError;
@@ -17,6 +17,7 @@ use crate::state::LockError;
 use vmhost::libvirt::LibvirtError;
 use vmhost::nbd::NbdError;
 use vmplan::{Refusal, Why};
+use vmreport::{NextStep, Trouble};
 
 /// Why a domain's backup failed. The text says what happened to what, why, and what helps.
 #[derive(Debug, thiserror::Error)]
@@ -238,7 +239,7 @@ impl BackupError {
     pub fn next_step(&self) -> NextStep {
         use NextStep::{GiveUp, TryAgain, TryFull};
         match self {
-            Self::Libvirt(e) | Self::Pause(e) => NextStep::after_libvirt(e),
+            Self::Libvirt(e) | Self::Pause(e) => next_step_after_libvirt(e),
             Self::Image(e) => e.next_step(),
             Self::Look(e) => e.next_step(),
             Self::Copy(CopyError::Chain { .. } | CopyError::Tripped(_)) => TryFull,
@@ -283,7 +284,7 @@ impl BackupError {
     /// What kind of trouble it is.
     pub fn trouble(&self) -> Trouble {
         match self {
-            Self::Stopped(reason) | Self::Copy(CopyError::Stopped(reason)) => Trouble::of_stop(reason),
+            Self::Stopped(reason) | Self::Copy(CopyError::Stopped(reason)) => trouble_of_stop(reason),
             Self::Copy(CopyError::Write { .. } | CopyError::StalledWrite { .. })
             | Self::Journal(_)
             | Self::TargetSpace { .. }

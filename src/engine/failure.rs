@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::cancel::StopReason;
 use vmhost::libvirt::{ErrorKind, LibvirtError};
+use vmreport::{NextStep, Trouble};
 
 /// A file or directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,50 +31,20 @@ pub struct Changed {
     pub what: String,
 }
 
-/// What kind of trouble it is. Exit codes follow from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// Space, permissions, paths.
-    Storage,
-    /// The domain, its state, its job.
-    Domain,
-    /// Another program we need.
-    Tool,
-    /// Somebody else is at it.
-    Locked,
-    /// A signal ended the run.
-    Signal(i32),
-}
-
-impl Trouble {
-    /// Of what was asked to stop.
-    pub(crate) fn of_stop(reason: &StopReason) -> Self {
-        match reason {
-            StopReason::Signal(number) => Self::Signal(*number),
-            StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. } => Self::Storage,
-            _ => Self::Domain,
-        }
+/// The trouble of what was asked to stop.
+pub(crate) fn trouble_of_stop(reason: &StopReason) -> Trouble {
+    match reason {
+        StopReason::Signal(number) => Trouble::Signal(*number),
+        StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. } => Trouble::Storage,
+        _ => Trouble::Domain,
     }
 }
 
-/// What helps after a backup failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextStep {
-    /// Only somebody who looks: another try would fail in the same way.
-    GiveUp,
-    /// The same again, later.
-    TryAgain,
-    /// A new chain: bitmaps, checkpoints or the chain do not do what they must.
-    TryFull,
-}
-
-impl NextStep {
-    /// After a call to libvirt failed.
-    pub(crate) fn after_libvirt(error: &LibvirtError) -> Self {
-        match error.kind {
-            ErrorKind::CheckpointInconsistent | ErrorKind::NoCheckpoint => Self::TryFull,
-            _ if error.message.contains("itmap") => Self::TryFull,
-            _ => Self::TryAgain,
-        }
+/// What helps after a call to libvirt failed.
+pub(crate) fn next_step_after_libvirt(error: &LibvirtError) -> NextStep {
+    match error.kind {
+        ErrorKind::CheckpointInconsistent | ErrorKind::NoCheckpoint => NextStep::TryFull,
+        _ if error.message.contains("itmap") => NextStep::TryFull,
+        _ => NextStep::TryAgain,
     }
 }

@@ -23,7 +23,7 @@ pub mod watch;
 
 pub use self::domain::outside::Outside;
 pub use self::error::BackupError;
-pub use self::failure::{Changed, FileError, NextStep, Trouble};
+pub use self::failure::{Changed, FileError};
 pub use self::plan::disk_plan::{Caveat, DiskPlan, Treatment};
 pub use self::report::{DiskReport, Method, Report};
 pub use self::run::engine::Engine;

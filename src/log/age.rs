@@ -12,13 +12,16 @@ const FIRST_LINES: usize = 200;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Removes logs that were last written to more than `keep_days` days before `now`: of VMs, of replications, and
-/// copies of mails. Only plain files of those names, and nothing behind a link. Returns how many went, and what could not.
+/// Removes logs that were last written to more than `keep_days` days before `now`: of VMs, of replications,
+/// the parts of sessions, and copies of mails. Only plain files of those names, and nothing behind a link. Returns how many went, and what could not.
 pub fn remove_old(state: &Path, logs: &Path, keep_days: u32, now: SystemTime) -> (usize, Vec<String>) {
     let Some(limit) = now.checked_sub(DAY * keep_days) else { return (0, vec![]) };
     let replication = state.join("replication_logs");
-    let mut folders: Vec<(PathBuf, &str, &str)> =
-        vec![(logs.to_owned(), "backup_", ".log"), (state.join("email"), "email-", ".txt")];
+    let mut folders: Vec<(PathBuf, &str, &str)> = vec![
+        (logs.to_owned(), "backup_", ".log"),
+        (state.join("email"), "email-", ".txt"),
+        (state.join("report"), "session-", ".jsonl"),
+    ];
     for kind in ["local", "cloud"] {
         folders.push((replication.join(kind), "", ".log"));
     }
@@ -74,7 +77,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (state, logs) = (dir.path().to_owned(), dir.path().join("logs"));
         let now = SystemTime::now();
-        let folders = ["logs", "email", "replication_logs/local", "replication_logs/cloud"];
+        let folders = ["logs", "email", "report", "replication_logs/local", "replication_logs/cloud"];
         folders.iter().for_each(|folder| fs::create_dir_all(state.join(folder)).unwrap());
         let files = [
             ("logs/backup_web_1.log", 31, true),
@@ -83,6 +86,9 @@ mod tests {
             ("logs/notes.txt", 400, false),
             ("email/email-2026-01-01_000000.txt", 31, true),
             ("email/other.txt", 400, false),
+            ("report/session-1.jsonl", 31, true),
+            ("report/session-2.jsonl", 29, false),
+            ("report/index.html", 400, false),
             ("replication_logs/local/nas_2026.log", 31, true),
             ("replication_logs/cloud/s3_2026.log", 30, false),
         ];
@@ -91,7 +97,7 @@ mod tests {
             file.set_modified(now - DAY * days + Duration::from_secs(60)).unwrap();
         }
         fs::create_dir(logs.join("backup_folder.log")).unwrap();
-        assert_eq!(remove_old(&state, &logs, 30, now), (3, vec![]));
+        assert_eq!(remove_old(&state, &logs, 30, now), (4, vec![]));
         for (name, _, goes) in files {
             assert_eq!(!state.join(name).exists(), goes, "{name}");
         }

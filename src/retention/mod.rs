@@ -22,9 +22,8 @@ mod select;
 use std::path::Path;
 
 use jiff::civil::DateTime;
-use serde::Serialize;
-
 use vmconfig::value::RotationPolicy;
+use vmreport::RetentionReport;
 use vmstream::text::size;
 
 pub use catalog_ledger::CatalogLedger;
@@ -61,19 +60,6 @@ pub struct Scope<'a> {
     pub now: DateTime,
 }
 
-/// What was kept and removed after a backup.
-#[derive(Debug, Default, Serialize)]
-pub struct Report {
-    /// What was decided.
-    pub plan: Plan,
-    /// Bytes freed, also those of removals that an earlier run did not end.
-    pub freed_bytes: u64,
-    /// Periods removed.
-    pub removed: usize,
-    /// What could not be removed, and why.
-    pub failures: Vec<String>,
-}
-
 /// Retention could not look at the backups.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
@@ -101,10 +87,10 @@ pub fn preview(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Plan, Retention
 ///
 /// # Errors
 /// When the backup path cannot be read: then nothing was removed.
-pub fn after_success(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Report, RetentionError> {
+pub fn after_success(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<RetentionReport, RetentionError> {
     let inventory = read_vm(scope.backup_path, scope.folder, Look::Dates)?;
     let remover = Remover::open(scope.backup_path, ledger, &|_| {})?;
-    let mut report = Report::default();
+    let mut report = RetentionReport::default();
     for leftover in &inventory.leftovers {
         match remover.finish(leftover) {
             Ok(bytes) => report.freed_bytes += bytes,
@@ -176,7 +162,7 @@ fn doomed(scope: &Scope<'_>, vm: &VmTree, verdict: &Verdict) -> Doomed {
     Doomed { age_days: verdict.age_days, limit, ..Doomed::of(vm, place, cause) }
 }
 
-fn log(scope: &Scope<'_>, report: &Report) {
+fn log(scope: &Scope<'_>, report: &RetentionReport) {
     let vm = scope.vm_name;
     for verdict in &report.plan.verdicts {
         match verdict.fate {

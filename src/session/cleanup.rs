@@ -8,8 +8,9 @@ use super::record::Records;
 use crate::catalog::Stamp;
 use crate::clock::Clock;
 use crate::engine::{Engine, VmTarget};
-use crate::retention::{self, CatalogLedger, PeriodId, Plan, Report, RetentionError, Rules, Scope};
+use crate::retention::{self, CatalogLedger, PeriodId, Plan, RetentionError, Rules, Scope};
 use crate::state::VmLock;
+use vmreport::RetentionReport;
 
 /// How long another run that has the VM is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ impl<'a> Cleanup<'a> {
     }
 
     /// Removes what goes. A backup is no worse for what could not be removed, so that is only said.
-    pub(super) fn after_success(&self, engine: &Engine, records: Records<'_>) -> Option<Report> {
+    pub(super) fn after_success(&self, engine: &Engine, records: Records<'_>) -> Option<RetentionReport> {
         let vm = self.vm.domain.name();
         let _lock = match VmLock::take(&engine.state, vm, LOCK_PATIENCE) {
             Ok(lock) => lock,

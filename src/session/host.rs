@@ -6,8 +6,9 @@ use super::open::Session;
 use super::record::Records;
 use crate::catalog::{FileOperation, FileType, Operation, Stamp};
 use vmhost::host_config::{HostConfigError, Plan, Saved};
+use vmreport::{HostConfigReport, Part, SavedHostConfig};
 
-/// What became of the host's configuration. `None` when it is not saved at all: `HOST_CONFIG_BACKUP=no`.
+/// What would become of the host's configuration. `None` when it is not saved at all: `HOST_CONFIG_BACKUP=no`.
 pub type HostOutcome<T> = Option<Result<T, HostConfigError>>;
 
 /// Stands for the host where the database has a VM's name.
@@ -22,36 +23,48 @@ impl Session {
     }
 
     /// Saves it, where it has changed. The VMs' backups are no worse when that fails.
-    pub fn save_host(&self, config_dir: &Path, records: Records<'_>) -> HostOutcome<Saved> {
-        let result = self.host_plan(config_dir)?.and_then(|plan| plan.carry_out(&self.backup_path));
-        match &result {
-            Ok(saved) => {
-                saved.warnings.iter().for_each(|what| tracing::warn!("Host configuration: {what}"));
-                self.record_host(saved, records);
+    pub fn save_host(&self, config_dir: &Path, records: Records<'_>) -> HostConfigReport {
+        let plan = self.host_plan(config_dir);
+        let report = match plan.map(|plan| plan.and_then(|plan| plan.carry_out(&self.backup_path))) {
+            None => HostConfigReport::Off,
+            Some(Err(error)) => {
+                tracing::warn!("The host's configuration is not saved: {error}");
+                HostConfigReport::Failed { error: error.to_string() }
             }
-            Err(error) => tracing::warn!("The host's configuration is not saved: {error}"),
-        }
-        Some(result)
-    }
-
-    fn record_host(&self, saved: &Saved, records: Records<'_>) {
-        let by = Stamp { session: records.session, at: self.clock.now() };
-        let of = |operation, from: &Path| FileOperation {
-            triggered_by: "host_config".to_owned(),
-            ..FileOperation::new(operation, FileType::HostConfig, VM_NAME, from)
+            Some(Ok(saved)) => {
+                saved.warnings.iter().for_each(|what| tracing::warn!("Host configuration: {what}"));
+                let saved = tell(saved);
+                let by = Stamp { session: records.session, at: self.clock.now() };
+                operations(&saved).iter().for_each(|operation| records.catalog.event(by, operation));
+                if saved.is_new { HostConfigReport::Saved(saved) } else { HostConfigReport::Unchanged(saved) }
+            }
         };
-        if saved.is_new {
-            let made = FileOperation {
-                to: saved.file.clone(),
-                bytes: saved.file_bytes,
-                reason: saved.why.clone(),
-                ..of(Operation::Create, Path::new("/"))
-            };
-            records.catalog.event(by, &made);
-        }
-        for old in &saved.removed {
-            let reason = "HOST_CONFIG_KEEP".to_owned();
-            records.catalog.event(by, &FileOperation { reason, ..of(Operation::Delete, old) });
-        }
+        records.part(&Part::HostConfig(report.clone()));
+        report
     }
+}
+
+fn tell(saved: Saved) -> SavedHostConfig {
+    let Saved { file, is_new, why, file_bytes, entries, left_out, removed, warnings } = saved;
+    SavedHostConfig { file, is_new, why, file_bytes, entries, left_out, removed, warnings }
+}
+
+/// What was done to files, for the database.
+fn operations(saved: &SavedHostConfig) -> Vec<FileOperation> {
+    let of = |operation, from: &Path| FileOperation {
+        triggered_by: "host_config".to_owned(),
+        ..FileOperation::new(operation, FileType::HostConfig, VM_NAME, from)
+    };
+    let made = saved.is_new.then(|| FileOperation {
+        to: saved.file.clone(),
+        bytes: saved.file_bytes,
+        reason: saved.why.clone(),
+        ..of(Operation::Create, Path::new("/"))
+    });
+    let reason = "HOST_CONFIG_KEEP".to_owned();
+    let removed = saved
+        .removed
+        .iter()
+        .map(|old| FileOperation { reason: reason.clone(), ..of(Operation::Delete, old) });
+    made.into_iter().chain(removed).collect()
 }

@@ -1,11 +1,11 @@
 //! What a run would do, as a value: for each VM its policy, its period, and the decision with its reason.
 
-use super::destination::Destination;
 use super::layout::LayoutError;
 use crate::engine::{BackupError, Preview};
 use crate::retention;
 use vmconfig::value::RotationPolicy;
 use vmplan::rotation::ChosenBy;
+use vmreport::Destination;
 
 /// What a run would do to one VM.
 #[derive(Debug)]

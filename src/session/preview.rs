@@ -4,7 +4,7 @@ use std::thread;
 
 use super::at_once::AtOnce;
 use super::cleanup::Cleanup;
-use super::destination::Destination;
+use super::destination;
 use super::open::Session;
 use super::plan::{PlannedVm, VmPlan};
 use super::record::Records;
@@ -19,7 +19,7 @@ const PLANNERS: usize = 4;
 impl Session {
     /// What the run would do to each domain. Touches nothing. Several at once: most of it is waiting for disks.
     pub fn plan(&self, catalog: &Catalog) -> Vec<VmPlan> {
-        let records = Records { catalog, session: None };
+        let records = Records { catalog, session: None, parts: None };
         let work = |domain: &Domain| self.plan_one(domain, records);
         let all = AtOnce::new(self.chosen.iter().enumerate());
         thread::scope(|scope| all.begin(scope, PLANNERS.min(self.chosen.len()), &work));
@@ -33,7 +33,7 @@ impl Session {
                 Ok(preview) => {
                     let writes = !matches!(preview.plan.decision, Decision::Skip | Decision::Refuse(_));
                     let retention = writes.then(|| Cleanup::of(self, &vm).preview(records)).flatten();
-                    let destination = Destination::of(&vm);
+                    let destination = destination::of(&vm);
                     PlannedVm::Backup { destination, preview: Box::new(preview), retention }
                 }
                 Err(error) => PlannedVm::Unknown(error),

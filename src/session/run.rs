@@ -7,7 +7,6 @@ use super::at_once::AtOnce;
 use super::error::{SessionError, check_writable};
 use super::open::Session;
 use super::order;
-use super::outcome::VmOutcome;
 use super::record::Records;
 use super::watch::RunWatch;
 use crate::engine::cancel::Cancel;
@@ -20,6 +19,7 @@ use crate::engine::recovery::journal::JournalDir;
 use crate::engine::{BackupError, Engine};
 use crate::state::StateDir;
 use vmhost::libvirt::Domain;
+use vmreport::VmReport;
 
 /// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
 /// stays well below 256 MiB.
@@ -33,7 +33,7 @@ impl Session {
         fail_points: FailPoints,
         watch: &dyn RunWatch,
         cancel: &Cancel,
-    ) -> Result<Vec<VmOutcome>, SessionError> {
+    ) -> Result<Vec<VmReport>, SessionError> {
         check_writable("BACKUP_PATH", &self.backup_path)?;
         check_writable("VIRTNBD_SCRATCH_DIR", &self.settings.scratch_dir)?;
         let engine = self.engine(fail_points)?;
@@ -49,7 +49,7 @@ impl Session {
         records: Records<'_>,
         watch: &dyn RunWatch,
         cancel: &Cancel,
-    ) -> Vec<VmOutcome> {
+    ) -> Vec<VmReport> {
         let work = |domain: &Domain| {
             let outcome = self.back_up(engine, domain, records, watch, cancel);
             watch.vm_end(&outcome);

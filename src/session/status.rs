@@ -179,7 +179,8 @@ fn as_text<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{ErrorCode, Failure, NewSession, SessionKind, VmBackup, VmStatus};
+    use crate::catalog::{ErrorCode, Failure, NewSession, VmBackup, VmStatus};
+    use vmreport::SessionKind;
 
     /// The tree and database that the Bash version wrote.
     fn golden() -> tempfile::TempDir {

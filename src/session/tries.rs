@@ -4,8 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::settings::Retries;
+use crate::engine::BackupError;
 use crate::engine::cancel::Cancel;
-use crate::engine::{BackupError, NextStep};
+use vmreport::NextStep;
 
 /// How often a wait looks whether the run is to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

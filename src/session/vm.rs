@@ -1,21 +1,23 @@
-//! One VM of a run: its folder, its backup with the tries, its older periods, and how it ended.
+//! One VM of a run: its folder, its backup with the tries, its older periods, and what is told and written of it.
 
 use std::time::Instant;
 
 use super::cleanup::Cleanup;
-use super::destination::Destination;
+use super::destination;
 use super::open::Session;
-use super::outcome::{VmOutcome, VmResult};
-use super::record::{Records, VmEnd};
+use super::outcome::Outcome;
+use super::record::Records;
+use super::tell::VmEnd;
 use super::tries;
 use super::watch::RunWatch;
 use crate::engine::cancel::Cancel;
 use crate::engine::{Engine, VmTarget};
 use vmhost::libvirt::{Domain, DomainState};
 use vmplan::Decision;
+use vmreport::VmReport;
 
 impl Session {
-    /// Backs up one domain, and writes down how that ended.
+    /// Backs up one domain. When this returns, what became of it is written down.
     pub(super) fn back_up(
         &self,
         engine: &Engine,
@@ -23,19 +25,20 @@ impl Session {
         records: Records<'_>,
         watch: &dyn RunWatch,
         cancel: &Cancel,
-    ) -> VmOutcome {
+    ) -> VmReport {
         let since = Instant::now();
         let _span = tracing::info_span!("back_up", vm = domain.name()).entered();
         let state = state_word(domain);
         let policy_before = records.policy_before(domain.name());
         let (policy, chosen_by) = self.policies.of(domain.name());
+        let policy_from = chosen_by.to_string();
         let target = self.place(domain, policy);
-        let destination = target.as_ref().ok().and_then(Option::as_ref).map(Destination::of);
+        let destination = target.as_ref().ok().and_then(Option::as_ref).map(destination::of);
         let mut retention = None;
-        let (result, tries) = match target {
-            _ if cancel.stopped().is_some() => (VmResult::NotBegun, 0),
-            Err(e) => (VmResult::NoFolder(e), 0),
-            Ok(None) => (VmResult::Excluded(chosen_by), 0),
+        let (outcome, tries) = match target {
+            _ if cancel.stopped().is_some() => (Outcome::NotBegun, 0),
+            Err(e) => (Outcome::NoFolder(e), 0),
+            Ok(None) => (Outcome::Excluded(chosen_by), 0),
             Ok(Some(vm)) => {
                 let disks = watch.vm_begin(domain.name());
                 let once = |failed| engine.backup(&VmTarget { failed, ..vm.clone() }, disks.as_ref(), cancel);
@@ -43,14 +46,15 @@ impl Session {
                 if result.as_ref().is_ok_and(|report| report.plan.decision != Decision::Skip) {
                     retention = Cleanup::of(self, &vm).after_success(engine, records);
                 }
-                (result.map_or_else(VmResult::Failed, |report| VmResult::Done(Box::new(report))), tries)
+                (result.map_or_else(Outcome::Failed, |report| Outcome::Done(Box::new(report))), tries)
             }
         };
+        let (took, ended) = (since.elapsed(), self.clock.now());
         let (domain, log_file) = (domain.name().to_owned(), watch.log_file(domain.name()));
-        let outcome =
-            VmOutcome { domain, policy, destination, result, took: since.elapsed(), tries, retention };
-        records.vm_end(&VmEnd { outcome: &outcome, state, log_file, policy_before, at: self.clock.now() });
-        outcome
+        let end = VmEnd { domain, state, policy, policy_from, policy_before, destination, log_file };
+        let report = end.tell(outcome, took, tries, retention, ended);
+        records.vm_end(&report);
+        report
     }
 }
 

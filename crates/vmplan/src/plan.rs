@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::civil::Date;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vmstream::chain::CheckpointName;
 
 use crate::RotationPolicy;
@@ -22,7 +22,7 @@ pub struct UnseenChange {
 }
 
 /// Why this level.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
     /// First backup of the VM.
     NoChain,
@@ -130,7 +130,7 @@ impl fmt::Display for Why {
 }
 
 /// Why nothing can be done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// Checkpoints that are not ours are in the way.
     ForeignCheckpoints(Vec<String>),
@@ -218,7 +218,7 @@ impl Serialize for Note {
 }
 
 /// What one run will do to one domain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decision {
     /// Nothing.
     Skip,
@@ -230,10 +230,10 @@ pub enum Decision {
     /// What changed since the last point.
     Incremental {
         /// The last point.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "as_text")]
         parent: CheckpointName,
         /// The new one.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "as_text")]
         name: CheckpointName,
     },
     /// Every disk of a domain that is shut off.
@@ -245,12 +245,25 @@ pub enum Decision {
     Refuse(Refusal),
 }
 
-fn as_text<S: serde::Serializer>(name: &CheckpointName, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(name)
+/// A name as its text.
+mod as_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use vmstream::chain::CheckpointName;
+
+    pub(super) fn serialize<S: Serializer>(name: &CheckpointName, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(name)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<CheckpointName, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// A repair before the backup. Each may be repeated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Repair {
     /// libvirt gets a checkpoint back that it has lost; its bitmaps live.
     RedefineCheckpoint(String),

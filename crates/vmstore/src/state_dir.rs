@@ -69,9 +69,19 @@ impl StateDir {
         self.dir.join("logs")
     }
 
+    /// Where sessions are told of.
+    pub fn reports(&self) -> PathBuf {
+        self.dir.join("report")
+    }
+
     /// Creates the folder, but never the backup path: an unmounted disk would be filled beside.
     pub fn make(&self) -> io::Result<()> {
         make(&self.dir)
+    }
+
+    /// Creates the folder where sessions are told of.
+    pub fn create_reports(&self) -> io::Result<PathBuf> {
+        self.create("report")
     }
 
     /// Creates the folder, and a folder in it.

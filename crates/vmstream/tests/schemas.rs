@@ -103,8 +103,10 @@ fn all_json_is_as_its_schema_says() {
     // Each of them has its schema, and none is without an example.
     let seen: BTreeSet<_> =
         documents.iter().map(|(_, document)| file_of(document["schema"].as_str().unwrap())).collect();
+    // Those of vmbackup have their own test.
+    let is_ours = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("vmstream-");
     let there: BTreeSet<_> =
-        std::fs::read_dir(schemas()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        std::fs::read_dir(schemas()).unwrap().map(|entry| entry.unwrap().path()).filter(is_ours).collect();
     assert_eq!(seen, there);
     // A validator that finds nothing would find this.
     let (_, document) = &mut documents[0];

@@ -9,7 +9,6 @@ use super::disk::copy_disk;
 use super::error::CopyError;
 use super::first_error::FirstError;
 use super::limits::DISKS_OF_DOMAIN;
-use super::meter::Stages;
 use super::pulse::Pulse;
 use super::shared::Shared;
 use super::sink::Copied;
@@ -17,6 +16,7 @@ use super::task::{DiskTask, SidecarPlan};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::threads::some_at_once;
 use crate::engine::watch::Watch;
+use vmreport::Stages;
 
 /// How often to look whether a disk stalls.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -6,7 +6,7 @@ use crossbeam_channel::bounded;
 
 use super::first_error::FirstError;
 use super::limits::{CONNECTIONS, QUEUED_PIECES, QUEUED_READS};
-use super::meter::{Meter, Stages};
+use super::meter::Meter;
 use super::piece::{ReadOp, ToWriter};
 use super::pulse::Pulse;
 use super::shared::Shared;
@@ -15,6 +15,7 @@ use super::task::DiskTask;
 use super::{reader, scout, writer};
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::watch::Watch;
+use vmreport::Stages;
 
 /// A stage that panics must not leave the others waiting for it for ever.
 struct StopOnPanic<'a>(&'a Cancel);

@@ -1,76 +1,10 @@
-//! How busy each stage of a copy was, and which one held up the others.
+//! Measures how busy each stage of a copy was.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use super::limits::CONNECTIONS;
-
-/// A stage that was busy for less than this can have held up nobody.
-const BUSY_PERCENT: u64 = 25;
-
-/// A stage of the copy of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// The guest's disk, as QEMU serves it.
-    Reads,
-    /// The compressors, which all disks of a run share.
-    Compression,
-    /// The file in the target.
-    Writing,
-}
-
-/// How busy each stage was while a disk was copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Stages {
-    /// The busiest one: the others waited for it.
-    pub bottleneck: Stage,
-    /// Of the connections' time: that in which they waited for QEMU.
-    pub reads_percent: u64,
-    /// Of the compressors' time: that in which they worked, for this disk or others.
-    pub compression_percent: u64,
-    /// Of the writer's time: that in which it wrote, and was held back by a bandwidth limit.
-    pub writing_percent: u64,
-    /// How long the copy took.
-    #[serde(rename = "copy_ms", serialize_with = "crate::engine::report::as_millis")]
-    pub took: Duration,
-}
-
-impl Stages {
-    fn new(reads_percent: u64, compression_percent: u64, writing_percent: u64, took: Duration) -> Self {
-        let stages = [
-            (Stage::Reads, reads_percent),
-            (Stage::Compression, compression_percent),
-            (Stage::Writing, writing_percent),
-        ];
-        let busiest = stages.into_iter().max_by_key(|(_, percent)| *percent);
-        let bottleneck = busiest.map_or(Stage::Reads, |(stage, _)| stage);
-        Self { bottleneck, reads_percent, compression_percent, writing_percent, took }
-    }
-}
-
-impl fmt::Display for Stages {
-    /// `bottleneck: compression (guest reads 41 %, compression 97 %, writing 30 % busy)`. Where so little was copied that
-    /// no stage was busy, none held up the others.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reads_percent, compression_percent, writing_percent, .. } = self;
-        let most = *reads_percent.max(compression_percent).max(writing_percent);
-        let bottleneck = match self.bottleneck {
-            _ if most < BUSY_PERCENT => "none",
-            Stage::Reads => "guest reads",
-            Stage::Compression => "compression",
-            Stage::Writing => "writing",
-        };
-        write!(
-            f,
-            "bottleneck: {bottleneck} (guest reads {reads_percent} %, compression {compression_percent} %, writing \
-             {writing_percent} % busy)"
-        )
-    }
-}
+use vmreport::Stages;
 
 /// Time that threads spent on something, added up.
 #[derive(Debug, Default)]
@@ -130,23 +64,6 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_busiest_stage_is_the_bottleneck() {
-        let second = Duration::from_secs(1);
-        for (percents, want) in
-            [([90, 40, 30], Stage::Reads), ([40, 90, 30], Stage::Compression), ([40, 30, 90], Stage::Writing)]
-        {
-            let [reads, compression, writing] = percents;
-            assert_eq!(Stages::new(reads, compression, writing, second).bottleneck, want);
-        }
-        assert_eq!(
-            Stages::new(41, 97, 30, second).to_string(),
-            "bottleneck: compression (guest reads 41 %, compression 97 %, writing 30 % busy)"
-        );
-        let idle = Stages::new(1, 0, 14, second).to_string();
-        assert!(idle.starts_with("bottleneck: none (guest reads 1 %"), "{idle}");
-    }
 
     #[test]
     fn work_before_the_copy_does_not_count() {

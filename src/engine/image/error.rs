@@ -2,8 +2,9 @@
 
 use super::qemu_img::QemuImgError;
 use crate::engine::cancel::StopReason;
-use crate::engine::failure::{FileError, NextStep, Trouble};
+use crate::engine::failure::{FileError, trouble_of_stop};
 use vmhost::libvirt::LibvirtError;
+use vmreport::{NextStep, Trouble};
 
 /// Why an image could not be read, or asked about.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +65,7 @@ impl ImageError {
         match self {
             Self::QemuImg(_) | Self::QemuNbd { .. } => Trouble::Tool,
             Self::File(_) => Trouble::Storage,
-            Self::Stopped(reason) => Trouble::of_stop(reason),
+            Self::Stopped(reason) => trouble_of_stop(reason),
             Self::NoKey { .. } | Self::NotReadable { .. } => Trouble::Domain,
         }
     }

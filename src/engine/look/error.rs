@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use crate::engine::cancel::StopReason;
 use crate::engine::domain::disk::DomainXmlError;
-use crate::engine::failure::{Changed, FileError, NextStep, Trouble};
+use crate::engine::failure::{Changed, FileError, next_step_after_libvirt, trouble_of_stop};
 use crate::engine::image::ImageError;
 use crate::engine::image::qemu_img::QemuImgError;
 use vmhost::libvirt::LibvirtError;
+use vmreport::{NextStep, Trouble};
 
 /// Why a domain could not be looked at, or may not be backed up as it is.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +80,7 @@ impl LookError {
     /// What helps.
     pub(crate) fn next_step(&self) -> NextStep {
         match self {
-            Self::Libvirt(error) => NextStep::after_libvirt(error),
+            Self::Libvirt(error) => next_step_after_libvirt(error),
             Self::Image(error) => error.next_step(),
             Self::ChainUnreadable { .. } | Self::Changed(_) => NextStep::TryAgain,
             Self::DomainXml(_)
@@ -95,7 +96,7 @@ impl LookError {
         match self {
             Self::Image(error) => error.trouble(),
             Self::ChainUnreadable { .. } | Self::File(_) => Trouble::Storage,
-            Self::Stopped(reason) => Trouble::of_stop(reason),
+            Self::Stopped(reason) => trouble_of_stop(reason),
             Self::Libvirt(_)
             | Self::DomainXml(_)
             | Self::OldQcow2 { .. }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::{Serialize, Serializer};
 use vmstream::chain::CheckpointName;
 
 use crate::engine::domain::disk::SkipReason;
@@ -10,6 +10,7 @@ use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::observe::Observed;
 use vmplan::Decision;
+use vmreport::{DiskOutcome, DiskResult};
 
 /// What becomes of one disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,18 +29,7 @@ pub enum Treatment {
     Skipped(SkipReason),
 }
 
-impl Treatment {
-    /// `backed up`, `copied` or `skipped`.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Changes(_) | Self::Whole | Self::Added => "backed up",
-            Self::RawImage | Self::Copy => "copied",
-            Self::Skipped(_) => "skipped",
-        }
-    }
-}
-
-/// The words behind [`Treatment::word`].
+/// What is taken, or why nothing is.
 impl fmt::Display for Treatment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -93,34 +83,31 @@ impl DiskPlan {
         }
     }
 
-    /// The treatment's words and the caveats, for people.
-    pub fn remark(&self) -> String {
-        let caveats = self.caveats.iter().map(|caveat| format!("; {caveat}"));
-        std::iter::once(self.treatment.to_string()).chain(caveats).collect()
-    }
-}
-
-/// `vda: backed up (the whole disk)`, `sda: skipped: empty drive`.
-impl fmt::Display for DiskPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (target, word, remark) = (&self.target, self.treatment.word(), self.remark());
-        match self.skipped() {
-            Some(_) => write!(f, "{target}: {word}: {remark}"),
-            None => write!(f, "{target}: {word} ({remark})"),
+    /// The same for whoever is told.
+    pub fn outcome(&self) -> DiskOutcome {
+        DiskOutcome {
+            disk: self.target.clone(),
+            result: match &self.treatment {
+                Treatment::Changes(_) | Treatment::Whole | Treatment::Added => DiskResult::BackedUp,
+                Treatment::RawImage | Treatment::Copy => DiskResult::Copied,
+                Treatment::Skipped(_) => DiskResult::Skipped,
+            },
+            detail: self.treatment.to_string(),
+            caveats: self.caveats.iter().map(ToString::to_string).collect(),
+            gap: self.skipped().is_some_and(SkipReason::is_gap),
         }
     }
 }
 
-/// For scripts: `disk`, `result` (`backed_up`, `copied`, `skipped`), `detail`, `caveats`.
+impl fmt::Display for DiskPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.outcome().fmt(f)
+    }
+}
+
 impl Serialize for DiskPlan {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut value = serializer.serialize_struct("DiskPlan", 4)?;
-        value.serialize_field("disk", &self.target)?;
-        value.serialize_field("result", &self.treatment.word().replace(' ', "_"))?;
-        value.serialize_field("detail", &self.treatment.to_string())?;
-        let caveats: Vec<String> = self.caveats.iter().map(ToString::to_string).collect();
-        value.serialize_field("caveats", &caveats)?;
-        value.end()
+        self.outcome().serialize(serializer)
     }
 }
 

@@ -93,6 +93,7 @@ impl Engine {
         report.points_before = if before.is_copy { 1 } else { before.points.len() };
         report.warnings.extend(plan.notes.iter().map(ToString::to_string));
         report.damaged = observed.marked_corrupt();
+        report.outside.clone_from(&observed.facts.outside);
         report.every_disk = disk_plan::plan_disks(&observed, &plan.decision, self.settings.raw_disks);
         match &plan.decision {
             Decision::Skip => report.points = report.points_before,

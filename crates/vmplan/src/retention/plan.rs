@@ -17,7 +17,7 @@
 //! ```
 
 use jiff::civil::DateTime;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::period::{PeriodId, PeriodKind};
 use super::rules::{Replica, Rules};
@@ -55,14 +55,14 @@ pub struct PeriodSeen {
 }
 
 /// What becomes of each period of a VM.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// In the order they were given.
     pub verdicts: Vec<Verdict>,
 }
 
 /// What becomes of a period.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Which.
     pub period: PeriodId,
@@ -75,7 +75,7 @@ pub struct Verdict {
 }
 
 /// Stays or goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
     /// Stays.
@@ -90,7 +90,7 @@ pub enum Fate {
 }
 
 /// The rule a period goes under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// More periods of the policy than are kept.

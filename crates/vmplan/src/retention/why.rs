@@ -1,9 +1,9 @@
 //! Why a period stays, in words for people and for programs.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a period stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// The policy keeps everything.

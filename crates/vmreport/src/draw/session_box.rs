@@ -1,0 +1,283 @@
+//! The frame at the end of a session in the log, and the lines around each VM, as readers of the Bash program's log
+//! know them.
+
+use std::time::Duration;
+
+use jiff::Zoned;
+
+use super::size::iec;
+use crate::{ReplicationState, SessionReport, VmReport, VmResult};
+use vmplan::{Decision, RotationPolicy};
+
+/// Width of the frame, with its corners.
+const WIDTH: usize = 106;
+
+/// Widths of the columns but the last.
+const COLUMNS: [usize; 7] = [20, 8, 5, 9, 8, 6, 11];
+
+/// How many VMs ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Backed up, with all their disks whole.
+    pub backed_up: usize,
+    /// Excluded by their policy.
+    pub excluded: usize,
+    /// Not needed.
+    pub skipped: usize,
+    /// Not backed up, or with a damaged image.
+    pub failed: usize,
+}
+
+impl Counts {
+    /// Counts them.
+    pub fn of(vms: &[VmReport]) -> Self {
+        let mut counts = Self::default();
+        for vm in vms {
+            *match status(vm) {
+                "SUCCESS" => &mut counts.backed_up,
+                "EXCLUDED" => &mut counts.excluded,
+                "SKIPPED" => &mut counts.skipped,
+                _ => &mut counts.failed,
+            } += 1;
+        }
+        counts
+    }
+
+    /// The line that scripts look for in the log.
+    pub fn final_results(self) -> String {
+        let Self { backed_up, excluded, skipped, failed } = self;
+        format!(
+            "FINAL RESULTS: {backed_up} backed up, {excluded} excluded, {skipped} skipped, {failed} failed"
+        )
+    }
+}
+
+/// The frame for a session of backups, line by line.
+pub fn session_box(report: &SessionReport) -> Vec<String> {
+    let vms = &report.vms;
+    let counts = Counts::of(vms);
+    use RotationPolicy::{Accumulate, Daily, Monthly, Weekly};
+    let by_policy = [Daily, Weekly, Monthly, Accumulate].map(|policy| {
+        let of = vms.iter().filter(|vm| status(vm) == "SUCCESS" && vm.policy == policy).count();
+        format!("{policy}: {of}")
+    });
+    let mut lines = vec![edge('╔', '╗'), row("VM BACKUP SESSION SUMMARY"), edge('╠', '╣')];
+    lines.push(row(&format!("Total VMs: {}", vms.len())));
+    lines.push(row(&format!("✓ Backed Up: {}  ({})", counts.backed_up, by_policy.join(", "))));
+    lines.push(row(&format!("○ Excluded: {}", counts.excluded)));
+    lines.push(row(&format!("◇ Skipped: {}", counts.skipped)));
+    lines.push(row(&format!("✗ Failed: {}", counts.failed)));
+    lines.push(edge('╠', '╣'));
+    let head = ["VM NAME", "STATUS", "TYPE", "POLICY", "DURATION", "CHKPTS", "SIZE", "ERROR"];
+    lines.push(columns(&head.map(str::to_owned)));
+    lines.extend(vms.iter().map(|vm| columns(&cells(vm))));
+    lines.push(edge('╠', '╣'));
+    lines.push(replication("LOCAL", report.session.replication.local));
+    lines.push(replication("CLOUD", report.session.replication.cloud));
+    lines.push(edge('╚', '╝'));
+    lines
+}
+
+/// What became of a replication.
+fn replication(name: &str, state: ReplicationState) -> String {
+    let state = match state {
+        ReplicationState::NotServed => "Configured, but not done by this version",
+        ReplicationState::NotConfigured => "Not configured",
+    };
+    row(&format!("{name} REPLICATION: {state}"))
+}
+
+/// The frame for a session that only replicates: those of the replications that it was for.
+pub fn replication_only(
+    mode: &str,
+    local: Option<ReplicationState>,
+    cloud: Option<ReplicationState>,
+) -> Vec<String> {
+    let mut lines = vec![edge('╔', '╗'), row("REPLICATION-ONLY SESSION SUMMARY"), edge('╠', '╣')];
+    lines.push(row(&format!("Mode: {mode}")));
+    lines.extend(local.map(|state| replication("LOCAL", state)));
+    lines.extend(cloud.map(|state| replication("CLOUD", state)));
+    lines.push(edge('╚', '╝'));
+    lines
+}
+
+/// The lines before the backup of a VM.
+pub fn vm_start(vm: &str, now: &Zoned) -> Vec<String> {
+    let now = now.strftime("%Y-%m-%d %H:%M:%S %Z");
+    vec![edge('╔', '╗'), row(&format!("START: {vm}")), row(&format!("Time: {now}")), edge('╚', '╝')]
+}
+
+/// The lines after it.
+pub fn vm_end(vm: &VmReport, ended: &Zoned) -> Vec<String> {
+    let took = i64::try_from(vm.took.as_millis()).unwrap_or(i64::MAX);
+    let began = ended.checked_sub(jiff::SignedDuration::from_millis(took)).unwrap_or_else(|_| ended.clone());
+    let [_, status, kind, policy, duration, points, size, error] = cells(vm);
+    let mut lines = vec![edge('╔', '╗'), row(&format!("END: {}", vm.vm)), edge('╠', '╣')];
+    for (label, value) in [
+        ("Status", status),
+        ("Backup Type", kind),
+        ("Policy", policy),
+        ("Duration", duration),
+        ("Restore Points", points),
+        ("Backup Size", size),
+    ] {
+        lines.push(row(&format!("{label}: {value}")));
+    }
+    if let Some(report) = vm.result.report() {
+        lines.extend(report.every_disk.iter().map(|disk| row(&format!("Disk {disk}"))));
+    }
+    if !error.is_empty() {
+        lines.push(row(&format!("Error: {error}")));
+    }
+    for (label, at) in [("Start", &began), ("End", ended)] {
+        lines.push(row(&format!("{label}: {}", at.strftime("%Y-%m-%d %H:%M:%S %Z"))));
+    }
+    lines.push(edge('╚', '╝'));
+    lines
+}
+
+fn status(vm: &VmReport) -> &'static str {
+    match vm.result {
+        VmResult::Ok { .. } => "SUCCESS",
+        VmResult::Skipped { .. } => "SKIPPED",
+        VmResult::Excluded { .. } => "EXCLUDED",
+        VmResult::Damaged { .. } | VmResult::Failed(_) => "FAILED",
+    }
+}
+
+fn cells(vm: &VmReport) -> [String; 8] {
+    let report = vm.result.report();
+    let kind = report.map_or("n/a", |report| match report.plan.decision {
+        Decision::Full { .. } => "full",
+        Decision::Incremental { .. } => "inc",
+        Decision::Copy { .. } => "copy",
+        Decision::Skip | Decision::Refuse(_) => "none",
+    });
+    let size = report.filter(|report| !report.disks.is_empty());
+    [
+        vm.vm.clone(),
+        status(vm).to_owned(),
+        kind.to_owned(),
+        vm.policy.to_string(),
+        hours(vm.took),
+        report.map_or(0, |report| report.points).to_string(),
+        size.map_or_else(|| "N/A".to_owned(), |report| iec(report.file_bytes())),
+        vm.result.failure().map_or_else(String::new, |failure| failure.error.clone()),
+    ]
+}
+
+fn columns(cells: &[String; 8]) -> String {
+    let padded = cells.iter().zip(COLUMNS).map(|(cell, width)| format!("{cell:width$}"));
+    row(&padded.chain(cells.last().cloned()).collect::<Vec<_>>().join(" │ "))
+}
+
+fn row(text: &str) -> String {
+    format!("║ {text}").trim_end().to_owned()
+}
+
+fn edge(left: char, right: char) -> String {
+    format!("{left}{}{right}", "═".repeat(WIDTH - 2))
+}
+
+fn hours(took: Duration) -> String {
+    let seconds = took.as_secs();
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::literal;
+    use super::*;
+
+    #[test]
+    fn the_frame_is_as_wide_as_ever_and_names_every_part() {
+        let none = Some(ReplicationState::NotConfigured);
+        let lines = replication_only("both", none, none);
+        let want = [
+            edge('╔', '╗').as_str(),
+            "║ REPLICATION-ONLY SESSION SUMMARY",
+            edge('╠', '╣').as_str(),
+            "║ Mode: both",
+            "║ LOCAL REPLICATION: Not configured",
+            "║ CLOUD REPLICATION: Not configured",
+            edge('╚', '╝').as_str(),
+        ]
+        .map(str::to_owned);
+        assert_eq!(lines, want);
+        assert_eq!(lines[0].chars().count(), 106);
+    }
+
+    /// Lines, with names in the place of the edges.
+    fn framed(text: &str) -> Vec<String> {
+        let lines = text.lines().map(|line| match line.trim() {
+            "top" => edge('╔', '╗'),
+            "middle" => edge('╠', '╣'),
+            "bottom" => edge('╚', '╝'),
+            line => line.to_owned(),
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn the_lines_of_a_session_are_those_that_people_know() {
+        let session = literal::session();
+        let summary = "top
+            ║ VM BACKUP SESSION SUMMARY
+            middle
+            ║ Total VMs: 6
+            ║ ✓ Backed Up: 1  (daily: 0, weekly: 0, monthly: 1, accumulate: 0)
+            ║ ○ Excluded: 1
+            ║ ◇ Skipped: 1
+            ║ ✗ Failed: 3
+            middle
+            ║ VM NAME              │ STATUS   │ TYPE  │ POLICY    │ DURATION │ CHKPTS │ SIZE        │ ERROR
+            ║ web                  │ SUCCESS  │ full  │ monthly   │ 01:02:03 │ 1      │ 1.5MiB      │
+            ║ db                   │ FAILED   │ inc   │ daily     │ 00:00:00 │ 3      │ N/A         │
+            ║ off                  │ SKIPPED  │ none  │ monthly   │ 00:00:01 │ 4      │ N/A         │
+            ║ lab                  │ EXCLUDED │ n/a   │ never     │ 00:00:00 │ 0      │ N/A         │
+            ║ bad                  │ FAILED   │ n/a   │ weekly    │ 00:00:02 │ 0      │ N/A         │ no space
+            ║ late                 │ FAILED   │ n/a   │ monthly   │ 00:00:00 │ 0      │ N/A         │ not begun
+            middle
+            ║ LOCAL REPLICATION: Configured, but not done by this version
+            ║ CLOUD REPLICATION: Not configured
+            bottom";
+        assert_eq!(session_box(&session), framed(summary));
+        let at: Zoned = "2026-11-22T01:00:07[UTC]".parse().unwrap();
+        let start = "top
+            ║ START: web
+            ║ Time: 2026-11-22 01:00:07 UTC
+            bottom";
+        assert_eq!(vm_start("web", &at), framed(start));
+        let end = "top
+            ║ END: web
+            middle
+            ║ Status: SUCCESS
+            ║ Backup Type: full
+            ║ Policy: monthly
+            ║ Duration: 01:02:03
+            ║ Restore Points: 1
+            ║ Backup Size: 1.5MiB
+            ║ Disk vda: backed up (the whole disk; its image is encrypted, the backup is not)
+            ║ Disk sda: skipped: empty drive
+            ║ Start: 2026-11-21 23:58:04 UTC
+            ║ End: 2026-11-22 01:00:07 UTC
+            bottom";
+        assert_eq!(vm_end(&session.vms[0], &at), framed(end));
+        let end = "top
+            ║ END: bad
+            middle
+            ║ Status: FAILED
+            ║ Backup Type: n/a
+            ║ Policy: weekly
+            ║ Duration: 00:00:02
+            ║ Restore Points: 0
+            ║ Backup Size: N/A
+            ║ Error: no space
+            ║ Start: 2026-11-22 01:00:05 UTC
+            ║ End: 2026-11-22 01:00:07 UTC
+            bottom";
+        assert_eq!(vm_end(&session.vms[4], &at), framed(end));
+        let results = Counts { backed_up: 4, excluded: 3, skipped: 2, failed: 1 }.final_results();
+        assert_eq!(results, "FINAL RESULTS: 4 backed up, 3 excluded, 2 skipped, 1 failed");
+    }
+}

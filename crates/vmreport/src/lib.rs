@@ -1,0 +1,29 @@
+//! What a session of backups did: one value, [`SessionReport`], and what people and programs see of it.
+//!
+//! Lives here: the value and its version, the file that keeps its parts while the session runs ([`PartsFile`]), and the drawings
+//! ([`draw`]): plain functions of the value. As JSON it is the value itself; `docs/schemas` has its schema.
+//! Must not live here: how the facts are gathered (`session` of vmbackup), SQL, libvirt, a clock.
+//! Layer: above `vmstream` (text) and `vmplan` (decisions and their reasons); below vmbackup.
+#![forbid(unsafe_code)]
+
+mod backup;
+mod disk;
+pub mod draw;
+mod host_config;
+mod parts;
+mod retention;
+mod session;
+mod vm;
+
+pub use backup::{
+    BackupReport, FileSystem, GuestOs, KeptFile, Method, OsInfo, PlanReport, TpmKept, Trimmed, TrimmedPath,
+};
+pub use disk::{DiskOutcome, DiskReport, DiskResult, Stage, Stages};
+pub use host_config::{HostConfigReport, SavedHostConfig};
+pub use parts::{PartsError, PartsFile, read_parts};
+pub use retention::RetentionReport;
+pub use session::{
+    Part, Replication, ReplicationState, Schema, SessionEnd, SessionHead, SessionKind, SessionReport,
+    SessionStatus,
+};
+pub use vm::{ChainOnDisk, Destination, Failure, FailureCode, NextStep, Trouble, VmReport, VmResult};

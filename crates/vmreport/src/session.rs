@@ -1,0 +1,261 @@
+//! The value of a session: who it was, what became of each VM, how it ended.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::host_config::HostConfigReport;
+use super::vm::VmReport;
+
+/// The version of the value. Members may be added; none goes or changes its meaning without a new number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Schema {
+    /// The first.
+    #[default]
+    #[serde(rename = "vmbackup/session/1")]
+    V1,
+}
+
+/// What a session was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionKind {
+    /// A run over all VMs.
+    Standard,
+    /// A run over VMs that were named.
+    Targeted,
+    /// Only replication.
+    ReplicateOnly,
+    /// Only deleting.
+    Prune,
+}
+
+impl SessionKind {
+    /// Every value.
+    pub const ALL: &[Self] = &[Self::Standard, Self::Targeted, Self::ReplicateOnly, Self::Prune];
+
+    /// The value of a word. `None` for a word of somebody else.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|value| value.word() == word)
+    }
+
+    /// The word for it, also in the database.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Targeted => "targeted",
+            Self::ReplicateOnly => "replicate_only",
+            Self::Prune => "prune",
+        }
+    }
+}
+
+/// How a session stands or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStatus {
+    /// It has not ended.
+    Running,
+    /// Nothing failed.
+    Success,
+    /// Some VMs failed, some were backed up.
+    Partial,
+    /// It could not do its work.
+    Failed,
+    /// Stopped from the keyboard, or its process died.
+    Interrupted,
+    /// Stopped by SIGTERM.
+    Killed,
+}
+
+impl SessionStatus {
+    /// Every value.
+    pub const ALL: &[Self] =
+        &[Self::Running, Self::Success, Self::Partial, Self::Failed, Self::Interrupted, Self::Killed];
+
+    /// The value of a word. `None` for a word of somebody else.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|value| value.word() == word)
+    }
+
+    /// The status after VMs were backed up and VMs failed.
+    pub fn of_counts(backed_up: usize, failed: usize) -> Self {
+        match (backed_up, failed) {
+            (_, 0) => Self::Success,
+            (0, _) => Self::Failed,
+            _ => Self::Partial,
+        }
+    }
+
+    /// The status of a session that a signal stopped.
+    pub fn of_signal(number: i32) -> Self {
+        const SIGTERM: i32 = 15;
+        if number == SIGTERM { Self::Killed } else { Self::Interrupted }
+    }
+
+    /// The word for it, also in the database.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+/// What is known of a session when it begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionHead {
+    /// Its number in the database; `None` without one.
+    pub id: Option<i64>,
+    /// What it is for.
+    pub kind: SessionKind,
+    /// The name of the configuration.
+    pub instance: String,
+    /// Version of the program.
+    pub version: String,
+    /// When it began.
+    pub began: Timestamp,
+    /// The log of all sessions.
+    pub log_file: PathBuf,
+    /// The replications that the configuration names.
+    pub replication: Replication,
+}
+
+/// What became of replication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replication {
+    /// To places that are mounted or reached by ssh.
+    pub local: ReplicationState,
+    /// To object stores.
+    pub cloud: ReplicationState,
+}
+
+/// What became of one kind of replication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicationState {
+    /// Nobody asked for it.
+    #[default]
+    NotConfigured,
+    /// It is asked for, and this version cannot do it.
+    NotServed,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEnd {
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub status: SessionStatus,
+}
+
+/// What a session did. The sum of its parts, in whatever order they came.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionReport {
+    /// The version of this value.
+    pub schema: Schema,
+    /// Who it was.
+    pub session: SessionHead,
+    /// What became of each VM that has ended.
+    pub vms: Vec<VmReport>,
+    /// What became of the host's own configuration; `None` when it did not come to that.
+    pub host_config: Option<HostConfigReport>,
+    /// How it ended; `None` while it runs, and for ever when it was killed.
+    pub end: Option<SessionEnd>,
+}
+
+/// What a session says of itself at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// It begins.
+    Begin {
+        /// The version of all parts.
+        schema: Schema,
+        /// Who it is.
+        session: Box<SessionHead>,
+    },
+    /// A VM has ended.
+    Vm(Box<VmReport>),
+    /// The host's configuration was looked at.
+    HostConfig(HostConfigReport),
+    /// It ends.
+    End(SessionEnd),
+}
+
+impl SessionReport {
+    /// A session that has just begun.
+    pub fn begin(session: SessionHead) -> Self {
+        Self { schema: Schema::V1, session, vms: vec![], host_config: None, end: None }
+    }
+
+    /// Adds what it did. A second beginning replaces the first.
+    pub fn add(&mut self, part: Part) {
+        match part {
+            Part::Begin { schema, session } => (self.schema, self.session) = (schema, *session),
+            Part::Vm(vm) => self.vms.push(*vm),
+            Part::HostConfig(host_config) => self.host_config = Some(host_config),
+            Part::End(end) => self.end = Some(end),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    /// Reads a document, prints a line for all that is wrong.
+    const VALIDATE: &str = "
+import json, sys, jsonschema
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft202012Validator.check_schema(schema)
+for error in jsonschema.Draft202012Validator(schema).iter_errors(json.load(sys.stdin)):
+    print(list(error.absolute_path), error.message[:300])
+";
+
+    fn complaints(document: &serde_json::Value) -> String {
+        let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schemas/vmbackup-session-1.json");
+        let mut python = std::process::Command::new("/usr/bin/python3");
+        python.args(["-c", VALIDATE, schema]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut python = python.spawn().unwrap();
+        serde_json::to_writer(python.stdin.take().unwrap(), document).unwrap();
+        let done = python.wait_with_output().unwrap();
+        assert!(done.status.success(), "python3-jsonschema is there, and the schema is one");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    #[test]
+    fn the_value_is_as_its_schema_says() {
+        let whole = crate::draw::literal::session();
+        let mut document = serde_json::to_value(&whole).unwrap();
+        assert_eq!(complaints(&document), "");
+        assert_eq!(serde_json::from_value::<SessionReport>(document.clone()).unwrap(), whole);
+        let begun = SessionReport::begin(whole.session);
+        assert_eq!(complaints(&serde_json::to_value(begun).unwrap()), "");
+        // A validator that finds nothing would find these.
+        document["vms"][0]["report"]["more"] = serde_json::Value::Null;
+        assert!(complaints(&document).contains("report"), "{}", complaints(&document));
+        document["vms"] = serde_json::json!([]);
+        document["schema"] = "vmbackup/session/2".into();
+        assert!(complaints(&document).contains("schema"));
+    }
+
+    #[test]
+    fn words_are_those_of_the_json() {
+        let word = |value: serde_json::Value| value.as_str().unwrap().to_owned();
+        for kind in SessionKind::ALL {
+            assert_eq!(word(serde_json::to_value(kind).unwrap()), kind.word());
+        }
+        for status in SessionStatus::ALL {
+            assert_eq!(word(serde_json::to_value(status).unwrap()), status.word());
+        }
+    }
+}
