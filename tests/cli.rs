@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use lab::{DiskSpec, Lab, Vm, VmSpec, World, extract, must, text, virsh};
 use serde_json::Value;
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -466,7 +467,7 @@ fn a_dry_run_names_the_leftovers_of_a_killed_run_and_leaves_them() {
     vm.write("vda", MIB, 512, 2).expect("a write");
     // A host that loses its power leaves the journal of a run, and what that had written.
     let state = lab.backup_path().join("_state/journal");
-    let held = lab.run_held_at(&vm, "copying");
+    let held = lab.run_held_at(&vm, FailPoint::Copying);
     let files = fs::read_dir(&state).expect("a journal folder").flatten().map(|entry| entry.path());
     let mut files = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
     let file = files.next().expect("a run that is under way has a journal");

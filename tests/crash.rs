@@ -12,33 +12,18 @@ use lab::{
     CrashBed, DiskOp, DiskSpec, FREE_LIMIT, History, Lab, SIZES, Version, Vm, VmSpec, assert_tidy,
     children_of, sockets_of, virsh, wait_for_guard,
 };
-use vmbackup::engine::fail_point::FAIL_POINTS;
+use vmbackup::engine::fail_point::{FailPoint, PassedBy};
 
 const MIB: u64 = 1 << 20;
-
-/// The places that not every run comes to.
-const OF_ARCHIVING: [&str; 3] = ["archiving", "archive-complete", "leaving"];
-const OF_BEGINNING: [&str; 1] = ["witness-created"];
-
-/// The places of a run that starts no VM, but for some that it does not come to.
-fn places(but: impl IntoIterator<Item = &'static str>) -> impl Iterator<Item = &'static str> {
-    let but: Vec<_> = but.into_iter().chain(["started"]).collect();
-    FAIL_POINTS.iter().copied().filter(move |place| !but.contains(place))
-}
-
-/// The places of an increment.
-fn places_of_increment() -> impl Iterator<Item = &'static str> {
-    places(OF_ARCHIVING.into_iter().chain(OF_BEGINNING))
-}
 
 #[test]
 fn killed_in_the_first_full_at_every_place() {
     let mut bed = CrashBed::new("first_full");
-    for place in places(OF_ARCHIVING) {
+    for place in FailPoint::passed_by_any(&[PassedBy::Job, PassedBy::NewChain]) {
         bed.die_at(place);
         let at_kill = History::disks(&bed.lab, &bed.vm);
         bed.change();
-        if place == "published" {
+        if place == FailPoint::Published {
             bed.history = History::default();
             bed.history.push(at_kill);
             bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
@@ -62,11 +47,11 @@ fn killed_in_an_incremental_at_every_place() {
     let mut bed = CrashBed::new("incremental");
     let other = bed.lab.define(&VmSpec::new("other").disk(DiskSpec::new("vda", MIB)));
     bed.back_up("full");
-    for (number, place) in places_of_increment().enumerate() {
+    for (number, place) in FailPoint::passed_by_any(&[PassedBy::Job]).enumerate() {
         bed.change();
         let at_kill = History::disks(&bed.lab, &bed.vm);
         bed.die_at(place);
-        if place == "published" {
+        if place == FailPoint::Published {
             bed.history.push(at_kill);
         }
         bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
@@ -93,7 +78,8 @@ fn killed_in_an_incremental_at_every_place() {
 fn killed_in_a_full_that_archives_a_chain_at_every_place() {
     let mut bed = CrashBed::new("archiving");
     bed.back_up("full");
-    for (number, place) in places([]).enumerate() {
+    let kinds = [PassedBy::Job, PassedBy::NewChain, PassedBy::Archive];
+    for (number, place) in FailPoint::passed_by_any(&kinds).enumerate() {
         bed.change();
         bed.back_up_increment();
         let old = std::mem::take(&mut bed.history);
@@ -104,7 +90,7 @@ fn killed_in_a_full_that_archives_a_chain_at_every_place() {
         // Whole in its folder or whole in the archive, also before anybody repairs anything.
         old.assert_restorable(&bed.lab, &whole_chain(&bed, number, place));
         bed.change();
-        if place == "published" {
+        if place == FailPoint::Published {
             bed.history.push(at_kill);
             bed.back_up_increment();
         } else {
@@ -123,7 +109,7 @@ fn killed_in_a_full_that_archives_a_chain_at_every_place() {
 }
 
 /// Where the chain that is being archived is now: in the archive once its list of points has left the folder.
-fn whole_chain(bed: &CrashBed, number: usize, place: &str) -> PathBuf {
+fn whole_chain(bed: &CrashBed, number: usize, place: FailPoint) -> PathBuf {
     let dir = bed.chain_dir();
     let has_list = |dir: &Path| {
         let entries = fs::read_dir(dir).expect("a folder").flatten();
@@ -157,8 +143,7 @@ fn killed_in_a_copy_of_a_vm_that_is_off_at_every_place() {
     bed.change();
     bed.back_up_increment();
     bed.vm.destroy();
-    let never = ["checkpoints-dropped", "witness-created", "held", "begun", "released", "job-ended"];
-    for (number, place) in places(never).enumerate() {
+    for (number, place) in FailPoint::passed_by_any(&[PassedBy::Archive]).enumerate() {
         let pattern = 1 + number as u8;
         bed.vm.run_while_off("vda", &[DiskOp::Write { offset: MIB, len: 4096, pattern }]);
         let run = bed.lab.run_killed_at(&bed.vm, place);
@@ -192,7 +177,7 @@ fn killed_with_its_whole_group_or_by_name() {
     bed.back_up("full");
     bed.change();
     // A kill by name or by command line must not find the process that sets the guest free.
-    let mut run = bed.lab.run_held_at(&bed.vm, "begun");
+    let mut run = bed.lab.run_held_at(&bed.vm, FailPoint::Begun);
     assert_eq!(bed.vm.state(), "paused", "the guest is held while the job begins");
     assert!(bed.vm.backup_job().is_some(), "the job has begun");
     let children = children_of(run.pid());
@@ -210,7 +195,7 @@ fn killed_with_its_whole_group_or_by_name() {
     bed.change();
     let hold = bed.lab.path().join("hold-group");
     let mut command = bed.lab.run_command(&[&bed.vm]);
-    command.env("VMBACKUP_FAIL_POINT", format!("begun={}", hold.display())).process_group(0);
+    command.env("VMBACKUP_FAIL_POINT", format!("{}={}", FailPoint::Begun, hold.display())).process_group(0);
     let run = bed.lab.begin_run(command);
     let began = Instant::now();
     while !hold.exists() {
@@ -239,7 +224,7 @@ fn killed_with_its_whole_group_or_by_name() {
 fn stopped_by_a_signal_at_every_place() {
     let mut bed = CrashBed::new("signals");
     bed.back_up("full");
-    for (number, place) in places_of_increment().enumerate() {
+    for (number, place) in FailPoint::passed_by_any(&[PassedBy::Job]).enumerate() {
         bed.change();
         let at_signal = History::disks(&bed.lab, &bed.vm);
         let run = bed.lab.run_held_at(&bed.vm, place);
@@ -324,7 +309,7 @@ fn a_journal_whose_vm_is_gone_is_cleared_away() {
         vm.write("vda", 0, MIB, 7).expect("a write");
         vm.resume();
     }
-    let ended = lab.run_killed_at(&gone, "copied").wait();
+    let ended = lab.run_killed_at(&gone, FailPoint::Copied).wait();
     assert_eq!(ended.status.signal(), Some(9), "{ended:#?}");
     gone.wait_until_free(FREE_LIMIT);
     let chain_dir = lab.chain_dir(&gone);

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use lab::{CrashBed, Lab, Stopped, restart_daemon};
 use rustix::process::Signal;
+use vmbackup::engine::fail_point::FailPoint;
 
 #[test]
 fn a_guest_is_helped_when_the_daemon_is_back() {
     let mut bed = CrashBed::on(Lab::alone("daemon_hangs"));
     bed.back_up("full");
     // Longer than a connection lasts (20 s) and than a new one is waited for (20 s).
-    for (place, seconds) in [("begun", 10), ("held", 45)] {
+    for (place, seconds) in [(FailPoint::Begun, 10), (FailPoint::Held, 45)] {
         bed.change();
         let run = bed.lab.run_held_at(&bed.vm, place);
         assert_eq!(bed.vm.state(), "paused");
@@ -27,7 +28,7 @@ fn a_guest_is_helped_when_the_daemon_is_back() {
     }
     // The daemon dies while a guest is held, and comes back when the program is dead already.
     bed.change();
-    let run = bed.lab.run_held_at(&bed.vm, "begun");
+    let run = bed.lab.run_held_at(&bed.vm, FailPoint::Begun);
     let daemon = Stopped::daemon();
     daemon.kill();
     run.signal(Signal::KILL);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lab::{DiskSpec, History, Lab, Version, restart_daemon};
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -17,7 +18,12 @@ fn a_backup_survives_a_restart_of_the_daemon_or_fails_cleanly() {
     let ended = lab.run_well(&vm);
     assert_eq!(ended.level(), "full", "{ended:#?}");
     history.note(&lab, &vm);
-    for (pattern, place) in [(0x22, "copying"), (0x33, "copied"), (0x44, "held"), (0x55, "publishing")] {
+    for (pattern, place) in [
+        (0x22, FailPoint::Copying),
+        (0x33, FailPoint::Copied),
+        (0x44, FailPoint::Held),
+        (0x55, FailPoint::Publishing),
+    ] {
         vm.write("vda", 3 * MIB, MIB, pattern).expect("a write");
         vm.write("vdb", MIB, 512, pattern).expect("a write");
         let at_snapshot = History::disks(&lab, &vm);
@@ -43,7 +49,7 @@ fn a_backup_survives_a_restart_of_the_daemon_or_fails_cleanly() {
     }
     // The run and the daemon die together: the guard waits for the daemon.
     vm.write("vda", 5 * MIB, MIB, 0x66).expect("a write");
-    let run = lab.run_held_at(&vm, "begun");
+    let run = lab.run_held_at(&vm, FailPoint::Begun);
     assert_eq!(vm.state(), "paused");
     restart_daemon();
     run.signal(rustix::process::Signal::KILL);

@@ -9,6 +9,7 @@ use lab::{
     DiskFormat, DiskSpec, Ended, Lab, LoopDevice, Version, Vm, VmSpec, extract, make_ext4, must, text, virsh,
 };
 use serde_json::Value;
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -405,7 +406,7 @@ fn an_encrypted_image_has_encrypted_scratch_files_and_its_key_stays_where_it_is(
     lives(&lab, &vm);
     vm.start_paused();
     vm.write("vda", 0, 4 * MIB, MARK).expect("a write");
-    let held = lab.run_held_at(&vm, "copying");
+    let held = lab.run_held_at(&vm, FailPoint::Copying);
     // What the guest overwrites now goes into the scratch file.
     vm.write("vda", 0, 4 * MIB, 1).expect("a write");
     vm.flush("vda").expect("a flush");
@@ -434,7 +435,7 @@ fn an_encrypted_image_has_encrypted_scratch_files_and_its_key_stays_where_it_is(
     assert!(held.wait().status.success());
     assert!(scratch("vda").is_empty() && scratch("vdb").is_empty());
     // A run that dies leaves neither for good.
-    assert!(!lab.run_killed_at(&vm, "held").wait().status.success());
+    assert!(!lab.run_killed_at(&vm, FailPoint::Held).wait().status.success());
     assert_eq!(lab.run_well(&vm).level(), "incremental 1");
     assert!(scratch("vda").is_empty() && !virsh(&["secret-list"]).contains("vmbackup"));
     assert_restored(&lab, &vm, &["vda", "vdb"]);

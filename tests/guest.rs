@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use lab::{Ended, History, Lab, Stopped, Vm, extract, must, virsh};
 use rustix::process::Signal;
+use vmbackup::engine::fail_point::FailPoint;
 
 /// How long a guest may stand still: frozen by its agent, or paused.
 const FROZEN_LIMIT_MS: u64 = 2000;
@@ -64,13 +65,13 @@ fn a_guest_with_an_agent_is_frozen_for_the_snapshot_only() {
     // A guest that never stops writing; the file system of the backup is clean all the same.
     vm.guest_spawn("while true; do echo line >>/data/log; done");
     assert_eq!(vm.guest_exec("echo second >/data/second && sync").0, 0);
-    let run = lab.run_held_at(&vm, "held");
+    let run = lab.run_held_at(&vm, FailPoint::Held);
     assert_eq!(vm.is_frozen(), Ok(true), "frozen before the job begins");
     assert_eq!((vm.state().as_str(), vm.backup_job()), ("running", None), "frozen guests are not paused too");
     run.release();
     let ended = run.wait();
     assert!(ended.status.success(), "{ended:#?}");
-    let run = lab.run_held_at(&vm, "released");
+    let run = lab.run_held_at(&vm, FailPoint::Released);
     assert_runs_thawed(&vm);
     run.release();
     let ended = run.wait();
@@ -95,7 +96,7 @@ fn a_frozen_guest_thaws_when_the_program_is_killed() {
     lab.configure(&[]);
     let vm = lab.booted_vm("guest");
     back_up(&lab, &vm, "full", "agent");
-    for (number, place) in ["held", "begun", "held"].into_iter().enumerate() {
+    for (number, place) in [FailPoint::Held, FailPoint::Begun, FailPoint::Held].into_iter().enumerate() {
         let run = lab.run_held_at(&vm, place);
         assert_eq!(vm.is_frozen(), Ok(true), "at {place}");
         run.signal(Signal::KILL);
@@ -120,7 +121,7 @@ fn a_run_stopped_by_a_signal_thaws_the_guest() {
     lab.configure(&[]);
     let vm = lab.booted_vm("guest");
     back_up(&lab, &vm, "full", "agent");
-    for place in ["held", "begun"] {
+    for place in [FailPoint::Held, FailPoint::Begun] {
         let run = lab.run_held_at(&vm, place);
         run.signal(Signal::TERM);
         run.release();
@@ -196,7 +197,7 @@ fn a_frozen_guest_thaws_when_the_program_is_stopped() {
     let lab = Lab::new("stopped_program_frozen");
     lab.configure(&[("FREEZE_TIMEOUT", "3")]);
     let vm = lab.booted_vm("guest");
-    let run = lab.run_held_at(&vm, "held");
+    let run = lab.run_held_at(&vm, FailPoint::Held);
     let stopped = Stopped::new(run.pid());
     assert_eq!(vm.is_frozen(), Ok(true));
     let began = Instant::now();
@@ -273,7 +274,7 @@ fn a_guest_that_shuts_down_in_mid_run_keeps_its_chain() {
     back_up(&lab, &vm, "full", "agent");
     let first = restored(&lab, &vm);
     history.push(History::disks_of_files(&lab, &[("vda", &first)]));
-    for (number, place) in ["copying", "copied"].into_iter().enumerate() {
+    for (number, place) in [FailPoint::Copying, FailPoint::Copied].into_iter().enumerate() {
         assert_eq!(vm.guest_exec(&format!("echo {place} >/data/{place} && sync")).0, 0);
         let run = lab.run_held_at(&vm, place);
         if number == 0 {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use lab::{DiskFormat, DiskSpec, FaultyFileSystem, History, Lab, Op, Run, Stopped, Vm, VmSpec, must, virsh};
+use vmbackup::engine::fail_point::{FailPoint, PassedBy};
 
 const MIB: u64 = 1 << 20;
 
@@ -131,7 +132,7 @@ fn a_scratch_directory_that_hangs_is_seen_before_the_guest_is_held() {
     lab.configure(&[("VIRTNBD_SCRATCH_DIR", scratch.text())]);
     let vm = lab.paused_vm("scratch", &[DiskSpec::new("vda", MIB)]);
     vm.resume();
-    let mut run = lab.run_held_at(&vm, "checkpoints-dropped");
+    let mut run = lab.run_held_at(&vm, FailPoint::CheckpointsDropped);
     let hang = scratch.hang(Op::Create, "");
     run.release();
     let began = Instant::now();
@@ -160,7 +161,7 @@ fn a_disk_that_cannot_be_read_is_told_as_that() {
     vm.start_paused();
     vm.write("vda", 0, 4 * MIB, 0x33).expect("a write");
     vm.resume();
-    let run = lab.run_held_at(&vm, "copying");
+    let run = lab.run_held_at(&vm, FailPoint::Copying);
     storage.fail(Op::Read, "bad.qcow2", Errno::IO);
     run.release();
     let ended = run.wait();
@@ -288,18 +289,10 @@ enum Hung {
     Program,
 }
 
-/// Stages of a run at which something may hang, in their order.
-const STAGES: [&str; 9] = [
-    "journal-written",
-    "checkpoints-dropped",
-    "held",
-    "begun",
-    "released",
-    "copied",
-    "job-ended",
-    "files-written",
-    "publishing",
-];
+/// Stages of a run at which something may hang, in their order. After the last one it only renames files.
+fn stages() -> impl Iterator<Item = FailPoint> {
+    FailPoint::passed_by_any(&[PassedBy::Job]).filter(|stage| *stage <= FailPoint::Publishing)
+}
 
 const HUNG: [Hung; 6] = [Hung::Target, Hung::Scratch, Hung::Image, Hung::Log, Hung::Daemon, Hung::Program];
 
@@ -371,7 +364,7 @@ impl Bench {
 
     /// Lets something hang at a stage, then asks the run to stop.
     #[track_caller]
-    fn cell(&mut self, stage: &str, hung: Hung) {
+    fn cell(&mut self, stage: FailPoint, hung: Hung) {
         println!("{hung:?} hangs at {stage}");
         let number = u8::try_from(self.history.len()).expect("a byte");
         self.vm.write("vda", u64::from(number) * 65536, 65536, 0x80 | number).expect("a write");
@@ -428,12 +421,12 @@ impl Bench {
 }
 
 /// Whether nobody can set a guest free before the storage is back, or say whether it is.
-fn waits_for_storage(stage: &str, hung: Hung) -> bool {
+fn waits_for_storage(stage: FailPoint, hung: Hung) -> bool {
     match hung {
         // The disk's own.
         Hung::Image => true,
         // Tried right before, and used by libvirt in the very call that hangs; it serves no other one for that VM.
-        Hung::Scratch => stage == "held",
+        Hung::Scratch => stage == FailPoint::Held,
         Hung::Target | Hung::Log | Hung::Daemon | Hung::Program => false,
     }
 }
@@ -457,7 +450,7 @@ fn wait_until_over(run: &Run, limit: Duration) {
 #[test]
 fn what_hangs_at_some_stages() {
     let mut bench = Bench::new(Lab::new("some_hang"));
-    for (stage, hung) in [("held", Hung::Program), ("begun", Hung::Log)] {
+    for (stage, hung) in [(FailPoint::Held, Hung::Program), (FailPoint::Begun, Hung::Log)] {
         bench.cell(stage, hung);
     }
 }
@@ -475,7 +468,7 @@ fn what_hangs_at_every_stage() {
     let (mut tried, mut red) = (0, vec![]);
     for hung in HUNG.into_iter().filter(|hung| is_asked("HANGS", &format!("{hung:?}"))) {
         let mut green = None;
-        for stage in STAGES.into_iter().filter(|stage| is_asked("HANGS_AT", stage)) {
+        for stage in stages().filter(|stage| is_asked("HANGS_AT", (*stage).into())) {
             let mut bench = green
                 .take()
                 .unwrap_or_else(|| Bench::new(Lab::alone(&format!("hang_{hung:?}_{}", red.len()))));

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use lab::{Bed, DiskFormat, DiskSpec, History, Lab, Vm, VmSpec, World, must, text, virsh};
 use serde_json::Value;
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -282,7 +283,7 @@ fn a_backup_that_failed_is_tried_again_and_a_full_only_when_that_helps() {
     bed.run("first", "full", "first backup");
     // Its bitmap goes between the plan and the snapshot.
     bed.change();
-    let mut run = lab.run_held_at(&bed.vm, "held");
+    let mut run = lab.run_held_at(&bed.vm, FailPoint::Held);
     let node = virsh(&[
         "qemu-monitor-command",
         bed.vm.name(),

@@ -10,6 +10,7 @@ use lab::{
     CrashBed, DiskSpec, FREE_LIMIT, Lab, Op, Stopped, Vm, children_of, exclude, kill_both, sockets_of,
 };
 use rustix::process::Signal;
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -28,12 +29,16 @@ fn a_program_that_is_stopped_lets_go_of_its_guest() {
     let lab = Lab::new("stopped_program");
     lab.configure(&[("FREEZE_TIMEOUT", "1")]);
     let vm = running_vm(&lab, "guest");
-    for (number, place) in ["held", "begun"].into_iter().enumerate() {
+    for (number, place) in [FailPoint::Held, FailPoint::Begun].into_iter().enumerate() {
         let run = lab.run_held_at(&vm, place);
         let stopped = Stopped::new(run.pid());
         assert_eq!(vm.state(), "paused", "at {place}");
         vm.wait_for_state("running", HELD_LIMIT);
-        assert_eq!(vm.backup_job().is_some(), place == "begun", "the run lives, and its job is its own");
+        assert_eq!(
+            vm.backup_job().is_some(),
+            place == FailPoint::Begun,
+            "the run lives, and its job is its own"
+        );
         drop(stopped);
         run.release();
         let ended = run.wait();
@@ -52,7 +57,7 @@ fn a_program_that_is_stopped_lets_go_of_its_guest() {
 fn a_program_that_dies_while_qemu_hangs_is_helped_when_qemu_goes_on() {
     let mut bed = CrashBed::new("qemu_hangs");
     bed.back_up("full");
-    for place in ["held", "begun"] {
+    for place in [FailPoint::Held, FailPoint::Begun] {
         bed.change();
         let run = bed.lab.run_held_at(&bed.vm, place);
         assert_eq!(bed.vm.state(), "paused");
@@ -77,7 +82,7 @@ fn a_job_that_begins_after_the_program_died_is_ended() {
     lab.configure(&[("FREEZE_TIMEOUT", "1"), ("VIRTNBD_SCRATCH_DIR", scratch.text())]);
     let vm = running_vm(&lab, "guest");
     assert_eq!(lab.run_well(&vm).level(), "full");
-    let run = lab.run_held_at(&vm, "held");
+    let run = lab.run_held_at(&vm, FailPoint::Held);
     let hangs = [Op::Create, Op::Open, Op::Write, Op::SetAttr].map(|op| scratch.hang(op, ""));
     run.release();
     let began = Instant::now();
@@ -120,7 +125,7 @@ fn a_target_that_hangs_keeps_no_guest_from_running() {
             .map(|op| target.hang(op, ""))
     };
     // Killed: the guard needs neither the journal nor the lock, which are there.
-    for place in ["held", "begun"] {
+    for place in [FailPoint::Held, FailPoint::Begun] {
         let run = lab.run_held_at(&vm, place);
         assert_eq!(vm.state(), "paused");
         let hangs = hang();
@@ -133,7 +138,7 @@ fn a_target_that_hangs_keeps_no_guest_from_running() {
     }
     // Not killed: it lets go of the guest, and waits.
     let points = vm.checkpoints().len();
-    let run = lab.run_held_at(&vm, "held");
+    let run = lab.run_held_at(&vm, FailPoint::Held);
     let hangs = hang();
     run.release();
     vm.wait_for_state("running", HELD_LIMIT);
@@ -156,7 +161,7 @@ fn a_log_that_hangs_holds_up_nothing() {
     lab.configure(&[("LOG_DIR", logs.text())]);
     let vm = running_vm(&lab, "guest");
     let hang = logs.hang(Op::Write, "");
-    let run = lab.run_held_at(&vm, "begun");
+    let run = lab.run_held_at(&vm, FailPoint::Begun);
     assert!(logs.hanging() > 0, "the log hangs");
     run.release();
     vm.wait_until_free(Duration::from_secs(60));
@@ -175,7 +180,7 @@ fn a_log_that_hangs_holds_up_nothing() {
 
     // Killed while a thread of it waits for the log, so that the kernel cannot end it.
     let hang = logs.hang(Op::Write, "");
-    let run = lab.run_held_at(&vm, "begun");
+    let run = lab.run_held_at(&vm, FailPoint::Begun);
     assert_eq!(vm.state(), "paused");
     run.signal(Signal::KILL);
     let took = vm.wait_until_free(FREE_LIMIT * 2);
@@ -188,7 +193,7 @@ fn a_log_that_hangs_holds_up_nothing() {
 
     // Stopped by signals meanwhile: the first one stops it in order, without a line in the log.
     let hang = logs.hang(Op::Write, "");
-    let run = lab.run_held_at(&vm, "begun");
+    let run = lab.run_held_at(&vm, FailPoint::Begun);
     run.signal(Signal::TERM);
     std::thread::sleep(Duration::from_millis(100));
     run.release();
@@ -208,7 +213,7 @@ fn a_guest_that_nobody_could_help_is_helped_by_the_next_run_whoever_it_is_about(
     lab.configure(&[]);
     let (vm, other) = (running_vm(&lab, "guest"), running_vm(&lab, "other"));
     // Excluded since: no run backs it up any more, and it is set free all the same.
-    kill_both(lab.run_held_at(&vm, "held"));
+    kill_both(lab.run_held_at(&vm, FailPoint::Held));
     assert_eq!(vm.state(), "paused", "nobody is left to help");
     exclude(&lab, &vm);
     let ended = lab.begin_run(lab.run_command(&[&vm, &other])).wait();
@@ -217,7 +222,7 @@ fn a_guest_that_nobody_could_help_is_helped_by_the_next_run_whoever_it_is_about(
     exclude(&lab, &other);
 
     // Started anew and paused on purpose: that is nothing to undo.
-    kill_both(lab.run_held_at(&vm, "held"));
+    kill_both(lab.run_held_at(&vm, FailPoint::Held));
     vm.destroy();
     vm.start_paused();
     let ended = lab.run_well(&vm);
@@ -231,7 +236,7 @@ fn a_guard_leaves_alone_what_somebody_pauses_after_it_has_helped() {
     let lab = Lab::new("paused_later");
     lab.configure(&[]);
     let vm = running_vm(&lab, "guest");
-    let run = lab.run_held_at(&vm, "held");
+    let run = lab.run_held_at(&vm, FailPoint::Held);
     let guards = children_of(run.pid());
     run.signal(Signal::KILL);
     vm.wait_until_free(FREE_LIMIT);

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use lab::{DiskSpec, Lab, Op, Version, Vm, VmSpec, must, virsh};
 use rustix::io::Errno;
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 const STATE: &str = "tpm2/tpm2-00.permall";
@@ -367,7 +368,7 @@ fn a_uefi_vm_keeps_its_loader_and_the_variables_of_each_moment() {
     lab.run_well(&vm);
     change(2);
     // Later than the moment of the point, while its disks are copied.
-    let held = lab.run_held_at(&vm, "copying");
+    let held = lab.run_held_at(&vm, FailPoint::Copying);
     change(3);
     held.release();
     assert!(held.wait().status.success());

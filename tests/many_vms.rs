@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use lab::{DiskSpec, Lab, Random, Vm, VmSpec, must};
 use serde_json::Value;
+use vmbackup::engine::fail_point::FailPoint;
 use vmreport::{SessionReport, SessionStatus, VmResult, read_parts};
 
 const MIB: u64 = 1 << 20;
@@ -55,7 +56,7 @@ fn a_killed_session_keeps_what_had_ended_and_a_whole_one_is_what_is_printed() {
     let all = [&bad, &off, &on, &last];
     // Only a VM that runs comes to this place.
     let mut command = lab.run_command(&all);
-    command.env("VMBACKUP_FAIL_POINT", "released");
+    command.env("VMBACKUP_FAIL_POINT", <&str>::from(FailPoint::Released));
     let killed = lab.begin_run(command).wait();
     assert_eq!(killed.status.signal(), Some(9), "{killed:#?}");
     let ended: Vec<String> =
@@ -159,7 +160,7 @@ fn every_thread_has_the_priority_of_the_settings() {
     let lab = Lab::new("priority");
     lab.configure(&[("PROCESS_PRIORITY", "7"), ("IO_PRIORITY_CLASS", "2"), ("IO_PRIORITY_LEVEL", "6")]);
     let vm = vm(&lab, "priority", 1);
-    let run = lab.run_held_at(&vm, "copied");
+    let run = lab.run_held_at(&vm, FailPoint::Copied);
     let pid = run.pid().as_raw_nonzero().to_string();
     let tasks: Vec<_> = fs::read_dir(Path::new("/proc").join(&pid).join("task"))
         .expect("a process has threads")

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use lab::{Bus, DiskOp, DiskSpec, Ended, Lab, Point, Random, Vm, VmSpec, text};
+use vmbackup::engine::fail_point::FailPoint;
 use vmstream::chain::{BackupSet, PointDisk, PointId};
 
 const KIB: u64 = 1 << 10;
@@ -135,7 +136,7 @@ impl Machine {
         let number = if is_new { 0 } else { self.chain.points.len() };
         let point = Point::of(lab, &self.vm, &format!("virtnbdbackup.{number}"));
         let ended = if writing {
-            let run = lab.run_held_at(&self.vm, "copying");
+            let run = lab.run_held_at(&self.vm, FailPoint::Copying);
             self.write_during_job(random);
             run.release();
             run.wait()

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use lab::{DiskFormat, DiskOp, DiskSpec, Ended, Lab, LoopDevice, Vm, VmSpec, extract, must, text};
 use serde_json::Value;
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -101,7 +102,7 @@ fn an_image_that_somebody_else_writes_is_not_copied() {
         drop(writer);
     }
     // Somebody comes while it is copied, and writes nothing.
-    let run = lab.run_held_at(&vm, "copying");
+    let run = lab.run_held_at(&vm, FailPoint::Copying);
     let writer = lab.nbd_server(&file("vda.qcow2"));
     run.release();
     assert_refused(&lab, &vm, &run.wait(), &["in use by process"], &before);
@@ -172,12 +173,12 @@ fn a_block_device_that_is_written_while_it_is_copied_or_in_use_is_not_believed()
     let discard = ["-o", "0", "-l", "4096", device.text()];
     let writes: [(&str, &[&str]); 2] = [("dd", &dd), ("blkdiscard", &discard)];
     for (program, arguments) in writes {
-        let run = lab.run_held_at(&vm, "copying");
+        let run = lab.run_held_at(&vm, FailPoint::Copying);
         must(Command::new(program).args(arguments));
         run.release();
         assert_refused(&lab, &vm, &run.wait(), &["its block devices were written"], &[]);
     }
-    let untouched = lab.run_held_at(&vm, "copying");
+    let untouched = lab.run_held_at(&vm, FailPoint::Copying);
     must(Command::new("sync").arg(device.path()));
     untouched.release();
     let ended = untouched.wait();
@@ -197,7 +198,7 @@ fn a_disk_that_is_not_copied_may_be_written_meanwhile() {
     let raw = DiskSpec::new("vdb", MIB).format(DiskFormat::Raw);
     let vm = lab.define(&VmSpec::new("apart").disk(DiskSpec::new("vda", MIB)).disk(raw));
     vm.run_while_off("vda", &[DiskOp::Write { offset: 0, len: 4096, pattern: 1 }]);
-    let run = lab.run_held_at(&vm, "copying");
+    let run = lab.run_held_at(&vm, FailPoint::Copying);
     write(&vm.disk_path("vdb"), "raw", 0, 4096, 2);
     run.release();
     let ended = run.wait();
@@ -205,7 +206,7 @@ fn a_disk_that_is_not_copied_may_be_written_meanwhile() {
     assert!(ended.left_out().starts_with("vdb: raw disk, not included"), "{ended:#?}");
     // What is copied may not.
     let before = names_in(&lab.chain_dir(&vm));
-    let run = lab.run_held_at(&vm, "copying");
+    let run = lab.run_held_at(&vm, FailPoint::Copying);
     write(&vm.disk_path("vda"), "qcow2", 0, 4096, 3);
     run.release();
     assert_refused(&lab, &vm, &run.wait(), &["its images were written while they were copied"], &before);

@@ -1,5 +1,6 @@
 //! VMs that are shut off: what tells that they changed, and what is taken then.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use lab::{DiskOp, DiskSpec, Ended, Lab, Point, Run, Shadow, Vm, VmSpec, extract, must, text, virsh};
 use rustix::process::{Pid, Signal, kill_process};
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -208,7 +210,7 @@ impl<'a> Bed<'a> {
 
     /// No unfinished file and no journal.
     #[track_caller]
-    fn assert_tidy(&self, when: &str) {
+    fn assert_tidy(&self, when: impl fmt::Display) {
         let journals =
             fs::read_dir(self.lab.backup_path().join("_state/journal")).expect("a folder").flatten();
         let files = fs::read_dir(self.dir()).expect("a folder").flatten();
@@ -389,12 +391,14 @@ fn killed_or_stopped_at_any_place_the_vm_is_shut_off_and_the_chain_goes_on() {
     let mut bed = Bed::new(&lab, VmSpec::new("killed"));
     bed.change();
     bed.run();
-    for place in ["started", "begun", "copying", "job-ended", "published"] {
+    for place in
+        [FailPoint::Started, FailPoint::Begun, FailPoint::Copying, FailPoint::JobEnded, FailPoint::Published]
+    {
         bed.change();
         let ended = lab.run_killed_at(&bed.vm, place).wait();
         assert!(ended.status.code().is_none(), "at {place}: {ended:#?}");
         bed.vm.wait_for_state("shut off", END_LIMIT);
-        if place == "published" {
+        if place == FailPoint::Published {
             bed.note();
         }
         bed.change();
@@ -403,7 +407,7 @@ fn killed_or_stopped_at_any_place_the_vm_is_shut_off_and_the_chain_goes_on() {
     }
     // The guard dies first: libvirt ends what it had started.
     bed.change();
-    let run = lab.run_held_at(&bed.vm, "copying");
+    let run = lab.run_held_at(&bed.vm, FailPoint::Copying);
     assert_eq!(bed.vm.state(), "paused");
     kill_process(guard_of(&run), Signal::KILL).expect("the guard");
     run.signal(Signal::KILL);
@@ -411,7 +415,7 @@ fn killed_or_stopped_at_any_place_the_vm_is_shut_off_and_the_chain_goes_on() {
     drop(run);
     bed.run();
     bed.assert_tidy("by the run after the guard's death");
-    for place in ["started", "copying"] {
+    for place in [FailPoint::Started, FailPoint::Copying] {
         bed.change();
         let run = lab.run_held_at(&bed.vm, place);
         run.signal(Signal::TERM);
@@ -435,7 +439,7 @@ fn a_vm_that_somebody_resumes_meanwhile_is_theirs() {
     for killed in [false, true] {
         bed.change();
         let at_snapshot = Point::of(&lab, &bed.vm, &format!("virtnbdbackup.{}", bed.points.len()));
-        let run = lab.run_held_at(&bed.vm, "copying");
+        let run = lab.run_held_at(&bed.vm, FailPoint::Copying);
         let guard = guard_of(&run);
         bed.vm.resume();
         bed.vm.write("vda", 0, 65536, 0x99).expect("the guest writes");
@@ -466,7 +470,7 @@ fn a_vm_that_somebody_resumes_meanwhile_is_theirs() {
     }
     // Ended and started by somebody: another run of it, which nobody of us touches, whatever its state.
     bed.change();
-    let run = lab.run_held_at(&bed.vm, "copying");
+    let run = lab.run_held_at(&bed.vm, FailPoint::Copying);
     bed.vm.destroy();
     bed.vm.start_paused();
     run.release();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lab::{DiskSpec, Lab, Vm, World, must, output_of, text};
 use serde_json::{Value, json};
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -167,7 +168,7 @@ fn what_a_host_left_that_was_built_anew_refuses_no_vm_for_ever() {
     vm.resume();
     lab.run_well(&vm);
     vm.write("vda", 0, 4096, 2).expect("a write");
-    lab.run_killed_at(&vm, "copying").wait();
+    lab.run_killed_at(&vm, FailPoint::Copying).wait();
     vm.wait_until_free(Duration::from_secs(60));
     let journals = lab.backup_path().join("_state/journal");
     let journal = journals.join(format!("{}.json", vm.name()));

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use lab::{DiskSpec, Lab, Vm, must, text};
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -419,7 +420,7 @@ fn the_row_of_a_session_ends_whatever_happens() {
     assert_eq!(sessions(&lab).len(), 3, "a dry run has no row");
 
     vm.write("vda", 0, 512, 3).expect("a write");
-    let run = lab.run_held_at(&vm, "copying");
+    let run = lab.run_held_at(&vm, FailPoint::Copying);
     run.signal(rustix::process::Signal::TERM);
     while !run.log().contains("stopping in order") {
         std::thread::sleep(Duration::from_millis(5));
@@ -429,7 +430,7 @@ fn the_row_of_a_session_ends_whatever_happens() {
     expect("killed", "targeted");
 
     // Of one that died, the next session ends the row.
-    lab.run_killed_at(&vm, "copying").wait();
+    lab.run_killed_at(&vm, FailPoint::Copying).wait();
     vm.wait_until_free(Duration::from_secs(30));
     assert_eq!(sessions(&lab).last().expect("a row").0, "running");
     lab.run_well(&vm);
@@ -444,7 +445,7 @@ fn a_second_signal_ends_the_program_at_once_and_the_guard_frees_the_guest() {
     lab.configure(&[]);
     let vm = small_vm(&lab);
     vm.resume();
-    let run = lab.run_held_at(&vm, "copying");
+    let run = lab.run_held_at(&vm, FailPoint::Copying);
     run.signal(rustix::process::Signal::INT);
     while !run.log().contains("stopping in order") {
         std::thread::sleep(Duration::from_millis(5));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use lab::{DiskSpec, Ended, FaultyFileSystem, History, Lab, Op, Shadow, Vm, extract, wait_for_guard};
 use rustix::io::Errno;
 use serde_json::Value;
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -130,7 +131,7 @@ fn a_list_that_cannot_be_read_is_not_a_list_without_the_point() {
     let full = bed.back_up("full");
     bed.change();
     let at_kill = History::disks(&bed.lab, &bed.vm);
-    let ended = bed.lab.run_killed_at(&bed.vm, "published").wait();
+    let ended = bed.lab.run_killed_at(&bed.vm, FailPoint::Published).wait();
     assert!(!ended.status.success());
     wait_for_guard(&bed.lab, &bed.vm);
     let list = format!("{}.cpt", bed.vm.name());
@@ -171,7 +172,7 @@ fn a_chain_lives_on_file_systems_that_know_less() {
         }
         let full = bed.back_up("full");
         let increment = bed.back_up("incremental 1");
-        for place in ["first-stream-renamed", "streams-renamed"] {
+        for place in [FailPoint::FirstStreamRenamed, FailPoint::StreamsRenamed] {
             bed.change();
             let ended = bed.lab.run_killed_at(&bed.vm, place).wait();
             assert!(!ended.status.success());
@@ -180,9 +181,12 @@ fn a_chain_lives_on_file_systems_that_know_less() {
         }
         let third = bed.back_up("incremental 2");
         // Without links a move that broke off is ended, not taken back: there is no chain to archive then.
-        let moving: &[&str] =
-            if links { &["archiving", "archive-complete", "leaving"] } else { &["archiving"] };
-        for place in moving.iter().copied().chain(["first-stream-renamed"]) {
+        let moving: &[FailPoint] = if links {
+            &[FailPoint::Archiving, FailPoint::ArchiveComplete, FailPoint::Leaving]
+        } else {
+            &[FailPoint::Archiving]
+        };
+        for place in moving.iter().copied().chain([FailPoint::FirstStreamRenamed]) {
             bed.vm.delete_checkpoints();
             bed.change();
             let ended = bed.lab.run_killed_at(&bed.vm, place).wait();
@@ -206,7 +210,7 @@ fn a_stream_that_nobody_knows_of_is_not_replaced() {
     let mut bed = Bed::new("unknown");
     let full = bed.back_up("full");
     bed.change();
-    let held = bed.lab.run_held_at(&bed.vm, "publishing");
+    let held = bed.lab.run_held_at(&bed.vm, FailPoint::Publishing);
     let stream = bed.chain_dir().join("vda.inc.virtnbdbackup.1.data");
     fs::write(&stream, "somebody's").expect("a file");
     held.release();
@@ -229,7 +233,7 @@ fn a_journal_that_names_what_is_not_ours_is_not_believed() {
     vm.write("vda", 0, 4096, 1).expect("a write");
     lab.run_well(&vm);
     vm.write("vda", 0, 4096, 2).expect("a write");
-    let ended = lab.run_killed_at(&vm, "copied").wait();
+    let ended = lab.run_killed_at(&vm, FailPoint::Copied).wait();
     assert!(!ended.status.success());
     wait_for_guard(&lab, &vm);
     let journals = fs::read_dir(lab.backup_path().join("_state/journal")).expect("a folder").flatten();

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use lab::{Bed, DiskSpec, Ended, History, Lab, Version, Vm, must, text, virsh, wait_for_guard};
 use serde_json::Value;
+use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
@@ -95,7 +96,7 @@ fn a_trip_whose_full_fails_is_told_by_the_full_of_the_next_run() {
     shrink_and_grow_back(&bed.vm);
     bed.change();
     // The increment never gets there.
-    let ended = lab.run_killed_at(&bed.vm, "files-written").wait();
+    let ended = lab.run_killed_at(&bed.vm, FailPoint::FilesWritten).wait();
     assert!(!ended.status.success(), "{ended:#?}");
     let note = lab.backup_path().join("_state/changed-unseen").join(bed.vm.name());
     let note =

@@ -6,6 +6,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use lab::{DiskOp, DiskSpec, Ended, History, Lab, Random, Run, Version, Vm, VmSpec, text, virsh};
+use vmbackup::engine::fail_point::{FailPoint, PassedBy};
 
 const MIB: u64 = 1 << 20;
 
@@ -112,7 +113,7 @@ fn a_vm_whose_folder_is_a_link_is_refused_before_anything_is_owned() {
     let folder = lab.backup_path().join(vm.name());
     std::os::unix::fs::symlink(&elsewhere, &folder).expect("a link");
     // A run that comes to its first step is killed there.
-    let ended = lab.run_killed_at(&vm, "journal-written").wait();
+    let ended = lab.run_killed_at(&vm, FailPoint::JournalWritten).wait();
     assert_eq!(ended.status.code(), Some(STORAGE), "{ended:#?}");
     for words in ["is a link to", "mount --bind", folder.to_str().expect("text")] {
         assert!(ended.error().contains(words), "{words:?} is not in {:?}", ended.error());
@@ -131,7 +132,7 @@ fn a_backup_that_cannot_fit_is_refused_before_the_guest_is_touched() {
     let small = lab.small_file_system("small", 12);
     lab.configure(&[("BACKUP_PATH", small.text())]);
     // A run that comes to its first step is killed there.
-    let ended = lab.run_killed_at(&vm, "journal-written").wait();
+    let ended = lab.run_killed_at(&vm, FailPoint::JournalWritten).wait();
     assert_eq!(ended.status.code(), Some(STORAGE), "{ended:#?}");
     for words in ["Too little space in", "needed", "free", "TARGET_RESERVE"] {
         assert!(ended.error().contains(words), "{words:?} is not in {:?}", ended.error());
@@ -142,7 +143,7 @@ fn a_backup_that_cannot_fit_is_refused_before_the_guest_is_touched() {
     let reserve =
         [("BACKUP_PATH", large.text()), ("TARGET_RESERVE_PERCENT", "90"), ("TARGET_RESERVE_GIB", "10")];
     lab.configure(&reserve);
-    let ended = lab.run_killed_at(&vm, "journal-written").wait();
+    let ended = lab.run_killed_at(&vm, FailPoint::JournalWritten).wait();
     assert_eq!(ended.status.code(), Some(STORAGE), "{ended:#?}");
     lab.configure(&[("BACKUP_PATH", large.text())]);
     let mut history = History::default();
@@ -171,18 +172,8 @@ fn a_target_that_fills_up_in_mid_run_costs_only_that_run() {
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
     let chain_dir = lab::chain_dir_below(target.path(), &vm);
-    let places = [
-        "journal-written",
-        "checkpoints-dropped",
-        "held",
-        "begun",
-        "released",
-        "copying",
-        "copied",
-        "job-ended",
-        "files-written",
-    ];
-    for place in places {
+    let places = FailPoint::passed_by_any(&[PassedBy::Job]);
+    for place in places.filter(|place| *place <= FailPoint::FilesWritten) {
         vm.write_bytes("vda", MIB, &noise(&mut random, MIB)).expect("a write");
         let run = lab.run_held_at(&vm, place);
         target.fill();
@@ -232,7 +223,7 @@ fn a_scratch_directory_that_fills_up_ends_the_backup_and_not_the_guest() {
     history.assert_restorable(&lab, &chain_dir);
     // Too full from the start: said before the guest is touched.
     scratch.fill();
-    let ended = lab.run_killed_at(&vm, "journal-written").wait();
+    let ended = lab.run_killed_at(&vm, FailPoint::JournalWritten).wait();
     assert_eq!(ended.status.code(), Some(STORAGE), "{ended:#?}");
     scratch.empty();
 }
@@ -253,7 +244,10 @@ fn a_killed_qemu_costs_the_bitmap_and_nothing_else() {
     lab.configure(&[]);
     let mut random = Random::from_environment();
     let vm = small_vm(&lab);
-    for (number, place) in ["copying", "begun", "copied", "files-written"].into_iter().enumerate() {
+    for (number, place) in [FailPoint::Copying, FailPoint::Begun, FailPoint::Copied, FailPoint::FilesWritten]
+        .into_iter()
+        .enumerate()
+    {
         let mut history = History::default();
         let ended = lab.run_well(&vm);
         assert_eq!(ended.level(), "full", "{ended:#?}");
@@ -271,7 +265,7 @@ fn a_killed_qemu_costs_the_bitmap_and_nothing_else() {
         run.release();
         let ended = run.wait();
         println!("QEMU killed at {place}: {}", ended.error());
-        if place == "files-written" {
+        if place == FailPoint::FilesWritten {
             // Everything had been read: the point is complete.
             assert_eq!(ended.status.code(), Some(0), "{ended:#?}");
             history.push(at_kill);
@@ -306,7 +300,7 @@ fn a_guest_that_writes_meanwhile_sees_no_error_and_is_saved_as_it_was() {
     let mut history = History::default();
     for _ in 0..6 {
         let at_snapshot = History::disks(&lab, &vm);
-        let run = lab.run_held_at(&vm, "copying");
+        let run = lab.run_held_at(&vm, FailPoint::Copying);
         assert_eq!(vm.state(), "running", "the guest is held for the snapshot only");
         for _ in 0..3 {
             write_and_zero(&vm, &mut random);
@@ -330,7 +324,13 @@ fn a_vm_that_is_switched_off_in_mid_run_keeps_a_valid_chain() {
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
     let chain_dir = lab.chain_dir(&vm);
-    for place in ["released", "copying", "copied", "job-ended", "journal-written"] {
+    for place in [
+        FailPoint::Released,
+        FailPoint::Copying,
+        FailPoint::Copied,
+        FailPoint::JobEnded,
+        FailPoint::JournalWritten,
+    ] {
         change(&vm, &mut random);
         let run = lab.run_held_at(&vm, place);
         vm.destroy();
@@ -342,7 +342,11 @@ fn a_vm_that_is_switched_off_in_mid_run_keeps_a_valid_chain() {
         if ended.status.success() {
             history.push(at_end);
         } else {
-            assert_eq!(place, "journal-written", "what was begun is finished from the disks: {ended:#?}");
+            assert_eq!(
+                place,
+                FailPoint::JournalWritten,
+                "what was begun is finished from the disks: {ended:#?}"
+            );
             assert_failed(&ended, VM, "", &history, &vm, &chain_dir);
         }
         history.assert_restorable(&lab, &chain_dir);
@@ -352,7 +356,7 @@ fn a_vm_that_is_switched_off_in_mid_run_keeps_a_valid_chain() {
         history.assert_restorable(&lab, &chain_dir);
     }
     // Off, and off for the next run too: a copy, with the chain in the archive.
-    let run = lab.run_held_at(&vm, "copying");
+    let run = lab.run_held_at(&vm, FailPoint::Copying);
     vm.destroy();
     run.release();
     let ended = run.wait();
@@ -376,7 +380,7 @@ fn a_vm_that_restarts_in_mid_run_is_not_mixed_up() {
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
     let chain_dir = lab.chain_dir(&vm);
-    for place in ["copying", "copied"] {
+    for place in [FailPoint::Copying, FailPoint::Copied] {
         change(&vm, &mut random);
         let run = lab.run_held_at(&vm, place);
         vm.destroy();
@@ -420,7 +424,7 @@ fn a_vm_that_is_started_during_its_copy_starts_and_the_copy_is_discarded() {
     vm.start();
     vm.write("vda", 0, 16 * MIB, 0x99).expect("the guest can write");
     discarded(&run.wait());
-    for place in ["copying", "copied"] {
+    for place in [FailPoint::Copying, FailPoint::Copied] {
         vm.destroy();
         let run = lab.run_held_at(&vm, place);
         vm.start();
@@ -459,7 +463,7 @@ fn a_job_of_somebody_else_is_left_alone() {
     virsh(&["backup-begin", vm.name(), xml.to_str().expect("text")]);
     let job = vm.backup_job().expect("the job has begun");
     // A run that comes so far as to hold the guest is killed there.
-    let ended = lab.run_killed_at(&vm, "held").wait();
+    let ended = lab.run_killed_at(&vm, FailPoint::Held).wait();
     assert_eq!(ended.status.code(), Some(VM), "{ended:#?}");
     assert!(ended.error().contains("already has a job"), "{}", ended.error());
     assert_eq!((vm.state().as_str(), vm.backup_job()), ("running", Some(job)), "the job goes on");
@@ -479,7 +483,7 @@ fn a_job_that_somebody_ends_in_mid_run_costs_only_that_run() {
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
     change(&vm, &mut random);
-    let run = lab.run_held_at(&vm, "copying");
+    let run = lab.run_held_at(&vm, FailPoint::Copying);
     virsh(&["domjobabort", vm.name()]);
     run.release();
     assert_failed(
@@ -503,7 +507,7 @@ fn of_two_runs_at_once_the_second_is_refused() {
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
     change(&vm, &mut random);
-    let first = lab.run_held_at(&vm, "copying");
+    let first = lab.run_held_at(&vm, FailPoint::Copying);
     let pid = first.pid().as_raw_nonzero();
     let locks = [lab.backup_path().join("_state/vmbackup.pid"), vm_lock(&lab, &vm)];
     for lock in &locks {
@@ -608,7 +612,7 @@ fn two_instances_at_once_do_each_other_no_harm() {
         command.args(["--config-instance", "second"]);
         lab.begin_run(command).wait()
     };
-    let first = lab.run_held_at(&ours, "copying");
+    let first = lab.run_held_at(&ours, FailPoint::Copying);
     let other = second(&theirs);
     assert!(other.status.success(), "another VM is backed up meanwhile: {other:#?}");
     let same = second(&ours);
@@ -632,7 +636,7 @@ fn a_paused_vm_stays_paused_also_when_its_run_is_killed() {
     let ended = lab.run_well(&vm);
     assert_eq!((ended.report("method").as_str(), ended.stopped_ms()), ("already_paused", 0), "{ended:#?}");
     assert_eq!(vm.state(), "paused");
-    for place in ["held", "begun", "copying"] {
+    for place in [FailPoint::Held, FailPoint::Begun, FailPoint::Copying] {
         lab.run_killed_at(&vm, place).wait();
         // Longer than a guard lives.
         std::thread::sleep(Duration::from_secs(6));

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use lab::{Bed, DiskSpec, Lab, Vm, must, output_of, text, virsh, wait_for_guard};
 use serde_json::Value;
+use vmbackup::engine::fail_point::FailPoint;
 
 const NOVEMBER: Option<&str> = Some("2026-11-03T02:00:00Z");
 const DECEMBER: Option<&str> = Some("2026-12-03T02:00:00Z");
@@ -245,16 +246,16 @@ fn a_run_that_dies_leaves_no_mark_and_takes_none_from_other_disks() {
     let lab = Lab::new("killed_marking");
     lab.configure(&[]);
     let mut bed = Bed::new(&lab);
-    let die_at = |vm: &Vm, place: &str| {
+    let die_at = |vm: &Vm, place: FailPoint| {
         let ended = lab.run_killed_at(vm, place).wait();
         assert_eq!(ended.status.signal(), Some(9), "{ended:#?}");
         wait_for_guard(&lab, vm);
     };
-    die_at(&bed.vm, "witness-created");
-    die_at(&bed.vm, "copying");
+    die_at(&bed.vm, FailPoint::WitnessCreated);
+    die_at(&bed.vm, FailPoint::Copying);
     bed.run("first", "full", "first backup");
     bed.vm.attach_disk(&DiskSpec::new("vdc", 1 << 20));
-    die_at(&bed.vm, "witness-created");
+    die_at(&bed.vm, FailPoint::WitnessCreated);
     let left = bed.vm.checkpoints();
     assert!(left.len() == 2 && left[1].starts_with("vmbackup-chain-"), "{left:?}");
     let ended = bed.run("undone", "incremental 1", "continues");
@@ -340,7 +341,7 @@ fn a_guest_that_shuts_down_after_an_external_snapshot_loses_no_change() {
             virsh(&["snapshot-create-as", &name, &format!("s{number}"), "--disk-only", "--no-metadata"]);
         }
         bed.change();
-        let run = lab.run_held_at(&bed.vm, "copying");
+        let run = lab.run_held_at(&bed.vm, FailPoint::Copying);
         bed.vm.destroy();
         run.release();
         let ended = run.wait();
@@ -358,7 +359,7 @@ fn a_guest_that_shuts_down_after_an_external_snapshot_loses_no_change() {
     bed.change();
     virsh(&["snapshot-create-as", &name, "last", "--disk-only", "--no-metadata"]);
     bed.change();
-    let run = lab.run_held_at(&bed.vm, "copying");
+    let run = lab.run_held_at(&bed.vm, FailPoint::Copying);
     bed.vm.destroy();
     let crash = ["-f", "qcow2", "-c", "write 0 512", "-c", "abort"];
     output_of(Command::new("qemu-io").args(crash).arg(&below));

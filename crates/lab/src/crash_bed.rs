@@ -1,5 +1,6 @@
 //! A VM whose backups are killed, and what must not be left of them.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,8 @@ impl CrashBed {
 
     /// Lets a run die at a place, and waits until the guest is free.
     #[track_caller]
-    pub fn die_at(&self, place: &str) {
+    pub fn die_at(&self, place: impl Into<&'static str>) {
+        let place = place.into();
         let ended = self.lab.run_killed_at(&self.vm, place).wait();
         assert_eq!(ended.status.signal(), Some(9), "at {place}: {ended:#?}");
         let took = self.vm.wait_until_free(FREE_LIMIT);
@@ -88,14 +90,14 @@ impl CrashBed {
     }
 
     #[track_caller]
-    pub fn assert_tidy(&self, when: &str) {
+    pub fn assert_tidy(&self, when: impl fmt::Display) {
         assert_tidy(&self.lab, &self.chain_dir(), when);
     }
 }
 
 /// No unfinished file, journal, scratch file or socket is left.
 #[track_caller]
-pub fn assert_tidy(lab: &Lab, chain_dir: &Path, when: &str) {
+pub fn assert_tidy(lab: &Lab, chain_dir: &Path, when: impl fmt::Display) {
     let journals = lab.backup_path().join("_state/journal");
     let mut left: Vec<PathBuf> = Vec::new();
     for (dir, is_left) in [

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::command::{must, output_of, text, virsh};
 use super::{Lab, Vm};
 
-/// Where a run under test may be killed or held; see `engine::fail_point`.
+/// Where a run under test may be killed or held: a `FailPoint` of the engine, whose text this crate passes on.
 const FAIL_POINT: &str = "VMBACKUP_FAIL_POINT";
 
 /// At what time a run under test begins; see `cli::run`.
@@ -103,18 +103,18 @@ impl Lab {
     }
 
     /// Begins a run that is killed, as by `kill -9`, when it comes to a place.
-    pub fn run_killed_at(&self, vm: &Vm, place: &str) -> Run {
+    pub fn run_killed_at(&self, vm: &Vm, place: impl Into<&'static str>) -> Run {
         let mut command = self.run_command(&[vm]);
-        command.env(FAIL_POINT, place);
+        command.env(FAIL_POINT, place.into());
         self.begin_run(command)
     }
 
     /// Begins a run and returns when it stands still at a place.
     #[track_caller]
-    pub fn run_held_at(&self, vm: &Vm, place: &str) -> Run {
+    pub fn run_held_at(&self, vm: &Vm, place: impl Into<&'static str>) -> Run {
         let hold_file = self.path().join(format!("hold-{}", self.unused_number()));
         let mut command = self.run_command(&[vm]);
-        command.env(FAIL_POINT, format!("{place}={}", hold_file.display()));
+        command.env(FAIL_POINT, format!("{}={}", place.into(), hold_file.display()));
         let mut run = self.begin_run(command);
         run.hold_file = hold_file;
         run.wait_held();

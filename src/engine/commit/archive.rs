@@ -9,6 +9,7 @@ use jiff::civil::Date;
 use rustix::fs::{Mode, OFlags};
 use vmstream::chain::{PointId, SetFile};
 
+use crate::engine::fail_point::FailPoint;
 use crate::engine::snapshot::identity::IDENTITY_PREFIX;
 use vmhost::identity::is_tpm_folder;
 use vmstore::durable::{PARTIAL, knows_no_links, rename_new, sync_folder};
@@ -72,7 +73,7 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<String>> {
 ///
 /// May be repeated after it broke off. Where the file system knows no second names files are renamed, one by one.
 /// `Ok(false)` when there was nothing to move.
-pub(crate) fn move_all(from: &Path, to: &Path, names: &[String], at: &dyn Fn(&str)) -> io::Result<bool> {
+pub(crate) fn move_all(from: &Path, to: &Path, names: &[String], at: &dyn Fn(FailPoint)) -> io::Result<bool> {
     let mut any = false;
     for name in names {
         any |= there(&from.join(name))?;
@@ -83,7 +84,7 @@ pub(crate) fn move_all(from: &Path, to: &Path, names: &[String], at: &dyn Fn(&st
     let mut kept = Vec::new();
     for (i, name) in names.iter().enumerate() {
         if i == names.len() / 2 {
-            at("archiving");
+            at(FailPoint::Archiving);
         }
         keep(&from.join(name), &to.join(name), &mut kept)?;
     }
@@ -91,11 +92,11 @@ pub(crate) fn move_all(from: &Path, to: &Path, names: &[String], at: &dyn Fn(&st
         sync_folder(dir)?;
     }
     kept.iter().try_for_each(Kept::prove)?;
-    at("archive-complete");
+    at(FailPoint::ArchiveComplete);
     for (i, name) in names.iter().rev().enumerate() {
         clear(&from.join(name), &to.join(name))?;
         if i == names.len() / 2 {
-            at("leaving");
+            at(FailPoint::Leaving);
         }
     }
     sync_folder(from)?;
@@ -244,12 +245,16 @@ mod tests {
         let names = chain(dir.path());
         let to = claim(dir.path(), jiff::civil::date(2026, 11, 22)).unwrap();
         let seen = RefCell::new(vec![]);
-        let look = |step: &str| {
-            seen.borrow_mut().push((step.to_owned(), is_whole(dir.path()), is_whole(&to)));
+        let look = |step: FailPoint| {
+            seen.borrow_mut().push((step, is_whole(dir.path()), is_whole(&to)));
         };
         assert!(move_all(dir.path(), &to, &names, &look).unwrap());
-        let want = [("archiving", true, false), ("archive-complete", true, true), ("leaving", false, true)];
-        assert_eq!(seen.into_inner(), want.map(|(step, here, there)| (step.to_owned(), here, there)));
+        let want = [
+            (FailPoint::Archiving, true, false),
+            (FailPoint::ArchiveComplete, true, true),
+            (FailPoint::Leaving, false, true),
+        ];
+        assert_eq!(seen.into_inner(), want);
         assert!(is_whole(&to));
         assert_eq!(entries(dir.path()).unwrap(), Vec::<String>::new());
         assert!(dir.path().join("vda.full.data.partial").exists());
@@ -257,12 +262,14 @@ mod tests {
 
     #[test]
     fn a_move_that_broke_off_is_taken_back_or_ended() {
-        for (step, want) in [("archiving", false), ("archive-complete", false), ("leaving", true)] {
+        for (step, want) in
+            [(FailPoint::Archiving, false), (FailPoint::ArchiveComplete, false), (FailPoint::Leaving, true)]
+        {
             let dir = tempfile::tempdir().unwrap();
             let names = chain(dir.path());
             let to = dir.path().join("a");
             fs::create_dir(&to).unwrap();
-            let dies = |at: &str| assert_ne!(at, step);
+            let dies = |at: FailPoint| assert_ne!(at, step);
             let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 move_all(dir.path(), &to, &names, &dies)
             }));
@@ -318,8 +325,8 @@ mod tests {
         let names = chain(dir.path());
         let to = dir.path().join("a");
         fs::create_dir(&to).unwrap();
-        let exchanged = |step: &str| {
-            if step == "archiving" {
+        let exchanged = |step: FailPoint| {
+            if step == FailPoint::Archiving {
                 // The first name has its second one by now.
                 fs::remove_file(to.join(NAMES[1])).unwrap();
                 fs::write(to.join(NAMES[1]), "another").unwrap();
@@ -384,7 +391,7 @@ mod tests {
             fs::write(dir.path().join(format!("vda.inc.virtnbdbackup.{point}.data")), "").unwrap();
         }
         // An open file that loses its name keeps a hidden one on NFS, and its folder stays.
-        let none_is_open = |step: &str| {
+        let none_is_open = |step: FailPoint| {
             for descriptor in fs::read_dir("/proc/self/fd").unwrap().flatten() {
                 let leads_to = fs::read_link(descriptor.path()).unwrap_or_default();
                 assert!(!leads_to.starts_with(dir.path()), "{step}: {} is open", leads_to.display());

@@ -17,6 +17,7 @@ use vmstream::fresh;
 use vmstream::sidecar::FileIdentity;
 
 use super::CommitError;
+use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::FileError;
 use crate::engine::recovery::journal::{ArchiveMove, Stage};
 use vmstore::durable::{self, PARTIAL};
@@ -196,22 +197,22 @@ impl PointFiles {
     pub(crate) fn publish(
         &self,
         archive: Option<&ArchiveMove>,
-        at: &dyn Fn(&str),
+        at: &dyn Fn(FailPoint),
     ) -> Result<(), CommitError> {
         if let Some(archive) = archive {
             let moved = super::archive::move_all(&self.dir, &archive.to, &archive.names, at);
             moved.map_err(|source| self.failed("archive the chain in", &self.dir, source))?;
         }
-        at("archived");
+        at(FailPoint::Archived);
         self.rename_all(&self.small, durable::rename_over)?;
         self.rename_all(&self.sidecars, durable::rename_new)?;
-        at("small-files-renamed");
+        at(FailPoint::SmallFilesRenamed);
         let (first, rest) = self.streams.split_at(self.streams.len().min(1));
         self.rename_all(first, durable::rename_new)?;
-        at("first-stream-renamed");
+        at(FailPoint::FirstStreamRenamed);
         self.rename_all(rest, durable::rename_new)?;
         self.sync_dir(&self.dir)?;
-        at("streams-renamed");
+        at(FailPoint::StreamsRenamed);
         if let Some((marker, _)) = &self.marker {
             self.rename_all(std::slice::from_ref(marker), durable::rename_over)?;
             self.sync_dir(&self.dir)?;

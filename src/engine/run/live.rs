@@ -21,6 +21,7 @@ use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::copy::{self, CopiedDisk, CopyError};
 use crate::engine::domain::xml;
 use crate::engine::domain::xml::Owner;
+use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::Changed;
 use crate::engine::image::bitmap;
 use crate::engine::image::readable_disk::ReadableDisk;
@@ -80,7 +81,7 @@ impl Live<'_> {
     pub(crate) fn run(&self, report: &mut Report) -> Result<(), BackupError> {
         let (ready, journal) = self.prepare(report)?;
         let mut owned = self.engine.own(self.vm, journal)?;
-        self.engine.fail_points.at("journal-written");
+        self.engine.fail_points.at(FailPoint::JournalWritten);
         match contained(|| self.run_owned(ready, &mut owned, report)) {
             Ok(()) => owned.finish(),
             Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
@@ -93,7 +94,7 @@ impl Live<'_> {
         let (ready, mut journal) = self.prepare(report)?;
         journal.add_partial(vec![publish::partial_name(STATE_FILE)]);
         owned.go_on_with(journal)?;
-        self.engine.fail_points.at("journal-written");
+        self.engine.fail_points.at(FailPoint::JournalWritten);
         self.run_owned(ready, owned, report)
     }
 
@@ -148,11 +149,11 @@ impl Live<'_> {
         }
         let earlier = witness::earlier(self)?;
         self.drop_checkpoints(point, report)?;
-        fail_points.at("checkpoints-dropped");
+        fail_points.at(FailPoint::CheckpointsDropped);
         let chain = witness::settle(self, plan, &earlier, owned, report)?;
         let owner = Owner { run: owned.journal().id.clone(), chain };
         self.begin_job(point, plan, &owner, &mut identity, owned, report)?;
-        fail_points.at("released");
+        fail_points.at(FailPoint::Released);
         let copied = match self.copy_disks(point, plan, owned) {
             Ok(copied) => copied,
             Err(error) if self.was_shut_down(&error, owned) => {
@@ -171,7 +172,7 @@ impl Live<'_> {
             }
             Err(error) => return Err(error),
         };
-        fail_points.at("job-ended");
+        fail_points.at(FailPoint::JobEnded);
         let images = self.end_started(owned, report)?;
         self.publish(point, copied, (identity, images), owned, report)
     }
@@ -261,7 +262,7 @@ impl Live<'_> {
         let checkpoint_xml = xml::checkpoint(&point.name.to_string(), owner, &disks);
         let journal = owned.journal().clone();
         let begin = || {
-            self.engine.fail_points.at_while_held("held");
+            self.engine.fail_points.at_while_held(FailPoint::Held);
             let begin = || domain.backup_begin(&job_xml, &checkpoint_xml, uuid.is_some());
             let mut begun = begin();
             if begun.as_ref().is_err_and(|e| e.message.contains("Bitmap already exists")) {
@@ -275,7 +276,7 @@ impl Live<'_> {
                 other => other?,
             }
             identity.read_held();
-            self.engine.fail_points.at_while_held("begun");
+            self.engine.fail_points.at_while_held(FailPoint::Begun);
             Ok(())
         };
         let (answers, settings) = (self.guest.is_some(), &self.engine.settings);
@@ -293,7 +294,7 @@ impl Live<'_> {
         plan: &JobPlan<'_>,
         owned: &Owned<'_>,
     ) -> Result<Vec<CopiedDisk>, BackupError> {
-        self.engine.fail_points.at("copying");
+        self.engine.fail_points.at(FailPoint::Copying);
         let cancel = self.cancel.child();
         let socket = owned.journal().socket.clone();
         let source = |disk: &ReadableDisk, role: Role| DiskSource {
@@ -333,7 +334,7 @@ impl Live<'_> {
             copied
         });
         tracing::debug!("scratch files held {} at most", text::size(peak_bytes.into_inner()));
-        self.engine.fail_points.at("copied");
+        self.engine.fail_points.at(FailPoint::Copied);
         // A scratch directory about to fill is the cause; broken reads are what follows.
         if let Some(reason @ (StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. })) =
             cancel.stopped()

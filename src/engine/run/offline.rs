@@ -9,6 +9,7 @@ use crate::engine::commit::point::{self, Origin};
 use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::copy::{self, CopiedDisk, CopyError, DiskTask, SidecarPlan, SinkPlan};
 use crate::engine::domain::image_format::ImageFormat;
+use crate::engine::fail_point::FailPoint;
 use crate::engine::image::damage;
 use crate::engine::image::qemu_nbd::{Changes, QemuNbd};
 use crate::engine::image::readable_disk::ReadableDisk;
@@ -56,7 +57,7 @@ impl Offline<'_> {
         let mut journal = self.journal(&disks);
         journal.add_partial(identity.partial_names(COPY));
         let mut owned = self.engine.own(self.vm, journal)?;
-        self.engine.fail_points.at("journal-written");
+        self.engine.fail_points.at(FailPoint::JournalWritten);
         match contained(|| self.run_owned(&disks, identity, &mut owned, report)) {
             Ok(()) => owned.finish(),
             Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
@@ -90,9 +91,9 @@ impl Offline<'_> {
         let time = publish::point_time(self.engine.clock.file_time(), None);
         let still = Still::begin(self.vm, &self.observed.disks, disks.to_vec(), self.cancel)?;
         report.damaged = disks.iter().flat_map(|disk| damage::of(disk, self.cancel)).collect();
-        self.engine.fail_points.at("copying");
+        self.engine.fail_points.at(FailPoint::Copying);
         let copied = self.copy_disks(disks, time, owned)?;
-        self.engine.fail_points.at("copied");
+        self.engine.fail_points.at(FailPoint::Copied);
         let (images, untold) = still.end()?;
         report.warnings.extend(untold);
         report.method = Some(Method::Offline);

@@ -4,6 +4,7 @@
 
 use crate::engine::commit::archive;
 use crate::engine::commit::publish::PointFiles;
+use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::FileError;
 use crate::engine::recovery::journal::ArchiveMove;
 use crate::engine::recovery::owned::Owned;
@@ -21,7 +22,7 @@ impl Engine {
         owned: &mut Owned<'_>,
         report: &mut Report,
     ) -> Result<(), BackupError> {
-        self.fail_points.at("files-written");
+        self.fail_points.at(FailPoint::FilesWritten);
         let dir = &vm.chain_dir;
         let failed = |doing, source| FileError { doing, path: dir.clone(), source };
         let archive = match plan.decision {
@@ -38,9 +39,9 @@ impl Engine {
             }
         };
         owned.set_stage(files.stage(archive.clone()))?;
-        self.fail_points.at("publishing");
+        self.fail_points.at(FailPoint::Publishing);
         files.publish(archive.as_ref(), &|name| self.fail_points.at(name))?;
-        self.fail_points.at("published");
+        self.fail_points.at(FailPoint::Published);
         report.archived_to = archive.map(|a| a.to);
         Ok(())
     }

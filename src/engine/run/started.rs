@@ -8,6 +8,7 @@
 //! guard's, which outlives us: somebody may resume the guest meanwhile, who then keeps it, as long as the guard lives.
 
 use crate::engine::cancel::Cancel;
+use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::Changed;
 use crate::engine::look::observe;
 use crate::engine::recovery::guard::StartError;
@@ -44,7 +45,7 @@ impl Engine {
         };
         let back_up = |owned: &mut Owned<'_>, report: &mut Report| -> Result<(), BackupError> {
             started?;
-            self.fail_points.at("started");
+            self.fail_points.at(FailPoint::Started);
             let observed = observe::observe(vm, &self.settings, None, cancel)?;
             if !observed.seen.active {
                 let what = "it was shut off right after it was started for its backup".to_owned();

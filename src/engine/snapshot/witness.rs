@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use crate::engine::BackupError;
 use crate::engine::domain::disk::parse_domain;
 use crate::engine::domain::xml::{self, Owner};
+use crate::engine::fail_point::FailPoint;
 use crate::engine::image::qemu_img;
 use crate::engine::plan::job::{JobPlan, Role};
 use crate::engine::recovery::journal::Journal;
@@ -177,7 +178,7 @@ fn place(
         let xml = xml::bitmaps_alone(&name, run_id, &[target]);
         match domain.create_checkpoint(&CheckpointInfo { name: name.clone(), xml }) {
             Ok(()) => {
-                live.engine.fail_points.at("witness-created");
+                live.engine.fail_points.at(FailPoint::WitnessCreated);
                 domain.delete_checkpoint(&name, CheckpointDelete::MetadataOnly)?;
             }
             // A disk that was detached for a while and comes back has it.
