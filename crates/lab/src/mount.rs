@@ -47,9 +47,10 @@ impl SmallFileSystem {
         }
     }
 
-    /// Gives the bytes back.
+    /// Gives the bytes back. The file system has them once the removal is written.
     pub fn empty(&self) {
         fs::remove_file(self.filler()).expect("it was filled");
+        output_of(Command::new("sync").arg("--file-system").arg(&self.path));
     }
 }
 

@@ -27,7 +27,10 @@ impl Open {
         }
         let golden = Golden::extract();
         mode(golden.root(), 0o755);
-        fs::copy(env!("CARGO_BIN_EXE_vmstream"), golden.root().join("vmstream")).unwrap();
+        // By a program: a child that another test forks in mid-copy would keep the file open for writing.
+        let mut copy = Command::new("cp");
+        copy.args([Path::new(env!("CARGO_BIN_EXE_vmstream")), golden.root()]);
+        assert!(copy.status().unwrap().success());
         mode(&golden.root().join("vmstream"), 0o755);
         Some(Self(golden))
     }

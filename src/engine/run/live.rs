@@ -372,8 +372,9 @@ impl Live<'_> {
     /// Whether a failed copy is explained by the job being gone, which nobody here ended. Asked once it is clear that the
     /// domain was not shut down.
     fn was_ended(&self, error: &BackupError, owned: &Owned<'_>) -> bool {
-        let has_job = || recover::has_job(&self.vm.domain, owned.journal());
-        is_lost_connection(error) && self.cancel.stopped().is_none() && matches!(has_job(), Ok(false))
+        is_lost_connection(error)
+            && self.cancel.stopped().is_none()
+            && job_goes(&self.vm.domain, owned.journal())
     }
 
     pub(crate) fn changed(&self, what: &str) -> BackupError {
@@ -425,6 +426,18 @@ struct Finish<'a>(&'a AtomicBool);
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Whether our job is gone, or goes within moments: QEMU takes its NBD server away first.
+fn job_goes(domain: &Domain, journal: &Journal) -> bool {
+    let until = Instant::now() + APPEAR_LIMIT;
+    loop {
+        match recover::has_job(domain, journal) {
+            Ok(false) => return true,
+            Ok(true) if Instant::now() < until => thread::sleep(SETTLE_PAUSE),
+            _ => return false,
+        }
     }
 }
 
