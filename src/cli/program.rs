@@ -17,7 +17,6 @@ use crate::clock::Clock;
 use crate::engine::recovery::guard::{self, GUARD_ARGUMENT};
 use crate::engine::snapshot::scratch::{self, SPACE_ARGUMENT};
 use crate::log;
-use vmprogram::{LOOK_ARGUMENT, TOUCH_ARGUMENT, WRITERS_ARGUMENT};
 use vmstream::causes::with_causes;
 
 /// Tests say here at what time the program begins, in UTC: `2027-03-28T00:30:00Z`. What is written then has that date.
@@ -33,20 +32,12 @@ pub fn main() -> ExitCode {
         guard::run_guard(&words.nth(1).unwrap_or_default());
         return ExitCode::SUCCESS;
     }
-    if words.peek().is_some_and(|word| word == LOOK_ARGUMENT) {
-        vmprogram::answer_look(std::env::args_os().skip(2).map(Into::into));
-        return ExitCode::SUCCESS;
-    }
     if words.peek().is_some_and(|word| word == SPACE_ARGUMENT) {
         std::env::args_os().nth(2).iter().for_each(|dir| scratch::tell_space(dir.as_ref()));
         return ExitCode::SUCCESS;
     }
-    if words.peek().is_some_and(|word| word == TOUCH_ARGUMENT) {
-        vmprogram::answer_touch(std::env::args_os().skip(2));
-        return ExitCode::SUCCESS;
-    }
-    if words.peek().is_some_and(|word| word == WRITERS_ARGUMENT) {
-        vmprogram::answer_writers(std::env::args_os().skip(2).map(Into::into));
+    let files = std::env::args_os().skip(2).map(Into::into);
+    if words.peek().is_some_and(|word| vmprogram::answer(word.as_ref(), files)) {
         return ExitCode::SUCCESS;
     }
     // A variable that is not text can be no setting.

@@ -11,7 +11,9 @@
 //! the same file from a thread of ours would keep this process, with all its locks, from ending.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod error;
+mod itself;
 mod look;
 mod program;
 mod running;
@@ -19,10 +21,11 @@ mod start;
 mod touch;
 mod writers;
 
+pub use answer::answer;
 pub use error::{NEVER, ProgramError, Stopped};
-pub use look::{LOOK_ARGUMENT, Look, answer_look, look};
+pub use look::{Look, look};
 pub use program::Program;
 pub use running::{Output, Running};
 pub use start::thread_id;
-pub use touch::{TOUCH_ARGUMENT, answer_touch, remove, try_writing};
-pub use writers::{Used, WRITERS_ARGUMENT, Writers, Written, answer_writers, writers};
+pub use touch::{remove, try_writing};
+pub use writers::{Used, Writers, Written, writers};

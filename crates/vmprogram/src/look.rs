@@ -1,7 +1,7 @@
 //! Looks at files that may be on dead storage: done by a process of its own, which can be given up.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::{Program, ProgramError, Stopped};
+use super::{ProgramError, Stopped, itself};
 
 /// The first argument that makes this program look at the files that follow.
-pub const LOOK_ARGUMENT: &str = "--internal-look";
+pub(super) const LOOK_ARGUMENT: &str = "--internal-look";
 
 /// Bytes from the start of a file that a look holds: the fixed fields of a qcow2 header (QEMU `docs/interop/qcow2.rst`).
 const HEAD_BYTES: u64 = 112;
@@ -61,17 +61,5 @@ pub fn look(
     limit: Duration,
     stopped: Stopped<'_>,
 ) -> Result<Vec<Result<Look, String>>, ProgramError> {
-    if paths.is_empty() {
-        return Ok(vec![]);
-    }
-    let done = Program::itself(LOOK_ARGUMENT).args(paths).run(limit, stopped)?;
-    let told = serde_json::from_slice(&done.stdout).ok().filter(|told: &Vec<_>| told.len() == paths.len());
-    told.ok_or_else(|| ProgramError::Start { source: io::Error::other(done.message()) })
-}
-
-/// What such a process does: prints its looks at these files.
-pub fn answer_look(paths: impl Iterator<Item = PathBuf>) {
-    let looks: Vec<Result<Look, String>> =
-        paths.map(|path| Look::at(&path).map_err(|error| error.to_string())).collect();
-    let _ = serde_json::to_vec(&looks).map(|text| io::stdout().lock().write_all(&text));
+    itself::ask(LOOK_ARGUMENT, paths, limit, stopped)
 }

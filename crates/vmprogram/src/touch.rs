@@ -1,22 +1,20 @@
 //! Writes to, and removes from, directories on storage that may be dead: done by a process of its own, which can be given up.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use vmstream::presence::found;
 
-use super::{Program, ProgramError, Stopped};
+use super::{ProgramError, Stopped, itself};
 
-/// The first argument that makes this program touch the files that follow the next one.
-pub const TOUCH_ARGUMENT: &str = "--internal-touch";
+/// The first argument that makes this program see whether the file that follows can be made.
+pub(super) const TRY_ARGUMENT: &str = "--internal-try-writing";
 
-const TRY: &str = "try";
-const REMOVE: &str = "remove";
+/// The first argument that makes this program remove the files that follow.
+pub(super) const REMOVE_ARGUMENT: &str = "--internal-remove";
 
 /// What is written for a try: a block of most file systems.
 const TRY_BYTES: [u8; 4096] = [0; 4096];
@@ -28,7 +26,8 @@ pub fn try_writing(
     limit: Duration,
     stopped: Stopped<'_>,
 ) -> Result<Result<(), String>, ProgramError> {
-    asked(TRY, &[file.to_owned()], limit, stopped)
+    let told = itself::ask(TRY_ARGUMENT, &[file.to_owned()], limit, stopped)?;
+    Ok(told.into_iter().collect())
 }
 
 /// Removes files. Of each, whether it was there, or why it still is.
@@ -37,49 +36,18 @@ pub fn remove(
     limit: Duration,
     stopped: Stopped<'_>,
 ) -> Result<Vec<Result<bool, String>>, ProgramError> {
-    if files.is_empty() { Ok(vec![]) } else { asked(REMOVE, files, limit, stopped) }
+    itself::ask(REMOVE_ARGUMENT, files, limit, stopped)
 }
 
-fn asked<T: DeserializeOwned>(
-    what: &str,
-    files: &[PathBuf],
-    limit: Duration,
-    stopped: Stopped<'_>,
-) -> Result<T, ProgramError> {
-    let done = Program::itself(TOUCH_ARGUMENT).arg(what).args(files).run(limit, stopped)?;
-    let failed = |_| ProgramError::Start { source: io::Error::other(done.message()) };
-    serde_json::from_slice(&done.stdout).map_err(failed)
-}
-
-/// What such a process does with the words that follow its first argument.
-pub fn answer_touch(mut words: impl Iterator<Item = OsString>) {
-    let what = words.next().unwrap_or_default();
-    let mut files = words.map(PathBuf::from);
-    if what == REMOVE {
-        let removed: Vec<_> = files.map(|file| removed(&file)).collect();
-        answer(&removed);
-    } else if let Some(file) = files.next().filter(|_| what == TRY) {
-        answer(&tried(&file).map_err(|error| error.to_string()));
-    }
-}
-
-fn answer(said: &impl Serialize) {
-    let _ = serde_json::to_vec(said).map(|text| io::stdout().lock().write_all(&text));
-}
-
-fn tried(path: &Path) -> io::Result<()> {
+pub(super) fn tried(path: &Path) -> io::Result<()> {
     // Made anew: everybody may write to some of these directories.
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     let written = file.write_all(&TRY_BYTES).and_then(|()| file.sync_all());
     written.and(fs::remove_file(path))
 }
 
-fn removed(path: &Path) -> Result<bool, String> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error.to_string()),
-    }
+pub(super) fn removed(path: &Path) -> io::Result<bool> {
+    found(fs::remove_file(path)).map(|removed| removed.is_some())
 }
 
 #[cfg(test)]
@@ -103,8 +71,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        assert_eq!(removed(&file), Ok(true));
-        assert_eq!(removed(&file), Ok(false));
+        assert!(removed(&file).unwrap());
+        assert!(!removed(&file).unwrap());
         assert!(removed(dir.path()).is_err());
     }
 }

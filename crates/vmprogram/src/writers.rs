@@ -2,7 +2,7 @@
 //! file that may be on dead storage.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vmstream::in_use::{self, InUse};
 
-use super::{Program, ProgramError, Stopped};
+use super::{ProgramError, Stopped, itself};
 
 /// The first argument that makes this program do that for the files that follow.
-pub const WRITERS_ARGUMENT: &str = "--internal-writers";
+pub(super) const WRITERS_ARGUMENT: &str = "--internal-writers";
 
 /// Whether somebody else writes to an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub struct Writers {
 }
 
 impl Writers {
-    fn at(path: &Path) -> Self {
+    pub(super) fn at(path: &Path) -> Self {
         let used = match in_use::writer_of(path) {
             InUse::Free => Used::Nobody,
             InUse::By(by) => Used::By(by),
@@ -63,18 +63,7 @@ pub fn writers(
     limit: Duration,
     stopped: Stopped<'_>,
 ) -> Result<Vec<Writers>, ProgramError> {
-    if paths.is_empty() {
-        return Ok(vec![]);
-    }
-    let done = Program::itself(WRITERS_ARGUMENT).args(paths).run(limit, stopped)?;
-    let told = serde_json::from_slice(&done.stdout).ok().filter(|told: &Vec<_>| told.len() == paths.len());
-    told.ok_or_else(|| ProgramError::Start { source: io::Error::other(done.message()) })
-}
-
-/// What such a process does: prints what it finds of these files.
-pub fn answer_writers(paths: impl Iterator<Item = PathBuf>) {
-    let found: Vec<Writers> = paths.map(|path| Writers::at(&path)).collect();
-    let _ = serde_json::to_vec(&found).map(|text| io::stdout().lock().write_all(&text));
+    itself::ask(WRITERS_ARGUMENT, paths, limit, stopped)
 }
 
 /// The counters of a block device, once all that was written to it has reached them: a buffered write moves nothing

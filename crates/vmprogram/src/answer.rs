@@ -1,0 +1,29 @@
+//! What a process does that this program started to look at files, or to touch them: does that, and tells it.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::look::{LOOK_ARGUMENT, Look};
+use super::touch::{self, REMOVE_ARGUMENT, TRY_ARGUMENT};
+use super::writers::{WRITERS_ARGUMENT, Writers};
+
+/// Answers for the files, if the program's first argument asks for that. False when it asks for something else.
+pub fn answer(argument: &OsStr, files: impl Iterator<Item = PathBuf>) -> bool {
+    let said = io::Error::to_string;
+    match argument.to_str() {
+        Some(LOOK_ARGUMENT) => tell(files.map(|file| Look::at(&file).map_err(|e| said(&e)))),
+        Some(WRITERS_ARGUMENT) => tell(files.map(|file| Writers::at(&file))),
+        Some(TRY_ARGUMENT) => tell(files.map(|file| touch::tried(&file).map_err(|e| said(&e)))),
+        Some(REMOVE_ARGUMENT) => tell(files.map(|file| touch::removed(&file).map_err(|e| said(&e)))),
+        _ => return false,
+    }
+    true
+}
+
+fn tell(told: impl Iterator<Item = impl Serialize>) {
+    let told: Vec<_> = told.collect();
+    let _ = serde_json::to_vec(&told).map(|text| io::stdout().lock().write_all(&text));
+}
