@@ -7,14 +7,14 @@ use super::VmTarget;
 use super::cancel::StopReason;
 use super::commit::CommitError;
 use super::copy::{CopyError, Trip};
-use super::failure::{Changed, FileError, next_step_after_libvirt, trouble_of_stop};
+use super::failure::{Changed, FileError};
 use super::image::ImageError;
 use super::image::qemu_img::QemuImgError;
 use super::look::LookError;
 use super::recovery::guard::GuardError;
 use super::recovery::journal::JournalError;
 use crate::state::LockError;
-use vmhost::libvirt::LibvirtError;
+use vmhost::libvirt::{ErrorKind, LibvirtError};
 use vmhost::nbd::NbdError;
 use vmplan::{Refusal, Why};
 use vmreport::{NextStep, Trouble};
@@ -239,9 +239,15 @@ impl BackupError {
     pub fn next_step(&self) -> NextStep {
         use NextStep::{GiveUp, TryAgain, TryFull};
         match self {
-            Self::Libvirt(e) | Self::Pause(e) => next_step_after_libvirt(e),
-            Self::Image(e) => e.next_step(),
-            Self::Look(e) => e.next_step(),
+            Self::Libvirt(e) | Self::Pause(e) => match e.kind {
+                ErrorKind::CheckpointInconsistent | ErrorKind::NoCheckpoint => TryFull,
+                _ if e.message.contains("itmap") => TryFull,
+                _ => TryAgain,
+            },
+            // One wait is enough.
+            Self::Image(ImageError::QemuImg(QemuImgError::Hung { .. })) => GiveUp,
+            Self::Image(ImageError::QemuImg(_) | ImageError::QemuNbd { .. }) => TryAgain,
+            Self::Look(LookError::ChainUnreadable { .. }) => TryAgain,
             Self::Copy(CopyError::Chain { .. } | CopyError::Tripped(_)) => TryFull,
             Self::Copy(CopyError::Read { source, .. }) => match **source {
                 NbdError::NoContext { .. } => TryFull,
@@ -284,17 +290,22 @@ impl BackupError {
     /// What kind of trouble it is.
     pub fn trouble(&self) -> Trouble {
         match self {
-            Self::Stopped(reason) | Self::Copy(CopyError::Stopped(reason)) => trouble_of_stop(reason),
+            Self::Stopped(reason) | Self::Copy(CopyError::Stopped(reason)) => match reason {
+                StopReason::Signal(number) => Trouble::Signal(*number),
+                StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. } => Trouble::Storage,
+                _ => Trouble::Domain,
+            },
             Self::Copy(CopyError::Write { .. } | CopyError::StalledWrite { .. })
             | Self::Journal(_)
             | Self::TargetSpace { .. }
             | Self::Link { .. }
             | Self::ScratchSpace { .. }
             | Self::Scratch { .. }
+            | Self::Look(LookError::ChainUnreadable { .. })
             | Self::File(_) => Trouble::Storage,
-            Self::Guard(_) => Trouble::Tool,
-            Self::Image(e) => e.trouble(),
-            Self::Look(e) => e.trouble(),
+            Self::Guard(_) | Self::Image(ImageError::QemuImg(_) | ImageError::QemuNbd { .. }) => {
+                Trouble::Tool
+            }
             Self::Lock(LockError::File { .. }) => Trouble::Storage,
             Self::Lock(_) => Trouble::Locked,
             Self::LeftBehind { error, .. } => error.trouble(),
@@ -306,7 +317,6 @@ impl BackupError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmhost::libvirt::ErrorKind;
 
     fn libvirt(kind: ErrorKind, message: &str) -> BackupError {
         LibvirtError { doing: "begin".into(), kind, message: message.into() }.into()

@@ -2,9 +2,8 @@
 
 use super::qemu_img::QemuImgError;
 use crate::engine::cancel::StopReason;
-use crate::engine::failure::{FileError, trouble_of_stop};
+use crate::engine::failure::FileError;
 use vmhost::libvirt::LibvirtError;
-use vmreport::{NextStep, Trouble};
 
 /// Why an image could not be read, or asked about.
 #[derive(Debug, thiserror::Error)]
@@ -45,28 +44,4 @@ pub enum ImageError {
     /// Asked to stop.
     #[error("{0}")]
     Stopped(#[from] StopReason),
-}
-
-impl ImageError {
-    /// What helps.
-    pub(crate) fn next_step(&self) -> NextStep {
-        match self {
-            // One wait is enough.
-            Self::QemuImg(QemuImgError::Hung { .. }) => NextStep::GiveUp,
-            Self::QemuImg(_) | Self::QemuNbd { .. } => NextStep::TryAgain,
-            Self::NoKey { .. } | Self::NotReadable { .. } | Self::File(_) | Self::Stopped(_) => {
-                NextStep::GiveUp
-            }
-        }
-    }
-
-    /// What kind of trouble it is.
-    pub(crate) fn trouble(&self) -> Trouble {
-        match self {
-            Self::QemuImg(_) | Self::QemuNbd { .. } => Trouble::Tool,
-            Self::File(_) => Trouble::Storage,
-            Self::Stopped(reason) => trouble_of_stop(reason),
-            Self::NoKey { .. } | Self::NotReadable { .. } => Trouble::Domain,
-        }
-    }
 }

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use crate::engine::cancel::StopReason;
 use crate::engine::domain::disk::DomainXmlError;
-use crate::engine::failure::{Changed, FileError, next_step_after_libvirt, trouble_of_stop};
+use crate::engine::failure::{Changed, FileError};
 use crate::engine::image::ImageError;
 use crate::engine::image::qemu_img::QemuImgError;
 use vmhost::libvirt::LibvirtError;
-use vmreport::{NextStep, Trouble};
 
 /// Why a domain could not be looked at, or may not be backed up as it is.
 #[derive(Debug, thiserror::Error)]
@@ -73,35 +72,5 @@ pub enum LookError {
 impl From<QemuImgError> for LookError {
     fn from(error: QemuImgError) -> Self {
         Self::Image(error.into())
-    }
-}
-
-impl LookError {
-    /// What helps.
-    pub(crate) fn next_step(&self) -> NextStep {
-        match self {
-            Self::Libvirt(error) => next_step_after_libvirt(error),
-            Self::Image(error) => error.next_step(),
-            Self::ChainUnreadable { .. } | Self::Changed(_) => NextStep::TryAgain,
-            Self::DomainXml(_)
-            | Self::OldQcow2 { .. }
-            | Self::InUse { .. }
-            | Self::File(_)
-            | Self::Stopped(_) => NextStep::GiveUp,
-        }
-    }
-
-    /// What kind of trouble it is.
-    pub(crate) fn trouble(&self) -> Trouble {
-        match self {
-            Self::Image(error) => error.trouble(),
-            Self::ChainUnreadable { .. } | Self::File(_) => Trouble::Storage,
-            Self::Stopped(reason) => trouble_of_stop(reason),
-            Self::Libvirt(_)
-            | Self::DomainXml(_)
-            | Self::OldQcow2 { .. }
-            | Self::InUse { .. }
-            | Self::Changed(_) => Trouble::Domain,
-        }
     }
 }

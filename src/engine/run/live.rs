@@ -431,26 +431,25 @@ impl Drop for Finish<'_> {
 
 /// Whether our job is gone, or goes within moments: QEMU takes its NBD server away first.
 fn job_goes(domain: &Domain, journal: &Journal) -> bool {
-    let until = Instant::now() + APPEAR_LIMIT;
-    loop {
-        match recover::has_job(domain, journal) {
-            Ok(false) => return true,
-            Ok(true) if Instant::now() < until => thread::sleep(SETTLE_PAUSE),
-            _ => return false,
-        }
-    }
+    settled(|| match recover::has_job(domain, journal) {
+        Ok(true) => None,
+        gone => Some(gone.is_ok()),
+    })
 }
 
 /// Whether our job is there after a call to begin it broke off: the daemon may have begun it, or do so a little later.
 fn job_appears(domain: &Domain, journal: &Journal) -> bool {
+    settled(|| recover::has_job(domain, journal).unwrap_or(false).then_some(true))
+}
+
+/// What a look at the job comes to once it comes to something; false when it does not within [`APPEAR_LIMIT`].
+fn settled(look: impl Fn() -> Option<bool>) -> bool {
     let until = Instant::now() + APPEAR_LIMIT;
     loop {
-        if recover::has_job(domain, journal).unwrap_or(false) {
-            return true;
+        match look() {
+            Some(answer) => return answer,
+            None if Instant::now() >= until => return false,
+            None => thread::sleep(SETTLE_PAUSE),
         }
-        if Instant::now() >= until {
-            return false;
-        }
-        thread::sleep(SETTLE_PAUSE);
     }
 }
