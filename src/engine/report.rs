@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::domain::outside::Outside;
 use super::plan::disk_plan::DiskPlan;
-use vmhost::guest::{FileSystem, OsInfo, Trimmed};
-use vmhost::identity::TpmKept;
 use vmplan::Plan;
+use vmreport::{FileSystem, OsInfo, TpmKept, Trimmed};
 
 pub use vmreport::{DiskReport, Method};
 

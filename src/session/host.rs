@@ -5,7 +5,7 @@ use std::path::Path;
 use super::open::Session;
 use super::record::Records;
 use crate::catalog::{FileOperation, FileType, Operation, Stamp};
-use vmhost::host_config::{HostConfigError, Plan, Saved};
+use vmhost::host_config::{HostConfigError, Plan};
 use vmreport::{HostConfigReport, Part, SavedHostConfig};
 
 /// What would become of the host's configuration. `None` when it is not saved at all: `HOST_CONFIG_BACKUP=no`.
@@ -33,7 +33,6 @@ impl Session {
             }
             Some(Ok(saved)) => {
                 saved.warnings.iter().for_each(|what| tracing::warn!("Host configuration: {what}"));
-                let saved = tell(saved);
                 let by = Stamp { session: records.session, at: self.clock.now() };
                 operations(&saved).iter().for_each(|operation| records.catalog.event(by, operation));
                 if saved.is_new { HostConfigReport::Saved(saved) } else { HostConfigReport::Unchanged(saved) }
@@ -42,11 +41,6 @@ impl Session {
         records.part(&Part::HostConfig(report.clone()));
         report
     }
-}
-
-fn tell(saved: Saved) -> SavedHostConfig {
-    let Saved { file, is_new, why, file_bytes, entries, left_out, removed, warnings } = saved;
-    SavedHostConfig { file, is_new, why, file_bytes, entries, left_out, removed, warnings }
 }
 
 /// What was done to files, for the database.

@@ -11,8 +11,6 @@ use jiff::Timestamp;
 use super::outcome::Outcome;
 use crate::catalog::points_in;
 use crate::engine::{BackupError, FileError, Report};
-use vmhost::guest::{self, GuestOs};
-use vmhost::identity::TpmKept;
 use vmplan::{Decision, Note, RotationPolicy, Why};
 use vmreport::{
     BackupReport, ChainOnDisk, Destination, Failure, FailureCode, KeptFile, NextStep, PlanReport,
@@ -104,19 +102,10 @@ fn backup(report: Report) -> BackupReport {
         recovered: report.recovered,
         method: report.method,
         stopped: report.stopped,
-        trimmed: report.trimmed.map(trimmed),
-        os: report.os.map(|info| vmreport::OsInfo {
-            os: match info.os {
-                GuestOs::Windows => vmreport::GuestOs::Windows,
-                GuestOs::Other => vmreport::GuestOs::Other,
-            },
-            name: info.name,
-        }),
-        file_systems: report.file_systems.into_iter().map(file_system).collect(),
-        tpm: report.tpm.map(|kept| match kept {
-            TpmKept::Saved => vmreport::TpmKept::Saved,
-            TpmKept::Unchanged => vmreport::TpmKept::Unchanged,
-        }),
+        trimmed: report.trimmed,
+        os: report.os,
+        file_systems: report.file_systems,
+        tpm: report.tpm,
         tpm_from: report.tpm_from,
         definition: report.definition.map(|path| {
             let about = fs::metadata(&path).ok();
@@ -130,22 +119,6 @@ fn backup(report: Report) -> BackupReport {
         points_before: report.points_before,
         points: report.points,
         archived_to: report.archived_to,
-    }
-}
-
-fn file_system(seen: guest::FileSystem) -> vmreport::FileSystem {
-    let guest::FileSystem { mount_point, kind, name } = seen;
-    vmreport::FileSystem { mount_point, kind, name }
-}
-
-fn trimmed(trimmed: guest::Trimmed) -> vmreport::Trimmed {
-    let path = |of: guest::TrimmedPath| vmreport::TrimmedPath { path: of.path, outcome: of.outcome };
-    match trimmed {
-        guest::Trimmed::NoDiscard => vmreport::Trimmed::NoDiscard,
-        guest::Trimmed::Failed(why) => vmreport::Trimmed::Failed(why),
-        guest::Trimmed::Done { paths, bytes } => {
-            vmreport::Trimmed::Done { paths: paths.into_iter().map(path).collect(), bytes }
-        }
     }
 }
 

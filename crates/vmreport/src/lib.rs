@@ -3,7 +3,8 @@
 //! Lives here: the value and its version, the file that keeps its parts while the session runs ([`PartsFile`]), and the drawings
 //! ([`draw`]): plain functions of the value. As JSON it is the value itself; `docs/schemas` has its schema.
 //! Must not live here: how the facts are gathered (`session` of vmbackup), SQL, libvirt, a clock.
-//! Layer: above `vmstream` (text) and `vmplan` (decisions and their reasons); below vmbackup.
+//! Layer: above `vmstream` (text) and `vmplan` (decisions and their reasons); below `vmhost`, some of
+//! whose answers are told as they are.
 #![forbid(unsafe_code)]
 
 mod backup;

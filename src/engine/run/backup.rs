@@ -13,9 +13,10 @@ use crate::engine::run::{live, offline};
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Report, VmTarget};
 use crate::state::{RemovedCheckpoints, TrippedDisks};
-use vmhost::guest::{self, Guest, Trimmed};
+use vmhost::guest::{self, Guest};
 use vmhost::libvirt::DomainState;
 use vmplan::{Decision, Plan};
+use vmreport::Trimmed;
 
 impl Engine {
     /// Backs up one domain.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::reply::{self, ExecStatus, FileSystem, OsInfo, TrimmedPath};
+use super::reply::{self, ExecStatus};
 use crate::libvirt::{Domain, ErrorKind, LibvirtError};
+use vmreport::{FileSystem, OsInfo, TrimmedPath};
 
 /// An agent that is alive answers a ping at once.
 const PING_LIMIT: Duration = Duration::from_secs(3);

@@ -1,7 +1,8 @@
 //! A guest whose agent answers: asked once at the start of a run, and passed on to all that want something of it.
 
-use super::{Agent, AgentError, FileSystem, GuestOs, OsInfo};
+use super::{Agent, AgentError};
 use crate::libvirt::Domain;
+use vmreport::{FileSystem, GuestOs, OsInfo};
 
 /// What a guest said of itself.
 pub struct Guest<'a> {

@@ -11,5 +11,4 @@ pub use agent::{Agent, AgentError, FreezeStatus, read_reply};
 pub use answering::Guest;
 pub use bitlocker::recovery_keys;
 pub use discard::{DiscardDisk, discard_disks, granularity_xml};
-pub use reply::{FileSystem, GuestOs, OsInfo, TrimmedPath};
-pub use trim::{TrimSettings, Trimmed, trim};
+pub use trim::{TrimSettings, trim};

@@ -7,8 +7,9 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
+use vmreport::{FileSystem, GuestOs, OsInfo, TrimmedPath};
 use zeroize::Zeroizing;
 
 /// Longer replies are not looked at. libvirt itself gives up at 10 MiB.
@@ -19,45 +20,6 @@ const MAX_ENTRIES: usize = 1024;
 
 /// Characters of one text.
 const MAX_TEXT_CHARS: usize = 1024;
-
-/// What kind of system the guest runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GuestOs {
-    /// Microsoft Windows.
-    Windows,
-    /// Anything else that has an agent.
-    Other,
-}
-
-/// What the guest says it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OsInfo {
-    /// The kind.
-    pub os: GuestOs,
-    /// For people, for example `Debian GNU/Linux 12 (bookworm)`. May be empty.
-    pub name: String,
-}
-
-/// What trimming one file system gave.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TrimmedPath {
-    /// Mount point.
-    pub path: String,
-    /// Bytes given back, unknown on Windows; or what went wrong.
-    pub outcome: Result<Option<u64>, String>,
-}
-
-/// A file system that is mounted in the guest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FileSystem {
-    /// Where it is mounted: `/srv`, `C:\`.
-    pub mount_point: String,
-    /// `ext4`, `NTFS` …
-    pub kind: String,
-    /// Volume name or device.
-    pub name: String,
-}
 
 /// How a program in the guest stands.
 pub(super) enum ExecStatus {

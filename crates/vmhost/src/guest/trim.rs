@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use vmreport::{Trimmed, TrimmedPath};
 
 use super::discard::{self, DiscardDisk};
-use super::{AgentError, Guest, TrimmedPath};
+use super::{AgentError, Guest};
 
 /// How a guest is trimmed.
 #[derive(Clone, Debug)]
@@ -19,23 +19,6 @@ pub struct TrimSettings {
     pub limit: Duration,
     /// The same for Windows, which trims more slowly.
     pub windows_limit: Duration,
-}
-
-/// What a trim came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Trimmed {
-    /// No disk of the domain passes discards on: nothing would be gained.
-    NoDiscard,
-    /// The guest gave back what it could.
-    Done {
-        /// What each file system gave.
-        paths: Vec<TrimmedPath>,
-        /// Sum of what is known, in bytes.
-        bytes: u64,
-    },
-    /// The agent refused, was silent, or the run is to stop.
-    Failed(String),
 }
 
 /// Trims the guest. `xml` is the definition of the running domain.

@@ -19,7 +19,7 @@ mod versions;
 use std::io;
 use std::path::PathBuf;
 
-pub use plan::{Plan, Saved, Why};
+pub use plan::{Plan, Why};
 
 pub use vmstore::layout::HOST_CONFIG as FOLDER;
 

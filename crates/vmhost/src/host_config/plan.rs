@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use jiff::Zoned;
-use serde::Serialize;
 use serde_json::json;
+use vmreport::SavedHostConfig;
 
 use super::content::{Content, Entry, Kind};
 use super::versions::{Version, Versions};
@@ -60,27 +60,6 @@ pub struct Plan {
     old: Vec<Version>,
     content: Content,
     now: Zoned,
-}
-
-/// What was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Saved {
-    /// The newest version.
-    pub file: PathBuf,
-    /// Whether it was written now.
-    pub is_new: bool,
-    /// Why.
-    pub why: String,
-    /// Its bytes, where it was written now.
-    pub file_bytes: u64,
-    /// Files, folders and links in it.
-    pub entries: usize,
-    /// What could not be had.
-    pub left_out: Vec<String>,
-    /// Older versions that went.
-    pub removed: Vec<PathBuf>,
-    /// What deserves a look.
-    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -142,7 +121,7 @@ impl Plan {
     }
 
     /// Does it.
-    pub fn carry_out(self, backup_path: &Path) -> Result<Saved, HostConfigError> {
+    pub fn carry_out(self, backup_path: &Path) -> Result<SavedHostConfig, HostConfigError> {
         let versions = Versions::open(backup_path)?;
         let unchanged = self.unchanged_since().map(Path::to_owned);
         let is_new = unchanged.is_none();
@@ -156,7 +135,16 @@ impl Plan {
             }
         }
         let (why, entries) = (self.why.to_string(), self.content.entries.len());
-        Ok(Saved { file, is_new, why, file_bytes, entries, left_out: self.left_out, removed, warnings })
+        Ok(SavedHostConfig {
+            file,
+            is_new,
+            why,
+            file_bytes,
+            entries,
+            left_out: self.left_out,
+            removed,
+            warnings,
+        })
     }
 
     fn write(&self, versions: &Versions) -> Result<u64, HostConfigError> {

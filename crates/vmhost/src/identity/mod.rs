@@ -10,4 +10,4 @@ mod tpm_folder;
 
 pub use definition::{DefinitionError, keep_definition};
 pub use tpm::{TpmError, TpmState, state_dir};
-pub use tpm_folder::{Owner, TpmFolder, TpmKept, folder_of, is_tpm_folder, renew};
+pub use tpm_folder::{Owner, TpmFolder, folder_of, is_tpm_folder, renew};

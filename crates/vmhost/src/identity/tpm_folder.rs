@@ -17,7 +17,7 @@ use std::path::Path;
 use jiff::{Timestamp, Zoned};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use serde::Serialize;
+use vmreport::TpmKept;
 use vmstream::fresh;
 use vmstream::sidecar::FileIdentity;
 use zeroize::Zeroizing;
@@ -50,16 +50,6 @@ pub fn is_tpm_folder(name: &str) -> bool {
 /// The folder of a point: `.tpm-state.virtnbdbackup.3`, `.tpm-state.copy`.
 fn folder_name(ident: &str) -> String {
     format!("{PREFIX}{ident}")
-}
-
-/// What became of a TPM's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TpmKept {
-    /// It was copied.
-    Saved,
-    /// It is as at the point before: a link to that.
-    Unchanged,
 }
 
 /// The TPM folder of one point, to be written.
