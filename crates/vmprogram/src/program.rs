@@ -76,11 +76,14 @@ impl Program {
     pub fn start(self) -> Result<Running, ProgramError> {
         let Self { name, arguments, input, memory_bytes } = self;
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(name).args(arguments);
+        command.args(["--pdeathsig", "KILL", "--"]);
+        if let Some(bytes) = memory_bytes {
+            command.args(["prlimit", &format!("--as={bytes}"), "--"]);
+        }
+        command.arg(name).args(arguments);
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child =
-            start::start(command, memory_bytes).map_err(|source| ProgramError::Start { source })?;
+        let mut child = start::start(command).map_err(|source| ProgramError::Start { source })?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
             // Not taken: then it ends, and says why. It cannot block: a pipe holds so much.
             let _ = stdin.write_all(&input);

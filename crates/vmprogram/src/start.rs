@@ -10,10 +10,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit};
+use rustix::process::Pid;
 use rustix::thread::gettid;
 
-/// How `setpriv` ends when there is no such program (sysexits of util-linux: 127 not found, 126 not executable).
+/// How `setpriv`, and `prlimit` behind it, end when there is no such program (sysexits of util-linux: 127 not found, 126 not executable).
 pub(super) const NOT_FOUND: i32 = 127;
 pub(super) const NOT_EXECUTABLE: i32 = 126;
 
@@ -24,7 +24,7 @@ const COLLECT_EVERY: Duration = Duration::from_secs(1);
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 enum Request {
-    Start(Box<Command>, Option<u64>, SyncSender<io::Result<Child>>),
+    Start(Box<Command>, SyncSender<io::Result<Child>>),
     Collect(Child),
 }
 
@@ -55,11 +55,11 @@ pub fn thread_id() -> Option<u32> {
     u32::try_from(starter.thread.as_raw_nonzero().get()).ok()
 }
 
-/// Starts what is `setpriv` first, with so much address space at most.
-pub(super) fn start(command: Command, memory_bytes: Option<u64>) -> io::Result<Child> {
+/// Starts what is `setpriv` first.
+pub(super) fn start(command: Command) -> io::Result<Child> {
     let (started, child) = mpsc::sync_channel(1);
     let gone = || io::Error::other("the thread that starts programs is gone");
-    let request = Request::Start(Box::new(command), memory_bytes, started);
+    let request = Request::Start(Box::new(command), started);
     starter()?.requests.send(request).map_err(|_| gone())?;
     match child.recv_timeout(START_LIMIT) {
         Ok(child) => child.map_err(|e| match e.kind() {
@@ -87,11 +87,8 @@ fn serve(queue: &Receiver<Request>) {
             queue.recv_timeout(COLLECT_EVERY)
         };
         match request {
-            Ok(Request::Start(mut command, memory, started)) => {
+            Ok(Request::Start(mut command, started)) => {
                 let child = command.spawn();
-                if let (Ok(child), Some(bytes)) = (&child, memory) {
-                    limit_memory(child, bytes);
-                }
                 // Nobody waits any more: it took too long.
                 if let Err(mpsc::SendError(Ok(mut late))) = started.send(child) {
                     let _ = late.kill();
@@ -104,12 +101,4 @@ fn serve(queue: &Receiver<Request>) {
         }
         given_up.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
-}
-
-/// Holds for what the program becomes too, so it does not matter that it has begun.
-fn limit_memory(child: &Child, bytes: u64) {
-    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    // Refused only to those who are not root.
-    let _ = rustix::process::prlimit(pid, Resource::As, limit);
 }
