@@ -1,10 +1,9 @@
 //! Several VMs in one run: their order, and what the run takes of the host.
 
 use std::fs::{self, File};
-use std::io::{BufReader, Write};
+use std::io::BufReader;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::{DiskSpec, Lab, Random, Vm, VmSpec, must};
@@ -91,25 +90,7 @@ fn a_killed_session_keeps_what_had_ended_and_a_whole_one_is_what_is_printed() {
     let words: Vec<&str> =
         document["vms"].as_array().into_iter().flatten().filter_map(|vm| vm["status"].as_str()).collect();
     assert_eq!(words, ["failed", "skipped", "ok", "ok"]);
-    assert_eq!(complaints(&output.stdout), "");
-}
-
-/// What Debian's validator has against a session.
-fn complaints(document: &[u8]) -> String {
-    const VALIDATE: &str = "
-import json, sys, jsonschema
-schema = json.load(open(sys.argv[1]))
-for error in jsonschema.Draft202012Validator(schema).iter_errors(json.load(sys.stdin)):
-    print(list(error.absolute_path), error.message[:300])
-";
-    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas/vmbackup-session-1.json");
-    let mut python = Command::new("/usr/bin/python3");
-    python.args(["-c", VALIDATE]).arg(schema).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut python = python.spawn().expect("python3");
-    python.stdin.take().expect("a pipe").write_all(document).expect("it reads");
-    let done = python.wait_with_output().expect("it ends");
-    assert!(done.status.success(), "python3-jsonschema is there");
-    String::from_utf8(done.stdout).expect("text")
+    assert_eq!(lab::schema::complaints("vmbackup-session-1", &document), "");
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod prefix;
 mod proof;
 mod random;
 mod run;
+pub mod schema;
 mod shadow;
 mod stopped;
 mod vm;

@@ -208,28 +208,10 @@ impl SessionReport {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Stdio;
-
     use super::*;
 
-    /// Reads a document, prints a line for all that is wrong.
-    const VALIDATE: &str = "
-import json, sys, jsonschema
-schema = json.load(open(sys.argv[1]))
-jsonschema.Draft202012Validator.check_schema(schema)
-for error in jsonschema.Draft202012Validator(schema).iter_errors(json.load(sys.stdin)):
-    print(list(error.absolute_path), error.message[:300])
-";
-
     fn complaints(document: &serde_json::Value) -> String {
-        let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schemas/vmbackup-session-1.json");
-        let mut python = std::process::Command::new("/usr/bin/python3");
-        python.args(["-c", VALIDATE, schema]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut python = python.spawn().unwrap();
-        serde_json::to_writer(python.stdin.take().unwrap(), document).unwrap();
-        let done = python.wait_with_output().unwrap();
-        assert!(done.status.success(), "python3-jsonschema is there, and the schema is one");
-        String::from_utf8(done.stdout).unwrap()
+        lab::schema::complaints("vmbackup-session-1", document)
     }
 
     #[test]

@@ -1,0 +1,31 @@
+//! JSON that a program prints, held against its schema in `docs/schemas`.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// Reads a document, prints a line for all that is wrong.
+const VALIDATE: &str = "
+import json, sys, jsonschema
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft202012Validator.check_schema(schema)
+for error in jsonschema.Draft202012Validator(schema).iter_errors(json.load(sys.stdin)):
+    print(list(error.absolute_path), error.message[:300])
+";
+
+/// What Debian's validator has against a document: nothing when it is as `docs/schemas/SCHEMA.json` says.
+pub fn complaints(schema: &str, document: &Value) -> String {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schemas").join(format!("{schema}.json"));
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(["-c", VALIDATE]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut python = python.spawn().expect("python3");
+    let mut document_in = python.stdin.take().expect("a pipe");
+    document_in.write_all(document.to_string().as_bytes()).expect("it reads");
+    drop(document_in);
+    let done = python.wait_with_output().expect("it ends");
+    assert!(done.status.success(), "python3-jsonschema is there, and the schema is one");
+    String::from_utf8(done.stdout).expect("text")
+}
