@@ -131,7 +131,7 @@ wait_until_dead() {
 	local pid=$1 began=$2 tasks
 	for _ in {1..500}; do
 		if [[ $(start_time "$pid") != "$began" ]]; then return; fi
-		tasks=$(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)
+		tasks=$(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l) || return 0
 		if ((tasks <= 1)) && grep -qs '^State:.Z' "/proc/$pid/status"; then return; fi
 		sleep 0.02
 	done
