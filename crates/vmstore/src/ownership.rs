@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::belongings::{self, Belongings};
 use crate::layout::{HOST_CONFIG, STATE};
+use crate::sweep::{Swept, each, open_dir};
 use crate::{StateDir, private};
 
 /// The set-group-ID bit.
@@ -30,22 +31,10 @@ const WRITING: u32 = 0o022;
 /// Mode of the backup path.
 const PATH_MODE: u32 = 0o2750;
 
-/// Deeper than any backup; a folder tree made to exhaust us is left alone from there.
-pub(super) const MAX_DEPTH: u32 = 64;
-
 /// The owner of the backups on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ownership {
     group: Gid,
-}
-
-/// What was put in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Files and folders whose owner or mode was changed.
-    pub changed: u64,
-    /// What could not be: the first of them, and how many.
-    pub failed: Option<(String, u64)>,
 }
 
 impl Ownership {
@@ -160,7 +149,7 @@ impl Ownership {
 
     /// `takes` is asked by name for each folder.
     fn sweep_below(self, dir: &OwnedFd, depth: u32, swept: &mut Swept, takes: &dyn Fn(&str) -> bool) {
-        private::each(dir, depth, swept, &mut |name, kind, swept| {
+        each(dir, depth, swept, &mut |name, kind, swept| {
             if private::is_private(name, kind) {
                 return private::close(dir.as_fd(), name, depth, swept);
             }
@@ -220,25 +209,4 @@ enum Entry {
     Folder(OwnedFd),
     Changed,
     AsItIs,
-}
-
-impl Swept {
-    pub(super) fn add(&mut self, other: Self) {
-        self.changed += other.changed;
-        if let Some((first, count)) = other.failed {
-            let so_far = self.failed.get_or_insert((first, 0));
-            so_far.1 += count;
-        }
-    }
-
-    pub(super) fn fail(&mut self, name: &str, error: Errno) {
-        let (_, count) = self.failed.get_or_insert_with(|| (format!("{name}: {error}"), 0));
-        *count += 1;
-    }
-}
-
-/// Opens a folder itself, never what a link in its place leads to.
-pub(super) fn open_dir<P: rustix::path::Arg>(dir: impl AsFd, path: P) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, path, flags, Mode::empty())
 }

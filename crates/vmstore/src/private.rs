@@ -8,12 +8,12 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use crate::belongings::Belongings;
 use crate::layout::HOST_CONFIG;
-use crate::ownership::{MAX_DEPTH, Swept, open_dir};
+use crate::sweep::{Swept, each, open_dir};
 
 /// Modes of what is for root alone.
 const FOLDER_MODE: u32 = 0o700;
@@ -98,31 +98,4 @@ fn close_entry(dir: BorrowedFd<'_>, name: &CStr, swept: &mut Swept) -> Result<Op
 
 fn is_closed(about: &Stat) -> bool {
     (about.st_uid, about.st_gid, about.st_mode & 0o077) == (0, 0, 0)
-}
-
-/// Asks for each entry of a folder, with what it is.
-pub(super) fn each(
-    dir: &OwnedFd,
-    depth: u32,
-    swept: &mut Swept,
-    ask: &mut dyn FnMut(&CStr, FileType, &mut Swept),
-) {
-    let entries = match Dir::read_from(dir) {
-        Ok(entries) if depth < MAX_DEPTH => entries,
-        Ok(_) => return swept.fail("a folder", Errno::NAMETOOLONG),
-        Err(error) => return swept.fail("a folder", error),
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let kind = match entry.file_type() {
-            // Some file systems do not say.
-            FileType::Unknown => rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_or(FileType::Unknown, |about| FileType::from_raw_mode(about.st_mode)),
-            known => known,
-        };
-        ask(name, kind, swept);
-    }
 }
