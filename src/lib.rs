@@ -2,8 +2,8 @@
 //!
 //! Lives here: one run of the program (`session`), the backup of one VM (`engine`), what is kept (`retention`), what was done
 //! (`catalog`), what people see (`cli`, `log`).
-//! Layer: above all crates of the workspace. Inside, arrows point down: `cli` → `session` → `retention` → `engine`, `catalog` →
-//! `state`, `log`.
+//! Layer: above all crates of the workspace. Inside, arrows point down: `cli` → `session` → `retention` → `engine`,
+//! `catalog` → `log`.
 #![forbid(unsafe_code)]
 
 pub mod catalog;
@@ -13,4 +13,3 @@ pub mod engine;
 pub mod log;
 pub mod retention;
 pub mod session;
-pub mod state;

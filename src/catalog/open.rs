@@ -15,7 +15,7 @@ use super::rebuild;
 use super::salvage;
 use super::schema::{self, Prepared};
 use super::stamp::utc;
-use crate::state::StateDir;
+use vmstore::StateDir;
 use vmstore::presence;
 
 /// How long a writer waits for another one.

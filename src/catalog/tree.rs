@@ -11,9 +11,9 @@ use jiff::tz::TimeZone;
 use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, PointId, Severity};
 
 use super::words::words;
-use crate::state::layout::{ARCHIVES, is_vm_folder};
 use vmconfig::value::RotationPolicy;
 use vmplan::rotation::{ACCUMULATE, Period};
+use vmstore::layout::{ARCHIVES, is_vm_folder};
 
 words! {
     /// Where a restore point's date comes from.

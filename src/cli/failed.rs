@@ -3,8 +3,8 @@
 use super::exit::Exit;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::session::SessionError;
-use crate::state::{LockError, RootError};
 use vmreport::{Trouble, VmReport, VmResult};
+use vmstore::{LockError, RootError};
 
 /// An exit code and a text to stand behind `Error: `.
 pub(super) type Failed = (Exit, String);

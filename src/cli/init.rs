@@ -6,7 +6,7 @@ use super::failed::{Failed, lock_error, root_error, session_error};
 use super::say::{SHOWN_NAMES, agreed, tell};
 use crate::engine::recovery::abandoned;
 use crate::session::check_backup_path;
-use crate::state::{Belongings, HostDir, Root, SessionLock, Standing, StateDir};
+use vmstore::{Belongings, HostDir, Root, SessionLock, Standing, StateDir};
 use vmstream::text::few;
 
 pub(super) fn init(context: &Context) -> Result<Exit, Failed> {

@@ -14,12 +14,12 @@ use crate::catalog::{Catalog, ConfigEvent, ConfigEventKind, NewSession, SessionI
 use crate::clock::Clock;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::check_backup_path;
-use crate::state::{
+use vmconfig::Unserved;
+use vmreport::SessionKind;
+use vmstore::{
     HostDir, Order, Ownership, Root, RootError, SessionLock, Standing, StateDir, close_below, owner_on_host,
     snapshot,
 };
-use vmconfig::Unserved;
-use vmreport::SessionKind;
 use vmstream::text::few;
 
 /// The log of backups and replications.

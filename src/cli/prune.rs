@@ -19,9 +19,9 @@ use crate::retention::{
     VmTree, Why, read, read_vm,
 };
 use crate::session::check_backup_path;
-use crate::state::{VmLock, folder_name};
 use vmreport::{SessionKind, SessionStatus};
 use vmstore::presence::there;
+use vmstore::{VmLock, folder_name};
 
 /// The log of prunes.
 const PRUNE_LOG: &str = "vmprune.log";

@@ -8,8 +8,8 @@ use super::opened::{Opened, warn_of};
 use super::progress::Progress;
 use crate::engine::watch::Watch;
 use crate::session::RunWatch;
-use crate::state::{folder_name, portable_name};
 use vmreport::{FailureCode, VmReport, draw};
+use vmstore::{folder_name, portable_name};
 
 /// Hears of a run: keeps records, and passes on to what is drawn.
 pub(super) struct Record<'a> {

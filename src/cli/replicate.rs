@@ -13,9 +13,9 @@ use super::failed::{Failed, root_error, session_error};
 use super::opened::{BACKUP_LOG, Opened};
 use super::say::tell;
 use crate::session::check_backup_path;
-use crate::state::{HostDir, Root, StateDir};
 use vmconfig::{Feature, Unserved};
 use vmreport::{Replication, ReplicationState, SessionKind, SessionStatus, draw};
+use vmstore::{HostDir, Root, StateDir};
 
 /// Asks a replication to end. Works whether or not one is under way.
 pub(super) fn cancel(context: &Context) -> Result<Exit, Failed> {

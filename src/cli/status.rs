@@ -8,8 +8,8 @@ use super::failed::{Failed, session_error};
 use super::say::tell;
 use crate::catalog::Catalog;
 use crate::session::{self, Health, VmReport, check_backup_path};
-use crate::state::{HostDir, Root};
 use vmhost::libvirt::Host;
+use vmstore::{HostDir, Root};
 use vmstream::text::{aligned, size};
 
 pub(super) fn status(context: &Context) -> Result<Exit, Failed> {

@@ -13,11 +13,11 @@ use super::image::qemu_img::QemuImgError;
 use super::look::LookError;
 use super::recovery::guard::GuardError;
 use super::recovery::journal::JournalError;
-use crate::state::LockError;
 use vmhost::libvirt::{ErrorKind, LibvirtError};
 use vmhost::nbd::NbdError;
 use vmplan::{Refusal, Why};
 use vmreport::{NextStep, Trouble};
+use vmstore::LockError;
 
 /// Why a domain's backup failed. The text says what happened to what, why, and what helps.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use crate::catalog::{
     PreserveReason, Remover, RetentionAction, RetentionEvent, RetentionTarget, Stamp, VmPeriod,
 };
 use crate::retention::place::ARCHIVES;
-use crate::state::folder_name;
+use vmstore::folder_name;
 
 /// A VM's folder and one of its periods. By folder: what is on disk does not always tell the VM's exact name.
 type FolderPeriod = (String, String);

@@ -6,7 +6,7 @@ use vmplan::retention::PeriodId;
 
 use serde::Serialize;
 
-pub(super) use crate::state::layout::ARCHIVES;
+pub(super) use vmstore::layout::ARCHIVES;
 
 /// A period of a VM, or one archived chain of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -20,9 +20,9 @@ use super::links;
 use super::place::{ARCHIVES, Place};
 use crate::engine::commit::archive;
 use crate::engine::look::lineage;
-use crate::state::durable::PARTIAL;
-use crate::state::layout::DELETING;
-use crate::state::{RemovedCheckpoints, StateDir};
+use vmstore::durable::PARTIAL;
+use vmstore::layout::DELETING;
+use vmstore::{RemovedCheckpoints, StateDir};
 
 /// Files of ours in a VM's folder that belong to no chain, and that `--prune all` takes with the last one.
 const VM_FILES: [&str; 4] =

@@ -9,8 +9,8 @@ use crate::catalog::Stamp;
 use crate::clock::Clock;
 use crate::engine::{Engine, VmTarget};
 use crate::retention::{self, CatalogLedger, PeriodId, Plan, RetentionError, Rules, Scope};
-use crate::state::VmLock;
 use vmreport::RetentionReport;
+use vmstore::VmLock;
 
 /// How long another run that has the VM is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);

@@ -11,11 +11,11 @@ use vmstream::chain::SetFile;
 
 use crate::engine::VmTarget;
 use crate::engine::domain::xml;
-use crate::state::folder_name;
-use crate::state::layout::{ARCHIVES, RESERVED, is_vm_folder};
 use vmconfig::value::RotationPolicy;
 use vmhost::libvirt::Domain;
 use vmplan::rotation::Placement;
+use vmstore::folder_name;
+use vmstore::layout::{ARCHIVES, RESERVED, is_vm_folder};
 
 /// A domain whose backups cannot have a folder of their own.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,8 @@
 
 use super::open::Session;
 use crate::engine::{BackupError, Engine};
-use crate::state::folder_name;
 use vmhost::libvirt::Domain;
+use vmstore::folder_name;
 
 impl Session {
     /// Sets free what a dead run left of domains that this run does not back up: not named, excluded, without a folder.

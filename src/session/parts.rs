@@ -4,8 +4,8 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 
-use crate::state::StateDir;
 use vmreport::{Part, PartsFile, SessionReport};
+use vmstore::StateDir;
 
 /// Group may read, others nothing: what the tree has everywhere.
 const FILE_MODE: u32 = 0o640;

@@ -17,9 +17,9 @@ use crate::engine::fail_point::FailPoints;
 use crate::engine::recovery::guard::Guard;
 use crate::engine::recovery::journal::JournalDir;
 use crate::engine::{BackupError, Engine};
-use crate::state::StateDir;
 use vmhost::libvirt::Domain;
 use vmreport::VmReport;
+use vmstore::StateDir;
 
 /// Bytes of frames on their way, for the whole run: with their compressed forms and the output buffers the program
 /// stays well below 256 MiB.

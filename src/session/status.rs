@@ -12,10 +12,10 @@ use serde::{Serialize, Serializer};
 
 use super::settings::policies;
 use crate::catalog::{Catalog, ChainFolder, newest_chain, vm_folders};
-use crate::state::folder_name;
 use vmconfig::Settings;
 use vmconfig::value::RotationPolicy;
 use vmplan::rotation::{Period, Policies};
+use vmstore::folder_name;
 
 /// Whether the newest chain of a VM can be restored, as far as names and the beginnings of files tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -8,7 +8,7 @@ use super::Lab;
 use super::command::output_of;
 use super::place::program;
 
-/// Where `vmbackup` keeps what a host knows; see `state::host_dir`.
+/// Where `vmbackup` keeps what a host knows; see `vmstore::HostDir`.
 pub const LIB_DIR: &str = "VMBACKUP_LIB_DIR";
 
 impl Lab {

@@ -1,12 +1,14 @@
 //! A `BACKUP_PATH`: the tree of backups below it, and what is in that tree besides backup sets.
 //!
 //! Lives here: where things are (`layout`, `state_dir`), what is there under a name (`presence`), who works in it (`lock`), whose
-//! it is (`root`, `host_dir`, `file_system`, `belongings`), who may read and write (`ownership`, `private`).
+//! it is (`root`, `host_dir`, `file_system`, `belongings`), who may read and write (`ownership`, `private`, `group`), copies of
+//! the state folder (`snapshot`).
 //! Must not live here: what is in a backup set (`vmstream`), libvirt, the database, decisions.
 #![forbid(unsafe_code)]
 
 mod belongings;
 mod file_system;
+mod group;
 mod host_dir;
 pub mod layout;
 mod lock;
@@ -14,12 +16,14 @@ mod ownership;
 mod private;
 mod removed;
 mod root;
+pub mod snapshot;
 mod state_dir;
 mod sweep;
 mod tripped;
 
 pub use belongings::Belongings;
 pub use file_system::Place;
+pub use group::{known_owner, owner_on_host};
 pub use host_dir::HostDir;
 pub use layout::{folder_name, portable_name};
 pub use lock::{LockError, SessionLock, VmLock};

@@ -7,8 +7,8 @@ use crate::cli::exit::Exit;
 use crate::cli::failed::Failed;
 use crate::cli::say::tell;
 use crate::engine::settings::Reserve;
-use crate::state::{HostDir, Root, SessionLock, StateDir};
 use vmconfig::Unserved;
+use vmstore::{HostDir, Root, SessionLock, StateDir};
 
 pub(in crate::cli) fn check(context: &Context) -> Result<Exit, Failed> {
     start_log(context, None);

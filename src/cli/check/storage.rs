@@ -10,7 +10,7 @@ use crate::cli::say::SHOWN_NAMES;
 use crate::engine::plan::space;
 use crate::engine::settings::Reserve;
 use crate::session::{SessionError, check_backup_path};
-use crate::state::{Belongings, Root, RootError, Standing, known_owner};
+use vmstore::{Belongings, Root, RootError, Standing, known_owner};
 use vmstream::text::{few, size};
 
 /// Whether this host may write to the tree. `None` where there is no path, which has its own finding.

@@ -29,9 +29,9 @@ use crate::engine::plan::disk_plan::DiskPlan;
 use crate::engine::plan::job::stream_file;
 use crate::engine::report::{DiskReport, Report};
 use crate::engine::snapshot::identity::HeldFile;
-use crate::state::portable_name;
 use vmhost::nbd::{Connection, Export};
 use vmprogram::{NEVER, ProgramError};
+use vmstore::portable_name;
 
 /// No kernel, initrd or firmware is larger.
 const MAX_BOOT_BYTES: u64 = 4 << 30;

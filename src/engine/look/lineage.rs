@@ -2,7 +2,7 @@
 //!
 //! A name is not enough: other programs and instances use the same ones. The creation time that libvirt wrote into the
 //! XML we keep tells. Where that file is lost, a checkpoint right above or below one of the chain's is the chain's too:
-//! nobody else makes one in between. Of chains that retention or a person removed, `state` has kept what told.
+//! nobody else makes one in between. Of chains that retention or a person removed, `vmstore` has kept what told.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,10 +18,10 @@ use crate::engine::image::bitmap::LiveBitmap;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::snapshot::witness;
 use crate::engine::snapshot::witness::Testimony;
-use crate::state::layout::ARCHIVES;
-use crate::state::{Mark, folder_name};
 use vmhost::libvirt::{CheckpointInfo, LibvirtError};
 use vmplan::{CheckpointSeen, ImageSeen, Origin};
+use vmstore::layout::ARCHIVES;
+use vmstore::{Mark, folder_name};
 
 /// What is known of the checkpoints of a domain and of its chain.
 pub(crate) struct Lineage {

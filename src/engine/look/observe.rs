@@ -34,11 +34,11 @@ use crate::engine::image::qemu_img::{self, QemuImgError};
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::settings::EngineSettings;
 use crate::engine::threads::{joined, some_at_once};
-use crate::state::{RemovedCheckpoints, StateDir};
 use vmconfig::value::OfflineMode;
 use vmhost::libvirt::{ErrorKind, LibvirtError};
 use vmplan::{Broken, ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
 use vmprogram::Used;
+use vmstore::{RemovedCheckpoints, StateDir};
 
 /// How often a chain is read that the system fails to read, and how long it has in between.
 const READ_TRIES: usize = 4;

@@ -8,8 +8,8 @@ use vmstream::chain::{BackupSet, Point, PointDisk, PointId};
 use super::lineage;
 use crate::engine::copy::Trip;
 use crate::engine::{Engine, VmTarget};
-use crate::state::{StateDir, TrippedDisk, TrippedDisks};
 use vmplan::UnseenChange;
+use vmstore::{StateDir, TrippedDisk, TrippedDisks};
 
 impl Engine {
     /// Looks at the chain that a disk does not fit any more.

@@ -10,8 +10,8 @@ use vmstream::chain::{CheckpointName, PointId, SetFile};
 
 use super::journal::{ArchiveMove, Journal, Stage};
 use crate::engine::snapshot::witness;
-use crate::state::durable::PARTIAL;
-use crate::state::layout::{ARCHIVES, is_vm_folder};
+use vmstore::durable::PARTIAL;
+use vmstore::layout::{ARCHIVES, is_vm_folder};
 
 /// A chain is in the folder of its VM, or in that of a period in it.
 const CHAIN_DEPTH: usize = 2;

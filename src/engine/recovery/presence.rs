@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::state::StateDir;
+use vmstore::StateDir;
 
 /// Where these files are.
 const DIR: &str = "/run/vmbackup";

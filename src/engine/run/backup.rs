@@ -12,11 +12,11 @@ use crate::engine::run::prepare::refuse_link;
 use crate::engine::run::{live, offline};
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Report, VmTarget};
-use crate::state::{RemovedCheckpoints, TrippedDisks};
 use vmhost::guest::{self, Guest};
 use vmhost::libvirt::DomainState;
 use vmplan::{Decision, Plan};
 use vmreport::Trimmed;
+use vmstore::{RemovedCheckpoints, TrippedDisks};
 
 impl Engine {
     /// Backs up one domain.

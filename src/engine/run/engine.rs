@@ -14,8 +14,8 @@ use crate::engine::recovery::owned::Owned;
 use crate::engine::recovery::presence::{self, Presence};
 use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget};
-use crate::state::{LockError, StateDir, VmLock};
 use vmhost::libvirt::Host;
+use vmstore::{LockError, StateDir, VmLock};
 
 /// How long the guard of a run that has just died is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);

@@ -8,8 +8,8 @@ use crate::engine::plan::space;
 use crate::engine::recovery::beneath;
 use crate::engine::run::engine::Engine;
 use crate::engine::{BackupError, VmTarget};
-use crate::state::Ownership;
 use vmplan::{Decision, Plan};
+use vmstore::Ownership;
 use vmstream::text;
 
 impl Engine {

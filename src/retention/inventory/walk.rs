@@ -14,8 +14,8 @@ use super::date::Names;
 use super::{ArchiveTree, Inventory, InventoryError, Leftover, PeriodTree, SetTree, Unreadable, VmTree};
 use crate::retention::folder::{Entry, Folder, FolderError, SeenFiles};
 use crate::retention::place::ARCHIVES;
-use crate::state::folder_name;
-use crate::state::layout::{DELETING, is_vm_folder};
+use vmstore::folder_name;
+use vmstore::layout::{DELETING, is_vm_folder};
 
 /// Threads that wait for the disk; more than processors, because a network file system answers late.
 const MIN_THREADS: usize = 4;

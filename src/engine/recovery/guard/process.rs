@@ -20,8 +20,8 @@ use super::work::{Task, Work};
 use crate::engine::recovery::journal::{Journal, Stage, Stop};
 use crate::engine::recovery::presence;
 use crate::engine::recovery::recover;
-use crate::state::VmLock;
 use vmhost::libvirt::Host;
+use vmstore::VmLock;
 
 /// How often the run is looked at while it owns something.
 const LOOK_EVERY: Duration = Duration::from_millis(150);

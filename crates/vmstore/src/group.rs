@@ -1,13 +1,13 @@
 //! The group that backups belong to, on this host: looked for in its files and services, and made where it is missing.
 //!
-//! Must not live here: what belongs to it (`vmstore`).
+//! Must not live here: what belongs to it (`ownership`).
 
 use std::fs;
 use std::time::Duration;
 
-use vmstore::Ownership;
-
 use vmprogram::{NEVER, Program};
+
+use crate::Ownership;
 
 /// The group's name, and its number on Debian.
 const GROUP: &str = "backup";

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::civil::Date;
-
-use super::{StateDir, durable};
 use vmprogram::{NEVER, Program};
+use vmstream::durable;
+
+use crate::StateDir;
 
 /// What a copy is made in. Nobody else uses names that begin so.
 const UNFINISHED: &str = ".state-";
