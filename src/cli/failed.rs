@@ -3,7 +3,7 @@
 use super::exit::Exit;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::session::SessionError;
-use vmreport::{Trouble, VmReport, VmResult};
+use vmreport::{Ending, Trouble, VmReport};
 use vmstore::{LockError, RootError};
 
 /// An exit code and a text to stand behind `Error: `.
@@ -47,13 +47,10 @@ pub(super) fn exit_of_run(vms: &[VmReport], cancel: &Cancel) -> Exit {
     if let Some(StopReason::Signal(number)) = cancel.stopped() {
         return Exit::Signal(number);
     }
-    let failed = vms.iter().filter_map(|vm| match (&vm.result, vm.result.report()) {
-        // The point is there, and holds a disk that is not whole.
-        (_, Some(report)) if !report.damaged.is_empty() => Some(Exit::Vm),
-        (VmResult::Failed(failure), _) => Some(exit_of(failure.trouble)),
-        _ => None,
-    });
-    let mut kinds: Vec<Exit> = failed.collect();
+    let failed = vms.iter().filter(|vm| vm.result.ending() == Ending::Failed);
+    // Where there is no failure, an image is damaged.
+    let exit = |vm: &VmReport| vm.result.failure().map_or(Exit::Vm, |failure| exit_of(failure.trouble));
+    let mut kinds: Vec<Exit> = failed.map(exit).collect();
     kinds.dedup();
     match kinds.as_slice() {
         [] => Exit::Ok,

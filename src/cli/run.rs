@@ -22,8 +22,7 @@ use crate::catalog::SessionId;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::fail_point::FailPoints;
 use crate::session::{self, Records, Session};
-use vmreport::draw::{self, Counts};
-use vmreport::{Part, SessionEnd, SessionHead, SessionKind, SessionReport, SessionStatus};
+use vmreport::{Counts, Part, SessionEnd, SessionHead, SessionKind, SessionReport, SessionStatus, draw};
 
 /// How long a run may take to stop in order: less than the service manager waits before it kills.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -115,7 +114,7 @@ fn back_up(
     records.part(&Part::End(end.clone()));
     report.end = Some(end);
     show(&report, context.arguments.json);
-    Ok((exit_of_run(&report.vms, &cancel), counts.final_results()))
+    Ok((exit_of_run(&report.vms, &cancel), draw::final_results(counts)))
 }
 
 /// What is known of the session before its VMs are.

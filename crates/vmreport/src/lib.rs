@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod backup;
+mod counts;
 mod disk;
 pub mod draw;
 mod host_config;
@@ -19,6 +20,7 @@ mod vm;
 pub use backup::{
     BackupReport, FileSystem, GuestOs, KeptFile, Method, OsInfo, PlanReport, TpmKept, Trimmed, TrimmedPath,
 };
+pub use counts::{Counts, Ending};
 pub use disk::{DiskOutcome, DiskReport, DiskResult, Stage, Stages};
 pub use host_config::{HostConfigReport, SavedHostConfig};
 pub use parts::{PartsError, PartsFile, read_parts};

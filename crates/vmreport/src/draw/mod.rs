@@ -10,5 +10,5 @@ mod table;
 
 pub use host_config::host_config_line;
 pub use line::{backup_line, level};
-pub use session_box::{Counts, replication_only, session_box, vm_end, vm_start};
+pub use session_box::{final_results, replication_only, session_box, vm_end, vm_start};
 pub use table::table;

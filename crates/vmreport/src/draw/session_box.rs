@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Zoned;
 
 use super::size::iec;
-use crate::{ReplicationState, SessionReport, VmReport, VmResult};
+use crate::{Counts, Ending, ReplicationState, SessionReport, VmReport};
 use vmplan::{Decision, RotationPolicy};
 
 /// Width of the frame, with its corners.
@@ -15,41 +15,9 @@ const WIDTH: usize = 106;
 /// Widths of the columns but the last.
 const COLUMNS: [usize; 7] = [20, 8, 5, 9, 8, 6, 11];
 
-/// How many VMs ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Backed up, with all their disks whole.
-    pub backed_up: usize,
-    /// Excluded by their policy.
-    pub excluded: usize,
-    /// Not needed.
-    pub skipped: usize,
-    /// Not backed up, or with a damaged image.
-    pub failed: usize,
-}
-
-impl Counts {
-    /// Counts them.
-    pub fn of(vms: &[VmReport]) -> Self {
-        let mut counts = Self::default();
-        for vm in vms {
-            *match status(vm) {
-                "SUCCESS" => &mut counts.backed_up,
-                "EXCLUDED" => &mut counts.excluded,
-                "SKIPPED" => &mut counts.skipped,
-                _ => &mut counts.failed,
-            } += 1;
-        }
-        counts
-    }
-
-    /// The line that scripts look for in the log.
-    pub fn final_results(self) -> String {
-        let Self { backed_up, excluded, skipped, failed } = self;
-        format!(
-            "FINAL RESULTS: {backed_up} backed up, {excluded} excluded, {skipped} skipped, {failed} failed"
-        )
-    }
+/// The line that scripts look for in the log.
+pub fn final_results(counts: Counts) -> String {
+    format!("FINAL RESULTS: {counts}")
 }
 
 /// The frame for a session of backups, line by line.
@@ -58,7 +26,8 @@ pub fn session_box(report: &SessionReport) -> Vec<String> {
     let counts = Counts::of(vms);
     use RotationPolicy::{Accumulate, Daily, Monthly, Weekly};
     let by_policy = [Daily, Weekly, Monthly, Accumulate].map(|policy| {
-        let of = vms.iter().filter(|vm| status(vm) == "SUCCESS" && vm.policy == policy).count();
+        let of =
+            vms.iter().filter(|vm| vm.result.ending() == Ending::BackedUp && vm.policy == policy).count();
         format!("{policy}: {of}")
     });
     let mut lines = vec![edge('╔', '╗'), row("VM BACKUP SESSION SUMMARY"), edge('╠', '╣')];
@@ -137,11 +106,11 @@ pub fn vm_end(vm: &VmReport, ended: &Zoned) -> Vec<String> {
 }
 
 fn status(vm: &VmReport) -> &'static str {
-    match vm.result {
-        VmResult::Ok { .. } => "SUCCESS",
-        VmResult::Skipped { .. } => "SKIPPED",
-        VmResult::Excluded { .. } => "EXCLUDED",
-        VmResult::Damaged { .. } | VmResult::Failed(_) => "FAILED",
+    match vm.result.ending() {
+        Ending::BackedUp => "SUCCESS",
+        Ending::Skipped => "SKIPPED",
+        Ending::Excluded => "EXCLUDED",
+        Ending::Failed => "FAILED",
     }
 }
 
@@ -277,7 +246,7 @@ mod tests {
             ║ End: 2026-11-22 01:00:07 UTC
             bottom";
         assert_eq!(vm_end(&session.vms[4], &at), framed(end));
-        let results = Counts { backed_up: 4, excluded: 3, skipped: 2, failed: 1 }.final_results();
+        let results = final_results(Counts { backed_up: 4, excluded: 3, skipped: 2, failed: 1 });
         assert_eq!(results, "FINAL RESULTS: 4 backed up, 3 excluded, 2 skipped, 1 failed");
     }
 }

@@ -1,7 +1,7 @@
 //! The table at the end of a run, for people.
 
 use super::line::level;
-use crate::{SessionReport, VmReport, VmResult};
+use crate::{Counts, SessionReport, VmReport, VmResult};
 use vmplan::Decision;
 use vmstream::text::{aligned, size};
 
@@ -11,10 +11,7 @@ pub fn table(report: &SessionReport) -> String {
     let mut rows = vec![["VM", "STATUS", "TYPE", "POINTS", "SIZE", "TIME", "REMARK"].map(str::to_owned)];
     rows.extend(vms.iter().map(row));
     let text = aligned(&rows) + &disk_table(vms);
-    let count = |wanted: &[&str]| vms.iter().filter(|vm| wanted.contains(&vm.result.word())).count();
-    let (ok, excluded) = (count(&["ok", "DAMAGED"]), count(&["excluded"]));
-    let (skipped, failed) = (count(&["skipped"]), count(&["FAILED"]));
-    text + &format!("{ok} backed up, {excluded} excluded, {skipped} skipped, {failed} failed\n")
+    text + &format!("{}\n", Counts::of(vms))
 }
 
 /// What became of each disk, between two empty lines. Empty when no VM has got so far.
@@ -74,7 +71,7 @@ VM   DISK  RESULT     SIZE      REMARK
 web  vda   backed up  1.50 MiB  the whole disk; its image is encrypted, the backup is not
 web  sda   skipped    -         empty drive
 
-2 backed up, 1 excluded, 1 skipped, 2 failed
+1 backed up, 1 excluded, 1 skipped, 3 failed
 ";
         assert_eq!(table(&literal::session()), want);
         let none = SessionReport { vms: vec![], ..literal::session() };
