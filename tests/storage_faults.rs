@@ -1,10 +1,11 @@
 //! Errors of the file system that holds the backups, and file systems that know less than others: no restore point is lost.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use lab::{DiskSpec, Ended, FaultyFileSystem, History, Lab, Op, Shadow, Vm, extract, wait_for_guard};
+use lab::{DiskSpec, Ended, FaultyFileSystem, History, Lab, Op, Shadow, Vm, VmSpec, extract, wait_for_guard};
 use rustix::io::Errno;
 use serde_json::Value;
 use vmbackup::engine::fail_point::FailPoint;
@@ -284,4 +285,23 @@ fn a_journal_that_names_what_is_not_ours_is_not_believed() {
     assert!(ended.report("recovered").contains("an earlier run"), "{ended:#?}");
     assert_eq!(ended.level(), "incremental 1", "{ended:#?}");
     lab::assert_tidy(&lab, &lab.chain_dir(&vm), "after the older journal");
+}
+
+/// Who else writes to an image is looked for among all open files of the host, wherever they lie.
+#[test]
+fn a_file_that_others_have_open_on_dead_storage_holds_nobody_up() {
+    let lab = Lab::new("others_hang");
+    let dead = lab.faulty_file_system("dead");
+    lab.configure(&[]);
+    let vm = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", MIB)));
+    let file = dead.path().join("open");
+    fs::write(&file, "of somebody else").expect("it answers still");
+    let opened = File::open(&file).expect("it answers still");
+    let mut other = Command::new("sleep").arg("150").stdin(opened).spawn().expect("sleep is there");
+    let hang = dead.hang(Op::GetAttr, "open");
+    let ended = lab.run_well(&vm);
+    assert_eq!(ended.vm_status(), "ok", "{ended:#?}");
+    assert_eq!(dead.hanging(), 0, "its own storage answers, and nobody else's is asked");
+    drop(hang);
+    other.kill().and_then(|()| other.wait()).expect("it is ours");
 }

@@ -2,8 +2,9 @@
 
 use super::answer::Counts;
 use nix::libc;
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
 use std::fs::{self, Metadata};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What is looked for.
@@ -19,12 +20,21 @@ impl Wanted {
     pub(super) fn file(about: &Metadata) -> Self {
         Self::File(about.dev(), about.ino())
     }
+}
 
-    fn is(self, about: &Metadata) -> bool {
-        match self {
-            Self::File(..) => about.is_file() && Self::file(about) == self,
-            Self::Device(number) => about.file_type().is_block_device() && about.rdev() == number,
+/// What a descriptor leads to, as it can be looked for.
+///
+/// Follows to what is open itself, in whatever namespace it has its name. Asks the kernel alone: other processes have files
+/// open on storage of any kind, and what hangs there has nothing to do with this image.
+fn found_at(descriptor: &Path) -> Option<Wanted> {
+    let what = StatxFlags::TYPE | StatxFlags::INO;
+    let about = statx(CWD, descriptor, AtFlags::STATX_DONT_SYNC, what).ok()?;
+    match FileType::from_raw_mode(about.stx_mode.into()) {
+        FileType::RegularFile => {
+            Some(Wanted::File(makedev(about.stx_dev_major, about.stx_dev_minor), about.stx_ino))
         }
+        FileType::BlockDevice => Some(Wanted::Device(makedev(about.stx_rdev_major, about.stx_rdev_minor))),
+        _ => None,
     }
 }
 
@@ -57,9 +67,7 @@ pub(super) fn by_others(wanted: &[Wanted], counts: Counts) -> Result<Option<Stri
 
 fn has_open(process: &Path, wanted: &[Wanted], counts: Counts) -> std::io::Result<bool> {
     for descriptor in fs::read_dir(process.join("fd"))?.flatten() {
-        // Follows to what is open itself, in whatever namespace it has its name.
-        let Ok(about) = fs::metadata(descriptor.path()) else { continue };
-        if !wanted.iter().any(|wanted| wanted.is(&about)) {
+        if !found_at(&descriptor.path()).is_some_and(|found| wanted.contains(&found)) {
             continue;
         }
         let told = fs::read_to_string(process.join("fdinfo").join(descriptor.file_name()));
