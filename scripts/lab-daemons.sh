@@ -47,7 +47,9 @@ launch() {
 
 start_daemon() {
 	local name=$1 pid_file=/run/$1.pid pid=''
-	if pid=$(cat "$pid_file" 2>/dev/null) && [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$name" ]]; then
+	# One that died may be in the list still, until somebody has waited for it.
+	if pid=$(cat "$pid_file" 2>/dev/null) && [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$name" ]] &&
+		! grep -qs '^State:.Z' "/proc/$pid/status"; then
 		say "$name runs already"
 		return
 	fi

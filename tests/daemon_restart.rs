@@ -1,8 +1,10 @@
 //! The libvirt daemon is killed and started again in the middle of a backup.
 
-use std::time::Duration;
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use lab::{DiskSpec, History, Lab, Version, restart_daemon};
+use lab::{DiskSpec, History, Lab, Stopped, Version, is_alive, restart_daemon, virsh};
 use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
@@ -60,4 +62,26 @@ fn a_backup_survives_a_restart_of_the_daemon_or_fails_cleanly() {
     history.note(&lab, &vm);
     history.assert_restorable(&lab, &lab.chain_dir(&vm));
     history.assert_virtnbdrestore(&lab, Version::Distribution, &lab.chain_dir(&vm));
+}
+
+#[test]
+fn a_test_that_leaves_the_daemon_dead_fails_and_the_next_one_does_not() {
+    let left = catch_unwind(|| {
+        let _lab = Lab::alone("leaves_the_daemon_dead_on_purpose");
+        let daemon = Stopped::daemon();
+        let pid = daemon.pid();
+        daemon.kill();
+        let began = Instant::now();
+        while is_alive(pid) {
+            assert!(began.elapsed() < Duration::from_secs(20), "the daemon does not die");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    // systemd starts it by itself.
+    if !Path::new("/run/systemd/system").exists() {
+        let said = left.expect_err("the lab saw it");
+        assert_eq!(said.downcast_ref::<&str>(), Some(&"the test left the libvirt daemon dead"));
+    }
+    let _lab = Lab::new("next");
+    assert_eq!(virsh(&["uri"]).trim(), "qemu:///system");
 }

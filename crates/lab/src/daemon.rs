@@ -1,15 +1,16 @@
 //! The libvirt daemon, which is everybody's: makes it answer before the first test needs it, and says who may stop it.
 
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
 use std::process::Command;
 use std::sync::Once;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::command::must;
+use super::command::{must, output_of, virsh};
 use super::place::repository;
+use super::turn;
 
 /// Starts the daemons unless they run. Other test processes may do the same at the same time.
 ///
@@ -22,27 +23,34 @@ pub(super) fn start() {
     });
 }
 
+/// Starts the daemon again if it does not answer, and says so where it is seen even if the test passes: what follows would
+/// fail for no fault of its own. False when it was dead.
+pub(super) fn check(when: &str) -> bool {
+    if output_of(&mut virsh(["uri"])).status.success() {
+        return true;
+    }
+    let _ = writeln!(std::io::stderr(), "lab: THE LIBVIRT DAEMON WAS DEAD {when}, and is started again");
+    must(Command::new(repository().join("scripts/lab-daemons.sh")).arg("start"));
+    false
+}
+
 /// A use of the daemon, as long as this lives. Holds for every test process of the machine.
 #[derive(Debug)]
-pub(super) struct Use(#[expect(dead_code, reason = "its lock is what counts")] File);
+pub(super) struct Use {
+    _lock: File,
+    /// Nobody else uses it.
+    pub(super) is_alone: bool,
+}
 
 impl Use {
     /// Waits for a test that has the daemon for itself.
     pub(super) fn together() -> Self {
-        Self::locked(FlockOperation::LockShared)
+        Self { _lock: turn::wait_for("users", FlockOperation::LockShared), is_alone: false }
     }
 
     /// Waits until no other test uses the daemon: what is done to it now is nobody else's failure.
     pub(super) fn alone() -> Self {
-        Self::locked(FlockOperation::LockExclusive)
-    }
-
-    fn locked(how: FlockOperation) -> Self {
-        let dir = Path::new("/run/vmbackup-lab");
-        let file = fs::create_dir_all(dir).and_then(|()| File::create(dir.join("users")));
-        let file = file.unwrap_or_else(|error| panic!("Cannot create {}/users: {error}", dir.display()));
-        flock(&file, how).expect("a lock can be waited for");
-        Self(file)
+        Self { _lock: turn::wait_for("users", FlockOperation::LockExclusive), is_alone: true }
     }
 }
 

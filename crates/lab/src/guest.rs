@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 
 use super::command::{must, output_of, text, virsh};
 use super::domain_xml::{DiskSpec, VmSpec};
 use super::place::{repository, target};
-use super::{Lab, Vm};
+use super::{Lab, Vm, turn};
 
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 const GUEST_DISK_BYTES: u64 = 64 << 20;
@@ -46,8 +47,7 @@ impl Lab {
                 directory.join("console.log").display()
             ));
         let vm = self.define(&spec);
-        vm.start();
-        vm.wait_for_agent();
+        vm.boot();
         vm
     }
 }
@@ -83,6 +83,15 @@ impl Vm {
             assert!(began.elapsed() < Duration::from_secs(60), "{command:?} does not end in the guest");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Starts a guest that [`Lab::boot`] made, and waits until its agent answers.
+    pub fn boot(&self) {
+        // A kernel that boots under emulation takes a whole core: several at once would take longer than tests wait, and
+        // hold up what others measure.
+        let _turn = turn::wait_for("boots", FlockOperation::LockExclusive);
+        self.start();
+        self.wait_for_agent();
     }
 
     /// Asks the agent to switch the guest off, and waits until it is.
@@ -137,6 +146,18 @@ impl Vm {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// What a file of an ext4 file system holds.
+pub fn file_in(image: &Path, file: &str) -> String {
+    must(Command::new("/sbin/debugfs").args(["-R", &format!("cat {file}")]).arg(image))
+}
+
+/// An ext4 file system is clean as it is, with nothing to replay from its journal.
+#[track_caller]
+pub fn assert_clean(image: &Path) {
+    let said = must(Command::new("/sbin/e2fsck").args(["-f", "-n"]).arg(image));
+    assert!(!said.contains("recovery") && !said.contains("WARNING"), "{said}");
 }
 
 /// Makes a raw file with an empty ext4 file system.

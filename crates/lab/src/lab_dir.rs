@@ -18,7 +18,7 @@ pub struct Lab {
     prefix: Prefix,
     directory: PathBuf,
     numbers: AtomicU32,
-    _daemon: daemon::Use,
+    daemon: daemon::Use,
 }
 
 impl Lab {
@@ -42,6 +42,7 @@ impl Lab {
         );
         let daemon = use_daemon();
         daemon::start();
+        daemon::check(&format!("before the test {test_name}"));
         let base = PathBuf::from(std::env::var_os("LAB_DIR").unwrap_or("/var/lib/libvirt/images".into()));
         remove_stale(&base);
         let prefix = Prefix::next();
@@ -50,7 +51,7 @@ impl Lab {
         let directory = base.join(format!("{}{plain}", prefix.as_str()));
         fs::create_dir(&directory)
             .unwrap_or_else(|error| panic!("Cannot create {}: {error}", directory.display()));
-        Self { prefix, directory, numbers: AtomicU32::new(1), _daemon: daemon }
+        Self { prefix, directory, numbers: AtomicU32::new(1), daemon }
     }
 
     /// The test's own directory.
@@ -99,6 +100,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        let was_alive = daemon::check(&format!("at the end of the test in {}", self.directory.display()));
         for domain in domains() {
             if domain.starts_with(self.prefix.as_str()) {
                 remove_domain(&domain);
@@ -111,6 +113,10 @@ impl Drop for Lab {
         if let Err(error) = fs::remove_dir_all(&self.directory) {
             eprintln!("Cannot remove {}: {error}", self.directory.display());
         }
+        assert!(
+            was_alive || !self.daemon.is_alone || std::thread::panicking(),
+            "the test left the libvirt daemon dead"
+        );
     }
 }
 

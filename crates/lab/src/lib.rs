@@ -40,6 +40,7 @@ mod run;
 pub mod schema;
 mod shadow;
 mod stopped;
+mod turn;
 mod vm;
 mod world;
 
@@ -52,7 +53,7 @@ pub use crash_bed::{
 pub use daemon::{go_on as continue_daemon, restart as restart_daemon, stand_still as stop_daemon};
 pub use domain_xml::{Bus, DiskFormat, DiskSpec, VmSpec};
 pub use faulty_fs::{FaultyFileSystem, Hang, Op};
-pub use guest::make_ext4;
+pub use guest::{assert_clean, file_in, make_ext4};
 pub use history::{History, extract, verify};
 pub use interop::Version;
 pub use lab_dir::{Lab, domains};

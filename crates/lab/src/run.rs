@@ -102,6 +102,14 @@ impl Lab {
         ended
     }
 
+    /// Backs up a VM, and expects this level, with the guest held still in this way.
+    #[track_caller]
+    pub fn run_held_by(&self, vm: &Vm, level: &str, method: &str) -> Ended {
+        let ended = self.run_well(vm);
+        assert_eq!((ended.level().as_str(), ended.report("method").as_str()), (level, method), "{ended:#?}");
+        ended
+    }
+
     /// Begins a run that is killed, as by `kill -9`, when it comes to a place.
     pub fn run_killed_at(&self, vm: &Vm, place: impl Into<&'static str>) -> Run {
         let mut command = self.run_command(&[vm]);
@@ -316,14 +324,26 @@ impl Vm {
     /// Waits until the VM runs and has no backup job; panics when it does not in time. Returns how long it took.
     #[track_caller]
     pub fn wait_until_free(&self, limit: Duration) -> Duration {
+        self.wait_until_free_for(Duration::ZERO, limit)
+    }
+
+    /// The same, and stays so for a time.
+    #[track_caller]
+    pub fn wait_until_free_for(&self, hold: Duration, limit: Duration) -> Duration {
         let began = Instant::now();
+        let mut free_since = None;
         loop {
             let (state, job) = (self.state(), self.backup_job());
             let took = began.elapsed();
             if state == "running" && job.is_none() {
-                return took;
+                let since = *free_since.get_or_insert(took);
+                if took >= since + hold {
+                    return since;
+                }
+            } else {
+                free_since = None;
+                assert!(took < limit, "{} is {state} with job {job:?} after {took:?}", self.name());
             }
-            assert!(took < limit, "{} is {state} with job {job:?} after {took:?}", self.name());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -32,6 +32,10 @@ impl Stopped {
         Self::of(pid.trim().parse().expect("a process id"))
     }
 
+    pub fn pid(&self) -> Pid {
+        self.0
+    }
+
     /// Kills it.
     pub fn kill(self) {
         kill_process(self.0, Signal::KILL).expect("it is there");
