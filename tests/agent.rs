@@ -55,8 +55,7 @@ fn a_guest_whose_disks_do_not_discard_is_not_trimmed() {
     let file = lab.path().join("no-discard.xml");
     fs::write(&file, vm.xml().replace("discard='unmap'", "discard='ignore'")).expect("the lab has room");
     virsh(&["define", file.to_str().expect("text")]);
-    vm.start();
-    vm.wait_for_agent();
+    vm.boot();
     let ended = lab.run_well(&vm);
     assert_eq!(ended.vm()["report"]["trimmed"], "no_discard", "{ended:#?}");
 }

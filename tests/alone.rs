@@ -2,5 +2,6 @@
 
 mod daemon_hangs;
 mod daemon_restart;
+mod guest_leaves;
 mod hangs;
 mod held_guest;

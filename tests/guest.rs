@@ -1,11 +1,11 @@
 //! Backups of a Linux guest that runs, with its real agent: frozen for the moment of the snapshot and no longer,
 //! whatever the agent or the program does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Ended, History, Lab, Stopped, Vm, extract, must, virsh};
+use lab::{Lab, Stopped, Vm, assert_clean, extract, file_in, virsh};
 use rustix::process::Signal;
 use vmbackup::engine::fail_point::FailPoint;
 
@@ -16,28 +16,9 @@ const PAUSED_LIMIT_MS: u64 = 1000;
 /// What the program promises about a guest whose backup died.
 const FREE_LIMIT: Duration = Duration::from_secs(2);
 
-#[track_caller]
-fn back_up(lab: &Lab, vm: &Vm, level: &str, method: &str) -> Ended {
-    let ended = lab.run_well(vm);
-    assert_eq!((ended.level().as_str(), ended.report("method").as_str()), (level, method), "{ended:#?}");
-    ended
-}
-
 /// Restores the guest's disk at the newest point.
 fn restored(lab: &Lab, vm: &Vm) -> PathBuf {
     extract(lab, &lab.chain_dir(vm), "vda", None)
-}
-
-/// What a file of a restored file system holds.
-fn file_in(image: &Path, file: &str) -> String {
-    must(Command::new("/sbin/debugfs").args(["-R", &format!("cat {file}")]).arg(image))
-}
-
-/// The file system is clean as it is, with nothing to replay from its journal.
-#[track_caller]
-fn assert_clean(image: &Path) {
-    let said = must(Command::new("/sbin/e2fsck").args(["-f", "-n"]).arg(image));
-    assert!(!said.contains("recovery") && !said.contains("WARNING"), "{said}");
 }
 
 #[track_caller]
@@ -53,7 +34,7 @@ fn a_guest_with_an_agent_is_frozen_for_the_snapshot_only() {
     lab.configure(&[]);
     let vm = lab.booted_vm("guest");
     assert_eq!(vm.guest_exec("echo first >/data/first && sync").0, 0);
-    let ended = back_up(&lab, &vm, "full", "agent");
+    let ended = lab.run_held_by(&vm, "full", "agent");
     assert!(ended.stopped_ms() < FROZEN_LIMIT_MS, "frozen for {} ms", ended.stopped_ms());
     let line = format!("file systems frozen for {} ms", ended.stopped_ms());
     assert!(ended.log.contains(&line), "{line:?} is not in {}", ended.log);
@@ -84,7 +65,7 @@ fn a_guest_with_an_agent_is_frozen_for_the_snapshot_only() {
 
     // A guest that somebody else paused: its agent is not asked, and it stays paused.
     virsh(&["suspend", vm.name()]);
-    back_up(&lab, &vm, "incremental 3", "already_paused");
+    lab.run_held_by(&vm, "incremental 3", "already_paused");
     assert_eq!(vm.state(), "paused");
     vm.resume();
     assert_runs_thawed(&vm);
@@ -95,7 +76,7 @@ fn a_frozen_guest_thaws_when_the_program_is_killed() {
     let lab = Lab::new("killed_frozen");
     lab.configure(&[]);
     let vm = lab.booted_vm("guest");
-    back_up(&lab, &vm, "full", "agent");
+    lab.run_held_by(&vm, "full", "agent");
     for (number, place) in [FailPoint::Held, FailPoint::Begun, FailPoint::Held].into_iter().enumerate() {
         let run = lab.run_held_at(&vm, place);
         assert_eq!(vm.is_frozen(), Ok(true), "at {place}");
@@ -109,7 +90,7 @@ fn a_frozen_guest_thaws_when_the_program_is_killed() {
         println!("killed at {place}: free after {} ms", killed.elapsed().as_millis());
         drop(run);
         assert_runs_thawed(&vm);
-        back_up(&lab, &vm, &format!("incremental {}", number + 1), "agent");
+        lab.run_held_by(&vm, &format!("incremental {}", number + 1), "agent");
         assert_runs_thawed(&vm);
     }
     assert_clean(&restored(&lab, &vm));
@@ -120,7 +101,7 @@ fn a_run_stopped_by_a_signal_thaws_the_guest() {
     let lab = Lab::new("stopped_frozen");
     lab.configure(&[]);
     let vm = lab.booted_vm("guest");
-    back_up(&lab, &vm, "full", "agent");
+    lab.run_held_by(&vm, "full", "agent");
     for place in [FailPoint::Held, FailPoint::Begun] {
         let run = lab.run_held_at(&vm, place);
         run.signal(Signal::TERM);
@@ -130,7 +111,7 @@ fn a_run_stopped_by_a_signal_thaws_the_guest() {
         assert_runs_thawed(&vm);
         assert_eq!((vm.backup_job(), vm.checkpoints().len()), (None, 1));
     }
-    back_up(&lab, &vm, "incremental 1", "agent");
+    lab.run_held_by(&vm, "incremental 1", "agent");
 }
 
 #[test]
@@ -147,7 +128,7 @@ fn a_guest_without_an_agent_is_paused_for_the_snapshot_only() {
     }
     for number in 0..3 {
         let level = if number == 0 { "full".to_owned() } else { format!("incremental {number}") };
-        let ended = back_up(&lab, &vm, &level, "paused");
+        let ended = lab.run_held_by(&vm, &level, "paused");
         assert!(ended.stopped_ms() < PAUSED_LIMIT_MS, "paused for {} ms", ended.stopped_ms());
         assert!(ended.log.contains(&format!("paused for {} ms", ended.stopped_ms())), "{}", ended.log);
         assert_eq!((vm.state().as_str(), vm.backup_job()), ("running", None));
@@ -167,7 +148,7 @@ fn an_agent_that_hangs_delays_the_backup_and_no_more() {
     vm.guest_spawn("sleep 1; pid=$(pidof qemu-ga); kill -STOP $pid; sleep 20; kill -CONT $pid");
     std::thread::sleep(Duration::from_secs(2));
     let began = Instant::now();
-    let ended = back_up(&lab, &vm, "full", "paused");
+    let ended = lab.run_held_by(&vm, "full", "paused");
     assert!(began.elapsed() < Duration::from_secs(15), "took {:?}", began.elapsed());
     assert!(ended.stopped_ms() < PAUSED_LIMIT_MS, "paused for {} ms", ended.stopped_ms());
     assert!(ended.report("warnings").contains("agent"), "somebody should look: {ended:#?}");
@@ -189,7 +170,7 @@ fn a_guest_that_somebody_else_has_frozen_stays_as_it_is() {
     assert_eq!((vm.state().as_str(), vm.backup_job()), ("running", None));
     vm.agent("guest-fsfreeze-thaw", serde_json::json!({})).expect("the guest thaws");
     assert_runs_thawed(&vm);
-    back_up(&lab, &vm, "incremental 1", "agent");
+    lab.run_held_by(&vm, "incremental 1", "agent");
 }
 
 #[test]
@@ -212,7 +193,7 @@ fn a_frozen_guest_thaws_when_the_program_is_stopped() {
     assert!(ended.status.success(), "{ended:#?}");
     assert_eq!(ended.report("method"), "running", "{ended:#?}");
     assert!(ended.report("warnings").contains("crash-consistent"), "{ended:#?}");
-    back_up(&lab, &vm, "incremental 1", "agent");
+    lab.run_held_by(&vm, "incremental 1", "agent");
 }
 
 /// Makes the guest's agent run a script that takes `seconds` before each freeze.
@@ -240,13 +221,13 @@ fn a_freeze_that_takes_too_long_is_given_up_and_undone() {
     assert_eq!(vm.guest_exec("echo first >/data/first && sync").0, 0);
     // Late, but while the run still asks.
     freeze_slowly(&vm, 6);
-    let ended = back_up(&lab, &vm, "full", "running");
+    let ended = lab.run_held_by(&vm, "full", "running");
     assert!(ended.report("warnings").contains("crash-consistent"), "{ended:#?}");
     assert_runs_thawed(&vm);
     // So late that the run is long over when the guest freezes: it must not stay frozen.
     freeze_slowly(&vm, 60);
     let began = Instant::now();
-    let ended = back_up(&lab, &vm, "incremental 1", "running");
+    let ended = lab.run_held_by(&vm, "incremental 1", "running");
     let took = began.elapsed();
     assert!(took < Duration::from_secs(55), "took {took:?}");
     assert!(ended.report("warnings").contains("crash-consistent"), "{ended:#?}");
@@ -259,43 +240,4 @@ fn a_freeze_that_takes_too_long_is_given_up_and_undone() {
     }
     std::thread::sleep(Duration::from_secs(2));
     assert_runs_thawed(&vm);
-}
-
-#[test]
-fn a_guest_that_shuts_down_in_mid_run_keeps_its_chain() {
-    let lab = Lab::new("shuts_down");
-    lab.configure(&[]);
-    let vm = lab.booted_vm("guest");
-    let mut history = History::default();
-    let note = |history: &mut History| {
-        // The guest writes on its own, so the image itself is what tells; the shadow knows nothing.
-        history.push(History::disks_of_files(&lab, &[("vda", &vm.read_out("vda"))]));
-    };
-    back_up(&lab, &vm, "full", "agent");
-    let first = restored(&lab, &vm);
-    history.push(History::disks_of_files(&lab, &[("vda", &first)]));
-    for (number, place) in [FailPoint::Copying, FailPoint::Copied].into_iter().enumerate() {
-        assert_eq!(vm.guest_exec(&format!("echo {place} >/data/{place} && sync")).0, 0);
-        let run = lab.run_held_at(&vm, place);
-        if number == 0 {
-            vm.guest_shutdown()
-        } else {
-            vm.acpi_shutdown()
-        }
-        run.release();
-        let ended = run.wait();
-        assert!(ended.status.success(), "{ended:#?}");
-        assert_eq!(ended.level(), format!("incremental {}", 2 * number + 1), "{ended:#?}");
-        note(&mut history);
-        history.assert_restorable(&lab, &lab.chain_dir(&vm));
-        let image = restored(&lab, &vm);
-        assert_clean(&image);
-        assert_eq!(file_in(&image, &format!("/{place}")), format!("{place}\n"));
-        vm.start();
-        vm.wait_for_agent();
-        back_up(&lab, &vm, &format!("incremental {}", 2 * number + 2), "agent");
-        let image = restored(&lab, &vm);
-        assert_clean(&image);
-        history.push(History::disks_of_files(&lab, &[("vda", &image)]));
-    }
 }
