@@ -90,6 +90,12 @@ fn a_killed_session_keeps_what_had_ended_and_a_whole_one_is_what_is_printed() {
     let words: Vec<&str> =
         document["vms"].as_array().into_iter().flatten().filter_map(|vm| vm["status"].as_str()).collect();
     assert_eq!(words, ["failed", "skipped", "ok", "ok"]);
+    // One that failed tells what was known by then.
+    let known = |vm: usize| &document["vms"][vm]["report"];
+    assert!(known(0)["plan"]["decision"]["Refuse"].is_object(), "{:#}", known(0));
+    assert_eq!(known(0)["every_disk"][0]["disk"], "vda");
+    assert!(known(2)["target_free_bytes"].as_u64() > Some(0), "{:#}", known(2));
+    assert!(known(2)["scratch_peak_bytes"].is_u64() && known(1)["scratch_peak_bytes"].is_null());
     assert_eq!(lab::schema::complaints("vmbackup-session-1", &document), "");
 }
 

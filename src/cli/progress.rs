@@ -68,7 +68,17 @@ impl RunWatch for Progress {
             VmResult::Failed(failure) if failure.code == FailureCode::NotBegun => {
                 tracing::warn!(vm, "not begun: the run was asked to stop");
             }
-            VmResult::Failed(failure) => tracing::error!(vm, "{}", failure.error),
+            VmResult::Failed(failure) => {
+                if let Some(known) = &failure.report {
+                    known
+                        .recovered
+                        .iter()
+                        .chain(&known.warnings)
+                        .for_each(|what| tracing::warn!(vm, "{what}"));
+                    known.damaged.iter().for_each(|what| tracing::error!(vm, "{what}"));
+                }
+                tracing::error!(vm, "{}", failure.error);
+            }
             VmResult::Excluded { why } => tracing::info!(vm, "not backed up: {why}"),
         }
     }

@@ -25,7 +25,7 @@ pub use self::domain::outside::Outside;
 pub use self::error::BackupError;
 pub use self::failure::{Changed, FileError};
 pub use self::plan::disk_plan::{Caveat, DiskPlan, Treatment};
-pub use self::report::{DiskReport, Method, Report};
+pub use self::report::FailedBackup;
 pub use self::run::engine::Engine;
 pub use self::run::preview::{Preview, preview};
 pub use self::target::VmTarget;

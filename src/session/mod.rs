@@ -10,6 +10,7 @@ mod cleanup;
 mod destination;
 mod error;
 mod events;
+mod folder_bytes;
 mod host;
 mod layout;
 mod leftovers;

@@ -1,22 +1,19 @@
 //! How the backup of one VM ended, as the value that is written and drawn. All that has to be looked at for it is looked at here.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::folder_bytes::FolderBytes;
 use super::outcome::Outcome;
 use crate::catalog::points_in;
-use crate::engine::{BackupError, FileError, Report};
-use vmplan::{Decision, Note, RotationPolicy, Why};
+use crate::engine::{BackupError, FailedBackup, FileError};
+use vmplan::{Decision, RotationPolicy, Why};
 use vmreport::{
-    BackupReport, ChainOnDisk, Destination, Failure, FailureCode, KeptFile, NextStep, PlanReport,
-    RetentionReport, Trouble, VmReport, VmResult,
+    ChainOnDisk, Destination, Failure, FailureCode, NextStep, RetentionReport, Trouble, VmReport, VmResult,
 };
-use vmstore::layout::ARCHIVES;
 
 /// A VM whose turn has come, with what is known of it whatever follows.
 pub(super) struct VmEnd {
@@ -43,10 +40,11 @@ impl VmEnd {
         ended: Timestamp,
     ) -> VmReport {
         let dir = self.destination.as_ref().map(|destination| destination.dir.as_path());
+        let bytes = dir.map(FolderBytes::of).unwrap_or_default();
         VmReport {
-            result: result(outcome, dir),
-            folder_bytes: dir.map_or(0, |dir| bytes_below(dir).unwrap_or(0)),
-            archives_bytes: dir.map_or(0, |dir| bytes_below(&dir.join(ARCHIVES)).unwrap_or(0)),
+            result: result(outcome, dir, &bytes),
+            folder_bytes: bytes.all(),
+            archives_bytes: bytes.archives(),
             vm: self.domain,
             state: self.state.to_owned(),
             policy: self.policy,
@@ -62,7 +60,7 @@ impl VmEnd {
     }
 }
 
-fn result(outcome: Outcome, dir: Option<&Path>) -> VmResult {
+fn result(outcome: Outcome, dir: Option<&Path>, bytes: &FolderBytes) -> VmResult {
     let chain = || dir.and_then(chain_on_disk);
     let not_tried = |error: String, code| Failure {
         error,
@@ -70,55 +68,27 @@ fn result(outcome: Outcome, dir: Option<&Path>) -> VmResult {
         trouble: Trouble::Domain,
         next_step: NextStep::GiveUp,
         chain: None,
+        report: None,
     };
     match outcome {
-        Outcome::Done(report) => {
+        Outcome::Done(mut report) => {
+            report.archived_bytes = report.archived_to.as_deref().map_or(0, |to| bytes.archive(to));
             let (skipped, damaged) = (report.plan.decision == Decision::Skip, !report.damaged.is_empty());
-            let report = Box::new(backup(*report));
             match (skipped, damaged) {
                 (true, _) => VmResult::Skipped { report },
                 (false, true) => VmResult::Damaged { report },
                 (false, false) => VmResult::Ok { report },
             }
         }
-        Outcome::Failed(error) => VmResult::Failed(Failure { chain: chain(), ..failure(&error) }),
+        Outcome::Failed(FailedBackup { error, known: report }) => {
+            VmResult::Failed(Failure { chain: chain(), report, ..failure(&error) })
+        }
         Outcome::NoFolder(error) => VmResult::Failed(not_tried(error.to_string(), FailureCode::FolderName)),
         Outcome::Excluded(by) => VmResult::Excluded { why: format!("policy never ({by})") },
         Outcome::NotBegun => {
             let failure = not_tried("not begun".to_owned(), FailureCode::NotBegun);
             VmResult::Failed(Failure { next_step: NextStep::TryAgain, ..failure })
         }
-    }
-}
-
-fn backup(report: Report) -> BackupReport {
-    let is_doubtful = |note: &Note| matches!(note, Note::ChangedUnseen(_));
-    let archived_bytes = report.archived_to.as_deref().map_or(0, |to| bytes_below(to).unwrap_or(0));
-    BackupReport {
-        archived_in_doubt: report.archived_to.is_some() && report.plan.notes.iter().any(is_doubtful),
-        archived_bytes,
-        why: report.plan.why.to_string(),
-        plan: PlanReport::from(&report.plan),
-        recovered: report.recovered,
-        method: report.method,
-        stopped: report.stopped,
-        trimmed: report.trimmed,
-        os: report.os,
-        file_systems: report.file_systems,
-        tpm: report.tpm,
-        tpm_from: report.tpm_from,
-        definition: report.definition.map(|path| {
-            let about = fs::metadata(&path).ok();
-            KeptFile { bytes_and_mtime: about.map(|about| (about.len(), about.mtime())), path }
-        }),
-        disks: report.disks,
-        every_disk: report.every_disk.iter().map(|disk| disk.outcome()).collect(),
-        not_in_backup: report.outside.iter().map(ToString::to_string).collect(),
-        warnings: report.warnings,
-        damaged: report.damaged,
-        points_before: report.points_before,
-        points: report.points,
-        archived_to: report.archived_to,
     }
 }
 
@@ -134,6 +104,7 @@ pub(super) fn failure(error: &BackupError) -> Failure {
         trouble: error.trouble(),
         next_step: error.next_step(),
         chain: None,
+        report: None,
     }
 }
 
@@ -164,17 +135,6 @@ fn chain_on_disk(dir: &Path) -> Option<ChainOnDisk> {
     let on_disk = points_in(dir);
     let restorable = on_disk.iter().filter(|point| point.restorable).count() as u64;
     (!on_disk.is_empty()).then_some(ChainOnDisk { points: on_disk.len() as u64, restorable })
-}
-
-/// The bytes of all files in a folder and below, as their lengths say. Links are not followed.
-fn bytes_below(dir: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let meta = entry.metadata()?;
-        bytes += if meta.is_dir() { bytes_below(&entry.path())? } else { meta.len() };
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

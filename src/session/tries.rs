@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::settings::Retries;
-use crate::engine::BackupError;
+use crate::engine::FailedBackup;
 use crate::engine::cancel::Cancel;
 use vmreport::NextStep;
 
@@ -12,7 +12,7 @@ use vmreport::NextStep;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How it ended, and after how many tries.
-pub(super) type Tried<T> = (Result<T, BackupError>, u32);
+pub(super) type Tried<T> = (Result<T, FailedBackup>, u32);
 
 /// Backs up until it is well, cannot be, or was tried often enough. `backup` is told the error that only a full cures,
 /// once it is time for one.
@@ -20,18 +20,19 @@ pub(super) fn until_well<T>(
     vm: &str,
     retries: Retries,
     cancel: &Cancel,
-    mut backup: impl FnMut(Option<String>) -> Result<T, BackupError>,
+    mut backup: impl FnMut(Option<String>) -> Result<T, FailedBackup>,
 ) -> Tried<T> {
     let (mut tries, mut curable, mut full_because) = (0, 0, None);
     loop {
         tries += 1;
-        let error = match backup(full_because.clone()) {
+        let failed = match backup(full_because.clone()) {
             Ok(done) => return (Ok(done), tries),
-            Err(error) => error,
+            Err(failed) => failed,
         };
+        let error = &failed.error;
         let next = error.next_step();
         if tries > retries.max || next == NextStep::GiveUp || cancel.stopped().is_some() {
-            return (Err(error), tries);
+            return (Err(failed), tries);
         }
         if next == NextStep::TryFull {
             curable += 1;
@@ -43,7 +44,7 @@ pub(super) fn until_well<T>(
         let how = if full_because.is_some() { ", as a full" } else { "" };
         tracing::warn!(vm, "try {tries} of {all} failed: {error}. Again in {seconds} s{how}");
         if !wait(retries.delay, cancel) {
-            return (Err(error), tries);
+            return (Err(failed), tries);
         }
     }
 }
@@ -64,6 +65,7 @@ fn wait(pause: Duration, cancel: &Cancel) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::BackupError;
     use crate::engine::cancel::StopReason;
     use crate::engine::copy::CopyError;
     use vmhost::libvirt::{ErrorKind, LibvirtError};
@@ -89,7 +91,7 @@ mod tests {
         let mut told = vec![];
         let (result, tries) = until_well("web", retries, &Cancel::default(), |full: Option<String>| {
             told.push(full.is_some());
-            Err::<(), _>(error())
+            Err::<(), _>(error().into())
         });
         assert!(result.is_err());
         assert_eq!(tries as usize, told.len());
@@ -120,7 +122,7 @@ mod tests {
         let mut left = 2;
         let (result, tries) = until_well("web", AT_ONCE, &Cancel::default(), |_| {
             left -= 1;
-            if left > 0 { Err(busy()) } else { Ok("done") }
+            if left > 0 { Err(busy().into()) } else { Ok("done") }
         });
         assert_eq!((result.ok(), tries), (Some("done"), 2));
     }
@@ -130,7 +132,7 @@ mod tests {
         let hour = Retries { delay: Duration::from_secs(3600), ..AT_ONCE };
         let (cancel, began) = (Cancel::default(), Instant::now());
         thread::scope(|scope| {
-            let tried = scope.spawn(|| until_well("web", hour, &cancel, |_| Err::<(), _>(busy())));
+            let tried = scope.spawn(|| until_well("web", hour, &cancel, |_| Err::<(), _>(busy().into())));
             thread::sleep(Duration::from_millis(50));
             cancel.stop(StopReason::Signal(15));
             assert_eq!(tried.join().unwrap().1, 1);

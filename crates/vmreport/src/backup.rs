@@ -46,6 +46,10 @@ pub struct BackupReport {
     pub points_before: usize,
     /// Restore points in the folder now.
     pub points: usize,
+    /// What the scratch files of the backup job held at most. `None` without a job.
+    pub scratch_peak_bytes: Option<u64>,
+    /// What was free at the target before anything was written. `None` when nothing was to be written.
+    pub target_free_bytes: Option<u64>,
     /// Where the previous chain went.
     pub archived_to: Option<PathBuf>,
     /// Bytes of it.

@@ -86,7 +86,7 @@ pub enum VmResult {
 }
 
 /// Why there is no restore point.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// For people: what happened to what, why, and what helps.
     pub error: String,
@@ -99,6 +99,9 @@ pub struct Failure {
     pub next_step: NextStep,
     /// The chain that is in the folder; `None` when there is none.
     pub chain: Option<ChainOnDisk>,
+    /// What was found and done before; `None` when it had not been decided what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Box<BackupReport>>,
 }
 
 /// Why a VM was not backed up, for programs.
@@ -182,7 +185,7 @@ impl VmResult {
         }
     }
 
-    /// What the backup did, if it came to its end.
+    /// What the backup did, if it came to its end. What one that failed did is in its [`failure`](Self::failure).
     pub fn report(&self) -> Option<&BackupReport> {
         match self {
             Self::Ok { report } | Self::Damaged { report } | Self::Skipped { report } => Some(report),

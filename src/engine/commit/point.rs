@@ -27,10 +27,10 @@ use crate::engine::failure::FileError;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::disk_plan::DiskPlan;
 use crate::engine::plan::job::stream_file;
-use crate::engine::report::{DiskReport, Report};
 use crate::engine::snapshot::identity::HeldFile;
 use vmhost::nbd::{Connection, Export};
 use vmprogram::{NEVER, ProgramError};
+use vmreport::DiskReport;
 use vmstore::portable_name;
 
 /// No kernel, initrd or firmware is larger.
@@ -247,14 +247,13 @@ pub(crate) struct OpenSidecar {
     writer: Box<SidecarWriter>,
 }
 
-/// Takes the copied disks into the point, each stream with its checksum file. Their sidecars come back: they name the
-/// point's other files, so they are ended last.
+/// Takes the copied disks into the point, each stream with its checksum file, and tells what they are. Their sidecars come
+/// back: they name the point's other files, so they are ended last.
 pub(crate) fn add_disks(
     files: &mut PointFiles,
     copied: Vec<CopiedDisk>,
-    report: &mut Report,
-) -> Result<Vec<OpenSidecar>, CommitError> {
-    let mut sidecars = Vec::new();
+) -> Result<(Vec<OpenSidecar>, Vec<DiskReport>), CommitError> {
+    let (mut sidecars, mut disks) = (Vec::new(), Vec::new());
     for CopiedDisk { target, file: name, sidecar: plan, copied, stages } in copied {
         let (file_bytes, data_bytes, identity, writer) = match copied {
             Copied::Stream { stream, sidecar } => {
@@ -272,9 +271,9 @@ pub(crate) fn add_disks(
             }
         };
         sidecars.push(OpenSidecar { plan, target: target.clone(), stream: identity, writer });
-        report.disks.push(DiskReport { target, file: name, file_bytes, data_bytes, stages });
+        disks.push(DiskReport { target, file: name, file_bytes, data_bytes, stages });
     }
-    Ok(sidecars)
+    Ok((sidecars, disks))
 }
 
 /// Ends the sidecars of a point whose other files are all written. Each lists the point's disks, and those that are left

@@ -6,7 +6,6 @@ use super::guard::{Guard, Places};
 use super::journal::{self, DomainRun, Journal, Stage, Stop};
 use super::recover;
 use crate::engine::BackupError;
-use crate::engine::report::Report;
 use crate::engine::snapshot::scratch;
 use vmhost::libvirt::Host;
 
@@ -127,13 +126,8 @@ impl<'a> Owned<'a> {
 
     /// The run failed: undoes everything. What cannot be undone now stays in the journal for the next run.
     ///
-    /// `Ok` when the failure came after the commit: the point is there, and only a warning is due.
-    pub(crate) fn undo_after(
-        self,
-        error: BackupError,
-        host: &Host,
-        report: &mut Report,
-    ) -> Result<(), BackupError> {
+    /// A warning when the failure came after the commit: the point is there.
+    pub(crate) fn undo_after(self, error: BackupError, host: &Host) -> Result<String, BackupError> {
         let undone = recover::undo(&self.journal, &self.places.journal, host);
         if undone.still_frozen {
             tracing::warn!(vm = self.journal.domain, "{}", self.free_late());
@@ -147,8 +141,7 @@ impl<'a> Owned<'a> {
             let _ = self.guard.release(&self.journal.id, undone.freed || self.journal.stop == Stop::None);
         }
         if undone.committed {
-            report.warnings.push(format!("the backup is complete, but: {error}"));
-            return Ok(());
+            return Ok(format!("the backup is complete, but: {error}"));
         }
         if undone.failed.is_empty() {
             return Err(error);

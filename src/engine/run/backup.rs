@@ -5,17 +5,18 @@
 use crate::engine::cancel::Cancel;
 use crate::engine::commit::mend;
 use crate::engine::look::observe::{self, Observed};
-use crate::engine::plan::disk_plan;
 use crate::engine::recovery::owned::Owned;
+use crate::engine::report::{Decided, Facts, FailedBackup};
+use crate::engine::run::contained::contained;
 use crate::engine::run::engine::Engine;
 use crate::engine::run::prepare::refuse_link;
 use crate::engine::run::{live, offline};
 use crate::engine::watch::Watch;
-use crate::engine::{BackupError, Report, VmTarget};
+use crate::engine::{BackupError, VmTarget};
 use vmhost::guest::{self, Guest};
 use vmhost::libvirt::DomainState;
 use vmplan::{Decision, Plan};
-use vmreport::Trimmed;
+use vmreport::{BackupReport, Trimmed};
 use vmstore::{RemovedCheckpoints, TrippedDisks};
 
 impl Engine {
@@ -23,28 +24,47 @@ impl Engine {
     ///
     /// On an error nothing of the chain has changed, the guest runs as before, and what could not be undone yet is in
     /// the journal for the next run.
-    pub fn backup(&self, vm: &VmTarget, watch: &dyn Watch, cancel: &Cancel) -> Result<Report, BackupError> {
-        let (_lock, _present) = self.take_vm(vm.domain.name(), vm.domain.uuid())?;
+    pub fn backup(
+        &self,
+        vm: &VmTarget,
+        watch: &dyn Watch,
+        cancel: &Cancel,
+    ) -> Result<BackupReport, FailedBackup> {
+        let (_lock, _present) =
+            self.take_vm(vm.domain.name(), vm.domain.uuid()).map_err(BackupError::from)?;
         let recovered = self.recover_locked(&vm.folder)?;
-        let mut report = match self.back_up_locked(vm, watch, cancel) {
-            Ok(report) => report,
-            Err(error) => {
-                let Some(trip) = error.trip() else { return Err(error) };
-                let unseen_change = Some(self.unseen_change(vm, trip));
-                if matches!(error, BackupError::LeftBehind { .. }) {
-                    return Err(error);
-                }
-                tracing::warn!(vm = vm.domain.name(), "{error}. The increment is given up");
-                self.back_up_locked(&VmTarget { unseen_change, ..vm.clone() }, watch, cancel)?
-            }
-        };
-        report.recovered.splice(0..0, recovered);
-        if matches!(report.plan.decision, Decision::Incremental { .. }) {
+        let mut facts = self.back_up_again_where_tripped(vm, watch, cancel).map_err(|failed| {
+            let mut known = failed.known;
+            known.iter_mut().for_each(|known| drop(known.recovered.splice(0..0, recovered.iter().cloned())));
+            FailedBackup { error: failed.error, known }.into_report()
+        })?;
+        facts.recovered.splice(0..0, recovered);
+        if matches!(facts.plan().decision, Decision::Incremental { .. }) {
             if let Err(error) = TrippedDisks::of(&self.state, &vm.folder).forget() {
                 tracing::warn!(vm = vm.domain.name(), "the note of disks that changed unseen stays: {error}");
             }
         }
-        Ok(report)
+        Ok(facts.into_report())
+    }
+
+    /// Decides and does it; a full instead of an increment of disks that changed and nothing said so.
+    fn back_up_again_where_tripped(
+        &self,
+        vm: &VmTarget,
+        watch: &dyn Watch,
+        cancel: &Cancel,
+    ) -> Result<Facts, FailedBackup<Facts>> {
+        let failed = match self.back_up_locked(vm, watch, cancel) {
+            Ok(facts) => return Ok(facts),
+            Err(failed) => failed,
+        };
+        let Some(trip) = failed.error.trip() else { return Err(failed) };
+        let unseen_change = Some(self.unseen_change(vm, trip));
+        if matches!(failed.error, BackupError::LeftBehind { .. }) {
+            return Err(failed);
+        }
+        tracing::warn!(vm = vm.domain.name(), "{}. The increment is given up", failed.error);
+        self.back_up_locked(&VmTarget { unseen_change, ..vm.clone() }, watch, cancel)
     }
 
     /// Decides and does it.
@@ -53,20 +73,23 @@ impl Engine {
         vm: &VmTarget,
         watch: &dyn Watch,
         cancel: &Cancel,
-    ) -> Result<Report, BackupError> {
+    ) -> Result<Facts, FailedBackup<Facts>> {
         tracing::debug!("observing {}", vm.domain.name());
-        let observed = observe::observe(vm, &self.settings, None, cancel)?;
+        let observed = observe::observe(vm, &self.settings, None, cancel).map_err(BackupError::from)?;
         let plan = vmplan::plan_backup(&observed.seen);
-        let mut report = Report::new(plan.clone());
-        refuse_link(vm, &plan)?;
-        if plan.start {
-            // Before it is started over an image that somebody else has; of a copy that is asked again.
-            observed.in_use_elsewhere(vm, self.settings.raw_disks).map_or(Ok(()), Err)?;
-            self.back_up_started(vm, watch, cancel, &mut report)?;
-        } else {
-            self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, &mut report)?;
+        if !plan.start {
+            return self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel);
         }
-        Ok(report)
+        let decided = Decided::of(&observed, plan.clone(), self.settings.raw_disks);
+        // Before it is started over an image that somebody else has; of a copy that is asked again.
+        let may_start = refuse_link(vm, &plan).and_then(|()| {
+            let in_use = observed.in_use_elsewhere(vm, self.settings.raw_disks);
+            in_use.map_or(Ok(()), |error| Err(error.into()))
+        });
+        match may_start {
+            Ok(()) => self.back_up_started(vm, watch, cancel, decided),
+            Err(error) => Err(FailedBackup { error, known: Some(Box::new(Facts::new(decided))) }),
+        }
     }
 
     /// Carries out a plan. `started` is what is owned of a domain that was started for it.
@@ -77,38 +100,58 @@ impl Engine {
         started: Option<&mut Owned<'_>>,
         watch: &dyn Watch,
         cancel: &Cancel,
-        report: &mut Report,
-    ) -> Result<(), BackupError> {
-        let mut mended = plan.repairs.iter().map(ToString::to_string).collect();
-        if let Err(error) = mend::mend(vm, &plan.repairs) {
-            tracing::warn!(vm = vm.domain.name(), "{error}; a full is taken instead");
-            let failed = Some(error.to_string());
-            observed = observe::observe(&VmTarget { failed, ..vm.clone() }, &self.settings, None, cancel)?;
-            plan = vmplan::plan_backup(&observed.seen);
-            mended = vec![];
+    ) -> Result<Facts, FailedBackup<Facts>> {
+        let link = refuse_link(vm, &plan).err();
+        let mut mended: Vec<String> = plan.repairs.iter().map(ToString::to_string).collect();
+        if link.is_none() {
+            if let Err(error) = mend::mend(vm, &plan.repairs) {
+                tracing::warn!(vm = vm.domain.name(), "{error}; a full is taken instead");
+                let failed = Some(error.to_string());
+                observed = observe::observe(&VmTarget { failed, ..vm.clone() }, &self.settings, None, cancel)
+                    .map_err(BackupError::from)?;
+                plan = vmplan::plan_backup(&observed.seen);
+                mended = vec![];
+            }
         }
         tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);
-        report.plan = plan.clone();
-        report.recovered.append(&mut mended);
-        let before = &observed.seen.chain;
-        report.points_before = if before.is_copy { 1 } else { before.points.len() };
-        report.warnings.extend(plan.notes.iter().map(ToString::to_string));
-        report.damaged = observed.marked_corrupt();
-        report.outside.clone_from(&observed.facts.outside);
-        report.every_disk = disk_plan::plan_disks(&observed, &plan.decision, self.settings.raw_disks);
+        let mut facts = Facts::new(Decided::of(&observed, plan.clone(), self.settings.raw_disks));
+        let done = match link {
+            Some(link) => Err(link),
+            None => {
+                facts.recovered = mended;
+                contained(|| self.carry_out(vm, (&observed, &plan), started, watch, cancel, &mut facts))
+            }
+        };
+        match done {
+            Ok(()) => Ok(facts),
+            Err(error) => Err(FailedBackup { error, known: Some(Box::new(facts)) }),
+        }
+    }
+
+    /// Does what is decided; the facts grow with each phase.
+    fn carry_out(
+        &self,
+        vm: &VmTarget,
+        (observed, plan): (&Observed, &Plan),
+        started: Option<&mut Owned<'_>>,
+        watch: &dyn Watch,
+        cancel: &Cancel,
+        facts: &mut Facts,
+    ) -> Result<(), BackupError> {
         match &plan.decision {
-            Decision::Skip => report.points = report.points_before,
+            Decision::Skip => {}
             Decision::Refuse(refusal) => return Err(BackupError::refused(vm, refusal, &plan.why)),
             Decision::Full { .. } | Decision::Incremental { .. } => {
-                let guest = ask_guest(vm, &observed, cancel, report);
+                let guest = ask_guest(vm, observed, cancel);
+                let guest = guest.map_err(|warning| facts.warnings.push(warning)).ok().flatten();
                 let guest = guest.as_ref();
-                report.trimmed = guest.and_then(|guest| self.trim(guest, cancel));
-                self.prepare_target(vm, &observed, &plan)?;
-                let (observed, plan) = (&observed, &plan);
+                guest.iter().for_each(|guest| facts.add_guest(guest));
+                facts.trimmed = guest.and_then(|guest| self.trim(guest, cancel));
+                facts.target_free_bytes = Some(self.prepare_target(vm, observed, plan)?);
                 let live = live::Live { engine: self, vm, observed, plan, watch, cancel, guest };
                 match started {
-                    Some(owned) => live.run_started(owned, report)?,
-                    None => live.run(report)?,
+                    Some(owned) => live.run_started(owned, facts)?,
+                    None => live.run(facts)?,
                 }
                 // libvirt has the checkpoints of this chain now, and no others.
                 if let Err(error) = RemovedCheckpoints::of(&self.state, &vm.folder).forget() {
@@ -116,9 +159,8 @@ impl Engine {
                 }
             }
             Decision::Copy { .. } => {
-                self.prepare_target(vm, &observed, &plan)?;
-                let (observed, plan) = (&observed, &plan);
-                offline::Offline { engine: self, vm, observed, plan, watch, cancel }.run(report)?;
+                facts.target_free_bytes = Some(self.prepare_target(vm, observed, plan)?);
+                offline::Offline { engine: self, vm, observed, plan, watch, cancel }.run(facts)?;
             }
         }
         Ok(())
@@ -137,28 +179,19 @@ impl Engine {
     }
 }
 
-/// The guest, if it runs and its agent answers. One that hangs is said once, and not asked again in this run.
+/// The guest, if it runs and its agent answers. One that hangs is a warning, and is not asked again in this run.
 fn ask_guest<'a>(
     vm: &'a VmTarget,
     observed: &Observed,
     cancel: &Cancel,
-    report: &mut Report,
-) -> Option<Guest<'a>> {
+) -> Result<Option<Guest<'a>>, String> {
     let running = vm.domain.state().is_ok_and(|state| state == DomainState::Running);
     if !running || !observed.facts.agent_channel {
-        return None;
+        return Ok(None);
     }
-    match Guest::ask(&vm.domain, &|| cancel.stopped().is_some()) {
-        Ok(guest) => {
-            report.os.clone_from(&guest.os);
-            report.file_systems.clone_from(&guest.file_systems);
-            Some(guest)
-        }
-        Err(error) => {
-            report.warnings.push(format!(
-                "the guest agent is connected and cannot be relied on ({error}); the guest is backed up without it"
-            ));
-            None
-        }
-    }
+    Guest::ask(&vm.domain, &|| cancel.stopped().is_some()).map(Some).map_err(|error| {
+        format!(
+            "the guest agent is connected and cannot be relied on ({error}); the guest is backed up without it"
+        )
+    })
 }

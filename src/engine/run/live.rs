@@ -32,10 +32,10 @@ use crate::engine::recovery::journal::Journal;
 use crate::engine::recovery::owned::Owned;
 use crate::engine::recovery::recover;
 use crate::engine::recovery::recover::Ended;
-use crate::engine::report::{Method, Report};
+use crate::engine::report::Facts;
 use crate::engine::run::contained::contained;
 use crate::engine::snapshot::encryption::ScratchSecret;
-use crate::engine::snapshot::hold;
+use crate::engine::snapshot::hold::{self, Held};
 use crate::engine::snapshot::identity::{self, Identity};
 use crate::engine::snapshot::scratch;
 use crate::engine::snapshot::witness;
@@ -45,6 +45,7 @@ use vmhost::guest::Guest;
 use vmhost::libvirt::{Domain, DomainState};
 use vmhost::nbd::Export;
 use vmplan::{Decision, Plan};
+use vmreport::Method;
 use vmstream::text;
 
 /// How long a domain may take to be shut off after its job broke.
@@ -78,32 +79,36 @@ struct Ready<'a> {
 
 impl Live<'_> {
     /// Takes the backup. On any failure everything is as it was before.
-    pub(crate) fn run(&self, report: &mut Report) -> Result<(), BackupError> {
-        let (ready, journal) = self.prepare(report)?;
+    pub(crate) fn run(&self, facts: &mut Facts) -> Result<(), BackupError> {
+        let (ready, journal) = self.prepare(facts)?;
         let mut owned = self.engine.own(self.vm, journal)?;
         self.engine.fail_points.at(FailPoint::JournalWritten);
-        match contained(|| self.run_owned(ready, &mut owned, report)) {
+        match contained(|| self.run_owned(ready, &mut owned, facts)) {
             Ok(()) => owned.finish(),
-            Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
+            Err(error) => {
+                facts.warnings.push(owned.undo_after(error, self.vm.domain.host())?);
+                Ok(())
+            }
         }
     }
 
     /// Takes the backup of a domain that was started for it, and shuts it off before the point is published. Whoever
     /// started it ends or undoes what is owned.
-    pub(crate) fn run_started(&self, owned: &mut Owned<'_>, report: &mut Report) -> Result<(), BackupError> {
-        let (ready, mut journal) = self.prepare(report)?;
+    pub(crate) fn run_started(&self, owned: &mut Owned<'_>, facts: &mut Facts) -> Result<(), BackupError> {
+        let (ready, mut journal) = self.prepare(facts)?;
         journal.add_partial(vec![publish::partial_name(STATE_FILE)]);
         owned.go_on_with(journal)?;
         self.engine.fail_points.at(FailPoint::JournalWritten);
-        self.run_owned(ready, owned, report)
+        self.run_owned(ready, owned, facts)
     }
 
-    fn prepare(&self, report: &mut Report) -> Result<(Ready<'_>, Journal), BackupError> {
+    fn prepare(&self, facts: &mut Facts) -> Result<(Ready<'_>, Journal), BackupError> {
         let point = self.identity();
-        let plan = JobPlan::new(self.observed, &report.every_disk, self.vm.domain.name())?;
-        report.warnings.extend(job::confusable(&plan));
+        let plan = JobPlan::new(self.observed, facts.every_disk(), self.vm.domain.name())?;
+        facts.warnings.extend(job::confusable(&plan));
         self.check_scratch()?;
-        let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, self.guest, report);
+        let (identity, warning) = Identity::ask(self.engine, self.vm, self.observed, self.cancel, self.guest);
+        facts.warnings.extend(warning);
         let mut journal = plan.journal(self.engine, self.vm, self.observed, &point);
         journal.add_partial(identity.partial_names(&point.name.to_string()));
         Ok((Ready { point, plan, identity }, journal))
@@ -138,7 +143,7 @@ impl Live<'_> {
         &self,
         Ready { point, plan, mut identity }: Ready<'_>,
         owned: &mut Owned<'_>,
-        report: &mut Report,
+        facts: &mut Facts,
     ) -> Result<(), BackupError> {
         let (point, plan) = (&point, &plan);
         let fail_points = &self.engine.fail_points;
@@ -148,20 +153,20 @@ impl Live<'_> {
             return Err(BackupError::JobRunning { domain: self.vm.domain.name().to_owned() });
         }
         let earlier = witness::earlier(self)?;
-        self.drop_checkpoints(point, report)?;
+        facts.recovered.extend(self.drop_checkpoints(point)?);
         fail_points.at(FailPoint::CheckpointsDropped);
-        let chain = witness::settle(self, plan, &earlier, owned, report)?;
+        let chain = witness::settle(self, plan, &earlier, owned, &mut facts.warnings)?;
         let owner = Owner { run: owned.journal().id.clone(), chain };
-        self.begin_job(point, plan, &owner, &mut identity, owned, report)?;
+        let held = self.begin_job(point, plan, &owner, &mut identity, owned, &mut facts.warnings)?;
+        facts.held = Some(held);
         fail_points.at(FailPoint::Released);
-        let copied = match self.copy_disks(point, plan, owned) {
+        let (scratch_peak_bytes, copied) = self.copy_disks(point, plan, owned);
+        facts.scratch_peak_bytes = Some(scratch_peak_bytes);
+        let copied = match copied {
             Ok(copied) => copied,
             Err(error) if self.was_shut_down(&error, owned) => {
-                let copied = shut_down::finish(self, point, plan, owned, report)?;
-                report.warnings.push(
-                    "the VM was shut down during its backup; the restore point holds its disks as they were then"
-                        .into(),
-                );
+                let (copied, warnings) = shut_down::finish(self, point, plan, owned)?;
+                facts.warnings.extend(warnings);
                 copied
             }
             Err(error) if self.was_ended(&error, owned) => {
@@ -173,20 +178,20 @@ impl Live<'_> {
             Err(error) => return Err(error),
         };
         fail_points.at(FailPoint::JobEnded);
-        let images = self.end_started(owned, report)?;
-        self.publish(point, copied, (identity, images), owned, report)
+        let images = self.end_started(owned, &mut facts.warnings)?;
+        self.publish(point, copied, (identity, images), owned, facts)
     }
 
     /// Shuts the domain off if it was started for this, and looks at its images, which hold still from then on.
     fn end_started(
         &self,
         owned: &mut Owned<'_>,
-        report: &mut Report,
+        warnings: &mut Vec<String>,
     ) -> Result<Option<ImageStates>, BackupError> {
         let Some(started) = &owned.journal().started else { return Ok(None) };
         let domain = &self.vm.domain;
         if recover::end_started(domain, started)? == Ended::Resumed {
-            report.warnings.push(self.engine.guard.keep(owned.journal()));
+            warnings.push(self.engine.guard.keep(owned.journal()));
         }
         owned.set_started(None)?;
         // In this order: who waited for the VM may start it in between.
@@ -195,7 +200,7 @@ impl Live<'_> {
             return Ok(None);
         }
         let untold = |error| {
-            report.warnings.push(format!(
+            warnings.push(format!(
                 "its images cannot be looked at, so the next run takes it for changed: {error}"
             ));
         };
@@ -203,8 +208,8 @@ impl Live<'_> {
     }
 
     /// Deletes the checkpoints that no chain needs any more, and bitmaps that no checkpoint accounts for, so that their
-    /// names are free.
-    fn drop_checkpoints(&self, point: &PointIdentity, report: &mut Report) -> Result<(), BackupError> {
+    /// names are free. Returns what was repaired.
+    fn drop_checkpoints(&self, point: &PointIdentity) -> Result<Vec<String>, BackupError> {
         let images: Vec<_> = self.observed.disks.iter().map(|d| d.image.clone()).collect();
         for name in &self.plan.drop_checkpoints {
             recover::delete_checkpoint(&self.vm.domain, name, &images)?;
@@ -215,11 +220,11 @@ impl Live<'_> {
             let vm = self.vm.domain.name();
             tracing::info!(vm, "deleted {count} checkpoint(s) that no chain goes on from");
         }
-        for name in self.stray_bitmaps(point) {
+        let remove = |name: String| {
             let removed = bitmap::remove_live(&self.vm.domain, &name);
-            report.recovered.push(format!("removed {removed} bitmap(s) {name} that no checkpoint knows"));
-        }
-        Ok(())
+            format!("removed {removed} bitmap(s) {name} that no checkpoint knows")
+        };
+        Ok(self.stray_bitmaps(point).into_iter().map(remove).collect())
     }
 
     /// Bitmaps called like checkpoints of ours that libvirt does not know: left in images of a VM that was defined anew,
@@ -234,7 +239,7 @@ impl Live<'_> {
         bitmaps.filter(|name| !known(name) && in_the_way(name)).cloned().collect()
     }
 
-    /// Begins the job while the guest is held still.
+    /// Begins the job while the guest is held still. Returns how it was held.
     fn begin_job(
         &self,
         point: &PointIdentity,
@@ -242,8 +247,8 @@ impl Live<'_> {
         owner: &Owner,
         identity: &mut Identity,
         owned: &mut Owned<'_>,
-        report: &mut Report,
-    ) -> Result<(), BackupError> {
+        warnings: &mut Vec<String>,
+    ) -> Result<Held, BackupError> {
         let domain = &self.vm.domain;
         let (id, scratch) = (&owned.journal().id, &owned.journal().scratch);
         let scratch_dir = &self.engine.settings.scratch_dir;
@@ -280,19 +285,30 @@ impl Live<'_> {
             Ok(())
         };
         let (answers, settings) = (self.guest.is_some(), &self.engine.settings);
-        let ((), held) = hold::still_during(domain, answers, settings, owned, &mut report.warnings, begin)?;
+        let ((), held) = hold::still_during(domain, answers, settings, owned, warnings, begin)?;
         let was_started = owned.journal().started.is_some();
-        report.method = Some(if was_started { Method::StartedPaused } else { held.method });
-        report.stopped = held.stopped;
-        Ok(())
+        Ok(Held { method: if was_started { Method::StartedPaused } else { held.method }, ..held })
     }
 
-    /// Copies all disks while the scratch directory is watched, and ends the job.
+    /// Copies all disks while the scratch directory is watched, and ends the job. Tells also what the scratch files held at
+    /// most.
     fn copy_disks(
         &self,
         point: &PointIdentity,
         plan: &JobPlan<'_>,
         owned: &Owned<'_>,
+    ) -> (u64, Result<Vec<CopiedDisk>, BackupError>) {
+        let peak_bytes = AtomicU64::new(0);
+        let copied = self.copy_watched(point, plan, owned, &peak_bytes);
+        (peak_bytes.into_inner(), copied)
+    }
+
+    fn copy_watched(
+        &self,
+        point: &PointIdentity,
+        plan: &JobPlan<'_>,
+        owned: &Owned<'_>,
+        peak_bytes: &AtomicU64,
     ) -> Result<Vec<CopiedDisk>, BackupError> {
         self.engine.fail_points.at(FailPoint::Copying);
         let cancel = self.cancel.child();
@@ -302,10 +318,9 @@ impl Live<'_> {
             bitmap: role.since().map(|_| xml::job_bitmap_context(&disk.target)),
         };
         let tasks = plan.tasks(self.engine, self.vm, self.observed, point, &source)?;
-        let peak_bytes = AtomicU64::new(0);
         let finished = AtomicBool::new(false);
         let copied = thread::scope(|scope| {
-            let (settings, cancel, peak, over) = (&self.engine.settings, &cancel, &peak_bytes, &finished);
+            let (settings, cancel, peak, over) = (&self.engine.settings, &cancel, peak_bytes, &finished);
             let done = |pause: Duration| {
                 thread::park_timeout(pause);
                 finished.load(Ordering::Acquire)
@@ -333,7 +348,7 @@ impl Live<'_> {
             stats.thread().unpark();
             copied
         });
-        tracing::debug!("scratch files held {} at most", text::size(peak_bytes.into_inner()));
+        tracing::debug!("scratch files held {} at most", text::size(peak_bytes.load(Ordering::Relaxed)));
         self.engine.fail_points.at(FailPoint::Copied);
         // A scratch directory about to fill is the cause; broken reads are what follows.
         if let Some(reason @ (StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. })) =
@@ -387,13 +402,14 @@ impl Live<'_> {
         copied: Vec<CopiedDisk>,
         (identity, images): (Identity, Option<ImageStates>),
         owned: &mut Owned<'_>,
-        report: &mut Report,
+        facts: &mut Facts,
     ) -> Result<(), BackupError> {
         let (name, parent) = (point.name.to_string(), point.parent.map(|parent| parent.to_string()));
         let parent = parent.as_deref();
         let mut files = PointFiles::new(&self.vm.chain_dir, point.time);
         point::write_checkpoint_files(self.vm, self.observed, point, identity.nvram(), &mut files)?;
-        let sidecars = point::add_disks(&mut files, copied, report)?;
+        let (sidecars, disks) = point::add_disks(&mut files, copied)?;
+        facts.disks = disks;
         point::add_placeholders(self.observed, point, self.engine.settings.method.stated(), &mut files)?;
         if let Some(images) = images {
             let (disks, raw) = (&self.observed.disks, self.engine.settings.raw_disks);
@@ -402,11 +418,16 @@ impl Live<'_> {
             // The next point replaces it, so no sidecar may name it.
             files.add_earlier(STATE_FILE, &taken_of.to_json(), point.time)?;
         }
-        let tpm = identity.add_to(self.engine, self.vm, (&name, parent), &mut files, report)?;
-        point::add_sidecars(&mut files, sidecars, &point.name.to_string(), &report.every_disk)?;
-        self.engine.publish(self.vm, self.plan, &files, owned, report)?;
-        identity::settle(self.engine, self.vm, self.observed, tpm, parent, report);
-        report.points = point.name.number() as usize + 1;
+        let added = identity.add_to(self.engine, self.vm, (&name, parent), &mut files)?;
+        facts.warnings.extend(added.warnings);
+        facts.identity = Some(added.kept);
+        point::add_sidecars(&mut files, sidecars, &point.name.to_string(), facts.every_disk())?;
+        facts.archived_to = self.engine.publish(self.vm, self.plan, &files, owned)?;
+        facts.points = Some(point.name.number() as usize + 1);
+        let (definition, warnings) =
+            identity::settle(self.engine, self.vm, self.observed, added.folder, parent);
+        facts.definition = definition;
+        facts.warnings.extend(warnings);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! A copy of every disk of a domain that is shut off.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use vmstream::chain::{CheckpointName, PointId, SetFile, StreamKind, StreamSuffix};
 
@@ -19,13 +19,15 @@ use crate::engine::look::still::Still;
 use crate::engine::plan::job::{self, nbd_socket, sidecar_file, stream_file};
 use crate::engine::recovery::journal::{Journal, Stage};
 use crate::engine::recovery::owned::Owned;
-use crate::engine::report::{Method, Report};
+use crate::engine::report::Facts;
 use crate::engine::run::contained::contained;
+use crate::engine::snapshot::hold::Held;
 use crate::engine::snapshot::identity::{self, Identity};
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Engine, VmTarget};
 use vmhost::nbd::Export;
 use vmplan::Plan;
+use vmreport::Method;
 
 /// What the files of a copy have for a name of their point.
 const COPY: &str = "copy";
@@ -47,20 +49,24 @@ pub(crate) struct Offline<'a> {
 
 impl Offline<'_> {
     /// Takes the copy. On any failure everything is as it was before.
-    pub(crate) fn run(&self, report: &mut Report) -> Result<(), BackupError> {
+    pub(crate) fn run(&self, facts: &mut Facts) -> Result<(), BackupError> {
         let raw = self.engine.settings.raw_disks;
         let disks: Vec<_> = image_state::wanted(&self.observed.disks, raw).collect();
         if disks.is_empty() {
-            return Err(job::no_disks(self.vm.domain.name(), &report.every_disk));
+            return Err(job::no_disks(self.vm.domain.name(), facts.every_disk()));
         }
-        let identity = Identity::ask(self.engine, self.vm, self.observed, self.cancel, None, report);
+        let (identity, warning) = Identity::ask(self.engine, self.vm, self.observed, self.cancel, None);
+        facts.warnings.extend(warning);
         let mut journal = self.journal(&disks);
         journal.add_partial(identity.partial_names(COPY));
         let mut owned = self.engine.own(self.vm, journal)?;
         self.engine.fail_points.at(FailPoint::JournalWritten);
-        match contained(|| self.run_owned(&disks, identity, &mut owned, report)) {
+        match contained(|| self.run_owned(&disks, identity, &mut owned, facts)) {
             Ok(()) => owned.finish(),
-            Err(error) => owned.undo_after(error, self.vm.domain.host(), report),
+            Err(error) => {
+                facts.warnings.push(owned.undo_after(error, self.vm.domain.host())?);
+                Ok(())
+            }
         }
     }
 
@@ -86,29 +92,35 @@ impl Offline<'_> {
         disks: &[&ReadableDisk],
         identity: Identity,
         owned: &mut Owned<'_>,
-        report: &mut Report,
+        facts: &mut Facts,
     ) -> Result<(), BackupError> {
         let time = publish::point_time(self.engine.clock.file_time(), None);
         let still = Still::begin(self.vm, &self.observed.disks, disks.to_vec(), self.cancel)?;
-        report.damaged = disks.iter().flat_map(|disk| damage::of(disk, self.cancel)).collect();
+        facts.damaged = disks.iter().flat_map(|disk| damage::of(disk, self.cancel)).collect();
         self.engine.fail_points.at(FailPoint::Copying);
         let copied = self.copy_disks(disks, time, owned)?;
         self.engine.fail_points.at(FailPoint::Copied);
         let (images, untold) = still.end()?;
-        report.warnings.extend(untold);
-        report.method = Some(Method::Offline);
+        facts.warnings.extend(untold);
+        facts.held = Some(Held { method: Method::Offline, stopped: Duration::ZERO });
         let mut files = PointFiles::new(&self.vm.chain_dir, time);
         point::write_side_files(self.vm, self.observed, COPY, None, &mut files)?;
-        let sidecars = point::add_disks(&mut files, copied, report)?;
+        let (sidecars, copied) = point::add_disks(&mut files, copied)?;
+        facts.disks = copied;
         let (all, raw) = (&self.observed.disks, self.engine.settings.raw_disks);
         let taken_of = TakenOf::new(PointId::Copy, all, raw, images, &self.observed.config_xml);
         files.add_small(STATE_FILE, &taken_of.to_json())?;
         files.set_marker(&marker(), &self.observed.config_xml)?;
-        let tpm = identity.add_to(self.engine, self.vm, (COPY, None), &mut files, report)?;
-        point::add_sidecars(&mut files, sidecars, &PointId::Copy.ident(), &report.every_disk)?;
-        self.engine.publish(self.vm, self.plan, &files, owned, report)?;
-        identity::settle(self.engine, self.vm, self.observed, tpm, None, report);
-        report.points = 1;
+        let added = identity.add_to(self.engine, self.vm, (COPY, None), &mut files)?;
+        facts.warnings.extend(added.warnings);
+        facts.identity = Some(added.kept);
+        point::add_sidecars(&mut files, sidecars, &PointId::Copy.ident(), facts.every_disk())?;
+        facts.archived_to = self.engine.publish(self.vm, self.plan, &files, owned)?;
+        facts.points = Some(1);
+        let (definition, warnings) =
+            identity::settle(self.engine, self.vm, self.observed, added.folder, None);
+        facts.definition = definition;
+        facts.warnings.extend(warnings);
         Ok(())
     }
 

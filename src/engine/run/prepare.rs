@@ -13,13 +13,14 @@ use vmstore::Ownership;
 use vmstream::text;
 
 impl Engine {
-    /// Creates the chain directory and makes sure that there is room, before the guest is touched.
+    /// Creates the chain directory and makes sure that there is room, before the guest is touched. Returns
+    /// how many bytes are free.
     pub(super) fn prepare_target(
         &self,
         vm: &VmTarget,
         observed: &Observed,
         plan: &Plan,
-    ) -> Result<(), BackupError> {
+    ) -> Result<u64, BackupError> {
         let dir = &vm.chain_dir;
         let failed = |doing, source| FileError { doing, path: dir.clone(), source };
         let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
@@ -30,7 +31,7 @@ impl Engine {
         let needed = data / 1000 * space::history_ratio_permille(observed.set.as_ref());
         let reserve = self.settings.target_reserve.bytes_of(space.total_bytes);
         if space.free_bytes >= needed.saturating_add(reserve) {
-            return Ok(());
+            return Ok(space.free_bytes);
         }
         Err(BackupError::TargetSpace {
             dir: dir.clone(),

@@ -2,6 +2,8 @@
 //!
 //! Must not live here: the order of renames (`commit::publish`), how a chain moves (`commit::archive`).
 
+use std::path::PathBuf;
+
 use crate::engine::commit::archive;
 use crate::engine::commit::publish::PointFiles;
 use crate::engine::fail_point::FailPoint;
@@ -9,19 +11,18 @@ use crate::engine::failure::FileError;
 use crate::engine::recovery::journal::ArchiveMove;
 use crate::engine::recovery::owned::Owned;
 use crate::engine::run::engine::Engine;
-use crate::engine::{BackupError, Report, VmTarget};
+use crate::engine::{BackupError, VmTarget};
 use vmplan::{Decision, Plan};
 
 impl Engine {
-    /// Publishes a complete point, the chain in its way going to the archive first.
+    /// Publishes a complete point, the chain in its way going to the archive first. Returns where that went.
     pub(super) fn publish(
         &self,
         vm: &VmTarget,
         plan: &Plan,
         files: &PointFiles,
         owned: &mut Owned<'_>,
-        report: &mut Report,
-    ) -> Result<(), BackupError> {
+    ) -> Result<Option<PathBuf>, BackupError> {
         self.fail_points.at(FailPoint::FilesWritten);
         let dir = &vm.chain_dir;
         let failed = |doing, source| FileError { doing, path: dir.clone(), source };
@@ -42,7 +43,6 @@ impl Engine {
         self.fail_points.at(FailPoint::Publishing);
         files.publish(archive.as_ref(), &|name| self.fail_points.at(name))?;
         self.fail_points.at(FailPoint::Published);
-        report.archived_to = archive.map(|a| a.to);
-        Ok(())
+        Ok(archive.map(|archive| archive.to))
     }
 }

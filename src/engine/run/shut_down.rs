@@ -17,17 +17,16 @@ use crate::engine::image::union::Union;
 use crate::engine::look::still::Still;
 use crate::engine::plan::job::{DiskSource, JobPlan, Role, nbd_socket};
 use crate::engine::recovery::owned::Owned;
-use crate::engine::report::Report;
 use vmhost::libvirt::DomainState;
 
-/// Copies the disks of the domain, which has just been shut off, for the point that was begun live.
+/// Copies the disks of the domain, which has just been shut off, for the point that was begun live. Returns them, and
+/// what deserves a look.
 pub(crate) fn finish(
     live: &Live<'_>,
     point: &PointIdentity,
     plan: &JobPlan<'_>,
     owned: &Owned<'_>,
-    report: &mut Report,
-) -> Result<Vec<CopiedDisk>, BackupError> {
+) -> Result<(Vec<CopiedDisk>, Vec<String>), BackupError> {
     if live.vm.domain.state()? == DomainState::Crashed {
         return Err(live.changed("its QEMU process was killed or crashed"));
     }
@@ -52,8 +51,8 @@ pub(crate) fn finish(
     let copied = copy::copy_all(&tasks, &live.engine.shared, live.watch, &live.cancel.child())?;
     drop(servers);
     let (_, untold) = still.end()?;
-    report.warnings.extend(untold);
-    Ok(copied)
+    let told = "the VM was shut down during its backup; the restore point holds its disks as they were then";
+    Ok((copied, untold.into_iter().chain([told.to_owned()]).collect()))
 }
 
 /// Where what changed in a disk is kept.

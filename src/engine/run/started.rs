@@ -14,49 +14,67 @@ use crate::engine::look::observe;
 use crate::engine::recovery::guard::StartError;
 use crate::engine::recovery::journal::{self, DomainRun, Journal};
 use crate::engine::recovery::owned::Owned;
-use crate::engine::report::Report;
+use crate::engine::report::{Decided, Facts, FailedBackup};
 use crate::engine::run::contained::contained;
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Engine, VmTarget};
 
 impl Engine {
-    /// Backs up a domain that is shut off as one that is paused. Takes a copy where it cannot be started.
+    /// Backs up a domain that is shut off as one that is paused. Takes a copy where it cannot be started. `decided` is
+    /// what there is to tell until more is known.
     pub(crate) fn back_up_started(
         &self,
         vm: &VmTarget,
         watch: &dyn Watch,
         cancel: &Cancel,
-        report: &mut Report,
-    ) -> Result<(), BackupError> {
-        cancel.check()?;
-        let journal = self.start_journal(vm);
-        let mut owned = self.own(vm, journal)?;
+        decided: Decided,
+    ) -> Result<Facts, FailedBackup<Facts>> {
+        let known = |known: Option<Box<Facts>>| known.unwrap_or_else(|| Box::new(Facts::new(decided)));
+        let mut owned =
+            match cancel.check().map_err(Into::into).and_then(|()| self.own(vm, self.start_journal(vm))) {
+                Ok(owned) => owned,
+                Err(error) => return Err(FailedBackup { error, known: Some(known(None)) }),
+            };
         let started = match self.guard.start_domain(owned.journal()) {
             Ok(id) => owned.set_started(Some(id)),
             Err(StartError::Guard(error)) => Err(error.into()),
             Err(StartError::Refused(reason)) => {
                 owned.finish()?;
                 // Perhaps because somebody else has just started it.
-                let mut observed = observe::observe(vm, &self.settings, None, cancel)?;
+                let mut observed =
+                    observe::observe(vm, &self.settings, None, cancel).map_err(BackupError::from)?;
                 observed.seen.obstacle = Some(format!("it cannot be started: {reason}"));
                 let plan = vmplan::plan_backup(&observed.seen);
-                return self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel, report);
+                return self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel);
             }
         };
-        let back_up = |owned: &mut Owned<'_>, report: &mut Report| -> Result<(), BackupError> {
+        let back_up = |owned: &mut Owned<'_>| -> Result<Facts, FailedBackup<Facts>> {
             started?;
             self.fail_points.at(FailPoint::Started);
-            let observed = observe::observe(vm, &self.settings, None, cancel)?;
+            let observed = observe::observe(vm, &self.settings, None, cancel).map_err(BackupError::from)?;
             if !observed.seen.active {
                 let what = "it was shut off right after it was started for its backup".to_owned();
-                return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
+                let changed = Changed { domain: vm.domain.name().to_owned(), what };
+                return Err(BackupError::from(changed).into());
             }
             let plan = vmplan::plan_backup(&observed.seen);
-            self.back_up_as_it_is(vm, (observed, plan), Some(owned), watch, cancel, report)
+            self.back_up_as_it_is(vm, (observed, plan), Some(owned), watch, cancel)
         };
-        match contained(|| back_up(&mut owned, report)) {
-            Ok(()) => owned.finish(),
-            Err(error) => owned.undo_after(error, vm.domain.host(), report),
+        match contained(|| back_up(&mut owned)) {
+            Ok(facts) => match owned.finish() {
+                Ok(()) => Ok(facts),
+                Err(error) => Err(FailedBackup { error, known: Some(Box::new(facts)) }),
+            },
+            Err(failed) => {
+                let mut known = known(failed.known);
+                match owned.undo_after(failed.error, vm.domain.host()) {
+                    Ok(warning) => {
+                        known.warnings.push(warning);
+                        Ok(*known)
+                    }
+                    Err(error) => Err(FailedBackup { error, known: Some(known) }),
+                }
+            }
         }
     }
 

@@ -12,16 +12,17 @@ use crate::engine::BackupError;
 use crate::engine::recovery::journal::Stop;
 use crate::engine::recovery::owned::Owned;
 use crate::engine::recovery::recover;
-use crate::engine::report::Method;
 use crate::engine::settings::EngineSettings;
 use vmconfig::value::Consistency;
 use vmhost::guest::{Agent, FreezeStatus};
 use vmhost::libvirt::{Domain, DomainState};
+use vmreport::Method;
 
 /// How long a guest is asked to thaw before the backup goes on; afterwards it is asked again, and the guard too.
 const THAW_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a snapshot was taken with.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub(crate) method: Method,
     /// How long the guest stood still.

@@ -4,6 +4,7 @@
 //! both become files of the point and are published with it. Nothing here fails a backup: it warns.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use crate::engine::cancel::Cancel;
 use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::domain::disk::BootRole;
 use crate::engine::look::observe::Observed;
-use crate::engine::report::Report;
 use crate::engine::{BackupError, Engine, VmTarget};
 use vmhost::guest::{self, Guest};
-use vmhost::identity::{self, Owner, TpmError, TpmFolder, TpmState};
+use vmhost::identity::{self, Owner, TpmFolder, TpmState};
+use vmreport::{FileSystem, KeptFile, OsInfo, TpmKept};
 
 /// What the hidden file beside each point begins with, that says what libvirt knows besides the definition.
 pub(crate) const IDENTITY_PREFIX: &str = ".identity.";
@@ -38,6 +39,16 @@ pub(crate) struct Identity {
     nvram_file: Option<PathBuf>,
     nvram: Option<HeldFile>,
     keys: Option<Zeroizing<Vec<u8>>>,
+    os: Option<OsInfo>,
+    file_systems: Vec<FileSystem>,
+}
+
+/// What a point keeps besides disks.
+#[derive(Debug, Default)]
+pub(crate) struct IdentityKept {
+    /// What became of the state of the domain's TPM, and where that was read from. `None` when it has none, or it was not
+    /// saved.
+    pub(crate) tpm: Option<(TpmKept, PathBuf)>,
 }
 
 /// Firmware variables are far smaller; what is larger does not keep a guest waiting.
@@ -68,15 +79,14 @@ impl HeldFile {
 }
 
 impl Identity {
-    /// Finds the TPM, and asks the guest for its recovery keys, if it answers.
+    /// Finds the TPM, and asks the guest for its recovery keys, if it answers. Returns a warning when they cannot be had.
     pub(crate) fn ask(
         engine: &Engine,
         vm: &VmTarget,
         observed: &Observed,
         cancel: &Cancel,
         guest: Option<&Guest<'_>>,
-        report: &mut Report,
-    ) -> Self {
+    ) -> (Self, Option<String>) {
         let tpm = engine.settings.tpm.as_ref();
         let tpm_dir =
             tpm.and_then(|tpm| identity::state_dir(&observed.config_xml, vm.domain.uuid(), &tpm.state_dir));
@@ -89,15 +99,26 @@ impl Identity {
             );
             None
         });
-        let mut found = Self { tpm_dir, tpm: None, before, nvram_file, nvram: None, keys: None };
-        let (Some(guest), Some(limit)) = (guest, engine.settings.recovery_keys) else { return found };
+        let mut found = Self {
+            tpm_dir,
+            tpm: None,
+            before,
+            nvram_file,
+            nvram: None,
+            keys: None,
+            os: guest.and_then(|guest| guest.os.clone()),
+            file_systems: guest.map_or_else(Vec::new, |guest| guest.file_systems.clone()),
+        };
+        let (Some(guest), Some(limit)) = (guest, engine.settings.recovery_keys) else { return (found, None) };
         match guest::recovery_keys(guest, limit, &|| cancel.stopped().is_some()) {
-            Ok(keys) => found.keys = keys,
+            Ok(keys) => {
+                found.keys = keys;
+                (found, None)
+            }
             Err(error) => {
-                report.warnings.push(format!("the BitLocker recovery keys could not be asked for: {error}"));
+                (found, Some(format!("the BitLocker recovery keys could not be asked for: {error}")))
             }
         }
-        found
     }
 
     /// The partial names of the files it may write, for the journal.
@@ -118,38 +139,31 @@ impl Identity {
         self.nvram.as_ref()
     }
 
-    /// Adds its files to the point `ident`; `parent` is the point it follows.
+    /// Adds its files to the point `ident`; `parent` is the point it follows. What cannot be had is a warning.
     pub(crate) fn add_to(
         self,
         engine: &Engine,
         vm: &VmTarget,
         (ident, parent): (&str, Option<&str>),
         files: &mut PointFiles,
-        report: &mut Report,
-    ) -> Result<Option<TpmFolder>, BackupError> {
-        let folder = self.tpm_folder(engine, vm, (ident, parent), report);
-        files.add_small(&file_name(ident), &facts(vm, report, folder.as_ref()))?;
-        let Some(folder) = folder else { return Ok(None) };
-        for (name, content) in folder.files() {
+    ) -> Result<Added, BackupError> {
+        let (os, file_systems) = (self.os.clone(), self.file_systems.clone());
+        let added = self.tpm_folder(engine, vm, (ident, parent));
+        let facts = facts(vm, os.as_ref(), &file_systems, added.folder.as_ref());
+        files.add_small(&file_name(ident), &facts)?;
+        for (name, content) in added.folder.iter().flat_map(TpmFolder::files) {
             files.add_secret(&name, content)?;
         }
-        Ok(Some(folder))
+        Ok(added)
     }
 
     /// The folder of the TPM's state and of recovery keys, with room made for it. What cannot be had is a warning.
-    fn tpm_folder(
-        self,
-        engine: &Engine,
-        vm: &VmTarget,
-        (ident, parent): (&str, Option<&str>),
-        report: &mut Report,
-    ) -> Option<TpmFolder> {
-        let warned = |error: TpmError, report: &mut Report| {
-            report.warnings.push(format!("the TPM's state is not saved: {error}"));
-        };
+    fn tpm_folder(self, engine: &Engine, vm: &VmTarget, (ident, parent): (&str, Option<&str>)) -> Added {
+        let warned = |error: &dyn std::fmt::Display| format!("the TPM's state is not saved: {error}");
+        let mut warnings = vec![];
         let limit = engine.settings.tpm.as_ref().map_or(HELD_LIMIT, |tpm| tpm.limit);
         let tpm = match (self.tpm, &self.tpm_dir) {
-            (None, Some(dir)) => TpmState::read(dir, limit).map_err(|e| warned(e, report)).ok(),
+            (None, Some(dir)) => TpmState::read(dir, limit).map_err(|e| warnings.push(warned(&e))).ok(),
             (read, _) => read,
         };
         // Recovery keys without a TPM have a folder too, but none that a restore script would take for a TPM's state.
@@ -158,31 +172,40 @@ impl Identity {
             _ if self.keys.is_some() => {
                 (TpmState::default(), PathBuf::from("none: this VM has no emulated TPM"))
             }
-            _ => return None,
+            _ => return Added { warnings, ..Added::default() },
         };
         let now = engine.clock.now();
         let owner = Owner { domain: vm.domain.name(), uuid: vm.domain.uuid(), source: &source, now };
         let folder =
             TpmFolder::new(&vm.chain_dir, ident, (parent.is_some(), self.before), tpm, self.keys, &owner);
         if let Err(error) = folder.prepare(&vm.chain_dir) {
-            report.warnings.push(format!("the TPM's state is not saved: {error}"));
-            return None;
+            warnings.push(warned(&error));
+            return Added { warnings, ..Added::default() };
         }
-        report.tpm = Some(folder.kind());
-        report.tpm_from = Some(source);
-        Some(folder)
+        let tpm = Some((folder.kind(), source));
+        Added { folder: Some(folder), kept: IdentityKept { tpm }, warnings }
     }
 }
 
-/// What is left to do once the point is published.
+/// What was added to a point.
+#[derive(Default)]
+pub(crate) struct Added {
+    /// To be settled once the point is published.
+    pub(crate) folder: Option<TpmFolder>,
+    pub(crate) kept: IdentityKept,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What is left to do once the point is published. Returns the file that the definition was kept in, where it changed, and
+/// warnings.
 pub(crate) fn settle(
     engine: &Engine,
     vm: &VmTarget,
     observed: &Observed,
     folder: Option<TpmFolder>,
     parent: Option<&str>,
-    report: &mut Report,
-) {
+) -> (Option<KeptFile>, Vec<String>) {
+    let mut warnings = vec![];
     let now = engine.clock.local();
     let settled = match folder {
         Some(folder) => folder.settle(&vm.chain_dir, parent, &now),
@@ -190,13 +213,21 @@ pub(crate) fn settle(
     };
     if let Err(error) = settled {
         let newest = vm.chain_dir.join("tpm-state");
-        report.warnings.push(format!("{} is not the newest TPM state: {error}", newest.display()));
+        warnings.push(format!("{} is not the newest TPM state: {error}", newest.display()));
     }
     let (dir, name, period) = (&vm.chain_dir, vm.domain.name(), &vm.placement.period);
     match identity::keep_definition(dir, name, period, &observed.config_xml, &now) {
-        Ok(kept) => report.definition = kept,
-        Err(error) => report.warnings.push(error.to_string()),
+        Ok(kept) => (kept.map(kept_file), warnings),
+        Err(error) => {
+            warnings.push(error.to_string());
+            (None, warnings)
+        }
     }
+}
+
+fn kept_file(path: PathBuf) -> KeptFile {
+    let about = fs::metadata(&path).ok();
+    KeptFile { bytes_and_mtime: about.map(|about| (about.len(), about.mtime())), path }
 }
 
 /// Names prove nothing: a program that archives a chain without these files leaves them beside the next one.
@@ -215,7 +246,12 @@ fn file_name(ident: &str) -> String {
 }
 
 /// What libvirt would lose with the domain, what the guest says it is, and the checksums of what only root may read.
-fn facts(vm: &VmTarget, report: &Report, tpm: Option<&TpmFolder>) -> Vec<u8> {
+fn facts(
+    vm: &VmTarget,
+    os: Option<&OsInfo>,
+    file_systems: &[FileSystem],
+    tpm: Option<&TpmFolder>,
+) -> Vec<u8> {
     let listed = |tpm: &TpmFolder| tpm.identities().iter().map(FileIdentity::to_json).collect::<Vec<_>>();
     let domain = &vm.domain;
     let names =
@@ -225,8 +261,8 @@ fn facts(vm: &VmTarget, report: &Report, tpm: Option<&TpmFolder>) -> Vec<u8> {
         "name": domain.name(),
         "uuid": domain.uuid(),
         "autostart": domain.autostart().ok(),
-        "os": report.os,
-        "file_systems": report.file_systems,
+        "os": os,
+        "file_systems": file_systems,
         "live_xml": domain.xml(false).ok(),
         "inactive_xml": domain.xml(true).ok(),
         "snapshots": domain.snapshots().ok(),

@@ -22,7 +22,6 @@ use crate::engine::plan::job::{JobPlan, Role};
 use crate::engine::recovery::journal::Journal;
 use crate::engine::recovery::owned::Owned;
 use crate::engine::recovery::recover::is_bitmap_missing;
-use crate::engine::report::Report;
 use crate::engine::run::live::Live;
 use vmhost::libvirt::{CheckpointDelete, CheckpointInfo, Domain, ErrorKind, LibvirtError};
 use vmplan::Decision;
@@ -103,7 +102,7 @@ pub(crate) fn settle(
     plan: &JobPlan<'_>,
     earlier: &BTreeSet<String>,
     owned: &mut Owned<'_>,
-    report: &mut Report,
+    warnings: &mut Vec<String>,
 ) -> Result<Option<String>, BackupError> {
     let run_id = owned.journal().id.clone();
     let is_stream = |role: Role| matches!(role, Role::Stream { .. });
@@ -139,7 +138,7 @@ pub(crate) fn settle(
     for mark in &to_remove {
         remove(&live.vm.domain, &mark.name, &run_id, mark.target)?;
     }
-    let placed = place(live, &chain, &run_id, &to_place, report)?;
+    let placed = place(live, &chain, &run_id, &to_place, warnings)?;
     Ok((placed || !is_full).then_some(chain))
 }
 
@@ -169,7 +168,7 @@ fn place(
     chain: &str,
     run_id: &str,
     targets: &[&str],
-    report: &mut Report,
+    warnings: &mut Vec<String>,
 ) -> Result<bool, BackupError> {
     let domain = &live.vm.domain;
     for (number, target) in targets.iter().enumerate() {
@@ -185,7 +184,7 @@ fn place(
             Err(e) if e.message.contains("Bitmap already exists") => {}
             Err(e) if e.is_connection_lost() => return Err(e.into()),
             Err(e) => {
-                report.warnings.push(format!(
+                warnings.push(format!(
                     "the image of {target} could not be marked ({e}): should it be put back from an earlier time, that might not be \
                      noticed"
                 ));

@@ -90,6 +90,8 @@ fn report(decision: Decision, why: Why) -> BackupReport {
         damaged: vec![],
         points_before: 0,
         points: 0,
+        scratch_peak_bytes: None,
+        target_free_bytes: None,
         archived_to: None,
         archived_bytes: 0,
         archived_in_doubt: false,
@@ -145,6 +147,8 @@ fn web() -> VmReport {
         warnings: vec!["the agent was slow".into()],
         points_before: 5,
         points: 1,
+        scratch_peak_bytes: Some(64 << 10),
+        target_free_bytes: Some(1 << 40),
         archived_to: Some("/backup/web/202611/old/chain-1".into()),
         archived_bytes: 1 << 20,
         archived_in_doubt: true,
@@ -200,6 +204,13 @@ fn bad() -> VmReport {
         trouble: Trouble::Storage,
         next_step: NextStep::GiveUp,
         chain: Some(ChainOnDisk { points: 3, restorable: 2 }),
+        report: Some(Box::new(BackupReport {
+            points_before: 3,
+            points: 3,
+            scratch_peak_bytes: Some(7 << 10),
+            warnings: vec!["the guest agent does not answer any more".into()],
+            ..report(Decision::Full { archive: false }, Why::NoChain)
+        })),
     };
     vm("bad", RotationPolicy::Weekly, 2000, VmResult::Failed(failure))
 }
@@ -211,6 +222,7 @@ fn late() -> VmReport {
         trouble: Trouble::Domain,
         next_step: NextStep::TryAgain,
         chain: None,
+        report: None,
     };
     VmReport { tries: 0, ..vm("late", RotationPolicy::Monthly, 0, VmResult::Failed(failure)) }
 }
