@@ -1,5 +1,7 @@
 //! Whose a folder is: names that become one folder, file systems that fold case, names that some file systems refuse.
 
+use std::collections::BTreeSet;
+
 use lab::{DiskSpec, Ended, Lab, Vm, extract};
 use serde_json::Value;
 
@@ -23,6 +25,53 @@ fn well(lab: &Lab, vm: &Vm, level: &str) -> Ended {
     let ended = lab.run_well(vm);
     assert_eq!(ended.level(), level, "{ended:#?}");
     ended
+}
+
+/// Each VM that a command told of as JSON, by name.
+fn told(lab: &Lab, arguments: &[&str], key: &str) -> BTreeSet<String> {
+    let output = lab.vmbackup(arguments);
+    let json: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"));
+    let vms = json.get("vms").unwrap_or(&json).as_array().expect("VMs");
+    vms.iter().map(|vm| vm[key].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn whatever_a_vm_is_called_it_is_backed_up_and_every_command_sees_it() {
+    let lab = Lab::new("any_name");
+    lab.configure(&[]);
+    let fill = |bytes: usize| "x".repeat(bytes - lab.prefix().len());
+    // Libvirt takes 247 bytes: `NAME.xml.new` is a file of its.
+    let names = [".hidden", "übung", "web 1", "🦀", "-'\"\\$", "tab\there", &fill(200), &fill(247)];
+    let vms: Vec<Vm> = names.iter().map(|name| small_vm(&lab, name)).collect();
+    let vms: Vec<&Vm> = vms.iter().collect();
+    for stamp in [20, 40] {
+        (stamp..).zip(&vms).for_each(|(stamp, vm)| vm.write("vda", 0, 4096, stamp).expect("a write"));
+        let all = ends(&lab, &vms);
+        assert!(all.iter().all(|(status, _)| status == "ok"), "{all:?}");
+    }
+    assert!(vms[0].name().starts_with('.') && vms[7].name().len() == 247, "{vms:?}");
+    let known: BTreeSet<String> = vms.iter().map(|vm| vm.name().to_owned()).collect();
+    let mut listed = told(&lab, &["--status", "--json"], "vm");
+    listed.retain(|name| name.contains(lab.prefix()));
+    assert_eq!(listed, known, "status");
+    let folder = |vm: &Vm| lab.vm_dir(vm).file_name().expect("a name").to_str().expect("text").to_owned();
+    let folders: BTreeSet<String> = vms.iter().map(|vm| folder(vm)).collect();
+    assert_eq!(told(&lab, &["--prune", "list", "--json"], "folder"), folders, "retention");
+    let database =
+        rusqlite::Connection::open(lab.backup_path().join("_state/vmbackup.db")).expect("a database");
+    let mut rows = database.prepare("SELECT vm_name FROM vm_backups").expect("a table");
+    let rows = rows.query_map([], |row| row.get(0)).expect("rows").map(|row| row.expect("a row"));
+    assert_eq!(rows.collect::<BTreeSet<String>>(), known, "the database");
+    for vm in vms {
+        let one = told(&lab, &["--prune", "list", "--json", "--vm", vm.name()], "folder");
+        assert_eq!(one, BTreeSet::from([folder(vm)]), "{}", vm.name());
+        let chain = lab.chain_dir(vm);
+        let verified = lab.vmstream(&["verify", chain.to_str().expect("text")]);
+        assert!(verified.status.success(), "{}: {verified:?}", vm.name());
+        let raw = extract(&lab, &chain, "vda", None);
+        assert_eq!(vm.shadow("vda").equals(&raw), Ok(()), "{}", vm.name());
+    }
 }
 
 #[test]

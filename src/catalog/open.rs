@@ -15,8 +15,7 @@ use super::rebuild;
 use super::salvage;
 use super::schema::{self, Prepared};
 use super::stamp::utc;
-use vmstore::StateDir;
-use vmstore::presence;
+use vmstore::{StateDir, durable, presence};
 
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(15);
@@ -191,14 +190,15 @@ fn change_places(fresh: &Path, path: &Path, now: Timestamp) -> io::Result<PathBu
     // The log first: beside the new database it would be taken for its own.
     let log = beside(path, "-wal");
     if presence::found(fs::metadata(&log))?.is_some_and(|about| about.len() > 0) {
-        fs::rename(&log, beside(&aside, "-wal"))?;
+        durable::rename_over(&log, &beside(&aside, "-wal"))?;
     }
     for helper in ["-wal", "-shm"] {
         remove(&beside(path, helper))?;
     }
     // A second name, so that there is a database at every instant; a rename where there are no such names.
-    fs::hard_link(path, &aside).or_else(|_| fs::rename(path, &aside))?;
-    fs::rename(fresh, path)?;
+    fs::hard_link(path, &aside).or_else(|_| durable::rename_over(path, &aside))?;
+    durable::rename_over(fresh, path)?;
+    durable::sync_folder_of(path)?;
     Ok(aside)
 }
 

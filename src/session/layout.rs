@@ -260,7 +260,10 @@ mod tests {
         for reserved in ["_state", "__HOST_CONFIG__", "tpm-state"] {
             assert!(check(reserved, &own(&[reserved])).is_err(), "{reserved}");
         }
-        assert!(check("..", &own(&[".."])).is_err());
+        for dotted in ["..", ".", ".hidden"] {
+            check(dotted, &own(&[dotted])).unwrap();
+        }
+        assert!(check("..", &own(&["..", "_."])).is_err());
         check("_State", &own(&["_State"])).unwrap();
         assert!(check("_State", &owners(&["_State"], &[], true)).is_err(), "the same folder as _state there");
     }

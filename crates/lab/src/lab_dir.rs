@@ -87,7 +87,9 @@ impl Lab {
 
     /// Makes a VM and leaves it switched off.
     pub fn define(&self, spec: &VmSpec) -> Vm {
-        let domain = format!("{}{}", self.prefix.as_str(), spec.name);
+        // A dot that is to begin the name does.
+        let (dot, rest) = if spec.name.starts_with('.') { spec.name.split_at(1) } else { ("", &*spec.name) };
+        let domain = format!("{dot}{}{rest}", self.prefix.as_str());
         let plain: String =
             spec.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let mut directory = self.directory.join(format!("vm-{plain}"));
@@ -102,7 +104,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         let was_alive = daemon::check(&format!("at the end of the test in {}", self.directory.display()));
         for domain in domains() {
-            if domain.starts_with(self.prefix.as_str()) {
+            if domain.trim_start_matches('.').starts_with(self.prefix.as_str()) {
                 remove_domain(&domain);
             }
         }

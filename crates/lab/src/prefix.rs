@@ -26,7 +26,7 @@ pub(super) fn is_stale(name: &str) -> bool {
 
 /// The process that made a domain or directory, if its name is one of ours.
 fn owner(name: &str) -> Option<u32> {
-    let (pid, rest) = name.strip_prefix("vmbt-")?.split_once('-')?;
+    let (pid, rest) = name.trim_start_matches('.').strip_prefix("vmbt-")?.split_once('-')?;
     let (number, _) = rest.split_once('-')?;
     number.parse::<u32>().ok()?;
     pid.parse().ok()

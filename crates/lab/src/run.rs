@@ -148,16 +148,37 @@ impl Lab {
     pub fn chain_dir(&self, vm: &Vm) -> PathBuf {
         chain_dir_below(&self.backup_path(), vm)
     }
+
+    /// The folder of a VM: `BACKUP_PATH/VM`.
+    pub fn vm_dir(&self, vm: &Vm) -> PathBuf {
+        vm_dir_below(&self.backup_path(), vm)
+    }
 }
 
 /// The newest folder with a chain of a VM below any backup path.
 pub fn chain_dir_below(backup_path: &Path, vm: &Vm) -> PathBuf {
-    let keep = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let folder = backup_path.join(vm.name().chars().map(keep).collect::<String>());
+    let folder = vm_dir_below(backup_path, vm);
     let entries = fs::read_dir(&folder);
     let entries = entries.unwrap_or_else(|error| panic!("Cannot list {}: {error}", folder.display()));
     let newest = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).max();
     newest.unwrap_or_else(|| panic!("{} has no period", folder.display()))
+}
+
+/// The folder of a VM below any backup path.
+fn vm_dir_below(backup_path: &Path, vm: &Vm) -> PathBuf {
+    let keep = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let mut name: String = vm.name().chars().map(keep).collect();
+    if name.starts_with('.') {
+        name.replace_range(..1, "_");
+    }
+    // The end of a long one is a number.
+    if name.len() > 240 {
+        let entries = fs::read_dir(backup_path).expect("the backup path").flatten();
+        let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let of_it = |other: &String| other.len() == 240 && name.starts_with(&other[..220]);
+        name = names.find(of_it).expect("a folder");
+    }
+    backup_path.join(name)
 }
 
 impl Run {

@@ -159,7 +159,11 @@ fn checkpoint_file(point: &PointIdentity) -> String {
 /// chain's folder is there already.
 fn cpt_file(vm: &VmTarget) -> String {
     let name = vm.domain.name();
-    let takes = || tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(&vm.chain_dir).is_ok();
+    // As long as the name while it is written: `NAME.cpt.partial`.
+    let takes = || {
+        let mut probe = tempfile::Builder::new();
+        probe.prefix(&format!(".{name}.")).suffix(".cpt").tempfile_in(&vm.chain_dir).is_ok()
+    };
     let raw = portable_name(name).is_none() || takes();
     format!("{}.cpt", if raw { name } else { &vm.folder })
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use vmstore::StateDir;
+use vmstore::{StateDir, durable};
 
 /// A journal that nobody will undo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,8 @@ pub fn give_up(journals: &[Abandoned]) -> io::Result<Vec<String>> {
     for journal in journals {
         let named = |n: u32| journal.file.with_extension(format!("json.given-up-{n}"));
         let to = (1..).map(named).find(|to| to.symlink_metadata().is_err()).unwrap_or_else(|| named(0));
-        fs::rename(&journal.file, &to)?;
+        durable::rename_new(&journal.file, &to)?;
+        durable::sync_folder_of(&to)?;
         aside.push(to.display().to_string());
     }
     Ok(aside)
