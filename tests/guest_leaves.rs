@@ -1,9 +1,11 @@
-//! A guest is shut down during its backup: the point is finished from its disks, and its chain goes on.
+//! A guest, or its agent alone, goes during its backup: the point is finished, and its chain goes on.
 //!
 //! Alone on the host: libvirt ends the backup jobs of all VMs in one thread, which waits 30 s, in vain, for a guest whose
 //! agent goes while it has a job. Whoever measures how soon a guest is free would measure that.
 
-use lab::{History, Lab, assert_clean, extract, file_in};
+use std::time::{Duration, Instant};
+
+use lab::{History, Lab, assert_clean, extract, file_in, play_agents};
 use vmbackup::engine::fail_point::FailPoint;
 
 #[test]
@@ -42,4 +44,18 @@ fn a_guest_that_shuts_down_in_mid_run_keeps_its_chain() {
         assert_clean(&image);
         history.push(History::disks_of_files(&lab, &[("vda", &image)]));
     }
+}
+
+#[test]
+fn an_agent_that_dies_when_frozen_costs_time_and_nothing_else() {
+    let lab = Lab::alone("dying_agent");
+    lab.configure(&[("FSTRIM_TIMEOUT", "2"), ("FREEZE_TIMEOUT", "2")]);
+    let vm = lab.booted_vm("guest");
+    play_agents(&vm, &["*freeze-freeze*) printf '{\"return\":1}\\n' >&3; exit;;"]);
+    let began = Instant::now();
+    let ended = lab.run_held_by(&vm, "full", "agent");
+    // It comes back during the job, too: libvirt waits twice.
+    assert!(began.elapsed() < Duration::from_secs(150), "took {:?}", began.elapsed());
+    assert_eq!(vm.state(), "running", "{ended:#?}");
+    assert!(vm.backup_job().is_none());
 }
