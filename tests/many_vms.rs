@@ -35,13 +35,19 @@ fn make_fail(lab: &Lab, vm: &Vm) {
     must(virsh.args(["-c", "qemu:///system", "checkpoint-create", vm.name()]).arg(&file));
 }
 
-/// What the files of sessions tell, the oldest first.
-fn sessions(lab: &Lab) -> Vec<SessionReport> {
+/// What the files of sessions tell, the oldest first. Each is as the schema says.
+pub(crate) fn session_reports(lab: &Lab) -> Vec<SessionReport> {
     let folder = lab.backup_path().join("_state/report");
     let mut files: Vec<_> = fs::read_dir(&folder).expect("a folder").flatten().map(|e| e.path()).collect();
     files.sort();
     let read = |path: &PathBuf| read_parts(BufReader::new(File::open(path).expect("a file")));
-    files.iter().map(|path| read(path).expect("a session")).collect()
+    let read = |path: &PathBuf| {
+        let report = read(path).expect("a session");
+        let document = serde_json::to_value(&report).expect("JSON");
+        assert_eq!(lab::schema::complaints("vmbackup-session-1", &document), "", "{}", path.display());
+        report
+    };
+    files.iter().map(read).collect()
 }
 
 #[test]
@@ -62,7 +68,7 @@ fn a_killed_session_keeps_what_had_ended_and_a_whole_one_is_what_is_printed() {
         [(&bad, "failed"), (&off, "success")].map(|(vm, how)| format!("{}|{how}", vm.name())).to_vec();
     let rows = "SELECT vm_name, status FROM vm_backups ORDER BY id";
     assert_eq!(lab.ask(rows), ended);
-    let told = sessions(&lab).pop().expect("a session");
+    let told = session_reports(&lab).pop().expect("a session");
     let names: Vec<&str> = told.vms.iter().map(|vm| vm.vm.as_str()).collect();
     assert_eq!(names, [bad.name(), off.name()]);
     assert!(matches!(told.vms[0].result, VmResult::Failed(_)), "{told:#?}");
@@ -74,7 +80,7 @@ fn a_killed_session_keeps_what_had_ended_and_a_whole_one_is_what_is_printed() {
     let output = lab.vmbackup(&["--run", "--json", "--vm", &names]);
     assert_eq!(output.status.code(), Some(5), "{output:?}");
     let mut printed: SessionReport = serde_json::from_slice(&output.stdout).expect("a session");
-    let mut told = sessions(&lab);
+    let mut told = session_reports(&lab);
     assert_eq!(told.len(), 2);
     let mut told = told.remove(1);
     for session in [&mut printed, &mut told] {

@@ -8,6 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use lab::{DiskSpec, Lab, Vm, must, text};
 use vmbackup::engine::fail_point::FailPoint;
+use vmreport::{SessionKind, SessionStatus};
+
+use crate::many_vms::session_reports;
 
 const MIB: u64 = 1 << 20;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -415,9 +418,20 @@ fn the_row_of_a_session_ends_whatever_happens() {
     expect("failed", "targeted");
     assert!(lab.vmbackup(&["--replicate-only"]).status.success());
     expect("success", "replicate_only");
+    let told = session_reports(&lab).into_iter().map(|session| {
+        let end = session.end.expect("it ended").status;
+        (end, session.session.kind)
+    });
+    let want = [
+        (SessionStatus::Success, SessionKind::Targeted),
+        (SessionStatus::Failed, SessionKind::Targeted),
+        (SessionStatus::Success, SessionKind::ReplicateOnly),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), want);
     assert!(lab.vmbackup(&["--run", "--dry-run"]).status.success());
     assert!(lab.vmbackup(&["--replicate-only", "--dry-run"]).status.success());
     assert_eq!(sessions(&lab).len(), 3, "a dry run has no row");
+    assert_eq!(session_reports(&lab).len(), 3, "nor a file");
 
     vm.write("vda", 0, 512, 3).expect("a write");
     let run = lab.run_held_at(&vm, FailPoint::Copying);

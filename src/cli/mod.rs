@@ -20,6 +20,7 @@ mod record;
 mod replicate;
 mod run;
 mod say;
+mod session_record;
 mod status;
 
 pub use arguments::command;

@@ -12,6 +12,7 @@ use super::failed::{Failed, lock_error, session_error};
 use super::opened::Opened;
 use super::prune_list::{self, plain, size};
 use super::say::{agreed, tell};
+use super::session_record::SessionRecord;
 use crate::catalog::{Catalog, Stamp};
 use crate::engine::recovery::journal::JournalDir;
 use crate::retention::{
@@ -19,7 +20,7 @@ use crate::retention::{
     VmTree, Why, read, read_vm,
 };
 use crate::session::check_backup_path;
-use vmreport::{SessionKind, SessionStatus};
+use vmreport::{KeptBack, Part, PruneReport, Removal, SessionKind, SessionStatus};
 use vmstore::presence::there;
 use vmstore::{VmLock, folder_name};
 
@@ -36,8 +37,8 @@ struct Request<'a> {
 }
 
 /// What removing did.
-#[derive(Default)]
-struct Done {
+struct Done<'a> {
+    written: &'a SessionRecord<'a>,
     freed_bytes: u64,
     errors: Vec<Failed>,
 }
@@ -112,9 +113,10 @@ fn list(request: &Request<'_>) -> Result<Exit, Failed> {
 /// Returns the exit code and a line for the log.
 fn remove(request: &Request<'_>, opened: &Opened) -> Result<(Exit, String), Failed> {
     let (context, now) = (request.context, request.context.clock.now());
-    let row = (!request.only_shows()).then(|| opened.begin_row(context, SessionKind::Prune));
-    let peeked = row.is_none().then(|| Catalog::peek(request.backup_path, now));
-    let stamp = row.as_ref().map_or(Stamp { session: None, at: now }, |row| row.stamp(now));
+    let begin = || SessionRecord::begin(context, opened, SessionKind::Prune);
+    let written = (!request.only_shows()).then(begin);
+    let peeked = written.is_none().then(|| Catalog::peek(request.backup_path, now));
+    let stamp = written.as_ref().map_or(Stamp { session: None, at: now }, SessionRecord::stamp);
     let ledger = CatalogLedger::new(peeked.as_ref().unwrap_or(&opened.catalog), stamp);
     let inventory = request.inventory(Look::Dates)?;
     let selection = match select(request, &inventory, &ledger) {
@@ -122,33 +124,41 @@ fn remove(request: &Request<'_>, opened: &Opened) -> Result<(Exit, String), Fail
         Err((exit, text)) => return Ok((told(exit, &text), text)),
     };
     show(request, &selection);
-    if request.only_shows() {
+    let Some(written) = written else {
         return Ok((Exit::Ok, format!("Only shown: {}", selection.description)));
-    }
+    };
+    written.part(&Part::Prune(report(&selection)));
     if selection.going().next().is_some() && !context.arguments.yes && !agreed() {
         tell("Cancelled.\n");
-        end_row(row, context, SessionStatus::Success);
+        written.end(SessionStatus::Success);
         return Ok((Exit::Ok, format!("Cancelled: {}", selection.description)));
     }
     opened.confirm_lock()?;
-    let done = carry_out(request, opened, &ledger, &inventory, &selection);
-    let status = if done.errors.is_empty() { SessionStatus::Success } else { SessionStatus::Failed };
-    end_row(row, context, status);
+    let done = carry_out(request, opened, &written, &ledger, (&inventory, &selection));
+    let Done { freed_bytes, errors, .. } = done;
+    written.end(if errors.is_empty() { SessionStatus::Success } else { SessionStatus::Failed });
     if !context.arguments.json {
-        let mut text = format!("\nvmbackup prune — complete\n  Freed: {}\n", size(done.freed_bytes));
-        if !done.errors.is_empty() {
-            let (errors, log) = (done.errors.len(), opened.log_file.display());
+        let mut text = format!("\nvmbackup prune — complete\n  Freed: {}\n", size(freed_bytes));
+        if !errors.is_empty() {
+            let (errors, log) = (errors.len(), opened.log_file.display());
             text.push_str(&format!("  Errors: {errors} (check {log})\n"));
         }
         tell(&text);
     }
-    let exit = done.errors.first().map_or(Exit::Ok, |(exit, _)| *exit);
-    Ok((exit, format!("Pruned: {}, {} freed", selection.description, size(done.freed_bytes))))
+    let exit = errors.first().map_or(Exit::Ok, |(exit, _)| *exit);
+    Ok((exit, format!("Pruned: {}, {} freed", selection.description, size(freed_bytes))))
 }
 
-fn end_row(row: Option<crate::catalog::SessionRow<'_>>, context: &Context, status: SessionStatus) {
-    if let Some(row) = row {
-        row.end(status, context.clock.now());
+/// What is decided, for the file of the session.
+fn report(selection: &Selection) -> PruneReport {
+    let kept = selection.items.iter().filter_map(|item| {
+        Some(KeptBack { what: item.place.to_string(), why: item.kept?.text().to_owned() })
+    });
+    PruneReport {
+        description: selection.description.clone(),
+        selected_bytes: selection.going().map(|item| item.size_bytes).sum(),
+        kept: kept.collect(),
+        removals: vec![],
     }
 }
 
@@ -217,43 +227,47 @@ fn hint(why: Why) -> &'static str {
     }
 }
 
-impl Done {
-    fn failed(&mut self, (exit, text): Failed) {
+impl Done<'_> {
+    fn failed(&mut self, what: String, (exit, text): Failed) {
         tracing::error!("{text}");
+        self.written.part(&Part::Removal(Removal { what, freed_bytes: 0, error: Some(text.clone()) }));
         self.errors.push((exit, text));
     }
 
-    fn freed(&mut self, result: Result<u64, FolderError>) {
+    fn freed(&mut self, what: String, result: Result<u64, FolderError>) {
         match result {
-            Ok(bytes) => self.freed_bytes += bytes,
-            Err(error) => self.failed((Exit::Storage, error.to_string())),
+            Ok(freed_bytes) => {
+                self.freed_bytes += freed_bytes;
+                self.written.part(&Part::Removal(Removal { what, freed_bytes, error: None }));
+            }
+            Err(error) => self.failed(what, (Exit::Storage, error.to_string())),
         }
     }
 }
 
 /// Ends removals that were interrupted, then removes what was selected, VM by VM.
-fn carry_out(
+fn carry_out<'a>(
     request: &Request<'_>,
     opened: &Opened,
+    written: &'a SessionRecord<'a>,
     ledger: &dyn Ledger,
-    inventory: &Inventory,
-    selection: &Selection,
-) -> Done {
-    let mut done = Done::default();
+    (inventory, selection): (&Inventory, &Selection),
+) -> Done<'a> {
+    let mut done = Done { written, freed_bytes: 0, errors: vec![] };
     let remover = match Remover::open(request.backup_path, ledger, &|_| {}) {
         Ok(remover) => remover,
         Err(error) => {
-            done.failed((Exit::Storage, error.to_string()));
+            done.failed(selection.description.clone(), (Exit::Storage, error.to_string()));
             return done;
         }
     };
     for leftover in &inventory.leftovers {
-        done.freed(remover.finish(leftover));
+        done.freed(format!("{}/{}", leftover.vm, leftover.name), remover.finish(leftover));
     }
     if let (Target::All, [], Some(leftover)) =
         (&request.target, &inventory.vms[..], inventory.leftovers.first())
     {
-        done.freed(remover.remove_vm_folder(&leftover.vm).map(|_| 0));
+        done.freed(leftover.vm.clone(), remover.remove_vm_folder(&leftover.vm).map(|_| 0));
     }
     for vm in &inventory.vms {
         if selection.going().any(|item| item.place.vm == vm.folder) {
@@ -269,11 +283,11 @@ fn remove_of(
     opened: &Opened,
     remover: &Remover<'_>,
     (vm, selection): (&VmTree, &Selection),
-    done: &mut Done,
+    done: &mut Done<'_>,
 ) {
     let _lock = match lock(request, opened, vm) {
         Ok(lock) => lock,
-        Err(failed) => return done.failed(failed),
+        Err(failed) => return done.failed(vm.folder.clone(), failed),
     };
     let before = done.errors.len();
     for item in selection.going().filter(|item| item.place.vm == vm.folder) {
@@ -281,7 +295,7 @@ fn remove_of(
         if let Ok(bytes) = &outcome.result {
             tracing::info!("removed {}: {}", outcome.place, size(*bytes));
         }
-        done.freed(outcome.result);
+        done.freed(outcome.place.to_string(), outcome.result);
     }
     let everything = request.target == Target::All && selection.items.iter().all(|item| item.kept.is_none());
     if everything && done.errors.len() == before {
@@ -290,7 +304,7 @@ fn remove_of(
             Ok(others) => {
                 tracing::warn!("{}: {others} item(s) in the VM's folder are no backups and stay", vm.folder);
             }
-            Err(error) => done.failed((Exit::Storage, error.to_string())),
+            Err(error) => done.failed(vm.folder.clone(), (Exit::Storage, error.to_string())),
         }
     }
 }

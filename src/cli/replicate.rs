@@ -12,6 +12,7 @@ use super::exit::Exit;
 use super::failed::{Failed, root_error, session_error};
 use super::opened::{BACKUP_LOG, Opened};
 use super::say::tell;
+use super::session_record::SessionRecord;
 use crate::session::check_backup_path;
 use vmconfig::{Feature, Unserved};
 use vmreport::{Replication, ReplicationState, SessionKind, SessionStatus, draw};
@@ -53,8 +54,9 @@ pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Fa
     let marker = format!("REPLICATE-ONLY MODE START (scope={})", scope.as_str());
     let opened = Opened::begin(context, log, BACKUP_LOG, &marker)?;
     opened.confirm_lock()?;
-    let row = (!context.arguments.dry_run).then(|| opened.begin_row(context, SessionKind::ReplicateOnly));
-    if row.is_some() {
+    let begin = || SessionRecord::begin(context, &opened, SessionKind::ReplicateOnly);
+    let written = (!context.arguments.dry_run).then(begin);
+    if written.is_some() {
         take_flag(&opened.state);
     }
     // Destinations that are configured and cannot be served must not look like success.
@@ -75,9 +77,9 @@ pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Fa
     } else {
         (Exit::General, format!("{}: nothing was replicated", configured.join("; ")))
     };
-    if let Some(row) = row {
+    if let Some(written) = written {
         let status = if exit == Exit::Ok { SessionStatus::Success } else { SessionStatus::Failed };
-        row.end(status, context.clock.now());
+        written.end(status);
     }
     opened.end(&format!("REPLICATE-ONLY MODE END (exit={})", exit.code()), &said);
     if exit == Exit::Ok {

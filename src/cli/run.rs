@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use signal_hook::flag;
 
 use super::context::{Context, start_log};
@@ -18,11 +17,11 @@ use super::progress::Progress;
 use super::record::Record;
 use super::replicate;
 use super::say::tell;
-use crate::catalog::SessionId;
+use super::session_record::SessionRecord;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::fail_point::FailPoints;
-use crate::session::{self, Records, Session};
-use vmreport::{Counts, Part, SessionEnd, SessionHead, SessionKind, SessionReport, SessionStatus, draw};
+use crate::session::{self, Session};
+use vmreport::{Counts, SessionKind, SessionReport, SessionStatus, draw};
 
 /// How long a run may take to stop in order: less than the service manager waits before it kills.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -82,8 +81,7 @@ fn back_up(
     let settings = &context.loaded.settings;
     let kind = if context.arguments.vm.is_some() { SessionKind::Targeted } else { SessionKind::Standard };
     session::priority::lower(settings).iter().for_each(|what| tracing::warn!("{what}"));
-    let began = context.clock.now();
-    let row = opened.begin_row(context, kind);
+    let written = SessionRecord::begin(context, opened, kind);
     opened.remove_old_logs(settings.log_keep.get());
     let session = session(context, opened)?;
     if session.domains().next().is_none() {
@@ -92,16 +90,14 @@ fn back_up(
     let cancel = Cancel::default();
     stop_on_signals(&cancel);
     opened.confirm_lock()?;
-    opened.save_state(settings.state_backup_keep.get(), context.clock, row.id());
-    let mut report = SessionReport::begin(head(context, opened, kind, row.id(), began));
-    let parts = session::keep_parts(&opened.state, &report);
+    opened.save_state(settings.state_backup_keep.get(), context.clock, written.id());
+    let mut report = SessionReport::begin(written.head().clone());
     let record = Record { opened, progress, backup_path: settings.backup_path.as_path() };
-    let records = Records { catalog: &opened.catalog, session: row.id(), parts: parts.as_ref() };
-    report.vms = session.run(records, fail_points, &record, &cancel).map_err(session_error)?;
+    report.vms = session.run(written.records(), fail_points, &record, &cancel).map_err(session_error)?;
     progress.clear();
     // Somebody who wants the run to end does not wait for this.
     if cancel.stopped().is_none() {
-        report.host_config = Some(session.save_host(&context.loaded.dir, records));
+        report.host_config = Some(session.save_host(&context.loaded.dir, written.records()));
     }
     replicate::take_flag(&opened.state);
     let counts = Counts::of(&report.vms);
@@ -109,31 +105,9 @@ fn back_up(
         Some(StopReason::Signal(number)) => SessionStatus::of_signal(number),
         _ => SessionStatus::of_counts(counts.backed_up, counts.failed),
     };
-    let end = SessionEnd { at: context.clock.now(), status };
-    row.end(status, end.at);
-    records.part(&Part::End(end.clone()));
-    report.end = Some(end);
+    report.end = Some(written.end(status));
     show(&report, context.arguments.json);
     Ok((exit_of_run(&report.vms, &cancel), draw::final_results(counts)))
-}
-
-/// What is known of the session before its VMs are.
-fn head(
-    context: &Context,
-    opened: &Opened,
-    kind: SessionKind,
-    id: Option<SessionId>,
-    began: Timestamp,
-) -> SessionHead {
-    SessionHead {
-        id: id.map(|id| id.0),
-        kind,
-        instance: context.arguments.instance.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        began,
-        log_file: opened.log_file.clone(),
-        replication: replicate::replication(&context.loaded.unserved),
-    }
 }
 
 /// Into the log, and to whoever started the program.

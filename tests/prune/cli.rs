@@ -9,8 +9,10 @@ use std::process::{Command, Output, Stdio};
 use jiff::Zoned;
 use lab::{DiskSpec, Lab, must, text};
 use serde_json::Value;
+use vmreport::{SessionKind, SessionStatus};
 
 use super::tree::write_chain;
+use crate::many_vms::session_reports;
 
 const STORAGE_OK: i32 = 0;
 const LOCKED: i32 = 3;
@@ -263,6 +265,26 @@ fn each_target_removes_its_part_and_says_so_in_the_database() {
     assert_eq!(world.lab.ask(sql).len(), 6);
     assert_eq!(world.lab.ask("SELECT operation FROM file_operations"), vec!["delete"; 6]);
     assert_eq!(world.lab.ask("SELECT session_type || status FROM sessions"), vec!["prunesuccess"; 6]);
+    let mut removed = vec![];
+    for session in session_reports(&world.lab) {
+        assert_eq!(session.session.kind, SessionKind::Prune);
+        assert_eq!(session.end.expect("it ended").status, SessionStatus::Success);
+        let prune = session.prune.expect("what was deleted");
+        let freed_bytes: u64 = prune.removals.iter().map(|one| one.freed_bytes).sum();
+        // Of a chain without periods also the folder counts that it was put into for its removal.
+        let is_exact = !prune.removals[0].what.starts_with("period accumulate");
+        assert!(freed_bytes == prune.selected_bytes || !is_exact && freed_bytes > prune.selected_bytes);
+        removed.extend(prune.removals.into_iter().map(|one| one.what));
+    }
+    let want = [
+        "chain chain-2026-01-02.1 in db/20260102",
+        "chain chain-2025-12-01 in acc/accumulate",
+        "chain chain-2026-01-02 in db/20260102",
+        "period 20260101 for db",
+        "period accumulate for acc",
+        "period 202601 for web",
+    ];
+    assert_eq!(removed, want);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod disk;
 pub mod draw;
 mod host_config;
 mod parts;
+mod prune;
 mod retention;
 mod session;
 mod vm;
@@ -24,6 +25,7 @@ pub use counts::{Counts, Ending};
 pub use disk::{DiskOutcome, DiskReport, DiskResult, Stage, Stages};
 pub use host_config::{HostConfigReport, SavedHostConfig};
 pub use parts::{PartsError, PartsFile, read_parts};
+pub use prune::{KeptBack, PruneReport, Removal};
 pub use retention::RetentionReport;
 pub use session::{
     Part, Replication, ReplicationState, Schema, SessionEnd, SessionHead, SessionKind, SessionReport,

@@ -69,6 +69,24 @@ pub fn read_parts(mut file: impl BufRead) -> Result<SessionReport, PartsError> {
 mod tests {
     use super::*;
     use crate::draw::literal;
+    use crate::{PruneReport, Removal};
+
+    #[test]
+    fn removals_are_parts_of_their_own() {
+        let removal = |what: &str, error: Option<&str>| Removal {
+            what: what.into(),
+            freed_bytes: 7,
+            error: error.map(str::to_owned),
+        };
+        let removals = vec![removal("period 202610 for web", None), removal("folder web", Some("busy"))];
+        let begun = PruneReport { description: "all of web".into(), ..PruneReport::default() };
+        let mut report = SessionReport::begin(literal::session().session);
+        report.add(Part::Prune(begun.clone()));
+        removals.iter().for_each(|removal| report.add(Part::Removal(removal.clone())));
+        assert_eq!(report.prune, Some(PruneReport { removals, ..begun }));
+        let document = serde_json::to_value(&report).unwrap();
+        assert_eq!(lab::schema::complaints("vmbackup-session-1", &document), "");
+    }
 
     #[test]
     fn a_session_is_the_sum_of_its_parts_and_a_killed_one_keeps_them() {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::host_config::HostConfigReport;
+use super::prune::{PruneReport, Removal};
 use super::vm::VmReport;
 
 /// The version of the value. Members may be added; none goes or changes its meaning without a new number.
@@ -166,6 +167,8 @@ pub struct SessionReport {
     pub vms: Vec<VmReport>,
     /// What became of the host's own configuration; `None` when it did not come to that.
     pub host_config: Option<HostConfigReport>,
+    /// What was deleted because a person asked for it; `None` in other sessions.
+    pub prune: Option<PruneReport>,
     /// How it ended; `None` while it runs, and for ever when it was killed.
     pub end: Option<SessionEnd>,
 }
@@ -185,6 +188,10 @@ pub enum Part {
     Vm(Box<VmReport>),
     /// The host's configuration was looked at.
     HostConfig(HostConfigReport),
+    /// It is decided what goes because a person asks for it.
+    Prune(PruneReport),
+    /// Something of that is gone, or cannot be removed.
+    Removal(Removal),
     /// It ends.
     End(SessionEnd),
 }
@@ -192,7 +199,7 @@ pub enum Part {
 impl SessionReport {
     /// A session that has just begun.
     pub fn begin(session: SessionHead) -> Self {
-        Self { schema: Schema::V1, session, vms: vec![], host_config: None, end: None }
+        Self { schema: Schema::V1, session, vms: vec![], host_config: None, prune: None, end: None }
     }
 
     /// Adds what it did. A second beginning replaces the first.
@@ -201,6 +208,8 @@ impl SessionReport {
             Part::Begin { schema, session } => (self.schema, self.session) = (schema, *session),
             Part::Vm(vm) => self.vms.push(*vm),
             Part::HostConfig(host_config) => self.host_config = Some(host_config),
+            Part::Prune(prune) => self.prune = Some(prune),
+            Part::Removal(removal) => self.prune.get_or_insert_default().removals.push(removal),
             Part::End(end) => self.end = Some(end),
         }
     }

@@ -38,6 +38,7 @@ pub(crate) fn session() -> SessionReport {
             removed: vec!["/backup/host/w.tar.gz".into()],
             warnings: vec!["/etc/libvirt/qemu.conf cannot be read".into()],
         })),
+        prune: None,
         end: Some(SessionEnd { at: at("2026-11-22T02:00:00Z"), status: SessionStatus::Partial }),
     }
 }
