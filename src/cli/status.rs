@@ -7,7 +7,7 @@ use super::exit::Exit;
 use super::failed::{Failed, session_error};
 use super::say::tell;
 use crate::catalog::Catalog;
-use crate::session::{self, Health, VmReport, check_backup_path};
+use crate::session::{self, Health, VmStanding, check_backup_path};
 use vmhost::libvirt::Host;
 use vmstore::{HostDir, Root};
 use vmstream::text::{aligned, size};
@@ -44,7 +44,7 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failed> {
     Ok(Exit::Ok)
 }
 
-fn table(reports: &[VmReport], zone: &jiff::tz::TimeZone) -> String {
+fn table(reports: &[VmStanding], zone: &jiff::tz::TimeZone) -> String {
     let head = ["VM", "POLICY", "LAST SUCCESS", "NEXT PERIOD", "CHAIN", "POINTS", "SIZE", "HEALTH", "REMARK"];
     let mut rows = vec![head.map(str::to_owned)];
     let dash = || "-".to_owned();

@@ -38,5 +38,5 @@ pub use open::Session;
 pub use parts::keep_parts;
 pub use plan::{PlannedVm, VmPlan};
 pub use record::Records;
-pub use status::{ChainReport, Health, VmReport, status};
+pub use status::{Health, NewestChain, VmStanding, status};
 pub use watch::RunWatch;

@@ -31,7 +31,7 @@ pub enum Health {
 
 /// How one VM stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct VmReport {
+pub struct VmStanding {
     /// Its name.
     pub vm: String,
     /// Whether libvirt knows it. `None` when libvirt was not asked, or did not answer.
@@ -47,7 +47,7 @@ pub struct VmReport {
     #[serde(serialize_with = "as_text")]
     pub next_period: Option<Date>,
     /// The newest chain.
-    pub chain: Option<ChainReport>,
+    pub chain: Option<NewestChain>,
     /// Whether that can be restored.
     pub health: Health,
     /// What somebody should look at.
@@ -56,7 +56,7 @@ pub struct VmReport {
 
 /// The newest chain of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ChainReport {
+pub struct NewestChain {
     /// Its period.
     pub period: String,
     /// Its folder.
@@ -78,7 +78,7 @@ pub fn status(
     domains: Option<&[String]>,
     names: &[String],
     now: &Zoned,
-) -> Vec<VmReport> {
+) -> Vec<VmStanding> {
     let backup_path = settings.backup_path.as_path();
     let vms = known_vms(backup_path, domains);
     let chosen = vms.into_iter().filter(|vm| names.is_empty() || names.contains(&vm.name));
@@ -120,7 +120,7 @@ fn report(
     catalog: &Catalog,
     domains: Option<&[String]>,
     now: &Zoned,
-) -> VmReport {
+) -> VmStanding {
     let mut problems = Vec::new();
     let recorded = catalog.last_success(&vm.name).unwrap_or_else(|error| {
         problems.push(format!("history is not known: {error}"));
@@ -144,20 +144,20 @@ fn report(
         None => {}
     }
     let policy = policies.of(&vm.name).0;
-    VmReport {
+    VmStanding {
         vm: vm.name.clone(),
         defined: domains.map(|domains| domains.contains(&vm.name)),
         policy,
         last_success: recorded_at.max(on_disk),
         last_error: failed.filter(|error| error.at > recorded_at).map(|error| error.message),
         next_period: Period::of(policy, now.date()).map(Period::next_begin),
-        chain: vm.chain.as_ref().map(ChainReport::of),
+        chain: vm.chain.as_ref().map(NewestChain::of),
         health,
         problems,
     }
 }
 
-impl ChainReport {
+impl NewestChain {
     fn of(chain: &ChainFolder) -> Self {
         Self {
             period: chain.period.clone(),
@@ -195,7 +195,7 @@ mod tests {
         "2026-11-23T12:00:00[UTC]".parse().unwrap()
     }
 
-    fn ask(base: &Path, catalog: &Catalog, domains: Option<&[String]>) -> Vec<VmReport> {
+    fn ask(base: &Path, catalog: &Catalog, domains: Option<&[String]>) -> Vec<VmStanding> {
         let by_vm = BTreeMap::from([("web 1".to_owned(), RotationPolicy::Weekly)]);
         let policies = Policies { default: RotationPolicy::Monthly, by_vm, exclude: vec![] };
         let vms = known_vms(base, domains);
@@ -206,14 +206,14 @@ mod tests {
     fn a_vm_stands_as_database_and_disk_say() {
         let tree = golden();
         let at: Timestamp = "2026-11-22T20:02:38Z".parse().unwrap();
-        let gold = VmReport {
+        let gold = VmStanding {
             vm: "gold1".into(),
             defined: Some(false),
             policy: RotationPolicy::Monthly,
             last_success: Some(at),
             last_error: None,
             next_period: Some(jiff::civil::date(2026, 12, 1)),
-            chain: Some(ChainReport {
+            chain: Some(NewestChain {
                 period: "202611".into(),
                 folder: tree.path().join("gold1/202611"),
                 points: 4,
@@ -223,7 +223,7 @@ mod tests {
             health: Health::Good,
             problems: vec![],
         };
-        let web = VmReport {
+        let web = VmStanding {
             vm: "web 1".into(),
             defined: Some(true),
             policy: RotationPolicy::Weekly,

@@ -43,10 +43,37 @@ More: docs/operations.md";
 
 /// The command line of vmbackup.
 pub fn command() -> Command {
-    let flag = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
-    };
-    let modes = [
+    Command::new("vmbackup")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Exact full and incremental backups of KVM/libvirt virtual machines")
+        .before_help(format!(
+            "vmbackup {}: exact backups of KVM/libvirt virtual machines\n{CREDIT}",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .after_help(MORE)
+        .override_usage("vmbackup <MODE> [OPTIONS]")
+        .help_template(TEMPLATE)
+        .term_width(text::WIDTH)
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .next_help_heading("Modes")
+        .args(modes())
+        .next_help_heading("Options")
+        .args(options())
+        .arg(Arg::new("help").long("help").short('h').action(ArgAction::HelpShort).help("Print this text"))
+        .arg(Arg::new("version").long("version").action(ArgAction::Version).help("Print the version"))
+        .next_help_heading("Configuration")
+        .args(configuration())
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// What can be asked for, one at a time.
+fn modes() -> [Arg; 8] {
+    [
         flag("run", "Back up every VM: in full or what changed, as its policy says"),
         Arg::new("prune")
             .long("prune")
@@ -66,8 +93,12 @@ pub fn command() -> Command {
         flag("check", "Look whether backups can work here, and what to do where they cannot"),
         flag("migrate-config", "Write vmbackup.toml from the Bash files of the configuration"),
         flag("init", "Make BACKUP_PATH this host's: a new disk, a replica, what another host wrote to"),
-    ];
-    let options = [
+    ]
+}
+
+/// How that is done.
+fn options() -> [Arg; 4] {
+    [
         Arg::new("vm")
             .long("vm")
             .value_name("NAME[,NAME...]")
@@ -78,13 +109,17 @@ pub fn command() -> Command {
         flag("dry-run", "Say what would be done, and change nothing"),
         flag("json", "Results as JSON on standard output: with --run, --prune, --status, --check"),
         flag("yes", "Do not ask before deleting; with --init: before taking").short('y'),
-    ];
+    ]
+}
+
+/// Which settings are read for it.
+fn configuration() -> [Arg; 2] {
     let of_configuration = |name: &'static str, value: &'static str, help: &'static str| {
         // Takes any word, also one that looks like an option, and none at all.
         let option = Arg::new(name).long(name).value_name(value).num_args(0..=1);
         option.allow_hyphen_values(true).action(ArgAction::Append).help(help)
     };
-    let configuration = [
+    [
         of_configuration(
             "config-instance",
             "NAME",
@@ -95,29 +130,7 @@ pub fn command() -> Command {
             "DIR",
             "Where the configurations are; also VMBACKUP_CONFIG_DIR [default: /opt/vmbackup/config]",
         ),
-    ];
-    Command::new("vmbackup")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Exact full and incremental backups of KVM/libvirt virtual machines")
-        .before_help(format!(
-            "vmbackup {}: exact backups of KVM/libvirt virtual machines\n{CREDIT}",
-            env!("CARGO_PKG_VERSION")
-        ))
-        .after_help(MORE)
-        .override_usage("vmbackup <MODE> [OPTIONS]")
-        .help_template(TEMPLATE)
-        .term_width(text::WIDTH)
-        .args_override_self(true)
-        .disable_help_flag(true)
-        .disable_version_flag(true)
-        .next_help_heading("Modes")
-        .args(modes)
-        .next_help_heading("Options")
-        .args(options)
-        .arg(Arg::new("help").long("help").short('h').action(ArgAction::HelpShort).help("Print this text"))
-        .arg(Arg::new("version").long("version").action(ArgAction::Version).help("Print the version"))
-        .next_help_heading("Configuration")
-        .args(configuration)
+    ]
 }
 
 /// The text of `--help`.
