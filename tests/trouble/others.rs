@@ -1,0 +1,224 @@
+//! Other programs and other runs at the same VM: what is theirs is left alone.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use lab::{DiskSpec, History, Lab, Random, Vm, text, virsh};
+use vmbackup::engine::fail_point::FailPoint;
+
+use super::set_up::{MIB, STORAGE, VM, assert_failed, assert_no_journal, back_up, change, small_vm};
+
+/// Exit codes that people and scripts rely on.
+const LOCKED: i32 = 3;
+
+#[test]
+fn a_vm_whose_folder_is_a_link_is_refused_before_anything_is_owned() {
+    let lab = Lab::new("linked_folder");
+    lab.configure(&[]);
+    let vm = lab.paused_vm("web", &[DiskSpec::new("vda", 4 * MIB)]);
+    let elsewhere = lab.new_dir("disk2");
+    let folder = lab.backup_path().join(vm.name());
+    std::os::unix::fs::symlink(&elsewhere, &folder).expect("a link");
+    // A run that comes to its first step is killed there.
+    let ended = lab.run_killed_at(&vm, FailPoint::JournalWritten).wait();
+    assert_eq!(ended.status.code(), Some(STORAGE), "{ended:#?}");
+    for words in ["is a link to", "mount --bind", folder.to_str().expect("text")] {
+        assert!(ended.error().contains(words), "{words:?} is not in {:?}", ended.error());
+    }
+    assert_eq!(fs::read_dir(&elsewhere).expect("it is there").count(), 0);
+    assert_no_journal(&lab.backup_path());
+    fs::remove_file(&folder).expect("ours");
+    assert_eq!(lab.run_well(&vm).level(), "full");
+}
+
+#[test]
+fn a_job_of_somebody_else_is_left_alone() {
+    let lab = Lab::new("other_job");
+    lab.configure(&[]);
+    let mut random = Random::from_environment();
+    // QEMU's user makes the job's files. Mounted before QEMU starts: it has a view of its own.
+    let open = lab.small_file_system("open", 16);
+    let vm = small_vm(&lab);
+    let mut history = History::default();
+    back_up(&lab, &vm, &mut history);
+    change(&vm, &mut random);
+    let xml = lab.path().join("job.xml");
+    let (socket, scratch) = (open.path().join("other.sock"), open.path().join("other.scratch"));
+    let disks = format!(
+        "<disk name='vda' backup='yes' type='file'><scratch file='{}'/></disk><disk name='vdb' backup='no'/>",
+        scratch.display()
+    );
+    let server = format!("<server transport='unix' socket='{}'/>", socket.display());
+    fs::write(&xml, format!("<domainbackup mode='pull'>{server}<disks>{disks}</disks></domainbackup>"))
+        .expect("a file");
+    let virsh = |arguments: &[&str]| {
+        lab::must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments));
+    };
+    virsh(&["backup-begin", vm.name(), xml.to_str().expect("text")]);
+    let job = vm.backup_job().expect("the job has begun");
+    // A run that comes so far as to hold the guest is killed there.
+    let ended = lab.run_killed_at(&vm, FailPoint::Held).wait();
+    assert_eq!(ended.status.code(), Some(VM), "{ended:#?}");
+    assert!(ended.error().contains("already has a job"), "{}", ended.error());
+    assert_eq!((vm.state().as_str(), vm.backup_job()), ("running", Some(job)), "the job goes on");
+    assert_eq!(vm.checkpoints(), ["virtnbdbackup.0"]);
+    assert_no_journal(&lab.backup_path());
+    virsh(&["domjobabort", vm.name()]);
+    back_up(&lab, &vm, &mut history);
+    history.assert_restorable(&lab, &lab.chain_dir(&vm));
+}
+
+#[test]
+fn a_job_that_somebody_ends_in_mid_run_costs_only_that_run() {
+    let lab = Lab::new("ended_job");
+    lab.configure(&[]);
+    let mut random = Random::from_environment();
+    let vm = small_vm(&lab);
+    let mut history = History::default();
+    back_up(&lab, &vm, &mut history);
+    change(&vm, &mut random);
+    let run = lab.run_held_at(&vm, FailPoint::Copying);
+    virsh(&["domjobabort", vm.name()]);
+    run.release();
+    assert_failed(
+        &run.wait(),
+        VM,
+        "somebody ended it (virsh domjobabort)",
+        &history,
+        &vm,
+        &lab.chain_dir(&vm),
+    );
+    back_up(&lab, &vm, &mut history);
+    history.assert_restorable(&lab, &lab.chain_dir(&vm));
+}
+
+#[test]
+fn of_two_runs_at_once_the_second_is_refused() {
+    let lab = Lab::new("two_runs");
+    lab.configure(&[]);
+    let mut random = Random::from_environment();
+    let vm = small_vm(&lab);
+    let mut history = History::default();
+    back_up(&lab, &vm, &mut history);
+    change(&vm, &mut random);
+    let first = lab.run_held_at(&vm, FailPoint::Copying);
+    let pid = first.pid().as_raw_nonzero();
+    let locks = [lab.backup_path().join("_state/vmbackup.pid"), vm_lock(&lab, &vm)];
+    for lock in &locks {
+        assert_eq!(fs::read_to_string(lock).expect("a lock file"), format!("{pid}\n"), "{lock:?}");
+    }
+    let refused = format!("Error: Another vmbackup session is already running (PID {pid})");
+    for arguments in [&["--run"][..], &["--run", "--dry-run"]] {
+        let second = lab.vmbackup(arguments);
+        assert_eq!(second.status.code(), Some(LOCKED), "{}", text(&second));
+        assert!(text(&second).contains(&refused), "{}", text(&second));
+    }
+    history.note(&lab, &vm);
+    first.release();
+    let first = first.wait();
+    assert!(first.status.success(), "{first:#?}");
+    for lock in &locks {
+        assert!(!lock.exists(), "{lock:?} is given back");
+    }
+    change(&vm, &mut random);
+    back_up(&lab, &vm, &mut history);
+    history.assert_restorable(&lab, &lab.chain_dir(&vm));
+}
+
+fn vm_lock(lab: &Lab, vm: &Vm) -> PathBuf {
+    lab.backup_path().join(format!("_state/locks/vmbackup-{}.lock", vm.name()))
+}
+
+/// A process that lives for as long as the value, under a name of its choice.
+struct Named(Child);
+
+impl Named {
+    fn new(name: &str) -> Self {
+        let script = format!("exec -a {name} sleep 120");
+        let child = Command::new("bash").args(["-c", &script]).spawn().expect("bash can be started");
+        let named = Self(child);
+        let line = || fs::read_to_string(format!("/proc/{}/cmdline", named.0.id())).unwrap_or_default();
+        while !line().starts_with(name) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        named
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_lock_files_of_the_bash_programs_are_honoured_while_they_live() {
+    let lab = Lab::new("bash_locks");
+    lab.configure(&[]);
+    let mut random = Random::from_environment();
+    let vm = small_vm(&lab);
+    let mut history = History::default();
+    back_up(&lab, &vm, &mut history);
+    let session = lab.backup_path().join("_state/vmbackup.pid");
+
+    let bash = Named::new("vmbackup.sh");
+    let pid = format!("{}\n", bash.0.id());
+    fs::write(&session, &pid).expect("a lock file");
+    let ended = lab.run(&vm);
+    assert_eq!(ended.status.code(), Some(LOCKED), "{ended:#?}");
+    assert!(ended.log.contains(&format!("already running (PID {})", bash.0.id())), "{ended:#?}");
+    assert_eq!(fs::read_to_string(&session).expect("it stays"), pid);
+    drop(bash);
+    change(&vm, &mut random);
+    back_up(&lab, &vm, &mut history);
+
+    let restore = Named::new("vmrestore");
+    fs::write(vm_lock(&lab, &vm), format!("{}\n", restore.0.id())).expect("a lock file");
+    let ended = lab.run(&vm);
+    assert_eq!(ended.status.code(), Some(LOCKED), "{ended:#?}");
+    assert!(ended.error().contains(&format!("PID {}", restore.0.id())), "{}", ended.error());
+    drop(restore);
+    change(&vm, &mut random);
+    back_up(&lab, &vm, &mut history);
+    assert!(!session.exists() && !vm_lock(&lab, &vm).exists(), "locks are given back");
+    history.assert_restorable(&lab, &lab.chain_dir(&vm));
+}
+
+#[test]
+fn two_instances_at_once_do_each_other_no_harm() {
+    let lab = Lab::new("two_instances");
+    lab.configure(&[]);
+    let mut random = Random::from_environment();
+    let (ours, theirs) = (small_vm(&lab), lab.paused_vm("other", &[DiskSpec::new("vda", 2 * MIB)]));
+    let mut history = History::default();
+    back_up(&lab, &ours, &mut history);
+    change(&ours, &mut random);
+    // The same configuration but for the backup path.
+    let second_path = lab.new_dir("second-backups");
+    let file = lab.config_dir().join("default/vmbackup.conf");
+    let conf = fs::read_to_string(&file).expect("the configuration");
+    let conf = conf.replace(lab.backup_path().to_str().expect("text"), second_path.to_str().expect("text"));
+    fs::create_dir_all(lab.config_dir().join("second")).expect("an instance");
+    fs::write(lab.config_dir().join("second/vmbackup.conf"), conf).expect("its configuration");
+    let second = |vm: &Vm| {
+        let mut command = lab.run_command(&[vm]);
+        command.args(["--config-instance", "second"]);
+        lab.begin_run(command).wait()
+    };
+    let first = lab.run_held_at(&ours, FailPoint::Copying);
+    let other = second(&theirs);
+    assert!(other.status.success(), "another VM is backed up meanwhile: {other:#?}");
+    let same = second(&ours);
+    assert_eq!(same.status.code(), Some(VM), "{same:#?}");
+    history.note(&lab, &ours);
+    first.release();
+    let first = first.wait();
+    assert!(first.status.success(), "the first run is not disturbed: {first:#?}");
+    change(&ours, &mut random);
+    back_up(&lab, &ours, &mut history);
+    history.assert_restorable(&lab, &lab.chain_dir(&ours));
+    assert!(!second_path.join("_state/vmbackup.pid").exists());
+}
