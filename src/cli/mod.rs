@@ -18,6 +18,7 @@ mod prune;
 mod prune_list;
 mod record;
 mod replicate;
+mod replication;
 mod run;
 mod say;
 mod session_record;

@@ -11,11 +11,12 @@ use super::context::{Context, start_log};
 use super::exit::Exit;
 use super::failed::{Failed, root_error, session_error};
 use super::opened::{BACKUP_LOG, Opened};
+use super::replication::replication;
 use super::say::tell;
 use super::session_record::SessionRecord;
 use crate::session::check_backup_path;
-use vmconfig::{Feature, Unserved};
-use vmreport::{Replication, ReplicationState, SessionKind, SessionStatus, draw};
+use vmconfig::Feature;
+use vmreport::{Replication, SessionKind, SessionStatus, draw};
 use vmstore::{HostDir, Root, StateDir};
 
 /// Asks a replication to end. Works whether or not one is under way.
@@ -95,15 +96,6 @@ fn is_in(scope: Scope, feature: Feature) -> bool {
         Feature::CloudReplication => scope != Scope::Local,
         Feature::Mail => false,
     }
-}
-
-/// The replications that are configured, none of which this version can do.
-pub(super) fn replication(unserved: &[Unserved]) -> Replication {
-    let of = |feature| match unserved.iter().any(|of| of.feature == feature) {
-        true => ReplicationState::NotServed,
-        false => ReplicationState::NotConfigured,
-    };
-    Replication { local: of(Feature::LocalReplication), cloud: of(Feature::CloudReplication) }
 }
 
 /// Takes away the flag that asks a replication to end: it is meant for one, and not for the next.

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::opened::Opened;
-use super::replicate;
+use super::replication::replication;
 use crate::catalog::{SessionId, SessionRow, Stamp};
 use crate::clock::Clock;
 use crate::session::{self, Records};
@@ -30,7 +30,7 @@ impl<'a> SessionRecord<'a> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             began,
             log_file: opened.log_file.clone(),
-            replication: replicate::replication(&context.loaded.unserved),
+            replication: replication(&context.loaded.unserved),
         };
         let parts = session::keep_parts(&opened.state, &SessionReport::begin(head.clone()));
         Self { opened, row: Some(row), parts, head, clock: context.clock }

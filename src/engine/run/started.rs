@@ -14,8 +14,8 @@ use crate::engine::look::observe;
 use crate::engine::recovery::guard::StartError;
 use crate::engine::recovery::journal::{self, DomainRun, Journal};
 use crate::engine::recovery::owned::Owned;
-use crate::engine::report::{Decided, Facts, FailedBackup};
 use crate::engine::run::contained::contained;
+use crate::engine::run::facts::{Decided, Facts, FailedBackup};
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Engine, VmTarget};
 

@@ -4,12 +4,12 @@
 
 use std::path::PathBuf;
 
-use super::BackupError;
-use super::domain::outside::Outside;
-use super::look::observe::Observed;
-use super::plan::disk_plan::{self, DiskPlan};
-use super::snapshot::hold::Held;
-use super::snapshot::identity::IdentityKept;
+use crate::engine::BackupError;
+use crate::engine::domain::outside::Outside;
+use crate::engine::look::observe::Observed;
+use crate::engine::plan::disk_plan::{self, DiskPlan};
+use crate::engine::snapshot::hold::Held;
+use crate::engine::snapshot::identity::IdentityKept;
 use vmhost::guest::Guest;
 use vmplan::{Note, Plan};
 use vmreport::{BackupReport, DiskReport, FileSystem, KeptFile, OsInfo, PlanReport, Trimmed};
