@@ -108,6 +108,10 @@ fn a_scratch_directory_that_fills_up_ends_the_backup_and_not_the_guest() {
     let ended = run.wait();
     println!("the guest wrote {} MiB: {}", written / MIB, ended.error());
     assert_failed(&ended, STORAGE, "scratch directory", &history, &vm, &chain_dir);
+    // What was known by then is told.
+    let known = &ended.vm()["report"];
+    assert!(known["scratch_peak_bytes"].as_u64() > Some(0), "{known:#}");
+    assert_eq!((&known["method"], &known["points"]), (&"paused".into(), &1.into()), "{known:#}");
     let left: Vec<_> = fs::read_dir(scratch.path()).expect("a folder").flatten().map(|e| e.path()).collect();
     assert!(left.is_empty(), "{left:?}");
     history.assert_restorable(&lab, &chain_dir);

@@ -250,6 +250,9 @@ impl Drop for Run {
 impl Ended {
     /// `full`, `incremental 3`, `copy`, `skip`, or `none` of a run that failed.
     pub fn level(&self) -> String {
+        if self.vm_status() == "failed" {
+            return "none".to_owned();
+        }
         let decision = &self.vm()["report"]["plan"]["decision"];
         if let Some(name) = decision["Incremental"]["name"].as_str() {
             return format!("incremental {}", name.trim_start_matches("virtnbdbackup."));
