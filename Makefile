@@ -7,6 +7,7 @@ PREFIX ?= /usr/local
 CONFIG_DIR ?= /opt/vmbackup/config
 CARGO_TARGET_DIR ?= target
 MODEL_STEPS ?= 5000
+FEATURES ?=
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help build demo test deps fuzz bench bench-fleet bench-micro soak install fmt lint clean
@@ -20,13 +21,13 @@ help:
 	@echo 'make fuzz     each reader of foreign bytes on broken input, FUZZ_SECONDS=60 for each of them'
 	@echo 'make soak     flipped bytes, the model test, kills at random moments, hangs at every stage, for much longer (DAMAGE_FLIPS, MODEL_STEPS=$(MODEL_STEPS), CRASH_KILLS, …_SEED)'
 	@echo 'make deps     licences, sources and known faults of what the programs are built of (needs cargo-deny)'
-	@echo 'make build    the programs, in $(CARGO_TARGET_DIR)/release'
+	@echo 'make build    the programs, in $(CARGO_TARGET_DIR)/release (FEATURES=test-doors: one that tests can kill and date)'
 	@echo 'make install  the programs to $(PREFIX)/bin, the configuration to $(CONFIG_DIR) unless there is one'
 	@echo 'make fmt, make lint, make clean'
 
 build:
 	scripts/install-deps.sh build
-	cargo build --locked --release --workspace
+	cargo build --locked --release --workspace $(if $(FEATURES),--features '$(FEATURES)')
 
 demo:
 	scripts/install-deps.sh demo
@@ -58,15 +59,18 @@ fuzz:
 
 bench-fleet:
 	scripts/install-deps.sh lab
-	scripts/keep-sudo.sh cargo build --locked --release --workspace
+	scripts/keep-sudo.sh cargo build --locked --release --workspace --features test-doors
 	benches/fleet.sh
 
 soak:
 	scripts/install-deps.sh lab
 	MODEL_STEPS=$(MODEL_STEPS) scripts/keep-sudo.sh scripts/test.sh --soak
 
-# Compiles nothing, so that nothing is compiled as root: `make build` comes first.
+# Compiles nothing, so that nothing is compiled as root: `make build` comes first. A program with doors for tests obeys the
+# variable, one without refuses it.
 install:
+	@if VMBACKUP_TEST_NOW=2030-01-01T00:00:00Z "$(CARGO_TARGET_DIR)/release/vmbackup" --version >/dev/null 2>&1; then \
+		echo 'make install: $(CARGO_TARGET_DIR)/release/vmbackup was built for tests: make build first' >&2; exit 1; fi
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 "$(CARGO_TARGET_DIR)/release/vmbackup" "$(CARGO_TARGET_DIR)/release/vmstream" "$(DESTDIR)$(PREFIX)/bin"
 	@for file in config/*/*; do \

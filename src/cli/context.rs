@@ -7,6 +7,7 @@ use tracing::Level;
 
 use super::arguments::Arguments;
 use crate::clock::Clock;
+use crate::engine::fail_point::FailPoints;
 use crate::log::{Log, LogSetup, Place};
 use vmconfig::Loaded;
 use vmconfig::value::{LogFormat, LogLevel};
@@ -17,6 +18,8 @@ pub(super) struct Context {
     pub(super) loaded: Loaded,
     /// What time it is.
     pub(super) clock: Clock,
+    /// Where a test wants a run to end or to wait.
+    pub(super) fail_points: FailPoints,
     /// The process environment, read once.
     pub(super) environment: BTreeMap<String, String>,
 }

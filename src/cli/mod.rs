@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod context;
+mod doors;
 mod drawing;
 mod exit;
 mod failed;

@@ -9,18 +9,15 @@ use rustix::fs::Mode as FileMode;
 
 use super::arguments::{self, Arguments, Asked, Mode, UsageError};
 use super::context::Context;
+use super::doors::{self, Doors};
 use super::exit::Exit;
 use super::failed::Failed;
 use super::say::tell;
 use super::{check, help, init, migrate, prune, replicate, run, status};
-use crate::clock::Clock;
 use crate::engine::recovery::guard::{self, GUARD_ARGUMENT};
 use crate::engine::snapshot::scratch::{self, SPACE_ARGUMENT};
 use crate::log;
 use vmstream::causes::with_causes;
-
-/// Tests say here at what time the program begins, in UTC: `2027-03-28T00:30:00Z`. What is written then has that date.
-const NOW_VARIABLE: &str = "VMBACKUP_TEST_NOW";
 
 /// How long the end waits for log files, and for standard error.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(5);
@@ -44,14 +41,7 @@ pub fn main() -> ExitCode {
     let variables = std::env::vars_os();
     let environment =
         variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let environment = environment.collect();
-    let done = match arguments::parse(words, &environment) {
-        Err(UsageError(text)) => Err((Exit::Usage, text)),
-        Ok(Asked::Help) => Ok(told(&arguments::help())),
-        Ok(Asked::Version) => Ok(told(&help::version())),
-        Ok(Asked::Usage) => Ok(told(&help::usage())),
-        Ok(Asked::Mode(arguments)) => start(arguments, environment),
-    };
+    let done = answer(words, environment.collect());
     if let Err((_, message)) = &done {
         tracing::error!(file_only = true, "{message}");
     }
@@ -65,7 +55,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<Exit, Failed> {
+/// Does what the words ask for. A program without doors refuses a variable that would open one, whatever is asked.
+fn answer(
+    words: impl Iterator<Item = String>,
+    environment: BTreeMap<String, String>,
+) -> Result<Exit, Failed> {
+    let doors = Doors::of(&environment, doors::BUILT_IN)?;
+    match arguments::parse(words, &environment) {
+        Err(UsageError(text)) => Err((Exit::Usage, text)),
+        Ok(Asked::Help) => Ok(told(&arguments::help())),
+        Ok(Asked::Version) => Ok(told(&help::version())),
+        Ok(Asked::Usage) => Ok(told(&help::usage())),
+        Ok(Asked::Mode(arguments)) => start(arguments, environment, doors),
+    }
+}
+
+fn start(arguments: Arguments, environment: BTreeMap<String, String>, doors: Doors) -> Result<Exit, Failed> {
     if !rustix::process::geteuid().is_root() {
         let text = "vmbackup must be run as root: disks, guests and backups are not for everybody. Try: sudo vmbackup …";
         return Err((Exit::General, text.to_owned()));
@@ -74,8 +79,8 @@ fn start(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<
     rustix::process::umask(FileMode::from_raw_mode(0o027));
     let loaded = vmconfig::load(&arguments.config_dir, &arguments.instance, &environment)
         .map_err(|e| (Exit::Configuration, with_causes(&e)))?;
-    let clock = clock(&environment)?;
-    let context = Context { arguments, loaded, clock, environment };
+    let Doors { clock, fail_points } = doors;
+    let context = Context { arguments, loaded, clock, fail_points, environment };
     match &context.arguments.mode {
         Mode::Run => run::run(&context),
         Mode::CancelReplication => replicate::cancel(&context),
@@ -95,13 +100,6 @@ fn start(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<
         Mode::MigrateConfig => migrate::migrate(&context),
         Mode::Init => init::init(&context),
     }
-}
-
-/// The clock of this process: the system's, but for tests.
-fn clock(environment: &BTreeMap<String, String>) -> Result<Clock, Failed> {
-    let Some(text) = environment.get(NOW_VARIABLE) else { return Ok(Clock::system()) };
-    let moment = text.parse().map_err(|e| (Exit::Usage, format!("{NOW_VARIABLE}={text} is no time: {e}")))?;
-    Ok(Clock::from(moment))
 }
 
 fn told(text: &str) -> Exit {

@@ -1,6 +1,5 @@
 //! `--run`: one session of backups.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,7 +18,6 @@ use super::replicate;
 use super::say::tell;
 use super::session_record::SessionRecord;
 use crate::engine::cancel::{Cancel, StopReason};
-use crate::engine::fail_point::FailPoints;
 use crate::session::{self, Session};
 use vmreport::{Counts, SessionKind, SessionReport, SessionStatus, draw};
 
@@ -29,18 +27,14 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// A signal that comes this soon after the first one asks for nothing more.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// Tests name a place to die at here.
-const FAIL_POINT_VARIABLE: &str = "VMBACKUP_FAIL_POINT";
-
 pub(super) fn run(context: &Context) -> Result<Exit, Failed> {
-    let fail_points = fail_points(&context.environment)?;
     let progress = Progress::new();
     let log = start_log(context, progress.bars());
     let opened = Opened::begin(context, log, BACKUP_LOG, "VM BACKUP SESSION START")?;
     let (exit, results) = if context.arguments.dry_run {
         plan(context, &opened)?
     } else {
-        back_up(context, &opened, &progress, fail_points)?
+        back_up(context, &opened, &progress)?
     };
     let backup_path = context.loaded.settings.backup_path.as_path().display();
     tracing::info!("{results}");
@@ -72,12 +66,7 @@ fn plan(context: &Context, opened: &Opened) -> Result<(Exit, String), Failed> {
     Ok((Exit::Ok, "[DRY-RUN] Nothing was backed up".to_owned()))
 }
 
-fn back_up(
-    context: &Context,
-    opened: &Opened,
-    progress: &Progress,
-    fail_points: FailPoints,
-) -> Result<(Exit, String), Failed> {
+fn back_up(context: &Context, opened: &Opened, progress: &Progress) -> Result<(Exit, String), Failed> {
     let settings = &context.loaded.settings;
     let kind = if context.arguments.vm.is_some() { SessionKind::Targeted } else { SessionKind::Standard };
     session::priority::lower(settings).iter().for_each(|what| tracing::warn!("{what}"));
@@ -93,6 +82,7 @@ fn back_up(
     opened.save_state(settings.state_backup_keep.get(), context.clock, written.id());
     let mut report = SessionReport::begin(written.head().clone());
     let record = Record { opened, progress, backup_path: settings.backup_path.as_path() };
+    let fail_points = context.fail_points.clone();
     report.vms = session.run(written.records(), fail_points, &record, &cancel).map_err(session_error)?;
     progress.clear();
     // Somebody who wants the run to end does not wait for this.
@@ -121,12 +111,6 @@ fn show(report: &SessionReport, as_json: bool) {
     } else {
         tell(&(draw::table(report) + &host.map_or_else(String::new, |line| line + "\n")));
     }
-}
-
-fn fail_points(environment: &BTreeMap<String, String>) -> Result<FailPoints, Failed> {
-    let Some(text) = environment.get(FAIL_POINT_VARIABLE) else { return Ok(FailPoints::default()) };
-    let unknown = || (Exit::Usage, format!("{FAIL_POINT_VARIABLE}={text} names no fail point"));
-    FailPoints::parse(text).ok_or_else(unknown)
 }
 
 /// The first signal stops the run in order; one that comes later ends the program at once, and the guard does the rest. So

@@ -1,4 +1,7 @@
 //! Named places of a run where tests kill or hold the program, to prove that nothing is lost there.
+//!
+//! Only in builds with the feature `test-doors`: without it a place is passed whatever [`FailPoints`] say.
+//! Must not live here: the variable that names a place (`cli::doors`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -129,6 +132,9 @@ impl FailPoints {
 
     /// The same at a place where the guest is held still: nothing is written down.
     pub fn at_while_held(&self, place: FailPoint) {
+        if !cfg!(feature = "test-doors") {
+            return;
+        }
         if self.kill_at == Some(place) {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
