@@ -203,6 +203,41 @@ fn a_log_that_hangs_holds_up_nothing() {
     assert_eq!(lab.run_well(&vm).level(), "incremental 2");
 }
 
+/// Waits until a point of a VM is published, which is not said: the log hangs.
+#[track_caller]
+fn wait_for_points(lab: &Lab, vm: &Vm, count: usize, limit: Duration) {
+    let lists = || fs::read_dir(lab.backup_path().join(vm.name())).into_iter().flatten().flatten();
+    let points = || -> usize {
+        let texts = lists()
+            .filter_map(|period| fs::read_to_string(period.path().join(format!("{}.cpt", vm.name()))).ok());
+        texts.filter_map(|text| serde_json::from_str::<Vec<String>>(&text).ok()).map(|list| list.len()).sum()
+    };
+    let began = Instant::now();
+    while points() < count {
+        assert!(began.elapsed() < limit, "{} points after {limit:?}", points());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("point {count} after {:?}", began.elapsed());
+}
+
+#[test]
+fn a_log_that_cannot_be_closed_holds_up_no_program_of_the_run() {
+    let lab = Lab::new("log_closes");
+    let logs = lab.faulty_file_system("fuse");
+    lab.configure(&[("LOG_DIR", logs.text())]);
+    let vm = running_vm(&lab, "guest");
+    assert_eq!(lab.run_well(&vm).level(), "full");
+    // A program that is started closes what it got from us: it must have got nothing that waits then.
+    let run = lab.run_held_at(&vm, FailPoint::Begun);
+    let hangs = [Op::Write, Op::Flush].map(|op| logs.hang(op, ""));
+    run.release();
+    wait_for_points(&lab, &vm, 2, Duration::from_secs(14));
+    assert!(logs.hanging() > 0, "the log hangs");
+    drop(hangs);
+    let ended = run.wait();
+    assert_eq!(ended.level(), "incremental 1", "{ended:#?}");
+}
+
 fn is_list(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "cpt")
 }

@@ -24,6 +24,8 @@ const LAST_LINES_LIMIT: Duration = Duration::from_secs(5);
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
+    // First of all: a program that is started later gets no file that is opened from here on.
+    vmprogram::begin(vmhost::own_files);
     let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).peekable();
     if words.peek().is_some_and(|word| word == GUARD_ARGUMENT) {
         guard::run_guard(&words.nth(1).unwrap_or_default());

@@ -83,7 +83,14 @@ impl Program {
         command.arg(name).args(arguments);
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = start::start(command).map_err(|source| ProgramError::Start { source })?;
+        let mut child = start::start(command).map_err(|source| ProgramError::Start {
+            source: match source.kind() {
+                io::ErrorKind::NotFound => {
+                    io::Error::new(source.kind(), "setpriv is missing (package util-linux)")
+                }
+                _ => source,
+            },
+        })?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
             // Not taken: then it ends, and says why. It cannot block: a pipe holds so much.
             let _ = stdin.write_all(&input);

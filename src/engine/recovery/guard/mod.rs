@@ -102,15 +102,11 @@ impl Guard {
     /// Starts the guard of this process. It is waited for at the first order, so that it costs no time before.
     pub fn start(uri: &str) -> Result<Self, GuardError> {
         let failed = |source| GuardError { source };
-        let mut child = Command::new("/proc/self/exe")
-            .arg0(GUARD_NAME)
-            .args([GUARD_ARGUMENT, uri])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // Whoever reads our messages to their end must not wait for it too.
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(GUARD_NAME).args([GUARD_ARGUMENT, uri]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Whoever reads our messages to their end must not wait for it too.
+        command.stderr(Stdio::null());
+        let mut child = vmprogram::start(command).map_err(failed)?;
         let (Some(pipe), Some(out)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed(io::Error::other("it has no pipes")));
         };
