@@ -13,7 +13,7 @@ use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, 
 use super::words::words;
 use vmconfig::value::RotationPolicy;
 use vmplan::rotation::{ACCUMULATE, Period};
-use vmstore::layout::{ARCHIVES, is_vm_folder};
+use vmstore::inventory::{self, SetDir};
 
 words! {
     /// Where a restore point's date comes from.
@@ -82,55 +82,50 @@ pub fn points_in(folder: &Path) -> Vec<PointOnDisk> {
     BackupSet::open(folder).map(|set| points_of(&set)).unwrap_or_default()
 }
 
-/// The folders of a backup path that are VMs', sorted.
+/// The folders of a backup path that are VMs', sorted, as far as it can be listed.
 pub fn vm_folders(backup_path: &Path) -> Vec<PathBuf> {
-    let mut found = folders(backup_path);
-    found.retain(|path| path.file_name().is_some_and(is_vm_folder));
-    found
+    inventory::vm_dirs(backup_path).flatten().collect()
 }
 
 /// Every chain of a VM, period by period, the archived ones of a period before its own.
 pub(super) fn chains_of(vm_dir: &Path) -> Vec<ChainFolder> {
-    let mut found = Vec::new();
-    for (dir, period, policy) in places(vm_dir) {
-        for archive in folders(&dir.join(ARCHIVES)) {
-            found.extend(chain_in(&archive, vm_dir, &period, policy, true));
-        }
-        found.extend(chain_in(&dir, vm_dir, &period, policy, false));
-    }
-    found
+    places(vm_dir).filter_map(|place| chain_in(&place, vm_dir)).collect()
 }
 
 /// The newest chain of a VM outside the archives: of the latest period of any policy that has one, or without periods.
 pub fn newest_chain(vm_dir: &Path) -> Option<ChainFolder> {
-    let mut places = places(vm_dir);
+    let mut places: Vec<_> = places(vm_dir).filter(|place| !place.archived).collect();
     let flat = places.pop();
-    places.sort_by_key(|(_, period, _)| std::cmp::Reverse(Period::parse(period).map(Period::first_day)));
-    let open = |(dir, period, policy): (PathBuf, String, _)| chain_in(&dir, vm_dir, &period, policy, false);
+    let first_day = |place: &ChainPlace| Period::parse(&place.period).map(Period::first_day);
+    places.sort_by_key(|place| std::cmp::Reverse(first_day(place)));
+    let open = |place: ChainPlace| chain_in(&place, vm_dir);
     let of_period = places.into_iter().find_map(open);
     let newest = |chain: &ChainFolder| chain.dates().1;
     of_period.into_iter().chain(flat.and_then(open)).max_by_key(newest)
 }
 
-/// Where a VM can have chains: its periods by name, then its own folder.
-fn places(vm_dir: &Path) -> Vec<(PathBuf, String, RotationPolicy)> {
-    let periods = folders(vm_dir).into_iter().filter_map(|path| {
-        let period = Period::parse(name_of(&path)?)?;
-        Some((path, period.to_string(), period.policy()))
-    });
-    let flat = (vm_dir.to_owned(), ACCUMULATE.to_owned(), RotationPolicy::Accumulate);
-    periods.chain([flat]).collect()
+/// A folder in which a VM can have a chain.
+struct ChainPlace {
+    folder: PathBuf,
+    period: String,
+    policy: RotationPolicy,
+    archived: bool,
+}
+
+/// Where a VM can have chains: its periods by name, then its own folder, each after its archives. What cannot be listed has none.
+fn places(vm_dir: &Path) -> impl Iterator<Item = ChainPlace> {
+    inventory::set_dirs(vm_dir).flatten().filter_map(|SetDir { folder, inner, archived }| {
+        let (period, policy) = match inner {
+            Some(name) => Period::parse(&name).map(|period| (period.to_string(), period.policy()))?,
+            None => (ACCUMULATE.to_owned(), RotationPolicy::Accumulate),
+        };
+        Some(ChainPlace { folder, period, policy, archived })
+    })
 }
 
 /// The chain in one folder, `None` when there is none.
-fn chain_in(
-    dir: &Path,
-    vm_dir: &Path,
-    period: &str,
-    policy: RotationPolicy,
-    archived: bool,
-) -> Option<ChainFolder> {
-    let set = BackupSet::open(dir).ok()?;
+fn chain_in(place: &ChainPlace, vm_dir: &Path) -> Option<ChainFolder> {
+    let set = BackupSet::open(&place.folder).ok()?;
     let points = points_of(&set);
     if points.is_empty() {
         return None;
@@ -140,10 +135,10 @@ fn chain_in(
     let damage = damage.map(ToString::to_string).collect();
     Some(ChainFolder {
         vm,
-        period: period.to_owned(),
-        policy,
-        folder: dir.to_owned(),
-        archived,
+        period: place.period.clone(),
+        policy: place.policy,
+        folder: place.folder.clone(),
+        archived: place.archived,
         points,
         damage,
     })
@@ -201,15 +196,6 @@ fn domain_of(set: &BackupSet) -> Option<String> {
     let document = roxmltree::Document::parse(&xml).ok()?;
     let name = document.root_element().children().find(|node| node.has_tag_name("name"))?;
     name.text().map(str::to_owned)
-}
-
-/// Folders in a folder, sorted. Links are not followed.
-fn folders(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut dirs: Vec<_> =
-        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect();
-    dirs.sort();
-    dirs
 }
 
 fn name_of(path: &Path) -> Option<&str> {

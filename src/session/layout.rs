@@ -14,8 +14,8 @@ use crate::engine::domain::xml;
 use vmconfig::value::RotationPolicy;
 use vmhost::libvirt::Domain;
 use vmplan::rotation::Placement;
-use vmstore::folder_name;
-use vmstore::layout::{ARCHIVES, RESERVED, is_vm_folder};
+use vmstore::layout::{RESERVED, is_vm_folder};
+use vmstore::{folder_name, inventory};
 
 /// A domain whose backups cannot have a folder of their own.
 #[derive(Debug, thiserror::Error)]
@@ -166,12 +166,8 @@ pub(super) fn folds_case(folder: &Path) -> bool {
 /// The UUID of the VM whose backup is the newest in a VM's folder. `None` where there is no backup, or it does not tell.
 fn owner_of(vm_dir: &Path) -> io::Result<Option<String>> {
     let mut newest: Option<(SystemTime, String)> = None;
-    let mut places = vec![vm_dir.to_owned()];
-    places.extend(folders_of(vm_dir)?);
-    for place in places.clone() {
-        places.extend(folders_of(&place.join(ARCHIVES))?);
-    }
-    for place in places {
+    for place in inventory::set_dirs(vm_dir) {
+        let place = place?.folder;
         for entry in listed(&place)? {
             let entry = entry?;
             let file = entry.file_name().to_str().and_then(SetFile::parse);
@@ -222,19 +218,8 @@ pub(super) fn place(
 
 /// The names of the folders in a VM's folder. None when it is not there yet.
 fn folders_in(vm_dir: &Path) -> io::Result<Vec<String>> {
-    let names = folders_of(vm_dir)?.into_iter();
+    let names = inventory::folders(vm_dir)?.into_iter();
     Ok(names.filter_map(|folder| folder.file_name()?.to_str().map(str::to_owned)).collect())
-}
-
-fn folders_of(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in listed(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
 }
 
 /// None when the folder is not there.

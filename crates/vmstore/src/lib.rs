@@ -1,6 +1,6 @@
 //! A `BACKUP_PATH`: the tree of backups below it, and what is in that tree besides backup sets.
 //!
-//! Lives here: where things are (`layout`, `state_dir`), what is there under a name (`presence`), who works in it (`lock`), whose
+//! Lives here: where things are (`layout`, `state_dir`), the way through the folders (`inventory`), what is there under a name (`presence`), who works in it (`lock`), whose
 //! it is (`root`, `host_dir`, `file_system`, `belongings`), who may read and write (`ownership`, `private`, `group`), copies of
 //! the state folder (`snapshot`).
 //! Must not live here: what is in a backup set (`vmstream`), libvirt, the database, decisions.
@@ -10,6 +10,7 @@ mod belongings;
 mod file_system;
 mod group;
 mod host_dir;
+pub mod inventory;
 pub mod layout;
 mod lock;
 mod ownership;

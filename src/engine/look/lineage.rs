@@ -20,8 +20,7 @@ use crate::engine::snapshot::witness;
 use crate::engine::snapshot::witness::Testimony;
 use vmhost::libvirt::{CheckpointInfo, LibvirtError};
 use vmplan::{CheckpointSeen, ImageSeen, Origin};
-use vmstore::layout::ARCHIVES;
-use vmstore::{Mark, folder_name};
+use vmstore::{Mark, folder_name, inventory};
 
 /// What is known of the checkpoints of a domain and of its chain.
 pub(crate) struct Lineage {
@@ -196,11 +195,7 @@ fn by_creation_time(
 
 /// Every folder of a domain that may hold a chain: periods, archives, and the domain's folder itself.
 fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
-    let mut dirs = vec![vm_dir.to_owned()];
-    dirs.extend(folders(vm_dir));
-    let archives: Vec<_> = dirs.iter().flat_map(|dir| folders(&dir.join(ARCHIVES))).collect();
-    dirs.extend(archives);
-    dirs
+    inventory::set_dirs(vm_dir).flatten().map(|set| set.folder).collect()
 }
 
 /// The same of a domain that has been renamed since the checkpoint was made: libvirt keeps the old name with it.
@@ -209,14 +204,9 @@ fn former_chains(checkpoint: &CheckpointInfo, vm: &VmTarget) -> Vec<PathBuf> {
     former.map(|name| older_chains(&vm.vm_dir.with_file_name(folder_name(&name)))).unwrap_or_default()
 }
 
-fn folders(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
-}
-
 /// What the XML files in a chain's folder, and in its archives, tell of their checkpoints.
 pub fn marks_in(chain_dir: &Path) -> BTreeSet<Mark> {
-    let mut dirs = folders(&chain_dir.join(ARCHIVES));
+    let mut dirs = inventory::archives(chain_dir).unwrap_or_default();
     dirs.push(chain_dir.to_owned());
     let files =
         dirs.iter().flat_map(|dir| fs::read_dir(dir.join("checkpoints")).into_iter().flatten().flatten());

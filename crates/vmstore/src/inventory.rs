@@ -1,0 +1,155 @@
+//! The way through a backup path by its folders: which are VMs', and where in one a backup set may lie.
+//!
+//! No link is followed below the backup path, and what cannot be listed is told in its place, so that each caller decides what
+//! that means. Names of one folder at a time are in memory.
+//! Must not live here: what a set holds (`vmstream`), sizes, what may be removed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::layout::{ARCHIVES, is_vm_folder};
+
+/// A folder in which a backup set may lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetDir {
+    /// Where.
+    pub folder: PathBuf,
+    /// The folder in the VM's folder that it is, or in whose archives it lies. `None` for the VM's folder.
+    pub inner: Option<String>,
+    /// It lies in an archive.
+    pub archived: bool,
+}
+
+/// The folders of a backup path that are VMs', by name.
+pub fn vm_dirs(backup_path: &Path) -> impl Iterator<Item = io::Result<PathBuf>> {
+    // Which itself may be a link: the administrator chose it.
+    let Listed { mut found, failed } = listed(fs::read_dir(backup_path));
+    found.retain(|path| path.file_name().is_some_and(is_vm_folder));
+    failed.into_iter().map(Err).chain(found.into_iter().map(Ok))
+}
+
+/// Where sets may lie in a VM's folder: for each folder in it, by name, and then for itself, first the archives there and then
+/// the folder. Any name counts: which is a period's is for the caller to say. None where the VM's folder is a link.
+pub fn set_dirs(vm_dir: &Path) -> impl Iterator<Item = io::Result<SetDir>> {
+    let Listed { found, failed } = list(vm_dir);
+    let inner = found.into_iter().filter(|path| path.file_name().is_some_and(|name| name != ARCHIVES));
+    let named = |path: PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        (path, name)
+    };
+    let own = (!vm_dir.is_symlink()).then(|| (vm_dir.to_owned(), None));
+    let places = inner.map(named).chain(own);
+    failed.into_iter().map(Err).chain(places.flat_map(|(folder, inner)| with_archives(folder, inner)))
+}
+
+fn with_archives(folder: PathBuf, inner: Option<String>) -> impl Iterator<Item = io::Result<SetDir>> {
+    let Listed { found, failed } = list(&folder.join(ARCHIVES));
+    let places = found.into_iter().map(|archive| (archive, true)).chain([(folder, false)]);
+    let sets = places.map(move |(folder, archived)| Ok(SetDir { folder, inner: inner.clone(), archived }));
+    failed.into_iter().map(Err).chain(sets)
+}
+
+/// The archived chains beside a set, by name.
+pub fn archives(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    folders(&dir.join(ARCHIVES))
+}
+
+/// The folders in a folder, by name. None where it is a link or not there.
+pub fn folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let Listed { found, failed } = list(dir);
+    failed.map_or(Ok(found), Err)
+}
+
+/// Folders, and why there may be more.
+#[derive(Default)]
+struct Listed {
+    found: Vec<PathBuf>,
+    failed: Option<io::Error>,
+}
+
+fn list(dir: &Path) -> Listed {
+    match fs::symlink_metadata(dir) {
+        Ok(about) if about.is_symlink() => Listed::default(),
+        _ => listed(fs::read_dir(dir)),
+    }
+}
+
+fn listed(entries: io::Result<fs::ReadDir>) -> Listed {
+    let mut listed = Listed::default();
+    let entries = entries.map_err(|error| listed.fail(error));
+    for entry in entries.into_iter().flatten() {
+        match entry.and_then(|entry| Ok((entry.file_type()?, entry.path()))) {
+            Ok((kind, path)) if kind.is_dir() => listed.found.push(path),
+            Ok(_) => {}
+            Err(error) => listed.fail(error),
+        }
+    }
+    listed.found.sort();
+    listed
+}
+
+impl Listed {
+    /// What is not there, or gone since it was listed, is no failure.
+    fn fail(&mut self, error: io::Error) {
+        if error.kind() != io::ErrorKind::NotFound {
+            self.failed.get_or_insert(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn each_place_of_a_set_is_told_once_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in [
+            "web/202612",
+            "web/202611/.archives/chain-2026-11-02",
+            "web/202611/.archives/chain-2026-11-01",
+            "web/.archives/chain-2026-10-01",
+            "elsewhere/.archives/chain-2026-10-01",
+            "_bung",
+            "_state/logs",
+        ] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        fs::write(at("web/notes"), "").unwrap();
+        symlink(at("elsewhere"), at("web/linked")).unwrap();
+        symlink(at("elsewhere/.archives"), at("web/202612/.archives")).unwrap();
+        symlink(at("web"), at("link")).unwrap();
+        let vms: Vec<PathBuf> = vm_dirs(dir.path()).map(Result::unwrap).collect();
+        assert_eq!(vms, ["_bung", "elsewhere", "web"].map(at));
+        let set = |folder: &str, inner: Option<&str>, archived| SetDir {
+            folder: at(folder),
+            inner: inner.map(str::to_owned),
+            archived,
+        };
+        let found: Vec<SetDir> = set_dirs(&at("web")).map(Result::unwrap).collect();
+        let want = [
+            set("web/202611/.archives/chain-2026-11-01", Some("202611"), true),
+            set("web/202611/.archives/chain-2026-11-02", Some("202611"), true),
+            set("web/202611", Some("202611"), false),
+            set("web/202612", Some("202612"), false),
+            set("web/.archives/chain-2026-10-01", None, true),
+            set("web", None, false),
+        ];
+        assert_eq!(found, want);
+        let alone = |name: &str| set_dirs(&at(name)).map(|set| set.unwrap().folder).collect::<Vec<_>>();
+        assert_eq!((alone("link"), alone("none")), (vec![], vec![at("none")]));
+    }
+
+    #[test]
+    fn what_cannot_be_listed_is_told_beside_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("202611")).unwrap();
+        fs::write(dir.path().join("202611/.archives"), "a file").unwrap();
+        let told: Vec<bool> = set_dirs(dir.path()).map(|set| set.is_ok()).collect();
+        assert_eq!(told, [false, true, true]);
+    }
+}
