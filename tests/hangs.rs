@@ -370,6 +370,11 @@ impl Bench {
         self.vm.write("vda", u64::from(number) * 65536, 65536, 0x80 | number).expect("a write");
         let at_snapshot = History::disks(&self.lab, &self.vm);
         let run = self.lab.run_held_at(&self.vm, stage);
+        let waits_for_storage = waits_for_storage(stage, hung);
+        if waits_for_storage && stage >= FailPoint::Released {
+            // Nobody can ask libvirt later, and nobody can make it pause a guest either.
+            assert_eq!(self.vm.state(), "running", "before {hung:?} hangs");
+        }
         let began = Instant::now();
         let files = match hung {
             Hung::Target => Some(&self.target),
@@ -391,7 +396,6 @@ impl Bench {
             std::thread::sleep(DAEMON_PAUSE);
             stopped = None;
         }
-        let waits_for_storage = waits_for_storage(stage, hung);
         if !waits_for_storage {
             let left = FREE_LIMIT.saturating_sub(began.elapsed()).max(Duration::from_secs(3));
             self.vm.wait_for_state("running", left);
@@ -425,8 +429,10 @@ fn waits_for_storage(stage: FailPoint, hung: Hung) -> bool {
     match hung {
         // The disk's own.
         Hung::Image => true,
-        // Tried right before, and used by libvirt in the very call that hangs; it serves no other one for that VM.
-        Hung::Scratch => stage == FailPoint::Held,
+        // libvirt makes the scratch files when a job begins, and removes them when it ends; while either hangs it serves no
+        // other call for that VM. Their storage is tried right before the first. At the other the guest runs; where
+        // QEMU still reads (copying and before) it cannot end the job, so libvirt does not come to that.
+        Hung::Scratch => matches!(stage, FailPoint::Held | FailPoint::Copied),
         Hung::Target | Hung::Log | Hung::Daemon | Hung::Program => false,
     }
 }
@@ -446,13 +452,27 @@ fn wait_until_over(run: &Run, limit: Duration) {
     }
 }
 
-/// A few cells of the table.
+/// A cell of each row, all at once: they mostly wait. That of the target takes a minute, as every one of its row.
 #[test]
 fn what_hangs_at_some_stages() {
-    let mut bench = Bench::new(Lab::new("some_hang"));
-    for (stage, hung) in [(FailPoint::Held, Hung::Program), (FailPoint::Begun, Hung::Log)] {
-        bench.cell(stage, hung);
-    }
+    let cells = [
+        (FailPoint::Copying, Hung::Target),
+        (FailPoint::CheckpointsDropped, Hung::Scratch),
+        (FailPoint::Copied, Hung::Image),
+        (FailPoint::Begun, Hung::Log),
+        (FailPoint::Held, Hung::Program),
+    ];
+    std::thread::scope(|scope| {
+        for (stage, hung) in cells {
+            scope.spawn(move || Bench::new(Lab::new(&format!("some_hang_{hung:?}"))).cell(stage, hung));
+        }
+    });
+}
+
+/// That of the daemon's row, which is everybody's.
+#[test]
+fn what_hangs_with_the_daemon_at_a_stage() {
+    Bench::new(Lab::alone("some_hang_daemon")).cell(FailPoint::Begun, Hung::Daemon);
 }
 
 /// Whether a cell is asked for: the variable names it, with commas between several, or is not there.

@@ -35,9 +35,10 @@ pub fn virsh_says(arguments: &[&str]) -> String {
     must(virsh([]).args(arguments))
 }
 
-/// `virsh` on the lab's daemon, without its decoration.
+/// `virsh` on the lab's daemon, without its decoration. A daemon that does not answer for two minutes fails the test.
 pub(super) fn virsh<const N: usize>(arguments: [&str; N]) -> Command {
-    let mut command = Command::new("virsh");
-    command.args(["-q", "-c", "qemu:///system"]).args(arguments).env("LC_ALL", "C");
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", "120", "virsh", "-q", "-c", "qemu:///system"]);
+    command.args(arguments).env("LC_ALL", "C");
     command
 }
