@@ -13,7 +13,7 @@ use super::image::qemu_img::QemuImgError;
 use super::look::LookError;
 use super::recovery::guard::GuardError;
 use super::recovery::journal::JournalError;
-use vmhost::libvirt::{ErrorKind, LibvirtError};
+use vmhost::libvirt::{ErrorKind, LibvirtError, Said};
 use vmhost::nbd::NbdError;
 use vmplan::{Refusal, Why};
 use vmreport::{NextStep, Trouble};
@@ -241,7 +241,7 @@ impl BackupError {
         match self {
             Self::Libvirt(e) | Self::Pause(e) => match e.kind {
                 ErrorKind::CheckpointInconsistent | ErrorKind::NoCheckpoint => TryFull,
-                _ if e.message.contains("itmap") => TryFull,
+                _ if e.said() != Said::Other => TryFull,
                 _ => TryAgain,
             },
             // One wait is enough.

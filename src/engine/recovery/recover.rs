@@ -297,7 +297,7 @@ pub(crate) fn delete_checkpoint(
         match domain.delete_checkpoint(name, CheckpointDelete::WithBitmaps) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind == ErrorKind::NoCheckpoint => return Ok(()),
-            Err(e) if is_bitmap_missing(&e) => {
+            Err(e) if e.is_bitmap_missing() => {
                 domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly)?
             }
             Err(e) => return Err(e),
@@ -314,11 +314,6 @@ pub(crate) fn delete_checkpoint(
         let _ = qemu_img::remove_bitmap(image, name);
     }
     Ok(())
-}
-
-/// One of the checkpoint's bitmaps is missing or broken, so libvirt deletes none of them.
-pub(crate) fn is_bitmap_missing(error: &LibvirtError) -> bool {
-    error.kind == ErrorKind::CheckpointInconsistent || error.message.contains("not found in backing chain")
 }
 
 /// What is known of the point of a run that is undone.

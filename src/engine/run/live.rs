@@ -42,7 +42,7 @@ use crate::engine::snapshot::witness;
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Engine, VmTarget};
 use vmhost::guest::Guest;
-use vmhost::libvirt::{Domain, DomainState};
+use vmhost::libvirt::{Domain, DomainState, Said};
 use vmhost::nbd::Export;
 use vmplan::{Decision, Plan};
 use vmreport::Method;
@@ -270,7 +270,7 @@ impl Live<'_> {
             self.engine.fail_points.at_while_held(FailPoint::Held);
             let begin = || domain.backup_begin(&job_xml, &checkpoint_xml, uuid.is_some());
             let mut begun = begin();
-            if begun.as_ref().is_err_and(|e| e.message.contains("Bitmap already exists")) {
+            if begun.as_ref().is_err_and(|e| e.said() == Said::BitmapExists) {
                 // Only in the memory of QEMU, where no tool showed it; libvirt has no checkpoint of that name.
                 bitmap::remove_live(domain, &point.name.to_string());
                 begun = begin();

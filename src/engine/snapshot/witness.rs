@@ -21,9 +21,8 @@ use crate::engine::image::qemu_img;
 use crate::engine::plan::job::{JobPlan, Role};
 use crate::engine::recovery::journal::Journal;
 use crate::engine::recovery::owned::Owned;
-use crate::engine::recovery::recover::is_bitmap_missing;
 use crate::engine::run::live::Live;
-use vmhost::libvirt::{CheckpointDelete, CheckpointInfo, Domain, ErrorKind, LibvirtError};
+use vmhost::libvirt::{CheckpointDelete, CheckpointInfo, Domain, ErrorKind, LibvirtError, Said};
 use vmplan::Decision;
 
 const PREFIX: &str = "vmbackup-chain-";
@@ -181,7 +180,7 @@ fn place(
                 domain.delete_checkpoint(&name, CheckpointDelete::MetadataOnly)?;
             }
             // A disk that was detached for a while and comes back has it.
-            Err(e) if e.message.contains("Bitmap already exists") => {}
+            Err(e) if e.said() == Said::BitmapExists => {}
             Err(e) if e.is_connection_lost() => return Err(e.into()),
             Err(e) => {
                 warnings.push(format!(
@@ -241,7 +240,7 @@ pub(crate) fn undo(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtEr
 fn forget(domain: &Domain, name: &str, active: bool) -> Result<bool, LibvirtError> {
     let how = if active { CheckpointDelete::WithBitmaps } else { CheckpointDelete::MetadataOnly };
     match domain.delete_checkpoint(name, how) {
-        Err(e) if is_bitmap_missing(&e) => {
+        Err(e) if e.is_bitmap_missing() => {
             domain.delete_checkpoint(name, CheckpointDelete::MetadataOnly).map(|()| false)
         }
         other => other.map(|()| active),

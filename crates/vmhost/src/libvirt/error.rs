@@ -2,6 +2,8 @@
 
 use virt_sys as sys;
 
+use super::said::Said;
+
 /// The kinds of error that callers act on. Everything else is `Other` with libvirt's own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -68,6 +70,16 @@ impl LibvirtError {
     pub(super) fn new(doing: impl Into<String>, error: &virt::error::Error) -> Self {
         let kind = ErrorKind::from_code(error.code().to_raw());
         Self { doing: doing.into(), kind, message: error.message().trim_end().to_owned() }
+    }
+
+    /// What libvirt's words say of a bitmap: its number does not.
+    pub fn said(&self) -> Said {
+        Said::of(&self.message)
+    }
+
+    /// One of a checkpoint's bitmaps is missing or broken, so libvirt deletes none of them.
+    pub fn is_bitmap_missing(&self) -> bool {
+        self.kind == ErrorKind::CheckpointInconsistent || self.said() == Said::BitmapNotFound
     }
 
     /// True when asking again after a reconnect may help.

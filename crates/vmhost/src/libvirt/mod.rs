@@ -15,6 +15,7 @@ mod error;
 mod event_loop;
 mod host;
 mod job;
+mod said;
 mod secret;
 mod snapshot;
 
@@ -24,5 +25,6 @@ pub use domain::{Domain, DomainState, Standing};
 pub use error::{ErrorKind, LibvirtError};
 pub use host::Host;
 pub use job::{JobSeen, JobStats};
+pub use said::Said;
 pub use secret::SecretName;
 pub use snapshot::SnapshotInfo;
