@@ -3,7 +3,7 @@
 
 mod golden;
 
-use golden::Golden;
+use golden::{Golden, damage};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -107,11 +107,7 @@ fn wishes_that_cannot_be_met_are_explained() {
 #[test]
 fn a_damaged_chain_gives_no_image() {
     let golden = Golden::extract();
-    let stream = golden.lz4().join("vda.inc.virtnbdbackup.2.data");
-    let mut bytes = std::fs::read(&stream).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&stream, bytes).unwrap();
+    damage(&golden.lz4().join("vda.inc.virtnbdbackup.2.data"));
     let done = vmstream(&golden.lz4(), &["extract", ".", "--disk", "vda", "-o", "../out.raw"]);
     assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
     assert!(text(&done.stderr).contains("vda.inc.virtnbdbackup.2.data"));
@@ -191,11 +187,7 @@ fn all_disks_of_a_point_go_into_one_folder() {
     let forced = vmstream(&golden.lz4(), &[&args[..], &["--force"]].concat());
     assert_eq!(forced.status.code(), Some(0), "{}", text(&forced.stderr));
     // One that is damaged does not keep the other from being restored.
-    let stream = golden.lz4().join("vda.full.data");
-    let mut bytes = std::fs::read(&stream).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&stream, bytes).unwrap();
+    damage(&golden.lz4().join("vda.full.data"));
     let done = vmstream(&golden.lz4(), &["extract", ".", "--all", "../half"]);
     assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
     assert!(golden.lz4().join("../half/vdb.raw").exists() && !golden.lz4().join("../half/vda.raw").exists());

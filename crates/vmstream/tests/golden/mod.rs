@@ -56,6 +56,14 @@ impl Golden {
     }
 }
 
+/// Flips a bit in the middle of a file.
+pub(crate) fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
 pub(crate) fn data_header(start: u64, len: u64) -> [u8; FRAME_HEADER_LEN] {
     FrameHeader { kind: FrameKind::Data, start, len }.encode()
 }
