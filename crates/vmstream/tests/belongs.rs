@@ -232,7 +232,15 @@ fn a_full_that_is_made_all_the_same_claims_nothing_that_was_not_known() {
     assert!(text(&refused.stderr).contains("is of another backup"), "{}", text(&refused.stderr));
     let made = vmstream(set.dir(), &[&args[..], &["--no-check"]].concat());
     assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
-    let full = BackupSet::open(&to).unwrap();
+    assert!(text(&made.stderr).contains("is made of it all the same"), "{}", text(&made.stderr));
+    assert!(!text(&made.stderr).contains("not needed"), "{}", text(&made.stderr));
+    // What the two points behind the one that was exchanged brought is right.
+    assert_eq!(known(&to), [false, false, true, true, false, false]);
+}
+
+/// Of each granule of `vda`, whether the sidecar of the full claims to know it.
+fn known(dir: &Path) -> Vec<bool> {
+    let full = BackupSet::open(dir).unwrap();
     let DiskContent::Streams(entries) = full.content(&"vda".parse().unwrap(), at(0)).unwrap() else {
         panic!()
     };
@@ -241,10 +249,44 @@ fn a_full_that_is_made_all_the_same_claims_nothing_that_was_not_known() {
     let runs: Vec<_> = sidecar.runs().map(Result::unwrap).collect();
     let values: Vec<_> =
         runs.iter().flat_map(|run| run.numbers().map(|number| run.value(number, granules))).collect();
-    // What the two points behind the one that was exchanged brought is right.
-    let known: Vec<_> =
-        (0..granules.count()).map(|number| values[number as usize] != Granule::Unknown).collect();
-    assert_eq!(known, [false, false, true, true, false, false]);
+    (0..granules.count()).map(|number| values[number as usize] != Granule::Unknown).collect()
+}
+
+#[test]
+fn a_full_that_is_made_of_what_is_in_doubt_says_so_and_proves_nothing() {
+    let new = tempfile::tempdir().unwrap();
+    let made = |set: &Ours, until: &str, name: &str| {
+        let to = new.path().join(name);
+        let args = ["convert", ".", "--squash", "--until", until, "--no-check", "--json", "--to"];
+        let done = vmstream(set.dir(), &[&args[..], &[to.to_str().unwrap()]].concat());
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let warnings = json["warnings"].as_array().unwrap().clone();
+        for warning in &warnings {
+            assert!(text(&done.stderr).contains(warning.as_str().unwrap()), "{}", text(&done.stderr));
+        }
+        (to, warnings.into_iter().map(|warning| warning.as_str().unwrap().to_owned()).collect::<Vec<_>>())
+    };
+    let says = |warnings: &[String], file: &str, what: &str| {
+        warnings.iter().any(|warning| warning.contains(file) && warning.contains(what))
+    };
+    // Of two points one is of another backup, and nobody can tell which.
+    let (set, other) = (chain(2, 1, "<one/>"), chain(2, 7, "<other/>"));
+    let (own, beside) = files_of(1);
+    take(&own, &other, &set);
+    take(&beside, &other, &set);
+    let (to, warnings) = made(&set, "0", "older");
+    assert!(says(&warnings, "vda.full.data", "contradict each other"), "{warnings:?}");
+    assert_eq!(known(&to), [false; 6]);
+    let (to, warnings) = made(&set, "1", "newer");
+    assert!(says(&warnings, &own[0], "goes on from another backup"), "{warnings:?}");
+    assert_eq!(known(&to), [false; 6]);
+    // Where the newest is the one that was exchanged, what its sidecar knows is of the other backup.
+    let (set, other) = (chain(NEWEST + 1, 1, "<one/>"), chain(NEWEST + 1, 7, "<other/>"));
+    take(&files_of(NEWEST).0, &other, &set);
+    let (to, warnings) = made(&set, "3", "foreign");
+    assert!(says(&warnings, &files_of(NEWEST).0[0], "is of another backup"), "{warnings:?}");
+    assert_eq!(known(&to), [false; 6]);
 }
 
 #[test]

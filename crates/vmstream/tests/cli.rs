@@ -4,6 +4,7 @@
 mod golden;
 
 use golden::{Golden, damage};
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -250,6 +251,17 @@ fn messages_fit_a_terminal_and_are_a_line_each_for_programs() {
     let piped = vmstream(golden.root(), &args);
     let warning = text(&piped.stderr).lines().find(|line| line.starts_with("warning: ")).unwrap();
     assert!(warning.ends_with("vmstream doctor says more"), "{warning}");
+    // Whichever part of the program says it.
+    let deep = golden.root().join(format!("{}/chain", "a-long-name-".repeat(8)));
+    fs::create_dir_all(deep.join(".archives")).unwrap();
+    fs::rename(golden.copy(), deep.join(".archives/chain-2026-11-22")).unwrap();
+    let args = ["verify", "--quick", "--no-archives", deep.to_str().unwrap()];
+    let piped = vmstream(golden.root(), &args);
+    let note = format!("note: not looked at, by --no-archives: 1 archived chain below {}", deep.display());
+    assert!(text(&piped.stderr).lines().any(|line| line == note), "{}", text(&piped.stderr));
+    let command = format!("{} {}", env!("CARGO_BIN_EXE_vmstream"), args.join(" "));
+    let shown = on_a_terminal(golden.root(), &command);
+    assert!(!shown.contains(&note) && shown.contains("note: not looked at, by"), "{shown}");
 }
 
 #[test]

@@ -457,6 +457,42 @@ All: 1 backup set, 1 file, 2 good; 4 restore points: 4 proven
     assert_eq!((none.status.code(), text(&none.stdout)), (Some(2), ""));
 }
 
+/// `good_points` is what is proven and what nothing speaks against, as the schema says.
+#[test]
+fn good_points_are_those_that_are_proven_or_unproven() {
+    let golden = Golden::extract();
+    let plain = golden.plain();
+    let ids = |json: &Value, key: &str| -> Vec<String> {
+        json[key].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+    };
+    std::fs::remove_file(plain.join("vdb.copy.data")).unwrap();
+    let all = ids(&verify(&plain, &["."]).1, "good_points");
+    assert_eq!(all.len(), 3, "{all:?}");
+    let worths = |exit: i32, proven: &[&str], unproven: &[&str]| {
+        let (found, json) = verify(&plain, &["."]);
+        assert_eq!(
+            (found, ids(&json, "proven_points")),
+            (exit, proven.iter().map(ToString::to_string).collect())
+        );
+        assert_eq!(ids(&json, "unproven_points"), unproven);
+        let good = ids(&json, "good_points");
+        assert_eq!(good, [proven, unproven].concat(), "{json}");
+        let others: Vec<_> = all.iter().filter(|id| !good.contains(id)).cloned().collect();
+        (others, ids(&json, "lost_points"))
+    };
+    // Without its checksum nothing proves the increment; the difference needs the full alone, and has its own.
+    std::fs::remove_file(plain.join("vda.inc.virtnbdbackup.1.data.chksum")).unwrap();
+    let of = |number: usize| all[number].as_str();
+    let unproven: Vec<&str> = all[1..].iter().map(String::as_str).collect();
+    assert_eq!(worths(2, &[of(0)], &unproven), (vec![], vec![]));
+    // What is lost is not good.
+    let difference = plain.join("vda.diff.1795377788.data");
+    let kept = std::fs::read(&difference).unwrap();
+    std::fs::remove_file(&difference).unwrap();
+    std::fs::write(&difference, &kept[1..]).unwrap();
+    assert_eq!(worths(1, &[of(0)], &unproven[..1]), (all[2..].to_vec(), all[2..].to_vec()));
+}
+
 #[test]
 fn increments_that_doctor_doubts_are_said() {
     let golden = Golden::extract();

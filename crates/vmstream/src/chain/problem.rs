@@ -2,13 +2,15 @@
 
 use super::cpt::CptError;
 use super::ident::{CheckpointName, DiskTarget, PointId};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Something that was there, or had to be, is gone or contradicts itself.
     Damage,
+    /// Nothing tells whether what is there is what was backed up: no damage is known, and nothing is known to be good.
+    Doubt,
     /// All restore points are there; somebody should look.
     Warning,
 }
@@ -194,15 +196,26 @@ pub enum SetProblem {
 }
 
 impl SetProblem {
+    /// The stream or image that is not what belongs in its place, or may not be, though it may be whole.
+    pub(crate) fn blamed(&self) -> Option<&Path> {
+        match self {
+            Self::MetaMismatch { path, .. }
+            | Self::Exchanged { path, .. }
+            | Self::Unjoined { path, .. }
+            | Self::Doubtful { path } => Some(path),
+            _ => None,
+        }
+    }
+
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         match self {
+            Self::Doubtful { .. } => Severity::Doubt,
             Self::ManyLists { .. }
             | Self::MixedSuffixes
             | Self::Leftover { .. }
             | Self::Partial { .. }
             | Self::LoneSidecar { .. }
-            | Self::Doubtful { .. }
             | Self::NotBackedUp { .. }
             | Self::Unfinished { .. }
             | Self::NoSidecar { .. }

@@ -3,7 +3,7 @@
 use super::diffs;
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::point::{DiskContent, Point, PointDisk, StreamEntry};
-use super::problem::SetProblem;
+use super::problem::{SetProblem, Severity};
 use super::set_error::SetError;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -59,19 +59,17 @@ impl BackupSet {
     /// Why a stream or image is not what belongs in its place, though it may be whole: what it says of itself, or what the
     /// sidecars say of each other.
     pub(crate) fn misplaced(&self, path: &Path) -> Option<&SetProblem> {
-        self.problems.iter().find(|problem| match problem {
-            SetProblem::MetaMismatch { path: of, .. }
-            | SetProblem::Exchanged { path: of, .. }
-            | SetProblem::Unjoined { path: of, .. } => of == path,
-            _ => false,
-        })
+        self.against(path).find(|problem| problem.severity() == Severity::Damage)
     }
 
     /// Why nobody can tell whether a stream or image is what belongs in its place.
     pub(crate) fn doubtful(&self, path: &Path) -> Option<&SetProblem> {
-        self.problems
-            .iter()
-            .find(|problem| matches!(problem, SetProblem::Doubtful { path: of } if of == path))
+        self.against(path).find(|problem| problem.severity() == Severity::Doubt)
+    }
+
+    /// What speaks against a stream or image.
+    pub(crate) fn against(&self, path: &Path) -> impl Iterator<Item = &SetProblem> {
+        self.problems.iter().filter(move |problem| problem.blamed() == Some(path))
     }
 
     /// What makes up `disk` at a point.

@@ -85,7 +85,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     bar.clear();
     match done {
         Ok(done) => {
-            for problem in set.problems.iter().filter(|problem| problem.severity() == Severity::Damage) {
+            let damage = set.problems.iter().filter(|problem| problem.severity() == Severity::Damage);
+            for problem in damage.map(ToString::to_string).filter(|text| !done.passed_over.contains(text)) {
                 warn(format!("not needed for the new full: {problem}"));
             }
             warnings(&done, shape).iter().for_each(warn);
@@ -103,7 +104,12 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// What the person who trusts the new set should know.
 fn warnings(done: &Converted, shape: Shape) -> Vec<String> {
-    let mut warnings: Vec<_> = done.unused_sidecars.iter().map(ToString::to_string).collect();
+    let mut warnings: Vec<_> = done
+        .passed_over
+        .iter()
+        .map(|problem| format!("the new full is made of it all the same, and nothing in it tells: {problem}"))
+        .collect();
+    warnings.extend(done.unused_sidecars.iter().map(ToString::to_string));
     for stream in &done.streams {
         for source in &stream.unproven {
             warnings.push(format!("nothing proves {source}: {} holds what was read there", stream.file));

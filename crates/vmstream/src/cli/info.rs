@@ -257,7 +257,7 @@ fn as_text(set: &BackupSet) -> String {
     for problem in &set.problems {
         let word = match problem.severity() {
             Severity::Damage => "damage",
-            Severity::Warning => "warning",
+            Severity::Doubt | Severity::Warning => "warning",
         };
         out.push_str(&format!("\n{word}: {problem}"));
     }

@@ -113,9 +113,7 @@ fn open_at(dir: &Path, until: Option<&Until>) -> Result<(BackupSet, PointId), Fa
 
 /// Says what is damaged in a set, and what may be of another backup.
 fn say_problems(set: &BackupSet) {
-    let told = |problem: &&SetProblem| {
-        problem.severity() == Severity::Damage || matches!(problem, SetProblem::Doubtful { .. })
-    };
+    let told = |problem: &&SetProblem| matches!(problem.severity(), Severity::Damage | Severity::Doubt);
     set.problems.iter().filter(told).for_each(output::warn);
 }
 

@@ -84,7 +84,8 @@ pub(super) fn warn(text: impl std::fmt::Display) {
     tell(&format!("warning: {text}\n"));
 }
 
-/// Writes to standard error, if that can be done: on a terminal in lines that fit, for programs a line for each message.
+/// Writes to standard error, if that can be done. Whoever calls breaks a line only where another statement begins: on a
+/// terminal the lines are wrapped here, for programs they stay as they are.
 pub(super) fn tell(text: &str) {
     let mut err = std::io::stderr();
     let fitting = if err.is_terminal() { Cow::Owned(text::wrapped(text)) } else { Cow::Borrowed(text) };

@@ -117,10 +117,7 @@ fn leave_out_archives(tree: &mut Tree, root: &Path) {
     let left_out = all - tree.sets.len() - tree.unreadable.len();
     if left_out > 0 {
         let chains = text::count(left_out, "archived chain");
-        tell(&text::wrapped(&format!(
-            "note: not looked at, by --no-archives: {chains} below {}\n",
-            root.display()
-        )));
+        tell(&format!("note: not looked at, by --no-archives: {chains} below {}\n", root.display()));
     }
 }
 

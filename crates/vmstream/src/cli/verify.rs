@@ -2,7 +2,7 @@
 
 use super::document::Node;
 use super::exit::Exit;
-use super::output::{Out, tell};
+use super::output::{Out, warn};
 use super::progress::Bar;
 use super::subject::{Reach, Subjects};
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> Exit {
         false => tell_text(args, subjects, options, &mut out),
     };
     if totals.doubtful > 0 {
-        tell(&text::wrapped(&format!("warning: {}\n", totals.doctor_text())));
+        warn(totals.doctor_text());
     }
     let found = match totals.verdict() {
         Verdict::Good => Exit::Good,
@@ -136,7 +136,7 @@ impl Totals {
             (1, _) => "one set has".to_owned(),
             (many, _) => format!("{many} sets have"),
         };
-        format!("{which} increments by virtnbdbackup, which may lack changes: vmstream doctor says more")
+        format!("{which} increments by virtnbdbackup, which may lack changes:\n  vmstream doctor says more")
     }
 }
 

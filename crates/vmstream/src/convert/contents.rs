@@ -26,12 +26,16 @@ pub(super) struct NewStream<'a> {
     pub(super) shape: Shape,
     /// What it is made of, oldest first; at least one.
     pub(super) sources: Vec<&'a StreamEntry>,
+    /// The newest is of another backup, or may be: what its sidecar knows of the disk proves nothing.
+    pub(super) in_doubt: bool,
 }
 
 /// A raw image to copy.
 pub(super) struct NewImage<'a> {
     pub(super) disk: DiskTarget,
     pub(super) source: &'a RawImage,
+    /// It is of another backup, or may be: what its sidecar knows of it proves nothing.
+    pub(super) in_doubt: bool,
     /// When it was taken.
     pub(super) taken: PointId,
 }

@@ -13,6 +13,9 @@ pub struct Converted {
     pub raw_images: Vec<RawCopy>,
     /// Sidecars of the old set that prove nothing: the new ones know less.
     pub unused_sidecars: Vec<UnusedSidecar>,
+    /// What speaks against the files that a full was made of all the same: they are of another backup, or may be. Its sidecar claims
+    /// nothing of a disk whose newest stream is one of them, nor does that of an image which is.
+    pub passed_over: Vec<String>,
     /// The point was put together from increments that may have lost changes when virtnbdbackup wrote them. The new
     /// full has the same content, and nothing in it tells.
     pub suspect: bool,

@@ -24,6 +24,8 @@ pub(super) struct Plan<'a> {
     pub(super) links: Vec<NewLink>,
     /// The checkpoint list's name, where the points are a chain.
     pub(super) list: Option<String>,
+    /// What speaks against the files that it is made of, and was passed over.
+    pub(super) passed_over: Vec<String>,
 }
 
 impl<'a> Plan<'a> {
@@ -73,9 +75,15 @@ impl<'a> Plan<'a> {
     /// Every stream again, everything else as it is.
     fn same_points(set: &'a BackupSet) -> Result<Self, ConvertError> {
         refuse(set.problems.iter().filter(|problem| problem.severity() == Severity::Damage))?;
-        refuse_doubt(set.problems.iter().filter(|problem| matches!(problem, SetProblem::Doubtful { .. })))?;
+        refuse_doubt(set.problems.iter().filter(|problem| problem.severity() == Severity::Doubt))?;
         let times = times(set);
-        let mut plan = Self { points: Vec::new(), files: Vec::new(), links: Vec::new(), list: None };
+        let mut plan = Self {
+            points: Vec::new(),
+            files: Vec::new(),
+            links: Vec::new(),
+            list: None,
+            passed_over: Vec::new(),
+        };
         for point in &set.points {
             let mut new = NewPoint::new(point.id, times[&point.id]);
             new.left_out = left_out(point);
@@ -85,9 +93,11 @@ impl<'a> Plan<'a> {
                 match content {
                     PointDisk::Stream(entry) => {
                         let (kind, shape, sources) = (entry.kind, Shape::SamePoints, vec![entry.as_ref()]);
-                        new.streams.push(NewStream { kind, disk, shape, sources });
+                        new.streams.push(NewStream { kind, disk, shape, sources, in_doubt: false });
                     }
-                    PointDisk::Raw(source) => new.images.push(NewImage { disk, source, taken: point.id }),
+                    PointDisk::Raw(source) => {
+                        new.images.push(NewImage { disk, source, taken: point.id, in_doubt: false });
+                    }
                 }
             }
             plan.points.push(new);
@@ -127,14 +137,17 @@ impl<'a> Plan<'a> {
         }
         let mut new = NewPoint::new(first, times(set)[&id]);
         new.left_out = left_out(point);
+        let doubted = |path: &Path| set.against(path).next().is_some();
         for disk in set.disks_at(point) {
             match set.content(&disk, id)? {
                 DiskContent::Streams(sources) => {
                     let (kind, shape) = (StreamKind::Full, Shape::Full(id));
-                    new.streams.push(NewStream { kind, disk, shape, sources });
+                    let in_doubt = sources.last().is_some_and(|newest| doubted(&newest.path));
+                    new.streams.push(NewStream { kind, disk, shape, sources, in_doubt });
                 }
                 DiskContent::Raw { image, taken } => {
-                    new.images.push(NewImage { disk, source: image, taken });
+                    let in_doubt = doubted(&image.path);
+                    new.images.push(NewImage { disk, source: image, taken, in_doubt });
                 }
             }
         }
@@ -143,19 +156,22 @@ impl<'a> Plan<'a> {
         new.left_out = left_out;
         let streams = new.streams.iter().flat_map(|stream| &stream.sources).map(|entry| entry.path.as_path());
         let images = new.images.iter().map(|image| image.source.path.as_path());
-        let needed: Vec<&Path> = streams.chain(images).collect();
+        let parts: Vec<&Path> = streams.chain(images).collect();
+        let needed = |path: &Path| parts.contains(&path);
         refuse(set.problems.iter().filter(|problem| match problem {
             SetProblem::MetaMismatch { path, .. }
             | SetProblem::Exchanged { path, .. }
-            | SetProblem::Unjoined { path, .. } => check && needed.contains(&path.as_path()),
+            | SetProblem::Unjoined { path, .. } => check && needed(path),
             SetProblem::ConfigMissing { point } => *point == id,
             SetProblem::ListMissing | SetProblem::ListDamaged { .. } | SetProblem::ListShort { .. } => true,
             _ => false,
         }))?;
         refuse_doubt(set.problems.iter().filter(|problem| match problem {
-            SetProblem::Doubtful { path } => check && needed.contains(&path.as_path()),
+            SetProblem::Doubtful { path } => check && needed(path),
             _ => false,
         }))?;
+        let against = set.problems.iter().filter(|problem| problem.blamed().is_some_and(needed));
+        let passed_over = against.map(SetProblem::to_string).collect();
         let (mut files, tpm) = (Vec::new(), TpmFolders::of(set)?);
         for (name, from) in listing(&set.dir)? {
             if is_of_another_chain(set, &name)? {
@@ -173,7 +189,7 @@ impl<'a> Plan<'a> {
                 _ => {}
             }
         }
-        let mut plan = Self { points: vec![new], files, links: Vec::new(), list: None };
+        let mut plan = Self { points: vec![new], files, links: Vec::new(), list: None, passed_over };
         tpm.at(id)?.into_iter().for_each(|new| plan.add_tpm(Some(first), new));
         plan.add_list(set);
         Ok(plan)

@@ -12,7 +12,8 @@ use super::written::{Paths, Written};
 use super::{recompress, squash};
 use crate::chain::{PointId, StreamKind, StreamSuffix, UnusedSidecar};
 use crate::sidecar::{
-    Digest, FileIdentity, Granules, Head, Ledger, PlainSums, SidecarWriter, StreamIdentity, Tables,
+    Digest, FileIdentity, Granules, Head, Ledger, PlainSums, Run, RunKind, SidecarWriter, StreamIdentity,
+    Tables,
 };
 use crate::verify::Watch;
 use std::collections::BTreeMap;
@@ -101,7 +102,7 @@ impl<'a> Points<'a> {
         stream: &NewStream<'_>,
         unused: &mut Vec<UnusedSidecar>,
     ) -> Result<(ConvertedStream, Option<Waiting>, FileIdentity), ConvertError> {
-        let source = Source::open(&stream.sources)?;
+        let source = Source::open(stream)?;
         let name = stream.kind.file_name(&stream.disk, self.options.compression.suffix());
         let paths = self.paths(&name, stream)?;
         let Written { stream: done, sidecar, old, sums } = match stream.shape {
@@ -163,7 +164,7 @@ impl<'a> Points<'a> {
         image: &NewImage<'_>,
         unused: &mut Vec<UnusedSidecar>,
     ) -> Result<(RawCopy, Waiting), ConvertError> {
-        let NewImage { disk, source, taken } = image;
+        let NewImage { disk, source, taken, in_doubt } = image;
         let (kind, granules) = (StreamKind::Copy, Granules::of_disk(source.len));
         let (name, sidecar) = (kind.file_name(disk, StreamSuffix::Data), kind.sidecar_name(disk));
         if let Some(problem) = source.other_length() {
@@ -181,14 +182,21 @@ impl<'a> Points<'a> {
             if let Some(ledger) = &ledger {
                 ledger.note(at, part);
             }
-            writer.data(at, part.len() as u64, &PlainSums::of(at, part, granules))?;
+            if !in_doubt {
+                writer.data(at, part.len() as u64, &PlainSums::of(at, part, granules))?;
+            }
             seen(watch, part)
         })?;
+        if *in_doubt {
+            for first in 0..granules.count() {
+                writer.run(&Run { first, kind: RunKind::Unknown(1) }).map_err(failed)?;
+            }
+        }
         let checked = ledger.map(Ledger::finish);
         if let Some(range) = checked.as_ref().and_then(|checked| checked.wrong.first()) {
             return Err(ConvertError::RawContent { path: source.path.clone(), range: range.clone() });
         }
-        let proven = checked.is_some_and(|checked| checked.unproven_bytes == 0);
+        let proven = !in_doubt && checked.is_some_and(|checked| checked.unproven_bytes == 0);
         let NewFile { name, .. } = file;
         let identity = StreamIdentity { name: name.clone(), size: copied.size, adler32: None, digest: None };
         let head = head(point, disk.as_str(), identity, granules);

@@ -33,7 +33,8 @@ pub fn convert(
         Shape::Full(point) => !doctor::diagnose(set).sound_points.contains(&point),
     };
     let mut points = Points::new(NewSet::create(target, &set.dir)?, options.within_format(), watch);
-    let mut converted = Converted { suspect, ..Converted::default() };
+    let passed_over = plan.passed_over.clone();
+    let mut converted = Converted { suspect, passed_over, ..Converted::default() };
     for point in &plan.points {
         let list = plan.list.as_ref().map(|name| (name.as_str(), plan.list_at(point.id)));
         points.write(point, list, &mut converted)?;

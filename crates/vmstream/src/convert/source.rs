@@ -1,5 +1,6 @@
 //! The streams that a new one is made of: open, read once, and held against their checksum files and sidecars.
 
+use super::contents::NewStream;
 use super::error::ConvertError;
 use crate::chain::{StreamEntry, UnusedSidecar};
 use crate::restore::{Layer, MapError};
@@ -14,6 +15,7 @@ use std::path::Path;
 pub(super) struct Source<'a> {
     pub(super) layers: Vec<Layer>,
     entries: &'a [&'a StreamEntry],
+    in_doubt: bool,
 }
 
 /// Room for one piece.
@@ -24,9 +26,10 @@ pub(super) struct PieceRoom {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn open(entries: &'a [&'a StreamEntry]) -> Result<Self, ConvertError> {
+    pub(super) fn open(stream: &'a NewStream<'_>) -> Result<Self, ConvertError> {
+        let entries = &stream.sources[..];
         let layers = entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<_, _>>()?;
-        Ok(Self { layers, entries })
+        Ok(Self { layers, entries, in_doubt: stream.in_doubt })
     }
 
     /// What the newest stream says about itself.
@@ -36,7 +39,8 @@ impl<'a> Source<'a> {
 
     /// Each stream's sidecar, where it has one that counts.
     pub(super) fn sidecars(&self) -> Vec<Option<Sidecar>> {
-        self.entries.iter().map(|entry| entry.whole_sidecar()?.ok()).collect()
+        let counts = |entry: &&StreamEntry| if self.in_doubt { None } else { entry.whole_sidecar()?.ok() };
+        self.entries.iter().map(counts).collect()
     }
 
     /// Says which stream an error is about.

@@ -4,7 +4,7 @@
 //! walk all headers ─► windows of the disk ─► threads read, prove, decode and compress ─► writer, in disk order
 //! ```
 //! Of what newer streams hide only the checksum is taken. The new sidecar knows what those of the chain knew of the disk at
-//! that point, and no more: whether the right streams were put together, nothing else tells.
+//! that point, and no more, and nothing where it is in doubt which streams belong there: whether the right streams were put together, nothing else tells.
 
 use super::encode::{Encoded, Encoding, Frame, Tell};
 use super::error::ConvertError;

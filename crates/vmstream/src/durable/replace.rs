@@ -23,7 +23,11 @@ pub fn partial_path(path: &Path) -> Option<PathBuf> {
 }
 
 /// Writes a file, with this mode less the umask. Whoever looks sees what was there before or all of it, also after the host
-/// failed; what was there before when this fails. Two at once are not for it: they would meet at the unfinished name.
+/// failed. Two at once are not for it: they would meet at the unfinished name.
+///
+/// # Errors
+/// What the system said. What was there before is there still; but where the folder alone could not be synced, the last
+/// step, the new content is, and is perhaps not after the host failed.
 pub fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     replace_with(path, mode, |file| file.write_all(content))
 }
@@ -54,6 +58,9 @@ pub fn replace_through<T>(
 }
 
 /// Gives a written file its name, for good: in the place of what has it.
+///
+/// # Errors
+/// As [`replace`].
 pub fn put(file: &File, from: &Path, to: &Path) -> io::Result<()> {
     file.sync_all()?;
     rename_over(from, to)?;

@@ -173,8 +173,8 @@ fn of_problem(set: &BackupSet, problem: &SetProblem) -> Finding {
         }
     }
     let level = match problem.severity() {
-        _ if matches!(problem, SetProblem::Doubtful { .. }) => Level::Unproven,
         Severity::Damage => Level::Damage,
+        Severity::Doubt => Level::Unproven,
         Severity::Warning => Level::Warning,
     };
     let path = match problem {
