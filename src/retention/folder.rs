@@ -58,6 +58,12 @@ pub enum FolderError {
     },
 }
 
+impl FolderError {
+    pub(super) fn system(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::System { doing, path: path.to_owned(), source }
+    }
+}
+
 /// Files with many names that were counted: device and inode.
 pub(super) type SeenFiles = HashSet<(u64, u64)>;
 
@@ -123,7 +129,7 @@ impl Folder {
     }
 
     fn again(&self) -> Result<Self, FolderError> {
-        let fd = self.fd.try_clone().map_err(|source| system("open", &self.path, source))?;
+        let fd = self.fd.try_clone().map_err(|source| FolderError::system("open", &self.path, source))?;
         Ok(Self { fd, path: self.path.clone(), depth: self.depth })
     }
 
@@ -292,12 +298,8 @@ impl Folder {
 fn failed(doing: &'static str, path: &Path, errno: Errno) -> FolderError {
     match errno {
         Errno::NOENT => FolderError::Gone(path.to_owned()),
-        other => system(doing, path, other.into()),
+        other => FolderError::system(doing, path, other.into()),
     }
-}
-
-fn system(doing: &'static str, path: &Path, source: io::Error) -> FolderError {
-    FolderError::System { doing, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -203,11 +203,8 @@ fn goes(place: &Place, entries: &[String], parts: &[&str]) -> bool {
 /// What a chain that accumulates has in the VM's folder: its list first, so that a reader who comes in between sees no
 /// chain that lacks streams.
 fn flat_entries(holder: &Folder) -> Result<Vec<String>, FolderError> {
-    let listed = archive::entries(holder.path()).map_err(|source| FolderError::System {
-        doing: "list",
-        path: holder.path().to_owned(),
-        source,
-    })?;
+    let listed = archive::entries(holder.path())
+        .map_err(|source| FolderError::system("list", holder.path(), source))?;
     let mut names: Vec<String> = listed.into_iter().rev().collect();
     for entry in holder.entries()? {
         if let Some(name) = entry.name.to_str().filter(|name| *name == ARCHIVES || name.ends_with(PARTIAL)) {

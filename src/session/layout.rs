@@ -168,7 +168,7 @@ fn owner_of(vm_dir: &Path) -> io::Result<Option<String>> {
     let mut newest: Option<(SystemTime, String)> = None;
     for place in inventory::set_dirs(vm_dir) {
         let place = place?.folder;
-        for entry in listed(&place)? {
+        for entry in inventory::entries(&place)? {
             let entry = entry?;
             let file = entry.file_name().to_str().and_then(SetFile::parse);
             if !matches!(file, Some(SetFile::VmConfig(_))) || !entry.file_type()?.is_file() {
@@ -220,15 +220,6 @@ pub(super) fn place(
 fn folders_in(vm_dir: &Path) -> io::Result<Vec<String>> {
     let names = inventory::folders(vm_dir)?.into_iter();
     Ok(names.filter_map(|folder| folder.file_name()?.to_str().map(str::to_owned)).collect())
-}
-
-/// None when the folder is not there.
-fn listed(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        other => Some(other?),
-    };
-    Ok(entries.into_iter().flatten())
 }
 
 #[cfg(test)]

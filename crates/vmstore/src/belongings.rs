@@ -7,12 +7,13 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use vmstream::chain::SetFile;
 use vmstream::durable::PARTIAL;
 
-use crate::layout::{ARCHIVES, HOST_CONFIG, STATE};
+use crate::inventory::{archives, entries, folders};
+use crate::layout::{HOST_CONFIG, STATE};
 
 /// What file systems and servers put at their top: it says nothing of who else uses the volume.
 const OF_FILE_SYSTEM: [&str; 6] =
@@ -109,7 +110,7 @@ fn is_known(name: &str) -> bool {
 
 fn with_archives(folder: &Path) -> io::Result<Holds> {
     let mut holds = files(folder)?;
-    for archive in folders(&folder.join(ARCHIVES))? {
+    for archive in archives(folder)? {
         if holds == Holds::Backup {
             break;
         }
@@ -143,26 +144,6 @@ fn files(folder: &Path) -> io::Result<Holds> {
     Ok(holds)
 }
 
-fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in entries(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
-}
-
-/// None when the folder is not there.
-fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
-    let listed = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        other => Some(other?),
-    };
-    Ok(listed.into_iter().flatten())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,12 +173,16 @@ mod tests {
         }
         fs::create_dir_all(dir.path().join("begun/202611")).unwrap();
         std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
+        // What a link leads to is not looked at: it may be another VM's.
+        fs::create_dir(dir.path().join("linked")).unwrap();
+        std::os::unix::fs::symlink("../archived/202611/.archives", dir.path().join("linked/.archives"))
+            .unwrap();
         let found = Belongings::of(dir.path()).unwrap();
         let backups =
             ["__HOST_CONFIG__", "_state", "archived", "died", "flat", "flat-archived", "mixed", "monthly"];
         assert_eq!(found.backups, backups);
         // A set deeper than any of ours is no backup of ours.
-        assert_eq!(found.others, ["deep", "mail.mbox", "photos"]);
+        assert_eq!(found.others, ["deep", "linked", "mail.mbox", "photos"]);
         assert!(is_others("202611", &dir.path().join("photos/202611")));
         assert!(!is_others("202611", &dir.path().join("mixed/202611")));
         assert!(!is_others("202611", &dir.path().join("begun/202611")));

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::layout::{ARCHIVES, is_vm_folder};
+use crate::presence::found;
 
 /// A folder in which a backup set may lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +25,9 @@ pub struct SetDir {
 /// The folders of a backup path that are VMs', by name.
 pub fn vm_dirs(backup_path: &Path) -> impl Iterator<Item = io::Result<PathBuf>> {
     // Which itself may be a link: the administrator chose it.
-    let Listed { mut found, failed } = listed(fs::read_dir(backup_path));
-    found.retain(|path| path.file_name().is_some_and(is_vm_folder));
-    failed.into_iter().map(Err).chain(found.into_iter().map(Ok))
+    let Listed { found: mut dirs, failed } = listed(fs::read_dir(backup_path));
+    dirs.retain(|path| path.file_name().is_some_and(is_vm_folder));
+    failed.into_iter().map(Err).chain(dirs.into_iter().map(Ok))
 }
 
 /// Where sets may lie in a VM's folder: for each folder in it, by name, and then for itself, first the archives there and then
@@ -55,6 +56,15 @@ pub fn archives(dir: &Path) -> io::Result<Vec<PathBuf>> {
     folders(&dir.join(ARCHIVES))
 }
 
+/// What lies in a folder, in no order. Nothing where it is a link or not there.
+pub fn entries(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    let entries = match dir.is_symlink() {
+        true => None,
+        false => found(fs::read_dir(dir))?,
+    };
+    Ok(entries.into_iter().flatten())
+}
+
 /// The folders in a folder, by name. None where it is a link or not there.
 pub fn folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let Listed { found, failed } = list(dir);
@@ -69,10 +79,7 @@ struct Listed {
 }
 
 fn list(dir: &Path) -> Listed {
-    match fs::symlink_metadata(dir) {
-        Ok(about) if about.is_symlink() => Listed::default(),
-        _ => listed(fs::read_dir(dir)),
-    }
+    if dir.is_symlink() { Listed::default() } else { listed(fs::read_dir(dir)) }
 }
 
 fn listed(entries: io::Result<fs::ReadDir>) -> Listed {
@@ -142,6 +149,8 @@ mod tests {
         assert_eq!(found, want);
         let alone = |name: &str| set_dirs(&at(name)).map(|set| set.unwrap().folder).collect::<Vec<_>>();
         assert_eq!((alone("link"), alone("none")), (vec![], vec![at("none")]));
+        let names = |name: &str| entries(&at(name)).unwrap().count();
+        assert_eq!((names("web"), names("link"), names("none")), (5, 0, 0));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::engine::fail_point::FailPoint;
 use crate::engine::snapshot::identity::IDENTITY_PREFIX;
 use vmhost::identity::is_tpm_folder;
 use vmstore::durable::{PARTIAL, knows_no_links, rename_new, sync_folder};
+use vmstore::inventory;
 use vmstore::layout::ARCHIVES;
 use vmstore::presence::{found, lstat, same_file, there};
 
@@ -34,11 +35,12 @@ pub(crate) fn claim(dir: &Path, today: Date) -> io::Result<PathBuf> {
 
 /// Gives back a folder that was claimed and not used, by this run or by one that died: one with nothing in it.
 pub(crate) fn unclaim(dir: &Path) {
-    let empty = |path: PathBuf| fs::remove_dir(path).is_ok();
-    let folders = fs::read_dir(dir.join(ARCHIVES)).into_iter().flatten().flatten();
-    let chains = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("chain-"));
-    if chains.map(|entry| empty(entry.path())).fold(false, |any, gone| any | gone) {
-        empty(dir.join(ARCHIVES));
+    let empty = |path: &Path| fs::remove_dir(path).is_ok();
+    let is_chain =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"chain-"));
+    let chains = inventory::archives(dir).unwrap_or_default().into_iter().filter(is_chain);
+    if chains.map(|chain| empty(&chain)).fold(false, |any, gone| any | gone) {
+        empty(&dir.join(ARCHIVES));
     }
 }
 

@@ -1,8 +1,9 @@
-//! The way through a backup path, several VMs at once.
+//! What lies in each VM's folder and how many bytes, several VMs at once.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -14,8 +15,8 @@ use super::date::Names;
 use super::{ArchiveTree, Inventory, InventoryError, Leftover, PeriodTree, SetTree, Unreadable, VmTree};
 use crate::retention::folder::{Entry, Folder, FolderError, SeenFiles};
 use crate::retention::place::ARCHIVES;
-use vmstore::folder_name;
-use vmstore::layout::{DELETING, is_vm_folder};
+use vmstore::layout::DELETING;
+use vmstore::{folder_name, inventory};
 
 /// Threads that wait for the disk; more than processors, because a network file system answers late.
 const MIN_THREADS: usize = 4;
@@ -36,10 +37,9 @@ pub enum Look {
 pub fn read(backup_path: &Path, look: Look) -> Result<Inventory, InventoryError> {
     let failed = |source| InventoryError { path: backup_path.to_owned(), source };
     let root = Folder::root(backup_path).map_err(failed)?;
-    let entries = root.entries().map_err(failed)?;
-    let is_vm = |entry: &&Entry| entry.kind == FileType::Directory && is_vm_folder(&entry.name);
-    let mut names: Vec<&str> = entries.iter().filter(is_vm).filter_map(|entry| entry.name.to_str()).collect();
-    names.sort_unstable();
+    let listed: io::Result<Vec<PathBuf>> = inventory::vm_dirs(backup_path).collect();
+    let vm_dirs = listed.map_err(|error| failed(FolderError::system("list", backup_path, error)))?;
+    let names: Vec<&str> = vm_dirs.iter().filter_map(|dir| dir.file_name()?.to_str()).collect();
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Inventory::default());
     let threads = thread::available_parallelism().map_or(MIN_THREADS, |n| n.get().max(MIN_THREADS));
