@@ -9,11 +9,11 @@ use std::path::Path;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vmstream::restore::{BlockMap, Layer, is_zero};
 use vmstream::stream::checksum::{Adler32, adler32, combine};
-use vmstream::stream::writer::StreamWriter;
+use vmstream::stream::writer::{self, StreamWriter};
 use vmstream::stream::{Compression, FRAME_HEADER_LEN, FrameHeader, FrameKind, StreamMeta, codec};
 
 /// Bytes of one frame of the engine.
-const FRAME_LEN: usize = 2 << 20;
+const FRAME_LEN: usize = writer::FRAME_LEN as usize;
 
 /// Bytes that shrink to about half, as those of file systems do: noise and repeated words in turn.
 fn mixed(len: usize) -> Vec<u8> {

@@ -3,7 +3,8 @@
 //! Lives here: `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
 //! `restore` (from streams to a disk), `in_use` (who has an image open), `verify` (what a folder is worth), `doctor` (what
 //! its writer may have left out), `convert` (a folder written again in another form), `durable` (files that appear whole),
-//! `unfinished` (what goes when the process is ended), `text` and `causes` (sizes, tables and errors as people read them, for the programs).
+//! `page_cache` (which lets go of what is written), `unfinished` (what goes when the process is ended),
+//! `text` and `causes` (sizes, tables and errors as people read them, for the programs).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod doctor;
 pub mod durable;
 pub mod fresh;
 pub mod in_use;
+pub mod page_cache;
 mod pooled;
 pub mod presence;
 mod regular;

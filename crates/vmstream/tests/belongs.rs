@@ -12,9 +12,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use vmstream::chain::{BackupSet, CheckpointName, DiskContent, PointId, SetProblem, cpt};
-use vmstream::convert::{Compression, ConvertOptions, FRAME_LEN, Shape, convert};
+use vmstream::convert::{Compression, ConvertOptions, Shape, convert};
 use vmstream::restore::{ExtractError, pipe_to};
 use vmstream::sidecar::Value as Granule;
+use vmstream::stream::writer::FRAME_LEN;
 use vmstream::verify::{Depth, DiskVerdict, Level, SetReport, Verdict, VerifyOptions, Worth, verify_set};
 
 const NEWEST: u32 = 3;

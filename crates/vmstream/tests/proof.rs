@@ -694,7 +694,8 @@ fn a_stream_in_the_place_of_another_is_not_given_out() {
 
 #[test]
 fn damage_to_the_files_beside_is_not_made_right_by_writing_the_set_again() {
-    use vmstream::convert::{Compression, ConvertError, ConvertOptions, FRAME_LEN, Shape, convert};
+    use vmstream::convert::{Compression, ConvertError, ConvertOptions, Shape, convert};
+    use vmstream::stream::writer::FRAME_LEN;
     let options = ConvertOptions {
         compression: Compression::Lz4(1),
         frame_len: FRAME_LEN,

@@ -9,11 +9,11 @@ use vmstream::restore::is_zero;
 use vmstream::sidecar::{Granules, PlainSums, StoredSums};
 use vmstream::stream::Compression;
 use vmstream::stream::codec;
+use vmstream::stream::writer::FRAME_LEN;
 
 use super::budget::Permit;
 use super::effort::Effort;
 use super::error::CopyError;
-use super::limits::FRAME_LEN;
 use super::meter::Busy;
 use super::method::Method;
 use super::piece::{Content, Piece, Sums, ToWriter};

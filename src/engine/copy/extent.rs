@@ -9,8 +9,7 @@
 
 use std::collections::VecDeque;
 
-const ALLOCATION_ZERO: u32 = 1 << 1;
-const BITMAP_DIRTY: u32 = 1 << 0;
+use vmhost::nbd::{DIRTY, ZERO};
 
 /// The meta contexts a disk is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,8 +154,8 @@ impl SpanMerger {
         let flags = |context| {
             self.cursors.iter().find(|c| c.context == context)?.extents.front().map(|&(_, flags)| flags)
         };
-        let is_clean = flags(Context::DirtyBitmap).is_some_and(|f| f & BITMAP_DIRTY == 0);
-        let is_zero = flags(Context::Allocation).is_some_and(|f| f & ALLOCATION_ZERO != 0);
+        let is_clean = flags(Context::DirtyBitmap).is_some_and(|f| f & DIRTY == 0);
+        let is_zero = flags(Context::Allocation).is_some_and(|f| f & ZERO != 0);
         match (is_clean, is_zero) {
             (true, true) => SpanKind::CleanZero,
             (true, false) => SpanKind::Clean,

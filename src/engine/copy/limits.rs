@@ -7,10 +7,6 @@ pub(super) const DISKS_OF_DOMAIN: usize = 16;
 /// Disks of all domains of a run that are copied at the same time: each has buffers of its own.
 pub const DISKS_OF_RUN: u64 = 24;
 
-/// Plain bytes of one frame, and of one NBD request. Large enough to be dense and quick, small enough that the
-/// budget holds many.
-pub const FRAME_LEN: u64 = 2 << 20;
-
 /// Reads in flight on one connection. QEMU serves 16 at most (`MAX_NBD_REQUESTS`).
 pub(super) const READS_IN_FLIGHT: usize = 4;
 

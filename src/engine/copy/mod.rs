@@ -35,7 +35,7 @@ mod writer;
 pub use self::all::{CopiedDisk, copy_all};
 pub use self::compress::Compressors;
 pub use self::error::{CopyError, Trip};
-pub use self::limits::{DISKS_OF_RUN, FRAME_LEN};
+pub use self::limits::DISKS_OF_RUN;
 pub use self::method::Method;
 pub use self::shared::Shared;
 pub use self::sink::Copied;

@@ -3,19 +3,17 @@
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use vmstream::stream::writer::FRAME_LEN;
 
 use super::budget::Budget;
 use super::error::CopyError;
 use super::extent::{Context, Span, SpanKind, SpanMerger};
-use super::limits::FRAME_LEN;
 use super::piece::{Content, Piece, ReadOp, ToWriter};
 use super::task::DiskTask;
 use super::tripwire::Tripwire;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::watch::Watch;
-use vmhost::nbd::{Connection, NbdError};
-
-const ALLOCATION: &str = "base:allocation";
+use vmhost::nbd::{BASE_ALLOCATION, Connection, NbdError};
 
 /// A server that needs longer than this for one window's block status hangs.
 const STATUS_LIMIT: Duration = Duration::from_secs(120);
@@ -33,7 +31,7 @@ pub(super) fn survey(
     cancel: &Cancel,
 ) -> Result<(), CopyError> {
     let failed = |source: NbdError| CopyError::Read { target: task.target.clone(), source: Box::new(source) };
-    let contexts: Vec<&str> = [ALLOCATION].into_iter().chain(task.bitmap.as_deref()).collect();
+    let contexts: Vec<&str> = [BASE_ALLOCATION].into_iter().chain(task.bitmap.as_deref()).collect();
     let mut connection = Connection::open(&task.export, &contexts).map_err(failed)?;
     let size = connection.size();
     watch.disk_begin(&task.target, size);
@@ -45,7 +43,8 @@ pub(super) fn survey(
         let mut merged = Ok(());
         connection
             .block_status(at, size - at, STATUS_LIMIT, &mut |context, offset, extents| {
-                let context = if context == ALLOCATION { Context::Allocation } else { Context::DirtyBitmap };
+                let context =
+                    if context == BASE_ALLOCATION { Context::Allocation } else { Context::DirtyBitmap };
                 let extents: Vec<(u32, u32)> = extents.iter().map(|e| (e.len, e.flags)).collect();
                 if merged.is_ok() {
                     merged = merger.reply(context, offset, &extents);

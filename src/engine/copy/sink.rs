@@ -9,22 +9,16 @@ use std::time::Duration;
 
 use vmstream::chain::Coverage;
 use vmstream::fresh;
+use vmstream::page_cache;
 use vmstream::sidecar::{PlainSums, Recorder, SidecarWriter, StoredSums};
 use vmstream::stream::Compression;
 use vmstream::stream::codec;
-use vmstream::stream::writer::FinishedStream;
+use vmstream::stream::writer::{FRAME_LEN, FinishedStream, LEAST_DATA};
 
 use super::error::CopyError;
-use super::limits::FRAME_LEN;
 use super::piece::Sums;
 use super::task::{DiskTask, SinkPlan};
 use vmhost::nbd::{Connection, NbdError};
-
-/// What a stream without any change holds all the same.
-const SECTOR: u64 = 512;
-
-/// After so many bytes of a raw image the page cache is told to let go of it.
-const FLUSH_LEN: u64 = 64 << 20;
 
 /// A server that needs longer than this for one sector hangs.
 const READ_LIMIT: Duration = Duration::from_secs(120);
@@ -106,9 +100,8 @@ impl<'a> Sink<'a> {
                 let before = *data_bytes;
                 *data_bytes += plain_len;
                 let written = file.write_all_at(stored, start);
-                if before / FLUSH_LEN != *data_bytes / FLUSH_LEN {
-                    forget(file);
-                }
+                // An image with holes of any size is no place for direct I/O.
+                page_cache::let_go_in_steps(file, before..*data_bytes);
                 written.and_then(|()| sidecar.data(start, plain_len, &sums.plain))
             }
         };
@@ -156,7 +149,7 @@ impl<'a> Sink<'a> {
             }
             Form::RawImage { file, data_bytes, sidecar } => {
                 file.sync_all().map_err(failed)?;
-                forget(&file);
+                page_cache::let_go(&file);
                 Ok(Copied::RawImage { file, data_bytes, sidecar })
             }
         }
@@ -192,7 +185,7 @@ fn write_held(writer: &mut Recorder, held: &mut Option<Range<u64>>) -> io::Resul
 fn write_sector(writer: &mut Recorder, zeroes: &Zeroes, task: &DiskTask) -> Result<(), CopyError> {
     let failed = |source: NbdError| CopyError::Read { target: task.target.clone(), source: Box::new(source) };
     let mut connection = Connection::open(&task.export, &[]).map_err(failed)?;
-    let len = SECTOR.min(connection.size());
+    let len = LEAST_DATA.min(connection.size());
     if len == 0 {
         return Ok(());
     }
@@ -209,12 +202,6 @@ fn write_sector(writer: &mut Recorder, zeroes: &Zeroes, task: &DiskTask) -> Resu
 
 fn write_error(task: &DiskTask, source: io::Error) -> CopyError {
     CopyError::Write { path: task.sink.path().to_owned(), source }
-}
-
-/// Has the kernel begin to write out what it holds of a file, and drop what is written: nobody reads a backup soon, and
-/// what guests need should stay in memory. Advice only; an image with holes of any size is no place for direct I/O.
-fn forget(image: &File) {
-    let _ = rustix::fs::fadvise(image, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 fn create_image(path: &Path, size: u64) -> io::Result<File> {
@@ -266,7 +253,7 @@ impl Zeroes {
 
     /// Writes the last zero range of a stream that has no data, its last sector as data; see [`write_sector`].
     fn write_last(&mut self, writer: &mut Recorder, range: Range<u64>) -> io::Result<()> {
-        let last = range.end.saturating_sub(SECTOR).max(range.start);
+        let last = range.end.saturating_sub(LEAST_DATA).max(range.start);
         if last > range.start {
             writer.zero_frame(range.start, last - range.start)?;
         }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use vmstream::chain::{BackupSet, PointId, Severity};
-use vmstream::convert::{Compression, ConvertOptions, Converted, FRAME_LEN, Shape, convert, total_bytes};
+use vmstream::convert::{Compression, ConvertOptions, Converted, Shape, convert, total_bytes};
+use vmstream::stream::writer::FRAME_LEN;
 use vmstream::text;
 
 #[derive(Debug, clap::Args)]

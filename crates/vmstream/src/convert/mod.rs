@@ -24,5 +24,5 @@ mod written;
 
 pub use converted::{Converted, ConvertedStream, RawCopy};
 pub use error::ConvertError;
-pub use options::{Compression, ConvertOptions, FRAME_LEN, Shape};
+pub use options::{Compression, ConvertOptions, Shape};
 pub use run::{convert, total_bytes};

@@ -9,6 +9,7 @@ use super::contents::{NewFile, NewLink};
 use super::error::ConvertError;
 use crate::durable::{self, PARTIAL};
 use crate::regular;
+use crate::restore::raw::COPY_LEN;
 use crate::restore::zeros::write_parts;
 use crate::sidecar::FileIdentity;
 use crate::unfinished::Unfinished;
@@ -20,9 +21,6 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-/// Bytes copied at once.
-const COPY_LEN: u64 = 4 << 20;
 
 /// The folder in the making. Dropped before it is published, it is removed.
 pub(super) struct NewSet {
@@ -107,7 +105,7 @@ impl NewSet {
         let (mut buffer, mut size, mut digest) = (Vec::new(), 0, blake3::Hasher::new());
         loop {
             buffer.clear();
-            let len = (&input).take(COPY_LEN).read_to_end(&mut buffer).map_err(read_failed)? as u64;
+            let len = (&input).take(COPY_LEN as u64).read_to_end(&mut buffer).map_err(read_failed)? as u64;
             if len == 0 {
                 break;
             }

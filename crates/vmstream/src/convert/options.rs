@@ -20,9 +20,6 @@ pub struct ConvertOptions {
     pub workers: NonZeroUsize,
 }
 
-/// Content bytes of a data frame where nobody asks for another length: as the backup engine has it.
-pub const FRAME_LEN: u64 = 2 << 20;
-
 /// Content bytes of an uncompressed block, at most: part of the format of sidecars.
 const PLAIN_BLOCK_LEN: u64 = 4 << 20;
 

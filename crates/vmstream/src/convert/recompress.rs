@@ -5,7 +5,7 @@ use super::error::ConvertError;
 use super::options::ConvertOptions;
 use super::source::{Part, PieceRoom, Source, Sums, read_piece};
 use super::written::{Paths, Written};
-use crate::restore::ordered;
+use crate::restore::ordered::{self, BATCH_LEN};
 use crate::sidecar::{Granules, Recorder, Sidecar, SidecarWriter};
 use crate::stream::running::RunningSum;
 use crate::stream::writer::StreamWriter;
@@ -14,9 +14,6 @@ use crate::verify::Watch;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-
-/// Bytes of the file, and of content, that a thread takes at a time, or a single piece if that is larger.
-const BATCH_LEN: u64 = 8 << 20;
 
 /// Writes the one stream of `source` again.
 pub(super) fn run(

@@ -20,7 +20,7 @@ use crate::restore::zeros::is_zero;
 use crate::restore::{Layer, MapError, ordered};
 use crate::sidecar::{Checked, Granules, Recorder, Run, RunKind, SidecarWriter, Tables, Value};
 use crate::stream::running::RunningSum;
-use crate::stream::writer::{FinishedStream, StreamWriter};
+use crate::stream::writer::{FinishedStream, LEAST_DATA, StreamWriter};
 use crate::stream::{Piece, StreamMeta};
 use crate::verify::Watch;
 use std::io;
@@ -29,9 +29,6 @@ use std::ops::Range;
 /// Zeros of so many bytes in a row, and on such a border, are told as zeros: much shorter ones would cost more in frames
 /// than in content.
 const ZERO_LEN: u64 = 64 << 10;
-
-/// Bytes of data that a disk of zeros ends with: old readers skip streams without data.
-const SECTOR: u64 = 512;
 
 /// Writes the disk that `source` makes up.
 pub(super) fn run(
@@ -56,7 +53,7 @@ pub(super) fn run(
     };
     ordered::run(options.workers, Room::default, Jobs::new(source, size), work, take)?;
     let mut last = Encoded::default();
-    last.data(size.saturating_sub(SECTOR), &vec![0; SECTOR.min(size) as usize], encoding)?;
+    last.data(size.saturating_sub(LEAST_DATA), &vec![0; LEAST_DATA.min(size) as usize], encoding)?;
     let (stream, sidecar) = full.finish(&last).map_err(write_failed)?;
     Ok(Written { stream, sidecar: Some(sidecar), old: None, sums })
 }
@@ -122,7 +119,7 @@ impl Full {
     fn finish(mut self, last: &Encoded) -> io::Result<(FinishedStream, SidecarWriter)> {
         let empty = self.recorder.data_size() == 0;
         if empty {
-            self.zeros.end = self.zeros.end.saturating_sub(SECTOR);
+            self.zeros.end = self.zeros.end.saturating_sub(LEAST_DATA);
         }
         self.end_zeros()?;
         if empty {

@@ -3,7 +3,7 @@
 use super::content::{Content, OnWrong};
 use super::error::ExtractError;
 use super::extracted::Watch;
-use super::nbd::{Access, Nbd};
+use super::nbd::{Access, Nbd, SECTOR};
 use super::zeros::{is_zero, next_data};
 use crate::chain::{BackupSet, DiskTarget, PointId, UnusedSidecar};
 use crate::sidecar::Checked;
@@ -13,9 +13,6 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
-
-/// Differences are told in whole sectors.
-const SECTOR: u64 = 512;
 
 /// Bytes of the image read at once.
 const READ_LEN: u64 = 1 << 20;
@@ -237,6 +234,7 @@ impl Image {
     }
 }
 
+/// Tells differences in whole sectors.
 fn sectors(at: u64, bytes: &[u8], want: Option<&[u8]>, found: &mut Vec<Range<u64>>) {
     for (number, sector) in bytes.chunks(SECTOR as usize).enumerate() {
         let from = number * SECTOR as usize;

@@ -23,7 +23,7 @@ pub(crate) mod partial;
 pub mod picture;
 pub mod pipe;
 mod qcow2;
-mod raw;
+pub(crate) mod raw;
 pub(crate) mod replay;
 mod sparse;
 pub(crate) mod summed;

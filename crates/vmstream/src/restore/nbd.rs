@@ -25,6 +25,9 @@ const CMD_READ: u16 = 0;
 const CMD_WRITE: u16 = 1;
 const CMD_FLUSH: u16 = 3;
 
+/// qemu counts in sectors: what it serves or makes has whole ones.
+pub(super) const SECTOR: u64 = 512;
+
 /// Bytes of one request. Servers take up to 32 MiB.
 const REQUEST_LEN: usize = 8 << 20;
 

@@ -5,6 +5,9 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+/// Bytes of a stream, and of content, that a thread takes at a time, or a single piece of it if that is larger.
+pub(crate) const BATCH_LEN: u64 = 8 << 20;
+
 /// What was made: by whom in the order, and with which buffer.
 type Made<S, E> = (u64, Result<S, E>);
 

@@ -6,10 +6,11 @@
 //! The lock says that somebody is writing: one that nobody holds is left of a process that was killed.
 
 use crate::durable;
+use crate::page_cache;
 use crate::unfinished::{Unfinished, is_open_file};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -145,7 +146,7 @@ impl Partial {
         let failed = |source| NewFileError::Write { path: self.target.clone(), source };
         self.file.sync_all().map_err(failed)?;
         // What is on the disk needs no room in memory. An older file system may not know the call.
-        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+        page_cache::let_go(&self.file);
         Ok(())
     }
 

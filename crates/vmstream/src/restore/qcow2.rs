@@ -1,7 +1,7 @@
 //! A qcow2 file as the target, made by `qemu-img` and filled through `qemu-nbd`: one pass, no raw file in between.
 
 use super::error::ExtractError;
-use super::nbd::{Access, Nbd};
+use super::nbd::{Access, Nbd, SECTOR};
 use super::options::ExtractOptions;
 use super::partial::{NewFileError, Partial};
 use super::target::Target;
@@ -10,9 +10,6 @@ use crate::unfinished::Unfinished;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// qemu counts in sectors.
-const SECTOR: u64 = 512;
 
 /// An unfinished qcow2 image.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Bytes of a raw image copied at once.
-const COPY_LEN: usize = 4 << 20;
+/// Bytes of a file copied at once.
+pub(crate) const COPY_LEN: usize = 4 << 20;
 
 /// Copies what is not a hole. Returns the bytes written.
 pub(super) fn copy_content(

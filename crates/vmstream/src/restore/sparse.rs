@@ -4,14 +4,11 @@ use super::error::ExtractError;
 use super::partial::{Existing, NewFileError, Partial};
 use super::target::Target;
 use super::zeros::write_parts;
-use rustix::fs::{Advice, fadvise};
+use crate::page_cache;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// After so many bytes the kernel is told to write them out and keep none of them in memory.
-const FLUSH_LEN: u64 = 64 << 20;
 
 /// An unfinished image. Dropped before it is finished, it is removed.
 #[derive(Debug)]
@@ -39,10 +36,7 @@ impl Target for SparseImage {
     fn write(&self, at: u64, bytes: &[u8]) -> io::Result<u64> {
         let written = write_parts(at, bytes, |at, part| self.partial.file().write_all_at(part, at))?;
         let before = self.written.fetch_add(written, Ordering::Relaxed);
-        if before / FLUSH_LEN != (before + written) / FLUSH_LEN {
-            // Starts writing out, and drops what is written: a large image must not push others out of memory.
-            let _ = fadvise(self.partial.file(), 0, None, Advice::DontNeed);
-        }
+        page_cache::let_go_in_steps(self.partial.file(), before..before + written);
         Ok(written)
     }
 

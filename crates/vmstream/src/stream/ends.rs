@@ -1,15 +1,13 @@
 //! A stream's two ends held against each other, without a walk over its frames: for a quick look at many files.
 
 use super::error::{Problem, StreamError, TrailerMismatch};
-use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
+use super::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, HEADER, LINE_END};
 use super::reader::StreamFile;
 use super::trailer::{TrailerEntry, TrailerParser};
 use std::io::BufReader;
 
-const HEADER: u64 = FRAME_HEADER_LEN as u64;
-
 /// Bytes around the payload of a data frame.
-const DATA_FRAME: u64 = HEADER + CRLF.len() as u64;
+const DATA_FRAME: u64 = HEADER + LINE_END;
 
 impl StreamFile {
     /// Checks that the stream is ended by a `stop` frame and, for a compressed one, a trailer that can be read, and that

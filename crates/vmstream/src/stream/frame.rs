@@ -9,6 +9,12 @@ pub const FRAME_HEADER_LEN: usize = 40;
 /// The line end that closes headers, payloads and JSON texts.
 pub const CRLF: &[u8; 2] = b"\r\n";
 
+/// [`FRAME_HEADER_LEN`], to count with in a file.
+pub(super) const HEADER: u64 = FRAME_HEADER_LEN as u64;
+
+/// Bytes of a [`CRLF`], to count with in a file.
+pub(super) const LINE_END: u64 = CRLF.len() as u64;
+
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameKind {

@@ -2,15 +2,12 @@
 
 use super::codec::MAX_PIECE_LEN;
 use super::error::{Problem, StreamError, TrailerMismatch};
-use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
+use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind, HEADER, LINE_END};
 use super::meta::StreamMeta;
 use super::piece::{Coding, Frame, Stored};
 use super::positioned::{Positioned, Section, TrailerPlace};
 use super::trailer::{TrailerEntry, TrailerParser};
 use std::io::BufReader;
-
-const HEADER: u64 = FRAME_HEADER_LEN as u64;
-const LINE_END: u64 = CRLF.len() as u64;
 
 /// Iterator over the frames of a [`StreamFile`](super::reader::StreamFile).
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Advice, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::fresh;
+use crate::{fresh, page_cache};
 
 /// Direct I/O wants memory, offset and length to be multiples of the device's block; 4096 serves all.
 const ALIGNMENT: usize = 4096;
@@ -82,8 +82,7 @@ impl Output {
         self.write_block()?;
         self.file.write_all_at(head, 0)?;
         self.file.sync_all()?;
-        // Advice only: a file system that ignores it does no harm.
-        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        page_cache::let_go(&self.file);
         Ok(self.file)
     }
 

@@ -4,7 +4,7 @@
 
 use super::codec::{self, Compression, MAX_PIECE_LEN};
 use super::error::{Problem, StreamError, TrailerMismatch};
-use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind};
+use super::frame::{CRLF, FRAME_HEADER_LEN, FrameHeader, FrameKind, HEADER, LINE_END};
 use super::frames::Frames;
 use super::meta::{MAX_META_LEN, StreamMeta};
 use super::piece::{Coding, Piece};
@@ -12,9 +12,6 @@ use super::positioned::{Positioned, TrailerPlace};
 use crate::pooled::Pooled;
 use std::io::Read;
 use std::path::Path;
-
-const HEADER: u64 = FRAME_HEADER_LEN as u64;
-const LINE_END: u64 = CRLF.len() as u64;
 
 /// An open stream file: its meta text was read, its frames were not yet.
 ///

@@ -17,6 +17,13 @@ use crate::sidecar::{Digest, StoredSums};
 /// entry is a plain number, which every reader understands.
 pub const MAX_FRAME_LEN: u64 = super::codec::MAX_PIECE_LEN - 1;
 
+/// The most plain bytes of a data frame where nobody asks for another number: enough to be dense and quick, so few that
+/// memory holds many.
+pub const FRAME_LEN: u64 = 2 << 20;
+
+/// Bytes of data that a stream holds even where no content needs them: old readers skip a stream without data.
+pub const LEAST_DATA: u64 = 512;
+
 /// A finished stream, synced to the disk under the name it was created with.
 #[derive(Debug)]
 pub struct FinishedStream {

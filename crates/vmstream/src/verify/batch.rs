@@ -2,15 +2,13 @@
 //! the sidecar, and decoded where that is wanted.
 
 use super::finding::{Finding, Level};
+use crate::restore::ordered::BATCH_LEN;
 use crate::sidecar::{Block, Blocks};
 use crate::stream::running::{Feed, RunningSum};
 use crate::stream::{Coding, FrameKind, Frames, Piece, StreamError, StreamFile};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
-
-/// Bytes of a file that one thread checks at a time, or a single frame if that is larger.
-const BATCH_LEN: u64 = 8 << 20;
 
 /// A part of the file: its pieces, and all bytes from one place to another.
 pub(super) struct Batch {
