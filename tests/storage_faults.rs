@@ -305,3 +305,22 @@ fn a_file_that_others_have_open_on_dead_storage_holds_nobody_up() {
     drop(hang);
     other.kill().and_then(|()| other.wait()).expect("it is ours");
 }
+
+#[test]
+fn a_folder_that_cannot_be_synced_is_an_error_though_the_new_file_is_there() {
+    let lab = Lab::new("unsynced-folder");
+    let faulty = lab.faulty_file_system("files");
+    let path = faulty.path().join("folder/root.json");
+    fs::create_dir(faulty.path().join("folder")).expect("a folder");
+    vmstream::durable::replace(&path, 0o600, b"one").expect("a sound file system");
+    faulty.fail_once(Op::FSync, "root.json.partial", 0, Errno::IO);
+    let failed = vmstream::durable::replace(&path, 0o600, b"two").expect_err("the file is not on the disk");
+    assert_eq!(failed.raw_os_error(), Some(Errno::IO.raw_os_error()));
+    assert_eq!(fs::read(&path).expect("a file"), b"one", "before the rename nothing has changed");
+    faulty.fail_once(Op::FSyncDir, "folder", 0, Errno::IO);
+    let failed = vmstream::durable::replace(&path, 0o600, b"three").expect_err("the name is not on the disk");
+    assert_eq!(failed.raw_os_error(), Some(Errno::IO.raw_os_error()));
+    assert_eq!(fs::read(&path).expect("a file"), b"three", "behind it the new content is there");
+    let names: Vec<_> = fs::read_dir(faulty.path().join("folder")).expect("a folder").flatten().collect();
+    assert_eq!(names.len(), 1, "nothing unfinished is left: {names:?}");
+}

@@ -151,6 +151,7 @@ impl Recorded {
             size_bytes: 1,
             newest: Some(chain.newest),
             protected: Some(false),
+            doubtful: false,
             replica: Replica::NotUsed,
         };
         let seen = retention::Seen {

@@ -89,7 +89,7 @@ impl Request<'_> {
 }
 
 fn list(request: &Request<'_>) -> Result<Exit, Failed> {
-    let inventory = request.inventory(Look::Sizes)?;
+    let inventory = request.inventory(Look::Doubts)?;
     // A reader that is gone changes nothing about the exit code.
     let mut out = io::BufWriter::new(io::stdout().lock());
     let _ = if request.context.arguments.json {
@@ -181,6 +181,7 @@ fn select(request: &Request<'_>, inventory: &Inventory, ledger: &dyn Ledger) -> 
         let keeper = vm.keeper(request.backup_path, |set| selection.takes(set));
         let guards = Guards {
             keeper,
+            doubtful: &|place| vm.is_doubtful(request.backup_path, place),
             protected: &|period| ledger.protected(vm.name(), period),
             replica: &|period| ledger.replica(vm.name(), period),
         };
@@ -222,7 +223,7 @@ fn show(request: &Request<'_>, selection: &Selection) {
 
 fn hint(why: Why) -> &'static str {
     match why {
-        Why::LastRestorable | Why::LastPeriod => "; --prune all removes everything of the VM",
+        Why::LastRestorable | Why::LastPeriod | Why::Doubtful => "; --prune all removes everything of the VM",
         _ => "",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::retention::{ArchiveTree, Inventory, PeriodTree, VmTree};
+use crate::retention::{ArchiveTree, Inventory, PeriodTree, SetTree, VmTree, Why};
 
 /// Where the arguments begin in the last line.
 const FOOTER_COLUMN: usize = 44;
@@ -31,6 +31,7 @@ fn period(out: &mut impl Write, period: &PeriodTree, vm: &str, one_vm: bool) -> 
     writeln!(out, "  {id:<28} {:>10}    {command}", size(period.size_bytes))?;
     let active = size(period.size_bytes.saturating_sub(period.archives_bytes));
     writeln!(out, "    {:<26} {active:>10}    ({} data files)", "active chain", period.active.data_files)?;
+    doubt(out, &period.active, 6)?;
     if archives.is_empty() {
         writeln!(out, "    {:<26} {:>10}", "archives", "—")?;
     } else {
@@ -39,14 +40,23 @@ fn period(out: &mut impl Write, period: &PeriodTree, vm: &str, one_vm: bool) -> 
         let bytes = size(period.archives_bytes);
         writeln!(out, "    {:<26} {bytes:>10}    {count:<14} {command}", "archives")?;
     }
-    for ArchiveTree { name, size_bytes, .. } in archives {
+    for ArchiveTree { name, size_bytes, set } in archives {
         write!(out, "      {:<24} {:>10}", plain(name), size(*size_bytes))?;
         if one_vm {
             write!(out, "    # --prune chain:{} --vm {vm}", word(name))?;
         }
         writeln!(out)?;
+        doubt(out, set, 8)?;
     }
     writeln!(out)
+}
+
+/// Why the rules do not drop a set that they would count as one too many.
+fn doubt(out: &mut impl Write, set: &SetTree, indent: usize) -> io::Result<()> {
+    match set.doubtful {
+        true => writeln!(out, "{:indent$}kept: {}", "", Why::Doubtful.text()),
+        false => Ok(()),
+    }
 }
 
 fn footer(out: &mut impl Write, vms: &[VmTree], one_vm: bool) -> io::Result<()> {

@@ -142,6 +142,7 @@ fn preserve_reason(why: Why) -> Option<PreserveReason> {
     match why {
         Why::Protected | Why::ProtectionUnknown => Some(PreserveReason::Protected),
         Why::LastRestorable | Why::NothingRestorable | Why::LastPeriod => Some(PreserveReason::LastPeriod),
+        Why::Doubtful => Some(PreserveReason::Doubtful),
         Why::NoReplica => Some(PreserveReason::Unreplicated),
         Why::Unreadable => Some(PreserveReason::UnsafePath),
         _ => None,

@@ -131,15 +131,25 @@ fn decide(scope: &Scope<'_>, inventory: &Inventory, keeper: Option<PeriodId>, le
         size_bytes: period.size_bytes,
         newest: period.newest(),
         protected: ledger.protected(scope.vm_name, &period.id),
+        doubtful: false,
         replica: ledger.replica(scope.vm_name, &period.id),
     });
-    let seen = Seen {
+    let mut seen = Seen {
         policy: scope.policy,
         current: scope.current.clone(),
         complete: inventory.unreadable.is_empty(),
         keeper,
         periods: periods.collect(),
     };
+    // The sets of a period are read only when it would go.
+    let going: Vec<PeriodId> =
+        plan(&seen, scope.rules, scope.now).deletions().map(|(verdict, _)| verdict.period.clone()).collect();
+    for vm in &inventory.vms {
+        for period in seen.periods.iter_mut().filter(|period| going.contains(&period.id)) {
+            let place = Place::period(&vm.folder, &period.id);
+            period.doubtful = vm.is_doubtful(scope.backup_path, &place);
+        }
+    }
     plan(&seen, scope.rules, scope.now)
 }
 

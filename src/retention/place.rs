@@ -30,6 +30,12 @@ impl Place {
         Self { archive: Some(chain.to_owned()), ..Self::period(vm, period) }
     }
 
+    /// True for a set that is this, or that goes when this goes.
+    pub fn holds(&self, set: &Self) -> bool {
+        let same_period = self.vm == set.vm && self.period == set.period;
+        same_period && (self.archive.is_none() || self.archive == set.archive)
+    }
+
     /// The folder, one component each. Of a chain that accumulates this is the VM's folder, which holds more than it.
     pub fn parts(&self) -> Vec<&str> {
         let mut parts = vec![self.vm.as_str()];

@@ -93,6 +93,8 @@ pub struct Item {
 pub struct Guards<'a> {
     /// A set of this VM that can be restored: one that stays, if there is one; else one that is selected.
     pub keeper: Option<Place>,
+    /// True when nothing tells whether what is in a place can be restored. Asked only where no other set that can be stays.
+    pub doubtful: &'a dyn Fn(&Place) -> bool,
     /// As [`Ledger::protected`](super::ledger::Ledger::protected).
     pub protected: &'a dyn Fn(&PeriodId) -> Option<bool>,
     /// As [`Ledger::replica`](super::ledger::Ledger::replica).
@@ -167,15 +169,19 @@ impl Selection {
 
     /// True for a set that goes with one of the items.
     pub fn takes(&self, set: &Place) -> bool {
-        self.items.iter().any(|item| item.holds(set))
+        self.items.iter().any(|item| item.place.holds(set))
     }
 
     /// Lets the guards hold items of one VM. With everything of the VM selected only protection counts.
     pub fn guard(&mut self, target: &Target, vm: &VmTree, guards: &Guards<'_>) {
         let stays = vm.sets().into_iter().any(|(set, _)| !self.takes(&set));
+        // Then a person may take what is in doubt, too.
+        let another_stays = guards.keeper.as_ref().is_some_and(|keeper| !self.takes(keeper));
         for item in self.items.iter_mut().filter(|item| item.place.vm == vm.folder) {
             let last = match &guards.keeper {
-                Some(keeper) => item.holds(keeper).then_some(Why::LastRestorable),
+                Some(keeper) if item.place.holds(keeper) => Some(Why::LastRestorable),
+                _ if !another_stays && (guards.doubtful)(&item.place) => Some(Why::Doubtful),
+                Some(_) => None,
                 None => (!stays && item.points > 0).then_some(Why::LastPeriod),
             };
             item.kept = match (guards.protected)(&item.place.period) {
@@ -192,13 +198,6 @@ impl Selection {
     /// The items that go.
     pub fn going(&self) -> impl Iterator<Item = &Item> {
         self.items.iter().filter(|item| item.kept.is_none())
-    }
-}
-
-impl Item {
-    fn holds(&self, set: &Place) -> bool {
-        let same_period = self.place.vm == set.vm && self.place.period == set.period;
-        same_period && (self.place.archive.is_none() || self.place.archive == set.archive)
     }
 }
 
@@ -223,7 +222,7 @@ mod tests {
     use crate::retention::inventory::{ArchiveTree, SetTree};
 
     fn set(points: u32) -> SetTree {
-        SetTree { data_files: points, points, newest: None }
+        SetTree { data_files: points, points, doubtful: false, newest: None }
     }
 
     /// `web` with two months, the older with an archived chain, and a chain that accumulates with another one.
@@ -253,10 +252,21 @@ mod tests {
 
     /// The items with why they stay, of a VM with this keeper and these protected periods.
     fn guarded(target: &str, keeper: Option<Place>, protected: &[&str]) -> Vec<(String, Option<Why>)> {
+        guarded_with(target, keeper, protected, &[])
+    }
+
+    /// The same, where some sets are in doubt.
+    fn guarded_with(
+        target: &str,
+        keeper: Option<Place>,
+        protected: &[&str],
+        doubtful: &[Place],
+    ) -> Vec<(String, Option<Why>)> {
         let (inventory, parsed) = (inventory(), Target::parse(target).unwrap());
         let mut selection = select(target).unwrap();
         let guards = Guards {
             keeper,
+            doubtful: &|place| doubtful.iter().any(|set| place.holds(set)),
             protected: &|period| Some(protected.contains(&period.as_str())),
             replica: &|_| Replica::NotUsed,
         };
@@ -391,13 +401,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_doubt_goes_only_where_something_good_stays() {
+        let id = |period: &str| PeriodId::parse(period).unwrap();
+        let (old, new) = (Place::period("web", &id("202610")), Place::period("web", &id("202611")));
+        let archive = Place::archive("web", &id("202610"), "chain-2026-10-05");
+        let whys = |target: &str, keeper: Option<Place>, doubtful: &[Place]| -> Vec<Option<Why>> {
+            guarded_with(target, keeper, &[], doubtful).into_iter().map(|(_, why)| why).collect()
+        };
+        assert_eq!(whys("period:202610", Some(new.clone()), &[old.clone()]), [None], "a good one stays");
+        assert_eq!(whys("period:202610", None, &[old.clone(), new]), [Some(Why::Doubtful)], "none is good");
+        assert_eq!(whys("archives:202610", None, &[archive.clone()]), [Some(Why::Doubtful)]);
+        assert_eq!(
+            whys("period:202610", None, &[archive.clone()]),
+            [Some(Why::Doubtful)],
+            "an archive in it"
+        );
+        // The only good one is selected too: it stays, and what was kept for it before stays as well.
+        let accumulated = Place::archive("web", &PeriodId::accumulate(), "chain-2026-09-01");
+        let both = whys("archives", Some(accumulated), &[archive]);
+        assert_eq!(both, [Some(Why::Doubtful), Some(Why::LastRestorable)]);
+        assert_eq!(whys("all", None, &[old]), [None; 3], "all takes everything");
+    }
+
+    #[test]
     fn without_anything_restorable_the_last_period_with_points_stays() {
         let mut inventory = inventory();
         inventory.vms[0].periods.truncate(1);
         inventory.vms[0].periods[0].archives.clear();
         let target = Target::parse("period:202610").unwrap();
         let mut selection = Selection::of(&target, Some("web"), &inventory).unwrap();
-        let guards = Guards { keeper: None, protected: &|_| Some(false), replica: &|_| Replica::Missing };
+        let guards = Guards {
+            keeper: None,
+            doubtful: &|_| false,
+            protected: &|_| Some(false),
+            replica: &|_| Replica::Missing,
+        };
         selection.guard(&target, &inventory.vms[0], &guards);
         assert_eq!((selection.items[0].kept, selection.items[0].unreplicated), (Some(Why::LastPeriod), true));
         assert_eq!(selection.going().count(), 0);

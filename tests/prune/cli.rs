@@ -11,7 +11,7 @@ use lab::{DiskSpec, Lab, must, text};
 use serde_json::Value;
 use vmreport::{SessionKind, SessionStatus};
 
-use super::tree::write_chain;
+use super::tree::{write_chain, write_doubtful};
 use crate::many_vms::session_reports;
 
 const STORAGE_OK: i32 = 0;
@@ -318,6 +318,38 @@ fn guards_hold_and_say_why() {
     let said = world.says(&["all", "--vm", "db", "--yes"], "", STORAGE_OK);
     assert!(said.contains("could not be asked"), "{said}");
     assert_eq!(world.files(), before);
+}
+
+#[test]
+fn what_is_in_doubt_is_said_and_stays_unless_something_good_does() {
+    let world = World::new("prune-doubt");
+    let date = Zoned::now().datetime() - jiff::Span::new().days(2);
+    write_doubtful(&world.at("doubt/20260102"), "doubt", date);
+    let why = "nobody can tell whether it can be restored: files in it contradict each other; vmstream verify says more";
+    let list = |more: &[&str]| world.says(&[&["list", "--vm", "doubt"], more].concat(), "", STORAGE_OK);
+    let active = list(&[]);
+    assert!(active.contains(&format!("(2 data files)\n      kept: {why}\n    archives ")), "{active}");
+    let json: Value = serde_json::from_str(&list(&["--json"])).expect("JSON");
+    assert_eq!(json["vms"][0]["periods"][0]["active"]["doubtful"], true);
+    assert_eq!(world.says(&["list", "--vm", "db"], "", STORAGE_OK).matches("kept").count(), 0);
+    let said = world.says(&["period:20260102", "--vm", "doubt", "--yes"], "", STORAGE_OK);
+    assert!(said.contains(&format!("Kept: period 20260102 for doubt: {why}; --prune all")), "{said}");
+    assert!(world.at("doubt/20260102/vda.full.data").exists());
+    // Nor does it count as what the last good one may go for.
+    world.chain("doubt/20260101", &[date - jiff::Span::new().days(1)]);
+    let last = "nothing else of this VM can be restored";
+    let said = world.says(&["period:20260101", "--vm", "doubt", "--yes"], "", STORAGE_OK);
+    assert!(said.contains(last) && world.at("doubt/20260101").exists(), "{said}");
+    world.says(&["period:20260102", "--vm", "doubt", "--yes"], "", STORAGE_OK);
+    assert!(!world.at("doubt/20260102").exists(), "another one stays, and is good");
+    write_doubtful(&world.at("doubt/20260101/.archives/chain-2026-01-01"), "doubt", date);
+    let archived = list(&[]);
+    assert!(
+        archived.contains(&format!("chain:chain-2026-01-01 --vm doubt\n        kept: {why}\n")),
+        "{archived}"
+    );
+    world.says(&["all", "--vm", "doubt", "--yes"], "", STORAGE_OK);
+    assert!(!world.at("doubt").exists());
 }
 
 #[test]

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use jiff::civil::DateTime;
 use lab::Random;
 use vmbackup::retention::{Fate, OrphanRule, PeriodId, Plan, Rules, Why, after_success, preview};
 use vmconfig::value::RotationPolicy;
 use vmstream::chain::{BackupSet, PointDisk, Severity};
 
 use super::book::Book;
-use super::tree::{Tree, days_ago, period, rules, scope};
+use super::tree::{Tree, days_ago, period, rules, scope, write_doubtful};
 
 /// A period's name for a day so many days ago.
 fn name(policy: RotationPolicy, days: i64) -> String {
@@ -25,31 +26,34 @@ fn name(policy: RotationPolicy, days: i64) -> String {
 const POLICIES: [RotationPolicy; 3] =
     [RotationPolicy::Daily, RotationPolicy::Weekly, RotationPolicy::Monthly];
 
-/// Breaks a chain in one of the ways that happen, or leaves it.
-fn maybe_break(dir: &Path, random: &mut Random) {
+/// Breaks a chain in one of the ways that happen, puts it in doubt, or leaves it.
+fn maybe_break(dir: &Path, date: DateTime, random: &mut Random) {
     let full = dir.join("vda.full.data");
     match random.below(8) {
         0 => fs::remove_file(&full).expect("it is there"),
         1 => fs::write(&full, "garbage").expect("it can be written"),
         2 => fs::write(dir.join("web.cpt"), "[").expect("it can be written"),
+        3 => write_doubtful(dir, "web", date),
         _ => {}
     }
 }
 
-fn can_be_restored(dir: &Path) -> bool {
-    BackupSet::open(dir).is_ok_and(|set| {
+/// The worst problem of a set of which everything can be read; `None` also for one that has none.
+fn worst(dir: &Path) -> Result<Option<Severity>, ()> {
+    BackupSet::open(dir).map_err(drop).and_then(|set| {
         let streams = || set.points.iter().flat_map(|point| point.disks.values());
         let readable = |disk: &PointDisk| matches!(disk, PointDisk::Stream(entry) if entry.meta.is_ok());
-        let damaged = set.problems.iter().any(|problem| problem.severity() == Severity::Damage);
-        !damaged && streams().count() > 0 && streams().all(readable)
+        let any = |severity| set.problems.iter().any(|problem| problem.severity() == severity);
+        let worst = [Severity::Damage, Severity::Doubt].into_iter().find(|severity| any(*severity));
+        if streams().count() > 0 && streams().all(readable) { Ok(worst) } else { Err(()) }
     })
 }
 
-/// Every folder of the tree with a sound chain.
-fn sound_chains(tree: &Tree) -> BTreeSet<String> {
+/// Every folder of the tree with a chain of which nothing, or doubt, is the worst that can be said.
+fn chains(tree: &Tree, wanted: Option<Severity>) -> BTreeSet<String> {
     let found = vmstream::chain::Tree::of(&tree.at("web")).sets;
-    let sound = found.into_iter().filter(|dir| can_be_restored(dir));
-    sound.map(|dir| dir.strip_prefix(tree.path()).expect("below").display().to_string()).collect()
+    let found = found.into_iter().filter(|dir| worst(dir) == Ok(wanted));
+    found.map(|dir| dir.strip_prefix(tree.path()).expect("below").display().to_string()).collect()
 }
 
 struct Case {
@@ -64,7 +68,7 @@ fn random_case(random: &mut Random) -> Case {
     let policy = POLICIES[random.below(3) as usize];
     let current = name(policy, 0);
     let last = tree.chain(&format!("web/{current}"), &[days_ago(0)]);
-    maybe_break(&last, random);
+    maybe_break(&last, days_ago(0), random);
     let mut protected = BTreeSet::new();
     for _ in 0..random.below(9) {
         let made_by = if random.below(3) > 0 { policy } else { POLICIES[random.below(3) as usize] };
@@ -76,7 +80,7 @@ fn random_case(random: &mut Random) -> Case {
         }
         let dates: Vec<_> =
             (0..=random.below(2) as i64).rev().map(|later| days_ago(days - later.min(days))).collect();
-        maybe_break(&tree.chain(&dir, &dates), random);
+        maybe_break(&tree.chain(&dir, &dates), days_ago(days), random);
         if random.below(3) == 0 {
             tree.chain(&format!("{dir}/.archives/chain-2026-01-01"), &[days_ago(days + 1)]);
         }
@@ -119,7 +123,7 @@ fn what_goes_is_what_the_plan_says_and_what_is_promised_stays() {
         let path = tree.path();
         let scope = scope(&path, &current, &rules);
         let before = tree.snapshot();
-        let sound_before = sound_chains(&tree);
+        let (sound_before, doubtful_before) = (chains(&tree, None), chains(&tree, Some(Severity::Doubt)));
         preview(&scope, &book).expect("a plan");
         assert_eq!(tree.snapshot(), before, "round {round}: a preview changed something");
         let report = after_success(&scope, &book).expect("retention");
@@ -136,7 +140,9 @@ fn what_goes_is_what_the_plan_says_and_what_is_promised_stays() {
         assert!(!gone.contains(current.as_str()), "round {round}: the period just written");
         assert!(gone.is_disjoint(&book.protected), "round {round}: a protected period");
         assert!(!book.lost || gone.is_empty(), "round {round}: without a database");
-        assert!(sound_before.is_empty() || !sound_chains(&tree).is_empty(), "round {round}: the last chain");
+        assert!(sound_before.is_empty() || !chains(&tree, None).is_empty(), "round {round}: the last chain");
+        let doubtful = chains(&tree, Some(Severity::Doubt));
+        assert_eq!(doubtful, doubtful_before, "round {round}: what is in doubt is not for a rule to drop");
         assert!(!sound_before.is_empty() || gone.is_empty(), "round {round}: nothing could be restored");
         let of_policy = |id: &str| period(id).kind() == current.kind();
         let stay = kept.iter().filter(|(id, _)| of_policy(id)).count();

@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use vmbackup::retention::{OrphanRule, PeriodId, Rules, Scope};
 use vmconfig::value::RotationPolicy;
 use vmstream::chain::{CheckpointName, cpt};
+use vmstream::sidecar::{FileIdentity, Granules, Head, PlainSums, SidecarWriter, StreamIdentity};
 use vmstream::stream::StreamMeta;
-use vmstream::stream::writer::StreamWriter;
+use vmstream::stream::writer::{FinishedStream, StreamWriter};
 
 /// A backup path with somebody else's files beside it.
 pub(crate) struct Tree {
@@ -86,19 +87,61 @@ pub(crate) fn write_chain(dir: &Path, vm: &str, dates: &[DateTime]) {
     for (name, date) in names.iter().zip(dates) {
         let parent = name.number().checked_sub(1).map(CheckpointName::new);
         let file = parent.map_or("vda.full.data".to_owned(), |_| format!("vda.inc.{name}.data"));
-        write_stream(&dir.join(file), *name, parent, &date.to_string());
+        write_stream(&dir.join(file), "vda", *name, parent, &date.to_string());
         fs::write(dir.join(format!("checkpoints/{name}.xml")), CHECKPOINT).expect("a file");
         fs::write(dir.join(format!("vmconfig.{name}.xml")), "<domain/>").expect("a file");
     }
     fs::write(dir.join(format!("{vm}.cpt")), cpt::encode(&names)).expect("a file");
 }
 
-fn write_stream(path: &Path, name: CheckpointName, parent: Option<CheckpointName>, date: &str) {
+/// A full of two disks whose sidecars list different files of one point: one of the two is of another backup, and nothing
+/// tells which.
+pub(crate) fn write_doubtful(dir: &Path, vm: &str, date: DateTime) {
+    write_chain(dir, vm, &[date]);
+    let disks = ["vda", "vdb"];
+    for disk in disks {
+        let file = format!("{disk}.full.data");
+        let stream = write_stream(&dir.join(&file), disk, CheckpointName::FIRST, None, &date.to_string());
+        let (checksum, sum) = (format!("{file}.chksum"), stream.adler32.to_string());
+        fs::write(dir.join(&checksum), &sum).expect("a file");
+        let granules = Granules::of_disk(1024);
+        let mut writer =
+            SidecarWriter::create(&dir.join(format!("{disk}.full.idx")), granules).expect("a sidecar");
+        writer.data(0, 1024, &PlainSums::of(0, &[7; 1024], granules)).expect("a granule");
+        let head = Head {
+            writer: "test".to_owned(),
+            stream: StreamIdentity {
+                name: file,
+                size: stream.size,
+                adler32: Some(stream.adler32),
+                digest: Some(stream.digest),
+            },
+            target: disk.to_owned(),
+            point: CheckpointName::FIRST.to_string(),
+            parent: None,
+            parent_sidecar: None,
+            taken_seconds: 1_795_000_000,
+            granules,
+            disks: Some(disks.map(str::to_owned).to_vec()),
+            left_out: Vec::new(),
+            files: vec![FileIdentity::of(&checksum, sum.as_bytes())],
+        };
+        writer.finish(&head).expect("the end of a sidecar");
+    }
+}
+
+fn write_stream(
+    path: &Path,
+    disk: &str,
+    name: CheckpointName,
+    parent: Option<CheckpointName>,
+    date: &str,
+) -> FinishedStream {
     let meta = StreamMeta {
         virtual_size: 1024,
         data_size: 0,
         date: date.to_owned(),
-        disk_name: "vda".to_owned(),
+        disk_name: disk.to_owned(),
         disk_format: "qcow2".to_owned(),
         checkpoint_name: name.to_string(),
         compression: None,
@@ -108,7 +151,7 @@ fn write_stream(path: &Path, name: CheckpointName, parent: Option<CheckpointName
     };
     let mut writer = StreamWriter::create(path, meta).expect("a stream");
     writer.data(0, 1024, &[7; 1024]).expect("a frame");
-    writer.finish().expect("the end of a stream");
+    writer.finish().expect("the end of a stream")
 }
 
 /// The moment of these tests.

@@ -51,6 +51,8 @@ words! {
         Protected = "protected",
         /// There is no other.
         LastPeriod = "last_period",
+        /// Nobody can tell whether it can be restored.
+        Doubtful = "doubtful",
         /// It was never replicated.
         Unreplicated = "unreplicated",
         /// It is not where backups are.

@@ -15,6 +15,8 @@ pub(super) struct Names {
     data_files: u32,
     streams: BTreeSet<(StreamKind, DiskTarget, StreamSuffix)>,
     lists: Vec<String>,
+    /// The disks that have one.
+    sidecars: BTreeSet<DiskTarget>,
 }
 
 /// What a stream says about its date.
@@ -28,6 +30,11 @@ enum Said {
 impl Names {
     /// Takes the name of a regular file.
     pub(super) fn take(&mut self, name: &str) {
+        if let Some(SetFile::Sidecar { disk, .. }) =
+            name.ends_with(".idx").then(|| SetFile::parse(name)).flatten()
+        {
+            self.sidecars.insert(disk);
+        }
         let is_data = name.ends_with(".data") || name.ends_with(".zstd");
         self.data_files += u32::from(is_data);
         if !is_data && !name.ends_with(".cpt") {
@@ -52,13 +59,19 @@ impl Names {
         &self.lists
     }
 
+    /// True when files may contradict each other and leave it open which are right: that takes two disks of a point with
+    /// sidecars.
+    pub(super) fn may_be_doubtful(&self) -> bool {
+        self.sidecars.len() > 1
+    }
+
     /// Sums up; reads the date when `dir` is given.
     pub(super) fn describe(&self, dir: Option<&Path>) -> SetTree {
         let kinds: BTreeSet<StreamKind> = self.streams.iter().map(|(kind, ..)| *kind).collect();
         let begins = kinds.contains(&StreamKind::Full) || kinds.contains(&StreamKind::Copy);
         let points = if begins { u32::try_from(kinds.len()).unwrap_or(u32::MAX) } else { 0 };
         let newest = dir.and_then(|dir| self.newest(dir, &kinds));
-        SetTree { data_files: self.data_files, points, newest }
+        SetTree { data_files: self.data_files, points, doubtful: false, newest }
     }
 
     /// The date of the newest point: of the last of the chain, the last difference and the copy, whichever is newest.

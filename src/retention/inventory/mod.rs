@@ -98,6 +98,9 @@ pub struct SetTree {
     pub data_files: u32,
     /// Restore points, as the names of the streams tell. 0 without a full or a copy.
     pub points: u32,
+    /// Its files contradict each other, and nothing tells which are right. `false` when that was not asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub doubtful: bool,
     /// When the newest point was made: local time, from the data itself. `None` when that does not say, or was not
     /// asked for.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
@@ -135,15 +138,23 @@ impl VmTree {
         sets
     }
 
-    /// The first of some sets that can be restored, as far as names, lists and the streams' own words tell. Takes them
+    /// The first of some sets that can be restored, as far as names, lists and the files' own words tell, and of which nothing
+    /// says that this is in doubt. Takes them
     /// in this order: those that stay, newest first, then those that `goes` tells.
     ///
     /// Reads the folders only until one is found.
     pub fn keeper(&self, backup_path: &Path, goes: impl Fn(&Place) -> bool) -> Option<Place> {
         let (going, staying): (Vec<_>, Vec<_>) =
             self.sets().into_iter().map(|(place, _)| place).partition(|place| goes(place));
-        let restorable = |place: &Place| sound::can_be_restored(&backup_path.join(place.path()));
+        let restorable =
+            |place: &Place| sound::worth(&backup_path.join(place.path())) == sound::Worth::Restorable;
         staying.into_iter().chain(going).find(restorable)
+    }
+
+    /// True when nothing tells whether a set in some place is what was backed up. Reads its folders.
+    pub fn is_doubtful(&self, backup_path: &Path, place: &Place) -> bool {
+        let doubtful = |set: &Place| sound::worth(&backup_path.join(set.path())) == sound::Worth::Doubtful;
+        self.sets().iter().any(|(set, _)| place.holds(set) && doubtful(set))
     }
 }
 

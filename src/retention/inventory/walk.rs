@@ -12,6 +12,7 @@ use rustix::fs::FileType;
 use vmplan::retention::PeriodId;
 
 use super::date::Names;
+use super::sound;
 use super::{ArchiveTree, Inventory, InventoryError, Leftover, PeriodTree, SetTree, Unreadable, VmTree};
 use crate::retention::folder::{Entry, Folder, FolderError, SeenFiles};
 use crate::retention::place::ARCHIVES;
@@ -26,6 +27,8 @@ const MIN_THREADS: usize = 4;
 pub enum Look {
     /// Names and sizes.
     Sizes,
+    /// Also which sets are in doubt: the streams and sidecars of sets of several disks are opened.
+    Doubts,
     /// Also the dates of the data: one stream of each set is opened.
     Dates,
 }
@@ -151,7 +154,9 @@ impl Walk<'_> {
 
     fn describe(&mut self, names: &Names, folder: &Folder) -> SetTree {
         self.domains.extend(names.lists().iter().cloned());
-        names.describe((self.look == Look::Dates).then(|| folder.path()))
+        let set = names.describe((self.look == Look::Dates).then(|| folder.path()));
+        let asked = self.look == Look::Doubts && names.may_be_doubtful();
+        SetTree { doubtful: asked && sound::worth(folder.path()) == sound::Worth::Doubtful, ..set }
     }
 
     fn vm(&mut self, folder: &Folder) -> Option<VmTree> {

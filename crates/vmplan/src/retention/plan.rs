@@ -13,7 +13,7 @@
 //! of another policy, older                      goes, if no guard holds it (only said, in a dry run)
 //!
 //! guards, in order: something of the VM could not be read; protected in the database, or the database cannot be asked;
-//! the only place with a chain that can be restored; no replica, where one is required
+//! in it a chain of which nobody can tell whether it can be restored; the only place with a chain that can be; no replica, where one is required
 //! ```
 
 use jiff::civil::DateTime;
@@ -33,7 +33,8 @@ pub struct Seen {
     pub current: PeriodId,
     /// Everything below the VM's folder could be read.
     pub complete: bool,
-    /// A period with a chain that can be restored: the newest such. `None` when none was found.
+    /// A period with a chain that can be restored, and of which that is not in doubt: the newest such. `None` when none was
+    /// found.
     pub keeper: Option<PeriodId>,
     /// All periods.
     pub periods: Vec<PeriodSeen>,
@@ -50,6 +51,9 @@ pub struct PeriodSeen {
     pub newest: Option<DateTime>,
     /// Protected in the database; `None` when that cannot be asked.
     pub protected: Option<bool>,
+    /// A chain in it contradicts itself, and nothing tells which of its files is right. Looked at only where it matters: `false`
+    /// for a period that no rule would drop.
+    pub doubtful: bool,
     /// Its replica.
     pub replica: Replica,
 }
@@ -194,6 +198,7 @@ fn guard(seen: &Seen, rules: &Rules, period: &PeriodSeen, rule: Rule) -> Fate {
         _ if !seen.complete => Some(Why::Unreadable),
         (_, None) => Some(Why::ProtectionUnknown),
         (_, Some(true)) => Some(Why::Protected),
+        _ if period.doubtful => Some(Why::Doubtful),
         (None, _) => Some(Why::NothingRestorable),
         (Some(keeper), _) if *keeper == period.id => Some(Why::LastRestorable),
         _ if rules.require_replica && period.replica == Replica::Missing => Some(Why::NoReplica),
@@ -226,6 +231,7 @@ mod tests {
             size_bytes: 10,
             newest: Some(now() - days.days()),
             protected: Some(false),
+            doubtful: false,
             replica: Replica::NotUsed,
         }
     }
@@ -350,7 +356,7 @@ mod tests {
         };
         let block = Rules { require_replica: true, ..rules() };
         let unreplicated = Fate::Delete { rule: Rule::Count { limit: 3 }, unreplicated: true };
-        let cases: [(&str, Seen, &Rules, Fate); 8] = [
+        let cases: [(&str, Seen, &Rules, Fate); 10] = [
             ("unreadable", set(&|s| s.complete = false), &rules(), Fate::Keep(Why::Unreadable)),
             (
                 "protected",
@@ -363,6 +369,13 @@ mod tests {
                 set(&|s| s.periods[4].protected = None),
                 &rules(),
                 Fate::Keep(Why::ProtectionUnknown),
+            ),
+            ("doubtful", set(&|s| s.periods[4].doubtful = true), &rules(), Fate::Keep(Why::Doubtful)),
+            (
+                "doubtful, and nothing is known to be good",
+                set(&|s| (s.keeper, s.periods[4].doubtful) = (None, true)),
+                &rules(),
+                Fate::Keep(Why::Doubtful),
             ),
             ("last", set(&|s| s.keeper = keeper("20261118")), &rules(), Fate::Keep(Why::LastRestorable)),
             ("nothing", set(&|s| s.keeper = None), &rules(), Fate::Keep(Why::NothingRestorable)),

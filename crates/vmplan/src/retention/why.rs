@@ -32,6 +32,8 @@ pub enum Why {
     Protected,
     /// The database could not be asked whether it is protected.
     ProtectionUnknown,
+    /// Nothing tells whether some file in it is of this backup: it may be all that is right, and it may be wrong.
+    Doubtful,
     /// No chain of this VM that can be restored was found.
     NothingRestorable,
     /// Nothing else of this VM can be restored.
@@ -61,6 +63,9 @@ impl Why {
             Self::Unreadable => "something of this VM could not be read",
             Self::Protected => "it is protected (purge_eligible = 0 in chain_health)",
             Self::ProtectionUnknown => "the database could not be asked whether it is protected",
+            Self::Doubtful => {
+                "nobody can tell whether it can be restored: files in it contradict each other; vmstream verify says more"
+            }
             Self::NothingRestorable => {
                 "no chain of this VM that can be restored was found; look at it with vmstream verify"
             }
@@ -77,6 +82,7 @@ impl Why {
             self,
             Protected
                 | ProtectionUnknown
+                | Doubtful
                 | LastRestorable
                 | NothingRestorable
                 | LastPeriod
