@@ -483,7 +483,7 @@ fn the_words_are_the_documented_ones() {
         PeriodEventKind: "period_closed period_created period_deleted",
         RetentionAction: "delete skip error",
         RetentionTarget: "period orphan_period archive_chain",
-        PreserveReason: "protected last_period unreplicated safety_check_failed rm_failed unknown_age in_use needed",
+        PreserveReason: "protected last_period doubtful unreplicated safety_check_failed rm_failed unknown_age in_use needed",
         DateSource: "checkpoint stream",
     }
 }

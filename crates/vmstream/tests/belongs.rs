@@ -241,11 +241,17 @@ fn a_full_that_is_made_all_the_same_claims_nothing_that_was_not_known() {
 
 /// Of each granule of `vda`, whether the sidecar of the full claims to know it.
 fn known(dir: &Path) -> Vec<bool> {
+    known_of(dir, "vda")
+}
+
+/// The same of any disk of a full.
+fn known_of(dir: &Path, disk: &str) -> Vec<bool> {
     let full = BackupSet::open(dir).unwrap();
-    let DiskContent::Streams(entries) = full.content(&"vda".parse().unwrap(), at(0)).unwrap() else {
-        panic!()
+    let sidecar = match full.content(&disk.parse().unwrap(), at(0)).unwrap() {
+        DiskContent::Streams(entries) => entries[0].whole_sidecar(),
+        DiskContent::Raw { image, .. } => image.whole_sidecar(),
     };
-    let sidecar = entries[0].whole_sidecar().unwrap().unwrap();
+    let sidecar = sidecar.unwrap().unwrap();
     let granules = sidecar.head().granules;
     let runs: Vec<_> = sidecar.runs().map(Result::unwrap).collect();
     let values: Vec<_> =
@@ -277,8 +283,11 @@ fn a_full_that_is_made_of_what_is_in_doubt_says_so_and_proves_nothing() {
     take(&own, &other, &set);
     take(&beside, &other, &set);
     let (to, warnings) = made(&set, "0", "older");
-    assert!(says(&warnings, "vda.full.data", "contradict each other"), "{warnings:?}");
-    assert_eq!(known(&to), [false; 6]);
+    for file in ["vda.full.data", "vdb.copy.data"] {
+        assert!(says(&warnings, file, "contradict each other"), "{file} {warnings:?}");
+    }
+    assert!(fs::read(to.join("vdb.copy.data")).unwrap() == set.raw);
+    assert_eq!((known(&to), known_of(&to, "vdb")), (vec![false; 6], vec![false; 2]));
     let (to, warnings) = made(&set, "1", "newer");
     assert!(says(&warnings, &own[0], "goes on from another backup"), "{warnings:?}");
     assert_eq!(known(&to), [false; 6]);
@@ -287,7 +296,13 @@ fn a_full_that_is_made_of_what_is_in_doubt_says_so_and_proves_nothing() {
     take(&files_of(NEWEST).0, &other, &set);
     let (to, warnings) = made(&set, "3", "foreign");
     assert!(says(&warnings, &files_of(NEWEST).0[0], "is of another backup"), "{warnings:?}");
-    assert_eq!(known(&to), [false; 6]);
+    assert_eq!((known(&to), known_of(&to, "vdb")), (vec![false; 6], vec![true; 2]));
+    // So of an image that is of another backup.
+    let (set, other) = (chain(2, 1, "<one/>"), chain(2, 7, "<other/>"));
+    take(&["vdb.copy.data".to_owned(), "vdb.copy.idx".to_owned()], &other, &set);
+    let (to, warnings) = made(&set, "1", "foreign-image");
+    assert!(says(&warnings, "vdb.copy.data", "is of another backup"), "{warnings:?}");
+    assert_eq!((known(&to), known_of(&to, "vdb")), (vec![true; 6], vec![false; 2]));
 }
 
 #[test]
