@@ -7,6 +7,7 @@
 mod beneath;
 mod faults;
 mod orders;
+mod replies;
 mod serving;
 
 pub use faults::Op;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::beneath::Beneath;
 use super::faults::{Faults, Op};
-use super::serving::Serving;
+use super::replies::Serving;
 use crate::Lab;
 use crate::command::output_of;
 

@@ -4,13 +4,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    BsdFileFlags, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
@@ -18,76 +17,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, Opened, Result, by_descriptor, errno, set_mode};
+use super::beneath::{Opened, by_descriptor, errno, set_mode};
 use super::faults::Op;
-
-/// Nothing is kept by the kernel.
-const TTL: Duration = Duration::ZERO;
-
-fn answer(error: Errno) -> fuser::Errno {
-    fuser::Errno::from_i32(error.raw_os_error())
-}
-
-fn timespec(time: Option<TimeOrNow>) -> Timespec {
-    match time {
-        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        Some(TimeOrNow::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-        Some(TimeOrNow::SpecificTime(time)) => {
-            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-            Timespec { tv_sec: since.as_secs() as i64, tv_nsec: since.subsec_nanos().into() }
-        }
-    }
-}
-
-/// Every request has a thread of its own, so that one that hangs keeps no other.
-pub(super) struct Serving(pub(super) Arc<Beneath>);
-
-impl Serving {
-    fn spawn(&self, work: impl FnOnce(&Beneath) + Send + 'static) {
-        let inner = self.0.clone();
-        std::thread::spawn(move || work(&inner));
-    }
-
-    fn empty(&self, reply: ReplyEmpty, work: impl FnOnce(&Beneath) -> Result<()> + Send + 'static) {
-        self.spawn(move |inner| match work(inner) {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(answer(e)),
-        });
-    }
-
-    fn entry(&self, reply: ReplyEntry, work: impl FnOnce(&Beneath) -> Result<FileAttr> + Send + 'static) {
-        self.spawn(move |inner| match work(inner) {
-            Ok(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
-            Err(e) => reply.error(answer(e)),
-        });
-    }
-
-    fn attr(&self, reply: ReplyAttr, work: impl FnOnce(&Beneath) -> Result<FileAttr> + Send + 'static) {
-        self.spawn(move |inner| match work(inner) {
-            Ok(attributes) => reply.attr(&TTL, &attributes),
-            Err(e) => reply.error(answer(e)),
-        });
-    }
-
-    fn data(&self, reply: ReplyData, work: impl FnOnce(&Beneath) -> Result<Vec<u8>> + Send + 'static) {
-        self.spawn(move |inner| match work(inner) {
-            Ok(bytes) => reply.data(&bytes),
-            Err(e) => reply.error(answer(e)),
-        });
-    }
-
-    fn open_with(&self, reply: ReplyOpen, work: impl FnOnce(&Beneath) -> Result<Opened> + Send + 'static) {
-        self.spawn(move |inner| match work(inner) {
-            Ok(opened) => reply.opened(inner.keep_open(opened), FopenFlags::empty()),
-            Err(e) => reply.error(answer(e)),
-        });
-    }
-
-    fn close(&self, handle: FileHandle, reply: ReplyEmpty) {
-        self.0.close(handle);
-        reply.ok();
-    }
-}
+use super::replies::{Serving, TTL, answer};
 
 impl Filesystem for Serving {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -420,5 +352,16 @@ impl Filesystem for Serving {
             let mode = FallocateFlags::from_bits_retain(mode as u32);
             inner.file(handle, |file| Ok(rustix::fs::fallocate(file, mode, offset, len)?))
         });
+    }
+}
+
+fn timespec(time: Option<TimeOrNow>) -> Timespec {
+    match time {
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        Some(TimeOrNow::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        Some(TimeOrNow::SpecificTime(time)) => {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Timespec { tv_sec: since.as_secs() as i64, tv_nsec: since.subsec_nanos().into() }
+        }
     }
 }
