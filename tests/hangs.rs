@@ -153,6 +153,37 @@ fn a_scratch_directory_that_hangs_is_seen_before_the_guest_is_held() {
 }
 
 #[test]
+fn a_scratch_directory_that_is_dead_from_the_start_costs_only_who_needs_it() {
+    let lab = Lab::new("dead_scratch");
+    let scratch = lab.faulty_file_system("scratch-fs");
+    lab.configure(&[("VIRTNBD_SCRATCH_DIR", scratch.text()), ("PARALLEL_VMS", "1")]);
+    let on = lab.paused_vm("on", &[DiskSpec::new("vda", MIB)]);
+    on.resume();
+    let off = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", MIB)));
+    let hangs = EVERYTHING.map(|op| scratch.hang(op, ""));
+    let ended = lab.begin_run(lab.run_command(&[&on, &off])).wait_for(STOP_LIMIT * 2);
+    assert_eq!(ended.status.code(), Some(4), "{ended:#?}");
+    let rows = "SELECT status FROM vm_backups ORDER BY vm_name DESC";
+    assert_eq!(lab.ask(rows), ["failed", "success"], "{ended:#?}");
+    let said = lab.ask("SELECT error_message FROM vm_backups WHERE status = 'failed'").join("");
+    assert!(said.contains(scratch.text()) && said.contains("15 s"), "{said}");
+    assert_eq!(on.state(), "running");
+
+    // A signal ends the run meanwhile.
+    let mut run = lab.begin_run(lab.run_command(&[&on]));
+    let pid = run.pid();
+    let looks = || lab::children_of(pid).iter().any(|(.., line)| line.contains("--internal-directory"));
+    wait_until("the look at the scratch directory", &mut run, STOP_LIMIT, looks);
+    run.signal(Signal::TERM);
+    let ended = run.wait_for(LOG_STOP_LIMIT);
+    assert_eq!(ended.status.code(), Some(143), "{ended:#?}");
+    drop(hangs);
+    lab::wait_for_guard_below(&lab.backup_path(), &on);
+    assert_eq!(lab.run_well(&on).level(), "full");
+    assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 0, "nothing is left there");
+}
+
+#[test]
 fn a_disk_that_cannot_be_read_is_told_as_that() {
     let lab = Lab::new("bad_disk");
     lab.configure(&[]);

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::engine::BackupError;
+use crate::engine::cancel::Cancel;
+use crate::engine::snapshot::scratch;
 use vmhost::libvirt::LibvirtError;
 
 /// Why a run could not begin.
@@ -57,8 +59,29 @@ pub fn check_backup_path(path: &Path) -> Result<(), SessionError> {
     }
 }
 
-pub(super) fn check_writable(what: &'static str, path: &Path) -> Result<(), SessionError> {
-    // Without a name, or under a random one that nobody can have taken before: everybody may write to a scratch directory.
-    let tried = tempfile::tempfile_in(path);
-    tried.map(drop).map_err(|source| SessionError::NotWritable { what, path: path.to_owned(), source })
+/// Fails unless files can be made in the backup path.
+pub(super) fn check_writable(path: &Path) -> Result<(), SessionError> {
+    let failed = |source| SessionError::NotWritable { what: "BACKUP_PATH", path: path.to_owned(), source };
+    tempfile::tempfile_in(path).map(drop).map_err(failed)
+}
+
+/// Where the scratch directory really is, without `..` and links: the journal names files in it, and whoever believes the
+/// journal takes no such way. Fails unless files can be made there. One that hangs stops no run, for VMs that are shut off
+/// need none: each backup that needs it tries it right before.
+pub(super) fn scratch_place(path: &Path, cancel: &Cancel) -> Result<PathBuf, SessionError> {
+    let refused = |said: String| SessionError::NotWritable {
+        what: "VIRTNBD_SCRATCH_DIR",
+        path: path.to_owned(),
+        source: std::io::Error::other(said),
+    };
+    match vmprogram::writable_directory(path, scratch::HANG_LIMIT, &|| cancel.stopped().is_some()) {
+        Ok(looked) => looked.map_err(refused),
+        Err(error) => {
+            let path_text = path.display();
+            tracing::warn!(
+                "VIRTNBD_SCRATCH_DIR {path_text} cannot be looked at: a program that does {error}"
+            );
+            Ok(path.to_owned())
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! A run over many domains, several at once: the folders are looked at, the engine starts, each VM is backed up, the guard ends.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
 use super::at_once::AtOnce;
-use super::error::{SessionError, check_writable};
+use super::error::{SessionError, check_writable, scratch_place};
 use super::open::Session;
 use super::order;
 use super::record::Records;
@@ -16,6 +17,7 @@ use crate::engine::copy::{Compressors, DISKS_OF_RUN, Shared};
 use crate::engine::fail_point::FailPoints;
 use crate::engine::recovery::guard::Guard;
 use crate::engine::recovery::journal::JournalDir;
+use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, Engine};
 use vmhost::libvirt::Domain;
 use vmreport::VmReport;
@@ -34,9 +36,9 @@ impl Session {
         watch: &dyn RunWatch,
         cancel: &Cancel,
     ) -> Result<Vec<VmReport>, SessionError> {
-        check_writable("BACKUP_PATH", &self.backup_path)?;
-        check_writable("VIRTNBD_SCRATCH_DIR", &self.settings.scratch_dir)?;
-        let engine = self.engine(fail_points)?;
+        check_writable(&self.backup_path)?;
+        let scratch_dir = scratch_place(&self.settings.scratch_dir, cancel)?;
+        let engine = self.engine(scratch_dir, fail_points)?;
         let outcomes = self.each_vm(&engine, records, watch, cancel);
         engine.guard.end();
         Ok(outcomes)
@@ -66,7 +68,7 @@ impl Session {
         all.in_order()
     }
 
-    fn engine(&self, fail_points: FailPoints) -> Result<Engine, SessionError> {
+    fn engine(&self, scratch_dir: PathBuf, fail_points: FailPoints) -> Result<Engine, SessionError> {
         let threads = thread::available_parallelism().map_or(2, usize::from);
         let shared = Shared {
             compressors: Arc::new(Compressors::start(threads, self.settings.method)),
@@ -77,7 +79,7 @@ impl Session {
         };
         Ok(Engine {
             host: self.host.clone(),
-            settings: self.settings.clone(),
+            settings: EngineSettings { scratch_dir, ..self.settings.clone() },
             shared,
             machine_id: self.machine_id.clone(),
             guard: Guard::start(self.host.uri()).map_err(BackupError::from)?,

@@ -56,9 +56,7 @@ fn method(CompressionChoice { method, level }: CompressionChoice) -> Method {
 pub(super) fn engine(settings: &Settings) -> EngineSettings {
     EngineSettings {
         method: method(settings.compression),
-        // Without `..` and links: the journal names files in it, and whoever believes the journal takes no such way.
-        scratch_dir: std::fs::canonicalize(settings.scratch_dir.as_path())
-            .unwrap_or_else(|_| settings.scratch_dir.as_path().to_owned()),
+        scratch_dir: settings.scratch_dir.as_path().to_owned(),
         scratch_reserve: Reserve {
             bytes: settings.scratch_reserve.bytes(),
             percent: settings.scratch_reserve_percent.get().into(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::look::{LOOK_ARGUMENT, Look};
+use super::look::{self, DIRECTORY_ARGUMENT, LOOK_ARGUMENT, Look};
 use super::touch::{self, REMOVE_ARGUMENT, TRY_ARGUMENT};
 use super::writers::{WRITERS_ARGUMENT, Writers};
 
@@ -15,6 +15,7 @@ pub fn answer(argument: &OsStr, files: impl Iterator<Item = PathBuf>) -> bool {
     let said = io::Error::to_string;
     match argument.to_str() {
         Some(LOOK_ARGUMENT) => tell(files.map(|file| Look::at(&file).map_err(|e| said(&e)))),
+        Some(DIRECTORY_ARGUMENT) => tell(files.map(|file| look::directory_at(&file).map_err(|e| said(&e)))),
         Some(WRITERS_ARGUMENT) => tell(files.map(|file| Writers::at(&file))),
         Some(TRY_ARGUMENT) => tell(files.map(|file| touch::tried(&file).map_err(|e| said(&e)))),
         Some(REMOVE_ARGUMENT) => tell(files.map(|file| touch::removed(&file).map_err(|e| said(&e)))),

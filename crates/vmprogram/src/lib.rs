@@ -1,7 +1,7 @@
 //! Other programs: how they are started, bounded in time, output and memory, and left behind when they hang.
 //!
 //! Lives here: the one way in which vmbackup runs another program, and looks at files on storage that may be dead
-//! ([`look`], [`writers`]), or touches them there ([`try_writing`], [`remove`]).
+//! ([`look`], [`writable_directory`], [`writers`]), or touches them there ([`try_writing`], [`remove`]).
 //! Must not live here: what those programs are told (`vmstore` and the engine say that), libvirt.
 //! Layer: above `vmstream`, below `vmstore` and `vmhost`. A crate of its own because both of these run programs, and
 //! `vmstore` must not get libvirt with them.
@@ -24,7 +24,7 @@ mod writers;
 
 pub use answer::answer;
 pub use error::{NEVER, ProgramError, Stopped};
-pub use look::{Look, look};
+pub use look::{Look, look, writable_directory};
 pub use program::Program;
 pub use running::{Output, Running};
 pub use start::{begin, start, thread_id};

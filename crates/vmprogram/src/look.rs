@@ -1,18 +1,21 @@
 //! Looks at files that may be on dead storage: done by a process of its own, which can be given up.
 
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
 use serde::{Deserialize, Serialize};
 
 use super::{ProgramError, Stopped, itself};
 
 /// The first argument that makes this program look at the files that follow.
 pub(super) const LOOK_ARGUMENT: &str = "--internal-look";
+
+/// The first argument that makes this program see where the directories that follow really are.
+pub(super) const DIRECTORY_ARGUMENT: &str = "--internal-directory";
 
 /// Bytes from the start of a file that a look holds: the fixed fields of a qcow2 header (QEMU `docs/interop/qcow2.rst`).
 const HEAD_BYTES: u64 = 112;
@@ -62,4 +65,43 @@ pub fn look(
     stopped: Stopped<'_>,
 ) -> Result<Vec<Result<Look, String>>, ProgramError> {
     itself::ask(LOOK_ARGUMENT, paths, limit, stopped)
+}
+
+/// Where a directory really is, without `..` and links. `Ok(Err(_))`: the system says why files cannot be made there.
+/// Nothing is written.
+pub fn writable_directory(
+    path: &Path,
+    limit: Duration,
+    stopped: Stopped<'_>,
+) -> Result<Result<PathBuf, String>, ProgramError> {
+    let mut told = itself::ask(DIRECTORY_ARGUMENT, &[path.to_owned()], limit, stopped)?;
+    Ok(told.pop().unwrap_or_else(|| Ok(path.to_owned())))
+}
+
+pub(super) fn directory_at(path: &Path) -> io::Result<PathBuf> {
+    let real = fs::canonicalize(path)?;
+    if !fs::metadata(&real)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    access(&real, Access::WRITE_OK | Access::EXEC_OK)?;
+    Ok(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_where_its_links_lead_and_a_file_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(dir.path()).unwrap().join("real");
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, dir.path().join("link")).unwrap();
+        assert_eq!(directory_at(&dir.path().join("link/../real")).unwrap(), real);
+        assert_eq!(directory_at(&dir.path().join("link")).unwrap(), real);
+        fs::write(real.join("file"), "").unwrap();
+        assert_eq!(directory_at(&real.join("file")).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(directory_at(&real.join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs::read_dir(&real).unwrap().count(), 1, "nothing is written");
+    }
 }

@@ -208,6 +208,12 @@ pub(crate) fn scratch_try(dir: &Path, id: &str) -> PathBuf {
     dir.join(format!("backup.{id}.try-writing"))
 }
 
+/// Where the sockets of the servers for the disks of a domain that is shut off begin. Not in the scratch directory: it may
+/// hang, and such a backup needs nothing else there.
+pub(crate) fn servers_socket(id: &str) -> PathBuf {
+    PathBuf::from(format!("/var/tmp/vmbackup-{id}.nbd"))
+}
+
 /// The socket of the server for one disk of a domain that is shut off.
 pub(crate) fn nbd_socket(socket: &Path, target: &str) -> PathBuf {
     PathBuf::from(format!("{}.{target}", socket.display()))

@@ -72,7 +72,7 @@ impl Offline<'_> {
 
     fn journal(&self, disks: &[&ReadableDisk]) -> Journal {
         let id = self.engine.next_id();
-        let socket = self.engine.settings.scratch_dir.join(format!("vmbackup-{id}.nbd"));
+        let socket = job::servers_socket(&id);
         let mut names: Vec<String> = vec![marker(), STATE_FILE.to_owned()];
         for disk in disks {
             let file = copy_file(disk, self.engine);

@@ -11,6 +11,7 @@ use crate::engine::cancel::Cancel;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::Changed;
 use crate::engine::look::observe;
+use crate::engine::plan::job;
 use crate::engine::recovery::guard::StartError;
 use crate::engine::recovery::journal::{self, DomainRun, Journal};
 use crate::engine::recovery::owned::Owned;
@@ -81,7 +82,7 @@ impl Engine {
     /// Names nothing but the domain that is about to be started.
     fn start_journal(&self, vm: &VmTarget) -> Journal {
         let id = self.next_id();
-        let socket = self.settings.scratch_dir.join(format!("vmbackup-{id}.nbd"));
+        let socket = job::servers_socket(&id);
         let started = Some(DomainRun { id: None, boot: journal::boot_id() });
         Journal { started, ..Journal::new(vm, &self.machine_id, id, socket) }
     }

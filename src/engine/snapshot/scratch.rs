@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const WAIT: Duration = Duration::from_millis(50);
 
 /// A scratch directory that does not answer for so long hangs, and with it every write of the guest that needs it.
-const HANG_LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const HANG_LIMIT: Duration = Duration::from_secs(15);
 
 /// How often to ask the job for its statistics.
 const STATS_EVERY: Duration = Duration::from_secs(1);
