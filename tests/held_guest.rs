@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lab::{
-    CrashBed, DiskSpec, FREE_LIMIT, Lab, Op, Stopped, Vm, children_of, exclude, kill_both, sockets_of,
+    CrashBed, DiskSpec, FREE_LIMIT, History, Lab, Op, Stopped, Vm, children_of, exclude, kill_both,
+    sockets_of,
 };
 use rustix::process::Signal;
 use vmbackup::engine::fail_point::FailPoint;
@@ -51,6 +52,45 @@ fn a_program_that_is_stopped_lets_go_of_its_guest() {
     // Nothing of that stays: the next one is held still as ever.
     let ended = lab.run_well(&vm);
     assert_eq!((ended.level().as_str(), ended.report("method").as_str()), ("incremental 2", "paused"));
+}
+
+#[test]
+fn a_program_that_stands_still_fills_no_scratch_directory() {
+    let lab = Lab::new("stopped_copy");
+    let scratch = lab.small_file_system("little-scratch", 64);
+    lab.configure(&[("VIRTNBD_SCRATCH_DIR", scratch.text())]);
+    let bytes = 128 * MIB;
+    let vm = lab.paused_vm("guest", &[DiskSpec::new("vda", bytes)]);
+    vm.resume();
+    let mut history = History::default();
+    lab.run_well(&vm);
+    history.note(&lab, &vm);
+    // Stopped; or only its main thread hangs, before the scratch directory is watched at all.
+    for (place, is_stopped) in [(FailPoint::Copying, true), (FailPoint::Released, false)] {
+        vm.write("vda", 0, bytes, 0x11).expect("a write");
+        let run = lab.run_held_at(&vm, place);
+        let stopped = is_stopped.then(|| Stopped::new(run.pid()));
+        // Its guard finds that out.
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(vm.backup_job().is_some(), "at {place}: there is room yet");
+        for offset in (0..bytes).step_by(4 << 20) {
+            vm.write("vda", offset, 4 * MIB, 0x77).expect("the guest's writes never fail");
+        }
+        vm.wait_until_free(FREE_LIMIT);
+        drop(stopped);
+        run.release();
+        let ended = run.wait();
+        println!("at {place}: {}", ended.error());
+        assert_eq!(ended.status.code(), Some(4), "{ended:#?}");
+        for words in ["this program stood still", "left in scratch directory"] {
+            assert!(ended.error().contains(words), "{words:?} is not in {ended:#?}");
+        }
+        assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 0, "nothing is left there");
+        let ended = lab.run_well(&vm);
+        assert_eq!(ended.level(), format!("incremental {}", history.len()), "{ended:#?}");
+        history.note(&lab, &vm);
+    }
+    history.assert_restorable(&lab, &lab.chain_dir(&vm));
 }
 
 #[test]

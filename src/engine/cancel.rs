@@ -11,13 +11,13 @@ pub enum StopReason {
     Signal(i32),
     /// The scratch file system was about to fill.
     #[error(
-        "only {free} left in scratch directory {dir} (reserve {reserve}, this backup used {used}); the job was ended before the guest could see \
+        "only {free} left in scratch directory {dir} (reserve {reserve}{used}); the job was ended before the guest could see \
          an error. Free space there, or point VIRTNBD_SCRATCH_DIR at a larger file system"
     )]
     ScratchFull {
         /// Free space, for people.
         free: String,
-        /// What the job's scratch files held a moment before, for people.
+        /// What the job's scratch files held a moment before, for people; empty when that is not known.
         used: String,
         /// The reserve, for people.
         reserve: String,
@@ -34,6 +34,15 @@ pub enum StopReason {
         dir: String,
         /// How long it was waited for.
         seconds: u64,
+    },
+    /// The guard ended the job, because nobody here watched the scratch directory when it had to be.
+    #[error(
+        "this program stood still while its backup job ran (stopped, or waiting for something that hangs), and its guard watched the \
+         scratch directory: {why}"
+    )]
+    StoodStill {
+        /// What the guard saw.
+        why: String,
     },
     /// Another stage failed and has reported why.
     #[error("stopped because another part of the backup failed")]

@@ -292,7 +292,9 @@ impl BackupError {
         match self {
             Self::Stopped(reason) | Self::Copy(CopyError::Stopped(reason)) => match reason {
                 StopReason::Signal(number) => Trouble::Signal(*number),
-                StopReason::ScratchFull { .. } | StopReason::ScratchHangs { .. } => Trouble::Storage,
+                StopReason::ScratchFull { .. }
+                | StopReason::ScratchHangs { .. }
+                | StopReason::StoodStill { .. } => Trouble::Storage,
                 _ => Trouble::Domain,
             },
             Self::Copy(CopyError::Write { .. } | CopyError::StalledWrite { .. })

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::copy::Method;
 use vmconfig::value::Consistency;
 use vmhost::guest::TrimSettings;
@@ -12,7 +14,7 @@ use vmplan::glob::Pattern;
 
 /// Free space that a file system must keep: the smaller of both numbers, so that the share suits small file systems
 /// and the fixed number large ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserve {
     /// In bytes.
     pub bytes: u64,

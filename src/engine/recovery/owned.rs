@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::guard::{Guard, Places};
+use super::guard::{Beats, Guard, Places, Scratch};
 use super::journal::{self, DomainRun, Journal, Stage, Stop};
 use super::recover;
 use crate::engine::BackupError;
@@ -14,6 +14,8 @@ pub(crate) struct Owned<'a> {
     journal: Journal,
     places: Places,
     guard: &'a Guard,
+    /// Where the scratch files of the job are, while there may be one.
+    job: Option<Scratch>,
 }
 
 /// The guard frees a guest that is held for so much longer than it may be.
@@ -36,7 +38,7 @@ impl Hold {
 impl<'a> Owned<'a> {
     /// Writes the journal and tells the guard. Nothing may be owned before this returns.
     pub(crate) fn begin(journal: Journal, places: Places, guard: &'a Guard) -> Result<Self, BackupError> {
-        let owned = Self { journal, places, guard };
+        let owned = Self { journal, places, guard, job: None };
         match owned.keep() {
             Ok(()) => Ok(owned),
             Err(error) => {
@@ -78,6 +80,31 @@ impl<'a> Owned<'a> {
     /// Leaves a guest that may be frozen, or come to be, to the guard, at once. Returns what to tell people.
     pub(crate) fn free_late(&self) -> String {
         self.guard.free_late(&self.journal, &self.places)
+    }
+
+    /// Says that a job is about to begin, with its scratch files there. From now on the guard watches that directory
+    /// wherever [`Self::beats`] do not say that it is watched here.
+    pub(crate) fn expect_job(&mut self, scratch: Scratch) -> Result<(), BackupError> {
+        self.guard.beat(&self.journal.id, &scratch)?;
+        self.job = Some(scratch);
+        Ok(())
+    }
+
+    /// What the watch over the job's scratch directory says to the guard. `None` without a job.
+    pub(crate) fn beats(&self) -> Option<Beats<'a>> {
+        let scratch = self.job.clone()?;
+        Some(Beats::new(self.guard, self.journal.id.clone(), scratch))
+    }
+
+    /// Why the guard has ended the job, if it has.
+    pub(crate) fn why_guard_ended_job(&self) -> Option<String> {
+        self.guard.beat(&self.journal.id, self.job.as_ref()?).ok().flatten()
+    }
+
+    /// Says that the job is over.
+    pub(crate) fn job_is_over(&mut self) -> Result<(), BackupError> {
+        self.job = None;
+        Ok(self.guard.job_is_over(&self.journal.id)?)
     }
 
     /// Says which witnesses are about to be added or removed.

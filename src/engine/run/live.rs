@@ -28,6 +28,7 @@ use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::image_state::{ImageStates, STATE_FILE, TakenOf};
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::job::{self, DiskSource, JobPlan, Role};
+use crate::engine::recovery::guard::{Beats, Scratch};
 use crate::engine::recovery::journal::Journal;
 use crate::engine::recovery::owned::Owned;
 use crate::engine::recovery::recover;
@@ -169,14 +170,9 @@ impl Live<'_> {
                 facts.warnings.extend(warnings);
                 copied
             }
-            Err(error) if self.was_ended(&error, owned) => {
-                return Err(self.changed(&format!(
-                    "its backup job ended before all disks were copied: somebody ended it (virsh domjobabort), or QEMU could \
-                     not go on and says why in its log. First seen: {error}"
-                )));
-            }
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.why_not_copied(error, owned)),
         };
+        owned.job_is_over()?;
         fail_points.at(FailPoint::JobEnded);
         let images = self.end_started(owned, &mut facts.warnings)?;
         self.publish(point, copied, (identity, images), owned, facts)
@@ -285,6 +281,7 @@ impl Live<'_> {
             Ok(())
         };
         let (answers, settings) = (self.guest.is_some(), &self.engine.settings);
+        owned.expect_job(Scratch { dir: scratch_dir.clone(), reserve: settings.scratch_reserve })?;
         let ((), held) = hold::still_during(domain, answers, settings, owned, warnings, begin)?;
         let was_started = owned.journal().started.is_some();
         Ok(Held { method: if was_started { Method::StartedPaused } else { held.method }, ..held })
@@ -325,9 +322,15 @@ impl Live<'_> {
                 thread::park_timeout(pause);
                 finished.load(Ordering::Acquire)
             };
+            let beats = owned.beats();
             scope.spawn(move || {
                 let is_over = || over.load(Ordering::Acquire);
-                scratch::watch(&settings.scratch_dir, settings.scratch_reserve, peak, cancel, &is_over);
+                // Also from here, at each look: what holds up the watch holds up the beats.
+                let is_over_yet = || {
+                    beats.iter().for_each(Beats::beat);
+                    is_over()
+                };
+                scratch::watch(&settings.scratch_dir, settings.scratch_reserve, peak, cancel, &is_over_yet);
                 // Who failed by itself is through in a moment, and finds the job as it was then; not who is stuck in a write.
                 let failed_since = Instant::now();
                 while cancel.stopped() == Some(StopReason::OtherFailure)
@@ -382,6 +385,22 @@ impl Live<'_> {
             thread::sleep(SETTLE_PAUSE);
         }
         false
+    }
+
+    /// The error of a copy that failed, which the domain's end does not explain: that of the job, where it ended first.
+    fn why_not_copied(&self, error: BackupError, owned: &Owned<'_>) -> BackupError {
+        let is_told = matches!(error, BackupError::Stopped(_)) || self.cancel.stopped().is_some();
+        let why = (!is_told).then(|| owned.why_guard_ended_job()).flatten();
+        if let Some(why) = why {
+            return StopReason::StoodStill { why }.into();
+        }
+        if !self.was_ended(&error, owned) {
+            return error;
+        }
+        self.changed(&format!(
+            "its backup job ended before all disks were copied: somebody ended it (virsh domjobabort), or QEMU could \
+             not go on and says why in its log. First seen: {error}"
+        ))
     }
 
     /// Whether a failed copy is explained by the job being gone, which nobody here ended. Asked once it is clear that the

@@ -79,6 +79,11 @@ pub fn tell_space(dir: &Path) {
     }
 }
 
+/// Nothing when it is not known.
+fn told_used(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!(", this backup used {}", text::size(bytes)) }
+}
+
 fn told_space(line: &str) -> Option<Space> {
     let (free, total) = line.split_once(' ')?;
     Some(Space { free_bytes: free.parse().ok()?, total_bytes: total.parse().ok()? })
@@ -169,7 +174,7 @@ fn heed(
         if too_low(now, before.unwrap_or(now), reserve) {
             return cancel.stop(StopReason::ScratchFull {
                 free: text::size(now.free_bytes),
-                used: text::size(peak_bytes.load(Ordering::Relaxed)),
+                used: told_used(peak_bytes.load(Ordering::Relaxed)),
                 reserve: text::size(kept_bytes(now, reserve)),
                 dir: dir.display().to_string(),
             });

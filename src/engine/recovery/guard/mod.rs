@@ -3,7 +3,8 @@
 //! When a backup program dies, however it dies, libvirt leaves things as they are: a frozen or paused guest, a job
 //! that copies every block the guest overwrites into a scratch file until the host's disk is full. The next nightly
 //! run comes too late. So before the first such step a guard is started and told, over a pipe, what we are about to
-//! own. It acts when the pipe breaks, and when a guest is held for longer than it may be, because we were stopped.
+//! own. It acts when the pipe breaks, and when a guest is held for longer than it may be, because we were stopped. While a
+//! job runs we tell it again and again that we watch the scratch directory (`beats`); when we do not, it does.
 //!
 //! ```text
 //! waiting ─ watch ─► watching ─ release ─► waiting
@@ -22,10 +23,12 @@
 //!
 //! Lives here: our end of the pipes.
 
+mod beats;
 mod next;
 mod order;
 mod process;
 mod scope;
+mod stand_in;
 mod work;
 
 use std::collections::BTreeMap;
@@ -33,11 +36,13 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+pub(crate) use self::beats::Beats;
+pub(crate) use self::order::Scratch;
 use self::order::{Answer, Numbered, Order, Watched};
 pub use self::process::run_guard;
 use super::journal::Journal;
@@ -101,7 +106,6 @@ type Waiting = Option<BTreeMap<u64, Sender<Answer>>>;
 impl Guard {
     /// Starts the guard of this process. It is waited for at the first order, so that it costs no time before.
     pub fn start(uri: &str) -> Result<Self, GuardError> {
-        let failed = |source| GuardError { source };
         let mut command = Command::new("/proc/self/exe");
         command.arg0(GUARD_NAME).args([GUARD_ARGUMENT, uri]).stdin(Stdio::piped()).stdout(Stdio::piped());
         // Whoever reads our messages to their end must not wait for it too.
@@ -136,12 +140,29 @@ impl Guard {
         self.order(Order::Release { id: id.to_owned(), is_free }, ANSWER_LIMIT).map(drop)
     }
 
+    /// Tells the guard that the scratch directory of a job is watched. Returns why the guard has ended the job meanwhile, if
+    /// it has.
+    pub(crate) fn beat(&self, id: &str, scratch: &Scratch) -> Result<Option<String>, GuardError> {
+        let beat = Order::Beat { id: id.to_owned(), scratch: scratch.clone() };
+        Ok(match self.order(beat, ANSWER_LIMIT)? {
+            Answer::EndedJob(why) => Some(why),
+            _ => None,
+        })
+    }
+
+    /// Tells the guard that the job is over, so that nobody need watch its scratch directory.
+    pub(crate) fn job_is_over(&self, id: &str) -> Result<(), GuardError> {
+        self.order(Order::JobOver { id: id.to_owned() }, ANSWER_LIMIT).map(drop)
+    }
+
     /// Has the guard start the domain of a journal that it watches. Returns libvirt's number of that run.
     pub(crate) fn start_domain(&self, journal: &Journal) -> Result<u32, StartError> {
         match self.order(Order::Start { id: journal.id.clone() }, START_LIMIT)? {
             Answer::Started(id) => Ok(id),
             Answer::NotStarted(reason) => Err(StartError::Refused(reason)),
-            Answer::Ok | Answer::Stays => Err(StartError::Refused("the guard did not understand".to_owned())),
+            Answer::Ok | Answer::Stays | Answer::EndedJob(_) => {
+                Err(StartError::Refused("the guard did not understand".to_owned()))
+            }
         }
     }
 
@@ -171,26 +192,27 @@ impl Guard {
     }
 
     fn order(&self, order: Order, limit: Duration) -> Result<Answer, GuardError> {
-        let failed = |source| GuardError { source };
-        let ended = || failed(io::Error::other("it ended"));
-        let (tell, told) = mpsc::channel();
-        {
-            let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-            orders.count += 1;
-            let number = orders.count;
-            waiting(&self.answers).as_mut().ok_or_else(ended)?.insert(number, tell);
-            let mut line = serde_json::to_vec(&Numbered { number, line: order })
-                .map_err(|error| failed(error.into()))?;
-            line.push(b'\n');
-            orders.pipe.write_all(&line).map_err(failed)?;
-        }
-        told.recv_timeout(limit).map_err(|error| match error {
+        self.send(order)?.recv_timeout(limit).map_err(|error| match error {
             RecvTimeoutError::Disconnected => ended(),
             RecvTimeoutError::Timeout => failed(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!("it does not answer within {} s", limit.as_secs()),
             )),
         })
+    }
+
+    /// Sends an order. Its answer comes when it comes.
+    fn send(&self, order: Order) -> Result<Receiver<Answer>, GuardError> {
+        let (tell, told) = mpsc::channel();
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.count += 1;
+        let number = orders.count;
+        waiting(&self.answers).as_mut().ok_or_else(ended)?.insert(number, tell);
+        let mut line =
+            serde_json::to_vec(&Numbered { number, line: order }).map_err(|error| failed(error.into()))?;
+        line.push(b'\n');
+        orders.pipe.write_all(&line).map_err(failed)?;
+        Ok(told)
     }
 
     /// Ends the guard and waits for it, unless it has something to do. Nothing else may be owned any more.
@@ -200,6 +222,14 @@ impl Guard {
             let _ = self.child.into_inner().unwrap_or_else(PoisonError::into_inner).wait();
         }
     }
+}
+
+fn failed(source: io::Error) -> GuardError {
+    GuardError { source }
+}
+
+fn ended() -> GuardError {
+    failed(io::Error::other("it ended"))
 }
 
 /// Passes each answer to whoever waits for it, until the guard is gone.

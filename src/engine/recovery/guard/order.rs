@@ -6,6 +6,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::recovery::journal::Journal;
+use crate::engine::settings::Reserve;
+
+/// Where the scratch files of a job are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Scratch {
+    /// The directory.
+    pub(crate) dir: PathBuf,
+    /// What stays free there.
+    pub(crate) reserve: Reserve,
+}
 
 /// What a run owns, and where it says so. The guard needs nothing but this to help; the files may be on a disk that hangs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +40,10 @@ pub(super) enum Order {
     },
     /// Nothing of this run is owned any more, except perhaps a guest that was not seen to be free.
     Release { id: String, is_free: bool },
+    /// We watch the scratch directory of this run's job. When this is not said again soon, the guard watches it.
+    Beat { id: String, scratch: Scratch },
+    /// The job of this run is over: nobody need watch.
+    JobOver { id: String },
     /// Start the domain of this run, paused.
     Start { id: String },
     /// The domain of this run was started by the guard, and belongs to somebody else now: stay as long as it runs.
@@ -42,6 +56,8 @@ pub(super) enum Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Ok,
+    /// The guard has ended the job, or does: the scratch directory told it to, when we did not watch.
+    EndedJob(String),
     /// The domain was started, and has this number.
     Started(u32),
     /// It was not.

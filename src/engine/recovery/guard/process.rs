@@ -1,4 +1,5 @@
-//! The guard's own process: takes orders, and acts on what it was told when the run dies, or holds a guest for too long.
+//! The guard's own process: takes orders, and acts on what it was told when the run dies, holds a guest for too long, or
+//! leaves a job unwatched.
 //!
 //! Must not live here: the ends of the pipes in the run (`guard`), how one thing is set free (`work`, `next`).
 //!
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::next::Seen;
 use super::order::{Answer, Numbered, Order, Watched};
 use super::scope;
+use super::stand_in::JobWatch;
 use super::work::{Task, Work};
 use crate::engine::recovery::journal::{Journal, Stage, Stop};
 use crate::engine::recovery::presence;
@@ -59,6 +61,8 @@ struct Ward {
     freeing: Option<Freeing>,
     /// The domain is being started.
     is_starting: Arc<AtomicBool>,
+    /// Who watches the scratch directory, while there may be a job.
+    job: Option<JobWatch>,
 }
 
 struct Freeing {
@@ -101,6 +105,7 @@ pub fn run_guard(uri: &str) {
         for ward in wards.values_mut().filter(|ward| ward.free_at.is_some_and(|at| Instant::now() >= at)) {
             shared.free(ward);
         }
+        wards.values_mut().for_each(|ward| shared.stand_in(ward));
         wards.retain(|_, ward| !ward.is_over());
     }
     shared.is_dead.store(true, Ordering::Release);
@@ -144,12 +149,22 @@ impl Shared {
             Order::Release { id, is_free } => {
                 if let Some(ward) = wards.get_mut(&id) {
                     ward.is_owned = false;
+                    ward.job = None;
                     if is_free || ward.watched.journal.stop == Stop::None {
                         ward.is_free();
                     } else {
                         self.free(ward);
                     }
                 }
+                Answer::Ok
+            }
+            Order::Beat { id, scratch } => {
+                let job =
+                    wards.get_mut(&id).map(|ward| ward.job.get_or_insert_with(|| JobWatch::new(scratch)));
+                job.and_then(JobWatch::beat).map_or(Answer::Ok, Answer::EndedJob)
+            }
+            Order::JobOver { id } => {
+                wards.get_mut(&id).map(|ward| ward.job.take());
                 Answer::Ok
             }
             Order::Keep { journal } => {
@@ -234,9 +249,20 @@ impl Shared {
         ward.freeing = Some(Freeing { is_free, thread });
     }
 
+    /// Watches the scratch directory of a ward's job if nobody does, and ends the job when it must.
+    fn stand_in(self: &Arc<Self>, ward: &mut Ward) {
+        let Some(job) = ward.job.as_mut().filter(|job| job.is_unwatched()) else { return };
+        let (shared, journal) = (Arc::clone(self), ward.watched.journal.clone());
+        job.stand_in(move || {
+            shared.work(Task::EndJob, &journal, &|| false, &|| false);
+        });
+    }
+
     /// Sets everything free that a dead run may have left: each in its own thread, so that a silent agent delays
     /// nothing else.
     fn set_free(self: &Arc<Self>, mut ward: Ward) {
+        // It is ended now, whatever room it has.
+        ward.job = None;
         // The job was ended and the guest released before.
         let is_published = matches!(ward.watched.journal.stage, Stage::Publishing { .. });
         if !is_published {
@@ -296,7 +322,7 @@ impl Shared {
 impl Ward {
     fn new(watched: Watched) -> Self {
         let is_starting = Arc::new(AtomicBool::new(false));
-        Self { watched, is_owned: true, free_at: None, freeing: None, is_starting }
+        Self { watched, is_owned: true, free_at: None, freeing: None, is_starting, job: None }
     }
 
     fn watch(&mut self, watched: Watched, held_for: Option<Duration>) {
