@@ -183,6 +183,12 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_waited_for_as_long_as_is_said_whole_seconds_too() {
+        let mut running = shell("sleep 0.5; echo late; exec sleep 4001.6").start().unwrap();
+        assert_eq!(running.newest_line(LONG).as_deref(), Some("late"));
+    }
+
+    #[test]
     fn a_thread_that_started_one_may_end() {
         let started = || Program::new("sleep").arg("4001.4").start().unwrap();
         let mut running = std::thread::spawn(started).join().unwrap();

@@ -56,7 +56,7 @@ impl Running {
         self.child.as_mut()?.try_wait().ok().flatten()
     }
 
-    /// The newest line that it has printed, waiting up to `patience` (less than a second) for one.
+    /// The newest line that it has printed, waiting up to `patience` for one.
     pub fn newest_line(&mut self, patience: Duration) -> Option<String> {
         let child = self.child.as_mut()?;
         if self.printed.gather(child, patience) {
@@ -154,7 +154,10 @@ impl Gathered {
         let fds: Vec<BorrowedFd<'_>> =
             out.iter().map(|pipe| pipe.as_fd()).chain(err.iter().map(|pipe| pipe.as_fd())).collect();
         let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        let patience = Timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
+        let patience = Timespec {
+            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        };
         if polled.is_empty()
             || !rustix::event::poll(&mut polled, Some(&patience)).is_ok_and(|ready| ready > 0)
         {
