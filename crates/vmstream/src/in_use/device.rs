@@ -1,9 +1,9 @@
 //! What the kernel knows of a block device: what it consists of, what is on it, what is mounted.
 
 use super::answer::Counts;
+use super::opened::{Wanted, found_at};
 use rustix::fs::{Dev, major, makedev, minor};
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 fn sys(device: Dev) -> PathBuf {
@@ -48,12 +48,14 @@ fn above(device: Dev, all: &mut Vec<Dev>) {
 /// The first of the devices that is mounted.
 pub(super) fn mounted(devices: &[Dev], counts: Counts) -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let kinds = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     mounts.lines().find_map(|line| {
         let (head, about) = line.split_once(" - ")?;
-        let (source, options) = (about.split(' ').nth(1)?, about.rsplit(' ').next()?);
+        let (kind, source) = (about.split(' ').next()?, about.split(' ').nth(1)?);
+        let options = about.rsplit(' ').next()?;
         // btrfs has a device number of its own: there the source tells.
         let same = number_of(head.split(' ').nth(2)?).is_some_and(|number| devices.contains(&number))
-            || is_one_of(Path::new(source), devices);
+            || (may_have_device(&kinds, kind) && is_one_of(Path::new(source), devices));
         let writes = options.split(',').any(|option| option == "rw");
         let place = head.split(' ').nth(4)?;
         (same && (writes || counts == Counts::Everybody)).then(|| format!("the mount at {place}"))
@@ -65,10 +67,15 @@ fn number_of(told: &str) -> Option<Dev> {
     Some(makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
+/// Whether a file system of that kind may be on a block device, by what `/proc/filesystems` says. The source of any other may
+/// look like a path, and lead to storage that hangs.
+fn may_have_device(kinds: &str, kind: &str) -> bool {
+    let kind = kind.split_once('.').map_or(kind, |(kind, _)| kind);
+    !kinds.lines().any(|line| line.strip_prefix("nodev\t") == Some(kind))
+}
+
 fn is_one_of(node: &Path, devices: &[Dev]) -> bool {
-    node.is_absolute()
-        && fs::metadata(node)
-            .is_ok_and(|about| about.file_type().is_block_device() && devices.contains(&about.rdev()))
+    node.is_absolute() && matches!(found_at(node), Some(Wanted::Device(number)) if devices.contains(&number))
 }
 
 /// The loop device that has this file for its content.
@@ -120,6 +127,23 @@ fn shared_kind(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_source_of_a_file_system_that_may_have_a_device_is_looked_at() {
+        let kinds = "nodev\tfuse\n\tfuseblk\nnodev\toverlay\n\tbtrfs\n";
+        let cases = [
+            ("btrfs", true),
+            ("fuseblk", true),
+            ("fuseblk.ntfs", true),
+            ("fuse", false),
+            ("fuse.sshfs", false),
+            ("overlay", false),
+            ("unheard-of", true),
+        ];
+        for (kind, want) in cases {
+            assert_eq!(may_have_device(kinds, kind), want, "{kind}");
+        }
+    }
 
     #[test]
     fn storage_that_other_hosts_may_reach_is_known_by_its_place() {

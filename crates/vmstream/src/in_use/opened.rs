@@ -22,13 +22,13 @@ impl Wanted {
     }
 }
 
-/// What a descriptor leads to, as it can be looked for.
+/// What a path leads to, as it can be looked for. Of a descriptor, what is open itself, in whatever namespace it has its name.
 ///
-/// Follows to what is open itself, in whatever namespace it has its name. Asks the kernel alone: other processes have files
-/// open on storage of any kind, and what hangs there has nothing to do with this image.
-fn found_at(descriptor: &Path) -> Option<Wanted> {
+/// Asks the kernel alone: descriptors and mounts lead to storage of any kind, and what hangs there has nothing to do with
+/// this image.
+pub(super) fn found_at(path: &Path) -> Option<Wanted> {
     let what = StatxFlags::TYPE | StatxFlags::INO;
-    let about = statx(CWD, descriptor, AtFlags::STATX_DONT_SYNC, what).ok()?;
+    let about = statx(CWD, path, AtFlags::STATX_DONT_SYNC, what).ok()?;
     match FileType::from_raw_mode(about.stx_mode.into()) {
         FileType::RegularFile => {
             Some(Wanted::File(makedev(about.stx_dev_major, about.stx_dev_minor), about.stx_ino))
