@@ -179,8 +179,7 @@ impl Shared {
             // What is owned still could not be undone: there is work for us, perhaps for hours.
             Order::End if kept.is_empty() && wards.values().all(Ward::is_over) => {
                 answer(number, Answer::Ok);
-                // Not when the pipe is closed: a program that the run is starting has a copy of it, and may hang there,
-                // because a file of the run's that it closes is on dead storage.
+                // Not when the pipe is closed: the run closes its end after it has waited for us.
                 std::process::exit(0);
             }
             Order::End => Answer::Stays,
