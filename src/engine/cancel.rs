@@ -88,6 +88,12 @@ impl Cancel {
     pub fn check(&self) -> Result<(), StopReason> {
         self.stopped().map_or(Ok(()), Err)
     }
+
+    /// The cause of a failure: the stop, once somebody asked for one. What failed then failed because it was ended or given
+    /// up.
+    pub fn cause<E: From<StopReason>>(&self, error: impl Into<E>) -> E {
+        self.stopped().map_or_else(|| error.into(), E::from)
+    }
 }
 
 #[cfg(test)]

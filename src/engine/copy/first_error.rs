@@ -22,11 +22,15 @@ impl FirstError {
         &self.cancel
     }
 
-    /// Keeps the first error and stops everything else that works on these disks.
+    /// Keeps the first error and stops everything else that works on these disks. After a stop that was asked for, that is
+    /// the first: the job is ended then, and reads break.
     pub(super) fn note<T>(&self, result: Result<T, CopyError>) -> Option<T> {
         let error = match result {
             Ok(value) => return Some(value),
-            Err(error) => error,
+            Err(error) => match self.cancel.stopped() {
+                None | Some(StopReason::OtherFailure) => error,
+                Some(reason) => reason.into(),
+            },
         };
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.as_ref().is_none_or(is_echo) {
@@ -62,6 +66,17 @@ mod tests {
         assert_eq!(cancel.stopped(), Some(StopReason::OtherFailure));
         first.note(stalled(1));
         first.note(stalled(2));
+        cancel.stop(StopReason::Signal(15));
+        first.note(stalled(3));
         assert!(matches!(first.into_error(), Some(CopyError::Stalled { seconds: 1, .. })));
+    }
+
+    #[test]
+    fn what_fails_after_a_stop_that_was_asked_for_is_its_echo() {
+        let run = Cancel::default();
+        let first = FirstError::new(&run.child());
+        run.stop(StopReason::Signal(15));
+        first.note(Err::<(), _>(CopyError::Stalled { target: "vda".into(), seconds: 1 }));
+        assert!(matches!(first.into_error(), Some(CopyError::Stopped(StopReason::Signal(15)))));
     }
 }

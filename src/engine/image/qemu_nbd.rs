@@ -67,10 +67,10 @@ impl QemuNbd {
         let image = &disk.image;
         if !layers::is_one_file(disk) {
             // One that leads back to itself would be followed until memory ends.
-            layers::of(disk, cancel)?;
+            layers::of(disk, cancel).map_err(|e| cancel.cause::<ImageError>(e))?;
         }
         let devices = devices::among(&disk.layout.files(image), &stopped);
-        let node = node(disk, &devices.map_err(|e| not_looked_at(disk, &e))?);
+        let node = node(disk, &devices.map_err(|e| cancel.cause::<ImageError>(not_looked_at(disk, &e)))?);
         let (options, bitmap) = match changes {
             Changes::Not => (node, None),
             Changes::Bitmap(name) => (node, Some(name)),

@@ -44,17 +44,13 @@ impl Union {
         let stopped: Stopped<'_> = &|| cancel.stopped().is_some();
         let files = layers.iter().flat_map(|layer| [Some(layer.image.clone()), layer.data_file.clone()]);
         let files: Vec<PathBuf> = files.flatten().collect();
-        let devices = devices::among(&files, stopped).map_err(|e| not_looked_at(disk, &e))?;
+        let devices = devices::among(&files, stopped);
+        let devices = devices.map_err(|e| cancel.cause::<ImageError>(not_looked_at(disk, &e)))?;
         let key = key::key_of(host, disk)?;
         for (depth, layer) in layers.iter().enumerate() {
             let key = key.as_ref().filter(|_| depth == 0).map(|key| key.as_slice());
-            qemu_img::merge_bitmap(
-                &union.path(),
-                bitmap,
-                &alone(disk, layer, depth, &devices),
-                key,
-                stopped,
-            )?;
+            qemu_img::merge_bitmap(&union.path(), bitmap, &alone(disk, layer, depth, &devices), key, stopped)
+                .map_err(|e| cancel.cause::<ImageError>(e))?;
         }
         Ok(union)
     }

@@ -30,7 +30,7 @@ use crate::engine::domain::xml::Owner;
 use crate::engine::failure::FileError;
 use crate::engine::image::bitmap;
 use crate::engine::image::damage;
-use crate::engine::image::qemu_img::{self, QemuImgError};
+use crate::engine::image::qemu_img;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::settings::EngineSettings;
 use crate::engine::threads::{joined, some_at_once};
@@ -278,18 +278,14 @@ fn read_images(
             }
         };
         let driver = if format == ImageFormat::Raw && secret.is_some() { "luks" } else { format.as_str() };
-        let info = qemu_img::info(&image, driver, &layout, cancel).map_err(|e| stopped_or(cancel, e))?;
+        let info =
+            qemu_img::info(&image, driver, &layout, cancel).map_err(|e| cancel.cause::<LookError>(e))?;
         if active && info.is_qcow2_v2 && format == ImageFormat::Qcow2 {
             return Err(LookError::OldQcow2 { target, image });
         }
         Ok(Ok(ReadableDisk { target, format, image, info, layout, shareable, secret }))
     };
     some_at_once(IMAGES_AT_ONCE, disks, read).into_iter().collect()
-}
-
-/// What was asked to stop has no other error.
-fn stopped_or(cancel: &Cancel, error: QemuImgError) -> LookError {
-    cancel.stopped().map_or_else(|| error.into(), LookError::from)
 }
 
 /// What the folder holds. One that cannot be read is an error, not an empty one: what is in it would be overwritten.

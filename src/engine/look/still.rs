@@ -50,8 +50,8 @@ impl<'a> Still<'a> {
             return Err(changed(vm, "it was started before its disks were copied"));
         }
         let images = ImageStates::of(all, cancel).map_err(|error| match error {
-            StateError::Layers(error) => LookError::from(error),
-            error => changed(vm, &format!("its images cannot be looked at: {error}")),
+            StateError::Layers(error) => cancel.cause::<LookError>(error),
+            error => cancel.cause(changed(vm, &format!("its images cannot be looked at: {error}"))),
         })?;
         let mut still =
             Self { vm, copied, cancel, standing, images, devices: BTreeMap::new(), unknown: BTreeSet::new() };
@@ -71,7 +71,8 @@ impl<'a> Still<'a> {
         }
         // Of those that are not copied, one may well be another VM's.
         let now = ImageStates::of(self.copied.iter().copied(), self.cancel).map_err(|error| {
-            changed(self.vm, &format!("its images cannot be looked at after they were copied: {error}"))
+            let what = format!("its images cannot be looked at after they were copied: {error}");
+            self.cancel.cause::<LookError>(changed(self.vm, &what))
         })?;
         if !self.images.hold(&now) {
             return Err(changed(self.vm, "its images were written while they were copied"));
@@ -156,9 +157,8 @@ fn ask_each<'a>(
     let mut found = match asked {
         Ok(found) => found.into_iter(),
         Err(error) => {
-            cancel.check()?;
             let message = format!("looking for who else writes to its disks {error}");
-            return Err(ImageError::QemuNbd { message }.into());
+            return Err(cancel.cause(ImageError::QemuNbd { message }));
         }
     };
     Ok(files.into_iter().map(|files| files.into_iter().zip(found.by_ref()).collect()).collect())

@@ -361,10 +361,13 @@ impl Live<'_> {
         }
         let copied = copied?;
         let stopped = || self.cancel.stopped().is_some();
-        if recover::end_copied_job(&self.vm.domain, owned.journal(), &stopped)? {
-            return Ok(copied);
+        match recover::end_copied_job(&self.vm.domain, owned.journal(), &stopped) {
+            Ok(true) => Ok(copied),
+            // Perhaps ended right above, because a stop was asked for when the last byte was copied.
+            Ok(false) => Err(self.cancel.cause(self.changed("its backup job was gone at the end"))),
+            // Given up, because a stop was asked for.
+            Err(error) => Err(self.cancel.cause(error)),
         }
-        Err(self.changed("its backup job was gone at the end"))
     }
 
     /// Whether a failed copy is explained by the domain being shut down (or killed) meanwhile. Waits until that is clear.

@@ -81,7 +81,7 @@ fn changes(live: &Live<'_>, disk: &ReadableDisk, role: Role, name: &str) -> Resu
     let lost = |bitmap: &str| {
         live.changed(&format!("it was shut off, and disk {} did not keep bitmap {bitmap}", disk.target))
     };
-    let layers = layers::of(disk, live.cancel)?;
+    let layers = layers::of(disk, live.cancel).map_err(|e| live.cancel.cause::<BackupError>(e))?;
     let is_sound = |layer: &Layer, bitmap: &str| layer.sound_bitmaps.iter().any(|sound| sound == bitmap);
     if !layers.first().is_some_and(|top| is_sound(top, name)) {
         return Err(lost(name));
