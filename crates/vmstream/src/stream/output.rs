@@ -8,27 +8,24 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use memmap2::MmapMut;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::{fresh, page_cache};
 
-/// Direct I/O wants memory, offset and length to be multiples of the device's block; 4096 serves all.
-const ALIGNMENT: usize = 4096;
-
 /// Mode of a stream.
 const MODE: u32 = 0o640;
 
-/// Bytes per write.
+/// Bytes per write. Direct I/O wants memory, offset and length to be multiples of the device's block: a page serves all.
 const BLOCK: usize = 4 << 20;
 
 /// A file under construction, written front to back. Its first bytes can be replaced at the end.
 pub struct Output {
     file: File,
     direct: bool,
-    buffer: Vec<u8>,
-    /// Index in `buffer` at which the aligned block starts.
-    base: usize,
+    /// Pages of its own, so that it begins where direct I/O may.
+    buffer: MmapMut,
     filled: usize,
     written: u64,
 }
@@ -42,9 +39,8 @@ impl Output {
             Err(e) if is_invalid(&e) => (fresh::create(path, MODE)?, false),
             Err(e) => return Err(e),
         };
-        let buffer = vec![0; BLOCK + ALIGNMENT];
-        let base = buffer.as_ptr().align_offset(ALIGNMENT);
-        Ok(Self { file, direct, buffer, base, filled: 0, written: 0 })
+        let buffer = MmapMut::map_anon(BLOCK)?;
+        Ok(Self { file, direct, buffer, filled: 0, written: 0 })
     }
 
     /// Bytes taken so far.
@@ -62,8 +58,7 @@ impl Output {
         while !bytes.is_empty() {
             let room = BLOCK - self.filled;
             let (now, later) = bytes.split_at(room.min(bytes.len()));
-            let start = self.base + self.filled;
-            self.buffer[start..start + now.len()].copy_from_slice(now);
+            self.buffer[self.filled..self.filled + now.len()].copy_from_slice(now);
             self.filled += now.len();
             bytes = later;
             if self.filled == BLOCK {
@@ -87,12 +82,12 @@ impl Output {
     }
 
     fn write_block(&mut self) -> io::Result<()> {
-        let block = &self.buffer[self.base..self.base + self.filled];
+        let block = &self.buffer[..self.filled];
         match self.file.write_all_at(block, self.written) {
             // Some file systems accept the flag at open and refuse the write.
             Err(e) if self.direct && is_invalid(&e) => {
                 self.stop_direct()?;
-                self.file.write_all_at(&self.buffer[self.base..self.base + self.filled], self.written)?;
+                self.file.write_all_at(&self.buffer[..self.filled], self.written)?;
             }
             other => other?,
         }
