@@ -1,4 +1,5 @@
 //! What retention asks of the database and tells it.
+use strum::{IntoStaticStr, VariantArray};
 use vmplan::retention::{PeriodId, Replica, Why};
 
 use super::folder::FolderError;
@@ -19,7 +20,8 @@ pub trait Ledger: Sync {
 }
 
 /// Who wants something removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Cause {
     /// More periods than the policy keeps.
     Retention,
@@ -113,15 +115,8 @@ pub enum Happened<'a> {
 }
 
 impl Cause {
-    /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::Retention, Self::Orphan, Self::Prune];
-
     /// A word of letters.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Retention => "retention",
-            Self::Orphan => "orphan",
-            Self::Prune => "prune",
-        }
+        self.into()
     }
 }

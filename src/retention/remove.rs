@@ -11,6 +11,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use rustix::fs::FileType;
+use strum::VariantArray;
 use vmplan::retention::PeriodId;
 
 use super::folder::{Folder, FolderError};
@@ -184,7 +185,7 @@ fn hidden_name(cause: Cause, name: &str) -> String {
 fn parse_leftover(leftover: &Leftover) -> Option<(Cause, Place)> {
     let rest = leftover.name.strip_prefix(DELETING)?;
     let (cause, name) =
-        Cause::ALL.into_iter().find_map(|c| Some((c, rest.strip_prefix(c.word())?.strip_prefix('-')?)))?;
+        Cause::VARIANTS.iter().find_map(|c| Some((*c, rest.strip_prefix(c.word())?.strip_prefix('-')?)))?;
     let place = match &leftover.archives_of {
         Some(period) => Place::archive(&leftover.vm, period, name),
         None => Place::period(&leftover.vm, &PeriodId::parse(name)?),

@@ -1,12 +1,14 @@
 //! What an administrator chooses, as far as decisions follow it. How settings spell it is not said here.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 
 /// How long a chain of a domain goes on, or that the domain is not backed up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display, EnumString, IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum RotationPolicy {
     /// A period for each day.
     Daily,
@@ -21,24 +23,9 @@ pub enum RotationPolicy {
 }
 
 impl RotationPolicy {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Daily, Self::Weekly, Self::Monthly, Self::Accumulate, Self::Never];
-
     /// The word for it in files, in the database and in tables.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Daily => "daily",
-            Self::Weekly => "weekly",
-            Self::Monthly => "monthly",
-            Self::Accumulate => "accumulate",
-            Self::Never => "never",
-        }
-    }
-}
-
-impl fmt::Display for RotationPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 

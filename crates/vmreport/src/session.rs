@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::host_config::HostConfigReport;
 use super::prune::{PruneReport, Removal};
@@ -19,8 +20,11 @@ pub enum Schema {
 }
 
 /// What a session was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum SessionKind {
     /// A run over all VMs.
     Standard,
@@ -34,27 +38,25 @@ pub enum SessionKind {
 
 impl SessionKind {
     /// Every value.
-    pub const ALL: &[Self] = &[Self::Standard, Self::Targeted, Self::ReplicateOnly, Self::Prune];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The value of a word. `None` for a word of somebody else.
     pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|value| value.word() == word)
+        word.parse().ok()
     }
 
     /// The word for it, also in the database.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Standard => "standard",
-            Self::Targeted => "targeted",
-            Self::ReplicateOnly => "replicate_only",
-            Self::Prune => "prune",
-        }
+        self.into()
     }
 }
 
 /// How a session stands or ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum SessionStatus {
     /// It has not ended.
     Running,
@@ -72,12 +74,11 @@ pub enum SessionStatus {
 
 impl SessionStatus {
     /// Every value.
-    pub const ALL: &[Self] =
-        &[Self::Running, Self::Success, Self::Partial, Self::Failed, Self::Interrupted, Self::Killed];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The value of a word. `None` for a word of somebody else.
     pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|value| value.word() == word)
+        word.parse().ok()
     }
 
     /// The status after VMs were backed up and VMs failed.
@@ -97,14 +98,7 @@ impl SessionStatus {
 
     /// The word for it, also in the database.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Success => "success",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-            Self::Interrupted => "interrupted",
-            Self::Killed => "killed",
-        }
+        self.into()
     }
 }
 

@@ -1,15 +1,18 @@
 //! Values that are one of a few words.
 
+use strum::{EnumString, IntoStaticStr};
 use vmplan::{AutoRecovery, OfflineMode, RotationPolicy};
 
 use super::Value;
 
 /// How much is logged. Each level includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumString)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum LogLevel {
     /// Only what failed.
     Error,
     /// And what deserves a look.
+    #[strum(serialize = "warn", serialize = "warning")]
     Warn,
     /// And a few lines for each run.
     Info,
@@ -19,13 +22,7 @@ pub enum LogLevel {
 
 impl Value for LogLevel {
     fn parse(text: &str) -> Option<Self> {
-        match text.trim().to_ascii_uppercase().as_str() {
-            "ERROR" => Some(Self::Error),
-            "WARN" | "WARNING" => Some(Self::Warn),
-            "INFO" => Some(Self::Info),
-            "DEBUG" => Some(Self::Debug),
-            _ => None,
-        }
+        text.trim().parse().ok()
     }
 
     fn allowed() -> String {
@@ -34,7 +31,8 @@ impl Value for LogLevel {
 }
 
 /// How saved data is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum CompressionMethod {
     /// LZ4, harder only while processors would otherwise wait.
     Auto,
@@ -48,13 +46,7 @@ pub enum CompressionMethod {
 
 impl Value for CompressionMethod {
     fn parse(text: &str) -> Option<Self> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "auto" => Some(Self::Auto),
-            "lz4" => Some(Self::Lz4),
-            "zstd" => Some(Self::Zstd),
-            "none" => Some(Self::None),
-            _ => None,
-        }
+        text.trim().parse().ok()
     }
 
     fn allowed() -> String {
@@ -63,7 +55,8 @@ impl Value for CompressionMethod {
 }
 
 /// What becomes of a period that was never replicated, where others were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum ReplicaRule {
     /// It goes, with a warning.
     Warn,
@@ -73,11 +66,7 @@ pub enum ReplicaRule {
 
 impl Value for ReplicaRule {
     fn parse(text: &str) -> Option<Self> {
-        match text.trim() {
-            "warn" => Some(Self::Warn),
-            "block" => Some(Self::Block),
-            _ => None,
-        }
+        text.trim().parse().ok()
     }
 
     fn allowed() -> String {
@@ -86,7 +75,8 @@ impl Value for ReplicaRule {
 }
 
 /// How lines look on standard error where it is not a terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum LogFormat {
     /// For people: as in the log file, or as journald takes them.
     Text,
@@ -96,11 +86,7 @@ pub enum LogFormat {
 
 impl Value for LogFormat {
     fn parse(text: &str) -> Option<Self> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "text" => Some(Self::Text),
-            "json" => Some(Self::Json),
-            _ => None,
-        }
+        text.trim().parse().ok()
     }
 
     fn allowed() -> String {
@@ -141,7 +127,7 @@ impl Value for IoClass {
 
 impl Value for RotationPolicy {
     fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.as_str() == text)
+        text.parse().ok()
     }
 
     fn allowed() -> String {
@@ -179,7 +165,8 @@ impl Value for OfflineMode {
 }
 
 /// How a guest that runs is held still for the moment of the snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Consistency {
     /// Frozen by its agent where one answers, paused otherwise.
     #[default]
@@ -195,27 +182,42 @@ pub enum Consistency {
 impl Consistency {
     /// As settings name it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Freeze => "freeze",
-            Self::Pause => "pause",
-            Self::None => "none",
-        }
+        self.into()
     }
 }
 
 impl Value for Consistency {
     fn parse(text: &str) -> Option<Self> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "auto" => Some(Self::Auto),
-            "freeze" => Some(Self::Freeze),
-            "pause" => Some(Self::Pause),
-            "none" => Some(Self::None),
-            _ => None,
-        }
+        text.trim().parse().ok()
     }
 
     fn allowed() -> String {
         "auto, freeze, pause or none".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_taken_in_any_case_but_where_bash_asks_for_small_letters() {
+        for (text, level) in [
+            ("ERROR", LogLevel::Error),
+            (" warn ", LogLevel::Warn),
+            ("Warning", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("DEBUG", LogLevel::Debug),
+        ] {
+            assert_eq!(<LogLevel as Value>::parse(text), Some(level), "{text}");
+        }
+        assert_eq!(<CompressionMethod as Value>::parse("Lz4"), Some(CompressionMethod::Lz4));
+        assert_eq!(<LogFormat as Value>::parse("JSON"), Some(LogFormat::Json));
+        assert_eq!(<Consistency as Value>::parse("None"), Some(Consistency::None));
+        assert_eq!(<ReplicaRule as Value>::parse(" block "), Some(ReplicaRule::Block));
+        assert_eq!(<ReplicaRule as Value>::parse("Block"), None);
+        assert_eq!(<RotationPolicy as Value>::parse("accumulate"), Some(RotationPolicy::Accumulate));
+        assert_eq!(<RotationPolicy as Value>::parse("Daily"), None);
+        assert_eq!(<LogLevel as Value>::parse(""), None);
     }
 }

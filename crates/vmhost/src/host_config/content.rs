@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use strum::VariantArray;
+
 use crate::libvirt::{Definition, DefinitionKind, ErrorKind, Host};
 
 /// Where libvirt's definitions are in a version.
@@ -82,7 +84,7 @@ impl Content {
 
     /// Takes libvirt's definitions. A kind that cannot be read is left out.
     pub(super) fn add_definitions(&mut self, host: &Host) {
-        for kind in DefinitionKind::ALL {
+        for &kind in DefinitionKind::VARIANTS {
             match host.definitions(kind) {
                 Ok(definitions) => self.add_kind(kind, &definitions),
                 Err(error) => {

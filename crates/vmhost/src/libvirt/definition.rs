@@ -1,6 +1,7 @@
 //! What the daemon keeps on disk: secrets, network filters, networks, storage pools, domains.
 
 use roxmltree::Document;
+use strum::{IntoStaticStr, VariantArray};
 use virt::connect::Connect;
 use virt::error::Error;
 use virt_sys as sys;
@@ -8,7 +9,8 @@ use virt_sys as sys;
 use super::{Host, LibvirtError};
 
 /// What is defined. In an order in which it can be defined again: what others name comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", suffix = "s")]
 pub enum DefinitionKind {
     /// A secret: what it is for, never its value.
     Secret,
@@ -23,18 +25,9 @@ pub enum DefinitionKind {
 }
 
 impl DefinitionKind {
-    /// Every kind, in order.
-    pub const ALL: [Self; 5] = [Self::Secret, Self::NwFilter, Self::Network, Self::Pool, Self::Domain];
-
     /// All of them, as a word.
     pub fn plural(self) -> &'static str {
-        match self {
-            Self::Secret => "secrets",
-            Self::NwFilter => "nwfilters",
-            Self::Network => "networks",
-            Self::Pool => "pools",
-            Self::Domain => "domains",
-        }
+        self.into()
     }
 }
 
@@ -125,6 +118,12 @@ fn without_usage(xml: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plurals_name_folders() {
+        let words: Vec<_> = DefinitionKind::VARIANTS.iter().map(|kind| kind.plural()).collect();
+        assert_eq!(words, ["secrets", "nwfilters", "networks", "pools", "domains"]);
+    }
 
     #[test]
     fn how_full_a_pool_is_is_no_part_of_its_definition() {
