@@ -260,7 +260,7 @@ mod tests {
         target: &str,
         keeper: Option<Place>,
         protected: &[&str],
-        doubtful: &[Place],
+        doubtful: &[&Place],
     ) -> Vec<(String, Option<Why>)> {
         let (inventory, parsed) = (inventory(), Target::parse(target).unwrap());
         let mut selection = select(target).unwrap();
@@ -405,22 +405,18 @@ mod tests {
         let id = |period: &str| PeriodId::parse(period).unwrap();
         let (old, new) = (Place::period("web", &id("202610")), Place::period("web", &id("202611")));
         let archive = Place::archive("web", &id("202610"), "chain-2026-10-05");
-        let whys = |target: &str, keeper: Option<Place>, doubtful: &[Place]| -> Vec<Option<Why>> {
+        let whys = |target: &str, keeper: Option<Place>, doubtful: &[&Place]| -> Vec<Option<Why>> {
             guarded_with(target, keeper, &[], doubtful).into_iter().map(|(_, why)| why).collect()
         };
-        assert_eq!(whys("period:202610", Some(new.clone()), &[old.clone()]), [None], "a good one stays");
-        assert_eq!(whys("period:202610", None, &[old.clone(), new]), [Some(Why::Doubtful)], "none is good");
-        assert_eq!(whys("archives:202610", None, &[archive.clone()]), [Some(Why::Doubtful)]);
-        assert_eq!(
-            whys("period:202610", None, &[archive.clone()]),
-            [Some(Why::Doubtful)],
-            "an archive in it"
-        );
+        assert_eq!(whys("period:202610", Some(new.clone()), &[&old]), [None], "a good one stays");
+        assert_eq!(whys("period:202610", None, &[&old, &new]), [Some(Why::Doubtful)], "none is good");
+        assert_eq!(whys("archives:202610", None, &[&archive]), [Some(Why::Doubtful)]);
+        assert_eq!(whys("period:202610", None, &[&archive]), [Some(Why::Doubtful)], "an archive in it");
         // The only good one is selected too: it stays, and what was kept for it before stays as well.
         let accumulated = Place::archive("web", &PeriodId::accumulate(), "chain-2026-09-01");
-        let both = whys("archives", Some(accumulated), &[archive]);
+        let both = whys("archives", Some(accumulated), &[&archive]);
         assert_eq!(both, [Some(Why::Doubtful), Some(Why::LastRestorable)]);
-        assert_eq!(whys("all", None, &[old]), [None; 3], "all takes everything");
+        assert_eq!(whys("all", None, &[&old]), [None; 3], "all takes everything");
     }
 
     #[test]
