@@ -36,6 +36,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -55,6 +56,9 @@ const GUARD_NAME: &str = "kvm-guest-guard";
 
 /// It answers at once, unless the host has no time for it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// The same once it has not answered in time.
+const LATE_ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a domain may take to start. libvirt has limits of its own for most of it.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -93,6 +97,8 @@ pub struct Guard {
     orders: Mutex<Orders>,
     answers: Arc<Mutex<Waiting>>,
     child: Mutex<Child>,
+    /// It has not answered an order in time, and none since: something keeps it from it.
+    is_late: AtomicBool,
 }
 
 struct Orders {
@@ -118,7 +124,12 @@ impl Guard {
         let waiting = Arc::clone(&answers);
         let listen = move || pass_on(out, &waiting);
         thread::Builder::new().name("guard-answers".into()).spawn(listen).map_err(failed)?;
-        Ok(Self { orders: Mutex::new(Orders { pipe, count: 0 }), answers, child: Mutex::new(child) })
+        Ok(Self {
+            orders: Mutex::new(Orders { pipe, count: 0 }),
+            answers,
+            child: Mutex::new(child),
+            is_late: AtomicBool::new(false),
+        })
     }
 
     /// Tells the guard what we are about to own. Returns once it knows. A guest that is not told to be free after
@@ -192,7 +203,11 @@ impl Guard {
     }
 
     fn order(&self, order: Order, limit: Duration) -> Result<Answer, GuardError> {
-        self.send(order)?.recv_timeout(limit).map_err(|error| match error {
+        let is_late = self.is_late.load(Ordering::Acquire);
+        let limit = if is_late { limit.min(LATE_ANSWER_LIMIT) } else { limit };
+        let answer = self.send(order)?.recv_timeout(limit);
+        self.is_late.store(matches!(answer, Err(RecvTimeoutError::Timeout)), Ordering::Release);
+        answer.map_err(|error| match error {
             RecvTimeoutError::Disconnected => ended(),
             RecvTimeoutError::Timeout => failed(io::Error::new(
                 io::ErrorKind::TimedOut,
