@@ -263,6 +263,93 @@ fn a_crashed_guest_whose_process_is_kept_is_not_shut_off() {
     assert_eq!(vm.state(), "crashed");
 }
 
+#[test]
+fn a_log_that_cannot_be_opened_holds_up_nothing() {
+    let lab = Lab::new("dead_logs");
+    let logs = lab.faulty_file_system("logs");
+    lab.configure(&[("LOG_DIR", logs.text())]);
+    let [one, two] = ["one", "two"].map(|name| lab.paused_vm(name, &[DiskSpec::new("vda", MIB)]));
+    let hangs = EVERYTHING.map(|op| logs.hang(op, ""));
+    let run = lab.begin_run(lab.run_command(&[&one, &two]));
+    wait_until_over(&run, Duration::from_secs(90));
+    assert_eq!(lab.ask("SELECT status FROM vm_backups"), ["success", "success"], "{}", run.log());
+    assert_eq!(lab.ask("SELECT status FROM sessions"), ["success"]);
+    assert!(run.log().contains("line(s) are not in the log files"), "{}", run.log());
+    // A signal ends one that has begun.
+    let held = lab.run_held_at(&one, FailPoint::Copying);
+    held.signal(Signal::TERM);
+    held.release();
+    wait_until_over(&held, LOG_STOP_LIMIT);
+    drop(hangs);
+    assert_eq!(held.wait().status.code(), Some(143));
+    assert_eq!(run.wait().status.code(), Some(0));
+    assert_eq!(lab.run_well(&two).level(), "incremental 1");
+    assert!(fs::read_to_string(logs.path().join("vmbackup.log")).expect("a log").contains("1 backed up"));
+}
+
+/// Streams that a run writes at this moment.
+fn open_streams(run: &Run) -> usize {
+    let files = fs::read_dir(format!("/proc/{}/fd", run.pid().as_raw_nonzero())).into_iter().flatten();
+    let names = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+    names.filter(|name| name.to_string_lossy().ends_with(".full.data.partial")).count()
+}
+
+#[test]
+fn no_more_disks_are_copied_at_once_than_a_run_may_whosoever_they_are() {
+    /// `docs/DESIGN.md`: disks of a run that are copied at once.
+    const AT_ONCE: usize = 24;
+    let lab = Lab::new("disks_at_once");
+    let target = lab.faulty_file_system("target");
+    lab.configure(&[("BACKUP_PATH", target.text()), ("PARALLEL_VMS", "4")]);
+    let targets: Vec<String> = ('a'..='j').map(|letter| format!("sd{letter}")).collect();
+    let disks: Vec<_> = targets.iter().map(|disk| DiskSpec::new(disk, MIB).bus(lab::Bus::Scsi)).collect();
+    let vms = ["a", "b", "c", "d"].map(|name| lab.paused_vm(name, &disks));
+    assert!(vms.len() * disks.len() > AT_ONCE);
+    let streams = targets.iter().map(|disk| format!("{disk}.full.data.partial"));
+    let hangs: Vec<_> = streams.map(|stream| target.hang(Op::Write, stream)).collect();
+    let all: Vec<&Vm> = vms.iter().collect();
+    let mut run = lab.begin_run(lab.run_command(&all));
+    let began = Instant::now();
+    let mut most = 0;
+    while most < AT_ONCE || began.elapsed() < Duration::from_secs(10) {
+        most = open_streams(&run).max(most);
+        assert!(began.elapsed() < Duration::from_secs(120) && run.is_alive(), "{most}\n{}", run.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(most, AT_ONCE, "and not one of the others in all that time");
+    // Streams that are whole stay open until they are published.
+    drop(hangs);
+    let ended = run.wait();
+    assert!(ended.status.success(), "{ended:#?}");
+}
+
+#[test]
+fn a_guard_that_hangs_ends_the_run_in_time_and_holds_no_guest() {
+    let lab = Lab::new("hung_guard");
+    lab.configure(&[]);
+    let vm = lab.paused_vm("guarded", &[DiskSpec::new("vda", MIB)]);
+    vm.resume();
+    let mut run = lab.run_held_at(&vm, FailPoint::CheckpointsDropped);
+    let guards = lab::children_of(run.pid()).into_iter().filter(|(_, name, _)| name == "kvm-guest-guard");
+    let stopped: Vec<_> = guards.map(|(guard, ..)| Stopped::new(guard)).collect();
+    assert_eq!(stopped.len(), 1, "it has a guard");
+    run.release();
+    // The first order is waited for a minute, those after it for some seconds.
+    let began = Instant::now();
+    while run.is_alive() {
+        assert_eq!(vm.state(), "running", "{}", run.log());
+        assert!(began.elapsed() < Duration::from_secs(60 + 30), "{}", run.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let ended = run.wait();
+    assert!(ended.error().contains("it does not answer within 60 s"), "{ended:#?}");
+    assert!(vm.checkpoints().is_empty() && vm.backup_job().is_none(), "{ended:#?}");
+    assert_eq!(fs::read_dir(lab.scratch_dir()).expect("a folder").count(), 0);
+    drop(stopped);
+    lab::wait_for_guard_below(&lab.backup_path(), &vm);
+    assert_eq!(lab.run_well(&vm).level(), "full");
+}
+
 /// The most memory that a process has had so far, in KiB.
 fn peak_kib(run: &Run) -> u64 {
     let status =

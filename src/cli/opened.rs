@@ -1,6 +1,7 @@
 //! What every mode that works in the backup path begins with, in this order: the path is there, nobody else works in
 //! it, the log is open, the path belongs to the group.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -14,7 +15,7 @@ use crate::catalog::{Catalog, ConfigEvent, ConfigEventKind, NewSession, SessionI
 use crate::clock::Clock;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::check_backup_path;
-use vmconfig::Unserved;
+use vmconfig::{Settings, Unserved};
 use vmreport::SessionKind;
 use vmstore::{
     HostDir, Order, Ownership, Root, RootError, SessionLock, Standing, StateDir, close_below, owner_on_host,
@@ -65,20 +66,12 @@ impl Opened {
         } else {
             SessionLock::take(&state).map(Some)
         };
-        let keep_days = settings.log_keep.get();
-        if matches!(lock, Ok(Some(_))) && keep_days > 0 {
-            let today = Zoned::now().date();
-            if let Err(error) = log::begin_anew_when_old(&log_file, keep_days, today) {
-                tracing::warn!("Old log {} cannot be put aside: {error}", log_file.display());
-            }
-        }
-        let opened = match &settings.log_dir {
-            _ if root.refusal().is_some() => Ok(()),
-            Some(dir) => std::fs::create_dir_all(dir.as_path()),
-            None => state.create("logs").map(drop),
+        let begin_anew = matches!(lock, Ok(Some(_)));
+        let prepare = prepare_log(settings, log_file.clone(), begin_anew);
+        let opened = match root.refusal() {
+            Some(_) => Ok(()),
+            None => log.open_session(&log_file, prepare),
         };
-        let opened =
-            opened.and_then(|()| root.refusal().map_or_else(|| log.open_session(&log_file), |_| Ok(())));
         if let Err(error) = opened {
             tracing::warn!("Log file {} cannot be written: {error}", log_file.display());
         }
@@ -145,12 +138,14 @@ impl Opened {
         if keep_days == 0 {
             return;
         }
-        let (removed, failed) =
-            log::remove_old(self.state.path(), &self.log_dir, keep_days, SystemTime::now());
-        if removed > 0 {
-            tracing::info!(file_only = true, "{removed} log(s) older than {keep_days} days removed");
-        }
-        failed.iter().for_each(|what| tracing::warn!("An old log cannot be removed: {what}"));
+        let (state, logs) = (self.state.path().to_owned(), self.log_dir.clone());
+        self.log.work(move || {
+            let (removed, failed) = log::remove_old(&state, &logs, keep_days, SystemTime::now());
+            if removed > 0 {
+                tracing::info!(file_only = true, "{removed} log(s) older than {keep_days} days removed");
+            }
+            failed.iter().for_each(|what| tracing::warn!("An old log cannot be removed: {what}"));
+        });
     }
 
     /// Copies the state folder once a day, and removes old copies. What fails is said, and stops nothing.
@@ -197,6 +192,30 @@ impl Opened {
         self.log.plain(&format!(
             "{line}\nSession ended: {now}\n{results}\nWhat deserves a look is marked WARN or ERROR above.\n{line}\n\n"
         ));
+    }
+}
+
+/// What comes before a log file is opened, done by the thread of the log files, for it may hang: its folder is made, and a
+/// file that has become old begins anew.
+fn prepare_log(
+    settings: &Settings,
+    log_file: PathBuf,
+    begin_anew: bool,
+) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+    let keep_days = settings.log_keep.get();
+    let log_dir = settings.log_dir.as_ref().map(|dir| dir.as_path().to_owned());
+    let state = StateDir::of(settings.backup_path.as_path());
+    move || {
+        if begin_anew && keep_days > 0 {
+            let today = Zoned::now().date();
+            if let Err(error) = log::begin_anew_when_old(&log_file, keep_days, today) {
+                tracing::warn!("Old log {} cannot be put aside: {error}", log_file.display());
+            }
+        }
+        match log_dir {
+            Some(dir) => std::fs::create_dir_all(dir),
+            None => state.create("logs").map(drop),
+        }
     }
 }
 

@@ -22,13 +22,9 @@ impl RunWatch for Record<'_> {
     fn vm_begin(&self, domain: &str) -> Box<dyn Watch> {
         let seconds = Timestamp::now().as_second();
         let named = |name: &str| self.opened.log_dir.join(format!("backup_{name}_{seconds}.log"));
-        let mut file = named(domain);
-        let mut opened = self.opened.log.open_vm(domain, &file);
-        if let Some(portable) = portable_name(domain).filter(|_| opened.is_err()) {
-            file = named(&portable);
-            opened = self.opened.log.open_vm(domain, &file);
-        }
-        if let Err(error) = opened {
+        let files = [named(domain)].into_iter().chain(portable_name(domain).map(|name| named(&name)));
+        if let Err(error) = self.opened.log.open_vm(domain, files.collect()) {
+            let file = named(domain);
             tracing::warn!(vm = domain, "Log file {} cannot be written: {error}", file.display());
         }
         log_lines(domain, draw::vm_start(domain, &Zoned::now()));

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
 use jiff::Zoned;
@@ -17,10 +18,10 @@ use super::stderr::{ForStderr, Place};
 
 /// What the thread of the log files is to do.
 pub(super) enum ForFiles {
-    /// Every line goes to this file from now on.
-    Session(LogFile),
-    /// The lines of this VM do.
-    Vm(String, LogFile),
+    /// Lines go to another file too from now on.
+    Open(Opening),
+    /// Something else that touches their storage.
+    Work(Box<dyn FnOnce() + Send>),
     /// The VM's log is complete.
     Close(String),
     Line {
@@ -31,8 +32,25 @@ pub(super) enum ForFiles {
     Flush(#[expect(dead_code, reason = "dropping it is the answer")] Sender<()>),
 }
 
-/// Starts the thread that writes log files. What cannot be written is said on standard error, once for each file.
-pub(super) fn serve(place: Place, stderr: Arc<Queue<ForStderr>>) -> Queue<ForFiles> {
+/// A log file that is to be opened.
+pub(super) struct Opening {
+    /// Whose lines go there; everybody's without a VM.
+    pub(super) vm: Option<String>,
+    /// The first of these that can be opened.
+    pub(super) paths: Vec<PathBuf>,
+    /// What is done before.
+    pub(super) prepare: Box<dyn FnOnce() -> io::Result<()> + Send>,
+    /// Which one it is.
+    pub(super) answer: Sender<io::Result<PathBuf>>,
+}
+
+/// Starts the thread that opens and writes log files. What cannot be written is said on standard error, once for each file.
+/// `is_late` is false again when it goes on.
+pub(super) fn serve(
+    place: Place,
+    stderr: Arc<Queue<ForStderr>>,
+    is_late: Arc<AtomicBool>,
+) -> Queue<ForFiles> {
     let mut files = Files { session: None, vms: BTreeMap::new() };
     // Not through the log: it is what failed.
     let complain = move |failed: Option<String>| {
@@ -49,12 +67,13 @@ pub(super) fn serve(place: Place, stderr: Arc<Queue<ForStderr>>) -> Queue<ForFil
             files.write(None, &text).into_iter().for_each(&complain);
         }
         match job {
-            ForFiles::Session(file) => files.session = Some(file),
-            ForFiles::Vm(vm, file) => drop(files.vms.insert(vm, file)),
+            ForFiles::Open(opening) => complain(files.open(opening)),
+            ForFiles::Work(work) => work(),
             ForFiles::Close(vm) => drop(files.vms.remove(&vm)),
             ForFiles::Line { vm, text } => files.write(vm.as_deref(), &text).into_iter().for_each(&complain),
             ForFiles::Flush(_) => {}
         }
+        is_late.store(false, Ordering::Release);
     })
 }
 
@@ -65,6 +84,22 @@ struct Files {
 }
 
 impl Files {
+    /// Returns what is to be told people when nobody waits for the answer any more.
+    fn open(&mut self, opening: Opening) -> Option<String> {
+        let Opening { vm, paths, prepare, answer } = opening;
+        let opened = prepare().and_then(|()| LogFile::open_first(&paths)).map(|file| {
+            let path = file.path.clone();
+            match vm {
+                Some(vm) => drop(self.vms.insert(vm, file)),
+                None => self.session = Some(file),
+            }
+            path
+        });
+        let unheard = answer.send(opened).err()?;
+        let error = unheard.into_inner().err()?;
+        Some(format!("Log file {} cannot be written: {error}", paths.last()?.display()))
+    }
+
     fn write(&mut self, vm: Option<&str>, text: &str) -> [Option<String>; 2] {
         let of_session = self.session.as_mut().and_then(|file| file.write(text).err());
         let of_vm = vm.and_then(|vm| self.vms.get_mut(vm)).and_then(|file| file.write(text).err());
@@ -73,15 +108,26 @@ impl Files {
 }
 
 /// An open log file. The first line that cannot be written is the last one tried.
-pub(super) struct LogFile {
+struct LogFile {
     path: PathBuf,
     file: Option<File>,
 }
 
 impl LogFile {
+    fn open_first(paths: &[PathBuf]) -> io::Result<Self> {
+        let mut opened = Err(io::ErrorKind::NotFound.into());
+        for path in paths {
+            opened = Self::open(path);
+            if opened.is_ok() {
+                break;
+            }
+        }
+        opened
+    }
+
     /// Opens a file to append to, and creates it. Never through a symbolic link: root writes to it. Nor a pipe, which
     /// would be waited for.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    fn open(path: &Path) -> io::Result<Self> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let file = fs::OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)?;
         Ok(Self { path: path.to_owned(), file: Some(file) })

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
 use jiff::Zoned;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -15,7 +17,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::file::{self, ForFiles, LogFile};
+use super::file::{self, ForFiles, Opening};
 use super::line::Line;
 use super::queue::Queue;
 use super::stderr::{self, ForStderr, Place, Printer};
@@ -40,12 +42,14 @@ struct Shared {
     level: Level,
     place: Place,
     files: Queue<ForFiles>,
+    /// Their thread has not opened a file in time, and has not gone on since.
+    is_late: Arc<AtomicBool>,
     stderr: Arc<Queue<ForStderr>>,
     /// The log of each VM that has one.
     vm_files: Mutex<BTreeMap<String, PathBuf>>,
 }
 
-/// How long a file may take to be opened while others hang.
+/// How long whoever opens a file waits for that. Lines are kept for it longer.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
 static STARTED: OnceLock<Log> = OnceLock::new();
@@ -70,27 +74,56 @@ impl Log {
     fn new(setup: LogSetup) -> Self {
         let LogSetup { level, place, printer } = setup;
         let stderr = Arc::new(stderr::serve(place, printer));
-        let files = file::serve(place, Arc::clone(&stderr));
-        Self { shared: Arc::new(Shared { level, place, files, stderr, vm_files: Mutex::default() }) }
+        let is_late = Arc::new(AtomicBool::new(false));
+        let files = file::serve(place, Arc::clone(&stderr), Arc::clone(&is_late));
+        Self { shared: Arc::new(Shared { level, place, files, is_late, stderr, vm_files: Mutex::default() }) }
     }
 
-    /// From now on every line also goes to this file.
-    pub fn open_session(&self, path: &Path) -> io::Result<()> {
-        self.must_come(ForFiles::Session(LogFile::open(path)?))
+    /// From now on every line also goes to this file. `prepare` makes its folder, in the thread of the log files.
+    ///
+    /// # Errors
+    /// Why it cannot be opened, or that it hangs: then it gets the lines once it is open.
+    pub fn open_session(
+        &self,
+        path: &Path,
+        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        self.open(None, vec![path.to_owned()], Box::new(prepare)).map(drop)
     }
 
-    /// From now on the lines of this VM also go to this file.
-    pub fn open_vm(&self, vm: &str, path: &Path) -> io::Result<()> {
-        self.must_come(ForFiles::Vm(vm.to_owned(), LogFile::open(path)?))?;
-        self.vm_files().insert(vm.to_owned(), path.to_owned());
+    /// From now on the lines of this VM also go to the first of these files that can be opened.
+    ///
+    /// # Errors
+    /// As those of [`Log::open_session`].
+    pub fn open_vm(&self, vm: &str, paths: Vec<PathBuf>) -> io::Result<()> {
+        let path = self.open(Some(vm.to_owned()), paths, Box::new(|| Ok(())))?;
+        self.vm_files().insert(vm.to_owned(), path);
         Ok(())
     }
 
-    fn must_come(&self, job: ForFiles) -> io::Result<()> {
-        if self.shared.files.put_within(job, OPEN_LIMIT) {
-            return Ok(());
-        }
-        Err(io::Error::other("the log files opened before cannot be written"))
+    /// Waits for what hangs once, and for nothing more until that goes on.
+    fn open(
+        &self,
+        vm: Option<String>,
+        paths: Vec<PathBuf>,
+        prepare: Box<dyn FnOnce() -> io::Result<()> + Send>,
+    ) -> io::Result<PathBuf> {
+        let shared = &self.shared;
+        let limit = if shared.is_late.load(Ordering::Acquire) { Duration::ZERO } else { OPEN_LIMIT };
+        let (answer, answered) = bounded(1);
+        let is_asked = shared.files.put_within(ForFiles::Open(Opening { vm, paths, prepare, answer }), limit);
+        let opened = if is_asked { answered.recv_timeout(limit).ok() } else { None };
+        opened.unwrap_or_else(|| {
+            shared.is_late.store(true, Ordering::Release);
+            let said =
+                "its storage hangs. Nobody waits for it; it gets what was said, should it come back in time";
+            Err(io::Error::new(io::ErrorKind::TimedOut, said))
+        })
+    }
+
+    /// Has the thread of the log files do something that touches their storage.
+    pub fn work(&self, work: impl FnOnce() + Send + 'static) {
+        self.shared.files.put(ForFiles::Work(Box::new(work)));
     }
 
     /// The file that the lines of this VM also go to.
@@ -120,7 +153,14 @@ impl Log {
 
     fn flush(&self, limit: Duration) {
         // In this order: what files have to complain of goes to standard error.
-        self.shared.files.flush(ForFiles::Flush, limit);
+        if !self.shared.files.flush(ForFiles::Flush, limit) {
+            let message = format!(
+                "about {} line(s) are not in the log files: their storage hangs",
+                self.shared.files.undone()
+            );
+            let text = self.shared.place.text(&Line::of_log(&Zoned::now(), &message));
+            self.shared.stderr.put(ForStderr::Text(text));
+        }
         self.shared.stderr.flush(ForStderr::Flush, limit);
     }
 
@@ -230,8 +270,9 @@ mod tests {
         let name = |name: &str| dir.path().join(name);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("before any file");
-            log.open_session(&name("vmbackup.log")).unwrap();
-            log.open_vm("web", &name("web.log")).unwrap();
+            log.open_session(&name("vmbackup.log"), || Ok(())).unwrap();
+            log.open_vm("web", vec![dir.path().join("none/web.log"), name("web.log")]).unwrap();
+            assert_eq!(log.vm_file("web"), Some(name("web.log")));
             log.plain("====\n");
             tracing::debug!(number = 7, "detail");
             tracing::info!(file_only = true, "║ box");
@@ -275,7 +316,7 @@ mod tests {
         };
         let setup = LogSetup { level: Level::ERROR, place: Place::Journal, printer };
         let log = Log::new(setup);
-        log.open_session(Path::new("/dev/full")).unwrap();
+        log.open_session(Path::new("/dev/full"), || Ok(())).unwrap();
         let subscriber = tracing_subscriber::registry().with(Collect(log.clone()));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("one");
@@ -294,7 +335,7 @@ mod tests {
         std::os::unix::fs::symlink(dir.path().join("precious"), &link).unwrap();
         let setup = LogSetup::direct(Level::ERROR, Place::File);
         let log = Log::new(setup);
-        assert!(log.open_session(&link).is_err());
+        assert!(log.open_session(&link, || Ok(())).is_err());
         assert!(!dir.path().join("precious").exists());
     }
 }

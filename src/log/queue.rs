@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 /// What waits at most. A long session has some thousand lines in all.
 const WAITING: usize = 8192;
@@ -43,12 +43,17 @@ impl<J: Send + 'static> Queue<J> {
         self.jobs.send_timeout(job, limit).is_ok()
     }
 
-    /// Waits until all that was put before is done. `flush` makes the job that drops its sender when it is served.
-    pub(super) fn flush(&self, flush: impl FnOnce(Sender<()>) -> J, limit: Duration) {
+    /// Waits until all that was put before is done. False when it was not in time. `flush` makes the job that drops its
+    /// sender when it is served.
+    pub(super) fn flush(&self, flush: impl FnOnce(Sender<()>) -> J, limit: Duration) -> bool {
         let (done, waiting) = bounded(0);
-        if self.put_within(flush(done), limit) {
-            let _ = waiting.recv_timeout(limit);
-        }
+        let is_late = || waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+        self.put_within(flush(done), limit) && !is_late()
+    }
+
+    /// What waits, and what was dropped since something was served.
+    pub(super) fn undone(&self) -> u64 {
+        self.jobs.len() as u64 + self.dropped.load(Ordering::Acquire)
     }
 }
 
@@ -79,13 +84,14 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(30));
         assert!(!queue.put_within(None, Duration::from_millis(10)), "it is full");
         drop(hang);
-        queue.flush(
+        let is_flushed = queue.flush(
             |done| {
                 drop(done);
                 None
             },
             Duration::from_secs(60),
         );
+        assert!(is_flushed);
         while served.lock().unwrap().len() < WAITING {
             thread::sleep(Duration::from_millis(1));
         }
