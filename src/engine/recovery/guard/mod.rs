@@ -142,20 +142,20 @@ impl Guard {
     ) -> Result<(), GuardError> {
         let Places { journal: file, lock, presence } = places.clone();
         let watched = Watched { journal: Box::new(journal.clone()), file, lock, presence };
-        self.order(Order::Watch { watched, held_for }, ANSWER_LIMIT).map(drop)
+        self.order_quickly(Order::Watch { watched, held_for }).map(drop)
     }
 
     /// Tells the guard that nothing of this run is owned any more. A guest that was not seen to be free is looked after
     /// until it is.
     pub(crate) fn release(&self, id: &str, is_free: bool) -> Result<(), GuardError> {
-        self.order(Order::Release { id: id.to_owned(), is_free }, ANSWER_LIMIT).map(drop)
+        self.order_quickly(Order::Release { id: id.to_owned(), is_free }).map(drop)
     }
 
     /// Tells the guard that the scratch directory of a job is watched. Returns why the guard has ended the job meanwhile, if
     /// it has.
     pub(crate) fn beat(&self, id: &str, scratch: &Scratch) -> Result<Option<String>, GuardError> {
         let beat = Order::Beat { id: id.to_owned(), scratch: scratch.clone() };
-        Ok(match self.order(beat, ANSWER_LIMIT)? {
+        Ok(match self.order_quickly(beat)? {
             Answer::EndedJob(why) => Some(why),
             _ => None,
         })
@@ -163,7 +163,7 @@ impl Guard {
 
     /// Tells the guard that the job is over, so that nobody need watch its scratch directory.
     pub(crate) fn job_is_over(&self, id: &str) -> Result<(), GuardError> {
-        self.order(Order::JobOver { id: id.to_owned() }, ANSWER_LIMIT).map(drop)
+        self.order_quickly(Order::JobOver { id: id.to_owned() }).map(drop)
     }
 
     /// Has the guard start the domain of a journal that it watches. Returns libvirt's number of that run.
@@ -181,7 +181,7 @@ impl Guard {
     pub(crate) fn keep(&self, journal: &Journal) -> String {
         let resumed =
             "the VM was started paused for its backup, and somebody has resumed it, so it is left running";
-        match self.order(Order::Keep { journal: Box::new(journal.clone()) }, ANSWER_LIMIT) {
+        match self.order_quickly(Order::Keep { journal: Box::new(journal.clone()) }) {
             Ok(_) => {
                 format!(
                     "{resumed}. libvirt ends it when the process {GUARD_NAME} ends or the libvirt daemon is restarted: \
@@ -202,12 +202,17 @@ impl Guard {
         }
     }
 
-    fn order(&self, order: Order, limit: Duration) -> Result<Answer, GuardError> {
+    /// For what the guard answers at once, unless something keeps it from it.
+    fn order_quickly(&self, order: Order) -> Result<Answer, GuardError> {
         let is_late = self.is_late.load(Ordering::Acquire);
-        let limit = if is_late { limit.min(LATE_ANSWER_LIMIT) } else { limit };
-        let answer = self.send(order)?.recv_timeout(limit);
-        self.is_late.store(matches!(answer, Err(RecvTimeoutError::Timeout)), Ordering::Release);
-        answer.map_err(|error| match error {
+        let answer = self.order(order, if is_late { LATE_ANSWER_LIMIT } else { ANSWER_LIMIT });
+        let is_late = answer.as_ref().is_err_and(|error| error.source.kind() == io::ErrorKind::TimedOut);
+        self.is_late.store(is_late, Ordering::Release);
+        answer
+    }
+
+    fn order(&self, order: Order, limit: Duration) -> Result<Answer, GuardError> {
+        self.send(order)?.recv_timeout(limit).map_err(|error| match error {
             RecvTimeoutError::Disconnected => ended(),
             RecvTimeoutError::Timeout => failed(io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -232,7 +237,7 @@ impl Guard {
 
     /// Ends the guard and waits for it, unless it has something to do. Nothing else may be owned any more.
     pub fn end(self) {
-        if let Ok(Answer::Ok) = self.order(Order::End, ANSWER_LIMIT) {
+        if let Ok(Answer::Ok) = self.order_quickly(Order::End) {
             // It ends by itself, now.
             let _ = self.child.into_inner().unwrap_or_else(PoisonError::into_inner).wait();
         }
