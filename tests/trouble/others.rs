@@ -1,9 +1,11 @@
 //! Other programs and other runs at the same VM: what is theirs is left alone.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use lab::{DiskSpec, History, Lab, Random, Vm, text, virsh};
 use vmbackup::engine::fail_point::FailPoint;
@@ -33,6 +35,23 @@ fn a_vm_whose_folder_is_a_link_is_refused_before_anything_is_owned() {
     assert_eq!(lab.run_well(&vm).level(), "full");
 }
 
+/// Begins a backup job as another program would, with its files in a folder that QEMU's user may write. Returns its XML.
+fn begin_other_job(lab: &Lab, vm: &Vm, open: &Path) -> String {
+    let xml = lab.path().join("job.xml");
+    // Those of one before are in the way.
+    let (socket, scratch) = (open.join("other.sock"), open.join("other.scratch"));
+    let _ = (fs::remove_file(&socket), fs::remove_file(&scratch));
+    let disks = format!(
+        "<disk name='vda' backup='yes' type='file'><scratch file='{}'/></disk><disk name='vdb' backup='no'/>",
+        scratch.display()
+    );
+    let server = format!("<server transport='unix' socket='{}'/>", socket.display());
+    fs::write(&xml, format!("<domainbackup mode='pull'>{server}<disks>{disks}</disks></domainbackup>"))
+        .expect("a file");
+    virsh(&["backup-begin", vm.name(), xml.to_str().expect("text")]);
+    vm.backup_job().expect("the job has begun")
+}
+
 #[test]
 fn a_job_of_somebody_else_is_left_alone() {
     let lab = Lab::new("other_job");
@@ -44,20 +63,7 @@ fn a_job_of_somebody_else_is_left_alone() {
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
     change(&vm, &mut random);
-    let xml = lab.path().join("job.xml");
-    let (socket, scratch) = (open.path().join("other.sock"), open.path().join("other.scratch"));
-    let disks = format!(
-        "<disk name='vda' backup='yes' type='file'><scratch file='{}'/></disk><disk name='vdb' backup='no'/>",
-        scratch.display()
-    );
-    let server = format!("<server transport='unix' socket='{}'/>", socket.display());
-    fs::write(&xml, format!("<domainbackup mode='pull'>{server}<disks>{disks}</disks></domainbackup>"))
-        .expect("a file");
-    let virsh = |arguments: &[&str]| {
-        lab::must(Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments));
-    };
-    virsh(&["backup-begin", vm.name(), xml.to_str().expect("text")]);
-    let job = vm.backup_job().expect("the job has begun");
+    let job = begin_other_job(&lab, &vm, open.path());
     // A run that comes so far as to hold the guest is killed there.
     let ended = lab.run_killed_at(&vm, FailPoint::Held).wait();
     assert_eq!(ended.status.code(), Some(VM), "{ended:#?}");
@@ -67,6 +73,47 @@ fn a_job_of_somebody_else_is_left_alone() {
     assert_no_journal(&lab.backup_path());
     virsh(&["domjobabort", vm.name()]);
     back_up(&lab, &vm, &mut history);
+    history.assert_restorable(&lab, &lab.chain_dir(&vm));
+}
+
+#[test]
+fn a_job_of_somebody_else_that_comes_in_place_of_ours_is_left_alone() {
+    let lab = Lab::new("job_in_place");
+    lab.configure(&[]);
+    let mut random = Random::from_environment();
+    let open = lab.small_file_system("open", 16);
+    let vm = small_vm(&lab);
+    let mut history = History::default();
+    back_up(&lab, &vm, &mut history);
+    for is_killed in [false, true] {
+        change(&vm, &mut random);
+        // The next thing that the run, or its guard, would do is end its job.
+        let run = lab.run_held_at(&vm, FailPoint::Copied);
+        virsh(&["domjobabort", vm.name()]);
+        let job = begin_other_job(&lab, &vm, open.path());
+        let is_there = || assert_eq!(vm.backup_job().as_ref(), Some(&job), "killed: {is_killed}");
+        if is_killed {
+            let pid = run.pid();
+            let guards = lab::children_of(pid);
+            run.signal(Signal::KILL);
+            drop(run);
+            let began = Instant::now();
+            while guards.iter().any(|(guard, ..)| lab::is_alive(*guard)) {
+                assert!(began.elapsed() < Duration::from_secs(90), "the guard does not end");
+                is_there();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        } else {
+            run.release();
+            let ended = run.wait();
+            assert_eq!(ended.status.code(), Some(VM), "{ended:#?}");
+            assert!(ended.error().contains("its backup job was gone at the end"), "{}", ended.error());
+        }
+        is_there();
+        assert_eq!(vm.state(), "running");
+        virsh(&["domjobabort", vm.name()]);
+        back_up(&lab, &vm, &mut history);
+    }
     history.assert_restorable(&lab, &lab.chain_dir(&vm));
 }
 
