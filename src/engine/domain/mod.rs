@@ -1,4 +1,5 @@
-//! What a domain's XML says: its disks and how they are opened, what no backup holds; and the XML of jobs and checkpoints.
+//! What a domain's XML says: its disks and how they are opened, what no backup holds; the XML of jobs and checkpoints,
+//! and the names of the bitmaps that mark a chain.
 //!
 //! Must not live here: asking libvirt for XML, opening what it names (`image`), decisions (`plan`, `policy`).
 
@@ -6,4 +7,5 @@ pub mod disk;
 pub mod image_format;
 pub mod layout;
 pub mod outside;
+pub(crate) mod witness_name;
 pub mod xml;

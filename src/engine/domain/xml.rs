@@ -103,6 +103,12 @@ impl Owner {
     }
 }
 
+/// The id of the chain that a checkpoint belongs to. `None` where its images bear no witness: chains of virtnbdbackup and of
+/// versions before there were any.
+pub(crate) fn chain_of(checkpoint_xml: &str) -> Option<String> {
+    Owner::of(checkpoint_xml)?.chain
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "vmbackup {}", self.run)?;

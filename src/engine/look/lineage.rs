@@ -13,11 +13,10 @@ use vmstream::chain::{BackupSet, CheckpointName, Point, PointId};
 
 use super::LookError;
 use crate::engine::VmTarget;
+use crate::engine::domain::witness_name::{self, Testimony};
 use crate::engine::domain::xml;
 use crate::engine::image::bitmap::LiveBitmap;
 use crate::engine::image::readable_disk::ReadableDisk;
-use crate::engine::snapshot::witness;
-use crate::engine::snapshot::witness::Testimony;
 use vmhost::libvirt::{CheckpointInfo, LibvirtError};
 use vmplan::{CheckpointSeen, ImageSeen, Origin};
 use vmstore::{Mark, folder_name, inventory};
@@ -73,7 +72,7 @@ impl Lineage {
             None => None,
         };
         // The last is virtnbdbackup's where that went on with the chain.
-        let of_parent = parent.as_ref().and_then(|parent| witness::chain_of(&parent.xml));
+        let of_parent = parent.as_ref().and_then(|parent| xml::chain_of(&parent.xml));
         let chain_id = of_parent.or_else(|| kept_chain_id(&vm.chain_dir, points));
         let names = points.iter().map(ToString::to_string);
         let forgotten =
@@ -88,7 +87,7 @@ impl Lineage {
     pub(crate) fn image_of(&self, target: &str, kept: &[String]) -> ImageSeen {
         let named_alike = self.parent.as_ref().is_some_and(|parent| kept.contains(&parent.name));
         let Some(id) = self.chain_id.as_deref().filter(|_| named_alike) else { return ImageSeen::Own };
-        match witness::testimony(id, target, kept) {
+        match witness_name::testimony(id, target, kept) {
             Testimony::Own => ImageSeen::Own,
             Testimony::Other(other) => ImageSeen::OfDisk(other),
             Testimony::None => ImageSeen::PutBack,
@@ -150,7 +149,7 @@ pub(crate) fn checkpoints_of(set: &BackupSet) -> Vec<CheckpointName> {
 pub(crate) fn kept_chain_id(chain_dir: &Path, points: &[CheckpointName]) -> Option<String> {
     let of = |name: &CheckpointName| {
         let xml = fs::read_to_string(xml_file(chain_dir, &name.to_string())).ok()?;
-        witness::chain_of(&xml)
+        xml::chain_of(&xml)
     };
     points.last().and_then(of).or_else(|| points.first().and_then(of))
 }

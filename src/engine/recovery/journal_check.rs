@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use vmstream::chain::{CheckpointName, PointId, SetFile};
 
 use super::journal::{ArchiveMove, Journal, Stage};
-use crate::engine::snapshot::witness;
+use crate::engine::domain::witness_name;
 use vmstore::durable::PARTIAL;
 use vmstore::layout::{ARCHIVES, is_vm_folder};
 
@@ -65,7 +65,7 @@ impl Journal {
         if let Some(other) = self.checkpoint.iter().find(|name| name.parse::<CheckpointName>().is_err()) {
             return refuse("its checkpoint", Path::new(other));
         }
-        if let Some(other) = self.witnesses.iter().find(|name| !witness::is_name(name)) {
+        if let Some(other) = self.witnesses.iter().find(|name| !witness_name::is_name(name)) {
             return refuse("its mark", Path::new(other));
         }
         if let Some(other) = self.images.iter().find(|path| !path.is_absolute()) {

@@ -153,10 +153,11 @@ impl Live<'_> {
         if self.vm.domain.has_job()? {
             return Err(BackupError::JobRunning { domain: self.vm.domain.name().to_owned() });
         }
-        let earlier = witness::earlier(self)?;
+        let images = self.images();
+        let earlier = images.earlier()?;
         facts.recovered.extend(self.drop_checkpoints(point)?);
         fail_points.at(FailPoint::CheckpointsDropped);
-        let chain = witness::settle(self, plan, &earlier, owned, &mut facts.warnings)?;
+        let chain = images.settle(plan, &earlier, owned, &mut facts.warnings)?;
         let owner = Owner { run: owned.journal().id.clone(), chain };
         let held = self.begin_job(point, plan, &owner, &mut identity, owned, &mut facts.warnings)?;
         facts.held = Some(held);
@@ -176,6 +177,15 @@ impl Live<'_> {
         fail_points.at(FailPoint::JobEnded);
         let images = self.end_started(owned, &mut facts.warnings)?;
         self.publish(point, copied, (identity, images), owned, facts)
+    }
+
+    fn images(&self) -> witness::Images<'_> {
+        witness::Images {
+            domain: &self.vm.domain,
+            observed: self.observed,
+            is_full: matches!(self.plan.decision, Decision::Full { .. }),
+            fail_points: &self.engine.fail_points,
+        }
     }
 
     /// Shuts the domain off if it was started for this, and looks at its images, which hold still from then on.

@@ -15,130 +15,127 @@ use std::collections::BTreeSet;
 
 use crate::engine::BackupError;
 use crate::engine::domain::disk::parse_domain;
-use crate::engine::domain::xml::{self, Owner};
-use crate::engine::fail_point::FailPoint;
+use crate::engine::domain::witness_name::{PREFIX, Testimony, bitmap_name, id_in, of_any_disk, testimony};
+use crate::engine::domain::xml;
+use crate::engine::fail_point::{FailPoint, FailPoints};
 use crate::engine::image::qemu_img;
+use crate::engine::look::observe::Observed;
 use crate::engine::plan::job::{JobPlan, Role};
 use crate::engine::recovery::journal::Journal;
 use crate::engine::recovery::owned::Owned;
-use crate::engine::run::live::Live;
 use vmhost::libvirt::{CheckpointDelete, CheckpointInfo, Domain, ErrorKind, LibvirtError, Said};
-use vmplan::Decision;
 
-const PREFIX: &str = "vmbackup-chain-";
-
-/// What the bitmaps of an image say of its place in a chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Testimony {
-    /// It is the image of the disk, as far as they know.
-    Own,
-    /// It is the image of this other disk.
-    Other(String),
-    /// It is none of the chain's.
-    None,
+/// The images of a domain that runs, about to be marked for a chain.
+pub(crate) struct Images<'a> {
+    pub(crate) domain: &'a Domain,
+    pub(crate) observed: &'a Observed,
+    /// A new chain is about to begin.
+    pub(crate) is_full: bool,
+    pub(crate) fail_points: &'a FailPoints,
 }
 
-/// Asks the bitmaps of the image of a disk.
-pub(crate) fn testimony(chain_id: &str, target: &str, bitmaps: &[String]) -> Testimony {
-    let of_chain = bitmaps.iter().filter_map(|name| name.strip_prefix(&of_any_disk(chain_id)));
-    let mut other = None;
-    for rest in of_chain {
-        match rest.strip_prefix('.') {
-            Some(disk) if disk == target => return Testimony::Own,
-            Some(disk) => other = Some(disk.to_owned()),
-            None if rest.is_empty() => return Testimony::Own,
-            None => {}
+impl Images<'_> {
+    /// The ids of earlier chains whose witnesses the images may bear, when a new chain is about to begin. To be asked
+    /// before the checkpoints that name them are deleted: while QEMU runs, an image does not tell what it will keep.
+    pub(crate) fn earlier(&self) -> Result<BTreeSet<String>, LibvirtError> {
+        if !self.is_full {
+            return Ok(BTreeSet::new());
         }
+        let known = self.domain.checkpoints()?;
+        let chains = known.iter().filter_map(|checkpoint| xml::chain_of(&checkpoint.xml));
+        let mut ids: BTreeSet<String> = chains.chain(self.observed.chain_id.clone()).collect();
+        let kept = self.observed.disks.iter().flat_map(|disk| &disk.info.bitmaps);
+        ids.extend(kept.filter_map(|name| id_in(name)).map(str::to_owned));
+        Ok(ids)
     }
-    other.map_or(Testimony::None, Testimony::Other)
-}
 
-/// What the witness of a chain is called in the image of a disk.
-fn bitmap_name(chain_id: &str, target: &str) -> String {
-    format!("{PREFIX}{chain_id}.{target}")
-}
-
-/// What it was called before 0.6.
-fn of_any_disk(chain_id: &str) -> String {
-    format!("{PREFIX}{chain_id}")
-}
-
-/// The id of the chain that a bitmap is the witness of.
-fn id_in(bitmap: &str) -> Option<&str> {
-    let rest = bitmap.strip_prefix(PREFIX)?;
-    Some(rest.split_once('.').map_or(rest, |(id, _)| id))
-}
-
-/// Whether a name is that of a witness.
-pub(crate) fn is_name(name: &str) -> bool {
-    name.len() > PREFIX.len() && name.starts_with(PREFIX)
-}
-
-/// The id of the chain that a checkpoint belongs to. `None` where its images bear no witness: chains of virtnbdbackup and of
-/// versions before there were any.
-pub(crate) fn chain_of(checkpoint_xml: &str) -> Option<String> {
-    Owner::of(checkpoint_xml)?.chain
-}
-
-/// The ids of earlier chains whose witnesses the images of a domain may bear, when a new chain is about to begin. To be
-/// asked before the checkpoints that name them are deleted: while QEMU runs, an image does not tell what it will keep.
-pub(crate) fn earlier(live: &Live<'_>) -> Result<BTreeSet<String>, BackupError> {
-    if !matches!(live.plan.decision, Decision::Full { .. }) {
-        return Ok(BTreeSet::new());
+    /// Sees to it that the images bear the witness of the chain and none of earlier ones. Returns the id of the chain,
+    /// unless it has no witness.
+    pub(crate) fn settle(
+        &self,
+        plan: &JobPlan<'_>,
+        earlier: &BTreeSet<String>,
+        owned: &mut Owned<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<String>, BackupError> {
+        let run_id = owned.journal().id.clone();
+        let is_stream = |role: Role| matches!(role, Role::Stream { .. });
+        let chain = if self.is_full { Some(&run_id) } else { self.observed.chain_id.as_ref() };
+        let Some(chain) = chain.cloned() else { return Ok(None) };
+        let streams = plan.disks.iter().filter(|(_, role)| is_stream(*role)).map(|(disk, _)| *disk);
+        let (to_place, to_remove): (Vec<&str>, Vec<Mark<'_>>) = if self.is_full {
+            let targets: Vec<&str> = streams.map(|disk| disk.target.as_str()).collect();
+            let skipped = plan.skipped.iter().map(String::as_str);
+            let all = targets.iter().copied().chain(skipped);
+            let marks = all.flat_map(|target| marks_of(target, earlier, self.bitmaps_of(target))).collect();
+            (targets, marks)
+        } else {
+            // A disk that was detached for a while and comes back has its own.
+            let was_added = |role: Role| is_stream(role) && role.since().is_none();
+            let added = plan.disks.iter().filter(|(_, role)| was_added(*role)).map(|(disk, _)| *disk);
+            let added =
+                added.filter(|disk| testimony(&chain, &disk.target, &disk.info.bitmaps) != Testimony::Own);
+            let added: Vec<&str> = added.map(|disk| disk.target.as_str()).collect();
+            // What it was before, under another name.
+            let of_chain = BTreeSet::new();
+            let marks = added.iter().flat_map(|target| marks_of(target, &of_chain, self.bitmaps_of(target)));
+            let marks = marks.filter(|mark| id_in(&mark.name) == Some(chain.as_str())).collect();
+            (added, marks)
+        };
+        if to_place.is_empty() {
+            return Ok(Some(chain));
+        }
+        let removed = to_remove.iter().map(|mark| mark.name.clone()).collect::<BTreeSet<_>>();
+        let placed = to_place.iter().map(|target| bitmap_name(&chain, target));
+        owned.set_witnesses(removed.into_iter().chain(placed).collect())?;
+        for mark in &to_remove {
+            remove(self.domain, &mark.name, &run_id, mark.target)?;
+        }
+        let placed = self.place(&chain, &run_id, &to_place, warnings)?;
+        Ok((placed || !self.is_full).then_some(chain))
     }
-    let known = live.vm.domain.checkpoints()?;
-    let chains = known.iter().filter_map(|checkpoint| chain_of(&checkpoint.xml));
-    let mut ids: BTreeSet<String> = chains.chain(live.observed.chain_id.clone()).collect();
-    let kept = live.observed.disks.iter().flat_map(|disk| &disk.info.bitmaps);
-    ids.extend(kept.filter_map(|name| id_in(name)).map(str::to_owned));
-    Ok(ids)
-}
 
-/// Sees to it that the images bear the witness of the chain and none of earlier ones. Returns the id of the chain, unless
-/// it has no witness.
-pub(crate) fn settle(
-    live: &Live<'_>,
-    plan: &JobPlan<'_>,
-    earlier: &BTreeSet<String>,
-    owned: &mut Owned<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Option<String>, BackupError> {
-    let run_id = owned.journal().id.clone();
-    let is_stream = |role: Role| matches!(role, Role::Stream { .. });
-    let is_full = matches!(live.plan.decision, Decision::Full { .. });
-    let chain = if is_full { Some(&run_id) } else { live.observed.chain_id.as_ref() };
-    let Some(chain) = chain.cloned() else { return Ok(None) };
-    let streams = plan.disks.iter().filter(|(_, role)| is_stream(*role)).map(|(disk, _)| *disk);
-    let (to_place, to_remove): (Vec<&str>, Vec<Mark<'_>>) = if is_full {
-        let targets: Vec<&str> = streams.map(|disk| disk.target.as_str()).collect();
-        let skipped = plan.skipped.iter().map(String::as_str);
-        let all = targets.iter().copied().chain(skipped);
-        let marks = all.flat_map(|target| marks_of(target, earlier, bitmaps_of(live, target))).collect();
-        (targets, marks)
-    } else {
-        // A disk that was detached for a while and comes back has its own.
-        let was_added = |role: Role| is_stream(role) && role.since().is_none();
-        let added = plan.disks.iter().filter(|(_, role)| was_added(*role)).map(|(disk, _)| *disk);
-        let added =
-            added.filter(|disk| testimony(&chain, &disk.target, &disk.info.bitmaps) != Testimony::Own);
-        let added: Vec<&str> = added.map(|disk| disk.target.as_str()).collect();
-        // What it was before, under another name.
-        let of_chain = BTreeSet::new();
-        let marks = added.iter().flat_map(|target| marks_of(target, &of_chain, bitmaps_of(live, target)));
-        let marks = marks.filter(|mark| id_in(&mark.name) == Some(chain.as_str())).collect();
-        (added, marks)
-    };
-    if to_place.is_empty() {
-        return Ok(Some(chain));
+    fn bitmaps_of(&self, target: &str) -> &[String] {
+        let disk = self.observed.disks.iter().find(|disk| disk.target == target);
+        disk.map_or(&[], |disk| &disk.info.bitmaps)
     }
-    let removed = to_remove.iter().map(|mark| mark.name.clone()).collect::<BTreeSet<_>>();
-    let placed = to_place.iter().map(|target| bitmap_name(&chain, target));
-    owned.set_witnesses(removed.into_iter().chain(placed).collect())?;
-    for mark in &to_remove {
-        remove(&live.vm.domain, &mark.name, &run_id, mark.target)?;
+
+    /// Gives these disks their witnesses. False, with a warning, when they cannot have them: they guard against a rare
+    /// mistake, and are not worth a backup.
+    fn place(
+        &self,
+        chain: &str,
+        run_id: &str,
+        targets: &[&str],
+        warnings: &mut Vec<String>,
+    ) -> Result<bool, LibvirtError> {
+        let domain = self.domain;
+        for (number, target) in targets.iter().enumerate() {
+            // One by one: libvirt gives all bitmaps of a checkpoint its name.
+            let name = bitmap_name(chain, target);
+            let xml = xml::bitmaps_alone(&name, run_id, &[target]);
+            match domain.create_checkpoint(&CheckpointInfo { name: name.clone(), xml }) {
+                Ok(()) => {
+                    self.fail_points.at(FailPoint::WitnessCreated);
+                    domain.delete_checkpoint(&name, CheckpointDelete::MetadataOnly)?;
+                }
+                // A disk that was detached for a while and comes back has it.
+                Err(e) if e.said() == Said::BitmapExists => {}
+                Err(e) if e.is_connection_lost() => return Err(e),
+                Err(e) => {
+                    warnings.push(format!(
+                        "the image of {target} could not be marked ({e}): should it be put back from an earlier time, that might not be \
+                         noticed"
+                    ));
+                    for target in &targets[..number] {
+                        remove(domain, &bitmap_name(chain, target), run_id, target)?;
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
-    let placed = place(live, &chain, &run_id, &to_place, warnings)?;
-    Ok((placed || !is_full).then_some(chain))
 }
 
 /// A witness in the image of a disk.
@@ -153,48 +150,6 @@ fn marks_of<'a>(target: &'a str, chains: &BTreeSet<String>, kept: &[String]) -> 
     let kept = kept.iter().filter(|name| name.starts_with(PREFIX)).cloned();
     let names: BTreeSet<String> = names.chain(kept).collect();
     names.into_iter().map(|name| Mark { target, name }).collect()
-}
-
-fn bitmaps_of<'a>(live: &'a Live<'_>, target: &str) -> &'a [String] {
-    let disk = live.observed.disks.iter().find(|disk| disk.target == target);
-    disk.map_or(&[], |disk| &disk.info.bitmaps)
-}
-
-/// Gives these disks their witnesses. False, with a warning, when they cannot have them: they guard against a rare mistake,
-/// and are not worth a backup.
-fn place(
-    live: &Live<'_>,
-    chain: &str,
-    run_id: &str,
-    targets: &[&str],
-    warnings: &mut Vec<String>,
-) -> Result<bool, BackupError> {
-    let domain = &live.vm.domain;
-    for (number, target) in targets.iter().enumerate() {
-        // One by one: libvirt gives all bitmaps of a checkpoint its name.
-        let name = bitmap_name(chain, target);
-        let xml = xml::bitmaps_alone(&name, run_id, &[target]);
-        match domain.create_checkpoint(&CheckpointInfo { name: name.clone(), xml }) {
-            Ok(()) => {
-                live.engine.fail_points.at(FailPoint::WitnessCreated);
-                domain.delete_checkpoint(&name, CheckpointDelete::MetadataOnly)?;
-            }
-            // A disk that was detached for a while and comes back has it.
-            Err(e) if e.said() == Said::BitmapExists => {}
-            Err(e) if e.is_connection_lost() => return Err(e.into()),
-            Err(e) => {
-                warnings.push(format!(
-                    "the image of {target} could not be marked ({e}): should it be put back from an earlier time, that might not be \
-                     noticed"
-                ));
-                for target in &targets[..number] {
-                    remove(domain, &bitmap_name(chain, target), run_id, target)?;
-                }
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
 }
 
 /// Removes a witness from a disk of a domain that runs. False when it has none.
@@ -256,33 +211,4 @@ fn remove_own(domain: &Domain, name: &str, run_id: &str) -> Result<bool, Libvirt
         removed |= remove(domain, name, run_id, &disk.target)?;
     }
     Ok(removed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_tells_whose_it_is() {
-        let cases: [(&str, &[&str], Testimony); 7] = [
-            ("nothing", &["virtnbdbackup.0"], Testimony::None),
-            ("its own", &["vmbackup-chain-1-2.vda"], Testimony::Own),
-            ("an old one", &["vmbackup-chain-1-2"], Testimony::Own),
-            ("another disk's", &["vmbackup-chain-1-2.vdb"], Testimony::Other("vdb".into())),
-            (
-                "both, since it was moved",
-                &["vmbackup-chain-1-2.vdb", "vmbackup-chain-1-2.vda"],
-                Testimony::Own,
-            ),
-            ("another chain's", &["vmbackup-chain-1-23.vdb", "vmbackup-chain-1-1.vda"], Testimony::None),
-            ("a longer target", &["vmbackup-chain-1-2.vdab"], Testimony::Other("vdab".into())),
-        ];
-        for (case, bitmaps, want) in cases {
-            let bitmaps: Vec<String> = bitmaps.iter().map(|name| (*name).to_owned()).collect();
-            assert_eq!(testimony("1-2", "vda", &bitmaps), want, "{case}");
-        }
-        assert_eq!(id_in("vmbackup-chain-1-2.vda"), Some("1-2"));
-        assert_eq!(id_in("vmbackup-chain-1-2"), Some("1-2"));
-        assert_eq!(id_in("virtnbdbackup.0"), None);
-    }
 }
