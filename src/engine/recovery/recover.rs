@@ -15,8 +15,8 @@ use crate::engine::domain::xml::Owner;
 use crate::engine::image::qemu_img;
 use crate::engine::snapshot::encryption;
 use crate::engine::snapshot::scratch;
+use crate::engine::snapshot::thaw::thaw;
 use crate::engine::snapshot::witness;
-use vmhost::guest::{Agent, FreezeStatus};
 use vmhost::identity;
 use vmhost::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
 use vmstore::layout::ARCHIVES;
@@ -184,23 +184,6 @@ pub(crate) fn release_guest(domain: &Domain, journal: &Journal) -> Result<bool, 
         Stop::Paused if domain.is_paused_on_request()? => domain.resume().map(|()| true),
         Stop::Frozen => Ok(thaw(domain, THAW_PATIENCE)),
         _ => Ok(false),
-    }
-}
-
-/// Asks the guest to thaw until it confirms. False when it did not in time, or is not there any more.
-pub(crate) fn thaw(domain: &Domain, patience: Duration) -> bool {
-    let agent = Agent::of(domain);
-    let deadline = Instant::now() + patience;
-    loop {
-        let _ = agent.thaw();
-        if matches!(agent.freeze_status(), Ok(FreezeStatus::Thawed)) {
-            return true;
-        }
-        let alive = domain.state().is_ok_and(DomainState::is_active);
-        if !alive || Instant::now() >= deadline {
-            return false;
-        }
-        std::thread::sleep(LOOK_EVERY);
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::engine::BackupError;
 use crate::engine::recovery::journal::Stop;
 use crate::engine::recovery::owned::Owned;
-use crate::engine::recovery::recover;
 use crate::engine::settings::EngineSettings;
+use crate::engine::snapshot::thaw::thaw;
 use vmconfig::value::Consistency;
 use vmhost::guest::{Agent, FreezeStatus};
 use vmhost::libvirt::{Domain, DomainState};
@@ -112,7 +112,7 @@ fn frozen_during<T>(
     let since = Instant::now();
     let frozen = Agent::of(domain).freeze(&settings.freeze_paths, limit);
     if let Err(error) = &frozen {
-        let thawed = recover::thaw(domain, THAW_PATIENCE);
+        let thawed = thaw(domain, THAW_PATIENCE);
         let stopped = since.elapsed();
         // It may freeze as late as it likes: it is looked after from now on, beside the copying.
         let late = owned.free_late();
@@ -123,12 +123,12 @@ fn frozen_during<T>(
         return Ok((snapshot()?, Held { method: Method::Running, stopped }));
     }
     let left = limit.saturating_sub(since.elapsed());
-    let thaw = || {
-        recover::thaw(domain, THAW_PATIENCE);
+    let release = || {
+        thaw(domain, THAW_PATIENCE);
     };
-    let (taken, early) = release_if_late(left, thaw, snapshot);
+    let (taken, early) = release_if_late(left, release, snapshot);
     let early = early || hold.may_be_over();
-    let thawed = recover::thaw(domain, THAW_PATIENCE);
+    let thawed = thaw(domain, THAW_PATIENCE);
     let stopped = since.elapsed();
     if thawed {
         owned.is_free()?;

@@ -7,4 +7,5 @@ pub(crate) mod encryption;
 pub(crate) mod hold;
 pub(crate) mod identity;
 pub mod scratch;
+pub(crate) mod thaw;
 pub(crate) mod witness;
