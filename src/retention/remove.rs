@@ -19,7 +19,7 @@ use super::inventory::{Leftover, VmTree};
 use super::ledger::{Cause, Doomed, Event, Happened, Ledger};
 use super::links;
 use super::place::{ARCHIVES, Place};
-use crate::engine::commit::archive;
+use crate::engine::look::chain_files;
 use crate::engine::look::lineage;
 use vmstore::durable::PARTIAL;
 use vmstore::layout::DELETING;
@@ -204,7 +204,7 @@ fn goes(place: &Place, entries: &[String], parts: &[&str]) -> bool {
 /// What a chain that accumulates has in the VM's folder: its list first, so that a reader who comes in between sees no
 /// chain that lacks streams.
 fn flat_entries(holder: &Folder) -> Result<Vec<String>, FolderError> {
-    let listed = archive::entries(holder.path())
+    let listed = chain_files::entries(holder.path())
         .map_err(|source| FolderError::system("list", holder.path(), source))?;
     let mut names: Vec<String> = listed.into_iter().rev().collect();
     for entry in holder.entries()? {

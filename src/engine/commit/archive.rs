@@ -7,12 +7,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use rustix::fs::{Mode, OFlags};
-use vmstream::chain::{PointId, SetFile};
 
 use crate::engine::fail_point::FailPoint;
-use crate::engine::snapshot::identity::IDENTITY_PREFIX;
-use vmhost::identity::is_tpm_folder;
-use vmstore::durable::{PARTIAL, knows_no_links, rename_new, sync_folder};
+use vmstore::durable::{knows_no_links, rename_new, sync_folder};
 use vmstore::inventory;
 use vmstore::layout::ARCHIVES;
 use vmstore::presence::{found, lstat, same_file, there};
@@ -42,31 +39,6 @@ pub(crate) fn unclaim(dir: &Path) {
     if chains.map(|chain| empty(&chain)).fold(false, |any, gone| any | gone) {
         empty(&dir.join(ARCHIVES));
     }
-}
-
-/// The entries of `dir` that belong to its chain or copy: every visible file (the firmware and kernel files of a copy
-/// have names of their own) and the folders beside them. Unfinished files stay: they belong to no chain.
-pub(crate) fn entries(dir: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let belongs = if entry.file_type()?.is_dir() {
-            matches!(name.as_str(), "checkpoints" | "config" | "tpm-state") || is_tpm_folder(&name)
-        } else if name.starts_with('.') {
-            let known = matches!(name.as_str(), ".tpm-backup-marker" | ".copy-state.json");
-            (known || name.starts_with(IDENTITY_PREFIX) || is_tpm_folder(&name)) && !name.ends_with(PARTIAL)
-        } else {
-            !name.ends_with(PARTIAL) && name != "chain-manifest.json"
-        };
-        if belongs {
-            names.push(name);
-        }
-    }
-    // What says that the rest is complete comes last, and goes first.
-    let copy = SetFile::VmConfig(PointId::Copy).to_string();
-    names.sort_by_key(|name| (name.ends_with(".cpt") || *name == copy, name.clone()));
-    Ok(names)
 }
 
 /// Moves entries of a chain into its archive folder, which was claimed for it. Each file first gets a second name there;
@@ -224,6 +196,7 @@ fn clear(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::look::chain_files::entries;
     use std::cell::RefCell;
 
     const NAMES: [&str; 3] = ["vda.full.data", "checkpoints/virtnbdbackup.0.xml", "web.cpt"];

@@ -2,6 +2,7 @@
 //!
 //! Must not live here: what follows from it (`plan`, `policy`).
 
+pub(crate) mod chain_files;
 mod error;
 pub(crate) mod image_state;
 pub mod lineage;

@@ -20,7 +20,7 @@ use super::LookError;
 use super::image_state::{self, Now};
 use super::lineage::{self, Lineage};
 use super::still::Asked;
-use super::{start_obstacle, still, unseen};
+use super::{chain_files, start_obstacle, still, unseen};
 use crate::engine::VmTarget;
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::disk::{self, Disk, DomainFacts, ImageSource, SkipReason, Skipped};
@@ -297,7 +297,7 @@ fn chain_seen(
     let failed = |source| FileError { doing: "read folder", path: dir.to_owned(), source };
     let is_backup =
         |name: &String| [".data", ".zstd", ".cpt"].into_iter().any(|ending| name.ends_with(ending));
-    let names = match crate::engine::commit::archive::entries(dir) {
+    let names = match chain_files::entries(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => vec![],
         other => other.map_err(failed)?,
     };

@@ -8,6 +8,7 @@ use crate::engine::commit::archive;
 use crate::engine::commit::publish::PointFiles;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::FileError;
+use crate::engine::look::chain_files;
 use crate::engine::recovery::journal::ArchiveMove;
 use crate::engine::recovery::owned::Owned;
 use crate::engine::run::engine::Engine;
@@ -28,7 +29,7 @@ impl Engine {
         let failed = |doing, source| FileError { doing, path: dir.clone(), source };
         let archive = match plan.decision {
             Decision::Full { archive: true } | Decision::Copy { archive: true } => {
-                let names = archive::entries(dir).map_err(|e| failed("list", e))?;
+                let names = chain_files::entries(dir).map_err(|e| failed("list", e))?;
                 files.make_way(&names)?;
                 let today = self.clock.local().date();
                 let to = archive::claim(dir, today).map_err(|e| failed("make an archive folder in", e))?;

@@ -16,14 +16,12 @@ use zeroize::Zeroizing;
 use crate::engine::cancel::Cancel;
 use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::domain::disk::BootRole;
+use crate::engine::look::chain_files::IDENTITY_PREFIX;
 use crate::engine::look::observe::Observed;
 use crate::engine::{BackupError, Engine, VmTarget};
 use vmhost::guest::{self, Guest};
 use vmhost::identity::{self, Owner, TpmFolder, TpmState};
 use vmreport::{FileSystem, KeptFile, OsInfo, TpmKept};
-
-/// What the hidden file beside each point begins with, that says what libvirt knows besides the definition.
-pub(crate) const IDENTITY_PREFIX: &str = ".identity.";
 
 /// How long a TPM may change while the guest is held still; then it is read again afterwards.
 const HELD_LIMIT: Duration = Duration::from_millis(200);
