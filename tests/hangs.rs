@@ -1,6 +1,7 @@
 //! What hangs costs its own VM, and nobody else: images, targets, programs. The guest goes on.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
@@ -11,8 +12,8 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use lab::{
-    DiskFormat, DiskSpec, FaultyFileSystem, History, Lab, LoopDevice, Op, Run, Stopped, Vm, VmSpec, must,
-    virsh,
+    DiskFormat, DiskOp, DiskSpec, FaultyFileSystem, History, Lab, LoopDevice, Op, Run, Stopped, Vm, VmSpec,
+    must, virsh,
 };
 use vmbackup::engine::fail_point::{FailPoint, PassedBy};
 use vmstream::in_use::{InUse, writer_of};
@@ -57,6 +58,51 @@ fn processes_with(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The guard starts a VM that is off, and serves the others meanwhile, however long libvirt takes for it.
+#[test]
+fn a_start_that_hangs_holds_up_no_other_vm() {
+    let lab = Lab::new("start_hangs");
+    lab.configure(&[("PARALLEL_VMS", "2"), ("OFFLINE_MODE", "incremental")]);
+    let off = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", MIB)));
+    let (hold, emulator) = (lab.path().join("hold-emulator"), lab.path().join("emulator"));
+    let script = format!(
+        "#!/bin/sh\nwhile [ -e {} ]; do sleep 0.1; done\nexec qemu-system-x86_64 \"$@\"\n",
+        hold.display()
+    );
+    fs::write(&emulator, script)
+        .and_then(|()| fs::set_permissions(&emulator, Permissions::from_mode(0o755)))
+        .expect("a script");
+    let xml = lab.path().join("off.xml");
+    let with_it = format!("<emulator>{}</emulator>", emulator.display());
+    let (before, after) =
+        (off.xml(), off.xml().replace("<emulator>/usr/bin/qemu-system-x86_64</emulator>", &with_it));
+    assert_ne!(before, after, "the VM's definition names its emulator");
+    fs::write(&xml, after).expect("a definition");
+    must(&mut Command::new("virsh").args(["-q", "-c", "qemu:///system", "define"]).arg(&xml));
+    // More than one: the last of them begins when the start has hung for a while.
+    let well = ["well-1", "well-2", "well-3"].map(|name| lab.paused_vm(name, &[DiskSpec::new("vda", MIB)]));
+    let level = |vm: &Vm| lab.run_well(vm).level();
+    for vm in well.iter().chain([&off]) {
+        assert_eq!(level(vm), "full");
+    }
+    off.run_while_off("vda", &[DiskOp::Write { offset: 0, len: 65536, pattern: 0x11 }]);
+    for vm in &well {
+        vm.write("vda", 0, 65536, 0x22).expect("a write");
+    }
+    fs::write(&hold, "").expect("a file");
+    let mut run = lab.begin_run(lab.run_command(&[&off, &well[0], &well[1], &well[2]]));
+    let is_starting = || !processes_with(&emulator.display().to_string()).is_empty();
+    wait_until("the start", &mut run, Duration::from_secs(60), is_starting);
+    let second = |vm: &Vm| lab.chain_dir(vm).join("vda.inc.virtnbdbackup.1.data").exists();
+    wait_until("the other VMs", &mut run, Duration::from_secs(60), || well.iter().all(second));
+    assert!(is_starting(), "the start has hung all the while");
+    fs::remove_file(&hold).expect("it is there");
+    let ended = run.wait_for(STOP_LIMIT);
+    assert!(ended.status.success(), "{ended:#?}");
+    assert!(second(&off), "{ended:#?}");
+    assert_eq!(off.state(), "shut off");
 }
 
 #[test]
