@@ -102,8 +102,10 @@ pub fn start(command: Command) -> io::Result<Child> {
     Ok(child)
 }
 
-/// Takes over a program that was killed and has not ended.
-pub(super) fn collect(child: Child) {
+/// Takes over a program that was killed and has not ended. Not its pipes: in the thread's own table of files their numbers
+/// are those of other files, or of none, and closing them there ends the process, or cuts the thread off.
+pub(super) fn collect(mut child: Child) {
+    drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
     if let Ok(starter) = starter() {
         let _ = starter.requests.send(Request::Collect(child));
     }
@@ -138,5 +140,29 @@ fn serve(queue: &Receiver<Request>, giver: &Giver) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
         given_up.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Stdio;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn of_a_program_that_is_given_up_the_pipes_are_closed_here_and_at_once() {
+        let mut yes = Command::new("yes");
+        yes.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let child = start(yes).expect("a program");
+        let running = PathBuf::from(format!("/proc/{}", child.id()));
+        collect(child);
+        // It ends when nobody can read what it writes, and waits for ever where somebody could.
+        let began = Instant::now();
+        while running.exists() {
+            assert!(began.elapsed() < Duration::from_secs(20), "a pipe of it is open still");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
