@@ -21,7 +21,8 @@ fn is_there(place: &str) -> bool {
     let (file, test) = place.split_once("::").map_or((place, None), |(file, test)| (file, Some(test)));
     let file = root().join(file);
     let Some(test) = test else { return file.exists() };
-    fs::read_to_string(file).is_ok_and(|source| source.contains(&format!("\nfn {test}() {{")))
+    let begins = format!("fn {test}() {{");
+    fs::read_to_string(file).is_ok_and(|source| source.lines().any(|line| line.trim_start() == begins))
 }
 
 fn read(name: &str) -> String {
