@@ -80,7 +80,7 @@ fn a_start_that_hangs_holds_up_no_other_vm() {
         (off.xml(), off.xml().replace("<emulator>/usr/bin/qemu-system-x86_64</emulator>", &with_it));
     assert_ne!(before, after, "the VM's definition names its emulator");
     fs::write(&xml, after).expect("a definition");
-    must(&mut Command::new("virsh").args(["-q", "-c", "qemu:///system", "define"]).arg(&xml));
+    must(Command::new("virsh").args(["-q", "-c", "qemu:///system", "define"]).arg(&xml));
     // More than one: the last of them begins when the start has hung for a while.
     let well = ["well-1", "well-2", "well-3"].map(|name| lab.paused_vm(name, &[DiskSpec::new("vda", MIB)]));
     let level = |vm: &Vm| lab.run_well(vm).level();
