@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use super::VmTarget;
 use super::cancel::StopReason;
+use super::claims::ClaimError;
+use super::claims::guard::GuardError;
+use super::claims::journal::JournalError;
 use super::commit::CommitError;
 use super::copy::{CopyError, Trip};
 use super::failure::{Changed, FileError};
 use super::image::ImageError;
 use super::image::qemu_img::QemuImgError;
 use super::look::LookError;
-use super::recovery::guard::GuardError;
-use super::recovery::journal::JournalError;
 use vmhost::libvirt::{ErrorKind, LibvirtError, Said};
 use vmhost::nbd::NbdError;
 use vmplan::{Refusal, Why};
@@ -203,6 +204,15 @@ impl From<LookError> for BackupError {
             LookError::File(error) => Self::File(error),
             LookError::Stopped(reason) => Self::Stopped(reason),
             own => Self::Look(own),
+        }
+    }
+}
+
+impl From<ClaimError> for BackupError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Journal(error) => Self::Journal(error),
+            ClaimError::Guard(error) => Self::Guard(error),
         }
     }
 }

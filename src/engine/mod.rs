@@ -3,6 +3,7 @@
 //! Must not live here: which level to take (`policy`), several domains, configuration, printing.
 
 pub mod cancel;
+pub mod claims;
 pub mod commit;
 pub mod copy;
 pub mod domain;

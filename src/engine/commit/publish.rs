@@ -17,9 +17,9 @@ use vmstream::fresh;
 use vmstream::sidecar::FileIdentity;
 
 use super::CommitError;
+use crate::engine::claims::journal::{ArchiveMove, Stage};
 use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::FileError;
-use crate::engine::recovery::journal::{ArchiveMove, Stage};
 use vmstore::durable::{self, PARTIAL};
 use vmstore::presence;
 

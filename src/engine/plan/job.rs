@@ -7,6 +7,7 @@ use vmstream::chain::{CheckpointName, DiskTarget, Point, PointDisk, PointId, Str
 use vmstream::sidecar::Digest;
 
 use super::disk_plan::{DiskPlan, Treatment};
+use crate::engine::claims::journal::{Journal, Stage};
 use crate::engine::commit::point::{self, PointIdentity};
 use crate::engine::commit::publish;
 use crate::engine::copy::{DiskTask, SidecarPlan, SinkPlan, TripwirePlan};
@@ -14,7 +15,6 @@ use crate::engine::domain::xml::JobDisk;
 use crate::engine::failure::Changed;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::observe::Observed;
-use crate::engine::recovery::journal::{Journal, Stage};
 use crate::engine::{BackupError, Engine, VmTarget};
 use vmhost::nbd::Export;
 

@@ -1,12 +1,10 @@
-//! What a run owns and how it is undone: the journal, the claims of a run that lives, the guard, the undoing.
+//! Undoing what a run owns: by the run that failed, by its guard when it died, by the next run.
 //!
-//! Must not live here: what a run does when all goes well (`run`).
+//! Must not live here: what a run owns and where it says so (`claims`), what it does when all goes well (`run`).
 
 pub mod abandoned;
 pub(crate) mod beneath;
 pub mod guard;
-pub mod journal;
-pub(crate) mod journal_check;
-pub(crate) mod owned;
-pub(crate) mod presence;
 pub mod recover;
+
+pub use super::claims::journal;

@@ -5,16 +5,16 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::beneath::Folder;
-use super::journal::{ArchiveMove, DomainRun, Journal, Stage, Stop, backup_path_of, boot_id};
+use crate::engine::claims::journal::{ArchiveMove, DomainRun, Journal, Stage, Stop, backup_path_of, boot_id};
+use crate::engine::claims::left_by_job;
 use crate::engine::commit::publish;
 use crate::engine::domain::xml::Owner;
 use crate::engine::image::qemu_img;
 use crate::engine::snapshot::encryption;
-use crate::engine::snapshot::scratch;
 use crate::engine::snapshot::thaw::thaw;
 use crate::engine::snapshot::witness;
 use vmhost::identity;
@@ -121,14 +121,9 @@ pub fn undo(journal: &Journal, file: &Path, host: &Host) -> Recovered {
     recovered
 }
 
-/// Files that a job has, which libvirt and QEMU remove at its end unless they die before.
-pub(crate) fn left_by_job(journal: &Journal) -> Vec<PathBuf> {
-    journal.scratch.iter().chain([&journal.socket]).cloned().collect()
-}
-
 fn remove_left_by_job(journal: &Journal, recovered: &mut Recovered) {
-    let files = left_by_job(journal);
-    match scratch::remove(&files) {
+    let files = left_by_job::files(journal);
+    match left_by_job::remove(&files) {
         Ok(removed) => {
             let each = files.iter().zip(removed);
             each.for_each(|(file, removed)| recovered.note(format!("removed {}", file.display()), removed));
@@ -463,11 +458,10 @@ fn remove_all(dir: &Folder, names: &[String], recovered: &mut Recovered) {
     }
 }
 
-/// Removes a file outside of the backup path, whose name says that a run of ours made it.
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::recovery::journal::JournalDir;
+    use crate::engine::claims::journal::JournalDir;
     use std::path::PathBuf;
 
     /// The journal of a run that was publishing `files`, written, and its file.

@@ -3,9 +3,9 @@
 //! Must not live here: the ways themselves (`live`, `offline`, `started`).
 
 use crate::engine::cancel::Cancel;
+use crate::engine::claims::owned::Owned;
 use crate::engine::commit::mend;
 use crate::engine::look::observe::{self, Observed};
-use crate::engine::recovery::owned::Owned;
 use crate::engine::run::contained::contained;
 use crate::engine::run::engine::Engine;
 use crate::engine::run::facts::{Decided, Facts, FailedBackup};

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
+use crate::engine::claims::guard::{Guard, Places};
+use crate::engine::claims::journal::{Journal, JournalDir};
+use crate::engine::claims::owned::Owned;
+use crate::engine::claims::presence::{self, Presence};
 use crate::engine::copy::Shared;
 use crate::engine::fail_point::FailPoints;
-use crate::engine::recovery::guard::{Guard, Places};
-use crate::engine::recovery::journal::{Journal, JournalDir};
-use crate::engine::recovery::owned::Owned;
-use crate::engine::recovery::presence::{self, Presence};
 use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget};
 use vmhost::libvirt::Host;
@@ -46,7 +46,7 @@ impl Engine {
     /// Writes the journal and tells the guard.
     pub(super) fn own(&self, vm: &VmTarget, journal: Journal) -> Result<Owned<'_>, BackupError> {
         let places = self.places(&vm.folder, vm.domain.name(), vm.domain.uuid());
-        Owned::begin(journal, places, &self.guard)
+        Ok(Owned::begin(journal, places, &self.guard)?)
     }
 
     pub(super) fn places(&self, folder: &str, domain: &str, uuid: &str) -> Places {

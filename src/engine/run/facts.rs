@@ -66,9 +66,9 @@ pub struct FailedBackup<T = BackupReport> {
     pub known: Option<Box<T>>,
 }
 
-impl<T> From<BackupError> for FailedBackup<T> {
-    fn from(error: BackupError) -> Self {
-        Self { error, known: None }
+impl<T, E: Into<BackupError>> From<E> for FailedBackup<T> {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), known: None }
     }
 }
 

@@ -16,6 +16,10 @@ use vmstream::chain::{CheckpointName, PointId};
 
 use super::shut_down;
 use crate::engine::cancel::{Cancel, StopReason};
+use crate::engine::claims::beats::Beats;
+use crate::engine::claims::journal::Journal;
+use crate::engine::claims::order::Scratch;
+use crate::engine::claims::owned::Owned;
 use crate::engine::commit::point::{self, PointIdentity};
 use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::copy::{self, CopiedDisk, CopyError};
@@ -28,13 +32,11 @@ use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::image_state::{ImageStates, STATE_FILE, TakenOf};
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::job::{self, DiskSource, JobPlan, Role};
-use crate::engine::recovery::guard::{Beats, Scratch};
-use crate::engine::recovery::journal::Journal;
-use crate::engine::recovery::owned::Owned;
 use crate::engine::recovery::recover;
 use crate::engine::recovery::recover::Ended;
 use crate::engine::run::contained::contained;
 use crate::engine::run::facts::Facts;
+use crate::engine::run::undo::undo_after;
 use crate::engine::snapshot::encryption::ScratchSecret;
 use crate::engine::snapshot::hold::{self, Held};
 use crate::engine::snapshot::identity::{self, Identity};
@@ -85,9 +87,9 @@ impl Live<'_> {
         let mut owned = self.engine.own(self.vm, journal)?;
         self.engine.fail_points.at(FailPoint::JournalWritten);
         match contained(|| self.run_owned(ready, &mut owned, facts)) {
-            Ok(()) => owned.finish(),
+            Ok(()) => Ok(owned.finish()?),
             Err(error) => {
-                facts.warnings.push(owned.undo_after(error, self.vm.domain.host())?);
+                facts.warnings.push(undo_after(owned, error, self.vm.domain.host())?);
                 Ok(())
             }
         }

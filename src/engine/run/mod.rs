@@ -14,4 +14,5 @@ pub(crate) mod preview;
 mod publish;
 pub(crate) mod shut_down;
 mod started;
+mod undo;
 mod undo_earlier;

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use vmstream::chain::{CheckpointName, PointId, SetFile, StreamKind, StreamSuffix};
 
 use crate::engine::cancel::Cancel;
+use crate::engine::claims::journal::{Journal, Stage};
+use crate::engine::claims::owned::Owned;
 use crate::engine::commit::point::{self, Origin};
 use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::copy::{self, CopiedDisk, CopyError, DiskTask, SidecarPlan, SinkPlan};
@@ -17,10 +19,9 @@ use crate::engine::look::image_state::{self, STATE_FILE, TakenOf};
 use crate::engine::look::observe::Observed;
 use crate::engine::look::still::Still;
 use crate::engine::plan::job::{self, nbd_socket, sidecar_file, stream_file};
-use crate::engine::recovery::journal::{Journal, Stage};
-use crate::engine::recovery::owned::Owned;
 use crate::engine::run::contained::contained;
 use crate::engine::run::facts::Facts;
+use crate::engine::run::undo::undo_after;
 use crate::engine::snapshot::hold::Held;
 use crate::engine::snapshot::identity::{self, Identity};
 use crate::engine::watch::Watch;
@@ -62,9 +63,9 @@ impl Offline<'_> {
         let mut owned = self.engine.own(self.vm, journal)?;
         self.engine.fail_points.at(FailPoint::JournalWritten);
         match contained(|| self.run_owned(&disks, identity, &mut owned, facts)) {
-            Ok(()) => owned.finish(),
+            Ok(()) => Ok(owned.finish()?),
             Err(error) => {
-                facts.warnings.push(owned.undo_after(error, self.vm.domain.host())?);
+                facts.warnings.push(undo_after(owned, error, self.vm.domain.host())?);
                 Ok(())
             }
         }

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use crate::engine::cancel::Cancel;
+use crate::engine::claims::journal::Journal;
 use crate::engine::domain::outside::Outside;
 use crate::engine::image::qemu_nbd;
 use crate::engine::look::{image_state, observe};
 use crate::engine::plan::disk_plan::{self, DiskPlan};
 use crate::engine::plan::job;
-use crate::engine::recovery::journal::Journal;
 use crate::engine::run::prepare::refuse_link;
 use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget};

@@ -4,13 +4,13 @@
 
 use std::path::PathBuf;
 
+use crate::engine::claims::journal::ArchiveMove;
+use crate::engine::claims::owned::Owned;
 use crate::engine::commit::archive;
 use crate::engine::commit::publish::PointFiles;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::FileError;
 use crate::engine::look::chain_files;
-use crate::engine::recovery::journal::ArchiveMove;
-use crate::engine::recovery::owned::Owned;
 use crate::engine::run::engine::Engine;
 use crate::engine::{BackupError, VmTarget};
 use vmplan::{Decision, Plan};

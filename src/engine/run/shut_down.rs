@@ -6,6 +6,7 @@
 
 use super::live::Live;
 use crate::engine::BackupError;
+use crate::engine::claims::owned::Owned;
 use crate::engine::commit::point::PointIdentity;
 use crate::engine::copy::{self, CopiedDisk};
 use crate::engine::domain::xml;
@@ -16,7 +17,6 @@ use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::image::union::Union;
 use crate::engine::look::still::Still;
 use crate::engine::plan::job::{DiskSource, JobPlan, Role, nbd_socket};
-use crate::engine::recovery::owned::Owned;
 use vmhost::libvirt::DomainState;
 
 /// Copies the disks of the domain, which has just been shut off, for the point that was begun live. Returns them, and

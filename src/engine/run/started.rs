@@ -8,15 +8,16 @@
 //! guard's, which outlives us: somebody may resume the guest meanwhile, who then keeps it, as long as the guard lives.
 
 use crate::engine::cancel::Cancel;
+use crate::engine::claims::guard::StartError;
+use crate::engine::claims::journal::{self, DomainRun, Journal};
+use crate::engine::claims::owned::Owned;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::Changed;
 use crate::engine::look::observe;
 use crate::engine::plan::job;
-use crate::engine::recovery::guard::StartError;
-use crate::engine::recovery::journal::{self, DomainRun, Journal};
-use crate::engine::recovery::owned::Owned;
 use crate::engine::run::contained::contained;
 use crate::engine::run::facts::{Decided, Facts, FailedBackup};
+use crate::engine::run::undo::undo_after;
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, Engine, VmTarget};
 
@@ -64,11 +65,11 @@ impl Engine {
         match contained(|| back_up(&mut owned)) {
             Ok(facts) => match owned.finish() {
                 Ok(()) => Ok(facts),
-                Err(error) => Err(FailedBackup { error, known: Some(Box::new(facts)) }),
+                Err(error) => Err(FailedBackup { error: error.into(), known: Some(Box::new(facts)) }),
             },
             Err(failed) => {
                 let mut known = known(failed.known);
-                match owned.undo_after(failed.error, vm.domain.host()) {
+                match undo_after(owned, failed.error, vm.domain.host()) {
                     Ok(warning) => {
                         known.warnings.push(warning);
                         Ok(*known)

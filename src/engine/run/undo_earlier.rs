@@ -3,7 +3,7 @@
 //! Must not live here: how it is undone (`recovery`).
 
 use crate::engine::BackupError;
-use crate::engine::recovery::journal::{Journal, Stop};
+use crate::engine::claims::journal::{Journal, Stop};
 use crate::engine::recovery::recover;
 use crate::engine::run::engine::Engine;
 

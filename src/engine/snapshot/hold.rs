@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engine::BackupError;
-use crate::engine::recovery::journal::Stop;
-use crate::engine::recovery::owned::Owned;
+use crate::engine::claims::journal::Stop;
+use crate::engine::claims::owned::Owned;
 use crate::engine::settings::EngineSettings;
 use crate::engine::snapshot::thaw::thaw;
 use vmconfig::value::Consistency;

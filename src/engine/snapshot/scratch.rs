@@ -11,7 +11,7 @@
 //! All of this is done by processes of their own, which can be left behind.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::plan::space::{self, Space};
 use crate::engine::settings::Reserve;
 use vmhost::libvirt::Domain;
-use vmprogram::{NEVER, Program, ProgramError, Running};
+use vmprogram::{Program, ProgramError, Running};
 use vmstream::text;
 
 /// The first argument that makes this program tell the space of the directory that follows.
@@ -118,11 +118,6 @@ pub(crate) fn try_making(dir: &Path, file: &Path, cancel: &Cancel) -> Result<(),
             Err(unusable(error.to_string()))
         }
     }
-}
-
-/// Removes what a job left there. Of each file, whether it was there, or why it still is.
-pub(crate) fn remove(files: &[PathBuf]) -> Result<Vec<Result<bool, String>>, ProgramError> {
-    vmprogram::remove(files, HANG_LIMIT, NEVER)
 }
 
 fn teller(dir: &Path) -> Result<Running, ProgramError> {

@@ -14,6 +14,8 @@
 use std::collections::BTreeSet;
 
 use crate::engine::BackupError;
+use crate::engine::claims::journal::Journal;
+use crate::engine::claims::owned::Owned;
 use crate::engine::domain::disk::parse_domain;
 use crate::engine::domain::witness_name::{PREFIX, Testimony, bitmap_name, id_in, of_any_disk, testimony};
 use crate::engine::domain::xml;
@@ -21,8 +23,6 @@ use crate::engine::fail_point::{FailPoint, FailPoints};
 use crate::engine::image::qemu_img;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::job::{JobPlan, Role};
-use crate::engine::recovery::journal::Journal;
-use crate::engine::recovery::owned::Owned;
 use vmhost::libvirt::{CheckpointDelete, CheckpointInfo, Domain, ErrorKind, LibvirtError, Said};
 
 /// The images of a domain that runs, about to be marked for a chain.

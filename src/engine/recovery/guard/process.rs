@@ -1,7 +1,7 @@
 //! The guard's own process: takes orders, and acts on what it was told when the run dies, holds a guest for too long, or
 //! leaves a job unwatched.
 //!
-//! Must not live here: the ends of the pipes in the run (`guard`), how one thing is set free (`work`, `next`).
+//! Must not live here: the ends of the pipes in the run (`claims::guard`), how one thing is set free (`work`, `next`).
 //!
 //! The thread that takes orders never waits for anything else, and everything that it acts on is in memory. Calls to
 //! libvirt and writes to the journal have threads of their own.
@@ -15,12 +15,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::next::Seen;
-use super::order::{Answer, Numbered, Order, Watched};
 use super::scope;
 use super::stand_in::JobWatch;
 use super::work::{Task, Work};
-use crate::engine::recovery::journal::{Journal, Stage, Stop};
-use crate::engine::recovery::presence;
+use crate::engine::claims::journal::{Journal, Stage, Stop};
+use crate::engine::claims::order::{Answer, Numbered, Order, Watched};
+use crate::engine::claims::presence;
 use crate::engine::recovery::recover;
 use vmhost::libvirt::Host;
 use vmstore::VmLock;
@@ -396,7 +396,7 @@ fn outlive_the_run() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::recovery::journal::tests::journal;
+    use crate::engine::claims::journal::tests::journal;
 
     fn ward() -> Ward {
         let watched = Watched {

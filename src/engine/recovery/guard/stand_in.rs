@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::order::Scratch;
 use crate::engine::cancel::Cancel;
+use crate::engine::claims::order::Scratch;
 use crate::engine::snapshot::scratch;
 
 /// A run that has not said for so long that it watches does not.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::next::{Act, Look, Seen, State, next};
-use crate::engine::recovery::journal::{Journal, boot_id};
+use crate::engine::claims::journal::{Journal, boot_id};
 use crate::engine::recovery::recover;
 use vmhost::guest::{Agent, FreezeStatus};
 use vmhost::libvirt::{Domain, DomainState, ErrorKind, Host, JobSeen, LibvirtError};

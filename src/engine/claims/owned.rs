@@ -1,13 +1,13 @@
 //! What a run owns, kept in step in three places: here, in the journal file, and with the guard.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::guard::{Beats, Guard, Places, Scratch};
+use super::beats::Beats;
+use super::guard::{Guard, Places};
 use super::journal::{self, DomainRun, Journal, Stage, Stop};
-use super::recover;
-use crate::engine::BackupError;
-use crate::engine::snapshot::scratch;
-use vmhost::libvirt::Host;
+use super::order::Scratch;
+use super::{ClaimError, left_by_job};
 
 /// The journal of a run that is under way.
 pub(crate) struct Owned<'a> {
@@ -37,7 +37,7 @@ impl Hold {
 
 impl<'a> Owned<'a> {
     /// Writes the journal and tells the guard. Nothing may be owned before this returns.
-    pub(crate) fn begin(journal: Journal, places: Places, guard: &'a Guard) -> Result<Self, BackupError> {
+    pub(crate) fn begin(journal: Journal, places: Places, guard: &'a Guard) -> Result<Self, ClaimError> {
         let owned = Self { journal, places, guard, job: None };
         match owned.keep() {
             Ok(()) => Ok(owned),
@@ -53,13 +53,13 @@ impl<'a> Owned<'a> {
         &self.journal
     }
 
+    /// The journal's file.
+    pub(crate) fn file(&self) -> &Path {
+        &self.places.journal
+    }
+
     /// Says how the guest of this run of the domain is about to be kept still, and for how long at most.
-    pub(crate) fn hold(
-        &mut self,
-        stop: Stop,
-        run: Option<u32>,
-        limit: Duration,
-    ) -> Result<Hold, BackupError> {
+    pub(crate) fn hold(&mut self, stop: Stop, run: Option<u32>, limit: Duration) -> Result<Hold, ClaimError> {
         self.journal.stop = stop;
         self.journal.held = Some(DomainRun { id: run, boot: journal::boot_id() });
         self.journal.write(&self.places.journal)?;
@@ -69,7 +69,7 @@ impl<'a> Owned<'a> {
     }
 
     /// Says that the guest was seen to be free. The guard first: the journal may be on a disk that hangs.
-    pub(crate) fn is_free(&mut self) -> Result<(), BackupError> {
+    pub(crate) fn is_free(&mut self) -> Result<(), ClaimError> {
         self.journal.stop = Stop::None;
         self.journal.held = None;
         self.guard.watch(&self.journal, &self.places, None)?;
@@ -84,7 +84,7 @@ impl<'a> Owned<'a> {
 
     /// Says that a job is about to begin, with its scratch files there. From now on the guard watches that directory
     /// wherever [`Self::beats`] do not say that it is watched here.
-    pub(crate) fn expect_job(&mut self, scratch: Scratch) -> Result<(), BackupError> {
+    pub(crate) fn expect_job(&mut self, scratch: Scratch) -> Result<(), ClaimError> {
         self.guard.beat(&self.journal.id, &scratch)?;
         self.job = Some(scratch);
         Ok(())
@@ -102,25 +102,25 @@ impl<'a> Owned<'a> {
     }
 
     /// Says that the job is over.
-    pub(crate) fn job_is_over(&mut self) -> Result<(), BackupError> {
+    pub(crate) fn job_is_over(&mut self) -> Result<(), ClaimError> {
         self.job = None;
         Ok(self.guard.job_is_over(&self.journal.id)?)
     }
 
     /// Says which witnesses are about to be added or removed.
-    pub(crate) fn set_witnesses(&mut self, witnesses: Vec<String>) -> Result<(), BackupError> {
+    pub(crate) fn set_witnesses(&mut self, witnesses: Vec<String>) -> Result<(), ClaimError> {
         self.journal.witnesses = witnesses;
         self.keep()
     }
 
     /// Says which run of the domain is ours. libvirt's number is `None` once none is any more.
-    pub(crate) fn set_started(&mut self, id: Option<u32>) -> Result<(), BackupError> {
+    pub(crate) fn set_started(&mut self, id: Option<u32>) -> Result<(), ClaimError> {
         self.journal.started = id.map(|id| DomainRun { id: Some(id), boot: journal::boot_id() });
         self.keep()
     }
 
     /// Owns from now on what this journal names, and the run of the domain that was owned before.
-    pub(crate) fn go_on_with(&mut self, journal: Journal) -> Result<(), BackupError> {
+    pub(crate) fn go_on_with(&mut self, journal: Journal) -> Result<(), ClaimError> {
         let before = std::mem::replace(&mut self.journal, journal);
         self.journal.started = before.started;
         self.keep()?;
@@ -129,21 +129,21 @@ impl<'a> Owned<'a> {
     }
 
     /// Says how far the run came.
-    pub(crate) fn set_stage(&mut self, stage: Stage) -> Result<(), BackupError> {
+    pub(crate) fn set_stage(&mut self, stage: Stage) -> Result<(), ClaimError> {
         self.journal.stage = stage;
         self.keep()
     }
 
-    fn keep(&self) -> Result<(), BackupError> {
+    fn keep(&self) -> Result<(), ClaimError> {
         self.journal.write(&self.places.journal)?;
         self.guard.watch(&self.journal, &self.places, None)?;
         Ok(())
     }
 
     /// The run is complete: nothing is owned any more.
-    pub(crate) fn finish(self) -> Result<(), BackupError> {
+    pub(crate) fn finish(self) -> Result<(), ClaimError> {
         // QEMU and libvirt remove their files at the end of a job, but not when the process was shut down.
-        let _ = scratch::remove(&recover::left_by_job(&self.journal));
+        let _ = left_by_job::remove(&left_by_job::files(&self.journal));
         let removed = Journal::remove(&self.places.journal);
         // Also with the journal there: nothing is owned any more. A guard that is dead can do no harm. One that still
         // asks a guest to thaw goes on.
@@ -151,28 +151,14 @@ impl<'a> Owned<'a> {
         Ok(removed?)
     }
 
-    /// The run failed: undoes everything. What cannot be undone now stays in the journal for the next run.
-    ///
-    /// A warning when the failure came after the commit: the point is there.
-    pub(crate) fn undo_after(self, error: BackupError, host: &Host) -> Result<String, BackupError> {
-        let undone = recover::undo(&self.journal, &self.places.journal, host);
-        if undone.still_frozen {
-            tracing::warn!(vm = self.journal.domain, "{}", self.free_late());
-        }
-        if undone.resumed {
-            tracing::warn!(vm = self.journal.domain, "{}", self.guard.keep(&self.journal));
-        }
-        if undone.failed.is_empty() {
-            let _ = Journal::remove(&self.places.journal);
-            // A pause or a freeze that failed may be late: then the guard waits for it.
-            let _ = self.guard.release(&self.journal.id, undone.freed || self.journal.stop == Stop::None);
-        }
-        if undone.committed {
-            return Ok(format!("the backup is complete, but: {error}"));
-        }
-        if undone.failed.is_empty() {
-            return Err(error);
-        }
-        Err(BackupError::LeftBehind { error: Box::new(error), failed: undone.failed })
+    /// Leaves a domain that was started for its backup to the person who has resumed it. Returns what to tell people.
+    pub(crate) fn keep_domain(&self) -> String {
+        self.guard.keep(&self.journal)
+    }
+
+    /// All was undone: nothing is owned any more. A guest that was not seen to be free is looked after by the guard.
+    pub(crate) fn give_up(self, is_free: bool) {
+        let _ = Journal::remove(&self.places.journal);
+        let _ = self.guard.release(&self.journal.id, is_free);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::recovery::journal::Journal;
+use super::journal::Journal;
 use crate::engine::settings::Reserve;
 
 /// Where the scratch files of a job are.
@@ -19,19 +19,19 @@ pub(crate) struct Scratch {
 
 /// What a run owns, and where it says so. The guard needs nothing but this to help; the files may be on a disk that hangs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Watched {
-    pub(super) journal: Box<Journal>,
+pub(in crate::engine) struct Watched {
+    pub(in crate::engine) journal: Box<Journal>,
     /// The journal's file, written once all is seen to be free.
-    pub(super) file: PathBuf,
+    pub(in crate::engine) file: PathBuf,
     /// The lock under which it is written.
-    pub(super) lock: PathBuf,
+    pub(in crate::engine) lock: PathBuf,
     /// Where later runs of the VM tell that they are there.
-    pub(super) presence: PathBuf,
+    pub(in crate::engine) presence: PathBuf,
 }
 
 /// A line from us to the guard.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Order {
+pub(in crate::engine) enum Order {
     /// From now on we may own this.
     Watch {
         watched: Watched,
@@ -54,7 +54,7 @@ pub(super) enum Order {
 
 /// A line from the guard to us, for each order.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(in crate::engine) enum Answer {
     Ok,
     /// The guard has ended the job, or does: the scratch directory told it to, when we did not watch.
     EndedJob(String),
@@ -68,7 +68,7 @@ pub(super) enum Answer {
 
 /// A line with the number that its answer has too: a start takes its time, and holds up no other order.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Numbered<T> {
-    pub(super) number: u64,
-    pub(super) line: T,
+pub(in crate::engine) struct Numbered<T> {
+    pub(in crate::engine) number: u64,
+    pub(in crate::engine) line: T,
 }

@@ -1,12 +1,12 @@
 //! Says again and again that the scratch directory of a job is watched here.
 //!
-//! Must not live here: the watch itself (`snapshot::scratch`), what the guard does without it (`stand_in`).
+//! Must not live here: the watch itself (`snapshot::scratch`), what the guard does without it (`recovery::guard`).
 
 use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use super::Guard;
+use super::guard::Guard;
 use super::order::{Answer, Order, Scratch};
 
 /// How often it is said: several times in what the guard waits for it.

@@ -141,7 +141,7 @@ fn is_archive(archive: &ArchiveMove, chain_dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::recovery::journal::Stop;
+    use crate::engine::claims::journal::Stop;
 
     const ID: &str = "7-00ab12cd-0";
 

@@ -1,0 +1,15 @@
+//! What a run owns, and says so before it owns it: in the journal, to its guard, and on the host.
+//!
+//! Must not live here: undoing any of it, and the guard's own process (`recovery`).
+
+pub(crate) mod beats;
+mod error;
+pub mod guard;
+pub mod journal;
+mod journal_check;
+pub(crate) mod left_by_job;
+pub(crate) mod order;
+pub(crate) mod owned;
+pub(crate) mod presence;
+
+pub use self::error::ClaimError;

@@ -1,0 +1,35 @@
+//! Undoes what a run owns that failed.
+//!
+//! Must not live here: how it is undone (`recovery`), what an earlier run left (`undo_earlier`).
+
+use crate::engine::BackupError;
+use crate::engine::claims::journal::Stop;
+use crate::engine::claims::owned::Owned;
+use crate::engine::recovery::recover;
+use vmhost::libvirt::Host;
+
+/// The run failed: undoes everything. What cannot be undone now stays in the journal for the next run.
+///
+/// A warning when the failure came after the commit: the point is there.
+pub(super) fn undo_after(owned: Owned<'_>, error: BackupError, host: &Host) -> Result<String, BackupError> {
+    let journal = owned.journal();
+    let undone = recover::undo(journal, owned.file(), host);
+    if undone.still_frozen {
+        tracing::warn!(vm = journal.domain, "{}", owned.free_late());
+    }
+    if undone.resumed {
+        tracing::warn!(vm = journal.domain, "{}", owned.keep_domain());
+    }
+    if undone.failed.is_empty() {
+        // A pause or a freeze that failed may be late: then the guard waits for it.
+        let is_free = undone.freed || journal.stop == Stop::None;
+        owned.give_up(is_free);
+    }
+    if undone.committed {
+        return Ok(format!("the backup is complete, but: {error}"));
+    }
+    if undone.failed.is_empty() {
+        return Err(error);
+    }
+    Err(BackupError::LeftBehind { error: Box::new(error), failed: undone.failed })
+}
