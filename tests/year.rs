@@ -9,7 +9,7 @@ use jiff::civil::{Date, DateTime, date};
 use jiff::{ToSpan, Zoned};
 use lab::{DiskSpec, History, Lab, Random, Vm, VmSpec, must};
 use serde_json::Value;
-use vmbackup::retention::{self, Fate, OrphanRule, PeriodId, PeriodSeen, Replica};
+use vmbackup::retention::{self, OrphanRule, PeriodId, PeriodSeen, Replica, RetentionDecision};
 use vmconfig::value::{AutoRecovery, OfflineMode, RotationPolicy};
 use vmplan::rotation::{Period, Placement};
 use vmplan::{
@@ -162,7 +162,11 @@ impl Recorded {
             periods: self.folders.iter().map(period).collect(),
         };
         let plan = retention::plan(&seen, &rules(), now);
-        for verdict in plan.verdicts.iter().filter(|verdict| matches!(verdict.fate, Fate::Delete { .. })) {
+        for verdict in plan
+            .verdicts
+            .iter()
+            .filter(|verdict| matches!(verdict.decision, RetentionDecision::Delete { .. }))
+        {
             let gone = self.folders.remove(verdict.period.as_str()).expect("it was there");
             self.promised -= gone.points + gone.archived;
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::engine::Preview;
-use crate::retention::Fate;
+use crate::retention::RetentionDecision;
 use crate::session::{PlannedVm, VmPlan};
 use vmconfig::value::Consistency;
 use vmplan::Decision;
@@ -26,7 +26,7 @@ pub(super) fn text(plans: &[VmPlan]) -> String {
                 text += &format!("      {note}\n");
             }
             for verdict in retention.iter().flat_map(|plan| &plan.verdicts) {
-                if let Fate::Delete { rule, .. } = verdict.fate {
+                if let RetentionDecision::Delete { rule, .. } = verdict.decision {
                     let period = verdict.period.as_str();
                     text += &format!("      then: period {period} is deleted ({})\n", rule.text());
                 }

@@ -16,8 +16,8 @@ use super::session_record::SessionRecord;
 use crate::catalog::{Catalog, Stamp};
 use crate::engine::recovery::journal::JournalDir;
 use crate::retention::{
-    CatalogLedger, Cause, Doomed, FolderError, Guards, Inventory, Ledger, Look, Remover, Selection, Target,
-    VmTree, Why, read, read_vm,
+    CatalogLog, FolderError, Guards, Initiator, Inventory, Look, PlannedRemoval, Remover, RetentionLog,
+    Selection, Target, VmTree, Why, read, read_vm,
 };
 use crate::session::check_backup_path;
 use vmreport::{KeptBack, Part, PruneReport, Removal, SessionKind, SessionStatus};
@@ -117,9 +117,9 @@ fn remove(request: &Request<'_>, opened: &Opened) -> Result<(Exit, String), Fail
     let written = (!request.only_shows()).then(begin);
     let peeked = written.is_none().then(|| Catalog::peek(request.backup_path, now));
     let stamp = written.as_ref().map_or(Stamp { session: None, at: now }, SessionRecord::stamp);
-    let ledger = CatalogLedger::new(peeked.as_ref().unwrap_or(&opened.catalog), stamp);
+    let log = CatalogLog::new(peeked.as_ref().unwrap_or(&opened.catalog), stamp);
     let inventory = request.inventory(Look::Dates)?;
-    let selection = match select(request, &inventory, &ledger) {
+    let selection = match select(request, &inventory, &log) {
         Ok(selection) => selection,
         Err((exit, text)) => return Ok((told(exit, &text), text)),
     };
@@ -134,7 +134,7 @@ fn remove(request: &Request<'_>, opened: &Opened) -> Result<(Exit, String), Fail
         return Ok((Exit::Ok, format!("Cancelled: {}", selection.description)));
     }
     opened.confirm_lock()?;
-    let done = carry_out(request, opened, &written, &ledger, (&inventory, &selection));
+    let done = carry_out(request, opened, &written, &log, (&inventory, &selection));
     let Done { freed_bytes, errors, .. } = done;
     written.end(if errors.is_empty() { SessionStatus::Success } else { SessionStatus::Failed });
     if !context.arguments.json {
@@ -163,7 +163,7 @@ fn report(selection: &Selection) -> PruneReport {
 }
 
 /// Finds what the target means, and lets the guards look at it.
-fn select(request: &Request<'_>, inventory: &Inventory, ledger: &dyn Ledger) -> Result<Selection, Failed> {
+fn select(request: &Request<'_>, inventory: &Inventory, log: &dyn RetentionLog) -> Result<Selection, Failed> {
     if inventory.vms.is_empty() && !inventory.unreadable.is_empty() {
         let whys: Vec<&str> = inventory.unreadable.iter().map(|missed| missed.why.as_str()).collect();
         return Err((Exit::Storage, whys.join("; ")));
@@ -182,8 +182,8 @@ fn select(request: &Request<'_>, inventory: &Inventory, ledger: &dyn Ledger) -> 
         let guards = Guards {
             keeper,
             doubtful: &|place| vm.is_doubtful(request.backup_path, place),
-            protected: &|period| ledger.protected(vm.name(), period),
-            replica: &|period| ledger.replica(vm.name(), period),
+            protected: &|period| log.protected(vm.name(), period),
+            replica: &|period| log.replica(vm.name(), period),
         };
         selection.guard(&request.target, vm, &guards);
     }
@@ -251,11 +251,11 @@ fn carry_out<'a>(
     request: &Request<'_>,
     opened: &Opened,
     written: &'a SessionRecord<'a>,
-    ledger: &dyn Ledger,
+    log: &dyn RetentionLog,
     (inventory, selection): (&Inventory, &Selection),
 ) -> Done<'a> {
     let mut done = Done { written, freed_bytes: 0, errors: vec![] };
-    let remover = match Remover::open(request.backup_path, ledger, &|_| {}) {
+    let remover = match Remover::open(request.backup_path, log, &|_| {}) {
         Ok(remover) => remover,
         Err(error) => {
             done.failed(selection.description.clone(), (Exit::Storage, error.to_string()));
@@ -292,7 +292,7 @@ fn remove_of(
     };
     let before = done.errors.len();
     for item in selection.going().filter(|item| item.place.vm == vm.folder) {
-        let outcome = remover.remove(vm, &Doomed::of(vm, item.place.clone(), Cause::Prune));
+        let outcome = remover.remove(vm, &PlannedRemoval::of(vm, item.place.clone(), Initiator::Prune));
         if let Ok(bytes) = &outcome.result {
             tracing::info!("removed {}: {}", outcome.place, size(*bytes));
         }

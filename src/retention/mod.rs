@@ -2,20 +2,20 @@
 //!
 //! ```text
 //! inventory (disk) ┐
-//! ledger (database)├─► vmplan, select (pure) ─► remove
+//! log (database)   ├─► vmplan, select (pure) ─► remove
 //! rules, now       ┘
 //! ```
 //! Must not live here: which period a backup goes to (`session`), SQL (`catalog`), what a person sees (`cli`).
 //!
 //! An age comes from the data itself and is never guessed; what cannot be read, dated or asked about stays.
 
-mod catalog_ledger;
+mod catalog_log;
 mod folder;
 mod inventory;
-mod ledger;
 mod links;
 mod place;
 mod remove;
+mod retention_log;
 mod rules;
 mod select;
 
@@ -26,19 +26,22 @@ use vmconfig::value::RotationPolicy;
 use vmreport::RetentionReport;
 use vmstream::text::size;
 
-pub use catalog_ledger::CatalogLedger;
+pub use catalog_log::CatalogLog;
 pub use folder::FolderError;
 pub use inventory::{
     ArchiveTree, Inventory, InventoryError, Leftover, Look, PeriodTree, SetTree, Unreadable, VmTree, read,
     read_vm,
 };
-pub use ledger::{Cause, Doomed, DoomedChain, Event, Happened, Ledger};
 pub use place::Place;
 pub use remove::{Outcome, Remover};
+pub use retention_log::{
+    Initiator, PlannedRemoval, RemovalEvent, RemovalOutcome, RemovedChain, RetentionLog,
+};
 pub use rules::rules;
 pub use select::{Guards, Item, SelectError, Selection, Target, TargetError};
 pub use vmplan::retention::{
-    Fate, OrphanRule, PeriodId, PeriodKind, PeriodSeen, Plan, Replica, Rule, Rules, Seen, Verdict, Why, plan,
+    OrphanRule, PeriodId, PeriodKind, PeriodSeen, Plan, Replica, RetentionDecision, Rule, Rules, Seen,
+    Verdict, Why, plan,
 };
 
 /// The VM whose backups are looked at, and the moment.
@@ -75,10 +78,10 @@ pub enum RetentionError {
 ///
 /// # Errors
 /// When the backup path cannot be read.
-pub fn preview(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Plan, RetentionError> {
+pub fn preview(scope: &Scope<'_>, log: &dyn RetentionLog) -> Result<Plan, RetentionError> {
     let inventory = read_vm(scope.backup_path, scope.folder, Look::Dates)?;
     let keeper = Some(scope.current.clone());
-    Ok(decide(scope, &inventory, keeper, ledger))
+    Ok(decide(scope, &inventory, keeper, log))
 }
 
 /// Removes what the rules drop, now that a backup of the VM succeeded; first ends removals that an earlier run did not.
@@ -87,9 +90,9 @@ pub fn preview(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Plan, Retention
 ///
 /// # Errors
 /// When the backup path cannot be read: then nothing was removed.
-pub fn after_success(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<RetentionReport, RetentionError> {
+pub fn after_success(scope: &Scope<'_>, log: &dyn RetentionLog) -> Result<RetentionReport, RetentionError> {
     let inventory = read_vm(scope.backup_path, scope.folder, Look::Dates)?;
-    let remover = Remover::open(scope.backup_path, ledger, &|_| {})?;
+    let remover = Remover::open(scope.backup_path, log, &|_| {})?;
     let mut report = RetentionReport::default();
     for leftover in &inventory.leftovers {
         match remover.finish(leftover) {
@@ -99,17 +102,17 @@ pub fn after_success(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Retention
     }
     let Some(vm) = inventory.vms.first() else { return Ok(report) };
     let keeper = vm.keeper(scope.backup_path, |_| false).map(|set| set.period);
-    report.plan = decide(scope, &inventory, keeper, ledger);
+    report.plan = decide(scope, &inventory, keeper, log);
     for verdict in &report.plan.verdicts {
-        let doomed = doomed(scope, vm, verdict);
-        match verdict.fate {
-            Fate::Keep(why) if why.is_guard() => {
-                let path = &scope.backup_path.join(doomed.place.path());
-                let what = Happened::Kept(why);
-                ledger.record(&Event { vm: scope.vm_name, doomed: &doomed, path, what });
+        let removal = removal(scope, vm, verdict);
+        match verdict.decision {
+            RetentionDecision::Keep(why) if why.is_guard() => {
+                let path = &scope.backup_path.join(removal.place.path());
+                let what = RemovalOutcome::Kept(why);
+                log.record(&RemovalEvent { vm: scope.vm_name, removal: &removal, path, what });
             }
-            Fate::Keep(_) => {}
-            Fate::Delete { rule, .. } => match remover.remove(vm, &doomed).result {
+            RetentionDecision::Keep(_) => {}
+            RetentionDecision::Delete { rule, .. } => match remover.remove(vm, &removal).result {
                 Ok(bytes) => {
                     let (vm, period) = (scope.vm_name, &verdict.period);
                     tracing::info!(vm, "period {period} was removed, {} freed: {}", size(bytes), rule.text());
@@ -120,19 +123,24 @@ pub fn after_success(scope: &Scope<'_>, ledger: &dyn Ledger) -> Result<Retention
             },
         }
     }
-    log(scope, &report);
+    tell(scope, &report);
     Ok(report)
 }
 
-fn decide(scope: &Scope<'_>, inventory: &Inventory, keeper: Option<PeriodId>, ledger: &dyn Ledger) -> Plan {
+fn decide(
+    scope: &Scope<'_>,
+    inventory: &Inventory,
+    keeper: Option<PeriodId>,
+    log: &dyn RetentionLog,
+) -> Plan {
     let periods = inventory.vms.iter().flat_map(|vm| &vm.periods);
     let periods = periods.map(|period| PeriodSeen {
         id: period.id.clone(),
         size_bytes: period.size_bytes,
         newest: period.newest(),
-        protected: ledger.protected(scope.vm_name, &period.id),
+        protected: log.protected(scope.vm_name, &period.id),
         doubtful: false,
-        replica: ledger.replica(scope.vm_name, &period.id),
+        replica: log.replica(scope.vm_name, &period.id),
     });
     let mut seen = Seen {
         policy: scope.policy,
@@ -154,44 +162,51 @@ fn decide(scope: &Scope<'_>, inventory: &Inventory, keeper: Option<PeriodId>, le
 }
 
 /// A verdict as the remover and the database take it.
-fn doomed(scope: &Scope<'_>, vm: &VmTree, verdict: &Verdict) -> Doomed {
-    let rule = match verdict.fate {
-        Fate::Delete { rule, .. } => Some(rule),
-        Fate::Keep(_) => None,
+fn removal(scope: &Scope<'_>, vm: &VmTree, verdict: &Verdict) -> PlannedRemoval {
+    let rule = match verdict.decision {
+        RetentionDecision::Delete { rule, .. } => Some(rule),
+        RetentionDecision::Keep(_) => None,
     };
     let is_orphan = match rule {
         Some(rule) => matches!(rule, Rule::Orphan { .. }),
         None => verdict.period.kind().policy() != scope.policy,
     };
-    let (cause, limit) = if is_orphan {
-        (Cause::Orphan, Some(scope.rules.orphans.max_age_days.into()))
+    let (initiator, limit) = if is_orphan {
+        (Initiator::Orphan, Some(scope.rules.orphans.max_age_days.into()))
     } else {
-        (Cause::Retention, scope.rules.limit(scope.policy).map(|limit| limit as u64))
+        (Initiator::Retention, scope.rules.limit(scope.policy).map(|limit| limit as u64))
     };
     let place = Place::period(scope.folder, &verdict.period);
-    Doomed { age_days: verdict.age_days, limit, ..Doomed::of(vm, place, cause) }
+    PlannedRemoval { age_days: verdict.age_days, limit, ..PlannedRemoval::of(vm, place, initiator) }
 }
 
-fn log(scope: &Scope<'_>, report: &RetentionReport) {
+fn tell(scope: &Scope<'_>, report: &RetentionReport) {
     let vm = scope.vm_name;
     for verdict in &report.plan.verdicts {
-        match verdict.fate {
-            Fate::Keep(why @ (Why::DateUnknown | Why::InFuture)) => {
+        match verdict.decision {
+            RetentionDecision::Keep(why @ (Why::DateUnknown | Why::InFuture)) => {
                 tracing::warn!(vm, "period {} is kept: {}", verdict.period, why.text());
             }
-            Fate::Keep(why) if why.is_guard() || why == Why::OrphanDryRun => {
+            RetentionDecision::Keep(why) if why.is_guard() || why == Why::OrphanDryRun => {
                 tracing::warn!(vm, "period {} is kept: {}", verdict.period, why.text());
             }
-            Fate::Keep(why) => tracing::debug!(vm, "period {} is kept: {}", verdict.period, why.text()),
-            Fate::Delete { unreplicated: true, .. } => {
+            RetentionDecision::Keep(why) => {
+                tracing::debug!(vm, "period {} is kept: {}", verdict.period, why.text())
+            }
+            RetentionDecision::Delete { unreplicated: true, .. } => {
                 tracing::warn!(vm, "period {} was removed without having a replica", verdict.period);
             }
-            Fate::Delete { .. } => {}
+            RetentionDecision::Delete { .. } => {}
         }
     }
     report.failures.iter().for_each(|failure| tracing::error!(vm, "{failure}"));
     let kept = |wanted: &dyn Fn(Why) -> bool| {
-        report.plan.verdicts.iter().filter(|v| matches!(v.fate, Fate::Keep(why) if wanted(why))).count()
+        report
+            .plan
+            .verdicts
+            .iter()
+            .filter(|v| matches!(v.decision, RetentionDecision::Keep(why) if wanted(why)))
+            .count()
     };
     let aging = kept(&|why| matches!(why, Why::Aging | Why::Young));
     let protected = kept(&|why| why.is_guard());

@@ -16,9 +16,9 @@ use vmplan::retention::PeriodId;
 
 use super::folder::{Folder, FolderError};
 use super::inventory::{Leftover, VmTree};
-use super::ledger::{Cause, Doomed, Event, Happened, Ledger};
 use super::links;
 use super::place::{ARCHIVES, Place};
+use super::retention_log::{Initiator, PlannedRemoval, RemovalEvent, RemovalOutcome, RetentionLog};
 use crate::engine::look::chain_files;
 use crate::engine::look::lineage;
 use vmstore::durable::PARTIAL;
@@ -32,7 +32,7 @@ const VM_FILES: [&str; 4] =
 /// Removes below one backup path.
 pub struct Remover<'a> {
     root: Folder,
-    ledger: &'a dyn Ledger,
+    log: &'a dyn RetentionLog,
     at: &'a dyn Fn(&str),
 }
 
@@ -49,25 +49,25 @@ impl<'a> Remover<'a> {
     /// `at` is told each step, for tests that die there.
     pub fn open(
         backup_path: &Path,
-        ledger: &'a dyn Ledger,
+        log: &'a dyn RetentionLog,
         at: &'a dyn Fn(&str),
     ) -> Result<Self, FolderError> {
-        Ok(Self { root: Folder::root(backup_path)?, ledger, at })
+        Ok(Self { root: Folder::root(backup_path)?, log, at })
     }
 
     /// Removes one thing, and records that or why not.
-    pub fn remove(&self, vm: &VmTree, doomed: &Doomed) -> Outcome {
-        let path = self.root.path().join(doomed.place.path());
-        let result = self.try_remove(vm, doomed, &path);
+    pub fn remove(&self, vm: &VmTree, removal: &PlannedRemoval) -> Outcome {
+        let path = self.root.path().join(removal.place.path());
+        let result = self.try_remove(vm, removal, &path);
         if let Err(error) = &result {
-            let what = Happened::Failed(error);
-            self.ledger.record(&Event { vm: vm.name(), doomed, path: &path, what });
+            let what = RemovalOutcome::Failed(error);
+            self.log.record(&RemovalEvent { vm: vm.name(), removal, path: &path, what });
         }
-        Outcome { place: doomed.place.clone(), result }
+        Outcome { place: removal.place.clone(), result }
     }
 
-    fn try_remove(&self, vm: &VmTree, doomed: &Doomed, path: &Path) -> Result<u64, FolderError> {
-        let place = &doomed.place;
+    fn try_remove(&self, vm: &VmTree, removal: &PlannedRemoval, path: &Path) -> Result<u64, FolderError> {
+        let place = &removal.place;
         let (holder, name) = self.holder(place)?;
         let is_flat = place.archive.is_none() && place.period.folder().is_none();
         let entries = if is_flat { flat_entries(&holder)? } else { vec![name.to_owned()] };
@@ -79,7 +79,7 @@ impl<'a> Remover<'a> {
         }
         links::free(&self.root, vm, &|parts| goes(place, &entries, parts))?;
         (self.at)("surveyed");
-        let hidden = hidden_name(doomed.cause, name);
+        let hidden = hidden_name(removal.initiator, name);
         if is_flat {
             let inner = holder.make(&hidden)?;
             for entry in &entries {
@@ -93,7 +93,7 @@ impl<'a> Remover<'a> {
         holder.sync()?;
         (self.at)("renamed");
         self.note_checkpoints(&holder, &hidden, place);
-        self.ledger.record(&Event { vm: vm.name(), doomed, path, what: Happened::Removed });
+        self.log.record(&RemovalEvent { vm: vm.name(), removal, path, what: RemovalOutcome::Removed });
         (self.at)("recorded");
         holder.remove_tree(OsStr::new(&hidden))?;
         self.close(&holder, place)?;
@@ -103,28 +103,28 @@ impl<'a> Remover<'a> {
 
     /// Finishes what an interrupted removal left.
     pub fn finish(&self, leftover: &Leftover) -> Result<u64, FolderError> {
-        let Some((cause, place)) = parse_leftover(leftover) else { return Ok(0) };
+        let Some((initiator, place)) = parse_leftover(leftover) else { return Ok(0) };
         let (holder, _) = self.holder(&place)?;
         let bytes = holder.child(OsStr::new(&leftover.name))?.survey()?;
         let path = self.root.path().join(place.path());
-        let doomed = Doomed {
+        let removal = PlannedRemoval {
             place,
-            cause,
+            initiator,
             size_bytes: bytes,
             chains: vec![],
             age_days: None,
             limit: None,
             periods: None,
         };
-        self.note_checkpoints(&holder, &leftover.name, &doomed.place);
-        self.ledger.record(&Event {
+        self.note_checkpoints(&holder, &leftover.name, &removal.place);
+        self.log.record(&RemovalEvent {
             vm: &leftover.vm_name,
-            doomed: &doomed,
+            removal: &removal,
             path: &path,
-            what: Happened::Removed,
+            what: RemovalOutcome::Removed,
         });
         holder.remove_tree(OsStr::new(&leftover.name))?;
-        self.close(&holder, &doomed.place)?;
+        self.close(&holder, &removal.place)?;
         Ok(bytes)
     }
 
@@ -177,20 +177,21 @@ impl<'a> Remover<'a> {
     }
 }
 
-fn hidden_name(cause: Cause, name: &str) -> String {
-    format!("{DELETING}{}-{name}", cause.word())
+fn hidden_name(initiator: Initiator, name: &str) -> String {
+    format!("{DELETING}{}-{name}", initiator.word())
 }
 
 /// What an interrupted removal was about. `None` for names of somebody else.
-fn parse_leftover(leftover: &Leftover) -> Option<(Cause, Place)> {
+fn parse_leftover(leftover: &Leftover) -> Option<(Initiator, Place)> {
     let rest = leftover.name.strip_prefix(DELETING)?;
-    let (cause, name) =
-        Cause::VARIANTS.iter().find_map(|c| Some((*c, rest.strip_prefix(c.word())?.strip_prefix('-')?)))?;
+    let (initiator, name) = Initiator::VARIANTS
+        .iter()
+        .find_map(|c| Some((*c, rest.strip_prefix(c.word())?.strip_prefix('-')?)))?;
     let place = match &leftover.archives_of {
         Some(period) => Place::archive(&leftover.vm, period, name),
         None => Place::period(&leftover.vm, &PeriodId::parse(name)?),
     };
-    Some((cause, place))
+    Some((initiator, place))
 }
 
 /// True for what is removed with `place`.

@@ -95,9 +95,9 @@ pub struct Guards<'a> {
     pub keeper: Option<Place>,
     /// True when nothing tells whether what is in a place can be restored. Asked only where no other set that can be stays.
     pub doubtful: &'a dyn Fn(&Place) -> bool,
-    /// As [`Ledger::protected`](super::ledger::Ledger::protected).
+    /// As [`RetentionLog::protected`](super::retention_log::RetentionLog::protected).
     pub protected: &'a dyn Fn(&PeriodId) -> Option<bool>,
-    /// As [`Ledger::replica`](super::ledger::Ledger::replica).
+    /// As [`RetentionLog::replica`](super::retention_log::RetentionLog::replica).
     pub replica: &'a dyn Fn(&PeriodId) -> Replica,
 }
 

@@ -8,7 +8,7 @@ use super::record::Records;
 use crate::catalog::Stamp;
 use crate::clock::Clock;
 use crate::engine::{Engine, VmTarget};
-use crate::retention::{self, CatalogLedger, PeriodId, Plan, RetentionError, Rules, Scope};
+use crate::retention::{self, CatalogLog, PeriodId, Plan, RetentionError, Rules, Scope};
 use vmreport::RetentionReport;
 use vmstore::VmLock;
 
@@ -50,7 +50,7 @@ impl<'a> Cleanup<'a> {
     fn with_scope<T>(
         &self,
         records: Records<'_>,
-        ask: fn(&Scope<'_>, &dyn retention::Ledger) -> Result<T, RetentionError>,
+        ask: fn(&Scope<'_>, &dyn retention::RetentionLog) -> Result<T, RetentionError>,
     ) -> Option<T> {
         let current = PeriodId::parse(&self.vm.placement.period)?;
         let scope = Scope {
@@ -63,7 +63,7 @@ impl<'a> Cleanup<'a> {
             now: self.clock.local().datetime(),
         };
         let stamp = Stamp { session: records.session, at: self.clock.now() };
-        let ledger = CatalogLedger::new(records.catalog, stamp);
+        let ledger = CatalogLog::new(records.catalog, stamp);
         ask(&scope, &ledger)
             .inspect_err(|error| tracing::warn!(vm = scope.vm_name, "Older periods stay for now: {error}"))
             .ok()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use vmbackup::retention::{Event, Happened, Ledger, PeriodId, Replica};
+use vmbackup::retention::{PeriodId, RemovalEvent, RemovalOutcome, Replica, RetentionLog};
 
 /// What retention asks and tells.
 #[derive(Default)]
@@ -22,7 +22,7 @@ impl Book {
     }
 }
 
-impl Ledger for Book {
+impl RetentionLog for Book {
     fn protected(&self, _vm: &str, period: &PeriodId) -> Option<bool> {
         (!self.lost).then(|| self.protected.contains(period.as_str()))
     }
@@ -31,16 +31,17 @@ impl Ledger for Book {
         Replica::NotUsed
     }
 
-    fn record(&self, event: &Event<'_>) {
+    fn record(&self, event: &RemovalEvent<'_>) {
         let what = match &event.what {
-            Happened::Removed => "removed".to_owned(),
-            Happened::Kept(why) => {
+            RemovalOutcome::Removed => "removed".to_owned(),
+            RemovalOutcome::Kept(why) => {
                 assert!(why.is_guard(), "only guards are recorded");
                 format!("kept {why:?}")
             }
-            Happened::Failed(_) => "failed".to_owned(),
+            RemovalOutcome::Failed(_) => "failed".to_owned(),
         };
-        let line = format!("{what} {} {}", event.doomed.cause.word(), event.doomed.place.path().display());
+        let line =
+            format!("{what} {} {}", event.removal.initiator.word(), event.removal.place.path().display());
         self.recorded.lock().expect("no test panics in there").push(line);
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use vmbackup::retention::{Cause, Doomed, Look, Place, Remover, after_success, read_vm};
+use vmbackup::retention::{Initiator, Look, Place, PlannedRemoval, Remover, after_success, read_vm};
 
 use super::book::Book;
 use super::tree::{Tree, days_ago, period, rules, scope};
@@ -39,7 +39,7 @@ fn the_next_run_ends_what_was_killed() {
             let died = catch_unwind(AssertUnwindSafe(|| {
                 let remover = Remover::open(&tree.path(), &book, &dies).expect("a backup path");
                 let vm = &inventory.vms[0];
-                remover.remove(vm, &Doomed::of(vm, place.clone(), Cause::Prune))
+                remover.remove(vm, &PlannedRemoval::of(vm, place.clone(), Initiator::Prune))
             }));
             assert!(died.is_err(), "{what}");
             if step == "surveyed" {

@@ -7,7 +7,8 @@ use std::os::unix::fs::symlink;
 
 use lab::Lab;
 use vmbackup::retention::{
-    Cause, Doomed, Fate, FolderError, Look, Place, Remover, Rules, Why, after_success, read,
+    FolderError, Initiator, Look, Place, PlannedRemoval, Remover, RetentionDecision, Rules, Why,
+    after_success, read,
 };
 
 use super::book::Book;
@@ -18,8 +19,8 @@ fn remove(tree: &Tree, place: &Place) -> Result<u64, FolderError> {
     let inventory = read(&tree.path(), Look::Sizes).expect("an inventory");
     let vm = &inventory.vms[0];
     let remover = Remover::open(&tree.path(), &book, &|_| {}).expect("a backup path");
-    let doomed = Doomed::of(vm, place.clone(), Cause::Prune);
-    remover.remove(vm, &doomed).result
+    let removal = PlannedRemoval::of(vm, place.clone(), Initiator::Prune);
+    remover.remove(vm, &removal).result
 }
 
 #[test]
@@ -129,7 +130,9 @@ fn a_mounted_file_system_stays_and_so_does_the_period_around_it() {
         assert!(matches!(refused, Err(FolderError::Mount(_))), "{at}: {refused:?}");
         assert!(before.contains_key(std::path::Path::new("backups/web/20261121/vda.full.data")));
         assert!(tree.at("web/20261121/vda.full.data").exists(), "{at}: {report:?}");
-        let held = |verdict: &vmbackup::retention::Verdict| verdict.fate == Fate::Keep(Why::Unreadable);
+        let held = |verdict: &vmbackup::retention::Verdict| {
+            verdict.decision == RetentionDecision::Keep(Why::Unreadable)
+        };
         assert!(report.plan.verdicts.iter().any(held), "{at}: {report:?}");
     }
 }

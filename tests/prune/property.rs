@@ -6,7 +6,9 @@ use std::path::Path;
 
 use jiff::civil::DateTime;
 use lab::Random;
-use vmbackup::retention::{Fate, OrphanRule, PeriodId, Plan, Rules, Why, after_success, preview};
+use vmbackup::retention::{
+    OrphanRule, PeriodId, Plan, RetentionDecision, Rules, Why, after_success, preview,
+};
 use vmconfig::value::RotationPolicy;
 use vmstream::chain::{BackupSet, PointDisk, Severity};
 
@@ -107,9 +109,9 @@ fn random_case(random: &mut Random) -> Case {
 fn fates(plan: &Plan) -> (BTreeSet<String>, Vec<(String, Why)>) {
     let (mut gone, mut kept) = (BTreeSet::new(), Vec::new());
     for verdict in &plan.verdicts {
-        match verdict.fate {
-            Fate::Delete { .. } => drop(gone.insert(verdict.period.to_string())),
-            Fate::Keep(why) => kept.push((verdict.period.to_string(), why)),
+        match verdict.decision {
+            RetentionDecision::Delete { .. } => drop(gone.insert(verdict.period.to_string())),
+            RetentionDecision::Keep(why) => kept.push((verdict.period.to_string(), why)),
         }
     }
     (gone, kept)

@@ -8,6 +8,6 @@ mod rules;
 mod why;
 
 pub use period::{PeriodId, PeriodKind};
-pub use plan::{Fate, PeriodSeen, Plan, Rule, Seen, Verdict, plan};
+pub use plan::{PeriodSeen, Plan, RetentionDecision, Rule, Seen, Verdict, plan};
 pub use rules::{OrphanRule, Replica, Rules};
 pub use why::Why;

@@ -74,14 +74,15 @@ pub struct Verdict {
     pub size_bytes: u64,
     /// Whole days since its newest point, where the data tells.
     pub age_days: Option<i64>,
-    /// Stays or goes.
-    pub fate: Fate,
+    /// What becomes of it. Reports name it `fate`.
+    #[serde(rename = "fate")]
+    pub decision: RetentionDecision,
 }
 
-/// Stays or goes.
+/// Whether a period stays or goes, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fate {
+pub enum RetentionDecision {
     /// Stays.
     Keep(Why),
     /// Goes.
@@ -124,9 +125,9 @@ impl Rule {
 impl Plan {
     /// The periods that go.
     pub fn deletions(&self) -> impl Iterator<Item = (&Verdict, Rule)> {
-        self.verdicts.iter().filter_map(|verdict| match verdict.fate {
-            Fate::Delete { rule, .. } => Some((verdict, rule)),
-            Fate::Keep(_) => None,
+        self.verdicts.iter().filter_map(|verdict| match verdict.decision {
+            RetentionDecision::Delete { rule, .. } => Some((verdict, rule)),
+            RetentionDecision::Keep(_) => None,
         })
     }
 }
@@ -136,11 +137,11 @@ pub fn plan(seen: &Seen, rules: &Rules, now: DateTime) -> Plan {
     let newest_first = newest_of_policy(seen, now);
     let verdict = |period: &PeriodSeen| {
         let age_days = period.newest.map(|date| now.duration_since(date).as_secs().div_euclid(86_400));
-        let fate = match rule(seen, rules, &newest_first, period, now) {
+        let decision = match rule(seen, rules, &newest_first, period, now) {
             Ok(rule) => guard(seen, rules, period, rule),
-            Err(why) => Fate::Keep(why),
+            Err(why) => RetentionDecision::Keep(why),
         };
-        Verdict { period: period.id.clone(), size_bytes: period.size_bytes, age_days, fate }
+        Verdict { period: period.id.clone(), size_bytes: period.size_bytes, age_days, decision }
     };
     Plan { verdicts: seen.periods.iter().map(verdict).collect() }
 }
@@ -193,7 +194,7 @@ fn rule(
     }
 }
 
-fn guard(seen: &Seen, rules: &Rules, period: &PeriodSeen, rule: Rule) -> Fate {
+fn guard(seen: &Seen, rules: &Rules, period: &PeriodSeen, rule: Rule) -> RetentionDecision {
     let held = match (&seen.keeper, period.protected) {
         _ if !seen.complete => Some(Why::Unreadable),
         (_, None) => Some(Why::ProtectionUnknown),
@@ -204,8 +205,8 @@ fn guard(seen: &Seen, rules: &Rules, period: &PeriodSeen, rule: Rule) -> Fate {
         _ if rules.require_replica && period.replica == Replica::Missing => Some(Why::NoReplica),
         _ => None,
     };
-    let go = Fate::Delete { rule, unreplicated: period.replica == Replica::Missing };
-    held.map_or(go, Fate::Keep)
+    let go = RetentionDecision::Delete { rule, unreplicated: period.replica == Replica::Missing };
+    held.map_or(go, RetentionDecision::Keep)
 }
 
 #[cfg(test)]
@@ -247,28 +248,32 @@ mod tests {
         seen(RotationPolicy::Daily, periods)
     }
 
-    fn fates(seen: &Seen, rules: &Rules) -> Vec<Fate> {
-        plan(seen, rules, now()).verdicts.into_iter().map(|verdict| verdict.fate).collect()
+    fn decisions(seen: &Seen, rules: &Rules) -> Vec<RetentionDecision> {
+        plan(seen, rules, now()).verdicts.into_iter().map(|verdict| verdict.decision).collect()
     }
 
-    const COUNTED: Fate = Fate::Delete { rule: Rule::Count { limit: 3 }, unreplicated: false };
+    const COUNTED: RetentionDecision =
+        RetentionDecision::Delete { rule: Rule::Count { limit: 3 }, unreplicated: false };
 
-    fn keep(whys: &[Why]) -> Vec<Fate> {
-        whys.iter().copied().map(Fate::Keep).collect()
+    fn keep(whys: &[Why]) -> Vec<RetentionDecision> {
+        whys.iter().copied().map(RetentionDecision::Keep).collect()
     }
 
     #[test]
     fn the_newest_periods_of_the_policy_stay() {
         let mut want = keep(&[Why::Current, Why::WithinLimit, Why::WithinLimit]);
         want.extend([COUNTED, COUNTED]);
-        assert_eq!(fates(&daily(), &rules()), want);
+        assert_eq!(decisions(&daily(), &rules()), want);
     }
 
     #[test]
     fn a_limit_of_zero_keeps_what_was_just_written() {
-        let fates = fates(&daily(), &Rules { days: 0, ..rules() });
-        assert_eq!(fates[0], Fate::Keep(Why::Current));
-        assert!(fates[1..].iter().all(|fate| matches!(fate, Fate::Delete { .. })), "{fates:?}");
+        let decisions = decisions(&daily(), &Rules { days: 0, ..rules() });
+        assert_eq!(decisions[0], RetentionDecision::Keep(Why::Current));
+        assert!(
+            decisions[1..].iter().all(|decision| matches!(decision, RetentionDecision::Delete { .. })),
+            "{decisions:?}"
+        );
     }
 
     #[test]
@@ -276,9 +281,9 @@ mod tests {
         // The Bash program called the last days of 2025 2025-W01.
         let weeks =
             vec![aged("2026-W02", 0), aged("2025-W01", 7), aged("2025-W52", 14), aged("2025-W51", 21)];
-        let fates = fates(&seen(RotationPolicy::Weekly, weeks), &Rules { weeks: 3, ..rules() });
-        assert_eq!(fates[..3], keep(&[Why::Current, Why::WithinLimit, Why::WithinLimit]));
-        assert!(matches!(fates[3], Fate::Delete { .. }));
+        let decisions = decisions(&seen(RotationPolicy::Weekly, weeks), &Rules { weeks: 3, ..rules() });
+        assert_eq!(decisions[..3], keep(&[Why::Current, Why::WithinLimit, Why::WithinLimit]));
+        assert!(matches!(decisions[3], RetentionDecision::Delete { .. }));
     }
 
     #[test]
@@ -288,10 +293,10 @@ mod tests {
         seen.periods[2].newest = Some(now() + 1.day());
         let mut want =
             keep(&[Why::Current, Why::DateUnknown, Why::InFuture, Why::WithinLimit, Why::WithinLimit]);
-        assert_eq!(fates(&seen, &rules()), want);
+        assert_eq!(decisions(&seen, &rules()), want);
         seen.periods.push(aged("20261117", 5));
         want.push(COUNTED);
-        assert_eq!(fates(&seen, &rules()), want);
+        assert_eq!(decisions(&seen, &rules()), want);
     }
 
     #[test]
@@ -305,7 +310,8 @@ mod tests {
             aged("accumulate", 500),
         ];
         let seen = seen(RotationPolicy::Monthly, months);
-        let orphan = Fate::Delete { rule: Rule::Orphan { max_age_days: 90 }, unreplicated: false };
+        let orphan =
+            RetentionDecision::Delete { rule: Rule::Orphan { max_age_days: 90 }, unreplicated: false };
         let with = |orphans: OrphanRule| Rules { orphans, ..rules() };
         let usual = rules().orphans;
         let cases = [
@@ -314,27 +320,27 @@ mod tests {
                 "off",
                 OrphanRule { enabled: false, ..usual.clone() },
                 [Why::OrphansStay; 3],
-                Fate::Keep(Why::OrphansStay),
+                RetentionDecision::Keep(Why::OrphansStay),
             ),
             (
                 "minimum as maximum",
                 OrphanRule { min_age_days: 90, ..usual.clone() },
                 [Why::OrphansStay; 3],
-                Fate::Keep(Why::OrphansStay),
+                RetentionDecision::Keep(Why::OrphansStay),
             ),
             (
                 "dry run",
                 OrphanRule { dry_run: true, ..usual },
                 [Why::Young, Why::Aging, Why::Aging],
-                Fate::Keep(Why::OrphanDryRun),
+                RetentionDecision::Keep(Why::OrphanDryRun),
             ),
         ];
         for (name, orphans, whys, last) in cases {
-            let fates = fates(&seen, &with(orphans));
-            assert_eq!(fates[0], Fate::Keep(Why::Current), "{name}");
-            assert_eq!(fates[1..4], keep(&whys), "{name}");
-            assert_eq!(fates[4], last, "{name}");
-            assert_eq!(fates[5], Fate::Keep(Why::Accumulates), "{name}");
+            let decisions = decisions(&seen, &with(orphans));
+            assert_eq!(decisions[0], RetentionDecision::Keep(Why::Current), "{name}");
+            assert_eq!(decisions[1..4], keep(&whys), "{name}");
+            assert_eq!(decisions[4], last, "{name}");
+            assert_eq!(decisions[5], RetentionDecision::Keep(Why::Accumulates), "{name}");
         }
     }
 
@@ -342,7 +348,7 @@ mod tests {
     fn policies_without_periods_keep_everything() {
         for policy in [RotationPolicy::Accumulate, RotationPolicy::Never] {
             let seen = Seen { policy, ..daily() };
-            assert_eq!(fates(&seen, &rules()), keep(&[Why::NoRetention; 5]));
+            assert_eq!(decisions(&seen, &rules()), keep(&[Why::NoRetention; 5]));
         }
     }
 
@@ -355,41 +361,51 @@ mod tests {
             seen
         };
         let block = Rules { require_replica: true, ..rules() };
-        let unreplicated = Fate::Delete { rule: Rule::Count { limit: 3 }, unreplicated: true };
-        let cases: [(&str, Seen, &Rules, Fate); 10] = [
-            ("unreadable", set(&|s| s.complete = false), &rules(), Fate::Keep(Why::Unreadable)),
+        let unreplicated = RetentionDecision::Delete { rule: Rule::Count { limit: 3 }, unreplicated: true };
+        let cases: [(&str, Seen, &Rules, RetentionDecision); 10] = [
+            ("unreadable", set(&|s| s.complete = false), &rules(), RetentionDecision::Keep(Why::Unreadable)),
             (
                 "protected",
                 set(&|s| s.periods[4].protected = Some(true)),
                 &rules(),
-                Fate::Keep(Why::Protected),
+                RetentionDecision::Keep(Why::Protected),
             ),
             (
                 "unknown",
                 set(&|s| s.periods[4].protected = None),
                 &rules(),
-                Fate::Keep(Why::ProtectionUnknown),
+                RetentionDecision::Keep(Why::ProtectionUnknown),
             ),
-            ("doubtful", set(&|s| s.periods[4].doubtful = true), &rules(), Fate::Keep(Why::Doubtful)),
+            (
+                "doubtful",
+                set(&|s| s.periods[4].doubtful = true),
+                &rules(),
+                RetentionDecision::Keep(Why::Doubtful),
+            ),
             (
                 "doubtful, and nothing is known to be good",
                 set(&|s| (s.keeper, s.periods[4].doubtful) = (None, true)),
                 &rules(),
-                Fate::Keep(Why::Doubtful),
+                RetentionDecision::Keep(Why::Doubtful),
             ),
-            ("last", set(&|s| s.keeper = keeper("20261118")), &rules(), Fate::Keep(Why::LastRestorable)),
-            ("nothing", set(&|s| s.keeper = None), &rules(), Fate::Keep(Why::NothingRestorable)),
+            (
+                "last",
+                set(&|s| s.keeper = keeper("20261118")),
+                &rules(),
+                RetentionDecision::Keep(Why::LastRestorable),
+            ),
+            ("nothing", set(&|s| s.keeper = None), &rules(), RetentionDecision::Keep(Why::NothingRestorable)),
             ("no replica, warn", set(&|s| s.periods[4].replica = Replica::Missing), &rules(), unreplicated),
             (
                 "no replica, block",
                 set(&|s| s.periods[4].replica = Replica::Missing),
                 &block,
-                Fate::Keep(Why::NoReplica),
+                RetentionDecision::Keep(Why::NoReplica),
             ),
             ("replica, block", set(&|s| s.periods[4].replica = Replica::There), &block, COUNTED),
         ];
         for (name, seen, rules, want) in cases {
-            assert_eq!(fates(&seen, rules)[4], want, "{name}");
+            assert_eq!(decisions(&seen, rules)[4], want, "{name}");
         }
     }
 }

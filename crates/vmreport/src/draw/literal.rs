@@ -8,7 +8,7 @@ use crate::{
     ReplicationState, RetentionReport, SavedHostConfig, Schema, SessionEnd, SessionHead, SessionKind,
     SessionReport, SessionStatus, Stages, TpmKept, Trimmed, TrimmedPath, Trouble, VmReport, VmResult,
 };
-use vmplan::retention::{Fate, PeriodId, Plan, Rule, Verdict};
+use vmplan::retention::{PeriodId, Plan, RetentionDecision, Rule, Verdict};
 use vmplan::{Decision, RotationPolicy, Why};
 
 /// A night with six VMs.
@@ -159,7 +159,7 @@ fn web() -> VmReport {
         period: PeriodId::parse("202601").expect("a period"),
         size_bytes: 100,
         age_days: Some(300),
-        fate: Fate::Delete { rule: Rule::Count { limit: 2 }, unreplicated: false },
+        decision: RetentionDecision::Delete { rule: Rule::Count { limit: 2 }, unreplicated: false },
     };
     VmReport {
         retention: Some(RetentionReport {

@@ -1,10 +1,10 @@
-//! The ledger of a real run: rows of the database.
+//! The retention log of a real run: rows of the database.
 
 use std::collections::BTreeSet;
 use vmplan::retention::{PeriodId, Replica, Why};
 
 use super::folder::FolderError;
-use super::ledger::{Cause, DoomedChain, Event, Happened, Ledger};
+use super::retention_log::{Initiator, RemovalEvent, RemovalOutcome, RemovedChain, RetentionLog};
 use crate::catalog::{
     Catalog, ChainEvent, ChainEventKind, FileOperation, FileType, Operation, PeriodEvent, PeriodEventKind,
     PreserveReason, Remover, RetentionAction, RetentionEvent, RetentionTarget, Stamp, VmPeriod,
@@ -16,7 +16,7 @@ use vmstore::folder_name;
 type FolderPeriod = (String, String);
 
 /// A database, and what it said when it was asked once for all VMs.
-pub struct CatalogLedger<'a> {
+pub struct CatalogLog<'a> {
     catalog: &'a Catalog,
     stamp: Stamp,
     protected: Option<BTreeSet<FolderPeriod>>,
@@ -24,7 +24,7 @@ pub struct CatalogLedger<'a> {
     replicated: Option<BTreeSet<FolderPeriod>>,
 }
 
-impl<'a> CatalogLedger<'a> {
+impl<'a> CatalogLog<'a> {
     /// Asks the database; rows are written with this stamp. One that cannot be asked protects everything.
     pub fn new(catalog: &'a Catalog, stamp: Stamp) -> Self {
         let by_folder = |periods: BTreeSet<VmPeriod>| {
@@ -35,18 +35,18 @@ impl<'a> CatalogLedger<'a> {
         Self { catalog, stamp, protected, replicated }
     }
 
-    fn removed(&self, event: &Event<'_>) {
-        let Event { vm, doomed, path, .. } = event;
-        let (place, by) = (&doomed.place, remover(doomed.cause));
+    fn removed(&self, event: &RemovalEvent<'_>) {
+        let RemovalEvent { vm, removal, path, .. } = event;
+        let (place, by) = (&removal.place, remover(removal.initiator));
         let period = place.period.as_str();
-        for chain in &doomed.chains {
+        for chain in &removal.chains {
             self.catalog.event(self.stamp, &chain_event(event, chain));
         }
         self.catalog.event(
             self.stamp,
             &FileOperation {
-                bytes: doomed.size_bytes,
-                reason: doomed.cause.word().to_owned(),
+                bytes: removal.size_bytes,
+                reason: removal.initiator.word().to_owned(),
                 triggered_by: by.word().to_owned(),
                 ..FileOperation::new(Operation::Delete, FileType::Directory, vm, path)
             },
@@ -59,16 +59,16 @@ impl<'a> CatalogLedger<'a> {
         self.catalog.chain_removed(vm, period, path, by, self.stamp.at);
         let row = PeriodEvent {
             policy: Some(place.period.kind().policy()),
-            chains: doomed.chains.len() as u64,
-            points: doomed.points(),
-            bytes: doomed.size_bytes,
-            remaining: doomed.periods.map(|periods| (periods as u64).saturating_sub(1)),
+            chains: removal.chains.len() as u64,
+            points: removal.points(),
+            bytes: removal.size_bytes,
+            remaining: removal.periods.map(|periods| (periods as u64).saturating_sub(1)),
             ..PeriodEvent::new(PeriodEventKind::Deleted, vm, period, path)
         };
         self.catalog.event(self.stamp, &row);
     }
 
-    fn failed(&self, event: &Event<'_>, error: &FolderError) {
+    fn failed(&self, event: &RemovalEvent<'_>, error: &FolderError) {
         let reason = match error {
             FolderError::Link(_)
             | FolderError::Mount(_)
@@ -81,32 +81,32 @@ impl<'a> CatalogLedger<'a> {
         self.retention(event, RetentionAction::Error, Some(reason));
         let operation = FileOperation::new(Operation::Delete, FileType::Directory, event.vm, event.path);
         let error = Some(error.to_string());
-        let triggered_by = remover(event.doomed.cause).word().to_owned();
+        let triggered_by = remover(event.removal.initiator).word().to_owned();
         self.catalog.event(self.stamp, &FileOperation { error, triggered_by, ..operation });
     }
 
-    fn retention(&self, event: &Event<'_>, action: RetentionAction, kept: Option<PreserveReason>) {
-        let doomed = event.doomed;
-        let target = match (&doomed.place.archive, doomed.cause) {
+    fn retention(&self, event: &RemovalEvent<'_>, action: RetentionAction, kept: Option<PreserveReason>) {
+        let removal = event.removal;
+        let target = match (&removal.place.archive, removal.initiator) {
             (Some(_), _) => RetentionTarget::ArchiveChain,
-            (None, Cause::Orphan) => RetentionTarget::OrphanPeriod,
-            (None, Cause::Retention | Cause::Prune) => RetentionTarget::Period,
+            (None, Initiator::Orphan) => RetentionTarget::OrphanPeriod,
+            (None, Initiator::Retention | Initiator::Prune) => RetentionTarget::Period,
         };
-        let what = (event.vm, doomed.place.period.as_str());
+        let what = (event.vm, removal.place.period.as_str());
         let row = RetentionEvent {
-            policy: Some(doomed.place.period.kind().policy()),
-            limit: doomed.limit,
-            current: doomed.periods.map(|periods| periods as u64),
-            age_days: doomed.age_days.and_then(|days| u64::try_from(days).ok()),
-            freed_bytes: if action == RetentionAction::Delete { doomed.size_bytes } else { 0 },
+            policy: Some(removal.place.period.kind().policy()),
+            limit: removal.limit,
+            current: removal.periods.map(|periods| periods as u64),
+            age_days: removal.age_days.and_then(|days| u64::try_from(days).ok()),
+            freed_bytes: if action == RetentionAction::Delete { removal.size_bytes } else { 0 },
             kept,
-            ..RetentionEvent::new(action, target, remover(doomed.cause), what, event.path)
+            ..RetentionEvent::new(action, target, remover(removal.initiator), what, event.path)
         };
         self.catalog.event(self.stamp, &row);
     }
 }
 
-impl Ledger for CatalogLedger<'_> {
+impl RetentionLog for CatalogLog<'_> {
     fn protected(&self, vm: &str, period: &PeriodId) -> Option<bool> {
         let key = (folder_name(vm), period.as_str().to_owned());
         self.protected.as_ref().map(|protected| protected.contains(&key))
@@ -121,20 +121,20 @@ impl Ledger for CatalogLedger<'_> {
         }
     }
 
-    fn record(&self, event: &Event<'_>) {
+    fn record(&self, event: &RemovalEvent<'_>) {
         match &event.what {
-            Happened::Removed => self.removed(event),
-            Happened::Kept(why) => self.retention(event, RetentionAction::Skip, preserve_reason(*why)),
-            Happened::Failed(error) => self.failed(event, error),
+            RemovalOutcome::Removed => self.removed(event),
+            RemovalOutcome::Kept(why) => self.retention(event, RetentionAction::Skip, preserve_reason(*why)),
+            RemovalOutcome::Failed(error) => self.failed(event, error),
         }
     }
 }
 
-fn remover(cause: Cause) -> Remover {
-    match cause {
-        Cause::Retention => Remover::Retention,
-        Cause::Orphan => Remover::OrphanRetention,
-        Cause::Prune => Remover::Prune,
+fn remover(initiator: Initiator) -> Remover {
+    match initiator {
+        Initiator::Retention => Remover::Retention,
+        Initiator::Orphan => Remover::OrphanRetention,
+        Initiator::Prune => Remover::Prune,
     }
 }
 
@@ -149,12 +149,12 @@ fn preserve_reason(why: Why) -> Option<PreserveReason> {
     }
 }
 
-fn chain_event(event: &Event<'_>, chain: &DoomedChain) -> ChainEvent {
-    let kind = match event.doomed.cause {
-        Cause::Retention | Cause::Orphan => ChainEventKind::Deleted,
-        Cause::Prune => ChainEventKind::Purged,
+fn chain_event(event: &RemovalEvent<'_>, chain: &RemovedChain) -> ChainEvent {
+    let kind = match event.removal.initiator {
+        Initiator::Retention | Initiator::Orphan => ChainEventKind::Deleted,
+        Initiator::Prune => ChainEventKind::Purged,
     };
-    let (place, path) = (&event.doomed.place, event.path);
+    let (place, path) = (&event.removal.place, event.path);
     let chain_id = chain.archive.clone().unwrap_or_default();
     let (backup_dir, location) = match &place.archive {
         // The archive folder's folder.
