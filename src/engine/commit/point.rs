@@ -24,11 +24,13 @@ use crate::engine::domain::disk::{BootFile, BootRole};
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::failure::Changed;
 use crate::engine::failure::FileError;
+use crate::engine::look::image_state::{ImageStates, STATE_FILE, TakenOf};
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::disk_plan::DiskPlan;
 use crate::engine::plan::job::stream_file;
 use crate::engine::snapshot::identity::HeldFile;
 use vmhost::nbd::{Connection, Export};
+use vmplan::Decision;
 use vmprogram::{NEVER, ProgramError};
 use vmreport::DiskReport;
 use vmstore::portable_name;
@@ -39,15 +41,48 @@ const MAX_BOOT_BYTES: u64 = 4 << 30;
 /// How long a look at all of them may take.
 const BOOT_FILE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Which point of a chain is being made.
+/// Which point is being made.
 pub(crate) struct PointIdentity {
-    pub(crate) name: CheckpointName,
-    /// `None` for a full.
+    /// That of a checkpoint, or a copy.
+    pub(crate) id: PointId,
+    /// `None` for a full and for a copy.
     pub(crate) parent: Option<CheckpointName>,
     /// Modification time of its files.
     pub(crate) time: SystemTime,
     /// How its streams' names end, and those of the chain's other points.
     pub(crate) suffix: StreamSuffix,
+}
+
+impl PointIdentity {
+    /// The point that a plan makes after the points in `set`.
+    pub(crate) fn next(
+        decision: &Decision,
+        set: Option<&BackupSet>,
+        now: SystemTime,
+        suffix: StreamSuffix,
+    ) -> Self {
+        let (id, parent, time_after) = match *decision {
+            Decision::Incremental { parent, name } => {
+                (PointId::Checkpoint(name), Some(parent), set.and_then(newest_time))
+            }
+            Decision::Copy { .. } => (PointId::Copy, None, None),
+            _ => (PointId::Checkpoint(CheckpointName::FIRST), None, None),
+        };
+        Self { id, parent, time: publish::point_time(now, time_after), suffix }
+    }
+
+    /// The checkpoint that marks it. `None` for a copy.
+    pub(crate) fn checkpoint(&self) -> Option<CheckpointName> {
+        match self.id {
+            PointId::Checkpoint(name) => Some(name),
+            PointId::Copy | PointId::Diff(_) => None,
+        }
+    }
+
+    /// How many points the chain has with it.
+    pub(crate) fn count(&self) -> usize {
+        self.checkpoint().map_or(1, |name| name.number() as usize + 1)
+    }
 }
 
 /// Where a stream stands in its chain.
@@ -59,7 +94,7 @@ pub(crate) struct Origin {
 }
 
 /// The newest modification time of any stream of a chain.
-pub(crate) fn newest_time(set: &BackupSet) -> Option<SystemTime> {
+fn newest_time(set: &BackupSet) -> Option<SystemTime> {
     set.points.iter().flat_map(|p| p.disks.values()).map(PointDisk::modified).max()
 }
 
@@ -99,25 +134,24 @@ pub(crate) fn export_size(export: &Export, target: &str) -> Result<u64, CopyErro
         .map_err(|source| CopyError::Read { target: target.to_owned(), source: Box::new(source) })
 }
 
-/// The partial names of everything but the streams of this point, for the journal.
+/// The partial names of everything but the disks' own files of this point, for the journal.
 pub(crate) fn partial_names(vm: &VmTarget, observed: &Observed, point: &PointIdentity) -> Vec<String> {
-    let id = PointId::Checkpoint(point.name);
-    let mut names = vec![checkpoint_file(point), SetFile::VmConfig(id).to_string(), cpt_file(vm)];
-    names.extend(side_files(observed, &point.name.to_string()));
+    let mut names = vec![SetFile::VmConfig(point.id).to_string(), STATE_FILE.to_owned()];
+    if let Some(name) = point.checkpoint() {
+        names.extend([checkpoint_file(name), cpt_file(vm)]);
+    }
+    names.extend(side_files(observed, &point.id.ident()));
     for disk in &observed.disks {
         for (kind, _) in missing_points(observed, point, &disk.target) {
             let stream = stream_file(&disk.target, kind, point.suffix);
             names.push(format!("{stream}.chksum"));
             names.push(stream);
         }
-        for kind in [StreamKind::Full, StreamKind::Inc(point.name)] {
-            names.push(format!("{}.chksum", stream_file(&disk.target, kind, point.suffix)));
-        }
     }
     names.iter().map(|name| publish::partial_name(name)).collect()
 }
 
-pub(crate) fn side_files(observed: &Observed, ident: &str) -> Vec<String> {
+fn side_files(observed: &Observed, ident: &str) -> Vec<String> {
     let boot = boot_files(observed, ident).into_iter().map(|(_, name)| name);
     let qcow = observed.disks.iter().map(|d| format!("{}.{ident}.qcow.json", d.target));
     boot.chain(qcow).chain([format!("autostart.{ident}")]).collect()
@@ -151,8 +185,8 @@ fn boot_file_name(path: &Path, role: BootRole, ident: &str) -> Option<String> {
     Some(if ident == "copy" { base.to_owned() } else { format!("{base}.{ident}") })
 }
 
-fn checkpoint_file(point: &PointIdentity) -> String {
-    format!("checkpoints/{}.xml", point.name)
+fn checkpoint_file(name: CheckpointName) -> String {
+    format!("checkpoints/{name}.xml")
 }
 
 /// The list has the domain's name, as virtnbdbackup has it; that of its folder where the file system refuses the other. The
@@ -168,32 +202,60 @@ fn cpt_file(vm: &VmTarget) -> String {
     format!("{}.cpt", if raw { name } else { &vm.folder })
 }
 
-/// Writes what a chain's point has beside its streams: checkpoint XML, domain XML, checkpoint list, boot files.
-pub(crate) fn write_checkpoint_files(
+/// Writes what a point has beside its streams, the marker with it. `nvram` is the NVRAM of the point's moment; without it
+/// the file is read now.
+pub(crate) fn write_files(
     vm: &VmTarget,
     observed: &Observed,
     point: &PointIdentity,
     nvram: Option<&HeldFile>,
     files: &mut PointFiles,
 ) -> Result<(), CommitError> {
-    let name = point.name.to_string();
+    let config = SetFile::VmConfig(point.id).to_string();
+    match point.checkpoint() {
+        Some(name) => {
+            write_checkpoint(vm, name, files)?;
+            files.add_small(&config, observed.config_xml.as_bytes())?;
+            write_side_files(vm, observed, &name.to_string(), nvram, files)?;
+            let before = if point.parent.is_some() { observed.seen.chain.points.as_slice() } else { &[] };
+            let names: Vec<CheckpointName> = before.iter().copied().chain([name]).collect();
+            files.set_marker(&cpt_file(vm), &String::from_utf8_lossy(&cpt::encode(&names)))
+        }
+        None => {
+            write_side_files(vm, observed, &point.id.ident(), nvram, files)?;
+            files.set_marker(&config, &observed.config_xml)
+        }
+    }
+}
+
+/// Writes a checkpoint as libvirt describes it.
+fn write_checkpoint(vm: &VmTarget, name: CheckpointName, files: &mut PointFiles) -> Result<(), CommitError> {
     let known = vm.domain.checkpoints()?;
-    let Some(checkpoint) = known.into_iter().find(|c| c.name == name) else {
+    let Some(checkpoint) = known.into_iter().find(|c| c.name == name.to_string()) else {
         let what = format!("checkpoint {name} is gone");
         return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
     };
-    files.add_small(&checkpoint_file(point), checkpoint.xml.as_bytes())?;
-    let config = SetFile::VmConfig(PointId::Checkpoint(point.name)).to_string();
-    files.add_small(&config, observed.config_xml.as_bytes())?;
-    write_side_files(vm, observed, &name, nvram, files)?;
-    let before = if point.parent.is_some() { observed.seen.chain.points.as_slice() } else { &[] };
-    let names: Vec<CheckpointName> = before.iter().copied().chain([point.name]).collect();
-    files.set_marker(&cpt_file(vm), &String::from_utf8_lossy(&cpt::encode(&names)))
+    files.add_small(&checkpoint_file(name), checkpoint.xml.as_bytes())
 }
 
-/// Writes what every point has: image facts, boot files, the autostart flag. `nvram` is the NVRAM of the point's moment;
-/// without it the file is read now.
-pub(crate) fn write_side_files(
+/// Writes what the point was taken of: disks that hold still, in the state of `images`.
+pub(crate) fn write_state(
+    observed: &Observed,
+    point: &PointIdentity,
+    raw_disks: bool,
+    images: ImageStates,
+    files: &mut PointFiles,
+) -> Result<(), CommitError> {
+    let taken_of = TakenOf::new(point.id, &observed.disks, raw_disks, images, &observed.config_xml);
+    match point.id {
+        PointId::Copy => files.add_small(STATE_FILE, &taken_of.to_json()),
+        // The next point replaces it, so no sidecar may name it.
+        _ => files.add_earlier(STATE_FILE, &taken_of.to_json(), point.time),
+    }
+}
+
+/// Writes what every point has: image facts, boot files, the autostart flag.
+fn write_side_files(
     vm: &VmTarget,
     observed: &Observed,
     ident: &str,

@@ -1,4 +1,4 @@
-//! What a live backup consists of, as data: which disk takes part how, into which file.
+//! What a backup consists of, as data: which disk takes part how, into which file.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use crate::engine::claims::journal::{Journal, Stage};
 use crate::engine::commit::point::{self, PointIdentity};
 use crate::engine::commit::publish;
 use crate::engine::copy::{DiskTask, SidecarPlan, SinkPlan, TripwirePlan};
+use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::domain::xml::JobDisk;
 use crate::engine::failure::Changed;
 use crate::engine::image::readable_disk::ReadableDisk;
@@ -57,7 +58,7 @@ impl<'a> JobPlan<'a> {
     /// Gives every disk its role.
     ///
     /// # Errors
-    /// When no disk becomes a stream: there is nothing that a checkpoint could belong to.
+    /// When there is none; for a point of a chain, when none becomes a stream: a checkpoint could belong to nothing.
     pub(crate) fn new(
         observed: &'a Observed,
         planned: &[DiskPlan],
@@ -68,12 +69,14 @@ impl<'a> JobPlan<'a> {
             match plan.treatment {
                 Treatment::Changes(since) => Some(Role::Stream { since: Some(since) }),
                 Treatment::Whole | Treatment::Added => Some(Role::Stream { since: None }),
-                Treatment::RawImage => Some(Role::RawImage),
-                Treatment::Copy | Treatment::Skipped(_) => None,
+                Treatment::Copy if disk.format == ImageFormat::Qcow2 => Some(Role::Stream { since: None }),
+                Treatment::RawImage | Treatment::Copy => Some(Role::RawImage),
+                Treatment::Skipped(_) => None,
             }
         };
         let disks: Vec<_> = observed.disks.iter().filter_map(|disk| Some((disk, role(&disk)?))).collect();
-        if !disks.iter().any(|(_, role)| matches!(role, Role::Stream { .. })) {
+        let is_copy = planned.iter().any(|plan| plan.treatment == Treatment::Copy);
+        if !disks.iter().any(|(_, role)| is_copy || matches!(role, Role::Stream { .. })) {
             return Err(no_disks(domain, planned));
         }
         let skipped = planned.iter().filter(|plan| plan.skipped().is_some() && !plan.target.is_empty());
@@ -94,7 +97,7 @@ impl<'a> JobPlan<'a> {
         exported.chain(self.skipped.iter().map(|target| JobDisk::Skip { target: target.clone() })).collect()
     }
 
-    /// The journal of a run that does this. Scratch files come first in `scratch`, one for each disk, in order.
+    /// The journal of a run that does this. The scratch files of a job come first in `scratch`, one for each disk, in order.
     pub(crate) fn journal(
         &self,
         engine: &Engine,
@@ -103,28 +106,37 @@ impl<'a> JobPlan<'a> {
         point: &PointIdentity,
     ) -> Journal {
         let id = engine.next_id();
+        let files = self.disks.iter().flat_map(|(disk, role)| {
+            let kind = stream_kind(*role, point);
+            let file = stream_file(&disk.target, kind, point.suffix_of(*role));
+            [format!("{file}.chksum"), file, sidecar_file(&disk.target, kind)]
+        });
+        let partial = files.map(|name| publish::partial_name(&name));
+        let partial = partial.chain(point::partial_names(vm, observed, point)).collect();
+        let sockets = |socket: &Path| -> Vec<PathBuf> {
+            self.disks.iter().map(|(disk, _)| nbd_socket(socket, &disk.target)).collect()
+        };
+        let Some(checkpoint) = point.checkpoint() else {
+            let socket = servers_socket(&id);
+            return Journal {
+                scratch: sockets(&socket),
+                stage: Stage::Copying { partial },
+                ..Journal::new(vm, &engine.machine_id, id, socket)
+            };
+        };
         let scratch_dir = &engine.settings.scratch_dir;
         // AppArmor profiles that admins have installed for the old tool allow exactly this name.
         let socket = PathBuf::from(format!("/var/tmp/virtnbdbackup.{id}"));
         let scratch = self.disks.iter();
-        let scratch: Vec<_> =
-            scratch.map(|(disk, _)| scratch_dir.join(format!("backup.{id}.{}", disk.target))).collect();
-        let sockets = self.disks.iter().map(|(disk, _)| nbd_socket(&socket, &disk.target));
+        let scratch = scratch.map(|(disk, _)| scratch_dir.join(format!("backup.{id}.{}", disk.target)));
         let tried = scratch_try(scratch_dir, &id);
         let streams = self.disks.iter().filter(|(_, role)| *role != Role::RawImage);
-        let files = self.disks.iter().flat_map(|(disk, role)| {
-            let kind = stream_kind(*role, point);
-            [stream_file(&disk.target, kind, point.suffix_of(*role)), sidecar_file(&disk.target, kind)]
-        });
-        let partial = files.map(|name| publish::partial_name(&name));
         Journal {
-            scratch: scratch.into_iter().chain(sockets).chain([tried]).collect(),
-            checkpoint: Some(point.name.to_string()),
+            scratch: scratch.chain(sockets(&socket)).chain([tried]).collect(),
+            checkpoint: Some(checkpoint.to_string()),
             images: streams.map(|(disk, _)| disk.image.clone()).collect(),
-            stage: Stage::Copying {
-                partial: partial.chain(point::partial_names(vm, observed, point)).collect(),
-            },
-            ..Journal::new(vm, &engine.machine_id, id, socket.clone())
+            stage: Stage::Copying { partial },
+            ..Journal::new(vm, &engine.machine_id, id, socket)
         }
     }
 
@@ -142,9 +154,9 @@ impl<'a> JobPlan<'a> {
             let kind = stream_kind(role, point);
             let file = stream_file(&disk.target, kind, point.suffix_of(role));
             let path = vm.chain_dir.join(publish::partial_name(&file));
-            // The plan rests on the size that was seen; a disk of another size needs another plan.
+            // The plan of a chain rests on the size that was seen; a disk of another size needs another plan.
             let size = point::export_size(&export, &disk.target)?;
-            if size != disk.info.virtual_size && role != Role::RawImage {
+            if size != disk.info.virtual_size && role != Role::RawImage && point.id != PointId::Copy {
                 let what = format!("disk {} was resized", disk.target);
                 return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
             }
@@ -152,7 +164,8 @@ impl<'a> JobPlan<'a> {
                 Role::RawImage => SinkPlan::RawImage { path, size },
                 Role::Stream { since } => {
                     let origin = point::Origin {
-                        checkpoint: point.name.to_string(),
+                        // The old tool puts the first one's name into copies, though no such checkpoint exists.
+                        checkpoint: point.checkpoint().unwrap_or(CheckpointName::FIRST).to_string(),
                         parent: since.map(|p| p.to_string()).unwrap_or_default(),
                         incremental: since.is_some(),
                         time: point.time,
@@ -195,7 +208,7 @@ pub(crate) fn confusable(plan: &JobPlan<'_>) -> Option<String> {
 }
 
 /// The error of a domain without a disk to back up.
-pub(crate) fn no_disks(domain: &str, planned: &[DiskPlan]) -> BackupError {
+fn no_disks(domain: &str, planned: &[DiskPlan]) -> BackupError {
     let mut reasons = planned.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if reasons.is_empty() {
         reasons = "it has none".to_owned();
@@ -268,10 +281,10 @@ impl PointIdentity {
 /// What a disk's file is called. In a chain every point but the first is called an increment, also when it holds the
 /// whole disk because the disk was added.
 fn stream_kind(role: Role, point: &PointIdentity) -> StreamKind {
-    match (role, point.parent) {
-        (Role::RawImage, _) => StreamKind::Copy,
-        (Role::Stream { .. }, None) => StreamKind::Full,
-        (Role::Stream { .. }, Some(_)) => StreamKind::Inc(point.name),
+    match (role, point.checkpoint()) {
+        (Role::RawImage, _) | (_, None) => StreamKind::Copy,
+        (Role::Stream { .. }, Some(_)) if point.parent.is_none() => StreamKind::Full,
+        (Role::Stream { .. }, Some(name)) => StreamKind::Inc(name),
     }
 }
 
@@ -285,7 +298,7 @@ pub(crate) fn stream_file(target: &str, kind: StreamKind, suffix: StreamSuffix) 
 }
 
 /// The file name of a stream's sidecar.
-pub(crate) fn sidecar_file(target: &str, kind: StreamKind) -> String {
+fn sidecar_file(target: &str, kind: StreamKind) -> String {
     match target.parse::<DiskTarget>() {
         Ok(target) => kind.sidecar_name(&target),
         Err(_) => stream_file(target, kind, StreamSuffix::Data).replace(".data", ".idx"),

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vmstream::chain::{CheckpointName, PointId};
+use vmstream::chain::CheckpointName;
 
 use super::shut_down;
 use crate::engine::cancel::{Cancel, StopReason};
@@ -20,8 +20,7 @@ use crate::engine::claims::beats::Beats;
 use crate::engine::claims::journal::Journal;
 use crate::engine::claims::order::Scratch;
 use crate::engine::claims::owned::Owned;
-use crate::engine::commit::point::{self, PointIdentity};
-use crate::engine::commit::publish::{self, PointFiles};
+use crate::engine::commit::point::PointIdentity;
 use crate::engine::copy::{self, CopiedDisk, CopyError};
 use crate::engine::domain::xml;
 use crate::engine::domain::xml::Owner;
@@ -29,17 +28,18 @@ use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::Changed;
 use crate::engine::image::bitmap;
 use crate::engine::image::readable_disk::ReadableDisk;
-use crate::engine::look::image_state::{ImageStates, STATE_FILE, TakenOf};
+use crate::engine::look::image_state::ImageStates;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::job::{self, DiskSource, JobPlan, Role};
 use crate::engine::recovery::recover;
 use crate::engine::recovery::recover::Ended;
 use crate::engine::run::contained::contained;
 use crate::engine::run::facts::Facts;
+use crate::engine::run::publish::Made;
 use crate::engine::run::undo::undo_after;
 use crate::engine::snapshot::encryption::ScratchSecret;
 use crate::engine::snapshot::hold::{self, Held};
-use crate::engine::snapshot::identity::{self, Identity};
+use crate::engine::snapshot::identity::Identity;
 use crate::engine::snapshot::scratch;
 use crate::engine::snapshot::witness;
 use crate::engine::watch::Watch;
@@ -98,33 +98,23 @@ impl Live<'_> {
     /// Takes the backup of a domain that was started for it, and shuts it off before the point is published. Whoever
     /// started it ends or undoes what is owned.
     pub(crate) fn run_started(&self, owned: &mut Owned<'_>, facts: &mut Facts) -> Result<(), BackupError> {
-        let (ready, mut journal) = self.prepare(facts)?;
-        journal.add_partial(vec![publish::partial_name(STATE_FILE)]);
+        let (ready, journal) = self.prepare(facts)?;
         owned.go_on_with(journal)?;
         self.engine.fail_points.at(FailPoint::JournalWritten);
         self.run_owned(ready, owned, facts)
     }
 
     fn prepare(&self, facts: &mut Facts) -> Result<(Ready<'_>, Journal), BackupError> {
-        let point = self.identity();
+        let (now, suffix) = (self.engine.clock.file_time(), self.engine.settings.method.suffix());
+        let point = PointIdentity::next(&self.plan.decision, self.observed.set.as_ref(), now, suffix);
         let plan = JobPlan::new(self.observed, facts.every_disk(), self.vm.domain.name())?;
         facts.warnings.extend(job::confusable(&plan));
         self.check_scratch()?;
         let (identity, warning) = Identity::ask(self.engine, self.vm, self.observed, self.cancel, self.guest);
         facts.warnings.extend(warning);
         let mut journal = plan.journal(self.engine, self.vm, self.observed, &point);
-        journal.add_partial(identity.partial_names(&point.name.to_string()));
+        journal.add_partial(identity.partial_names(&point.id.ident()));
         Ok((Ready { point, plan, identity }, journal))
-    }
-
-    fn identity(&self) -> PointIdentity {
-        let newest = self.observed.set.as_ref().and_then(point::newest_time);
-        let (name, parent, time_after) = match self.plan.decision {
-            Decision::Incremental { parent, name } => (name, Some(parent), newest),
-            _ => (CheckpointName::FIRST, None, None),
-        };
-        let time = publish::point_time(self.engine.clock.file_time(), time_after);
-        PointIdentity { name, parent, time, suffix: self.engine.settings.method.suffix() }
     }
 
     fn check_scratch(&self) -> Result<(), BackupError> {
@@ -178,7 +168,8 @@ impl Live<'_> {
         owned.job_is_over()?;
         fail_points.at(FailPoint::JobEnded);
         let images = self.end_started(owned, &mut facts.warnings)?;
-        self.publish(point, copied, (identity, images), owned, facts)
+        let made = Made { point, copied, identity, images };
+        self.engine.commit(self.vm, (self.observed, self.plan), made, owned, facts)
     }
 
     fn images(&self) -> witness::Images<'_> {
@@ -240,7 +231,7 @@ impl Live<'_> {
     fn stray_bitmaps(&self, point: &PointIdentity) -> BTreeSet<String> {
         let known = |name: &String| self.observed.seen.checkpoints.iter().any(|c| c.name == *name);
         let in_the_way = |name: &String| match name.parse::<CheckpointName>() {
-            Ok(parsed) => point.parent.is_none() || parsed == point.name,
+            Ok(parsed) => point.parent.is_none() || Some(parsed) == point.checkpoint(),
             Err(_) => false,
         };
         let bitmaps = self.observed.disks.iter().flat_map(|d| &d.info.bitmaps);
@@ -272,7 +263,7 @@ impl Live<'_> {
         let disks = plan.job_disks(owned.journal(), uuid);
         let parent = point.parent.map(|p| p.to_string());
         let job_xml = xml::backup(&owned.journal().socket, parent.as_deref(), &disks);
-        let checkpoint_xml = xml::checkpoint(&point.name.to_string(), owner, &disks);
+        let checkpoint_xml = xml::checkpoint(&point.id.ident(), owner, &disks);
         let journal = owned.journal().clone();
         let begin = || {
             self.engine.fail_points.at_while_held(FailPoint::Held);
@@ -280,7 +271,7 @@ impl Live<'_> {
             let mut begun = begin();
             if begun.as_ref().is_err_and(|e| e.said() == Said::BitmapExists) {
                 // Only in the memory of QEMU, where no tool showed it; libvirt has no checkpoint of that name.
-                bitmap::remove_live(domain, &point.name.to_string());
+                bitmap::remove_live(domain, &point.id.ident());
                 begun = begin();
             }
             match begun {
@@ -428,41 +419,6 @@ impl Live<'_> {
 
     pub(crate) fn changed(&self, what: &str) -> BackupError {
         Changed { domain: self.vm.domain.name().to_owned(), what: what.to_owned() }.into()
-    }
-
-    fn publish(
-        &self,
-        point: &PointIdentity,
-        copied: Vec<CopiedDisk>,
-        (identity, images): (Identity, Option<ImageStates>),
-        owned: &mut Owned<'_>,
-        facts: &mut Facts,
-    ) -> Result<(), BackupError> {
-        let (name, parent) = (point.name.to_string(), point.parent.map(|parent| parent.to_string()));
-        let parent = parent.as_deref();
-        let mut files = PointFiles::new(&self.vm.chain_dir, point.time);
-        point::write_checkpoint_files(self.vm, self.observed, point, identity.nvram(), &mut files)?;
-        let (sidecars, disks) = point::add_disks(&mut files, copied)?;
-        facts.disks = disks;
-        point::add_placeholders(self.observed, point, self.engine.settings.method.stated(), &mut files)?;
-        if let Some(images) = images {
-            let (disks, raw) = (&self.observed.disks, self.engine.settings.raw_disks);
-            let id = PointId::Checkpoint(point.name);
-            let taken_of = TakenOf::new(id, disks, raw, images, &self.observed.config_xml);
-            // The next point replaces it, so no sidecar may name it.
-            files.add_earlier(STATE_FILE, &taken_of.to_json(), point.time)?;
-        }
-        let added = identity.add_to(self.engine, self.vm, (&name, parent), &mut files)?;
-        facts.warnings.extend(added.warnings);
-        facts.identity = Some(added.kept);
-        point::add_sidecars(&mut files, sidecars, &point.name.to_string(), facts.every_disk())?;
-        facts.archived_to = self.engine.publish(self.vm, self.plan, &files, owned)?;
-        facts.points = Some(point.name.number() as usize + 1);
-        let (definition, warnings) =
-            identity::settle(self.engine, self.vm, self.observed, added.folder, parent);
-        facts.definition = definition;
-        facts.warnings.extend(warnings);
-        Ok(())
     }
 }
 

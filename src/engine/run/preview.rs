@@ -6,9 +6,9 @@ use crate::engine::cancel::Cancel;
 use crate::engine::claims::journal::Journal;
 use crate::engine::domain::outside::Outside;
 use crate::engine::image::qemu_nbd;
-use crate::engine::look::{image_state, observe};
+use crate::engine::look::observe;
 use crate::engine::plan::disk_plan::{self, DiskPlan};
-use crate::engine::plan::job;
+use crate::engine::plan::job::JobPlan;
 use crate::engine::run::prepare::refuse_link;
 use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget};
@@ -46,16 +46,14 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
     let name = vm.domain.name();
     let refused = match &plan.decision {
         Decision::Refuse(refusal) => Some(BackupError::refused(vm, refusal, &plan.why)),
-        Decision::Copy { .. } if disks.iter().all(|disk| disk.skipped().is_some()) => {
-            Some(job::no_disks(name, &disks))
-        }
-        Decision::Full { .. } | Decision::Incremental { .. } => {
-            job::JobPlan::new(&observed, &disks, name).err()
-        }
-        Decision::Copy { .. } => {
-            let mut wanted = image_state::wanted(&observed.disks, settings.raw_disks);
-            wanted.find_map(|disk| qemu_nbd::refusal(vm.domain.host(), disk)).map(BackupError::from)
-        }
+        Decision::Full { .. } | Decision::Incremental { .. } => JobPlan::new(&observed, &disks, name).err(),
+        Decision::Copy { .. } => match JobPlan::new(&observed, &disks, name) {
+            Ok(plan) => {
+                let refusal = |(disk, _): &(&_, _)| qemu_nbd::refusal(vm.domain.host(), disk);
+                plan.disks.iter().find_map(refusal).map(BackupError::from)
+            }
+            Err(error) => Some(error),
+        },
         Decision::Skip => None,
     };
     let copies = matches!(plan.decision, Decision::Copy { .. }) || plan.start;

@@ -30,7 +30,7 @@ pub(crate) fn finish(
     if live.vm.domain.state()? == DomainState::Crashed {
         return Err(live.changed("its QEMU process was killed or crashed"));
     }
-    let name = point.name.to_string();
+    let name = point.id.ident();
     let copied = plan.disks.iter().map(|(disk, _)| *disk).collect();
     let still = Still::begin(live.vm, &live.observed.disks, copied, live.cancel)?;
     let changes = |(disk, role): &(&ReadableDisk, Role)| changes(live, disk, *role, &name);
