@@ -1,7 +1,7 @@
 //! Why a domain's backup failed, and what follows from it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::VmTarget;
 use super::cancel::StopReason;
@@ -19,6 +19,7 @@ use vmhost::nbd::NbdError;
 use vmplan::{Refusal, Why};
 use vmreport::{NextStep, Trouble};
 use vmstore::LockError;
+use vmstore::remove::FolderError;
 
 /// Why a domain's backup failed. The text says what happened to what, why, and what helps.
 #[derive(Debug, thiserror::Error)]
@@ -111,16 +112,32 @@ pub enum BackupError {
     },
     /// A folder that would be written to is a link.
     #[error(
-        "{} is a link to {}, and a run that died could not be undone through it, so nothing was backed up. Put the folder \
-         itself there, or replace the link by an empty folder and mount the other one over it: \
-         mount --bind '{}' '{}'", link.display(), to.display(), to.display(), link.display()
+        "{} is a link to {}, and a run that died could not be undone through it, so nothing was backed up. {}",
+        link.display(), to.display(), instead_of_link(link, to, *is_vm_dir)
     )]
     Link {
         /// The VM's folder, or its period's.
         link: PathBuf,
         /// What it leads to.
         to: PathBuf,
+        /// It is the VM's folder.
+        is_vm_dir: bool,
     },
+    /// Something is mounted on the way to what would be written, or in it.
+    #[error(
+        "A file system is mounted at {}, below the folder of the VM, and a run that died could not be undone across it, so \
+         nothing was backed up. Unmount it, and put what it holds into the folder itself. A file system for this VM alone may be \
+         mounted at {}", point.display(), vm_dir.display()
+    )]
+    Mount {
+        /// Where.
+        point: PathBuf,
+        /// The VM's folder.
+        vm_dir: PathBuf,
+    },
+    /// What undoing needs is not there.
+    #[error("A run that died could not be undone, so nothing was backed up. {0}")]
+    NoUndo(FolderError),
     /// Too little space for scratch files.
     #[error(
         "Too little space in scratch directory {}: {free} free, {reserve} kept in reserve. Free some space, or set \
@@ -311,6 +328,8 @@ impl BackupError {
             | Self::Journal(_)
             | Self::TargetSpace { .. }
             | Self::Link { .. }
+            | Self::Mount { .. }
+            | Self::NoUndo(_)
             | Self::ScratchSpace { .. }
             | Self::Scratch { .. }
             | Self::Look(LookError::ChainUnreadable { .. })
@@ -324,6 +343,19 @@ impl BackupError {
             _ => Trouble::Domain,
         }
     }
+}
+
+/// What to do about a link in the place of a folder.
+fn instead_of_link(link: &Path, to: &Path, is_vm_dir: bool) -> String {
+    if !is_vm_dir {
+        return "Put the folder itself there".to_owned();
+    }
+    format!(
+        "Put the folder itself there, or replace the link by an empty folder and mount the other one over it: \
+         mount --bind '{}' '{}'",
+        to.display(),
+        link.display()
+    )
 }
 
 #[cfg(test)]

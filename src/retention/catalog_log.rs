@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use vmplan::retention::{PeriodId, Replica, Why};
 
-use super::folder::FolderError;
 use super::retention_log::{Initiator, RemovalEvent, RemovalOutcome, RemovedChain, RetentionLog};
 use crate::catalog::{
     Catalog, ChainEvent, ChainEventKind, FileOperation, FileType, Operation, PeriodEvent, PeriodEventKind,
@@ -11,6 +10,7 @@ use crate::catalog::{
 };
 use crate::retention::place::ARCHIVES;
 use vmstore::folder_name;
+use vmstore::remove::FolderError;
 
 /// A VM's folder and one of its periods. By folder: what is on disk does not always tell the VM's exact name.
 type FolderPeriod = (String, String);

@@ -8,9 +8,9 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::folder::{Folder, FolderError};
 use super::inventory::VmTree;
 use super::place::Place;
+use vmstore::remove::{Folder, FolderError};
 
 const TPM_STATE: &str = "tpm-state";
 

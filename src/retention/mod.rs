@@ -10,7 +10,6 @@
 //! An age comes from the data itself and is never guessed; what cannot be read, dated or asked about stays.
 
 mod catalog_log;
-mod folder;
 mod inventory;
 mod links;
 mod place;
@@ -27,7 +26,6 @@ use vmreport::RetentionReport;
 use vmstream::text::size;
 
 pub use catalog_log::CatalogLog;
-pub use folder::FolderError;
 pub use inventory::{
     ArchiveTree, Inventory, InventoryError, Leftover, Look, PeriodTree, SetTree, Unreadable, VmTree, read,
     read_vm,
@@ -43,6 +41,7 @@ pub use vmplan::retention::{
     OrphanRule, PeriodId, PeriodKind, PeriodSeen, Plan, Replica, RetentionDecision, Rule, Rules, Seen,
     Verdict, Why, plan,
 };
+pub use vmstore::remove::FolderError;
 
 /// The VM whose backups are looked at, and the moment.
 #[derive(Clone, Copy, Debug)]

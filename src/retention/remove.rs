@@ -14,7 +14,6 @@ use rustix::fs::FileType;
 use strum::VariantArray;
 use vmplan::retention::PeriodId;
 
-use super::folder::{Folder, FolderError};
 use super::inventory::{Leftover, VmTree};
 use super::links;
 use super::place::{ARCHIVES, Place};
@@ -23,6 +22,7 @@ use crate::engine::look::chain_files;
 use crate::engine::look::lineage;
 use vmstore::durable::PARTIAL;
 use vmstore::layout::DELETING;
+use vmstore::remove::{Folder, FolderError};
 use vmstore::{RemovedCheckpoints, StateDir};
 
 /// Files of ours in a VM's folder that belong to no chain, and that `--prune all` takes with the last one.
@@ -52,7 +52,7 @@ impl<'a> Remover<'a> {
         log: &'a dyn RetentionLog,
         at: &'a dyn Fn(&str),
     ) -> Result<Self, FolderError> {
-        Ok(Self { root: Folder::root(backup_path)?, log, at })
+        Ok(Self { root: Folder::backup_path(backup_path)?, log, at })
     }
 
     /// Removes one thing, and records that or why not.
@@ -130,12 +130,12 @@ impl<'a> Remover<'a> {
 
     /// Removes a VM's folder when nothing is left in it but files of ours. Returns how many other entries keep it.
     pub fn remove_vm_folder(&self, name: &str) -> Result<usize, FolderError> {
-        let folder = self.root.descend(&[name])?;
+        let folder = self.root.descend([name])?;
         let is_ours = |name: &OsStr| VM_FILES.iter().any(|ours| name == *ours);
         let entries = folder.entries()?;
         let others = entries.iter().filter(|e| e.kind == FileType::Directory || !is_ours(&e.name)).count();
         if others == 0 {
-            entries.iter().try_for_each(|entry| folder.remove_file(&entry.name))?;
+            entries.iter().try_for_each(|entry| folder.remove_file(&entry.name).map(drop))?;
             self.root.remove_empty(name)?;
             self.root.sync()?;
         }

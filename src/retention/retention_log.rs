@@ -2,9 +2,9 @@
 use strum::{IntoStaticStr, VariantArray};
 use vmplan::retention::{PeriodId, Replica, Why};
 
-use super::folder::FolderError;
 use super::inventory::{ArchiveTree, VmTree};
 use super::place::Place;
+use vmstore::remove::FolderError;
 
 /// The database as retention sees it: what it knows of periods, and where removals are written down. It may be lost: then nothing is known to be free, and nothing is recorded.
 pub trait RetentionLog: Sync {

@@ -136,3 +136,35 @@ fn a_mounted_file_system_stays_and_so_does_the_period_around_it() {
         assert!(report.plan.verdicts.iter().any(held), "{at}: {report:?}");
     }
 }
+
+#[test]
+fn in_a_vms_folder_on_a_disk_of_its_own_all_is_as_in_any_other() {
+    let lab = Lab::new("prune-own-disk");
+    let tree = Tree::new();
+    let disk = lab.small_file_system("own", 4);
+    fs::create_dir_all(tree.at("web")).expect("a folder");
+    let mount = |program: &str, what: &[&OsStr]| {
+        let ended = std::process::Command::new(program).args(what).arg(tree.at("web")).status();
+        assert!(ended.expect("it can be started").success(), "{program}");
+    };
+    mount("mount", &["--bind".as_ref(), disk.path().as_os_str()]);
+    tree.chain("web/202611", &[days_ago(0)]);
+    tree.chain("web/202601", &[days_ago(300)]);
+    let inventory = read(&tree.path(), Look::Dates).expect("an inventory");
+    assert!(inventory.unreadable.is_empty(), "{:?}", inventory.unreadable);
+    let mut want = tree.snapshot();
+    want.retain(|path, _| !path.starts_with("backups/web/202601"));
+    let removed = remove(&tree, &Place::period("web", &period("202601")));
+    let left = tree.snapshot();
+    // The last period goes too; the folder is the disk's, and stays.
+    let last = remove(&tree, &Place::period("web", &period("202611")));
+    let book = Book::default();
+    let folder = Remover::open(&tree.path(), &book, &|_| {}).expect("a path").remove_vm_folder("web");
+    let is_there = tree.at("web").is_dir();
+    mount("umount", &[]);
+    removed.expect("it can be removed");
+    assert_eq!(left, want);
+    last.expect("it can be removed");
+    folder.expect("it can be looked at");
+    assert!(is_there);
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use lab::{DiskSpec, History, Lab, Random, Vm, text, virsh};
+use lab::{DiskSpec, History, Lab, Random, Vm, must, text, virsh};
 use vmbackup::engine::fail_point::FailPoint;
 
 use super::set_up::{MIB, STORAGE, VM, assert_failed, assert_no_journal, back_up, change, small_vm};
@@ -33,6 +33,38 @@ fn a_vm_whose_folder_is_a_link_is_refused_before_anything_is_owned() {
     assert_no_journal(&lab.backup_path());
     fs::remove_file(&folder).expect("ours");
     assert_eq!(lab.run_well(&vm).level(), "full");
+}
+
+#[test]
+fn a_vms_folder_may_be_where_a_disk_is_mounted_and_nothing_below_it() {
+    let lab = Lab::new("mounted_folder");
+    lab.configure(&[]);
+    let vm = lab.paused_vm("web", &[DiskSpec::new("vda", 4 * MIB)]);
+    let mount = |disk: &Path, at: &Path| {
+        fs::create_dir_all(at).expect("a folder");
+        must(Command::new("mount").arg("--bind").arg(disk).arg(at));
+    };
+    let disk = lab.small_file_system("disk2", 32);
+    let folder = lab.backup_path().join(vm.name());
+    mount(disk.path(), &folder);
+    assert_eq!(lab.run_well(&vm).level(), "full");
+    let inner = lab.chain_dir(&vm).join("checkpoints");
+    mount(&lab.new_dir("disk3"), &inner);
+    // A run that comes to its first step is killed there.
+    let ended = lab.run_killed_at(&vm, FailPoint::JournalWritten).wait();
+    assert_eq!(ended.status.code(), Some(STORAGE), "{ended:#?}");
+    for words in [
+        "A file system is mounted at",
+        inner.to_str().expect("text"),
+        "Unmount it",
+        folder.to_str().expect("text"),
+    ] {
+        assert!(ended.error().contains(words), "{words:?} is not in {:?}", ended.error());
+    }
+    assert_no_journal(&lab.backup_path());
+    must(Command::new("umount").arg(&inner));
+    assert_eq!(lab.run_well(&vm).level(), "incremental 1");
+    must(Command::new("umount").arg(&folder));
 }
 
 /// Begins a backup job as another program would, with its files in a folder that QEMU's user may write. Returns its XML.

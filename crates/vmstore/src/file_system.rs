@@ -57,6 +57,12 @@ impl Place {
     }
 }
 
+/// Where something is mounted, by real paths.
+pub(super) fn mount_points() -> io::Result<Vec<PathBuf>> {
+    let mounts = fs::read(MOUNTS)?;
+    Ok(mounts.split(|byte| *byte == b'\n').filter_map(mount).map(|mount| mount.point).collect())
+}
+
 /// The folder on the way to this one on which the host's `fstab` mounts something, and nothing is mounted now.
 pub(super) fn missing_mount(folder: &Path) -> Option<PathBuf> {
     let folder = fs::canonicalize(folder).ok()?;

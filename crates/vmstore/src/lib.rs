@@ -2,7 +2,7 @@
 //!
 //! Lives here: where things are (`layout`, `state_dir`), the way through the folders (`inventory`), what is there under a name (`presence`), who works in it (`lock`), whose
 //! it is (`root`, `host_dir`, `file_system`, `belongings`), who may read and write (`ownership`, `private`, `group`), copies of
-//! the state folder (`snapshot`).
+//! the state folder (`snapshot`), removing (`remove`).
 //! Must not live here: what is in a backup set (`vmstream`), libvirt, the database, decisions.
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod layout;
 mod lock;
 mod ownership;
 mod private;
+pub mod remove;
 mod removed;
 mod root;
 pub mod snapshot;

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::civil::Date;
+use rustix::fs::FileType;
 use vmprogram::{NEVER, Program};
 use vmstream::durable;
 
 use crate::StateDir;
+use crate::remove::Folder;
 
 /// What a copy is made in. Nobody else uses names that begin so.
 const UNFINISHED: &str = ".state-";
@@ -106,10 +108,10 @@ fn pack(state: &StateDir, work: &Path, packed: &Path) -> Result<(), SnapshotErro
 
 /// Removes what a run left that died while it made a copy.
 fn remove_unfinished(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) && entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
+    let folder = Folder::open(folder)?;
+    for entry in folder.entries()? {
+        if entry.name.to_string_lossy().starts_with(UNFINISHED) && entry.kind == FileType::Directory {
+            folder.remove(&entry.name)?;
         }
     }
     Ok(())

@@ -3,7 +3,6 @@
 //! Must not live here: what a run owns and where it says so (`claims`), what it does when all goes well (`run`).
 
 pub mod abandoned;
-pub(crate) mod beneath;
 pub mod guard;
 pub mod recover;
 

@@ -8,7 +8,6 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::beneath::Folder;
 use crate::engine::claims::journal::{ArchiveMove, DomainRun, Journal, Stage, Stop, backup_path_of, boot_id};
 use crate::engine::claims::left_by_job;
 use crate::engine::commit::publish;
@@ -21,6 +20,7 @@ use vmhost::identity;
 use vmhost::libvirt::{CheckpointDelete, Domain, DomainState, ErrorKind, Host, LibvirtError};
 use vmstore::layout::ARCHIVES;
 use vmstore::presence::found;
+use vmstore::remove::{Folder, FolderError};
 
 /// How long a guest is asked to thaw before we give up asking.
 const THAW_PATIENCE: Duration = Duration::from_secs(20);
@@ -307,22 +307,22 @@ enum Point {
 
 fn undo_files(journal: &Journal, file: &Path, recovered: &mut Recovered) -> Point {
     let backup_path = backup_path_of(file);
-    let told = |error: io::Error, recovered: &mut Recovered| {
+    let told = |error: &dyn std::fmt::Display, recovered: &mut Recovered| {
         recovered.failed.push(format!(
             "whether the restore point of the run exists cannot be told, so nothing of it is removed ({error})"
         ));
         Point::Unknown
     };
     let below = journal.chain_dir.strip_prefix(backup_path).unwrap_or(&journal.chain_dir);
-    let dir = match Folder::open(backup_path, below) {
+    let dir = match Folder::below(backup_path, below) {
         Ok(Some(dir)) => dir,
         Ok(None) => return Point::None,
-        Err(error) => return told(error, recovered),
+        Err(error) => return told(&error, recovered),
     };
     match &journal.stage {
         Stage::Copying { partial } => {
             remove_all(&dir, partial, recovered);
-            crate::engine::commit::archive::unclaim(&dir.path());
+            crate::engine::commit::archive::unclaim(&dir.held_path());
             Point::None
         }
         Stage::Publishing { archive, files, marker, marker_text } => {
@@ -337,13 +337,13 @@ fn undo_files(journal: &Journal, file: &Path, recovered: &mut Recovered) -> Poin
                         remove_published(&dir, files, recovered);
                         Point::None
                     }
-                    Err(error) => told(error, recovered),
+                    Err(error) => told(&error, recovered),
                 },
-                Err(error) => told(error, recovered),
+                Err(error) => told(&error, recovered),
             };
             if point == Point::Exists {
                 let ident = journal.checkpoint.as_deref().unwrap_or("copy");
-                let renewed = identity::renew(&dir.path(), Some(ident));
+                let renewed = identity::renew(&dir.held_path(), Some(ident));
                 match renewed {
                     // It is a convenience: the next point of that chain makes it again.
                     Err(e) => {
@@ -376,7 +376,7 @@ fn undo_files(journal: &Journal, file: &Path, recovered: &mut Recovered) -> Poin
 /// # Errors
 /// Also for a list that is neither the one before nor ours: somebody has gone on with the chain since, or it is damaged.
 fn is_published(dir: &Folder, marker: &str, marker_text: &str) -> io::Result<bool> {
-    let Some(text) = found(fs::read(dir.path().join(marker)))? else { return Ok(false) };
+    let Some(text) = found(fs::read(dir.held_path().join(marker)))? else { return Ok(false) };
     if text == marker_text.as_bytes() || !marker.ends_with(".cpt") {
         return Ok(text == marker_text.as_bytes());
     }
@@ -402,16 +402,16 @@ fn was_archived(
     let Some(archive) = archive else { return Ok(true) };
     let Some(name) = archive.to.file_name() else { return Ok(false) };
     // The archive folder is made before anything moves, and goes when a move is taken back.
-    if dir.lstat(&Path::new(ARCHIVES).join(name))?.is_none() {
+    if dir.look_below(&Path::new(ARCHIVES).join(name))?.is_none() {
         return Ok(false);
     }
     // The first rename comes when the move is complete.
     if let Some(first) = files.first() {
-        if dir.lstat(Path::new(&publish::partial_name(first)))?.is_none() {
+        if dir.look_below(Path::new(&publish::partial_name(first)))?.is_none() {
             return Ok(true);
         }
     }
-    let path = dir.path();
+    let path = dir.held_path();
     let moved =
         crate::engine::commit::archive::settle(&path, &path.join(ARCHIVES).join(name), &archive.names)?;
     recovered.note::<io::Error>(format!("moved the previous chain to {}", archive.to.display()), Ok(moved));
@@ -422,8 +422,8 @@ fn was_archived(
 fn remove_published(dir: &Folder, names: &[String], recovered: &mut Recovered) {
     for name in names {
         let (name, partial) = (Path::new(name), publish::partial_name(name));
-        let is_ours = || -> io::Result<bool> {
-            Ok(match (dir.lstat(name)?, dir.lstat(Path::new(&partial))?) {
+        let is_ours = || -> Result<bool, FolderError> {
+            Ok(match (dir.look_below(name)?, dir.look_below(Path::new(&partial))?) {
                 (Some(there), Some(waiting)) => {
                     (there.st_dev, there.st_ino) == (waiting.st_dev, waiting.st_ino)
                 }
@@ -431,7 +431,7 @@ fn remove_published(dir: &Folder, names: &[String], recovered: &mut Recovered) {
                 (None, Some(_)) => false,
             })
         };
-        let removed = is_ours().and_then(|ours| if ours { dir.remove(name) } else { Ok(false) });
+        let removed = is_ours().and_then(|ours| if ours { dir.remove_below(name) } else { Ok(false) });
         recovered.note(format!("removed unfinished {}", name.display()), removed);
     }
 }
@@ -446,7 +446,7 @@ fn disown_published(
     file: &Path,
 ) -> Result<(), Box<dyn std::error::Error>> {
     for name in files {
-        dir.sync_folder_of(Path::new(name))?;
+        dir.sync_beside(Path::new(name))?;
     }
     let stage = Stage::Copying { partial: partial.to_vec() };
     Ok(Journal { stage, ..journal.clone() }.write(file)?)
@@ -454,7 +454,7 @@ fn disown_published(
 
 fn remove_all(dir: &Folder, names: &[String], recovered: &mut Recovered) {
     for name in names {
-        recovered.note(format!("removed unfinished {name}"), dir.remove(Path::new(name)));
+        recovered.note(format!("removed unfinished {name}"), dir.remove_below(Path::new(name)));
     }
 }
 
@@ -516,6 +516,32 @@ mod tests {
         assert_eq!(recovered.failed, Vec::<String>::new());
         assert_eq!(fs::read_to_string(at("vda.copy.data")).unwrap(), "another's");
         assert!(!at("vmconfig.copy.xml.partial").exists());
+    }
+
+    #[test]
+    fn what_a_run_left_behind_a_mount_is_told_and_waits_until_it_is_reached() {
+        let root = tempfile::tempdir().unwrap();
+        let (journal, file) = publishing(root.path(), &["vda.copy.data"], "vmconfig.copy.xml", "<domain/>");
+        let at = |name: &str| journal.chain_dir.join(name);
+        fs::write(at("vda.copy.data.partial"), "ours").unwrap();
+        let mount = |program: &str, arguments: &[&str]| {
+            let ended = std::process::Command::new(program).args(arguments).arg(&journal.chain_dir).status();
+            assert!(ended.unwrap().success(), "{program}");
+        };
+        mount("mount", &["-t", "tmpfs", "none"]);
+        fs::write(at("vda.copy.data.partial"), "another's").unwrap();
+        let mut recovered = Recovered::default();
+        let point = undo_files(&journal, &file, &mut recovered);
+        let is_theirs = at("vda.copy.data.partial").exists();
+        mount("umount", &[]);
+        assert_eq!((point, is_theirs, recovered.failed.len()), (Point::Unknown, true, 1));
+        let place = journal.chain_dir.to_string_lossy();
+        for words in ["nothing of it is removed", "is mounted at", &place, "unmount it"] {
+            assert!(recovered.failed[0].contains(words), "{words:?} is not in {:?}", recovered.failed);
+        }
+        let mut recovered = Recovered::default();
+        assert_eq!(undo_files(&journal, &file, &mut recovered), Point::None);
+        assert_eq!((recovered.failed.len(), at("vda.copy.data.partial").exists()), (0, false));
     }
 
     #[test]

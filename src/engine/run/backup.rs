@@ -9,7 +9,7 @@ use crate::engine::look::observe::{self, Observed};
 use crate::engine::run::contained::contained;
 use crate::engine::run::engine::Engine;
 use crate::engine::run::facts::{Decided, Facts, FailedBackup};
-use crate::engine::run::prepare::refuse_link;
+use crate::engine::run::prepare::refuse_unreachable;
 use crate::engine::run::{live, offline};
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, VmTarget};
@@ -82,7 +82,7 @@ impl Engine {
         }
         let decided = Decided::of(&observed, plan.clone(), self.settings.raw_disks);
         // Before it is started over an image that somebody else has; of a copy that is asked again.
-        let may_start = refuse_link(vm, &plan).and_then(|()| {
+        let may_start = refuse_unreachable(vm, &plan).and_then(|()| {
             let in_use = observed.in_use_elsewhere(vm, self.settings.raw_disks);
             in_use.map_or(Ok(()), |error| Err(error.into()))
         });
@@ -101,9 +101,9 @@ impl Engine {
         watch: &dyn Watch,
         cancel: &Cancel,
     ) -> Result<Facts, FailedBackup<Facts>> {
-        let link = refuse_link(vm, &plan).err();
+        let unreachable = refuse_unreachable(vm, &plan).err();
         let mut mended: Vec<String> = plan.repairs.iter().map(ToString::to_string).collect();
-        if link.is_none() {
+        if unreachable.is_none() {
             if let Err(error) = mend::mend(vm, &plan.repairs) {
                 tracing::warn!(vm = vm.domain.name(), "{error}; a full is taken instead");
                 let failed = Some(error.to_string());
@@ -115,8 +115,8 @@ impl Engine {
         }
         tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);
         let mut facts = Facts::new(Decided::of(&observed, plan.clone(), self.settings.raw_disks));
-        let done = match link {
-            Some(link) => Err(link),
+        let done = match unreachable {
+            Some(error) => Err(error),
             None => {
                 facts.recovered = mended;
                 contained(|| self.carry_out(vm, (&observed, &plan), started, watch, cancel, &mut facts))

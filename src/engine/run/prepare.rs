@@ -5,11 +5,11 @@ use crate::engine::failure::FileError;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::space;
-use crate::engine::recovery::beneath;
 use crate::engine::run::engine::Engine;
 use crate::engine::{BackupError, VmTarget};
 use vmplan::{Decision, Plan};
 use vmstore::Ownership;
+use vmstore::remove::{FolderError, reach};
 use vmstream::text;
 
 impl Engine {
@@ -58,15 +58,24 @@ impl Engine {
     }
 }
 
-/// Refuses a target that a run which dies could not be undone in: what a journal names is not reached through links.
-pub(super) fn refuse_link(vm: &VmTarget, plan: &Plan) -> Result<(), BackupError> {
-    let writes = !matches!(plan.decision, Decision::Skip | Decision::Refuse(_));
+/// Refuses a target in which a run that dies could not be undone: what a journal names is reached through no link, and across
+/// no mount below the VM's folder.
+pub(super) fn refuse_unreachable(vm: &VmTarget, plan: &Plan) -> Result<(), BackupError> {
+    // What else there is to refuse may follow from it: a mount hides which checkpoints are ours.
+    if matches!(plan.decision, Decision::Skip) {
+        return Ok(());
+    }
     let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
-    match beneath::link_in(backup_path, &vm.chain_dir) {
-        Some((link, to)) if writes => {
-            let to = backup_path.join(to);
-            Err(BackupError::Link { link, to })
+    let below = vm.chain_dir.strip_prefix(backup_path).unwrap_or(&vm.chain_dir);
+    match reach(backup_path, below) {
+        Err(FolderError::Link(link)) => {
+            let to = std::fs::read_link(&link).unwrap_or_default();
+            let to = link.parent().unwrap_or(backup_path).join(to);
+            Err(BackupError::Link { to, is_vm_dir: link == vm.vm_dir, link })
         }
+        Err(FolderError::Mount(point)) => Err(BackupError::Mount { point, vm_dir: vm.vm_dir.clone() }),
+        Err(error @ FolderError::OldKernel) => Err(BackupError::NoUndo(error)),
+        // Whoever writes there says what is wrong.
         _ => Ok(()),
     }
 }

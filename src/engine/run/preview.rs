@@ -9,7 +9,7 @@ use crate::engine::image::qemu_nbd;
 use crate::engine::look::observe;
 use crate::engine::plan::disk_plan::{self, DiskPlan};
 use crate::engine::plan::job::JobPlan;
-use crate::engine::run::prepare::refuse_link;
+use crate::engine::run::prepare::refuse_unreachable;
 use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget};
 use vmconfig::value::Consistency;
@@ -44,7 +44,7 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
     let plan = vmplan::plan_backup(&observed.seen);
     let disks = disk_plan::plan_disks(&observed, &plan.decision, settings.raw_disks);
     let name = vm.domain.name();
-    let refused = match &plan.decision {
+    let refused = || match &plan.decision {
         Decision::Refuse(refusal) => Some(BackupError::refused(vm, refusal, &plan.why)),
         Decision::Full { .. } | Decision::Incremental { .. } => JobPlan::new(&observed, &disks, name).err(),
         Decision::Copy { .. } => match JobPlan::new(&observed, &disks, name) {
@@ -57,7 +57,7 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
         Decision::Skip => None,
     };
     let copies = matches!(plan.decision, Decision::Copy { .. }) || plan.start;
-    let refused = refused.or_else(|| refuse_link(vm, &plan).err());
+    let refused = refuse_unreachable(vm, &plan).err().or_else(refused);
     let refused = refused.or_else(|| {
         observed.in_use_elsewhere(vm, settings.raw_disks).filter(|_| copies).map(BackupError::from)
     });

@@ -178,5 +178,5 @@ impl PeriodTree {
 #[error("Cannot read BACKUP_PATH {}: {source}. Is it mounted?", path.display())]
 pub struct InventoryError {
     path: PathBuf,
-    source: super::folder::FolderError,
+    source: vmstore::remove::FolderError,
 }

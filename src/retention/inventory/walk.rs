@@ -14,9 +14,9 @@ use vmplan::retention::PeriodId;
 use super::date::Names;
 use super::sound;
 use super::{ArchiveTree, Inventory, InventoryError, Leftover, PeriodTree, SetTree, Unreadable, VmTree};
-use crate::retention::folder::{Entry, Folder, FolderError, SeenFiles};
 use crate::retention::place::ARCHIVES;
 use vmstore::layout::DELETING;
+use vmstore::remove::{Entry, Folder, FolderError, SeenFiles};
 use vmstore::{folder_name, inventory};
 
 /// Threads that wait for the disk; more than processors, because a network file system answers late.
@@ -39,7 +39,7 @@ pub enum Look {
 /// When the path itself cannot be listed. What cannot be read below it is in the inventory as such.
 pub fn read(backup_path: &Path, look: Look) -> Result<Inventory, InventoryError> {
     let failed = |source| InventoryError { path: backup_path.to_owned(), source };
-    let root = Folder::root(backup_path).map_err(failed)?;
+    let root = Folder::backup_path(backup_path).map_err(failed)?;
     let listed: io::Result<Vec<PathBuf>> = inventory::vm_dirs(backup_path).collect();
     let vm_dirs = listed.map_err(|error| failed(FolderError::system("list", backup_path, error)))?;
     let names: Vec<&str> = vm_dirs.iter().filter_map(|dir| dir.file_name()?.to_str()).collect();
@@ -70,7 +70,7 @@ pub fn read(backup_path: &Path, look: Look) -> Result<Inventory, InventoryError>
 /// # Errors
 /// As [`read`].
 pub fn read_vm(backup_path: &Path, folder: &str, look: Look) -> Result<Inventory, InventoryError> {
-    let root = Folder::root(backup_path)
+    let root = Folder::backup_path(backup_path)
         .map_err(|source| InventoryError { path: backup_path.to_owned(), source })?;
     Ok(walk_vm(&root, folder, look))
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use vmstore::presence::{first_free, found, lstat, there};
+use vmstore::remove::Folder;
 
 use super::names::{folder_name, has_state, is_tpm_folder, led_to, real_folder};
 use super::same::are_same;
@@ -35,10 +36,10 @@ pub(super) fn renew_from(chain_dir: &Path, real: Option<&str>, parent: Option<&s
     let path = |name: &str| chain_dir.join(name);
     let (newest, next, former) = (path(NEWEST), path(NEXT), path(FORMER));
     // What a run that died left.
-    remove(&next)?;
+    remove(chain_dir, NEXT)?;
     match (there(&newest)?, there(&former)?) {
         (false, true) => fs::rename(&former, &newest)?,
-        (true, true) => remove(&former)?,
+        (true, true) => remove(chain_dir, FORMER)?,
         _ => {}
     }
     let is_link = lstat(&newest)?.is_some_and(|meta| meta.is_symlink());
@@ -63,8 +64,8 @@ pub(super) fn renew_from(chain_dir: &Path, real: Option<&str>, parent: Option<&s
         change_places(&newest, &next, &former)?;
     }
     vmstore::durable::sync_folder(chain_dir)?;
-    remove(&next)?;
-    remove(&former)?;
+    remove(chain_dir, NEXT)?;
+    remove(chain_dir, FORMER)?;
     Ok(true)
 }
 
@@ -105,10 +106,7 @@ fn keep_foreign(chain_dir: &Path, parent: Option<&str>) -> io::Result<()> {
 }
 
 /// Removes a folder, link or file. None there is as good.
-fn remove(path: &Path) -> io::Result<()> {
-    match lstat(path)? {
-        Some(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Some(_) => fs::remove_file(path),
-        None => Ok(()),
-    }
+fn remove(chain_dir: &Path, name: &str) -> io::Result<()> {
+    let folder = found(Folder::open(chain_dir).map_err(io::Error::from))?;
+    folder.map_or(Ok(()), |folder| Ok(folder.remove(name.as_ref()).map(drop)?))
 }

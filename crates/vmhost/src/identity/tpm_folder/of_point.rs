@@ -8,6 +8,7 @@ use std::path::Path;
 use jiff::{Timestamp, Zoned};
 use vmreport::TpmKept;
 use vmstore::presence::{first_free, lstat};
+use vmstore::remove::Folder;
 use vmstream::fresh;
 use vmstream::sidecar::FileIdentity;
 use zeroize::Zeroizing;
@@ -100,8 +101,7 @@ impl TpmFolder {
         let path = chain_dir.join(&self.name);
         match lstat(&path)? {
             Some(meta) if meta.is_dir() && !files_of(&path)?.is_empty() => put_aside(chain_dir, &self.name)?,
-            Some(meta) if meta.is_dir() => fs::remove_dir_all(&path)?,
-            Some(_) => fs::remove_file(&path)?,
+            Some(_) => drop(Folder::open(chain_dir)?.remove(self.name.as_ref())?),
             None => {}
         }
         self.same_as.as_ref().map_or(Ok(()), |other| symlink(other, &path))
