@@ -88,7 +88,7 @@ case ${1-} in
 --soak)
 	run cargo build --locked --release --workspace
 	export DAMAGE_FLIPS=${DAMAGE_FLIPS:-12000} DAMAGE_SEED=${DAMAGE_SEED:-$RANDOM$RANDOM}
-	run cargo test --locked --release -p vmstream --test damage_grid -- --nocapture flipped
+	run cargo test --locked --release -p vmstream --test together -- --nocapture damage_grid::no_flipped
 	CRASH_KILLS=${CRASH_KILLS:-500}
 	export CRASH_KILLS
 	tests=(--release -p vmbackup --test together -- --nocapture model:: crash_random::)

@@ -94,10 +94,13 @@ pub fn take_away() -> Vec<TakenAway> {
 }
 
 impl Unfinished {
-    /// A file that was just created at `path`.
-    pub(crate) fn file(path: &Path, file: &File) -> io::Result<Self> {
+    /// Begins a file that `make` creates at `path`.
+    pub(crate) fn file(path: &Path, make: impl FnOnce() -> io::Result<File>) -> io::Result<(File, Self)> {
+        let mut begun = lock();
+        let file = make()?;
         let about = file.metadata()?;
-        Ok(Self::add(Thing::File { path: path.to_owned(), identity: (about.dev(), about.ino()) }))
+        let thing = Thing::File { path: path.to_owned(), identity: (about.dev(), about.ino()) };
+        Ok((file, Self::add_to(&mut begun, thing)))
     }
 
     /// Begins a folder that `make` creates. What is in it goes with it.
@@ -228,14 +231,12 @@ mod tests {
     fn a_file_that_took_the_name_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.partial");
-        let file = File::create(&path).unwrap();
-        let ours = Unfinished::file(&path, &file).unwrap();
+        let (_, ours) = Unfinished::file(&path, || File::create(&path)).unwrap();
         std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
         std::fs::write(&path, "theirs").unwrap();
         drop(ours);
         assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
-        let file = File::open(&path).unwrap();
-        drop(Unfinished::file(&path, &file).unwrap());
+        drop(Unfinished::file(&path, || File::open(&path)).unwrap());
         assert!(!path.exists());
     }
 
@@ -244,8 +245,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let begin = |name: &str| {
             let path = dir.path().join(name);
-            let file = File::create(&path).unwrap();
-            Unfinished::file(&path, &file).unwrap()
+            Unfinished::file(&path, || File::create(&path)).unwrap().1
         };
         let first = begin("first");
         first.finish(|| Ok::<_, ()>(())).unwrap();

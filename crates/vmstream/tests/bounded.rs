@@ -1,14 +1,10 @@
 //! Trees of many sets: told as each set ends, in the memory that one of them needs.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
-use golden::{build, data_header, meta};
+use crate::golden::{build, data_header, meta};
+use crate::program::VMSTREAM;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-
-const VMSTREAM: &str = env!("CARGO_BIN_EXE_vmstream");
 
 /// Points of each set: enough that a report takes more memory than noise does.
 const POINTS: usize = 40;

@@ -1,20 +1,10 @@
 //! What people type and see: `info` and `extract`.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
-use golden::{Golden, damage};
+use crate::golden::{Golden, damage};
+use crate::program::{VMSTREAM, text, vmstream};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn vmstream(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vmstream")).args(args).current_dir(dir).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
+use std::process::Command;
 
 #[test]
 fn info_fits_on_one_screen() {
@@ -243,7 +233,7 @@ fn messages_fit_a_terminal_and_are_a_line_each_for_programs() {
     let golden = Golden::extract();
     let lz4 = golden.lz4();
     let args = ["extract", lz4.to_str().unwrap(), "--disk", "vda", "--force", "-o", "out.raw"];
-    let command = format!("{} {}", env!("CARGO_BIN_EXE_vmstream"), args.join(" "));
+    let command = format!("{} {}", VMSTREAM, args.join(" "));
     let shown = on_a_terminal(golden.root(), &command);
     let warning: Vec<_> = shown.lines().skip_while(|line| !line.starts_with("warning: ")).take(2).collect();
     assert!(warning.len() == 2 && warning[1].starts_with("  "), "{shown:?}");
@@ -259,7 +249,7 @@ fn messages_fit_a_terminal_and_are_a_line_each_for_programs() {
     let piped = vmstream(golden.root(), &args);
     let note = format!("note: not looked at, by --no-archives: 1 archived chain below {}", deep.display());
     assert!(text(&piped.stderr).lines().any(|line| line == note), "{}", text(&piped.stderr));
-    let command = format!("{} {}", env!("CARGO_BIN_EXE_vmstream"), args.join(" "));
+    let command = format!("{} {}", VMSTREAM, args.join(" "));
     let shown = on_a_terminal(golden.root(), &command);
     assert!(!shown.contains(&note) && shown.contains("note: not looked at, by"), "{shown}");
 }
@@ -268,7 +258,7 @@ fn messages_fit_a_terminal_and_are_a_line_each_for_programs() {
 fn damage_is_red_on_a_terminal_and_nowhere_else() {
     let golden = Golden::extract();
     std::fs::remove_file(golden.lz4().join("vda.inc.virtnbdbackup.3.data")).unwrap();
-    let command = format!("{} info {}", env!("CARGO_BIN_EXE_vmstream"), golden.root().display());
+    let command = format!("{} info {}", VMSTREAM, golden.root().display());
     let red = "\u{1b}[1;31mDAMAGED\u{1b}[0m";
     assert!(on_a_terminal(golden.root(), &command).contains(red));
     let plain = on_a_terminal(golden.root(), &format!("env NO_COLOR=1 {command}"));

@@ -1,9 +1,7 @@
 //! The damage grid: delete, truncate or flip a byte of each part of a set; each cell says what survives.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
-use golden::Golden;
+use crate::golden::Golden;
+use crate::program::VMSTREAM;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -16,11 +14,7 @@ struct Verified {
 
 impl Verified {
     fn of(dir: &Path) -> Self {
-        let done = Command::new(env!("CARGO_BIN_EXE_vmstream"))
-            .args(["verify", "--json"])
-            .arg(dir)
-            .output()
-            .unwrap();
+        let done = Command::new(VMSTREAM).args(["verify", "--json"]).arg(dir).output().unwrap();
         let mut json = serde_json::from_slice(&done.stdout).unwrap_or(Value::Null);
         let json = json["sets"].as_array_mut().and_then(Vec::pop).unwrap_or(Value::Null);
         Self { exit: done.status.code().unwrap(), json }

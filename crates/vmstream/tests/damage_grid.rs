@@ -2,13 +2,9 @@
 //!
 //! Sets of ours have sidecars, so every changed byte is found. Of sets of the old tools that is so for streams with a
 //! checksum file. `DAMAGE_FLIPS` says how many random bytes are flipped, `DAMAGE_SEED` which.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod chains;
-mod golden;
-
-use chains::{Form, Link, Random, write_chain};
-use golden::Golden;
+use crate::chains::{Form, Link, Random, write_chain};
+use crate::golden::Golden;
 use std::fs::{File, FileTimes};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;

@@ -1,17 +1,12 @@
 //! What a user meets who may not read everything.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
-use golden::Golden;
+use crate::golden::Golden;
+use crate::program::{VMSTREAM, text};
 use std::fs;
-use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
@@ -29,7 +24,7 @@ impl Open {
         mode(golden.root(), 0o755);
         // By a program: a child that another test forks in mid-copy would keep the file open for writing.
         let mut copy = Command::new("cp");
-        copy.args([Path::new(env!("CARGO_BIN_EXE_vmstream")), golden.root()]);
+        copy.args([Path::new(VMSTREAM), golden.root()]);
         assert!(copy.status().unwrap().success());
         mode(&golden.root().join("vmstream"), 0o755);
         Some(Self(golden))

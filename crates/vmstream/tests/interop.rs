@@ -1,9 +1,6 @@
 //! What the codec and the meta text produce, read by the old restore program.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
-use golden::Golden;
+use crate::golden::Golden;
 use std::path::Path;
 use std::process::Command;
 use vmstream::stream::{Compression, FrameHeader, FrameKind, StreamFile, TrailerEntry, codec, trailer};

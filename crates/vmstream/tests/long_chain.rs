@@ -1,12 +1,11 @@
 //! A chain with more streams than the system allows open files.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod chains;
-
-use chains::{Form, Link, Random, write_chain};
+use crate::chains::{Form, Link, Random, write_chain};
+use crate::program::VMSTREAM;
 use std::process::Command;
 
 const POINTS: u64 = 300;
+
 const SIZE: u64 = 256 << 10;
 
 #[test]
@@ -31,7 +30,7 @@ fn a_chain_longer_than_the_open_files_allowed_is_worked_on() {
     );
     let run = |args: &[&str]| {
         let mut limited = Command::new("prlimit");
-        limited.args(["--nofile=64:64", env!("CARGO_BIN_EXE_vmstream")]).args(args).current_dir(&dir);
+        limited.args(["--nofile=64:64", VMSTREAM]).args(args).current_dir(&dir);
         let done = limited.output().unwrap();
         let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
         assert_eq!(done.status.code(), Some(0), "{args:?}: {said}");

@@ -1,16 +1,13 @@
 //! Random chains against a shadow disk: a plain array that every stream is also applied to, byte by byte.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
-use golden::{build, meta};
+use crate::golden::{build, meta};
+use crate::program::wait_until_free;
 use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use vmstream::chain::{BackupSet, Coverage, PointId, SetProblem, StreamSuffix};
-use vmstream::restore::{
-    BlockMap, ExtractOptions, Format, Layer, Source, Units, extract::extract_layers, extract_to,
-};
+use vmstream::restore::extract::extract_layers;
+use vmstream::restore::{BlockMap, ExtractOptions, Format, Layer, Source, Units, extract_to};
 use vmstream::stream::{Compression, FrameHeader, FrameKind, MAX_PIECE_LEN, TrailerEntry, codec, trailer};
 use vmstream::verify::{Depth, VerifyOptions, verify_set};
 
@@ -131,6 +128,7 @@ fn extracted(layers: &[Layer], dir: &Path, workers: usize) -> Vec<u8> {
         check: true,
         workers: NonZeroUsize::new(workers).unwrap(),
     };
+    wait_until_free(&out);
     extract_layers(layers, &out, options, &()).unwrap();
     std::fs::read(out).unwrap()
 }

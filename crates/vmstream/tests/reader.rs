@@ -1,9 +1,7 @@
 //! The stream reader against the golden streams and against hostile files.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
-use golden::{Golden, build_plain, data_header};
+use crate::golden;
+use crate::golden::{Golden, build_plain, data_header};
 use std::path::Path;
 use vmstream::stream::{
     FrameHeader, FrameKind, MAX_PIECE_LEN, Problem, StreamError, StreamFile, TrailerMismatch,

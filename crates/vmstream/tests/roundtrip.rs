@@ -1,14 +1,9 @@
 //! Round trips: what our writer writes, at every level and frame size, restored by virtnbdrestore; and what it would
 //! write itself, read by us.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod chains;
-mod golden;
-mod peer;
-
-use chains::{Form, Link, Random, write_chain};
-use golden::{build, meta};
-use peer::Release;
+use crate::chains::{Form, Link, Random, write_chain};
+use crate::golden::{build, meta};
+use crate::peer::Release;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use vmstream::chain::BackupSet;
@@ -18,7 +13,9 @@ use vmstream::stream::writer::MAX_FRAME_LEN;
 use vmstream::stream::{self, FrameHeader, FrameKind, MAX_PIECE_LEN, TrailerEntry, codec, trailer};
 
 const KIB: u64 = 1 << 10;
+
 const MIB: u64 = 1 << 20;
+
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 fn extracted(dir: &Path, point: &str) -> Vec<u8> {

@@ -1,9 +1,7 @@
 //! All that is printed with `--json`, held against `docs/schemas`.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
-use golden::Golden;
+use crate::golden::Golden;
+use crate::program::VMSTREAM;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -31,7 +29,7 @@ fn file_of(schema: &str) -> PathBuf {
 }
 
 fn said(dir: &Path, args: &[&str]) -> Value {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmstream"));
+    let mut command = Command::new(VMSTREAM);
     let done = command.args(args).arg("--json").current_dir(dir).output().unwrap();
     serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}"))
 }

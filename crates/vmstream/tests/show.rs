@@ -1,21 +1,11 @@
 //! What people are shown: help, `info`, `map` and `doctor`; and what the program needs.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
-use golden::{Golden, build, data_header, meta};
+use crate::golden::{Golden, build, data_header, meta};
+use crate::program::{VMSTREAM, text, vmstream};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
 use vmstream::stream::{FrameHeader, FrameKind};
-
-fn vmstream(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vmstream")).args(args).current_dir(dir).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
 
 fn json(done: &Output) -> Value {
     serde_json::from_slice(&done.stdout).unwrap()
@@ -63,7 +53,7 @@ fn help_is_as_it_was_read_and_found_good() {
 
 #[test]
 fn neither_libvirt_nor_libnbd_is_needed() {
-    let done = Command::new("ldd").arg(env!("CARGO_BIN_EXE_vmstream")).output().unwrap();
+    let done = Command::new("ldd").arg(VMSTREAM).output().unwrap();
     assert!(done.status.success());
     let libraries = text(&done.stdout);
     assert!(libraries.contains("libc.so"), "{libraries}");
@@ -277,7 +267,7 @@ fn ranges_are_told_as_they_are_found() {
     .unwrap();
     std::fs::write(dir.path().join("vm.cpt"), r#"["virtnbdbackup.0"]"#).unwrap();
     // So many kilobytes for the whole process: with every range in memory it was 800 MB.
-    let shell = format!("ulimit -v 400000; exec {} map . --json --no-check", env!("CARGO_BIN_EXE_vmstream"));
+    let shell = format!("ulimit -v 400000; exec {} map . --json --no-check", VMSTREAM);
     let done = Command::new("bash").args(["-c", &shell]).current_dir(dir.path()).output().unwrap();
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     let found = json(&done);

@@ -1,8 +1,6 @@
 //! Sidecars: what is written is read back, granules follow the disk through a chain, and nothing else is believed.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod golden;
-
+use crate::golden;
 use serde_json::{Value as Json, json};
 use std::fs;
 use std::num::NonZeroUsize;
@@ -19,7 +17,9 @@ use vmstream::stream::{Compression, FrameKind, StreamFile, codec};
 use vmstream::verify::{Depth, Proof, VerifyOptions, verify_file};
 
 const KIB: u64 = 1 << 10;
+
 const GRANULE: u64 = 64 * KIB;
+
 const DISK: u64 = 24 * GRANULE + 1536;
 
 /// Numbers that look random and follow from the seed, which a failing test prints.

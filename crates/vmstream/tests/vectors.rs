@@ -1,6 +1,5 @@
 //! The specification's test vectors against the reader: each good stream as its JSON says, each bad one refused for
 //! the reason and at the place its JSON says.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -1,9 +1,7 @@
 //! What is left when the program is ended in mid-work, when two write the same image, and when nobody takes the result.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod chains;
-
-use chains::{Form, Link, write_chain};
+use crate::chains::{Form, Link, write_chain};
+use crate::program::{VMSTREAM, text, vmstream};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
 use std::os::unix::fs::symlink;
@@ -11,18 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const VMSTREAM: &str = env!("CARGO_BIN_EXE_vmstream");
-
 /// Longer than anything here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
-
-fn vmstream(dir: &Path, args: &[&str]) -> Output {
-    Command::new(VMSTREAM).args(args).current_dir(dir).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
 
 fn names(dir: &Path) -> Vec<String> {
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
@@ -87,14 +75,15 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Ends a run that has begun `partial`; `None` when it was done sooner.
+/// Ends a run that has begun `partial`; `None` when it was done sooner, or had given what it made its name.
 fn ended_by(bed: &Bed, args: &[&str], partial: &str, with: Signal) -> Option<Output> {
     let mut child = bed.begin(args);
     let path = bed.out.path().join(partial);
     wait_for("nothing is begun", || path.exists() || child.try_wait().unwrap().is_some());
     let _ = kill_process(Pid::from_child(&child), with);
     let done = child.wait_with_output().unwrap();
-    if done.status.success() {
+    if done.status.success() || path.with_extension("").exists() {
+        assert!(!path.exists(), "{args:?}: {partial} is left");
         for name in names(bed.out.path()) {
             let path = bed.out.path().join(name);
             std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path)).unwrap();

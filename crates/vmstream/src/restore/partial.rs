@@ -110,12 +110,13 @@ impl Partial {
         }
         for _ in 0..ATTEMPTS {
             // A disk's content is nobody else's business: owner only, as libvirt keeps its images.
-            let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+            let made = Unfinished::file(&path, || {
+                OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)
+            });
             match made {
-                Ok(file) => {
+                Ok((file, unfinished)) => {
                     // Whoever met it before it was locked took it for a left one.
                     if own(&file).map_err(failed)? && is_open_file(&path, &file) {
-                        let unfinished = Unfinished::file(&path, &file).map_err(failed)?;
                         return Ok(Self { unfinished, file, path, target: target.to_owned(), existing });
                     }
                 }

@@ -1,5 +1,4 @@
 //! A backup set as `vmbackup` writes it, sidecars and all, small enough to damage every byte of it.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! The golden backup sets, unpacked with their modification times, and hand-made streams.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,4 @@
 //! Chains of one disk, made by our writer without a VM, each with what the disk holds at every point.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs::{File, FileTimes};
 use std::ops::Range;

@@ -1,5 +1,4 @@
 //! `virtnbdrestore`, the independent reader: the distribution's release and the newest.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,29 @@
+//! The tests of this crate, as one program: there is one to link, and no processor waits for the last test of a file.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
+
+mod belongs;
+mod bounded;
+mod chains;
+mod cli;
+mod convert;
+mod damage;
+mod damage_grid;
+mod denied;
+mod golden;
+mod interop;
+mod long_chain;
+mod model;
+mod ours;
+mod peer;
+mod program;
+mod proof;
+mod reader;
+mod restore;
+mod roundtrip;
+mod schemas;
+mod show;
+mod sidecar;
+mod targets;
+mod vectors;
+mod verify;
+mod writing;
