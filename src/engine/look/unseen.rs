@@ -6,26 +6,22 @@
 use vmstream::chain::{BackupSet, Point, PointDisk, PointId};
 
 use super::lineage;
-use crate::engine::copy::Trip;
-use crate::engine::{Engine, VmTarget};
+use crate::engine::VmTarget;
 use vmplan::UnseenChange;
 use vmstore::{StateDir, TrippedDisk, TrippedDisks};
 
-impl Engine {
-    /// Looks at the chain that a disk does not fit any more.
-    pub(crate) fn unseen_change(&self, vm: &VmTarget, trip: &Trip) -> UnseenChange {
-        let Trip { target, at } = trip;
-        let set = BackupSet::open(&vm.chain_dir).ok();
-        let chain =
-            set.as_ref().and_then(|set| lineage::kept_chain_id(&vm.chain_dir, &lineage::checkpoints_of(set)));
-        let doubtful = set.map(|set| points_since_read(&set, target, *at)).unwrap_or_default();
-        let found = TrippedDisk { disk: target.clone(), chain, at: *at, doubtful, again: false };
-        let noted = TrippedDisks::of(&self.state, &vm.folder).add(found.clone());
-        change(noted.unwrap_or_else(|error| {
-            tracing::warn!(vm = vm.domain.name(), "cannot note that disk {target} changed unseen: {error}");
-            found
-        }))
-    }
+/// Looks at the chain that a disk does not fit any more at this offset, and notes it.
+pub(crate) fn found(state: &StateDir, vm: &VmTarget, target: &str, at: u64) -> UnseenChange {
+    let set = BackupSet::open(&vm.chain_dir).ok();
+    let chain =
+        set.as_ref().and_then(|set| lineage::kept_chain_id(&vm.chain_dir, &lineage::checkpoints_of(set)));
+    let doubtful = set.map(|set| points_since_read(&set, target, at)).unwrap_or_default();
+    let found = TrippedDisk { disk: target.to_owned(), chain, at, doubtful, again: false };
+    let noted = TrippedDisks::of(state, &vm.folder).add(found.clone());
+    change(noted.unwrap_or_else(|error| {
+        tracing::warn!(vm = vm.domain.name(), "cannot note that disk {target} changed unseen: {error}");
+        found
+    }))
 }
 
 /// What earlier tries and runs found of the chain with this id, and no full has put to the archive yet.

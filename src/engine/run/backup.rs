@@ -6,6 +6,7 @@ use crate::engine::cancel::Cancel;
 use crate::engine::claims::owned::Owned;
 use crate::engine::commit::mend;
 use crate::engine::look::observe::{self, Observed};
+use crate::engine::look::unseen;
 use crate::engine::run::contained::contained;
 use crate::engine::run::engine::Engine;
 use crate::engine::run::facts::{Decided, Facts, FailedBackup};
@@ -59,7 +60,7 @@ impl Engine {
             Err(failed) => failed,
         };
         let Some(trip) = failed.error.trip() else { return Err(failed) };
-        let unseen_change = Some(self.unseen_change(vm, trip));
+        let unseen_change = Some(unseen::found(&self.state, vm, &trip.target, trip.at));
         if matches!(failed.error, BackupError::LeftBehind { .. }) {
             return Err(failed);
         }
