@@ -14,7 +14,7 @@ use super::prune_list::{self, plain, size};
 use super::say::{agreed, tell};
 use super::session_record::SessionRecord;
 use crate::catalog::{Catalog, Stamp};
-use crate::engine::recovery::journal::JournalDir;
+use crate::engine::claims::journal::JournalDir;
 use crate::retention::{
     CatalogLog, FolderError, Guards, Initiator, Inventory, Look, PlannedRemoval, Remover, RetentionLog,
     Selection, Target, VmTree, Why, read, read_vm,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::copy::Method;
+use super::method::Method;
 use vmconfig::value::Consistency;
 use vmhost::guest::TrimSettings;
 use vmplan::Rules;

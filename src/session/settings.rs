@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vmstream::stream::Compression;
 
-use crate::engine::copy::Method;
+use crate::engine::method::Method;
 use crate::engine::settings::{EngineSettings, Reserve, TpmSettings};
 use vmconfig::value::{CompressionMethod, Consistency};
 use vmconfig::{CompressionChoice, Settings};

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::folder_bytes::FolderBytes;
 use super::outcome::Outcome;
 use crate::catalog::points_in;
+use crate::engine::snapshot::SnapshotError;
 use crate::engine::{BackupError, FailedBackup, FileError};
 use vmplan::{Decision, RotationPolicy, Why};
 use vmreport::{
@@ -118,7 +119,7 @@ fn code(error: &BackupError) -> FailureCode {
         BackupError::File(FileError { source, .. }) if source.kind() != io::ErrorKind::StorageFull => {
             FailureCode::Directory
         }
-        BackupError::Pause(_) => FailureCode::Pause,
+        BackupError::Snapshot(SnapshotError::Pause(_)) => FailureCode::Pause,
         BackupError::Libvirt(_) => FailureCode::Libvirt,
         BackupError::LeftBehind { error, .. } => code(error),
         _ => match error.trouble() {
@@ -157,7 +158,7 @@ mod tests {
             (BackupError::LeftBehind { error: Box::new(broken), failed: vec![] }, "CHECKPOINT_BROKEN"),
             (file(io::ErrorKind::PermissionDenied), "DIRECTORY_PREP_FAILED"),
             (file(io::ErrorKind::StorageFull), "STORAGE"),
-            (BackupError::Pause(libvirt()), "PAUSE_FAILED"),
+            (SnapshotError::Pause(libvirt()).into(), "PAUSE_FAILED"),
             (BackupError::Libvirt(libvirt()), "HYPERVISOR"),
             (BackupError::JobRunning { domain: "web".into() }, "BACKUP_FAILED"),
         ];

@@ -15,10 +15,10 @@ use super::budget::Permit;
 use super::effort::Effort;
 use super::error::CopyError;
 use super::meter::Busy;
-use super::method::Method;
 use super::piece::{Content, Piece, Sums, ToWriter};
 use super::task::{DiskTask, SinkPlan};
 use crate::engine::cancel::{Cancel, StopReason};
+use crate::engine::method::Method;
 
 /// Spare buffers kept for the next reads. Fresh ones cost a page fault for every 4 KiB.
 const SPARE_BUFFERS: usize = 32;

@@ -8,8 +8,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The level without anything to spend.
-pub(super) const QUICK: u32 = 1;
+use crate::engine::method::QUICK;
 
 /// Levels that are worth their time, each slower and denser than the one before it.
 const HARDER: [u32; 3] = [2, 4, 9];

@@ -79,7 +79,8 @@ mod tests {
     use super::*;
     use crate::engine::copy::budget::Budget;
     use crate::engine::copy::rate::Rate;
-    use crate::engine::copy::{Compressors, Method, SidecarPlan, SinkPlan};
+    use crate::engine::copy::{Compressors, SidecarPlan, SinkPlan};
+    use crate::engine::method::Method;
     use crate::engine::watch::Unwatched;
     use vmhost::nbd::Export;
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use vmstream::chain::{CheckpointName, DiskTarget, Point, PointDisk, PointId, StreamKind, StreamSuffix};
 use vmstream::sidecar::Digest;
 
+use super::NoDisks;
 use super::disk_plan::{DiskPlan, Treatment};
 use crate::engine::claims::journal::{Journal, Stage};
 use crate::engine::commit::point::{self, PointIdentity};
@@ -59,11 +60,7 @@ impl<'a> JobPlan<'a> {
     ///
     /// # Errors
     /// When there is none; for a point of a chain, when none becomes a stream: a checkpoint could belong to nothing.
-    pub(crate) fn new(
-        observed: &'a Observed,
-        planned: &[DiskPlan],
-        domain: &str,
-    ) -> Result<Self, BackupError> {
+    pub(crate) fn new(observed: &'a Observed, planned: &[DiskPlan], domain: &str) -> Result<Self, NoDisks> {
         let role = |disk: &&ReadableDisk| {
             let plan = planned.iter().find(|plan| plan.target == disk.target)?;
             match plan.treatment {
@@ -208,12 +205,12 @@ pub(crate) fn confusable(plan: &JobPlan<'_>) -> Option<String> {
 }
 
 /// The error of a domain without a disk to back up.
-fn no_disks(domain: &str, planned: &[DiskPlan]) -> BackupError {
+fn no_disks(domain: &str, planned: &[DiskPlan]) -> NoDisks {
     let mut reasons = planned.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if reasons.is_empty() {
         reasons = "it has none".to_owned();
     }
-    BackupError::NoDisks { domain: domain.to_owned(), reasons }
+    NoDisks { domain: domain.to_owned(), reasons }
 }
 
 /// The file that is made and removed to see whether scratch files can be. No disk is called so.

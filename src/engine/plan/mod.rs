@@ -3,5 +3,8 @@
 //! Must not live here: looking (`look`), doing it (`snapshot`, `copy`, `run`).
 
 pub mod disk_plan;
+mod error;
 pub(crate) mod job;
 pub mod space;
+
+pub use self::error::NoDisks;

@@ -5,5 +5,3 @@
 pub mod abandoned;
 pub mod guard;
 pub mod recover;
-
-pub use super::claims::journal;

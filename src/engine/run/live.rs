@@ -109,27 +109,13 @@ impl Live<'_> {
         let point = PointIdentity::next(&self.plan.decision, self.observed.set.as_ref(), now, suffix);
         let plan = JobPlan::new(self.observed, facts.every_disk(), self.vm.domain.name())?;
         facts.warnings.extend(job::confusable(&plan));
-        self.check_scratch()?;
+        let settings = &self.engine.settings;
+        scratch::check_space(&settings.scratch_dir, settings.scratch_reserve, self.cancel)?;
         let (identity, warning) = Identity::ask(self.engine, self.vm, self.observed, self.cancel, self.guest);
         facts.warnings.extend(warning);
         let mut journal = plan.journal(self.engine, self.vm, self.observed, &point);
         journal.add_partial(identity.partial_names(&point.id.ident()));
         Ok((Ready { point, plan, identity }, journal))
-    }
-
-    fn check_scratch(&self) -> Result<(), BackupError> {
-        let settings = &self.engine.settings;
-        let dir = &settings.scratch_dir;
-        let space = scratch::space_now(dir, self.cancel)?;
-        let reserve = scratch::kept_bytes(space, settings.scratch_reserve);
-        if space.free_bytes > reserve {
-            return Ok(());
-        }
-        Err(BackupError::ScratchSpace {
-            dir: dir.clone(),
-            reserve: text::size(reserve),
-            free: text::size(space.free_bytes),
-        })
     }
 
     fn run_owned(

@@ -6,6 +6,7 @@
 mod backup;
 mod contained;
 pub(crate) mod engine;
+pub(crate) mod error;
 pub(crate) mod facts;
 pub(crate) mod live;
 pub(crate) mod offline;

@@ -46,13 +46,15 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
     let name = vm.domain.name();
     let refused = || match &plan.decision {
         Decision::Refuse(refusal) => Some(BackupError::refused(vm, refusal, &plan.why)),
-        Decision::Full { .. } | Decision::Incremental { .. } => JobPlan::new(&observed, &disks, name).err(),
+        Decision::Full { .. } | Decision::Incremental { .. } => {
+            JobPlan::new(&observed, &disks, name).err().map(BackupError::from)
+        }
         Decision::Copy { .. } => match JobPlan::new(&observed, &disks, name) {
             Ok(plan) => {
                 let refusal = |(disk, _): &(&_, _)| qemu_nbd::refusal(vm.domain.host(), disk);
                 plan.disks.iter().find_map(refusal).map(BackupError::from)
             }
-            Err(error) => Some(error),
+            Err(error) => Some(error.into()),
         },
         Decision::Skip => None,
     };

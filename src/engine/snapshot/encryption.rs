@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use crate::engine::BackupError;
+use super::SnapshotError;
 use crate::engine::failure::FileError;
 use crate::engine::image::key::Key;
 use crate::engine::image::qemu_img;
@@ -39,7 +39,7 @@ impl<'a> ScratchSecret<'a> {
         journal_id: &str,
         disks: &[(&ReadableDisk, Role)],
         scratch: &[PathBuf],
-    ) -> Result<Option<Self>, BackupError> {
+    ) -> Result<Option<Self>, SnapshotError> {
         if disks.iter().all(|(disk, _)| disk.secret.is_none()) {
             return Ok(None);
         }
@@ -61,7 +61,7 @@ impl Drop for ScratchSecret<'_> {
 }
 
 /// 256 bits as text, because LUKS wants a passphrase.
-fn random_key() -> Result<Key, BackupError> {
+fn random_key() -> Result<Key, SnapshotError> {
     let path = PathBuf::from("/dev/urandom");
     let mut random = Zeroizing::new([0_u8; 32]);
     let read = File::open(&path).and_then(|mut file| file.read_exact(random.as_mut()));

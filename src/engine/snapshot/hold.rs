@@ -8,14 +8,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::engine::BackupError;
+use super::SnapshotError;
 use crate::engine::claims::journal::Stop;
 use crate::engine::claims::owned::Owned;
 use crate::engine::settings::EngineSettings;
 use crate::engine::snapshot::thaw::thaw;
 use vmconfig::value::Consistency;
 use vmhost::guest::{Agent, FreezeStatus};
-use vmhost::libvirt::{Domain, DomainState};
+use vmhost::libvirt::{Domain, DomainState, LibvirtError};
 use vmreport::Method;
 
 /// How long a guest is asked to thaw before the backup goes on; afterwards it is asked again, and the guard too.
@@ -44,8 +44,8 @@ pub(crate) fn still_during<T>(
     settings: &EngineSettings,
     owned: &mut Owned<'_>,
     warnings: &mut Vec<String>,
-    snapshot: impl FnOnce() -> Result<T, BackupError>,
-) -> Result<(T, Held), BackupError> {
+    snapshot: impl FnOnce() -> Result<T, LibvirtError>,
+) -> Result<(T, Held), SnapshotError> {
     if matches!(domain.state()?, DomainState::Paused | DomainState::Preserved) {
         return Ok((snapshot()?, Held::not_by_us(Method::AlreadyPaused)));
     }
@@ -83,12 +83,12 @@ fn paused_during<T>(
     settings: &EngineSettings,
     owned: &mut Owned<'_>,
     warnings: &mut Vec<String>,
-    snapshot: impl FnOnce() -> Result<T, BackupError>,
-) -> Result<(T, Held), BackupError> {
+    snapshot: impl FnOnce() -> Result<T, LibvirtError>,
+) -> Result<(T, Held), SnapshotError> {
     let limit = settings.freeze_limit;
     let hold = owned.hold(Stop::Paused, domain.id()?, limit)?;
     let since = Instant::now();
-    domain.pause().map_err(BackupError::Pause)?;
+    domain.pause().map_err(SnapshotError::Pause)?;
     let left = limit.saturating_sub(since.elapsed());
     let (taken, early) = release_if_late(left, || drop(domain.resume()), snapshot);
     let early = early || hold.may_be_over();
@@ -105,8 +105,8 @@ fn frozen_during<T>(
     settings: &EngineSettings,
     owned: &mut Owned<'_>,
     warnings: &mut Vec<String>,
-    snapshot: impl FnOnce() -> Result<T, BackupError>,
-) -> Result<(T, Held), BackupError> {
+    snapshot: impl FnOnce() -> Result<T, LibvirtError>,
+) -> Result<(T, Held), SnapshotError> {
     let limit = settings.freeze_limit;
     let hold = owned.hold(Stop::Frozen, domain.id()?, limit)?;
     let since = Instant::now();

@@ -4,8 +4,11 @@
 //! Must not live here: what is copied afterwards (`copy`), how files become a point (`commit`).
 
 pub(crate) mod encryption;
+mod error;
 pub(crate) mod hold;
 pub(crate) mod identity;
 pub mod scratch;
 pub(crate) mod thaw;
 pub(crate) mod witness;
+
+pub use self::error::SnapshotError;

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::engine::BackupError;
+use super::SnapshotError;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::plan::space::{self, Space};
 use crate::engine::settings::Reserve;
@@ -46,7 +46,7 @@ const LOOKS_AHEAD: u64 = 6;
 const FLOOR_BYTES: u64 = 128 << 20;
 
 /// Bytes that stay free in a scratch directory.
-pub(crate) fn kept_bytes(space: Space, reserve: Reserve) -> u64 {
+fn kept_bytes(space: Space, reserve: Reserve) -> u64 {
     reserve.bytes_of(space.total_bytes).max(FLOOR_BYTES.min(space.total_bytes / 4))
 }
 
@@ -90,8 +90,8 @@ fn told_space(line: &str) -> Option<Space> {
 }
 
 /// The free and the total bytes of the directory's file system.
-pub(crate) fn space_now(dir: &Path, cancel: &Cancel) -> Result<Space, BackupError> {
-    let unusable = |why: String| BackupError::Scratch { dir: dir.to_owned(), why };
+fn space_now(dir: &Path, cancel: &Cancel) -> Result<Space, SnapshotError> {
+    let unusable = |why: String| SnapshotError::Scratch { dir: dir.to_owned(), why };
     let mut teller = teller(dir).map_err(|error| unusable(error.to_string()))?;
     let asked = Instant::now();
     loop {
@@ -105,9 +105,23 @@ pub(crate) fn space_now(dir: &Path, cancel: &Cancel) -> Result<Space, BackupErro
     }
 }
 
+/// Sees whether the directory has more room than it keeps.
+pub(crate) fn check_space(dir: &Path, reserve: Reserve, cancel: &Cancel) -> Result<(), SnapshotError> {
+    let space = space_now(dir, cancel)?;
+    let reserve = kept_bytes(space, reserve);
+    if space.free_bytes > reserve {
+        return Ok(());
+    }
+    Err(SnapshotError::ScratchSpace {
+        dir: dir.to_owned(),
+        reserve: text::size(reserve),
+        free: text::size(space.free_bytes),
+    })
+}
+
 /// Sees whether `file` can be made in the directory now, and removes it again.
-pub(crate) fn try_making(dir: &Path, file: &Path, cancel: &Cancel) -> Result<(), BackupError> {
-    let unusable = |why: String| BackupError::Scratch { dir: dir.to_owned(), why };
+pub(crate) fn try_making(dir: &Path, file: &Path, cancel: &Cancel) -> Result<(), SnapshotError> {
+    let unusable = |why: String| SnapshotError::Scratch { dir: dir.to_owned(), why };
     match vmprogram::try_writing(file, HANG_LIMIT, &|| cancel.stopped().is_some()) {
         Ok(tried) => tried.map_err(unusable),
         Err(ProgramError::TimedOut { seconds }) => {

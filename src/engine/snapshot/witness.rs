@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::BackupError;
+use super::SnapshotError;
 use crate::engine::claims::journal::Journal;
 use crate::engine::claims::owned::Owned;
 use crate::engine::domain::disk::parse_domain;
@@ -57,7 +57,7 @@ impl Images<'_> {
         earlier: &BTreeSet<String>,
         owned: &mut Owned<'_>,
         warnings: &mut Vec<String>,
-    ) -> Result<Option<String>, BackupError> {
+    ) -> Result<Option<String>, SnapshotError> {
         let run_id = owned.journal().id.clone();
         let is_stream = |role: Role| matches!(role, Role::Stream { .. });
         let chain = if self.is_full { Some(&run_id) } else { self.observed.chain_id.as_ref() };

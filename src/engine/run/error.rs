@@ -3,17 +3,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::VmTarget;
-use super::cancel::StopReason;
-use super::claims::ClaimError;
-use super::claims::guard::GuardError;
-use super::claims::journal::JournalError;
-use super::commit::CommitError;
-use super::copy::{CopyError, Trip};
-use super::failure::{Changed, FileError};
-use super::image::ImageError;
-use super::image::qemu_img::QemuImgError;
-use super::look::LookError;
+use crate::engine::VmTarget;
+use crate::engine::cancel::StopReason;
+use crate::engine::claims::ClaimError;
+use crate::engine::claims::guard::GuardError;
+use crate::engine::claims::journal::JournalError;
+use crate::engine::commit::CommitError;
+use crate::engine::copy::{CopyError, Trip};
+use crate::engine::failure::{Changed, FileError};
+use crate::engine::image::ImageError;
+use crate::engine::image::qemu_img::QemuImgError;
+use crate::engine::look::LookError;
+use crate::engine::plan::NoDisks;
+use crate::engine::snapshot::SnapshotError;
 use vmhost::libvirt::{ErrorKind, LibvirtError, Said};
 use vmhost::nbd::NbdError;
 use vmplan::{Refusal, Why};
@@ -27,9 +29,9 @@ pub enum BackupError {
     /// A libvirt call failed.
     #[error("{0}")]
     Libvirt(#[from] LibvirtError),
-    /// The guest could not be paused for the snapshot.
-    #[error("{0}")]
-    Pause(LibvirtError),
+    /// The moment of the point could not be had.
+    #[error(transparent)]
+    Snapshot(SnapshotError),
     /// A disk could not be copied.
     #[error("{0}")]
     Copy(#[from] CopyError),
@@ -88,13 +90,8 @@ pub enum BackupError {
         domain: String,
     },
     /// Nothing to back up.
-    #[error("Domain {domain} has no disk that can be backed up: {reasons}")]
-    NoDisks {
-        /// The domain.
-        domain: String,
-        /// Each disk and why not.
-        reasons: String,
-    },
+    #[error(transparent)]
+    NoDisks(#[from] NoDisks),
     /// Too little space in the target.
     #[error(
         "Too little space in {}: about {needed} needed and {reserve} kept in reserve, {free} free. Free some space, or lower \
@@ -138,30 +135,6 @@ pub enum BackupError {
     /// What undoing needs is not there.
     #[error("A run that died could not be undone, so nothing was backed up. {0}")]
     NoUndo(FolderError),
-    /// Too little space for scratch files.
-    #[error(
-        "Too little space in scratch directory {}: {free} free, {reserve} kept in reserve. Free some space, or set \
-         VIRTNBD_SCRATCH_DIR to a larger file system", dir.display()
-    )]
-    ScratchSpace {
-        /// The directory.
-        dir: PathBuf,
-        /// Reserve.
-        reserve: String,
-        /// What is there.
-        free: String,
-    },
-    /// Scratch files could not be made now, or not in time.
-    #[error(
-        "Scratch directory {} cannot be used: {why}. The guest was not held, and its backup was not begun. Look at that \
-         storage, or point VIRTNBD_SCRATCH_DIR at a local directory", dir.display()
-    )]
-    Scratch {
-        /// The directory.
-        dir: PathBuf,
-        /// What a try came to.
-        why: String,
-    },
     /// A file or directory could not be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -234,6 +207,19 @@ impl From<ClaimError> for BackupError {
     }
 }
 
+impl From<SnapshotError> for BackupError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Libvirt(error) => Self::Libvirt(error),
+            SnapshotError::Claim(error) => error.into(),
+            SnapshotError::QemuImg(error) => error.into(),
+            SnapshotError::File(error) => Self::File(error),
+            SnapshotError::Stopped(reason) => Self::Stopped(reason),
+            own => Self::Snapshot(own),
+        }
+    }
+}
+
 impl From<CommitError> for BackupError {
     fn from(error: CommitError) -> Self {
         match error {
@@ -266,7 +252,7 @@ impl BackupError {
     pub fn next_step(&self) -> NextStep {
         use NextStep::{GiveUp, TryAgain, TryFull};
         match self {
-            Self::Libvirt(e) | Self::Pause(e) => match e.kind {
+            Self::Libvirt(e) | Self::Snapshot(SnapshotError::Pause(e)) => match e.kind {
                 ErrorKind::CheckpointInconsistent | ErrorKind::NoCheckpoint => TryFull,
                 _ if e.said() != Said::Other => TryFull,
                 _ => TryAgain,
@@ -297,7 +283,7 @@ impl BackupError {
     }
 
     /// The error of a backup that the plan refuses.
-    pub(super) fn refused(vm: &VmTarget, refusal: &Refusal, why: &Why) -> Self {
+    pub(in crate::engine) fn refused(vm: &VmTarget, refusal: &Refusal, why: &Why) -> Self {
         let domain = vm.domain.name().to_owned();
         match refusal {
             Refusal::ForeignCheckpoints(names) => Self::ForeignCheckpoints { domain, names: names.clone() },
@@ -306,7 +292,7 @@ impl BackupError {
     }
 
     /// Where a disk was found to be not what the chain says.
-    pub(super) fn trip(&self) -> Option<&Trip> {
+    pub(in crate::engine) fn trip(&self) -> Option<&Trip> {
         match self {
             Self::Copy(CopyError::Tripped(trip)) => Some(trip),
             Self::LeftBehind { error, .. } => error.trip(),
@@ -330,8 +316,7 @@ impl BackupError {
             | Self::Link { .. }
             | Self::Mount { .. }
             | Self::NoUndo(_)
-            | Self::ScratchSpace { .. }
-            | Self::Scratch { .. }
+            | Self::Snapshot(SnapshotError::ScratchSpace { .. } | SnapshotError::Scratch { .. })
             | Self::Look(LookError::ChainUnreadable { .. })
             | Self::File(_) => Trouble::Storage,
             Self::Guard(_) | Self::Image(ImageError::QemuImg(_) | ImageError::QemuNbd { .. }) => {
@@ -390,7 +375,7 @@ mod tests {
             (BackupError::JobRunning { domain: domain.clone() }, TryAgain),
             (Changed { domain: domain.clone(), what: "x".into() }.into(), TryAgain),
             (BackupError::ForeignCheckpoints { domain: domain.clone(), names: vec![] }, GiveUp),
-            (BackupError::NoDisks { domain: domain.clone(), reasons: "x".into() }, GiveUp),
+            (NoDisks { domain: domain.clone(), reasons: "x".into() }.into(), GiveUp),
             (BackupError::Panicked { message: "x".into() }, GiveUp),
             (
                 BackupError::LeftBehind {

@@ -1,9 +1,12 @@
 //! How the streams of a run are compressed.
+//!
+//! Must not live here: when `auto` compresses harder (`copy::effort`).
 
 use vmstream::chain::StreamSuffix;
 use vmstream::stream::Compression;
 
-use super::effort::QUICK;
+/// The level of LZ4 under `auto` without anything to spend.
+pub(super) const QUICK: u32 = 1;
 
 /// How the streams of a run are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
