@@ -1,6 +1,6 @@
-//! One domain's backup: observe, decide, and do that in the way which the domain's state allows.
+//! One domain's backup: observe, decide, and do what is decided.
 //!
-//! Must not live here: the ways themselves (`live`, `offline`, `started`).
+//! Must not live here: how a backup is taken (`take`), how a domain is started for it (`started`).
 
 use crate::engine::cancel::Cancel;
 use crate::engine::claims::owned::Owned;
@@ -11,13 +11,12 @@ use crate::engine::run::contained::contained;
 use crate::engine::run::engine::Engine;
 use crate::engine::run::facts::{Decided, Facts, FailedBackup};
 use crate::engine::run::prepare::refuse_unreachable;
-use crate::engine::run::{live, offline};
+use crate::engine::run::request::Request;
+use crate::engine::run::take::take;
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, VmTarget};
-use vmhost::guest::{self, Guest};
-use vmhost::libvirt::DomainState;
 use vmplan::{Decision, Plan};
-use vmreport::{BackupReport, Trimmed};
+use vmreport::BackupReport;
 use vmstore::{RemovedCheckpoints, TrippedDisks};
 
 impl Engine {
@@ -31,15 +30,14 @@ impl Engine {
         watch: &dyn Watch,
         cancel: &Cancel,
     ) -> Result<BackupReport, FailedBackup> {
-        let (_lock, _present) =
-            self.take_vm(vm.domain.name(), vm.domain.uuid()).map_err(BackupError::from)?;
+        let (_lock, _present) = self.take_vm(vm.domain.name(), vm.domain.uuid())?;
         let recovered = self.recover_locked(&vm.folder)?;
-        let mut facts = self.back_up_again_where_tripped(vm, watch, cancel).map_err(|failed| {
-            let mut known = failed.known;
-            known.iter_mut().for_each(|known| drop(known.recovered.splice(0..0, recovered.iter().cloned())));
-            FailedBackup { error: failed.error, known }.into_report()
-        })?;
-        facts.recovered.splice(0..0, recovered);
+        let mut done = Request { engine: self, vm, watch, cancel }.back_up_again_where_tripped();
+        match &mut done {
+            Ok(facts) => facts.recovered_first(&recovered),
+            Err(failed) => failed.known.iter_mut().for_each(|known| known.recovered_first(&recovered)),
+        }
+        let facts = done.map_err(FailedBackup::into_report)?;
         if matches!(facts.plan().decision, Decision::Incremental { .. }) {
             if let Err(error) = TrippedDisks::of(&self.state, &vm.folder).forget() {
                 tracing::warn!(vm = vm.domain.name(), "the note of disks that changed unseen stays: {error}");
@@ -47,152 +45,103 @@ impl Engine {
         }
         Ok(facts.into_report())
     }
+}
 
+impl Request<'_> {
     /// Decides and does it; a full instead of an increment of disks that changed and nothing said so.
-    fn back_up_again_where_tripped(
-        &self,
-        vm: &VmTarget,
-        watch: &dyn Watch,
-        cancel: &Cancel,
-    ) -> Result<Facts, FailedBackup<Facts>> {
-        let failed = match self.back_up_locked(vm, watch, cancel) {
+    fn back_up_again_where_tripped(self) -> Result<Facts, FailedBackup<Facts>> {
+        let failed = match self.back_up() {
             Ok(facts) => return Ok(facts),
             Err(failed) => failed,
         };
         let Some(trip) = failed.error.trip() else { return Err(failed) };
-        let unseen_change = Some(unseen::found(&self.state, vm, &trip.target, trip.at));
+        let unseen_change = Some(unseen::found(&self.engine.state, self.vm, &trip.target, trip.at));
         if matches!(failed.error, BackupError::LeftBehind { .. }) {
             return Err(failed);
         }
-        tracing::warn!(vm = vm.domain.name(), "{}. The increment is given up", failed.error);
-        self.back_up_locked(&VmTarget { unseen_change, ..vm.clone() }, watch, cancel)
+        tracing::warn!(vm = self.vm.domain.name(), "{}. The increment is given up", failed.error);
+        Request { vm: &VmTarget { unseen_change, ..self.vm.clone() }, ..self }.back_up()
     }
 
     /// Decides and does it.
-    fn back_up_locked(
-        &self,
-        vm: &VmTarget,
-        watch: &dyn Watch,
-        cancel: &Cancel,
-    ) -> Result<Facts, FailedBackup<Facts>> {
+    fn back_up(self) -> Result<Facts, FailedBackup<Facts>> {
+        let Self { engine, vm, .. } = self;
         tracing::debug!("observing {}", vm.domain.name());
-        let observed = observe::observe(vm, &self.settings, None, cancel).map_err(BackupError::from)?;
-        let plan = vmplan::plan_backup(&observed.seen);
+        let (observed, plan) = self.decide()?;
         if !plan.start {
-            return self.back_up_as_it_is(vm, (observed, plan), None, watch, cancel);
+            return self.back_up_as_it_is(observed, plan, None);
         }
-        let decided = Decided::of(&observed, plan.clone(), self.settings.raw_disks);
+        let raw_disks = engine.settings.raw_disks;
+        let decided = Decided::of(&observed, plan.clone(), raw_disks);
         // Before it is started over an image that somebody else has; of a copy that is asked again.
         let may_start = refuse_unreachable(vm, &plan).and_then(|()| {
-            let in_use = observed.in_use_elsewhere(vm, self.settings.raw_disks);
+            let in_use = observed.in_use_elsewhere(vm, raw_disks);
             in_use.map_or(Ok(()), |error| Err(error.into()))
         });
         match may_start {
-            Ok(()) => self.back_up_started(vm, watch, cancel, decided),
+            Ok(()) => self.back_up_started(decided),
             Err(error) => Err(FailedBackup { error, known: Some(Box::new(Facts::new(decided))) }),
         }
     }
 
+    /// Looks at the domain and decides what it gets.
+    pub(super) fn decide(self) -> Result<(Observed, Plan), BackupError> {
+        let observed = observe::observe(self.vm, &self.engine.settings, None, self.cancel)?;
+        let plan = vmplan::plan_backup(&observed.seen);
+        Ok((observed, plan))
+    }
+
     /// Carries out a plan. `started` is what is owned of a domain that was started for it.
     pub(super) fn back_up_as_it_is(
-        &self,
-        vm: &VmTarget,
-        (mut observed, mut plan): (Observed, Plan),
+        self,
+        mut observed: Observed,
+        mut plan: Plan,
         started: Option<&mut Owned<'_>>,
-        watch: &dyn Watch,
-        cancel: &Cancel,
     ) -> Result<Facts, FailedBackup<Facts>> {
-        let unreachable = refuse_unreachable(vm, &plan).err();
+        let Self { engine, vm, .. } = self;
+        let reachable = refuse_unreachable(vm, &plan);
         let mut mended: Vec<String> = plan.repairs.iter().map(ToString::to_string).collect();
-        if unreachable.is_none() {
+        if reachable.is_ok() {
             if let Err(error) = mend::mend(vm, &plan.repairs) {
                 tracing::warn!(vm = vm.domain.name(), "{error}; a full is taken instead");
                 let failed = Some(error.to_string());
-                observed = observe::observe(&VmTarget { failed, ..vm.clone() }, &self.settings, None, cancel)
-                    .map_err(BackupError::from)?;
-                plan = vmplan::plan_backup(&observed.seen);
+                (observed, plan) = Request { vm: &VmTarget { failed, ..vm.clone() }, ..self }.decide()?;
                 mended = vec![];
             }
         }
         tracing::debug!("planned {}: {:?}, {}", vm.domain.name(), plan.decision, plan.why);
-        let mut facts = Facts::new(Decided::of(&observed, plan.clone(), self.settings.raw_disks));
-        let done = match unreachable {
-            Some(error) => Err(error),
-            None => {
-                facts.recovered = mended;
-                contained(|| self.carry_out(vm, (&observed, &plan), started, watch, cancel, &mut facts))
-            }
-        };
+        let mut facts = Facts::new(Decided::of(&observed, plan.clone(), engine.settings.raw_disks));
+        let done = reachable.and_then(|()| {
+            facts.recovered_first(&mended);
+            contained(|| self.carry_out(&observed, &plan, started, &mut facts))
+        });
         match done {
             Ok(()) => Ok(facts),
             Err(error) => Err(FailedBackup { error, known: Some(Box::new(facts)) }),
         }
     }
 
-    /// Does what is decided; the facts grow with each phase.
+    /// Does what is decided; the facts grow with each step.
     fn carry_out(
-        &self,
-        vm: &VmTarget,
-        (observed, plan): (&Observed, &Plan),
+        self,
+        observed: &Observed,
+        plan: &Plan,
         started: Option<&mut Owned<'_>>,
-        watch: &dyn Watch,
-        cancel: &Cancel,
         facts: &mut Facts,
     ) -> Result<(), BackupError> {
+        let Self { engine, vm, .. } = self;
         match &plan.decision {
-            Decision::Skip => {}
+            Decision::Skip => return Ok(()),
             Decision::Refuse(refusal) => return Err(BackupError::refused(vm, refusal, &plan.why)),
+            Decision::Copy { .. } => return take(self, observed, plan, started, facts),
             Decision::Full { .. } | Decision::Incremental { .. } => {
-                let guest = ask_guest(vm, observed, cancel);
-                let guest = guest.map_err(|warning| facts.warnings.push(warning)).ok().flatten();
-                let guest = guest.as_ref();
-                guest.iter().for_each(|guest| facts.add_guest(guest));
-                facts.trimmed = guest.and_then(|guest| self.trim(guest, cancel));
-                facts.target_free_bytes = Some(self.prepare_target(vm, observed, plan)?);
-                let live = live::Live { engine: self, vm, observed, plan, watch, cancel, guest };
-                match started {
-                    Some(owned) => live.run_started(owned, facts)?,
-                    None => live.run(facts)?,
-                }
-                // libvirt has the checkpoints of this chain now, and no others.
-                if let Err(error) = RemovedCheckpoints::of(&self.state, &vm.folder).forget() {
-                    tracing::warn!(vm = vm.domain.name(), "the note of removed checkpoints stays: {error}");
-                }
+                take(self, observed, plan, started, facts)?;
             }
-            Decision::Copy { .. } => {
-                facts.target_free_bytes = Some(self.prepare_target(vm, observed, plan)?);
-                offline::Offline { engine: self, vm, observed, plan, watch, cancel }.run(facts)?;
-            }
+        }
+        // libvirt has the checkpoints of this chain now, and no others.
+        if let Err(error) = RemovedCheckpoints::of(&engine.state, &vm.folder).forget() {
+            tracing::warn!(vm = vm.domain.name(), "the note of removed checkpoints stays: {error}");
         }
         Ok(())
     }
-
-    /// Has the guest give back unused blocks, where that is wanted and can be.
-    fn trim(&self, guest: &Guest<'_>, cancel: &Cancel) -> Option<Trimmed> {
-        let settings = self.settings.trim.as_ref()?;
-        let domain = guest.agent.domain();
-        if let Some(pattern) = self.settings.trim_exclude.iter().find(|p| p.matches(domain.name())) {
-            tracing::info!(vm = domain.name(), "not trimmed: FSTRIM_EXCLUDE_FILE excludes it by {pattern}");
-            return None;
-        }
-        let xml = domain.xml(false).ok()?;
-        Some(guest::trim(guest, &xml, settings, &|| cancel.stopped().is_some()))
-    }
-}
-
-/// The guest, if it runs and its agent answers. One that hangs is a warning, and is not asked again in this run.
-fn ask_guest<'a>(
-    vm: &'a VmTarget,
-    observed: &Observed,
-    cancel: &Cancel,
-) -> Result<Option<Guest<'a>>, String> {
-    let running = vm.domain.state().is_ok_and(|state| state == DomainState::Running);
-    if !running || !observed.facts.agent_channel {
-        return Ok(None);
-    }
-    Guest::ask(&vm.domain, &|| cancel.stopped().is_some()).map(Some).map_err(|error| {
-        format!(
-            "the guest agent is connected and cannot be relied on ({error}); the guest is backed up without it"
-        )
-    })
 }

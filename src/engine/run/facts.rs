@@ -1,6 +1,6 @@
-//! What a backup found and did: each phase returns its part, and here the parts become the one report.
+//! What a backup found and did: each step returns its part, and here the parts become the one report.
 //!
-//! Must not live here: how a phase comes to its part; what is drawn of the report (`vmreport`).
+//! Must not live here: how a step comes to its part; what is drawn of the report (`vmreport`).
 
 use std::path::PathBuf;
 
@@ -10,7 +10,6 @@ use crate::engine::look::observe::Observed;
 use crate::engine::plan::disk_plan::{self, DiskPlan};
 use crate::engine::snapshot::hold::Held;
 use crate::engine::snapshot::identity::IdentityKept;
-use vmhost::guest::Guest;
 use vmplan::{Note, Plan};
 use vmreport::{BackupReport, DiskReport, FileSystem, KeptFile, OsInfo, PlanReport, Trimmed};
 
@@ -28,18 +27,17 @@ pub(crate) struct Decided {
     points_before: usize,
 }
 
-/// What is known of a backup so far: what each phase returned, from the decision on.
-#[derive(Debug)]
-pub(crate) struct Facts {
-    decided: Decided,
+/// What a step of a backup found and did. What it does not say is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
     /// What an earlier, dead run had left and was undone first, and repairs.
     pub(crate) recovered: Vec<String>,
     /// What deserves a look.
     pub(crate) warnings: Vec<String>,
-    /// What is wrong with images of the domain.
-    pub(crate) damaged: Vec<String>,
-    os: Option<OsInfo>,
-    file_systems: Vec<FileSystem>,
+    /// What is wrong with images of the domain. `None` when only what they say themselves is known.
+    pub(crate) damaged: Option<Vec<String>>,
+    pub(crate) os: Option<OsInfo>,
+    pub(crate) file_systems: Vec<FileSystem>,
     pub(crate) trimmed: Option<Trimmed>,
     /// How the guest was kept still. `None` before the snapshot.
     pub(crate) held: Option<Held>,
@@ -55,6 +53,23 @@ pub(crate) struct Facts {
     pub(crate) points: Option<usize>,
     /// The file that the domain's definition was kept in; `None` when it is as it was.
     pub(crate) definition: Option<KeptFile>,
+}
+
+/// What a step found, also when it failed half-way, and what came of it.
+pub(crate) type Step<T = ()> = (Found, Result<T, BackupError>);
+
+/// Takes a step.
+pub(crate) fn step<T>(take: impl FnOnce(&mut Found) -> Result<T, BackupError>) -> Step<T> {
+    let mut found = Found::default();
+    let done = take(&mut found);
+    (found, done)
+}
+
+/// What is known of a backup so far: the decision, and what each step found.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    decided: Decided,
+    found: Found,
 }
 
 /// A backup that failed, and what was known by then: nothing when it had not been decided what to do.
@@ -93,26 +108,49 @@ impl Decided {
     }
 }
 
+impl Found {
+    /// What is known with what a further step found.
+    fn and(self, step: Self) -> Self {
+        Self {
+            recovered: [self.recovered, step.recovered].concat(),
+            warnings: [self.warnings, step.warnings].concat(),
+            damaged: step.damaged.or(self.damaged),
+            os: step.os.or(self.os),
+            file_systems: [self.file_systems, step.file_systems].concat(),
+            trimmed: step.trimmed.or(self.trimmed),
+            held: step.held.or(self.held),
+            scratch_peak_bytes: step.scratch_peak_bytes.or(self.scratch_peak_bytes),
+            target_free_bytes: step.target_free_bytes.or(self.target_free_bytes),
+            disks: [self.disks, step.disks].concat(),
+            identity: step.identity.or(self.identity),
+            archived_to: step.archived_to.or(self.archived_to),
+            points: step.points.or(self.points),
+            definition: step.definition.or(self.definition),
+        }
+    }
+}
+
 impl Facts {
     /// What is known once it is decided what to do.
     pub(crate) fn new(decided: Decided) -> Self {
-        Self {
-            warnings: decided.plan.notes.iter().map(ToString::to_string).collect(),
-            damaged: decided.marked_corrupt.clone(),
-            decided,
-            recovered: vec![],
-            os: None,
-            file_systems: vec![],
-            trimmed: None,
-            held: None,
-            scratch_peak_bytes: None,
-            target_free_bytes: None,
-            disks: vec![],
-            identity: None,
-            archived_to: None,
-            points: None,
-            definition: None,
-        }
+        let warnings = decided.plan.notes.iter().map(ToString::to_string).collect();
+        Self { decided, found: Found { warnings, ..Found::default() } }
+    }
+
+    /// Takes in what a step found. Returns what came of it.
+    pub(crate) fn add<T>(&mut self, (found, done): Step<T>) -> Result<T, BackupError> {
+        self.found = std::mem::take(&mut self.found).and(found);
+        done
+    }
+
+    /// Takes in what deserves a look although the backup is there.
+    pub(crate) fn warn(&mut self, warning: String) {
+        self.found.warnings.push(warning);
+    }
+
+    /// Takes in what was undone or repaired before all else.
+    pub(crate) fn recovered_first(&mut self, recovered: &[String]) {
+        self.found.recovered.splice(0..0, recovered.iter().cloned());
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -123,42 +161,37 @@ impl Facts {
         &self.decided.every_disk
     }
 
-    /// Takes what the guest says of itself.
-    pub(crate) fn add_guest(&mut self, guest: &Guest<'_>) {
-        self.os.clone_from(&guest.os);
-        self.file_systems.clone_from(&guest.file_systems);
-    }
-
     /// All of it, for whoever is told. How many bytes went to the archive is not looked at here.
     pub(crate) fn into_report(self) -> BackupReport {
-        let Decided { plan, every_disk, outside, points_before, marked_corrupt: _ } = self.decided;
+        let (Decided { plan, every_disk, outside, points_before, marked_corrupt }, found) =
+            (self.decided, self.found);
         let is_doubtful = |note: &Note| matches!(note, Note::ChangedUnseen(_));
-        let (tpm, tpm_from) = self.identity.and_then(|kept| kept.tpm).unzip();
-        let (method, stopped) = self.held.map(|held| (held.method, held.stopped)).unzip();
+        let (tpm, tpm_from) = found.identity.and_then(|kept| kept.tpm).unzip();
+        let (method, stopped) = found.held.map(|held| (held.method, held.stopped)).unzip();
         BackupReport {
-            archived_in_doubt: self.archived_to.is_some() && plan.notes.iter().any(is_doubtful),
+            archived_in_doubt: found.archived_to.is_some() && plan.notes.iter().any(is_doubtful),
             archived_bytes: 0,
-            archived_to: self.archived_to,
+            archived_to: found.archived_to,
             why: plan.why.to_string(),
             plan: PlanReport::from(&plan),
-            recovered: self.recovered,
+            recovered: found.recovered,
             method,
             stopped: stopped.unwrap_or_default(),
-            trimmed: self.trimmed,
-            os: self.os,
-            file_systems: self.file_systems,
+            trimmed: found.trimmed,
+            os: found.os,
+            file_systems: found.file_systems,
             tpm,
             tpm_from,
-            definition: self.definition,
-            disks: self.disks,
+            definition: found.definition,
+            disks: found.disks,
             every_disk: every_disk.iter().map(DiskPlan::outcome).collect(),
             not_in_backup: outside.iter().map(ToString::to_string).collect(),
-            warnings: self.warnings,
-            damaged: self.damaged,
+            warnings: found.warnings,
+            damaged: found.damaged.unwrap_or(marked_corrupt),
             points_before,
-            scratch_peak_bytes: self.scratch_peak_bytes,
-            target_free_bytes: self.target_free_bytes,
-            points: self.points.unwrap_or(points_before),
+            scratch_peak_bytes: found.scratch_peak_bytes,
+            target_free_bytes: found.target_free_bytes,
+            points: found.points.unwrap_or(points_before),
         }
     }
 }

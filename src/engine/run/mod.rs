@@ -1,19 +1,25 @@
-//! The kinds of backup from begin to end: of a domain that runs, one that is shut off, one that is started for it, one that
-//! shuts down during it.
+//! One backup from begin to end: decided, and taken from a domain that runs, one that is started for it, or images that no
+//! QEMU has open.
 //!
 //! Must not live here: how any one step is done (the rooms below).
 
 mod backup;
+mod broken_job;
+mod checkpoints;
+mod closed;
+mod commit;
 mod contained;
 pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod facts;
-pub(crate) mod live;
-pub(crate) mod offline;
+mod guest;
 mod prepare;
 pub(crate) mod preview;
-mod publish;
-pub(crate) mod shut_down;
+mod request;
+mod running;
+mod source;
 mod started;
+mod take;
 mod undo;
 mod undo_earlier;
+mod watched_copy;

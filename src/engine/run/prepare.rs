@@ -1,61 +1,96 @@
-//! Makes sure, before the guest is touched, that there is a place for its backup and room in it.
+//! Prepares a backup before anything is owned and the guest is touched: its parts, and room for it.
 
-use crate::engine::domain::image_format::ImageFormat;
+use crate::engine::claims::journal::Journal;
+use crate::engine::commit::point::PointIdentity;
 use crate::engine::failure::FileError;
 use crate::engine::image::readable_disk::ReadableDisk;
+use crate::engine::look::image_state;
 use crate::engine::look::observe::Observed;
+use crate::engine::plan::disk_plan::DiskPlan;
+use crate::engine::plan::job::{self, JobPlan};
 use crate::engine::plan::space;
-use crate::engine::run::engine::Engine;
+use crate::engine::run::facts::{Step, step};
+use crate::engine::run::guest;
+use crate::engine::run::request::{Backup, Request};
+use crate::engine::snapshot::identity::Identity;
+use crate::engine::snapshot::scratch;
 use crate::engine::{BackupError, VmTarget};
 use vmplan::{Decision, Plan};
 use vmstore::Ownership;
 use vmstore::remove::{FolderError, reach};
 use vmstream::text;
 
-impl Engine {
-    /// Creates the chain directory and makes sure that there is room, before the guest is touched. Returns
-    /// how many bytes are free.
-    pub(super) fn prepare_target(
-        &self,
-        vm: &VmTarget,
-        observed: &Observed,
-        plan: &Plan,
-    ) -> Result<u64, BackupError> {
-        let dir = &vm.chain_dir;
-        let failed = |doing, source| FileError { doing, path: dir.clone(), source };
-        let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
-        Ownership::make_like_state(backup_path, &vm.vm_dir).map_err(|e| failed("create", e))?;
-        std::fs::create_dir_all(dir).map_err(|e| failed("create", e))?;
-        let space = space::of(dir).map_err(|e| failed("look at the free space of", e))?;
-        let data = self.forecast_data(vm, observed, plan)?;
-        let needed = data / 1000 * space::history_ratio_permille(observed.set.as_ref());
-        let reserve = self.settings.target_reserve.bytes_of(space.total_bytes);
-        if space.free_bytes >= needed.saturating_add(reserve) {
-            return Ok(space.free_bytes);
-        }
-        Err(BackupError::TargetSpace {
-            dir: dir.clone(),
-            needed: text::size(needed),
-            reserve: text::size(reserve),
-            free: text::size(space.free_bytes),
-        })
-    }
+/// A backup that can be taken, and owns nothing yet.
+pub(super) struct Prepared<'a> {
+    pub(super) backup: Backup<'a>,
+    pub(super) identity: Identity,
+    /// What it will own.
+    pub(super) journal: Journal,
+}
 
-    /// Bytes of data that a backup will read: what is allocated, or what changed since the last checkpoint.
-    fn forecast_data(&self, vm: &VmTarget, observed: &Observed, plan: &Plan) -> Result<u64, BackupError> {
-        let allocated = |disk: &ReadableDisk| disk.info.allocated_bytes;
-        let Decision::Incremental { parent, .. } = &plan.decision else {
-            let raw = self.settings.raw_disks;
-            let wanted = observed.disks.iter().filter(|d| raw || d.format == ImageFormat::Qcow2);
-            return Ok(wanted.map(allocated).sum());
-        };
-        let changed = vm.domain.checkpoint_sizes(&parent.to_string()).unwrap_or_default();
-        let of = |disk: &ReadableDisk| {
-            let known = changed.iter().find(|(target, _)| *target == disk.target);
-            known.map_or(allocated(disk), |(_, bytes)| (*bytes).min(disk.info.virtual_size))
-        };
-        Ok(observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2).map(of).sum())
+/// Asks the guest, makes sure that there is room, and decides the backup in all its parts.
+pub(super) fn prepare<'a>(
+    request: Request<'a>,
+    observed: &'a Observed,
+    plan: &'a Plan,
+    every_disk: &[DiskPlan],
+) -> Step<Prepared<'a>> {
+    step(|found| {
+        let Request { engine, vm, watch, cancel } = request;
+        let guest = guest::ask(request, observed, found);
+        found.target_free_bytes = Some(make_target(request, observed, plan)?);
+        let (now, suffix) = (engine.clock.file_time(), engine.settings.method.suffix());
+        let point = PointIdentity::next(&plan.decision, observed.set.as_ref(), now, suffix);
+        let content = JobPlan::new(observed, every_disk, vm.domain.name())?;
+        if point.checkpoint().is_some() {
+            found.warnings.extend(job::confusable(&content));
+            let settings = &engine.settings;
+            scratch::check_space(&settings.scratch_dir, settings.scratch_reserve, cancel)?;
+        }
+        let (identity, warning) = Identity::ask(engine, vm, observed, cancel, guest.as_ref());
+        found.warnings.extend(warning);
+        let mut journal = content.journal(engine, vm, observed, &point);
+        journal.add_partial(identity.partial_names(&point.id.ident()));
+        let backup = Backup { engine, vm, watch, cancel, observed, plan, point, content, guest };
+        Ok(Prepared { backup, identity, journal })
+    })
+}
+
+/// Creates the chain directory and makes sure that there is room. Returns how many bytes are free.
+fn make_target(request: Request<'_>, observed: &Observed, plan: &Plan) -> Result<u64, BackupError> {
+    let Request { engine, vm, .. } = request;
+    let dir = &vm.chain_dir;
+    let failed = |doing, source| FileError { doing, path: dir.clone(), source };
+    let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
+    Ownership::make_like_state(backup_path, &vm.vm_dir).map_err(|e| failed("create", e))?;
+    std::fs::create_dir_all(dir).map_err(|e| failed("create", e))?;
+    let space = space::of(dir).map_err(|e| failed("look at the free space of", e))?;
+    let data = forecast_data(request, observed, plan);
+    let needed = data / 1000 * space::history_ratio_permille(observed.set.as_ref());
+    let reserve = engine.settings.target_reserve.bytes_of(space.total_bytes);
+    if space.free_bytes >= needed.saturating_add(reserve) {
+        return Ok(space.free_bytes);
     }
+    Err(BackupError::TargetSpace {
+        dir: dir.clone(),
+        needed: text::size(needed),
+        reserve: text::size(reserve),
+        free: text::size(space.free_bytes),
+    })
+}
+
+/// Bytes of data that a backup will read: what is allocated, or what changed since the last checkpoint.
+fn forecast_data(request: Request<'_>, observed: &Observed, plan: &Plan) -> u64 {
+    let allocated = |disk: &ReadableDisk| disk.info.allocated_bytes;
+    let Decision::Incremental { parent, .. } = &plan.decision else {
+        return image_state::wanted(&observed.disks, request.engine.settings.raw_disks).map(allocated).sum();
+    };
+    let changed = request.vm.domain.checkpoint_sizes(&parent.to_string()).unwrap_or_default();
+    let of = |disk: &ReadableDisk| {
+        let known = changed.iter().find(|(target, _)| *target == disk.target);
+        known.map_or(allocated(disk), |(_, bytes)| (*bytes).min(disk.info.virtual_size))
+    };
+    image_state::wanted(&observed.disks, false).map(of).sum()
 }
 
 /// Refuses a target in which a run that dies could not be undone: what a journal names is reached through no link, and across

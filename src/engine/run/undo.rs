@@ -1,4 +1,4 @@
-//! Undoes what a run owns that failed.
+//! Ends what a run owns; where the run failed, undoes it.
 //!
 //! Must not live here: how it is undone (`recovery`), what an earlier run left (`undo_earlier`).
 
@@ -8,10 +8,22 @@ use crate::engine::claims::owned::Owned;
 use crate::engine::recovery::recover;
 use vmhost::libvirt::Host;
 
-/// The run failed: undoes everything. What cannot be undone now stays in the journal for the next run.
+/// The run is over, as `done` says: nothing is owned any more, or all is undone.
 ///
-/// A warning when the failure came after the commit: the point is there.
-pub(super) fn undo_after(owned: Owned<'_>, error: BackupError, host: &Host) -> Result<String, BackupError> {
+/// A warning when it failed after the commit: the point is there.
+pub(super) fn end(
+    owned: Owned<'_>,
+    done: Result<(), BackupError>,
+    host: &Host,
+) -> Result<Option<String>, BackupError> {
+    match done {
+        Ok(()) => Ok(owned.finish().map(|()| None)?),
+        Err(error) => undo_after(owned, error, host).map(Some),
+    }
+}
+
+/// Undoes everything. What cannot be undone now stays in the journal for the next run.
+fn undo_after(owned: Owned<'_>, error: BackupError, host: &Host) -> Result<String, BackupError> {
     let journal = owned.journal();
     let undone = recover::undo(journal, owned.file(), host);
     if undone.still_frozen {
