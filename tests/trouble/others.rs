@@ -67,6 +67,12 @@ fn a_vms_folder_may_be_where_a_disk_is_mounted_and_nothing_below_it() {
     must(Command::new("umount").arg(&folder));
 }
 
+/// Ends the job, and waits until it is gone: libvirt answers when it has told QEMU.
+fn abort_job(vm: &Vm) {
+    virsh(&["domjobabort", vm.name()]);
+    vm.wait_until_free(Duration::from_secs(30));
+}
+
 /// Begins a backup job as another program would, with its files in a folder that QEMU's user may write. Returns its XML.
 fn begin_other_job(lab: &Lab, vm: &Vm, open: &Path) -> String {
     let xml = lab.path().join("job.xml");
@@ -103,7 +109,7 @@ fn a_job_of_somebody_else_is_left_alone() {
     assert_eq!((vm.state().as_str(), vm.backup_job()), ("running", Some(job)), "the job goes on");
     assert_eq!(vm.checkpoints(), ["virtnbdbackup.0"]);
     assert_no_journal(&lab.backup_path());
-    virsh(&["domjobabort", vm.name()]);
+    abort_job(&vm);
     back_up(&lab, &vm, &mut history);
     history.assert_restorable(&lab, &lab.chain_dir(&vm));
 }
@@ -121,7 +127,7 @@ fn a_job_of_somebody_else_that_comes_in_place_of_ours_is_left_alone() {
         change(&vm, &mut random);
         // The next thing that the run, or its guard, would do is end its job.
         let run = lab.run_held_at(&vm, FailPoint::Copied);
-        virsh(&["domjobabort", vm.name()]);
+        abort_job(&vm);
         let job = begin_other_job(&lab, &vm, open.path());
         let is_there = || assert_eq!(vm.backup_job().as_ref(), Some(&job), "killed: {is_killed}");
         if is_killed {
@@ -143,7 +149,7 @@ fn a_job_of_somebody_else_that_comes_in_place_of_ours_is_left_alone() {
         }
         is_there();
         assert_eq!(vm.state(), "running");
-        virsh(&["domjobabort", vm.name()]);
+        abort_job(&vm);
         back_up(&lab, &vm, &mut history);
     }
     history.assert_restorable(&lab, &lab.chain_dir(&vm));
@@ -159,7 +165,7 @@ fn a_job_that_somebody_ends_in_mid_run_costs_only_that_run() {
     back_up(&lab, &vm, &mut history);
     change(&vm, &mut random);
     let run = lab.run_held_at(&vm, FailPoint::Copying);
-    virsh(&["domjobabort", vm.name()]);
+    abort_job(&vm);
     run.release();
     assert_failed(
         &run.wait(),
