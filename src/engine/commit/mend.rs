@@ -5,10 +5,10 @@ use std::fs;
 use std::io::{self, Write};
 
 use super::CommitError;
-use super::publish::partial_name;
 use crate::engine::VmTarget;
 use crate::engine::failure::FileError;
 use crate::engine::look::lineage::{with_known_parent, xml_file};
+use crate::engine::plan::names::partial_name;
 use vmhost::libvirt::CheckpointInfo;
 use vmplan::Repair;
 use vmstore::durable;

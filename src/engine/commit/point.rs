@@ -6,201 +6,36 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use rustix::fs::OFlags;
-use vmstream::chain::{
-    BackupSet, CheckpointName, PointDisk, PointId, SetFile, StreamKind, StreamSuffix, cpt,
-};
+use vmstream::chain::{CheckpointName, PointId, SetFile, cpt};
 use vmstream::sidecar::{Head, LeftOut, SidecarWriter, StreamIdentity};
+use vmstream::stream::Compression;
 use vmstream::stream::writer::StreamWriter;
-use vmstream::stream::{Compression, StreamMeta};
 
 use super::CommitError;
-use super::publish::{self, PointFiles};
+use super::publish::PointFiles;
 use crate::engine::VmTarget;
-use crate::engine::copy::{Copied, CopiedDisk, CopyError, SidecarPlan};
-use crate::engine::domain::disk::{BootFile, BootRole};
+use crate::engine::copy::{Copied, CopiedDisk, SidecarPlan};
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::failure::Changed;
 use crate::engine::failure::FileError;
 use crate::engine::look::image_state::{ImageStates, STATE_FILE, TakenOf};
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::disk_plan::DiskPlan;
-use crate::engine::plan::job::stream_file;
-use crate::engine::snapshot::identity::HeldFile;
-use vmhost::nbd::{Connection, Export};
-use vmplan::Decision;
+use crate::engine::plan::meta::{Origin, meta};
+use crate::engine::plan::names::stream_file;
+use crate::engine::plan::point_files::{boot_files, checkpoint_file, cpt_file, missing_points};
+use crate::engine::plan::point_identity::PointIdentity;
+use crate::engine::snapshot::identity::{HeldFile, IdentityFiles};
+use vmhost::identity::TpmFolder;
 use vmprogram::{NEVER, ProgramError};
 use vmreport::DiskReport;
-use vmstore::portable_name;
 
 /// No kernel, initrd or firmware is larger.
 const MAX_BOOT_BYTES: u64 = 4 << 30;
 
 /// How long a look at all of them may take.
 const BOOT_FILE_LIMIT: Duration = Duration::from_secs(60);
-
-/// Which point is being made.
-pub(crate) struct PointIdentity {
-    /// That of a checkpoint, or a copy.
-    pub(crate) id: PointId,
-    /// `None` for a full and for a copy.
-    pub(crate) parent: Option<CheckpointName>,
-    /// Modification time of its files.
-    pub(crate) time: SystemTime,
-    /// How its streams' names end, and those of the chain's other points.
-    pub(crate) suffix: StreamSuffix,
-}
-
-impl PointIdentity {
-    /// The point that a plan makes after the points in `set`.
-    pub(crate) fn next(
-        decision: &Decision,
-        set: Option<&BackupSet>,
-        now: SystemTime,
-        suffix: StreamSuffix,
-    ) -> Self {
-        let (id, parent, time_after) = match *decision {
-            Decision::Incremental { parent, name } => {
-                (PointId::Checkpoint(name), Some(parent), set.and_then(newest_time))
-            }
-            Decision::Copy { .. } => (PointId::Copy, None, None),
-            _ => (PointId::Checkpoint(CheckpointName::FIRST), None, None),
-        };
-        Self { id, parent, time: publish::point_time(now, time_after), suffix }
-    }
-
-    /// The checkpoint that marks it. `None` for a copy.
-    pub(crate) fn checkpoint(&self) -> Option<CheckpointName> {
-        match self.id {
-            PointId::Checkpoint(name) => Some(name),
-            PointId::Copy | PointId::Diff(_) => None,
-        }
-    }
-
-    /// How many points the chain has with it.
-    pub(crate) fn count(&self) -> usize {
-        self.checkpoint().map_or(1, |name| name.number() as usize + 1)
-    }
-}
-
-/// Where a stream stands in its chain.
-pub(crate) struct Origin {
-    pub(crate) checkpoint: String,
-    pub(crate) parent: String,
-    pub(crate) incremental: bool,
-    pub(crate) time: SystemTime,
-}
-
-/// The newest modification time of any stream of a chain.
-fn newest_time(set: &BackupSet) -> Option<SystemTime> {
-    set.points.iter().flat_map(|p| p.disks.values()).map(PointDisk::modified).max()
-}
-
-/// A stream's meta frame.
-pub(crate) fn meta(
-    target: &str,
-    format: ImageFormat,
-    virtual_size: u64,
-    compression: Option<Compression>,
-    origin: &Origin,
-) -> StreamMeta {
-    StreamMeta {
-        virtual_size,
-        data_size: 0,
-        date: local_date(origin.time),
-        disk_name: target.to_owned(),
-        disk_format: format.as_str().to_owned(),
-        checkpoint_name: origin.checkpoint.clone(),
-        compression,
-        parent_checkpoint: origin.parent.clone(),
-        incremental: origin.incremental,
-        stream_version: StreamMeta::version_for(compression),
-    }
-}
-
-/// Local time without zone, as the format has it.
-fn local_date(time: SystemTime) -> String {
-    let timestamp = Timestamp::try_from(time).unwrap_or_default();
-    timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%6f").to_string()
-}
-
-/// The size of an export: the disk's size at the snapshot.
-pub(crate) fn export_size(export: &Export, target: &str) -> Result<u64, CopyError> {
-    let opened = Connection::open(export, &[]);
-    opened
-        .map(|connection| connection.size())
-        .map_err(|source| CopyError::Read { target: target.to_owned(), source: Box::new(source) })
-}
-
-/// The partial names of everything but the disks' own files of this point, for the journal.
-pub(crate) fn partial_names(vm: &VmTarget, observed: &Observed, point: &PointIdentity) -> Vec<String> {
-    let mut names = vec![SetFile::VmConfig(point.id).to_string(), STATE_FILE.to_owned()];
-    if let Some(name) = point.checkpoint() {
-        names.extend([checkpoint_file(name), cpt_file(vm)]);
-    }
-    names.extend(side_files(observed, &point.id.ident()));
-    for disk in &observed.disks {
-        for (kind, _) in missing_points(observed, point, &disk.target) {
-            let stream = stream_file(&disk.target, kind, point.suffix);
-            names.push(format!("{stream}.chksum"));
-            names.push(stream);
-        }
-    }
-    names.iter().map(|name| publish::partial_name(name)).collect()
-}
-
-fn side_files(observed: &Observed, ident: &str) -> Vec<String> {
-    let boot = boot_files(observed, ident).into_iter().map(|(_, name)| name);
-    let qcow = observed.disks.iter().map(|d| format!("{}.{ident}.qcow.json", d.target));
-    boot.chain(qcow).chain([format!("autostart.{ident}")]).collect()
-}
-
-/// The boot files, each with its name in the set. Where two have the same base name the later ones get a number before
-/// it: `2.vmlinuz`.
-fn boot_files<'a>(observed: &'a Observed, ident: &str) -> Vec<(&'a Path, String)> {
-    let mut named: Vec<(&Path, String)> = Vec::new();
-    for BootFile { path, role } in &observed.facts.boot_files {
-        let Some(name) = boot_file_name(path, *role, ident) else { continue };
-        if named.iter().any(|(known, _)| known == path) {
-            continue;
-        }
-        let numbered = (2_u32..).map(|n| format!("{n}.{name}"));
-        let free = |name: &String| named.iter().all(|(_, taken)| taken != name);
-        if let Some(name) = std::iter::once(name.clone()).chain(numbered).find(free) {
-            named.push((path, name));
-        }
-    }
-    named
-}
-
-/// A copy has no IDENT there. The template has a name of its own: `virtnbdrestore` takes any file in whose name it finds
-/// that of the NVRAM.
-fn boot_file_name(path: &Path, role: BootRole, ident: &str) -> Option<String> {
-    let base = match role {
-        BootRole::NvramTemplate => "varstore-template",
-        BootRole::Nvram | BootRole::Fixed => path.file_name()?.to_str()?,
-    };
-    Some(if ident == "copy" { base.to_owned() } else { format!("{base}.{ident}") })
-}
-
-fn checkpoint_file(name: CheckpointName) -> String {
-    format!("checkpoints/{name}.xml")
-}
-
-/// The list has the domain's name, as virtnbdbackup has it; that of its folder where the file system refuses the other. The
-/// chain's folder is there already.
-fn cpt_file(vm: &VmTarget) -> String {
-    let name = vm.domain.name();
-    // As long as the name while it is written: `NAME.cpt.partial`.
-    let takes = || {
-        let mut probe = tempfile::Builder::new();
-        probe.prefix(&format!(".{name}.")).suffix(".cpt").tempfile_in(&vm.chain_dir).is_ok()
-    };
-    let raw = portable_name(name).is_none() || takes();
-    format!("{}.cpt", if raw { name } else { &vm.folder })
-}
 
 /// Writes what a point has beside its streams, the marker with it. `nvram` is the NVRAM of the point's moment; without it
 /// the file is read now.
@@ -305,6 +140,15 @@ fn open_boot_file(path: &Path) -> io::Result<io::Take<File>> {
     Ok(file.take(if is_device { MAX_BOOT_BYTES } else { about.len() }))
 }
 
+/// Writes what a point keeps besides disks and what they need.
+pub(crate) fn add_identity(files: &mut PointFiles, identity: &IdentityFiles) -> Result<(), CommitError> {
+    files.add_small(&identity.name, &identity.facts)?;
+    for (name, content) in identity.folder.iter().flat_map(TpmFolder::files) {
+        files.add_secret(&name, content)?;
+    }
+    Ok(())
+}
+
 /// A sidecar that lacks its head.
 pub(crate) struct OpenSidecar {
     plan: SidecarPlan,
@@ -385,26 +229,6 @@ pub(crate) fn add_sidecars(
         files.add_sidecar(&plan.file, &finished.file)?;
     }
     Ok(())
-}
-
-/// The earlier points of the chain at which a disk has no stream, each with the time of that point's files.
-fn missing_points(
-    observed: &Observed,
-    point: &PointIdentity,
-    target: &str,
-) -> Vec<(StreamKind, (CheckpointName, SystemTime))> {
-    let Some(set) = observed.set.as_ref().filter(|_| point.parent.is_some()) else { return vec![] };
-    let mut missing = Vec::new();
-    for earlier in &set.points {
-        let PointId::Checkpoint(name) = earlier.id else { continue };
-        if earlier.disks.keys().any(|disk| disk.as_str() == target) {
-            continue;
-        }
-        let kind = if name == CheckpointName::FIRST { StreamKind::Full } else { StreamKind::Inc(name) };
-        let time = earlier.disks.values().map(PointDisk::modified).max();
-        missing.push((kind, (name, time.unwrap_or(SystemTime::UNIX_EPOCH))));
-    }
-    missing
 }
 
 /// Gives a disk that was added an empty stream at each earlier point: old restore programs count a disk's streams to

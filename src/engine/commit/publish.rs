@@ -10,7 +10,7 @@ use std::fs::{self, File, FileTimes};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
 use vmstream::fresh;
@@ -20,26 +20,13 @@ use super::CommitError;
 use crate::engine::claims::journal::{ArchiveMove, Stage};
 use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::FileError;
-use vmstore::durable::{self, PARTIAL};
+use crate::engine::plan::names::partial_name;
+use vmstore::durable;
 use vmstore::presence;
 
 /// Mode of a small file, and of one for root alone.
 const MODE: u32 = 0o640;
 const SECRET_MODE: u32 = 0o600;
-
-/// The name a file of the set has until it is published. Files of a folder inside wait outside of it: the folder may
-/// belong to a chain that is archived first.
-pub(crate) fn partial_name(name: &str) -> String {
-    format!("{}{PARTIAL}", name.replace('/', "."))
-}
-
-/// A time for the files of a point: whole seconds, later than anything in the chain, because old readers order the
-/// chain by it, and archives and object stores keep no fractions.
-pub(crate) fn point_time(now: SystemTime, newest: Option<SystemTime>) -> SystemTime {
-    let seconds = |t: SystemTime| t.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let after = newest.map_or(0, |t| seconds(t) + 1);
-    UNIX_EPOCH + Duration::from_secs(seconds(now).max(after))
-}
 
 /// The files of one point under construction.
 pub(crate) struct PointFiles {
@@ -304,6 +291,8 @@ fn own(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     #[test]
@@ -324,20 +313,6 @@ mod tests {
 
     fn at(seconds: u64, millis: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis)
-    }
-
-    #[test]
-    fn times_rise_by_whole_seconds_whatever_the_clock_does() {
-        let cases = [
-            ("first", at(100, 700), None, 100),
-            ("later", at(200, 1), Some(at(100, 0)), 200),
-            ("same second", at(100, 900), Some(at(100, 0)), 101),
-            ("old tool's fractions", at(100, 900), Some(at(100, 300)), 101),
-            ("clock went back", at(50, 0), Some(at(100, 0)), 101),
-        ];
-        for (name, now, newest, want) in cases {
-            assert_eq!(point_time(now, newest), at(want, 0), "{name}");
-        }
     }
 
     #[test]

@@ -1,46 +1,20 @@
 //! What a backup consists of, as data: which disk takes part how, into which file.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-
-use vmstream::chain::{CheckpointName, DiskTarget, Point, PointDisk, PointId, StreamKind, StreamSuffix};
-use vmstream::sidecar::Digest;
 
 use super::NoDisks;
 use super::disk_plan::{DiskPlan, Treatment};
+use super::names::{partial_name, sidecar_file, stream_file};
+use super::point_files::partial_names;
+use super::point_identity::PointIdentity;
+use super::role::Role;
+use super::run_files::{job_socket, nbd_socket, scratch_file, scratch_try, servers_socket};
+use crate::engine::VmTarget;
 use crate::engine::claims::journal::{Journal, Stage};
-use crate::engine::commit::point::{self, PointIdentity};
-use crate::engine::commit::publish;
-use crate::engine::copy::{DiskTask, SidecarPlan, SinkPlan, TripwirePlan};
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::domain::xml::JobDisk;
-use crate::engine::failure::Changed;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::observe::Observed;
-use crate::engine::{BackupError, Engine, VmTarget};
-use vmhost::nbd::Export;
-
-/// What a disk becomes in this run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// A stream; of the changes since a checkpoint, or of the whole disk.
-    Stream {
-        /// The parent checkpoint. `None` also for a disk that was added to a chain.
-        since: Option<CheckpointName>,
-    },
-    /// A raw image.
-    RawImage,
-}
-
-impl Role {
-    /// The checkpoint whose changes are wanted.
-    pub(crate) fn since(self) -> Option<CheckpointName> {
-        match self {
-            Self::Stream { since } => since,
-            Self::RawImage => None,
-        }
-    }
-}
 
 /// The disks of one point, and those that are left out.
 pub(crate) struct JobPlan<'a> {
@@ -48,11 +22,11 @@ pub(crate) struct JobPlan<'a> {
     pub(crate) skipped: Vec<String>,
 }
 
-/// Where a disk is read from.
-pub(crate) struct DiskSource {
-    pub(crate) export: Export,
-    /// The meta context of the changes, for a disk of which only those are wanted.
-    pub(crate) bitmap: Option<String>,
+/// What tells a run from others, and where its scratch files go.
+pub(crate) struct NewRun<'a> {
+    pub(crate) id: String,
+    pub(crate) machine_id: &'a str,
+    pub(crate) scratch_dir: &'a Path,
 }
 
 impl<'a> JobPlan<'a> {
@@ -97,19 +71,19 @@ impl<'a> JobPlan<'a> {
     /// The journal of a run that does this. The scratch files of a job come first in `scratch`, one for each disk, in order.
     pub(crate) fn journal(
         &self,
-        engine: &Engine,
+        run: NewRun<'_>,
         vm: &VmTarget,
         observed: &Observed,
         point: &PointIdentity,
     ) -> Journal {
-        let id = engine.next_id();
+        let NewRun { id, machine_id, scratch_dir } = run;
         let files = self.disks.iter().flat_map(|(disk, role)| {
-            let kind = stream_kind(*role, point);
+            let kind = point.stream_kind(*role);
             let file = stream_file(&disk.target, kind, point.suffix_of(*role));
             [format!("{file}.chksum"), file, sidecar_file(&disk.target, kind)]
         });
-        let partial = files.map(|name| publish::partial_name(&name));
-        let partial = partial.chain(point::partial_names(vm, observed, point)).collect();
+        let partial = files.map(|name| partial_name(&name));
+        let partial = partial.chain(partial_names(vm, observed, point)).collect();
         let sockets = |socket: &Path| -> Vec<PathBuf> {
             self.disks.iter().map(|(disk, _)| nbd_socket(socket, &disk.target)).collect()
         };
@@ -118,14 +92,11 @@ impl<'a> JobPlan<'a> {
             return Journal {
                 scratch: sockets(&socket),
                 stage: Stage::Copying { partial },
-                ..Journal::new(vm, &engine.machine_id, id, socket)
+                ..Journal::new(vm, machine_id, id, socket)
             };
         };
-        let scratch_dir = &engine.settings.scratch_dir;
-        // AppArmor profiles that admins have installed for the old tool allow exactly this name.
-        let socket = PathBuf::from(format!("/var/tmp/virtnbdbackup.{id}"));
-        let scratch = self.disks.iter();
-        let scratch = scratch.map(|(disk, _)| scratch_dir.join(format!("backup.{id}.{}", disk.target)));
+        let socket = job_socket(&id);
+        let scratch = self.disks.iter().map(|(disk, _)| scratch_file(scratch_dir, &id, &disk.target));
         let tried = scratch_try(scratch_dir, &id);
         let streams = self.disks.iter().filter(|(_, role)| *role != Role::RawImage);
         Journal {
@@ -133,59 +104,8 @@ impl<'a> JobPlan<'a> {
             checkpoint: Some(checkpoint.to_string()),
             images: streams.map(|(disk, _)| disk.image.clone()).collect(),
             stage: Stage::Copying { partial },
-            ..Journal::new(vm, &engine.machine_id, id, socket)
+            ..Journal::new(vm, machine_id, id, socket)
         }
-    }
-
-    /// What to copy, each disk from where `source` says.
-    pub(crate) fn tasks(
-        &self,
-        engine: &Engine,
-        vm: &VmTarget,
-        observed: &Observed,
-        point: &PointIdentity,
-        source: &dyn Fn(&ReadableDisk, Role) -> DiskSource,
-    ) -> Result<Vec<DiskTask>, BackupError> {
-        let task = |&(disk, role): &(&ReadableDisk, Role)| -> Result<DiskTask, BackupError> {
-            let DiskSource { export, bitmap } = source(disk, role);
-            let kind = stream_kind(role, point);
-            let file = stream_file(&disk.target, kind, point.suffix_of(role));
-            let path = vm.chain_dir.join(publish::partial_name(&file));
-            // The plan of a chain rests on the size that was seen; a disk of another size needs another plan.
-            let size = point::export_size(&export, &disk.target)?;
-            if size != disk.info.virtual_size && role != Role::RawImage && point.id != PointId::Copy {
-                let what = format!("disk {} was resized", disk.target);
-                return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
-            }
-            let sink = match role {
-                Role::RawImage => SinkPlan::RawImage { path, size },
-                Role::Stream { since } => {
-                    let origin = point::Origin {
-                        // The old tool puts the first one's name into copies, though no such checkpoint exists.
-                        checkpoint: point.checkpoint().unwrap_or(CheckpointName::FIRST).to_string(),
-                        parent: since.map(|p| p.to_string()).unwrap_or_default(),
-                        incremental: since.is_some(),
-                        time: point.time,
-                    };
-                    let compression = engine.settings.method.stated();
-                    let meta = point::meta(&disk.target, disk.format, size, compression, &origin);
-                    SinkPlan::Stream { path, meta }
-                }
-            };
-            let sidecar_name = sidecar_file(&disk.target, kind);
-            let sidecar = SidecarPlan {
-                path: vm.chain_dir.join(publish::partial_name(&sidecar_name)),
-                file: sidecar_name,
-                parent: role.since().map(|name| name.to_string()),
-                parent_digest: role.since().and_then(|name| parent_sidecar(observed, name, &disk.target)),
-            };
-            let earlier_streams = earlier_streams(observed, point, &disk.target);
-            let is_watched = role.since().is_some() && engine.settings.has_tripwire(vm.domain.name());
-            let tripwire = is_watched.then(|| tripwire(observed, &disk.target));
-            let target = disk.target.clone();
-            Ok(DiskTask { target, file, export, bitmap, sink, sidecar, earlier_streams, tripwire })
-        };
-        self.disks.iter().map(task).collect()
     }
 }
 
@@ -211,93 +131,4 @@ fn no_disks(domain: &str, planned: &[DiskPlan]) -> NoDisks {
         reasons = "it has none".to_owned();
     }
     NoDisks { domain: domain.to_owned(), reasons }
-}
-
-/// The file that is made and removed to see whether scratch files can be. No disk is called so.
-pub(crate) fn scratch_try(dir: &Path, id: &str) -> PathBuf {
-    dir.join(format!("backup.{id}.try-writing"))
-}
-
-/// Where the sockets of the servers for the disks of a domain that is shut off begin. Not in the scratch directory: it may
-/// hang, and such a backup needs nothing else there.
-pub(crate) fn servers_socket(id: &str) -> PathBuf {
-    PathBuf::from(format!("/var/tmp/vmbackup-{id}.nbd"))
-}
-
-/// The socket of the server for one disk of a domain that is shut off.
-pub(crate) fn nbd_socket(socket: &Path, target: &str) -> PathBuf {
-    PathBuf::from(format!("{}.{target}", socket.display()))
-}
-
-/// The streams of the chain that hold data of a disk. None for a new chain.
-fn earlier_streams(observed: &Observed, point: &PointIdentity, target: &str) -> Vec<PathBuf> {
-    let Some(set) = observed.set.as_ref().filter(|_| point.parent.is_some()) else { return vec![] };
-    let entries = set.points.iter().flat_map(|p| &p.disks).filter(|(name, _)| name.as_str() == target);
-    let streams = entries.filter_map(|(_, disk)| match disk {
-        PointDisk::Stream(entry) => Some(entry.path.clone()),
-        PointDisk::Raw(_) => None,
-    });
-    streams.collect()
-}
-
-/// What the chain knows of a disk at its newest point, which is the parent.
-fn tripwire(observed: &Observed, target: &str) -> TripwirePlan {
-    let points = observed.set.iter().flat_map(|set| &set.points);
-    let chain = points.filter(|point| matches!(point.id, PointId::Checkpoint(_)));
-    let sidecar = |point: &Point| match point.disks.iter().find(|(disk, _)| disk.as_str() == target)?.1 {
-        PointDisk::Stream(entry) => entry.bound_sidecar(),
-        PointDisk::Raw(_) => None,
-    };
-    TripwirePlan { sidecars: chain.map(sidecar).collect(), seed: RandomState::new().hash_one(target) }
-}
-
-/// The digest of a disk's sidecar at the parent. None when there is none, or none that can be used: no reason to fail.
-fn parent_sidecar(observed: &Observed, parent: CheckpointName, target: &str) -> Option<Digest> {
-    let set = observed.set.as_ref()?;
-    let point = set.point(PointId::Checkpoint(parent)).ok()?;
-    let (_, content) = point.disks.iter().find(|(disk, _)| disk.as_str() == target)?;
-    match content.open_sidecar()? {
-        Ok(sidecar) => Some(*sidecar.digest()),
-        Err(problem) => {
-            tracing::warn!("the content of disk {target} is known in part from here on: {problem}");
-            None
-        }
-    }
-}
-
-impl PointIdentity {
-    /// How the name of a disk's file ends.
-    fn suffix_of(&self, role: Role) -> StreamSuffix {
-        match role {
-            Role::RawImage => StreamSuffix::Data,
-            Role::Stream { .. } => self.suffix,
-        }
-    }
-}
-
-/// What a disk's file is called. In a chain every point but the first is called an increment, also when it holds the
-/// whole disk because the disk was added.
-fn stream_kind(role: Role, point: &PointIdentity) -> StreamKind {
-    match (role, point.checkpoint()) {
-        (Role::RawImage, _) | (_, None) => StreamKind::Copy,
-        (Role::Stream { .. }, Some(_)) if point.parent.is_none() => StreamKind::Full,
-        (Role::Stream { .. }, Some(name)) => StreamKind::Inc(name),
-    }
-}
-
-/// A stream's file name for a target that came from libvirt.
-pub(crate) fn stream_file(target: &str, kind: StreamKind, suffix: StreamSuffix) -> String {
-    match target.parse::<DiskTarget>() {
-        Ok(target) => kind.file_name(&target, suffix),
-        // libvirt allows only letters and digits in a target; whatever it is stays inside the folder.
-        Err(_) => format!("{}.{}", target.replace(['/', '.'], "_"), suffix.as_str()),
-    }
-}
-
-/// The file name of a stream's sidecar.
-fn sidecar_file(target: &str, kind: StreamKind) -> String {
-    match target.parse::<DiskTarget>() {
-        Ok(target) => kind.sidecar_name(&target),
-        Err(_) => stream_file(target, kind, StreamSuffix::Data).replace(".data", ".idx"),
-    }
 }

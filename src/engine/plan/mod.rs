@@ -5,6 +5,12 @@
 pub mod disk_plan;
 mod error;
 pub(crate) mod job;
+pub(crate) mod meta;
+pub(crate) mod names;
+pub(crate) mod point_files;
+pub(crate) mod point_identity;
+pub(crate) mod role;
+pub(crate) mod run_files;
 pub mod space;
 
 pub use self::error::NoDisks;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::engine::claims::journal::{ArchiveMove, DomainRun, Journal, Stage, Stop, backup_path_of, boot_id};
 use crate::engine::claims::left_by_job;
-use crate::engine::commit::publish;
 use crate::engine::domain::xml::Owner;
 use crate::engine::image::qemu_img;
+use crate::engine::plan::names::partial_name;
 use crate::engine::snapshot::encryption;
 use crate::engine::snapshot::thaw::thaw;
 use crate::engine::snapshot::witness;
@@ -326,7 +326,7 @@ fn undo_files(journal: &Journal, file: &Path, recovered: &mut Recovered) -> Poin
             Point::None
         }
         Stage::Publishing { archive, files, marker, marker_text } => {
-            let partial: Vec<_> = files.iter().chain([marker]).map(|f| publish::partial_name(f)).collect();
+            let partial: Vec<_> = files.iter().chain([marker]).map(|f| partial_name(f)).collect();
             let failed_before = recovered.failed.len();
             let point = match was_archived(&dir, archive.as_ref(), files, recovered) {
                 // Nothing was renamed: whatever has a final name here is the chain that was to be archived.
@@ -407,7 +407,7 @@ fn was_archived(
     }
     // The first rename comes when the move is complete.
     if let Some(first) = files.first() {
-        if dir.look_below(Path::new(&publish::partial_name(first)))?.is_none() {
+        if dir.look_below(Path::new(&partial_name(first)))?.is_none() {
             return Ok(true);
         }
     }
@@ -421,7 +421,7 @@ fn was_archived(
 /// Removes what was renamed to its final name. Another file of that name stays: ours waits under its partial name then.
 fn remove_published(dir: &Folder, names: &[String], recovered: &mut Recovered) {
     for name in names {
-        let (name, partial) = (Path::new(name), publish::partial_name(name));
+        let (name, partial) = (Path::new(name), partial_name(name));
         let is_ours = || -> Result<bool, FolderError> {
             Ok(match (dir.look_below(name)?, dir.look_below(Path::new(&partial))?) {
                 (Some(there), Some(waiting)) => {

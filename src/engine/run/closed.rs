@@ -22,10 +22,12 @@ use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::image::union::Union;
 use crate::engine::look::image_state::ImageStates;
 use crate::engine::look::still::Still;
-use crate::engine::plan::job::{DiskSource, Role, nbd_socket};
+use crate::engine::plan::role::Role;
+use crate::engine::plan::run_files::nbd_socket;
 use crate::engine::run::facts::{Step, step};
 use crate::engine::run::request::Backup;
 use crate::engine::run::source::Source;
+use crate::engine::run::tasks::{self, DiskSource};
 use crate::engine::snapshot::hold::Held;
 use crate::engine::snapshot::identity::Identity;
 use vmhost::libvirt::DomainState;
@@ -106,7 +108,7 @@ impl<'a> Closed<'a> {
             export: Export { socket: socket(disk), name: disk.target.clone() },
             bitmap: role.since().map(|parent| xml::bitmap_context(&parent.to_string())),
         };
-        let tasks = content.tasks(engine, vm, observed, point, &source)?;
+        let tasks = tasks::of(content, engine, vm, observed, point, &source)?;
         Ok(copy::copy_all(&tasks, &engine.shared, *watch, &cancel.child())?)
     }
 }

@@ -51,13 +51,15 @@ pub(super) fn commit(
         if let Some(images) = images {
             point::write_state(observed, point, settings.raw_disks, images, &mut files)?;
         }
-        let added = identity.add_to(engine, vm, (&ident, parent), &mut files)?;
+        let added = identity.into_files(settings, vm, (&ident, parent), engine.clock.now());
+        point::add_identity(&mut files, &added)?;
         found.warnings = added.warnings;
         found.identity = Some(added.kept);
         point::add_sidecars(&mut files, sidecars, &ident, every_disk)?;
         found.archived_to = publish(backup, &files, owned)?;
         found.points = Some(point.count());
-        let (definition, warnings) = identity::settle(engine, vm, observed, added.folder, parent);
+        let (definition, warnings) =
+            identity::settle(vm, &observed.config_xml, added.folder, parent, &engine.clock.local());
         found.definition = definition;
         found.warnings.extend(warnings);
         Ok(())

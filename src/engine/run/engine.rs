@@ -12,6 +12,7 @@ use crate::engine::claims::owned::Owned;
 use crate::engine::claims::presence::{self, Presence};
 use crate::engine::copy::Shared;
 use crate::engine::fail_point::FailPoints;
+use crate::engine::plan::job::NewRun;
 use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget};
 use vmhost::libvirt::Host;
@@ -61,6 +62,12 @@ impl Engine {
     pub(super) fn take_vm(&self, domain: &str, uuid: &str) -> Result<(VmLock, Option<Presence>), LockError> {
         let lock = VmLock::take(&self.state, domain, LOCK_PATIENCE)?;
         Ok((lock, Presence::tell(&presence::file(&self.state, uuid))))
+    }
+
+    /// A run that is about to begin.
+    pub(super) fn new_run(&self) -> NewRun<'_> {
+        let scratch_dir = &self.settings.scratch_dir;
+        NewRun { id: self.next_id(), machine_id: &self.machine_id, scratch_dir }
     }
 
     /// A name for one backup, unique on this host.

@@ -20,6 +20,7 @@ mod running;
 mod source;
 mod started;
 mod take;
+mod tasks;
 mod undo;
 mod undo_earlier;
 mod watched_copy;

@@ -1,13 +1,13 @@
 //! Prepares a backup before anything is owned and the guest is touched: its parts, and room for it.
 
 use crate::engine::claims::journal::Journal;
-use crate::engine::commit::point::PointIdentity;
 use crate::engine::failure::FileError;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::image_state;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::disk_plan::DiskPlan;
 use crate::engine::plan::job::{self, JobPlan};
+use crate::engine::plan::point_identity::PointIdentity;
 use crate::engine::plan::space;
 use crate::engine::run::facts::{Step, step};
 use crate::engine::run::guest;
@@ -47,9 +47,9 @@ pub(super) fn prepare<'a>(
             let settings = &engine.settings;
             scratch::check_space(&settings.scratch_dir, settings.scratch_reserve, cancel)?;
         }
-        let (identity, warning) = Identity::ask(engine, vm, observed, cancel, guest.as_ref());
+        let (identity, warning) = Identity::ask(&engine.settings, vm, observed, cancel, guest.as_ref());
         found.warnings.extend(warning);
-        let mut journal = content.journal(engine, vm, observed, &point);
+        let mut journal = content.journal(engine.new_run(), vm, observed, &point);
         journal.add_partial(identity.partial_names(&point.id.ident()));
         let backup = Backup { engine, vm, watch, cancel, observed, plan, point, content, guest };
         Ok(Prepared { backup, identity, journal })

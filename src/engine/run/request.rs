@@ -1,10 +1,10 @@
 //! What the steps of a backup are told.
 
 use crate::engine::cancel::Cancel;
-use crate::engine::commit::point::PointIdentity;
 use crate::engine::failure::Changed;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::job::JobPlan;
+use crate::engine::plan::point_identity::PointIdentity;
 use crate::engine::run::engine::Engine;
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, VmTarget};

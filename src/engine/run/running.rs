@@ -21,12 +21,14 @@ use crate::engine::fail_point::FailPoint;
 use crate::engine::image::bitmap;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::image_state::ImageStates;
-use crate::engine::plan::job::{self, DiskSource, Role};
+use crate::engine::plan::role::Role;
+use crate::engine::plan::run_files::scratch_try;
 use crate::engine::recovery::recover::{self, Ended};
 use crate::engine::run::closed::Closed;
 use crate::engine::run::facts::{Found, Step, step};
 use crate::engine::run::request::Backup;
 use crate::engine::run::source::Source;
+use crate::engine::run::tasks::{self, DiskSource};
 use crate::engine::run::{broken_job, checkpoints, watched_copy};
 use crate::engine::snapshot::encryption::ScratchSecret;
 use crate::engine::snapshot::hold::{self, Held};
@@ -114,7 +116,7 @@ impl<'a> Running<'a> {
         let (domain, checkpoint) = (&vm.domain, self.checkpoint.to_string());
         let (id, scratch) = (&owned.journal().id, &owned.journal().scratch);
         let scratch_dir = &engine.settings.scratch_dir;
-        let try_scratch = || scratch::try_making(scratch_dir, &job::scratch_try(scratch_dir, id), cancel);
+        let try_scratch = || scratch::try_making(scratch_dir, &scratch_try(scratch_dir, id), cancel);
         try_scratch()?;
         let secret = ScratchSecret::prepare(domain.host(), id, &content.disks, scratch)?;
         if secret.is_some() {
@@ -166,7 +168,7 @@ impl<'a> Running<'a> {
             export: Export { socket: socket.clone(), name: disk.target.clone() },
             bitmap: role.since().map(|_| xml::job_bitmap_context(&disk.target)),
         };
-        let tasks = content.tasks(engine, vm, observed, point, &source)?;
+        let tasks = tasks::of(content, engine, vm, observed, point, &source)?;
         let of_copy = cancel.child();
         let copied = watched_copy::copy(self.backup, &tasks, owned, peak_bytes, &of_copy);
         tracing::debug!("scratch files held {} at most", text::size(peak_bytes.load(Ordering::Relaxed)));

@@ -13,7 +13,7 @@ use crate::engine::claims::journal::{self, DomainRun, Journal};
 use crate::engine::claims::owned::Owned;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::Changed;
-use crate::engine::plan::job;
+use crate::engine::plan::run_files;
 use crate::engine::run::contained::contained;
 use crate::engine::run::facts::{Decided, Facts, FailedBackup};
 use crate::engine::run::request::Request;
@@ -69,7 +69,7 @@ impl Request<'_> {
     /// Names nothing but the domain that is about to be started.
     fn start_journal(self) -> Journal {
         let id = self.engine.next_id();
-        let socket = job::servers_socket(&id);
+        let socket = run_files::servers_socket(&id);
         let started = Some(DomainRun { id: None, boot: journal::boot_id() });
         Journal { started, ..Journal::new(self.vm, &self.engine.machine_id, id, socket) }
     }

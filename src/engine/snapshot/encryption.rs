@@ -15,7 +15,7 @@ use crate::engine::failure::FileError;
 use crate::engine::image::key::Key;
 use crate::engine::image::qemu_img;
 use crate::engine::image::readable_disk::ReadableDisk;
-use crate::engine::plan::job::Role;
+use crate::engine::plan::role::Role;
 use vmhost::libvirt::Host;
 
 /// The daemon's secret for the scratch files of one job. Forgotten when dropped: QEMU has it by then.

@@ -8,17 +8,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::{Timestamp, Zoned};
 use serde_json::json;
 use vmstream::chain::PointId;
 use vmstream::sidecar::FileIdentity;
 use zeroize::Zeroizing;
 
+use crate::engine::VmTarget;
 use crate::engine::cancel::Cancel;
-use crate::engine::commit::publish::{self, PointFiles};
 use crate::engine::domain::disk::BootRole;
 use crate::engine::look::chain_files::IDENTITY_PREFIX;
 use crate::engine::look::observe::Observed;
-use crate::engine::{BackupError, Engine, VmTarget};
+use crate::engine::plan::names::partial_name;
+use crate::engine::settings::EngineSettings;
 use vmhost::guest::{self, Guest};
 use vmhost::identity::{self, Owner, TpmFolder, TpmState};
 use vmreport::{FileSystem, KeptFile, OsInfo, TpmKept};
@@ -79,13 +81,13 @@ impl HeldFile {
 impl Identity {
     /// Finds the TPM, and asks the guest for its recovery keys, if it answers. Returns a warning when they cannot be had.
     pub(crate) fn ask(
-        engine: &Engine,
+        settings: &EngineSettings,
         vm: &VmTarget,
         observed: &Observed,
         cancel: &Cancel,
         guest: Option<&Guest<'_>>,
     ) -> (Self, Option<String>) {
-        let tpm = engine.settings.tpm.as_ref();
+        let tpm = settings.tpm.as_ref();
         let tpm_dir =
             tpm.and_then(|tpm| identity::state_dir(&observed.config_xml, vm.domain.uuid(), &tpm.state_dir));
         let nvram = observed.facts.boot_files.iter().find(|file| file.role == BootRole::Nvram);
@@ -107,7 +109,7 @@ impl Identity {
             os: guest.and_then(|guest| guest.os.clone()),
             file_systems: guest.map_or_else(Vec::new, |guest| guest.file_systems.clone()),
         };
-        let (Some(guest), Some(limit)) = (guest, engine.settings.recovery_keys) else { return (found, None) };
+        let (Some(guest), Some(limit)) = (guest, settings.recovery_keys) else { return (found, None) };
         match guest::recovery_keys(guest, limit, &|| cancel.stopped().is_some()) {
             Ok(keys) => {
                 found.keys = keys;
@@ -122,11 +124,11 @@ impl Identity {
     /// The partial names of the files it may write, for the journal.
     pub(crate) fn partial_names(&self, ident: &str) -> Vec<String> {
         let tpm = self.tpm_dir.iter().flat_map(|dir| TpmFolder::file_names(ident, dir));
-        tpm.chain([file_name(ident)]).map(|name| publish::partial_name(&name)).collect()
+        tpm.chain([file_name(ident)]).map(|name| partial_name(&name)).collect()
     }
 
     /// Reads NVRAM and TPM while the guest is held still. A TPM that keeps changing all the same is left to
-    /// [`Identity::add_to`].
+    /// [`Identity::into_files`].
     pub(crate) fn read_held(&mut self) {
         self.nvram = self.nvram_file.as_deref().and_then(HeldFile::read);
         self.tpm = self.tpm_dir.as_ref().and_then(|dir| TpmState::read(dir, HELD_LIMIT).ok());
@@ -137,29 +139,33 @@ impl Identity {
         self.nvram.as_ref()
     }
 
-    /// Adds its files to the point `ident`; `parent` is the point it follows. What cannot be had is a warning.
-    pub(crate) fn add_to(
+    /// Its files of the point `ident`; `parent` is the point it follows. What cannot be had is a warning.
+    pub(crate) fn into_files(
         self,
-        engine: &Engine,
+        settings: &EngineSettings,
         vm: &VmTarget,
         (ident, parent): (&str, Option<&str>),
-        files: &mut PointFiles,
-    ) -> Result<Added, BackupError> {
+        now: Timestamp,
+    ) -> IdentityFiles {
         let (os, file_systems) = (self.os.clone(), self.file_systems.clone());
-        let added = self.tpm_folder(engine, vm, (ident, parent));
-        let facts = facts(vm, os.as_ref(), &file_systems, added.folder.as_ref());
-        files.add_small(&file_name(ident), &facts)?;
-        for (name, content) in added.folder.iter().flat_map(TpmFolder::files) {
-            files.add_secret(&name, content)?;
-        }
-        Ok(added)
+        let limit = settings.tpm.as_ref().map_or(HELD_LIMIT, |tpm| tpm.limit);
+        let (tpm, warnings) = self.tpm_folder(vm, (ident, parent), limit, now);
+        let (folder, kept) = tpm.map(|tpm| (tpm.folder, tpm.kept)).unzip();
+        let facts = facts(vm, os.as_ref(), &file_systems, folder.as_ref());
+        IdentityFiles { name: file_name(ident), facts, folder, kept: IdentityKept { tpm: kept }, warnings }
     }
 
-    /// The folder of the TPM's state and of recovery keys, with room made for it. What cannot be had is a warning.
-    fn tpm_folder(self, engine: &Engine, vm: &VmTarget, (ident, parent): (&str, Option<&str>)) -> Added {
+    /// The folder of the TPM's state and of recovery keys, with room made for it, and what becomes of the state. What cannot
+    /// be had is a warning.
+    fn tpm_folder(
+        self,
+        vm: &VmTarget,
+        (ident, parent): (&str, Option<&str>),
+        limit: Duration,
+        now: Timestamp,
+    ) -> (Option<SavedTpm>, Vec<String>) {
         let warned = |error: &dyn std::fmt::Display| format!("the TPM's state is not saved: {error}");
         let mut warnings = vec![];
-        let limit = engine.settings.tpm.as_ref().map_or(HELD_LIMIT, |tpm| tpm.limit);
         let tpm = match (self.tpm, &self.tpm_dir) {
             (None, Some(dir)) => TpmState::read(dir, limit).map_err(|e| warnings.push(warned(&e))).ok(),
             (read, _) => read,
@@ -170,24 +176,32 @@ impl Identity {
             _ if self.keys.is_some() => {
                 (TpmState::default(), PathBuf::from("none: this VM has no emulated TPM"))
             }
-            _ => return Added { warnings, ..Added::default() },
+            _ => return (None, warnings),
         };
-        let now = engine.clock.now();
         let owner = Owner { domain: vm.domain.name(), uuid: vm.domain.uuid(), source: &source, now };
         let folder =
             TpmFolder::new(&vm.chain_dir, ident, (parent.is_some(), self.before), tpm, self.keys, &owner);
         if let Err(error) = folder.prepare(&vm.chain_dir) {
             warnings.push(warned(&error));
-            return Added { warnings, ..Added::default() };
+            return (None, warnings);
         }
-        let tpm = Some((folder.kind(), source));
-        Added { folder: Some(folder), kept: IdentityKept { tpm }, warnings }
+        let kept = (folder.kind(), source);
+        (Some(SavedTpm { folder, kept }), warnings)
     }
 }
 
-/// What was added to a point.
-#[derive(Default)]
-pub(crate) struct Added {
+/// The state of a TPM, about to become files of a point.
+struct SavedTpm {
+    folder: TpmFolder,
+    /// What becomes of the state, and where it was read from.
+    kept: (TpmKept, PathBuf),
+}
+
+/// What a point keeps besides disks, as its files.
+pub(crate) struct IdentityFiles {
+    /// The file of what libvirt would lose with the domain, and what is in it.
+    pub(crate) name: String,
+    pub(crate) facts: Vec<u8>,
     /// To be settled once the point is published.
     pub(crate) folder: Option<TpmFolder>,
     pub(crate) kept: IdentityKept,
@@ -197,16 +211,15 @@ pub(crate) struct Added {
 /// What is left to do once the point is published. Returns the file that the definition was kept in, where it changed, and
 /// warnings.
 pub(crate) fn settle(
-    engine: &Engine,
     vm: &VmTarget,
-    observed: &Observed,
+    config_xml: &str,
     folder: Option<TpmFolder>,
     parent: Option<&str>,
+    now: &Zoned,
 ) -> (Option<KeptFile>, Vec<String>) {
     let mut warnings = vec![];
-    let now = engine.clock.local();
     let settled = match folder {
-        Some(folder) => folder.settle(&vm.chain_dir, parent, &now),
+        Some(folder) => folder.settle(&vm.chain_dir, parent, now),
         None => identity::renew(&vm.chain_dir, None).map(drop),
     };
     if let Err(error) = settled {
@@ -214,7 +227,7 @@ pub(crate) fn settle(
         warnings.push(format!("{} is not the newest TPM state: {error}", newest.display()));
     }
     let (dir, name, period) = (&vm.chain_dir, vm.domain.name(), &vm.placement.period);
-    match identity::keep_definition(dir, name, period, &observed.config_xml, &now) {
+    match identity::keep_definition(dir, name, period, config_xml, now) {
         Ok(kept) => (kept.map(kept_file), warnings),
         Err(error) => {
             warnings.push(error.to_string());

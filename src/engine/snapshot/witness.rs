@@ -22,7 +22,8 @@ use crate::engine::domain::xml;
 use crate::engine::fail_point::{FailPoint, FailPoints};
 use crate::engine::image::qemu_img;
 use crate::engine::look::observe::Observed;
-use crate::engine::plan::job::{JobPlan, Role};
+use crate::engine::plan::job::JobPlan;
+use crate::engine::plan::role::Role;
 use vmhost::libvirt::{CheckpointDelete, CheckpointInfo, Domain, ErrorKind, LibvirtError, Said};
 
 /// The images of a domain that runs, about to be marked for a chain.
