@@ -1,16 +1,18 @@
 //! The virtnbdbackup-compatible backup set: its streams, its folder, and how to get disks back from it.
 //!
-//! Lives here: `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
-//! `restore` (from streams to a disk), `in_use` (who has an image open), `verify` (what a folder is worth), `doctor` (what
+//! Lives here: `blob` (a file by position, wherever it is kept), `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
+//! `disk` (a disk at a point, to be read anywhere), `restore` (from streams to a disk), `in_use` (who has an image open), `verify` (what a folder is worth), `doctor` (what
 //! its writer may have left out), `convert` (a folder written again in another form), `durable` (files that appear whole),
 //! `page_cache` (which lets go of what is written), `unfinished` (what goes when the process is ended),
 //! `text` and `causes` (sizes, tables and errors as people read them, for the programs).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 
+pub mod blob;
 pub mod causes;
 pub mod chain;
 pub mod convert;
+pub mod disk;
 pub mod doctor;
 pub mod durable;
 pub mod fresh;

@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -81,11 +81,6 @@ impl Pooled {
         keep(self.number, &file);
         Ok(file)
     }
-
-    /// As [`FileExt::read_exact_at`].
-    pub(crate) fn read_exact_at(&self, out: &mut [u8], at: u64) -> io::Result<()> {
-        self.file()?.read_exact_at(out, at)
-    }
 }
 
 impl Drop for Pooled {
@@ -132,7 +127,7 @@ mod tests {
         let read = || {
             open_files().clear();
             let mut bytes = [0; 7];
-            file.read_exact_at(&mut bytes, 0).map(|()| bytes)
+            crate::blob::Blob::read_exact_at(&file, 0, &mut bytes).map(|()| bytes)
         };
         assert_eq!(read().unwrap(), *b"content");
         std::fs::rename(&other, &path).unwrap();

@@ -140,7 +140,7 @@ fn code(problem: &Problem) -> &'static str {
         // A look at both ends only says so; a walk names the frame.
         Problem::Lengths { .. } => panic!("{problem:?}"),
         // Only where a sidecar is asked.
-        Problem::OtherContent => panic!("{problem:?}"),
+        Problem::OtherContent | Problem::OtherMeta => panic!("{problem:?}"),
         Problem::Codec(CodecError::Damaged { .. }) => "payload-damaged",
         Problem::Codec(CodecError::WrongLength { .. }) => "payload-length",
         Problem::Codec(CodecError::TrailingBytes { .. }) => "payload-trailing",

@@ -100,6 +100,12 @@ impl BackupSet {
         Err(SetError::NoDisk { disk: disk.clone(), point: id, known: self.disks_at(point) })
     }
 
+    /// The points of the streams that [`BackupSet::content`] gives, in their order.
+    pub(crate) fn stream_points(&self, disk: &DiskTarget, id: PointId) -> Result<Vec<PointId>, SetError> {
+        let is_stream = |part: &&Point| matches!(part.disks.get(disk), Some(PointDisk::Stream(_)));
+        Ok(self.needed(self.point(id)?).into_iter().filter(is_stream).map(|part| part.id).collect())
+    }
+
     /// The disks that a point can give back, including raw images taken before it.
     pub fn disks_at(&self, point: &Point) -> Vec<DiskTarget> {
         let mut disks: BTreeSet<DiskTarget> = point

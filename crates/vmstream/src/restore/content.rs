@@ -5,7 +5,7 @@ use super::error::ExtractError;
 use super::map::{BlockMap, Layer, MapError, Segment, Source, disk_size};
 use super::ordered;
 use super::summed::{Summed, stored_of};
-use super::zeros::next_data;
+use crate::blob::next_data;
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, StreamEntry, UnusedSidecar};
 use crate::regular;
 use crate::sidecar::{Checked, PartSums, Sidecar, Tables};

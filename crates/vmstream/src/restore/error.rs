@@ -4,6 +4,7 @@ use super::claim::Claim;
 use super::map::MapError;
 use super::partial::NewFileError;
 use crate::chain::{BackupSet, DiskContent, SetError, SetProblem, SidecarProblem};
+use crate::disk::DiskError;
 use crate::sidecar::Checked;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,9 @@ pub enum ExtractError {
     /// A stream is damaged.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// A part of the disk cannot be read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// It is larger than anybody can believe.
     #[error(transparent)]
     Claim(#[from] Claim),
@@ -189,7 +193,7 @@ impl ExtractError {
     }
 
     /// The error about a stream that is of another disk, point or backup than its name and place say, or that may be.
-    pub(super) fn check_place(set: &BackupSet, content: &DiskContent<'_>) -> Result<(), Self> {
+    pub(crate) fn check_place(set: &BackupSet, content: &DiskContent<'_>) -> Result<(), Self> {
         let paths: Vec<&Path> = match content {
             DiskContent::Streams(entries) => entries.iter().map(|entry| entry.path.as_path()).collect(),
             DiskContent::Raw { image, .. } => vec![&image.path],
@@ -202,7 +206,7 @@ impl ExtractError {
     }
 
     /// The error about a raw image whose length is not that of the disk.
-    pub(super) fn check_length(content: &DiskContent<'_>) -> Result<(), Self> {
+    pub(crate) fn check_length(content: &DiskContent<'_>) -> Result<(), Self> {
         let DiskContent::Raw { image, .. } = content else { return Ok(()) };
         let wrong = |problem| Self::RawLength { path: image.path.clone(), problem };
         image.other_length().map_or(Ok(()), |problem| Err(wrong(problem)))

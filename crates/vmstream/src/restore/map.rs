@@ -87,10 +87,7 @@ impl Layer {
 #[derive(Debug)]
 pub struct BlockMap<'a> {
     layers: &'a [Layer],
-    cursors: Vec<Cursor<'a>>,
-    size: u64,
-    at: u64,
-    done: bool,
+    sweep: Sweep<Cursor<'a>>,
 }
 
 impl<'a> BlockMap<'a> {
@@ -99,12 +96,12 @@ impl<'a> BlockMap<'a> {
         let size = disk_size(layers);
         let cursors =
             layers.iter().zip(limits(layers)).map(|(layer, limit)| Cursor::new(layer, limit)).collect();
-        Self { layers, cursors, size, at: 0, done: false }
+        Self { layers, sweep: Sweep::new(cursors, 0..size) }
     }
 
     /// Bytes of the disk: what its newest stream says.
     pub fn size(&self) -> u64 {
-        self.size
+        self.sweep.end
     }
 
     /// The layers, oldest first.
@@ -114,21 +111,50 @@ impl<'a> BlockMap<'a> {
 
     /// How far the sweep has come.
     pub fn at(&self) -> u64 {
-        self.at
+        self.sweep.at
     }
+}
 
-    fn error(&self, layer: usize, source: StreamError) -> MapError {
-        MapError { path: self.layers[layer].path.clone(), source }
+impl Iterator for BlockMap<'_> {
+    type Item = Result<Segment, MapError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.sweep.next()
+    }
+}
+
+/// What one layer has, in disk order.
+pub(crate) trait Spans {
+    /// The first span that ends behind `at`, which never falls; `None` when there is no more.
+    fn seek(&mut self, at: u64) -> Result<Option<&Span>, MapError>;
+
+    /// Goes through what was not needed, so that damage there is not passed over.
+    fn finish(&mut self) -> Result<(), MapError> {
+        Ok(())
+    }
+}
+
+/// The one rule of which layer supplies what, over layers in whatever way their spans are found: see [`BlockMap`].
+#[derive(Debug)]
+pub(crate) struct Sweep<S> {
+    /// Of the layers, oldest first.
+    spans: Vec<S>,
+    at: u64,
+    end: u64,
+    done: bool,
+}
+
+impl<S: Spans> Sweep<S> {
+    /// A sweep over a range of the disk.
+    pub(crate) fn new(spans: Vec<S>, disk: Range<u64>) -> Self {
+        Self { spans, at: disk.start, end: disk.end, done: false }
     }
 
     fn step(&mut self) -> Result<Segment, MapError> {
         let at = self.at;
-        let mut end = self.size;
-        for number in (0..self.cursors.len()).rev() {
-            if let Err(source) = self.cursors[number].seek(at) {
-                return Err(self.error(number, source));
-            }
-            let Some(span) = &self.cursors[number].span else { continue };
+        let mut end = self.end;
+        for number in (0..self.spans.len()).rev() {
+            let Some(span) = self.spans[number].seek(at)? else { continue };
             if span.disk.start > at {
                 end = end.min(span.disk.start);
                 continue;
@@ -141,16 +167,6 @@ impl<'a> BlockMap<'a> {
             return Ok(Segment { disk: at..end, source });
         }
         Ok(Segment { disk: at..end, source: Source::Zero })
-    }
-
-    /// Walks what no segment needed, so that damage there is not passed over.
-    fn finish(&mut self) -> Result<(), MapError> {
-        for number in 0..self.cursors.len() {
-            if let Err(source) = self.cursors[number].drain() {
-                return Err(self.error(number, source));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -177,16 +193,16 @@ pub(crate) fn limits(layers: &[Layer]) -> Vec<u64> {
     limits
 }
 
-impl Iterator for BlockMap<'_> {
+impl<S: Spans> Iterator for Sweep<S> {
     type Item = Result<Segment, MapError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
             return None;
         }
-        if self.at >= self.size {
+        if self.at >= self.end {
             self.done = true;
-            return self.finish().err().map(Err);
+            return self.spans.iter_mut().try_for_each(S::finish).err().map(Err);
         }
         let step = self.step();
         match &step {
@@ -204,9 +220,10 @@ pub(crate) struct Span {
     pub(crate) piece: Option<Piece>,
 }
 
-/// One layer's place in the sweep.
+/// One layer, walked frame by frame.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
+    layer: &'a Layer,
     frames: Frames<'a>,
     zeros_count: bool,
     limit: u64,
@@ -221,25 +238,14 @@ impl<'a> Cursor<'a> {
     pub(crate) fn new(layer: &'a Layer, limit: u64) -> Self {
         let zeros_count = !layer.stream.meta().incremental;
         let blocks = layer.sidecar.as_ref().map(Sidecar::blocks);
-        Self { frames: layer.stream.frames(), zeros_count, limit, blocks, frame: None, span: None }
+        Self { layer, frames: layer.stream.frames(), zeros_count, limit, blocks, frame: None, span: None }
     }
 
-    /// Moves to the first span that ends behind `at`.
-    fn seek(&mut self, at: u64) -> Result<(), StreamError> {
-        // The first span is fetched by the first seek: until then there is a frame walk that has not begun.
-        while self.span.as_ref().is_none_or(|span| span.disk.end <= at) {
-            match self.next_span()? {
-                Some(span) => self.span = Some(span),
-                None => {
-                    self.span = None;
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
+    pub(crate) fn next_span(&mut self) -> Result<Option<Span>, MapError> {
+        self.step().map_err(|source| MapError { path: self.layer.path.clone(), source })
     }
 
-    pub(crate) fn next_span(&mut self) -> Result<Option<Span>, StreamError> {
+    fn step(&mut self) -> Result<Option<Span>, StreamError> {
         loop {
             if let Some((frame, number, stored_at)) = &mut self.frame {
                 if *number < frame.piece_count() {
@@ -270,16 +276,30 @@ impl<'a> Cursor<'a> {
         let end = disk.end.min(self.limit);
         (disk.start < end).then_some(disk.start..end)
     }
+}
 
-    pub(crate) fn drain(&mut self) -> Result<(), StreamError> {
+impl Spans for Cursor<'_> {
+    fn seek(&mut self, at: u64) -> Result<Option<&Span>, MapError> {
+        // The first span is fetched by the first seek: until then there is a frame walk that has not begun.
+        while self.span.as_ref().is_none_or(|span| span.disk.end <= at) {
+            self.span = self.next_span()?;
+            if self.span.is_none() {
+                break;
+            }
+        }
+        Ok(self.span.as_ref())
+    }
+
+    fn finish(&mut self) -> Result<(), MapError> {
         self.frame = None;
-        self.frames.try_for_each(|frame| frame.map(|_| ()))
+        let walked = self.frames.try_for_each(|frame| frame.map(|_| ()));
+        walked.map_err(|source| MapError { path: self.layer.path.clone(), source })
     }
 }
 
 /// What the sidecar says of the content of the next piece. A stream has a block for every piece, so another block or none says
 /// that the frames are not those that were written.
-fn sum_of(blocks: &mut Option<Blocks<'_>>, piece: &Piece) -> Result<Option<u32>, StreamError> {
+pub(crate) fn sum_of(blocks: &mut Option<Blocks<'_>>, piece: &Piece) -> Result<Option<u32>, StreamError> {
     match blocks.as_mut().map(Iterator::next) {
         None => Ok(None),
         // It could be read before: the sidecar is what is wrong.

@@ -3,7 +3,7 @@
 use super::error::ExtractError;
 use super::extracted::Watch;
 use super::target::Target;
-use super::zeros::next_data;
+use crate::blob::next_data;
 use crate::chain::RawImage;
 use crate::sidecar::Ledger;
 use std::fs::File;

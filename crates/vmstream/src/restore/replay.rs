@@ -5,7 +5,7 @@
 
 use super::content::WINDOW_LEN;
 use super::leaf::{LEAF_LEN, Leaf, PART_LEN, Part};
-use super::map::{Cursor, Layer, MapError, Span};
+use super::map::{Cursor, Layer, MapError, Span, Spans};
 use super::ordered;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -274,7 +274,6 @@ struct Windows<'a> {
 /// One layer's walk, and the span that goes on in the next window or begins there.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
-    layer: &'a Layer,
     cursor: Cursor<'a>,
     next: Option<Span>,
     ended: bool,
@@ -283,7 +282,7 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// From the first frame on; nothing of the disk from `limit` on is seen.
     pub(crate) fn new(layer: &'a Layer, limit: u64) -> Self {
-        Self { layer, cursor: Cursor::new(layer, limit), next: None, ended: false }
+        Self { cursor: Cursor::new(layer, limit), next: None, ended: false }
     }
 
     /// The spans that begin before `end`, whole. One that goes on behind it comes again.
@@ -292,10 +291,7 @@ impl<'a> Walk<'a> {
         while !self.ended {
             let span = match self.next.take() {
                 Some(span) => Some(span),
-                None => self
-                    .cursor
-                    .next_span()
-                    .map_err(|source| MapError { path: self.layer.path.clone(), source })?,
+                None => self.cursor.next_span()?,
             };
             let Some(span) = span else {
                 self.ended = true;
@@ -317,7 +313,7 @@ impl Walk<'_> {
     /// Walks the rest of the stream, so that damage there is not passed over.
     pub(crate) fn drain(&mut self) -> Result<(), MapError> {
         self.ended = true;
-        self.cursor.drain().map_err(|source| MapError { path: self.layer.path.clone(), source })
+        self.cursor.finish()
     }
 }
 

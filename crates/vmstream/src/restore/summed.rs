@@ -138,14 +138,31 @@ pub fn check_streams(
     ExtractError::check_place(set, &content)?;
     let (tables, mut unused) = content.tables();
     let DiskContent::Streams(entries) = &content else { return Ok(unused) };
-    let summed = Summed::of(entries, (&tables, true), &mut unused)?;
-    for (number, entry) in entries.iter().enumerate().filter(|(number, _)| summed.wants(*number)) {
-        let layer = Layer::open(entry.path.clone())?;
+    let layers =
+        entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<Vec<_>, _>>()?;
+    sum_layers(entries, &layers, (&tables, &mut unused), read)?;
+    Ok(unused)
+}
+
+/// Reads the streams that a checksum file alone proves, and holds them against it. Tells of each stream whether sidecar or
+/// checksum file prove it now.
+///
+/// # Errors
+/// As [`check_streams`].
+pub(crate) fn sum_layers(
+    entries: &[&StreamEntry],
+    layers: &[Layer],
+    (tables, unused): (&Tables, &mut Vec<UnusedSidecar>),
+    read: &dyn Fn(u64),
+) -> Result<Vec<bool>, ExtractError> {
+    let summed = Summed::of(entries, (tables, true), unused)?;
+    for (number, layer) in layers.iter().enumerate().filter(|(number, _)| summed.wants(*number)) {
         let (len, mut sum) = (layer.stream.file_len(), RunningSum::new(&layer.stream, 0));
         sum.upto(len, read).map_err(|source| MapError { path: layer.path.clone(), source })?;
-        summed.end((number, &layer), 0..len, Some(sum))?;
+        summed.end((number, layer), 0..len, Some(sum))?;
     }
-    summed.check().map(|()| unused)
+    let proven = (0..layers.len()).map(|number| tables.have(number) || summed.wants(number)).collect();
+    summed.check().map(|()| proven)
 }
 
 impl FileSum {

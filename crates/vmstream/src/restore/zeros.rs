@@ -1,6 +1,5 @@
-//! Zeros in content and holes in files: found, so that nobody stores them.
+//! Zeros in content: found, so that nobody stores them.
 
-use std::fs::File;
 use std::io;
 
 /// Zeros shorter than this are written rather than left out. The block size of common file systems.
@@ -32,15 +31,6 @@ pub(crate) fn write_parts(
     }
     part(from..bytes.len())?;
     Ok(written)
-}
-
-/// Where content begins at or behind `at`, as far as the file system can tell; `u64::MAX` when there is none.
-pub(crate) fn next_data(file: &File, at: u64) -> u64 {
-    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
-        Ok(next) => next,
-        Err(rustix::io::Errno::NXIO) => u64::MAX,
-        Err(_) => at,
-    }
 }
 
 /// True when all bytes are zero. Stops soon after the first that is not.

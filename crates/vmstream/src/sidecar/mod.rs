@@ -6,6 +6,7 @@
 //! Must not live here: what follows from a difference (`verify`, `restore`), file names (`chain`).
 
 mod crc;
+mod directory;
 mod granule;
 mod head;
 mod reader;
@@ -15,6 +16,7 @@ mod sums;
 mod table;
 mod writer;
 
+pub(crate) use directory::Directory;
 pub use granule::{Granules, Value, ZeroSums};
 pub use head::{FileIdentity, Head, HeadError, LeftOut, StreamIdentity};
 pub use reader::{Blocks, Records, Runs, Sidecar, SidecarError};

@@ -4,13 +4,14 @@ use super::head::{Head, HeadError, MAX_HEAD_LEN};
 use super::record::{BLOCK_LEN, BLOCKS, Block, CHUNK_HEAD, MAX_PAYLOAD, RUNS, Run, word};
 use super::sums::Digest;
 use super::{END_MAGIC, MAGIC, VERSION};
+use crate::blob::Blob;
 use crate::pooled::Pooled;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
 /// Bytes before the first chunk: magic and version.
-const START_LEN: u64 = 12;
+pub(super) const START_LEN: u64 = 12;
 
 /// Bytes after the head: its length, its CRC-32, the digest, magic.
 const END_LEN: usize = 48;
@@ -57,7 +58,7 @@ impl SidecarError {
 /// An open sidecar. Its head was read; everything else is read when it is asked for.
 #[derive(Debug)]
 pub struct Sidecar {
-    source: Source,
+    file: Box<dyn Blob>,
     head: Head,
     /// Where the chunks end.
     body_end: u64,
@@ -65,23 +66,8 @@ pub struct Sidecar {
     digest: Digest,
 }
 
-#[derive(Debug)]
-enum Source {
-    File(Pooled),
-    Bytes(Vec<u8>),
-}
-
-impl Source {
-    fn read(&self, at: u64, out: &mut [u8]) -> Result<(), SidecarError> {
-        match self {
-            Self::File(file) => file.read_exact_at(out, at).map_err(SidecarError::Read),
-            Self::Bytes(bytes) => {
-                let from = usize::try_from(at).ok().and_then(|at| bytes.get(at..)?.get(..out.len()));
-                out.copy_from_slice(from.ok_or(SidecarError::NotASidecar)?);
-                Ok(())
-            }
-        }
-    }
+fn read(file: &dyn Blob, at: u64, out: &mut [u8]) -> Result<(), SidecarError> {
+    file.read_exact_at(at, out).map_err(SidecarError::Read)
 }
 
 impl Sidecar {
@@ -90,9 +76,7 @@ impl Sidecar {
     /// # Errors
     /// [`SidecarError`]. Damage behind the head is found by [`Sidecar::check`], or where it is read.
     pub fn open(path: &Path) -> Result<Self, SidecarError> {
-        let file = Pooled::open(path).map_err(SidecarError::Read)?;
-        let file_len = file.len();
-        Self::from_source(Source::File(file), file_len)
+        Self::from_blob(Box::new(Pooled::open(path).map_err(SidecarError::Read)?))
     }
 
     /// Takes a sidecar that is in memory.
@@ -100,17 +84,21 @@ impl Sidecar {
     /// # Errors
     /// As [`Sidecar::open`].
     pub fn parse(bytes: Vec<u8>) -> Result<Self, SidecarError> {
-        let len = bytes.len() as u64;
-        Self::from_source(Source::Bytes(bytes), len)
+        Self::from_blob(Box::new(bytes))
     }
 
-    fn from_source(source: Source, file_len: u64) -> Result<Self, SidecarError> {
+    /// The same of a file that is kept elsewhere.
+    ///
+    /// # Errors
+    /// As [`Sidecar::open`].
+    pub fn from_blob(file: Box<dyn Blob>) -> Result<Self, SidecarError> {
+        let file_len = file.size();
         let end_at = file_len.checked_sub(END_LEN as u64).filter(|at| *at >= START_LEN);
         let end_at = end_at.ok_or(SidecarError::NotASidecar)?;
         let mut start = [0; START_LEN as usize];
         let mut end = [0; END_LEN];
-        source.read(0, &mut start)?;
-        source.read(end_at, &mut end)?;
+        read(&*file, 0, &mut start)?;
+        read(&*file, end_at, &mut end)?;
         if !start.starts_with(MAGIC) || !end.ends_with(END_MAGIC) {
             return Err(SidecarError::NotASidecar);
         }
@@ -119,7 +107,7 @@ impl Sidecar {
         let version = word(&start, 8).unwrap_or_default();
         if version != VERSION {
             // The digest stands at the same place in all versions: it tells a newer file from a damaged one.
-            check_digest(&source, file_len, &digest)?;
+            check_digest(&*file, file_len, &digest)?;
             return Err(SidecarError::Version(version));
         }
         let (len, sum) = (word(&end, 0).unwrap_or_default(), word(&end, 4).unwrap_or_default());
@@ -127,12 +115,12 @@ impl Sidecar {
         let body_end =
             body_end.filter(|_| u64::from(len) <= MAX_HEAD_LEN).ok_or(SidecarError::HeadDamaged)?;
         let mut json = vec![0; len as usize];
-        source.read(body_end, &mut json)?;
+        read(&*file, body_end, &mut json)?;
         if crc32fast::hash(&json) != sum {
             return Err(SidecarError::HeadDamaged);
         }
         let head = Head::parse(&json)?;
-        Ok(Self { source, head, body_end, file_len, digest })
+        Ok(Self { file, head, body_end, file_len, digest })
     }
 
     /// What it says about stream, point and files.
@@ -155,9 +143,42 @@ impl Sidecar {
     /// # Errors
     /// [`SidecarError::Digest`] when a byte was changed, [`SidecarError::Record`] for what no writer makes.
     pub fn check(&self) -> Result<(), SidecarError> {
-        check_digest(&self.source, self.file_len, &self.digest)?;
+        check_digest(&*self.file, self.file_len, &self.digest)?;
         self.blocks().try_for_each(|block| block.map(drop))?;
         self.runs().try_for_each(|run| run.map(drop))
+    }
+
+    /// The chunk that begins there; `None` behind the last one.
+    pub(super) fn chunk_at(&self, at: u64) -> Result<Option<Chunk>, SidecarError> {
+        let Some(room) = self.body_end.checked_sub(at).filter(|room| *room > 0) else { return Ok(None) };
+        let wrong = || SidecarError::Record { at };
+        let room = room.checked_sub(CHUNK_HEAD as u64).ok_or_else(wrong)?;
+        let mut head = [0; CHUNK_HEAD];
+        read(&*self.file, at, &mut head)?;
+        let [kind @ .., _, _, _, _, _, _, _, _] = head;
+        let (len, sum) = (word(&head, 4).unwrap_or_default(), word(&head, 8).unwrap_or_default());
+        if u64::from(len) > room || len as usize > MAX_PAYLOAD {
+            return Err(wrong());
+        }
+        Ok(Some(Chunk { at, kind, len, sum }))
+    }
+
+    /// What is in a chunk, as it was written.
+    pub(super) fn payload(&self, chunk: &Chunk) -> Result<Vec<u8>, SidecarError> {
+        let mut payload = vec![0; chunk.len as usize];
+        read(&*self.file, chunk.payload_at(), &mut payload)?;
+        let is_whole = crc32fast::hash(&payload) == chunk.sum;
+        is_whole.then_some(payload).ok_or(SidecarError::Record { at: chunk.at })
+    }
+
+    /// Some bytes at the beginning of a chunk, which its checksum does not cover yet.
+    pub(super) fn begin_of<const N: usize>(&self, chunk: &Chunk) -> Result<[u8; N], SidecarError> {
+        let mut bytes = [0; N];
+        if (chunk.len as usize) < N {
+            return Err(SidecarError::Record { at: chunk.at });
+        }
+        read(&*self.file, chunk.payload_at(), &mut bytes)?;
+        Ok(bytes)
     }
 
     /// The stream's blocks, in its order.
@@ -171,14 +192,34 @@ impl Sidecar {
     }
 }
 
-fn check_digest(source: &Source, file_len: u64, want: &Digest) -> Result<(), SidecarError> {
+/// A chunk, by its head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk {
+    pub(super) at: u64,
+    pub(super) kind: [u8; 4],
+    pub(super) len: u32,
+    sum: u32,
+}
+
+impl Chunk {
+    fn payload_at(&self) -> u64 {
+        self.at + CHUNK_HEAD as u64
+    }
+
+    /// Where the next one begins.
+    pub(super) fn end(&self) -> u64 {
+        self.payload_at() + u64::from(self.len)
+    }
+}
+
+fn check_digest(file: &dyn Blob, file_len: u64, want: &Digest) -> Result<(), SidecarError> {
     // Digest and magic are not part of it.
     let (mut at, end) = (0, file_len - 40);
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; READ_LEN.min(end as usize)];
     while at < end {
         let part = &mut buffer[..READ_LEN.min((end - at) as usize)];
-        source.read(at, part)?;
+        read(file, at, part)?;
         hasher.update(part);
         at += part.len() as u64;
     }
@@ -269,28 +310,13 @@ impl<R: Record> Cursor<R> {
 
     /// The next chunk of the kind, passing over others: its offset and payload.
     fn next_chunk(&mut self, sidecar: &Sidecar) -> Result<Option<(u64, Vec<u8>)>, SidecarError> {
-        loop {
-            let at = self.at;
-            let Some(room) = sidecar.body_end.checked_sub(at).filter(|room| *room > 0) else {
-                return Ok(None);
-            };
-            let wrong = || SidecarError::Record { at };
-            let room = room.checked_sub(CHUNK_HEAD as u64).ok_or_else(wrong)?;
-            let mut head = [0; CHUNK_HEAD];
-            sidecar.source.read(at, &mut head)?;
-            let (len, sum) = (word(&head, 4).unwrap_or_default(), word(&head, 8).unwrap_or_default());
-            if u64::from(len) > room || len as usize > MAX_PAYLOAD {
-                return Err(wrong());
+        while let Some(chunk) = sidecar.chunk_at(self.at)? {
+            self.at = chunk.end();
+            if chunk.kind == R::CHUNK {
+                return Ok(Some((chunk.at, sidecar.payload(&chunk)?)));
             }
-            let payload_at = at + CHUNK_HEAD as u64;
-            self.at = payload_at + u64::from(len);
-            if head[..4] != R::CHUNK {
-                continue;
-            }
-            let mut payload = vec![0; len as usize];
-            sidecar.source.read(payload_at, &mut payload)?;
-            return if crc32fast::hash(&payload) == sum { Ok(Some((at, payload))) } else { Err(wrong()) };
         }
+        Ok(None)
     }
 }
 

@@ -121,6 +121,11 @@ impl Run {
         }
     }
 
+    /// How many of them have a sum of their own here.
+    pub(crate) fn sums(&self) -> u64 {
+        if let RunKind::Known(sums) = &self.kind { sums.len() as u64 } else { 0 }
+    }
+
     /// The granules' numbers.
     pub fn numbers(&self) -> Range<u64> {
         self.first..self.first.saturating_add(self.count())

@@ -100,6 +100,11 @@ impl Tables {
         Self { layers: layers.collect() }
     }
 
+    /// The sidecars that they were made of.
+    pub(crate) fn into_sidecars(self) -> Vec<Option<Sidecar>> {
+        self.layers.into_iter().map(|layer| Some(layer?.sidecar)).collect()
+    }
+
     /// Tells `see` what is known of a range of the disk after each stream: how it is cut, and the values of the granules
     /// that begin in it; `None` when nothing is known.
     ///

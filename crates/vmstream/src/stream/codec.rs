@@ -7,11 +7,12 @@
 //! Must not live here: where a piece lies in a file or on a disk.
 
 mod compression;
+mod lz4_frame;
 mod zstd_frame;
 
 pub use compression::{CodecError, Compression, MAX_PIECE_LEN};
-
-use std::io::{Read, Write};
+pub(crate) use lz4_frame::{MAX_HEAD_LEN, Part, Shape, decompress as decode_lz4};
+pub(crate) use zstd_frame::decompress as decode_zstd;
 
 /// Appends `plain` to `out` as one compressed frame and returns the bytes added.
 ///
@@ -23,26 +24,11 @@ pub fn compress(plain: &[u8], compression: Compression, out: &mut Vec<u8>) -> Re
     }
     let before = out.len();
     let done = match compression {
-        Compression::Lz4(level) => compress_lz4(plain, level, out),
+        Compression::Lz4(level) => lz4_frame::compress(plain, level, out),
         Compression::Zstd(level) => zstd_frame::compress(plain, level, out),
     };
     done.map_err(|source| CodecError::Compress { plain_len: plain.len(), compression, source })?;
     Ok(out.len() - before)
-}
-
-fn compress_lz4(plain: &[u8], level: u32, out: &mut Vec<u8>) -> std::io::Result<()> {
-    // Independent blocks of 256 KiB keep source, result and hash table of a block inside a core's cache.
-    let mut encoder = lz4::EncoderBuilder::new()
-        .block_size(lz4::BlockSize::Max256KB)
-        .block_mode(lz4::BlockMode::Independent)
-        .block_checksum(lz4::liblz4::BlockChecksum::BlockChecksumEnabled)
-        .checksum(lz4::ContentChecksum::NoChecksum)
-        .content_size(plain.len() as u64)
-        .auto_flush(true)
-        .level(level)
-        .build(out)?;
-    encoder.write_all(plain)?;
-    encoder.finish().1
 }
 
 /// Replaces `out` by the `plain_len` bytes of the one LZ4 frame in `stored`.
@@ -56,32 +42,8 @@ pub fn decompress_lz4(stored: &[u8], plain_len: usize, out: &mut Vec<u8>) -> Res
     if plain_len as u64 > MAX_PIECE_LEN {
         return Err(CodecError::TooLarge { plain_len });
     }
-    let damaged = |source| CodecError::Damaged { stored_len: stored.len(), source };
     out.resize(plain_len, 0);
-    let mut decoder = lz4::Decoder::new(stored).map_err(damaged)?;
-    let mut filled = 0;
-    while filled < plain_len {
-        match decoder.read(&mut out[filled..]).map_err(damaged)? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    // One more read: it verifies the content checksum, and must find no byte.
-    let more = decoder.read(&mut [0u8]).map_err(damaged)?;
-    if more > 0 {
-        return Err(CodecError::WrongLength { want: plain_len, found: format!("more than {plain_len}") });
-    }
-    let (rest, ended) = decoder.finish();
-    if ended.is_err() {
-        return Err(CodecError::CutOff { stored_len: stored.len() });
-    }
-    if filled < plain_len {
-        return Err(CodecError::WrongLength { want: plain_len, found: filled.to_string() });
-    }
-    if !rest.is_empty() {
-        return Err(CodecError::TrailingBytes { extra: rest.len() });
-    }
-    Ok(())
+    lz4_frame::decompress(stored, out)
 }
 
 /// Replaces `out` by the `plain_len` bytes of the one zstd frame in `stored`: as [`decompress_lz4`] for the other method.

@@ -112,6 +112,11 @@ pub enum Problem {
     /// Content that was not written so: its sidecar has another checksum.
     #[error("the block is not as it was written: its checksum in the sidecar differs")]
     OtherContent,
+    /// A meta text that was not written so: its sidecar says otherwise.
+    #[error(
+        "the meta text is not as it was written: the sidecar tells of another disk size, or another parent"
+    )]
+    OtherMeta,
     /// A frame of no bytes.
     #[error("the frame is empty")]
     Empty,

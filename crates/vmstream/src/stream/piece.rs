@@ -5,9 +5,6 @@ use super::error::{Problem, StreamError};
 use super::frame::FrameHeader;
 use std::ops::Range;
 
-/// Content bytes of one piece of an uncompressed frame: small enough for many threads, large enough to stream.
-const PLAIN_PIECE_LEN: u64 = 4 << 20;
-
 /// A `data` or `zero` frame. Its bounds were checked against disk and file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -62,8 +59,8 @@ impl Coding {
 /// A part of a data frame that is read and decoded at once: at most [`MAX_PIECE_LEN`] content bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// The frame it belongs to.
-    pub frame: u64,
+    /// The frame it belongs to. `None` where a sidecar told of it: only a walk over the frames counts them.
+    pub frame: Option<u64>,
     /// The range of the disk it holds.
     pub disk: Range<u64>,
     /// Offset in the file.
@@ -77,8 +74,11 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Content bytes of one piece of an uncompressed frame: small enough for many threads, large enough to stream.
+    pub(crate) const PLAIN_LEN: u64 = 4 << 20;
+
     pub(crate) fn damaged(&self, problem: Problem) -> StreamError {
-        StreamError::damaged(Some(self.frame), self.stored_at, Some(self.disk.clone()), problem)
+        StreamError::damaged(self.frame, self.stored_at, Some(self.disk.clone()), problem)
     }
 }
 
@@ -92,7 +92,7 @@ impl Frame {
     /// Number of pieces. Only for data frames.
     pub fn piece_count(&self) -> u64 {
         match &self.stored {
-            Stored::Plain => self.header.len.div_ceil(PLAIN_PIECE_LEN),
+            Stored::Plain => self.header.len.div_ceil(Piece::PLAIN_LEN),
             Stored::Compressed { pieces, .. } => pieces.len() as u64,
         }
     }
@@ -110,7 +110,7 @@ impl Frame {
     /// Piece `number`, whose payload starts at `stored_at`. Lets a walk hold its place without a borrow.
     pub(crate) fn piece(&self, number: u64, stored_at: u64) -> Piece {
         let (plain_len, coding) = match &self.stored {
-            Stored::Plain => (PLAIN_PIECE_LEN, Coding::Plain),
+            Stored::Plain => (Piece::PLAIN_LEN, Coding::Plain),
             Stored::Compressed { coding, .. } => (MAX_PIECE_LEN, *coding),
         };
         let start = self.header.start + number * plain_len;
@@ -120,6 +120,6 @@ impl Frame {
             Stored::Plain => end - start,
             Stored::Compressed { pieces, .. } => pieces[number as usize],
         };
-        Piece { frame: self.index, disk: start..end, stored_at, stored_len, coding, plain_crc32: None }
+        Piece { frame: Some(self.index), disk: start..end, stored_at, stored_len, coding, plain_crc32: None }
     }
 }

@@ -2,9 +2,8 @@
 
 use super::error::{Problem, StreamError};
 use super::piece::Coding;
-use crate::pooled::Pooled;
+use crate::blob::Blob;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 
 /// Where the trailer of a compressed stream lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +17,7 @@ pub(crate) struct TrailerPlace {
 /// Reads by position that cannot pass the end of the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Positioned<'a> {
-    pub(crate) file: &'a Pooled,
+    pub(crate) file: &'a dyn Blob,
     pub(crate) file_len: u64,
 }
 
@@ -33,7 +32,7 @@ impl<'a> Positioned<'a> {
     }
 
     pub(crate) fn fill(&self, at: u64, out: &mut [u8]) -> Result<(), StreamError> {
-        self.file.read_exact_at(out, at).map_err(|source| StreamError::Read {
+        self.file.read_exact_at(at, out).map_err(|source| StreamError::Read {
             at,
             len: out.len() as u64,
             source,
@@ -63,8 +62,9 @@ pub(crate) struct Section<'a> {
 impl Read for Section<'_> {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         let len = out.len().min(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
-        let count = self.input.file.file()?.read_at(&mut out[..len], self.at)?;
-        self.at += count as u64;
-        Ok(count)
+        // An end before that of the file when it was opened is an error, not an end.
+        self.input.file.read_exact_at(self.at, &mut out[..len])?;
+        self.at += len as u64;
+        Ok(len)
     }
 }

@@ -9,6 +9,7 @@ use super::frames::Frames;
 use super::meta::{MAX_META_LEN, StreamMeta};
 use super::piece::{Coding, Piece};
 use super::positioned::{Positioned, TrailerPlace};
+use crate::blob::Blob;
 use crate::pooled::Pooled;
 use std::io::Read;
 use std::path::Path;
@@ -18,7 +19,7 @@ use std::path::Path;
 /// Reads by position, so any number of threads may share it.
 #[derive(Debug)]
 pub struct StreamFile {
-    file: Pooled,
+    file: Box<dyn Blob>,
     file_len: u64,
     meta: StreamMeta,
     meta_len: u64,
@@ -33,12 +34,16 @@ impl StreamFile {
     /// or ends differently from one.
     pub fn open(path: &Path) -> Result<Self, StreamError> {
         let read_failed = |source| StreamError::Read { at: 0, len: HEADER, source };
-        Self::from_file(Pooled::open(path).map_err(read_failed)?)
+        Self::from_blob(Box::new(Pooled::open(path).map_err(read_failed)?))
     }
 
-    fn from_file(file: Pooled) -> Result<Self, StreamError> {
-        let file_len = file.len();
-        let input = Positioned { file: &file, file_len };
+    /// The same of a file that is kept elsewhere.
+    ///
+    /// # Errors
+    /// As [`StreamFile::open`].
+    pub fn from_blob(file: Box<dyn Blob>) -> Result<Self, StreamError> {
+        let file_len = file.size();
+        let input = Positioned { file: &*file, file_len };
         let not_a_stream = |source| StreamError::damaged(None, 0, None, Problem::NotAStream { source });
         if file_len < HEADER {
             return Err(not_a_stream(None));
@@ -124,32 +129,52 @@ impl StreamFile {
         stored: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<(), StreamError> {
-        let plain_len = piece.disk.end - piece.disk.start;
-        self.input().fits(piece.stored_at, piece.stored_len)?;
-        if plain_len > MAX_PIECE_LEN || !piece.coding.allows(piece.stored_len, plain_len) {
-            let problem = TrailerMismatch::StoredLen { stored_len: piece.stored_len, plain_len };
-            return Err(piece.damaged(Problem::TrailerMismatch(problem)));
-        }
+        let plain_len = self.check_piece(piece)?;
+        out.resize(plain_len as usize, 0);
+        self.read_piece_into(piece, stored, out)
+    }
+
+    /// [`StreamFile::read_piece`] into room that has the piece's length.
+    pub(crate) fn read_piece_into(
+        &self,
+        piece: &Piece,
+        stored: &mut Vec<u8>,
+        out: &mut [u8],
+    ) -> Result<(), StreamError> {
+        self.check_piece(piece)?;
         match piece.coding {
-            Coding::Plain => {
-                out.resize(plain_len as usize, 0);
-                self.input().fill(piece.stored_at, out)?;
-            }
+            Coding::Plain => self.input().fill(piece.stored_at, out)?,
             Coding::Lz4 | Coding::Zstd => {
                 stored.resize(piece.stored_len as usize, 0);
                 self.input().fill(piece.stored_at, stored)?;
-                let decompress = match piece.coding {
-                    Coding::Zstd => codec::decompress_zstd,
-                    _ => codec::decompress_lz4,
+                let decoded = match piece.coding {
+                    Coding::Zstd => codec::decode_zstd(stored, out),
+                    _ => codec::decode_lz4(stored, out),
                 };
-                decompress(stored, plain_len as usize, out)
-                    .map_err(|problem| piece.damaged(Problem::Codec(problem)))?;
+                decoded.map_err(|problem| piece.damaged(Problem::Codec(problem)))?;
             }
         }
         match piece.plain_crc32 {
             Some(sum) if crc32fast::hash(out) != sum => Err(piece.damaged(Problem::OtherContent)),
             _ => Ok(()),
         }
+    }
+
+    /// The piece's length, once it is sure that it may be allocated and that its stored bytes are in the file.
+    pub(super) fn check_piece(&self, piece: &Piece) -> Result<u64, StreamError> {
+        let plain_len = piece.disk.end - piece.disk.start;
+        self.input().fits(piece.stored_at, piece.stored_len)?;
+        if plain_len > MAX_PIECE_LEN || !piece.coding.allows(piece.stored_len, plain_len) {
+            let problem = TrailerMismatch::StoredLen { stored_len: piece.stored_len, plain_len };
+            return Err(piece.damaged(Problem::TrailerMismatch(problem)));
+        }
+        Ok(plain_len)
+    }
+
+    /// The number of the data frame whose payload has the file's byte at `at`, where the frames up to there can be walked.
+    pub(crate) fn frame_at(&self, at: u64) -> Option<u64> {
+        let upto = self.frames().map_while(Result::ok).take_while(|frame| frame.stored_at <= at);
+        upto.filter(|frame| frame.header.kind == FrameKind::Data).last().map(|frame| frame.index)
     }
 
     /// A part of the file's bytes, cut at the file's end. For checksums.
@@ -167,7 +192,7 @@ impl StreamFile {
     }
 
     pub(super) fn input(&self) -> Positioned<'_> {
-        Positioned { file: &self.file, file_len: self.file_len }
+        Positioned { file: &*self.file, file_len: self.file_len }
     }
 }
 

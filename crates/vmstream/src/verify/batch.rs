@@ -132,7 +132,7 @@ impl WrongBlock {
             }
         };
         Finding {
-            frame: Some(self.piece.frame),
+            frame: self.piece.frame,
             at: Some(self.piece.stored_at),
             disk_range: Some(self.piece.disk),
             ..Finding::about(Level::Damage, path, message.to_owned())

@@ -2,10 +2,11 @@
 
 use super::finding::{Finding, Level};
 use super::options::Watch;
+use crate::blob::next_data;
 use crate::causes::with_causes;
 use crate::chain::{BackupSet, PointDisk, PointId, RawImage, SetProblem, SidecarProblem, StreamEntry};
 use crate::regular;
-use crate::restore::{claim, zeros::next_data};
+use crate::restore::claim;
 use crate::sidecar::{Checked, FileIdentity, Sidecar, SidecarError, Tables};
 use std::collections::BTreeSet;
 use std::fs::File;

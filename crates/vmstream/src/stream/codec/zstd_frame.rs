@@ -42,7 +42,7 @@ pub(super) fn compress(plain: &[u8], level: u32, out: &mut Vec<u8>) -> io::Resul
 /// Fills `out`, whose length is that of the content, from the one frame in `stored`.
 ///
 /// One call decodes it all straight into `out`: no window is allocated, whatever the frame claims.
-pub(super) fn decompress(stored: &[u8], out: &mut [u8]) -> Result<(), CodecError> {
+pub(crate) fn decompress(stored: &[u8], out: &mut [u8]) -> Result<(), CodecError> {
     let stored_len = stored.len();
     let damaged = |what: &str| CodecError::Damaged { stored_len, source: io::Error::other(what.to_owned()) };
     let common = stored_len.min(MAGIC.len());
