@@ -37,7 +37,7 @@ fn help_is_as_it_was_read_and_found_good() {
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(commands.len(), 8);
+    assert_eq!(commands.len(), 9);
     for command in commands {
         // The list of commands stands for `help`.
         let (args, name) =

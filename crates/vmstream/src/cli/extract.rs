@@ -152,7 +152,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// What to do about increments by a program with defects.
-const DOCTOR: &str =
+pub(super) const DOCTOR: &str =
     "this point is made of increments by virtnbdbackup that may lack changes: vmstream doctor says more";
 
 fn is_stdout(path: &Path) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Must not live here: anything that reads a stream or decides what a set is worth.
 
+mod cat;
 mod compare;
 mod convert;
 mod doctor;
@@ -57,6 +58,8 @@ enum Command {
     Verify(verify::Args),
     /// Write a disk as it was at a restore point to an image file, a block device or standard output
     Extract(extract::Args),
+    /// Write a part of a disk as it was at a restore point to standard output
+    Cat(cat::Args),
     /// Show which restore point supplies each part of a disk
     Map(map::Args),
     /// Compare a disk as it was at a restore point with an image
@@ -78,6 +81,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(args) => (Ok(info::run(&args)), args.json),
         Command::Verify(args) => (Ok(verify::run(&args)), args.json),
         Command::Extract(args) => (extract::run(&args), args.json),
+        Command::Cat(args) => (cat::run(&args), args.json),
         Command::Map(args) => (map::run(&args), args.json),
         Command::Convert(args) => (convert::run(&args), args.json),
         Command::Doctor(args) => (Ok(doctor::run(&args)), args.json),
