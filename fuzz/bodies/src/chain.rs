@@ -16,7 +16,7 @@ use crate::structured::Structured;
 /// Disks up to this size are put together; of larger ones only the map is looked at.
 ///
 /// The work of putting a disk together grows with the size that a stream claims, and a claim costs nothing.
-const DISK_LEN: u64 = 4 << 20;
+pub(crate) const DISK_LEN: u64 = 4 << 20;
 
 /// A name that is read is the name that is built.
 pub(crate) fn names(input: &[u8]) {
@@ -54,7 +54,7 @@ pub(crate) fn pack(files: &[(String, u8, Vec<u8>)]) -> Vec<u8> {
     packed
 }
 
-fn unpack(input: &[u8], dir: &Path) {
+pub(crate) fn unpack(input: &[u8], dir: &Path) {
     let mut input = Structured(input);
     for _ in 0..64 {
         if input.is_empty() {

@@ -8,6 +8,7 @@
 
 mod chain;
 mod config;
+mod disk;
 mod host;
 pub mod mutate;
 pub mod seeds;
@@ -80,6 +81,13 @@ pub const TARGETS: &[Target] = &[
         // Four windows of the disk, which the body keeps small.
         allowance: Allowance { fixed: 96 * MIB, per_byte: 1024 },
         seeds: seeds::chains,
+    },
+    Target {
+        name: "disk",
+        body: disk::disk,
+        // As a chain: windows of an extraction to compare with.
+        allowance: Allowance { fixed: 96 * MIB, per_byte: 1024 },
+        seeds: seeds::disks,
     },
     Target { name: "domain_xml", body: host::domain_xml, allowance: TEXT, seeds: seeds::domains },
     Target { name: "checkpoint_xml", body: host::checkpoint_xml, allowance: TEXT, seeds: seeds::checkpoints },

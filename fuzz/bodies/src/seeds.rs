@@ -311,6 +311,12 @@ pub(crate) fn domains() -> Vec<Vec<u8>> {
     all
 }
 
+/// The same sets, and ranges to read of their disks.
+pub(crate) fn disks() -> Vec<Vec<u8>> {
+    let ranges: Vec<u8> = (0..crate::disk::RANGES_LEN).map(|at| (at * 37) as u8).collect();
+    chains().into_iter().map(|set| [&ranges[..], &set].concat()).collect()
+}
+
 /// Nested deep, entities that multiply, many attributes, many name spaces.
 fn hostile_xml() -> Vec<Vec<u8>> {
     let deep = ["<a>".repeat(3_000), "</a>".repeat(3_000)].concat();

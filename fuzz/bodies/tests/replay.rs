@@ -96,7 +96,7 @@ macro_rules! targets {
 }
 
 targets! {
-    frame meta trailer piece stream stream_round_trip sidecar recorder_round_trip names checkpoint_list chain domain_xml checkpoint_xml
+    frame meta trailer piece stream stream_round_trip sidecar recorder_round_trip names checkpoint_list chain disk domain_xml checkpoint_xml
     checkpoint_round_trip agent_reply block_status glob conf toml config_round_trip
 }
 
