@@ -1,14 +1,12 @@
 //! `vmstream cat`: the bytes, what is said beside them, and how it ends.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod ours;
-
-use ours::{DISK, Ours};
+use crate::ours::{DISK, Ours};
+use crate::program::VMSTREAM;
 use std::path::Path;
 use std::process::{Command, Output};
 
 fn cat(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vmstream")).arg("cat").arg(dir).args(args).output().unwrap()
+    Command::new(VMSTREAM).arg("cat").arg(dir).args(args).output().unwrap()
 }
 
 fn told(output: &Output) -> String {

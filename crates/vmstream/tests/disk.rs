@@ -1,13 +1,8 @@
 //! A disk that is read anywhere: the same bytes as an extraction gives, or an error, and no more work than that takes.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod chains;
-mod made;
-mod ours;
-
-use chains::{Form, Link, Random, write_chain};
-use made::{Coding, Lz4, Made, OURS, PEERS, Stream};
-use ours::{DISK, Ours};
+use crate::chains::{Form, Link, Random, write_chain};
+use crate::made::{Coding, Lz4, Made, OURS, PEERS, Stream};
+use crate::ours::{DISK, Ours};
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;

@@ -1,11 +1,8 @@
 //! Disks that are large in some way: what opening them and reading a little takes does not grow with it.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
-mod chains;
-mod made;
-
-use chains::Random;
-use made::{Coding, Made, OURS, Stream};
+use crate::chains::Random;
+use crate::made::{Coding, Made, OURS, Stream};
+use crate::program::VMSTREAM;
 use std::path::Path;
 use std::process::Command;
 use vmstream::chain::{BackupSet, CheckpointName, cpt};
@@ -17,7 +14,7 @@ use vmstream::stream::StreamMeta;
 fn cat(set: &Path, offset: u64, length: u64) -> (Vec<u8>, u64) {
     let (offset, length) = (offset.to_string(), length.to_string());
     let mut command = Command::new("/usr/bin/time");
-    command.args(["-q", "-f", "%M", env!("CARGO_BIN_EXE_vmstream"), "cat"]);
+    command.args(["-q", "-f", "%M", VMSTREAM, "cat"]);
     let done = command.arg(set).args(["--offset", &offset, "--length", &length]).output().unwrap();
     let told = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success(), "{told}");

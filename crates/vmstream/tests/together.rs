@@ -3,15 +3,19 @@
 
 mod belongs;
 mod bounded;
+mod cat;
 mod chains;
 mod cli;
 mod convert;
 mod damage;
 mod damage_grid;
 mod denied;
+mod disk;
+mod disk_bounds;
 mod golden;
 mod interop;
 mod long_chain;
+mod made;
 mod model;
 mod ours;
 mod peer;

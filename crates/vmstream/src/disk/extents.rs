@@ -3,8 +3,8 @@
 use super::error::DiskError;
 use super::index::Cursor;
 use super::layered::Layered;
-use super::open::{Disk, Source};
 use super::raw::RawDisk;
+use super::source::Source;
 use crate::chain::PointId;
 use crate::restore::map::{self, Sweep};
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub struct Extent {
     pub from: Option<PointId>,
 }
 
-/// Iterator over the extents of a range of a [`Disk`]: in order, without gaps, neighbours of one point joined. Ends after the
+/// Iterator over the extents of a range of a [`Disk`](super::Disk): in order, without gaps, neighbours of one point joined. Ends after the
 /// first error.
 #[derive(Debug)]
 pub struct Extents<'a> {
@@ -35,8 +35,8 @@ enum Parts<'a> {
 }
 
 impl<'a> Extents<'a> {
-    pub(super) fn new(disk: &'a Disk, range: Range<u64>) -> Self {
-        let parts = match &disk.source {
+    pub(super) fn new(source: &'a Source, range: Range<u64>) -> Self {
+        let parts = match source {
             Source::Layers(layers) => Parts::Layers { layers, sweep: layers.sweep(range.clone()), range },
             Source::Raw(raw) => Parts::Raw { raw, at: range.start, end: range.end },
         };

@@ -14,6 +14,7 @@ mod open;
 mod options;
 mod raw;
 mod shelf;
+mod source;
 
 pub use copy::CopyError;
 pub use error::DiskError;

@@ -6,6 +6,7 @@ use super::index::Index;
 use super::layered::Layered;
 use super::options::{Check, DiskOptions, Proof};
 use super::raw::RawDisk;
+use super::source::Source;
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId, RawImage, StreamEntry, UnusedSidecar};
 use crate::pooled::Pooled;
 use crate::restore::map::{Layer, disk_size, limits};
@@ -24,16 +25,10 @@ use std::ops::Range;
 /// replaced meanwhile is an error where it is read.
 #[derive(Debug)]
 pub struct Disk {
-    pub(super) source: Source,
+    source: Source,
     size: u64,
     taken: PointId,
     unused_sidecars: Vec<UnusedSidecar>,
-}
-
-#[derive(Debug)]
-pub(super) enum Source {
-    Layers(Box<Layered>),
-    Raw(Box<RawDisk>),
 }
 
 impl Disk {
@@ -132,7 +127,7 @@ impl Disk {
     /// Which point supplies what of a range, in order and without gaps. No content is read. What lies behind the disk's end is
     /// not told.
     pub fn extents(&self, range: Range<u64>) -> Extents<'_> {
-        Extents::new(self, range.start.min(self.size)..range.end.min(self.size))
+        Extents::new(&self.source, range.start.min(self.size)..range.end.min(self.size))
     }
 
     /// Bytes of content that were decoded, or of an image that were read, since it was opened. What was kept counts once.

@@ -1,6 +1,5 @@
 //! Chains of one disk `vda`, encoded by hand in every form that a writer may choose, each with what the disk holds at every
 //! point. Nothing of our own writer is used, so that a fault of it is not in both.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::Write;
 use std::ops::Range;
