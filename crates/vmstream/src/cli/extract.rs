@@ -268,6 +268,7 @@ pub(super) fn exit_of(error: &ExtractError) -> Exit {
     use vmstream::chain::SetError;
     match error {
         ExtractError::Overwritten { source, .. } => exit_of(source),
+        ExtractError::Disk(error) if error.is_damage() => Exit::Damaged,
         ExtractError::Map(map) if matches!(map.source, StreamError::Damaged(_)) => Exit::Damaged,
         ExtractError::Wrong { .. }
         | ExtractError::RawLength { .. }

@@ -1,9 +1,11 @@
 //! A chain as a picture: for each point and each part of the disk, whether it has data there, and whether that counts.
 
 use super::error::ExtractError;
-use super::map::{BlockMap, Layer, MapError, Source, disk_size};
+use super::map::{Layer, MapError, disk_size};
 use crate::chain::{BackupSet, DiskContent, DiskTarget, PointId};
+use crate::disk::{Check, Disk, DiskOptions, Extent};
 use crate::stream::FrameKind;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A disk at a point, by the streams that make it up.
@@ -85,15 +87,16 @@ pub fn picture(
         }
         rows.push(row);
     }
+    let row_of: BTreeMap<PointId, usize> = rows.iter().map(|row| row.point).zip(0..).collect();
     let mut unset_bytes = 0;
-    for segment in BlockMap::new(&layers) {
-        let segment = segment?;
-        let bytes = segment.disk.end - segment.disk.start;
-        match segment.source {
-            Source::Zero => unset_bytes += bytes,
-            Source::Piece { layer, .. } => {
-                rows[layer].used_bytes += bytes;
-                scale.mark(&mut rows[layer].cells, segment.disk, Cell::Used);
+    for extent in supplier(set, disk, point)?.extents(0..size) {
+        let Extent { disk, from } = extent?;
+        let bytes = disk.end - disk.start;
+        match from.and_then(|point| row_of.get(&point)) {
+            None => unset_bytes += bytes,
+            Some(&number) => {
+                rows[number].used_bytes += bytes;
+                scale.mark(&mut rows[number].cells, disk, Cell::Used);
             }
         }
     }
@@ -111,33 +114,22 @@ pub fn each_supply(
     point: PointId,
     mut tell: impl FnMut(Range<u64>, Option<PointId>),
 ) -> Result<(), ExtractError> {
-    let (points, layers) = match layers(set, disk, point)? {
-        Ok(layers) => layers,
-        Err((size, taken)) => {
-            tell(0..size, Some(taken));
-            return Ok(());
-        }
-    };
-    let mut last: Option<(Range<u64>, Option<PointId>)> = None;
-    for segment in BlockMap::new(&layers) {
-        let segment = segment?;
-        let by = match segment.source {
-            Source::Zero => None,
-            Source::Piece { layer, .. } => Some(points[layer]),
-        };
-        match &mut last {
-            Some((range, last_by)) if *last_by == by => range.end = segment.disk.end,
-            _ => {
-                if let Some((range, by)) = last.replace((segment.disk, by)) {
-                    tell(range, by);
-                }
-            }
-        }
+    if let DiskContent::Raw { image, taken } = set.content(disk, point)? {
+        tell(0..image.len, Some(taken));
+        return Ok(());
     }
-    if let Some((range, by)) = last {
-        tell(range, by);
-    }
-    Ok(())
+    let disk = supplier(set, disk, point)?;
+    disk.extents(0..disk.size()).try_for_each(|extent| {
+        let Extent { disk, from } = extent?;
+        tell(disk, from);
+        Ok(())
+    })
+}
+
+/// The disk, to be asked what comes from where: no content is read.
+fn supplier(set: &BackupSet, disk: &DiskTarget, point: PointId) -> Result<Disk, ExtractError> {
+    let options = DiskOptions { check: Check::Skip, ..DiskOptions::default() };
+    Disk::open(set, disk, point, options, &|_| ())
 }
 
 /// The streams and their points; for a raw disk its size and when it was taken.
@@ -148,11 +140,7 @@ fn layers(set: &BackupSet, disk: &DiskTarget, point: PointId) -> Result<Layers, 
         DiskContent::Raw { image, taken } => return Ok(Err((image.len, taken))),
         DiskContent::Streams(entries) => entries,
     };
-    let of = |path| {
-        let has = |part: &&crate::chain::Point| part.disks.get(disk).is_some_and(|own| own.path() == path);
-        set.points.iter().find(has).map_or(point, |part| part.id)
-    };
-    let points = entries.iter().map(|entry| of(entry.path.as_path())).collect();
+    let points = set.stream_points(disk, point)?;
     let layers = entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<_, _>>()?;
     Ok(Ok((points, layers)))
 }
