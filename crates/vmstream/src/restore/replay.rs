@@ -168,17 +168,19 @@ impl State {
                 self.zero(span.disk.clone());
                 continue;
             };
-            layer
-                .stream
-                .read_piece(piece, stored, plain)
-                .map_err(|source| MapError { path: layer.path.clone(), source })?;
+            let failed = |source| MapError { path: layer.path.clone(), source };
             if self.disk.contains(&piece.disk.start) {
                 read(piece.stored_len);
             }
             let part = self.cut(&piece.disk);
-            let from = (part.start - piece.disk.start) as usize..(part.end - piece.disk.start) as usize;
             self.forget(&part);
             let to = self.place(&part);
+            if part == piece.disk {
+                layer.stream.read_piece_into(piece, stored, &mut self.fill()[to]).map_err(failed)?;
+                continue;
+            }
+            layer.stream.read_piece(piece, stored, plain).map_err(failed)?;
+            let from = (part.start - piece.disk.start) as usize..(part.end - piece.disk.start) as usize;
             self.fill()[to].copy_from_slice(&plain[from]);
         }
         Ok(())

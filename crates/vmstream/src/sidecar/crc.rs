@@ -35,7 +35,7 @@ const fn multiply(a: u32, mut b: u32) -> u32 {
 }
 
 /// The plain remainder of some bytes, as it counts with `bytes_behind` more bytes behind them.
-pub(crate) fn shift(remainder: u32, bytes_behind: u64) -> u32 {
+pub(crate) const fn shift(remainder: u32, bytes_behind: u64) -> u32 {
     // x^8 for each byte. The powers repeat after 2^32 - 1, so x^(2^32) is x^(2^0) again.
     let (mut left, mut k, mut factor) = (bytes_behind, 3, ONE);
     while left > 0 {
@@ -56,8 +56,20 @@ pub(crate) fn shift_back(remainder: u32, bytes_behind: u64) -> u32 {
 
 /// The CRC-32 of `len` bytes of zeros.
 pub(crate) fn of_zeros(len: u64) -> u32 {
-    !shift(u32::MAX, len)
+    // Those of granules and their parts are asked for millions of times.
+    if len.is_power_of_two() { OF_ZEROS[len.trailing_zeros() as usize] } else { !shift(u32::MAX, len) }
 }
+
+/// The CRC-32 of `2^k` bytes of zeros.
+const OF_ZEROS: [u32; 64] = {
+    let mut sums = [0; 64];
+    let mut k = 0;
+    while k < 64 {
+        sums[k] = !shift(u32::MAX, 1 << k);
+        k += 1;
+    }
+    sums
+};
 
 /// The plain remainder of bytes with this CRC-32, or, the other way round, the CRC-32 of bytes with this remainder.
 pub(crate) fn swap_form(sum: u32, len: u64) -> u32 {

@@ -161,8 +161,10 @@ impl<'a> Proofs<'a> {
         let Some(tables) = &mut self.tables else { return };
         let looked = tables.window(window, |layer, known| {
             // A difference has no sidecar, so nothing is known of it.
-            let here = |stop: &Stop| stop.applied == layer + 1 && stop.side.is_none();
-            for (_, slot) in self.stops.iter().zip(&mut self.known).filter(|(stop, _)| here(stop)) {
+            let from = self.stops.partition_point(|stop| stop.applied <= layer);
+            let here = self.stops[from..].iter().zip(&mut self.known[from..]);
+            let here = here.take_while(|(stop, _)| stop.applied == layer + 1);
+            for (_, slot) in here.filter(|(stop, _)| stop.side.is_none()) {
                 *slot = known.map(|(granules, values)| (granules, values.to_vec()));
             }
         });
