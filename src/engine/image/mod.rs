@@ -3,6 +3,7 @@
 //! Must not live here: what a domain says of its disks (`domain`), what is copied from them (`copy`).
 
 pub(crate) mod bitmap;
+pub(crate) mod changes;
 pub(crate) mod damage;
 mod devices;
 mod error;

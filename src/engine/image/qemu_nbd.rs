@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::changes::Changes;
 use super::error::ImageError;
 use super::node::{node, not_looked_at};
 use super::readable_disk::ReadableDisk;
-use super::union::Union;
 use super::{devices, key, layers};
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::layout::{self, Devices};
@@ -24,17 +24,6 @@ const CLIENTS: &str = "16";
 
 /// Address space that it may take: its caches, and what its clients have asked for.
 const MEMORY_BYTES: u64 = 4 << 30;
-
-/// The changes that an export shows beside the content.
-#[derive(Clone, Copy)]
-pub(crate) enum Changes<'a> {
-    /// None.
-    Not,
-    /// Those of a bitmap of the image.
-    Bitmap(&'a str),
-    /// Those of bitmaps of several images.
-    Union(&'a Union),
-}
 
 /// Why a disk of a domain that is shut off cannot be read, as far as that is known before.
 pub(crate) fn refusal(host: &Host, disk: &ReadableDisk) -> Option<ImageError> {
@@ -55,7 +44,7 @@ impl QemuNbd {
         host: &Host,
         disk: &ReadableDisk,
         socket: PathBuf,
-        changes: Changes<'_>,
+        changes: &Changes,
         cancel: &Cancel,
     ) -> Result<Self, ImageError> {
         let failed = |message: String| ImageError::QemuNbd { message };
@@ -73,7 +62,7 @@ impl QemuNbd {
         let node = node(disk, &devices.map_err(|e| cancel.cause::<ImageError>(not_looked_at(disk, &e)))?);
         let (options, bitmap) = match changes {
             Changes::Not => (node, None),
-            Changes::Bitmap(name) => (node, Some(name)),
+            Changes::Bitmap(name) => (node, Some(name.as_str())),
             Changes::Union(union) => {
                 let file = layout::file_node(&union.path(), &Devices::new());
                 let over = json!({ "driver": "qcow2", "force-share": true, "file": file, "backing": node });

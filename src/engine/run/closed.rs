@@ -14,12 +14,10 @@ use crate::engine::claims::owned::Owned;
 use crate::engine::copy::{self, CopiedDisk};
 use crate::engine::domain::xml;
 use crate::engine::fail_point::FailPoint;
+use crate::engine::image::changes::{Changes, LostBitmap};
 use crate::engine::image::damage;
-use crate::engine::image::layers;
-use crate::engine::image::qemu_img::Layer;
-use crate::engine::image::qemu_nbd::{Changes, QemuNbd};
+use crate::engine::image::qemu_nbd::QemuNbd;
 use crate::engine::image::readable_disk::ReadableDisk;
-use crate::engine::image::union::Union;
 use crate::engine::look::image_state::ImageStates;
 use crate::engine::look::still::Still;
 use crate::engine::plan::role::Role;
@@ -39,19 +37,13 @@ pub(super) struct Closed<'a> {
     backup: &'a Backup<'a>,
     /// The checkpoint that was made while the domain ran. `None` for a copy.
     begun: Option<CheckpointName>,
-    /// What was noted when it began, and where what changed in each disk is kept.
-    noted: Option<(Still<'a>, Vec<Kept>)>,
+    /// What was noted when it began, and what changed in each disk.
+    noted: Option<(Still<'a>, Vec<Changes>)>,
 }
 
 impl<'a> Closed<'a> {
-    /// Of a domain that is shut off.
-    pub(super) fn for_copy(backup: &'a Backup<'a>) -> Self {
-        Self { backup, begun: None, noted: None }
-    }
-
-    /// Of a domain that was shut down since the checkpoint was made.
-    pub(super) fn since(backup: &'a Backup<'a>, checkpoint: CheckpointName) -> Self {
-        Self { backup, begun: Some(checkpoint), noted: None }
+    pub(super) fn new(backup: &'a Backup<'a>, begun: Option<CheckpointName>) -> Self {
+        Self { backup, begun, noted: None }
     }
 
     fn disks(&self) -> impl Iterator<Item = &'a ReadableDisk> {
@@ -65,50 +57,33 @@ impl<'a> Closed<'a> {
         }
     }
 
-    /// Finds the bitmaps of a disk's parent, from its image down to the first without one, as libvirt does when a job begins.
-    /// All of them, and the new checkpoint's in the image itself, must have been closed in order.
-    fn kept(&self, disk: &ReadableDisk, role: Role) -> Result<Kept, BackupError> {
+    /// What changed in a disk since the parent, where the point holds only that.
+    fn changes(&self, disk: &ReadableDisk, role: Role) -> Result<Changes, BackupError> {
         let Backup { engine, vm, cancel, .. } = self.backup;
-        let Some(name) = self.begun.filter(|_| role != Role::RawImage).map(|name| name.to_string()) else {
-            return Ok(Kept::Nowhere);
-        };
-        let lost = |bitmap: &str| {
+        let Some(begun) = self.begun.filter(|_| role != Role::RawImage) else { return Ok(Changes::Not) };
+        let (newest, since) = (begun.to_string(), role.since().map(|parent| parent.to_string()));
+        let (host, dir) = (vm.domain.host(), &engine.settings.scratch_dir);
+        let kept = Changes::kept(host, disk, &newest, since.as_deref(), dir, cancel)?;
+        kept.map_err(|LostBitmap(bitmap)| {
             let target = &disk.target;
             self.backup.changed(&format!("it was shut off, and disk {target} did not keep bitmap {bitmap}"))
-        };
-        let layers = layers::of(disk, cancel).map_err(|e| cancel.cause::<BackupError>(e))?;
-        let is_sound = |layer: &Layer, bitmap: &str| layer.sound_bitmaps.iter().any(|sound| sound == bitmap);
-        if !layers.first().is_some_and(|top| is_sound(top, &name)) {
-            return Err(lost(&name));
-        }
-        let Some(parent) = role.since().map(|parent| parent.to_string()) else { return Ok(Kept::Nowhere) };
-        let has = layers.iter().take_while(|layer| layer.bitmaps.contains(&parent)).count();
-        let having = &layers[..has];
-        match having {
-            _ if !having.iter().all(|layer| is_sound(layer, &parent)) => Err(lost(&parent)),
-            [] => Err(lost(&parent)),
-            [_] => Ok(Kept::Bitmap(parent)),
-            _ => {
-                let (host, dir) = (vm.domain.host(), &engine.settings.scratch_dir);
-                Ok(Kept::Union(Union::of(host, disk, having, &parent, dir, cancel)?))
-            }
-        }
+        })
     }
 
     fn copy_disks(&self, owned: &Owned<'_>) -> Result<Vec<CopiedDisk>, BackupError> {
-        let Backup { engine, vm, observed, point, content, watch, cancel, .. } = self.backup;
-        let kept = self.noted.iter().flat_map(|(_, kept)| kept);
+        let Backup { engine, vm, watch, cancel, .. } = self.backup;
+        let changes = self.noted.iter().flat_map(|(_, changes)| changes);
         let socket = |disk: &ReadableDisk| nbd_socket(&owned.journal().socket, &disk.target);
         let host = vm.domain.host();
-        let server = |(disk, kept): (&ReadableDisk, &Kept)| {
-            QemuNbd::start(host, disk, socket(disk), kept.as_changes(), cancel)
+        let server = |(disk, changes): (&ReadableDisk, &Changes)| {
+            QemuNbd::start(host, disk, socket(disk), changes, cancel)
         };
-        let _servers = self.disks().zip(kept).map(server).collect::<Result<Vec<_>, _>>()?;
+        let _servers = self.disks().zip(changes).map(server).collect::<Result<Vec<_>, _>>()?;
         let source = |disk: &ReadableDisk, role: Role| DiskSource {
             export: Export { socket: socket(disk), name: disk.target.clone() },
             bitmap: role.since().map(|parent| xml::bitmap_context(&parent.to_string())),
         };
-        let tasks = tasks::of(content, engine, vm, observed, point, &source)?;
+        let tasks = tasks::of(self.backup, &source)?;
         Ok(copy::copy_all(&tasks, &engine.shared, *watch, &cancel.child())?)
     }
 }
@@ -125,8 +100,8 @@ impl<'a> Source<'a> for Closed<'a> {
             if self.begun.is_none() {
                 found.damaged = Some(self.disks().flat_map(|disk| damage::of(disk, cancel)).collect());
             }
-            let kept = self.backup.content.disks.iter().map(|(disk, role)| self.kept(disk, *role));
-            self.noted = Some((still, kept.collect::<Result<_, _>>()?));
+            let changes = self.backup.content.disks.iter().map(|(disk, role)| self.changes(disk, *role));
+            self.noted = Some((still, changes.collect::<Result<_, _>>()?));
             Ok(())
         })
     }
@@ -156,22 +131,5 @@ impl<'a> Source<'a> for Closed<'a> {
             }
             Ok(Some(images))
         })
-    }
-}
-
-/// Where what changed in a disk is kept.
-enum Kept {
-    Nowhere,
-    Bitmap(String),
-    Union(Union),
-}
-
-impl Kept {
-    fn as_changes(&self) -> Changes<'_> {
-        match self {
-            Self::Nowhere => Changes::Not,
-            Self::Bitmap(name) => Changes::Bitmap(name),
-            Self::Union(union) => Changes::Union(union),
-        }
     }
 }

@@ -22,19 +22,14 @@ use crate::engine::run::request::Backup;
 use crate::engine::snapshot::identity::{self, Identity};
 use vmplan::Decision;
 
-/// What a point is made of, beside what was decided.
-pub(super) struct Made {
-    pub(super) copied: Vec<CopiedDisk>,
-    pub(super) identity: Identity,
-    /// How the images stand that the disks were read from, if they hold still.
-    pub(super) images: Option<ImageStates>,
-}
-
 /// Writes what the point has beside the copied disks, publishes it, and does what is to be done once it is there.
-/// `every_disk` names also those that are left out.
+/// `images` is how those stand that the disks were read from, if they hold still; `every_disk` names also those that are left
+/// out.
 pub(super) fn commit(
     backup: &Backup<'_>,
-    Made { copied, identity, images }: Made,
+    copied: Vec<CopiedDisk>,
+    images: Option<ImageStates>,
+    identity: Identity,
     every_disk: &[DiskPlan],
     owned: &mut Owned<'_>,
 ) -> Step {

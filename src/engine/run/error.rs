@@ -212,7 +212,7 @@ impl From<SnapshotError> for BackupError {
         match error {
             SnapshotError::Libvirt(error) => Self::Libvirt(error),
             SnapshotError::Claim(error) => error.into(),
-            SnapshotError::QemuImg(error) => error.into(),
+            SnapshotError::QemuImg(error) => Self::Image(error.into()),
             SnapshotError::File(error) => Self::File(error),
             SnapshotError::Stopped(reason) => Self::Stopped(reason),
             own => Self::Snapshot(own),
@@ -237,12 +237,6 @@ impl From<ImageError> for BackupError {
             ImageError::Stopped(reason) => Self::Stopped(reason),
             own => Self::Image(own),
         }
-    }
-}
-
-impl From<QemuImgError> for BackupError {
-    fn from(error: QemuImgError) -> Self {
-        Self::Image(error.into())
     }
 }
 

@@ -195,3 +195,28 @@ impl Facts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_step_found_is_known_also_when_it_failed_and_the_last_word_counts() {
+        let before = Found {
+            warnings: vec!["first".into()],
+            damaged: Some(vec!["a note".into()]),
+            target_free_bytes: Some(7),
+            points: Some(1),
+            ..Found::default()
+        };
+        let (found, done): Step = step(|found| {
+            found.warnings.push("second".into());
+            found.damaged = Some(vec![]);
+            Err(BackupError::Panicked { message: "half-way".into() })
+        });
+        assert!(done.is_err());
+        let known = before.and(found);
+        assert_eq!(known.warnings, ["first", "second"]);
+        assert_eq!((known.damaged, known.target_free_bytes, known.points), (Some(vec![]), Some(7), Some(1)));
+    }
+}

@@ -1,6 +1,5 @@
 //! Prepares a backup before anything is owned and the guest is touched: its parts, and room for it.
 
-use crate::engine::claims::journal::Journal;
 use crate::engine::failure::FileError;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::image_state;
@@ -20,21 +19,13 @@ use vmstore::Ownership;
 use vmstore::remove::{FolderError, reach};
 use vmstream::text;
 
-/// A backup that can be taken, and owns nothing yet.
-pub(super) struct Prepared<'a> {
-    pub(super) backup: Backup<'a>,
-    pub(super) identity: Identity,
-    /// What it will own.
-    pub(super) journal: Journal,
-}
-
 /// Asks the guest, makes sure that there is room, and decides the backup in all its parts.
 pub(super) fn prepare<'a>(
     request: Request<'a>,
     observed: &'a Observed,
     plan: &'a Plan,
     every_disk: &[DiskPlan],
-) -> Step<Prepared<'a>> {
+) -> Step<(Backup<'a>, Identity)> {
     step(|found| {
         let Request { engine, vm, watch, cancel } = request;
         let guest = guest::ask(request, observed, found);
@@ -49,10 +40,8 @@ pub(super) fn prepare<'a>(
         }
         let (identity, warning) = Identity::ask(&engine.settings, vm, observed, cancel, guest.as_ref());
         found.warnings.extend(warning);
-        let mut journal = content.journal(engine.new_run(), vm, observed, &point);
-        journal.add_partial(identity.partial_names(&point.id.ident()));
         let backup = Backup { engine, vm, watch, cancel, observed, plan, point, content, guest };
-        Ok(Prepared { backup, identity, journal })
+        Ok((backup, identity))
     })
 }
 

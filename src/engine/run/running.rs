@@ -42,9 +42,9 @@ use vmreport::Method;
 
 /// A domain that runs.
 pub(super) struct Running<'a> {
-    backup: &'a Backup<'a>,
+    pub(super) backup: &'a Backup<'a>,
     /// The checkpoint of the point.
-    checkpoint: CheckpointName,
+    pub(super) checkpoint: CheckpointName,
 }
 
 impl<'a> Source<'a> for Running<'a> {
@@ -84,7 +84,7 @@ impl<'a> Source<'a> for Running<'a> {
     /// The images, once the domain is shut off: then they hold still, and QEMU has written its bitmaps into them.
     fn heir(&self, failed: BackupError, owned: &Owned<'_>) -> Result<Box<dyn Source<'a> + 'a>, BackupError> {
         if broken_job::was_shut_down(self.backup, &failed, owned) {
-            return Ok(Box::new(Closed::since(self.backup, self.checkpoint)));
+            return Ok(Box::new(Closed::new(self.backup, Some(self.checkpoint))));
         }
         Err(broken_job::why_not_copied(self.backup, failed, owned))
     }
@@ -99,11 +99,7 @@ impl<'a> Source<'a> for Running<'a> {
     }
 }
 
-impl<'a> Running<'a> {
-    pub(super) fn new(backup: &'a Backup<'a>, checkpoint: CheckpointName) -> Self {
-        Self { backup, checkpoint }
-    }
-
+impl Running<'_> {
     /// Begins the job while the guest is held still. Returns how it was held.
     fn begin_job(
         &self,
@@ -161,14 +157,14 @@ impl<'a> Running<'a> {
         owned: &Owned<'_>,
         peak_bytes: &AtomicU64,
     ) -> Result<Vec<CopiedDisk>, BackupError> {
-        let Backup { engine, vm, observed, point, content, cancel, .. } = self.backup;
+        let Backup { engine, vm, cancel, .. } = self.backup;
         engine.fail_points.at(FailPoint::Copying);
         let socket = &owned.journal().socket;
         let source = |disk: &ReadableDisk, role: Role| DiskSource {
             export: Export { socket: socket.clone(), name: disk.target.clone() },
             bitmap: role.since().map(|_| xml::job_bitmap_context(&disk.target)),
         };
-        let tasks = tasks::of(content, engine, vm, observed, point, &source)?;
+        let tasks = tasks::of(self.backup, &source)?;
         let of_copy = cancel.child();
         let copied = watched_copy::copy(self.backup, &tasks, owned, peak_bytes, &of_copy);
         tracing::debug!("scratch files held {} at most", text::size(peak_bytes.load(Ordering::Relaxed)));

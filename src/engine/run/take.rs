@@ -11,10 +11,10 @@ use crate::engine::claims::owned::Owned;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::look::observe::Observed;
 use crate::engine::run::closed::Closed;
-use crate::engine::run::commit::{Made, commit};
+use crate::engine::run::commit::commit;
 use crate::engine::run::contained::contained;
 use crate::engine::run::facts::Facts;
-use crate::engine::run::prepare::{Prepared, prepare};
+use crate::engine::run::prepare::prepare;
 use crate::engine::run::request::{Backup, Request};
 use crate::engine::run::running::Running;
 use crate::engine::run::source::Source;
@@ -32,8 +32,8 @@ pub(super) fn take(
     started: Option<&mut Owned<'_>>,
     facts: &mut Facts,
 ) -> Result<(), BackupError> {
-    let prepared = facts.add(prepare(request, observed, plan, facts.every_disk()))?;
-    let Prepared { backup, identity, journal } = prepared;
+    let (backup, identity) = facts.add(prepare(request, observed, plan, facts.every_disk()))?;
+    let journal = backup.journal(&identity);
     if let Some(owned) = started {
         owned.go_on_with(journal)?;
         return take_owned(&backup, identity, owned, facts);
@@ -54,8 +54,8 @@ fn take_owned(
 ) -> Result<(), BackupError> {
     backup.engine.fail_points.at(FailPoint::JournalWritten);
     let mut source: Box<dyn Source<'_> + '_> = match backup.point.checkpoint() {
-        Some(name) => Box::new(Running::new(backup, name)),
-        None => Box::new(Closed::for_copy(backup)),
+        Some(checkpoint) => Box::new(Running { backup, checkpoint }),
+        None => Box::new(Closed::new(backup, None)),
     };
     facts.add(source.begin(&mut identity, owned))?;
     let copied = match facts.add(source.copy(owned)) {
@@ -70,6 +70,5 @@ fn take_owned(
         }
     };
     let images = facts.add(source.end(owned))?;
-    let made = Made { copied, identity, images };
-    facts.add(commit(backup, made, facts.every_disk(), owned))
+    facts.add(commit(backup, copied, images, identity, facts.every_disk(), owned))
 }

@@ -1,4 +1,4 @@
-//! What is to be copied for a point, each disk from where its kind of backup says.
+//! What is to be copied for a point, each disk from where its source says.
 //!
 //! Must not live here: which disks take part, and how (`plan::job`); copying (`copy`).
 
@@ -8,16 +8,15 @@ use std::path::PathBuf;
 use vmstream::chain::{CheckpointName, Point, PointDisk, PointId};
 use vmstream::sidecar::Digest;
 
+use crate::engine::BackupError;
 use crate::engine::copy::{CopyError, DiskTask, SidecarPlan, SinkPlan, TripwirePlan};
-use crate::engine::failure::Changed;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::observe::Observed;
-use crate::engine::plan::job::JobPlan;
 use crate::engine::plan::meta;
 use crate::engine::plan::names::{partial_name, sidecar_file, stream_file};
 use crate::engine::plan::point_identity::PointIdentity;
 use crate::engine::plan::role::Role;
-use crate::engine::{BackupError, Engine, VmTarget};
+use crate::engine::run::request::Backup;
 use vmhost::nbd::{Connection, Export};
 
 /// Where a disk is read from.
@@ -29,13 +28,10 @@ pub(crate) struct DiskSource {
 
 /// What to copy, each disk from where `source` says.
 pub(super) fn of(
-    plan: &JobPlan<'_>,
-    engine: &Engine,
-    vm: &VmTarget,
-    observed: &Observed,
-    point: &PointIdentity,
+    backup: &Backup<'_>,
     source: &dyn Fn(&ReadableDisk, Role) -> DiskSource,
 ) -> Result<Vec<DiskTask>, BackupError> {
+    let Backup { engine, vm, observed, point, content, .. } = backup;
     let task = |&(disk, role): &(&ReadableDisk, Role)| -> Result<DiskTask, BackupError> {
         let DiskSource { export, bitmap } = source(disk, role);
         let kind = point.stream_kind(role);
@@ -44,8 +40,7 @@ pub(super) fn of(
         // The plan of a chain rests on the size that was seen; a disk of another size needs another plan.
         let size = export_size(&export, &disk.target)?;
         if size != disk.info.virtual_size && role != Role::RawImage && point.id != PointId::Copy {
-            let what = format!("disk {} was resized", disk.target);
-            return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
+            return Err(backup.changed(&format!("disk {} was resized", disk.target)));
         }
         let sink = match role {
             Role::RawImage => SinkPlan::RawImage { path, size },
@@ -75,7 +70,7 @@ pub(super) fn of(
         let target = disk.target.clone();
         Ok(DiskTask { target, file, export, bitmap, sink, sidecar, earlier_streams, tripwire })
     };
-    plan.disks.iter().map(task).collect()
+    content.disks.iter().map(task).collect()
 }
 
 /// The size of an export: the disk's size at the snapshot.
