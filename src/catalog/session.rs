@@ -90,8 +90,9 @@ impl Drop for SessionRow<'_> {
 fn insert(transaction: &Transaction<'_>, new: &NewSession<'_>) -> rusqlite::Result<SessionId> {
     let taken = "SELECT 1 FROM sessions WHERE id = ?1";
     let mut id = new.at.as_second();
+    // Down, never up: the Bash program numbers its sessions by the second, and loses all rows of one whose second is taken.
     while transaction.query_row(taken, [id], |_| Ok(())).optional()?.is_some() {
-        id += 1;
+        id -= 1;
     }
     transaction.execute(
         "INSERT INTO sessions (id, instance, start_time, status, log_file, session_type)

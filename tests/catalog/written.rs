@@ -38,7 +38,7 @@ fn a_session_has_a_row_that_always_ends() {
         let stopped = catalog.begin_session(&new_session(noon() + seconds(200)));
         stopped.signalled(signal);
     }
-    // The same second: the next number that is free.
+    // The same second: the last number before it that is free.
     std::mem::forget(catalog.begin_session(&new_session(noon())));
     let twin = catalog.begin_session(&new_session(noon()));
     twin.end(SessionStatus::Success, noon());
@@ -54,14 +54,29 @@ fn a_session_has_a_row_that_always_ends() {
     };
     let counts = " vms_excluded=1 vms_failed=1 vms_skipped=1 vms_success=1 vms_total=4";
     let want = vec![
+        row(-2, "", "", "12:00:00", "12:00:00", "success", ""),
+        row(-1, "", "", "12:00:00", "12:00:00", "interrupted", ""),
         row(0, "bytes_total=750 ", "duration_sec=90 ", "12:01:30", "12:00:00", "partial", counts),
-        row(1, "", "", "12:00:00", "12:00:00", "interrupted", ""),
-        row(2, "", "", "12:00:00", "12:00:00", "success", ""),
         row(100, "", "", "12:01:40", "12:01:40", "failed", ""),
+        row(199, "", "", "12:03:20", "12:03:20", "killed", ""),
         row(200, "", "", "12:03:20", "12:03:20", "interrupted", ""),
-        row(201, "", "", "12:03:20", "12:03:20", "killed", ""),
     ];
     assert_eq!(sessions, want);
+}
+
+/// The Bash program takes the second as the number, and has no other when that is taken.
+#[test]
+fn sessions_of_one_second_leave_the_seconds_after_it_to_others() {
+    let tree = Tree::empty();
+    let catalog = tree.open();
+    for _ in 0..5 {
+        catalog.begin_session(&new_session(noon())).end(SessionStatus::Success, noon());
+    }
+    let bash = "INSERT INTO sessions (id, instance, start_time, status) VALUES (?1, 'default', 'x', 'running')";
+    for second in 1..10 {
+        let written = tree.sql().execute(bash, [noon().as_second() + second]);
+        assert_eq!(written, Ok(1), "{second} s later");
+    }
 }
 
 #[test]
