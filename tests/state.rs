@@ -394,7 +394,7 @@ fn sessions(lab: &Lab) -> Vec<(String, String, String)> {
     let file = lab.backup_path().join("_state/vmbackup.db");
     let database = rusqlite::Connection::open(file).expect("a database");
     let mut ask = database
-        .prepare("SELECT status, session_type, log_file FROM sessions WHERE end_time IS NOT NULL OR status = 'running' ORDER BY id")
+        .prepare("SELECT status, session_type, log_file FROM sessions WHERE end_time IS NOT NULL OR status = 'running' ORDER BY start_time, id DESC")
         .expect("the table of sessions");
     let rows = ask.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("rows");
     rows.map(|row| row.expect("a row")).collect()
