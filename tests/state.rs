@@ -207,6 +207,14 @@ fn logs_go_where_they_are_told_and_end_in_time() {
     assert!(!fs::read_to_string(&log).expect("a log").contains("long ago"));
     assert!(!lab.backup_path().join("_state/logs").exists());
 }
+    assert!(!kept.contains("was not copied"), "the state folder is copied all the same: {kept}");
+    let copies = fs::read_dir(lab.backup_path().join("_state/backups")).expect("a folder").count();
+    assert_eq!(copies, 1);
+    // As the template of the Bash program shows it: below the state folder.
+    lab.configure(&[("LOG_DIR", "logs")]);
+    lab.run_well(&vm);
+    let log = fs::read_to_string(lab.backup_path().join("_state/logs/vmbackup.log")).expect("a log");
+    assert!(log.contains("VM BACKUP SESSION COMPLETE"), "{log}");
 
 #[test]
 fn the_state_folder_is_copied_once_a_day() {

@@ -58,7 +58,7 @@ impl Opened {
             None => {}
         }
         let state = StateDir::of(backup_path);
-        let log_dir = settings.log_dir.as_ref().map_or_else(|| state.logs(), |dir| dir.as_path().to_owned());
+        let log_dir = settings.log_dir.as_ref().map_or_else(|| state.logs(), |dir| dir.below(state.path()));
         let log_file = log_dir.join(log_name);
         // A dry run may write to its log, and to nothing else.
         let lock = if dry_run {
@@ -67,7 +67,7 @@ impl Opened {
             SessionLock::take(&state).map(Some)
         };
         let begin_anew = matches!(lock, Ok(Some(_)));
-        let prepare = prepare_log(settings, log_file.clone(), begin_anew);
+        let prepare = prepare_log(settings, log_dir.clone(), log_file.clone(), begin_anew);
         let opened = match root.refusal() {
             Some(_) => Ok(()),
             None => log.open_session(&log_file, prepare),
@@ -83,7 +83,7 @@ impl Opened {
         if dry_run {
             tracing::info!("[DRY-RUN] nothing is changed");
         }
-        context.loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        context.loaded.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.said));
         for Unserved { said, fix, .. } in &context.loaded.unserved {
             tracing::warn!("{said}: {fix}");
         }
@@ -203,8 +203,8 @@ fn prepare_log(
     begin_anew: bool,
 ) -> impl FnOnce() -> io::Result<()> + Send + 'static {
     let keep_days = settings.log_keep.get();
-    let log_dir = settings.log_dir.as_ref().map(|dir| dir.as_path().to_owned());
     let state = StateDir::of(settings.backup_path.as_path());
+    log_dir: PathBuf,
     move || {
         if begin_anew && keep_days > 0 {
             let today = Zoned::now().date();
@@ -212,9 +212,9 @@ fn prepare_log(
                 tracing::warn!("Old log {} cannot be put aside: {error}", log_file.display());
             }
         }
-        match log_dir {
-            Some(dir) => std::fs::create_dir_all(dir),
-            None => state.create("logs").map(drop),
+        if log_dir.starts_with(state.path()) {
+            // Never the backup path: an unmounted disk would be filled beside.
+            state.make()?;
         }
     }
 }
@@ -222,6 +222,7 @@ fn prepare_log(
 /// Names the tree where nobody has, and says what was found.
 fn settled(root: Root) -> Result<Root, Failed> {
     let path = root.place.clone();
+        std::fs::create_dir_all(log_dir)
     if root.standing == Standing::Emptied {
         tracing::warn!(
             "BACKUP_PATH was used before, on the same {path}, and has no _state/root.json now: it was emptied. Backups begin anew"

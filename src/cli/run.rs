@@ -46,7 +46,11 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failed> {
 
 fn session(context: &Context, opened: &Opened) -> Result<Session, Failed> {
     let names: Vec<String> = context.arguments.vm.iter().cloned().collect();
-    Session::open(&context.loaded.settings, &names, context.clock, &opened.machine_id).map_err(session_error)
+    let opened = Session::open(&context.loaded.settings, &names, context.clock, &opened.machine_id);
+    let session = opened.map_err(session_error)?;
+    let unknown = context.loaded.of_unknown_vms(|name| session.knows(name));
+    unknown.iter().for_each(|warning| tracing::warn!("{}", warning.said));
+    Ok(session)
 }
 
 fn plan(context: &Context, opened: &Opened) -> Result<(Exit, String), Failed> {

@@ -31,6 +31,8 @@ pub struct Session {
     pub(super) host_config_keep: Option<usize>,
     pub(super) owners: Owners,
     pub(super) chosen: Vec<Domain>,
+    /// Every VM of this host.
+    known: Vec<String>,
     pub(super) machine_id: String,
     pub(super) clock: Clock,
     /// The day the run began: all VMs of a run are in the same period.
@@ -75,6 +77,7 @@ impl Session {
                 .on
                 .then(|| usize::try_from(settings.host_config_keep.get()).unwrap_or(usize::MAX)),
             owners,
+            known: all.iter().map(|domain| domain.name().to_owned()).collect(),
             chosen,
             machine_id: machine_id.to_owned(),
             clock,
@@ -85,6 +88,11 @@ impl Session {
     /// The domains of this run.
     pub fn domains(&self) -> impl Iterator<Item = &str> {
         self.chosen.iter().map(Domain::name)
+    }
+
+    /// Whether this host has a VM of that name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.known.iter().any(|known| known == name)
     }
 
     /// The folders of a domain. `None` for a policy without backups.

@@ -34,7 +34,7 @@ mod toml_tests;
 pub use bash::Construct;
 pub use error::{ConfigError, Difference, InvalidValue};
 pub use keys::{Key, Marks};
-pub use load::{Loaded, load};
+pub use load::{Loaded, Warning, load};
 pub use migrate::{MigrateError, Migration};
 pub use place::{Place, Source};
 pub use sample::{Sample, render};

@@ -20,6 +20,7 @@ use super::value::Value;
 /// `BACKUP_PATH` in the sample files: to be replaced.
 pub(super) const PLACEHOLDER: &str = "/path/to/backups/";
 pub(super) const MAIN_TOML: &str = "vmbackup.toml";
+const TRIM_EXCLUDE: &str = "FSTRIM_EXCLUDE_FILE";
 /// Read after the main file, in this order.
 pub(super) const OTHER_CONF: [&str; 2] = ["vm_overrides.conf", "exclude_patterns.conf"];
 
@@ -28,15 +29,53 @@ pub(super) const OTHER_CONF: [&str; 2] = ["vm_overrides.conf", "exclude_patterns
 pub struct Loaded {
     /// The instance directory, where further files of the instance lie.
     pub dir: PathBuf,
+    /// Its main file: `vmbackup.conf` where there is one, else `vmbackup.toml`.
+    pub main_file: PathBuf,
     /// All settings, checked.
     pub settings: Settings,
     /// What was read but deserves a look.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// What is switched on beside the settings, and does nothing.
     pub unserved: Vec<Unserved>,
     /// Where each value came from: by upper-case key, `VM_POLICY[name]` (and the like) and
     /// `EXCLUDE_PATTERNS[number]`.
     pub sources: BTreeMap<String, Source>,
+}
+
+/// Something that was read and deserves a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Where it stands, and what it is.
+    pub said: String,
+    /// What to do.
+    pub fix: &'static str,
+}
+
+impl Loaded {
+    /// The entries of the tables of virtual machines that name none of `known`.
+    pub fn of_unknown_vms(&self, known: impl Fn(&str) -> bool) -> Vec<Warning> {
+        let settings = &self.settings;
+        let tables: [(&str, Vec<&String>); 3] = [
+            (VM_POLICY, settings.vm_policies.keys().collect()),
+            (VM_CONSISTENCY, settings.vm_consistency.keys().collect()),
+            (VM_TRIPWIRE, settings.vm_tripwire.keys().collect()),
+        ];
+        let warning = |table: &str, vm: &str| {
+            let key = format!("{table}[{vm}]");
+            let source = self.sources.get(&key).map_or_else(String::new, ToString::to_string);
+            let said = format!("{source}: {key}: this host has no VM of that name");
+            Warning { said, fix: "correct the name, or remove that line" }
+        };
+        let named = tables.iter().flat_map(|(table, vms)| vms.iter().map(move |vm| (*table, vm.as_str())));
+        named.filter(|(_, vm)| !known(vm)).map(|(table, vm)| warning(table, vm)).collect()
+    }
+}
+
+impl Warning {
+    /// A line that should say something else.
+    fn line(said: String) -> Self {
+        Self { said, fix: "correct that line" }
+    }
 }
 
 /// Loads the instance `instance` of `config_dir`.
@@ -66,9 +105,10 @@ pub fn load(
         Some(bytes) => toml_file::read(&toml_file, &bytes)?,
         None => Stated::default(),
     };
-    // A vmbackup.conf with nothing but the path is there for restore scripts: the settings are in the other file.
+    // A vmbackup.conf with nothing but the path is there for restore scripts: the settings are in the other file. A
+    // vmbackup.toml that says nothing is the sample.
     let only_path = conf.keys.keys().all(|name| *name == "BACKUP_PATH") && conf.vm_tables.is_empty();
-    let main_files = if only_path { MainFiles::One } else { main_files };
+    let main_files = if only_path || toml.is_silent() { MainFiles::One } else { main_files };
     let differences = differences(&conf, &toml, main_files, environment);
     if !differences.is_empty() {
         return Err(ConfigError::Disagree { dir, differences });
@@ -103,20 +143,22 @@ fn settle(
     stated: Stated,
     environment: &BTreeMap<String, String>,
 ) -> Result<Loaded, ConfigError> {
-    let Stated { keys, mut vm_tables, exclude_patterns, mut warnings } = stated;
+    let Stated { keys, mut vm_tables, exclude_patterns, warnings } = stated;
+    let mut warnings: Vec<Warning> = warnings.into_iter().map(Warning::line).collect();
     let (mut texts, mut sources) = (BTreeMap::new(), BTreeMap::new());
     for key in KEYS {
         let (text, source) = effective(key, keys.get(key.name), environment);
         if let Some(remark) = (key.remark)(&text) {
-            warnings.push(format!("{source}: {}={text:?}: {remark}", key.name));
+            warnings.push(Warning::line(format!("{source}: {}={text:?}: {remark}", key.name)));
         }
         if let Some(because) = key.unused_because(&text) {
-            warnings.push(format!("{source}: {}={text:?} is not used: {because}", key.name));
+            let said = format!("{source}: {}={text:?} is not used: {because}", key.name);
+            warnings.push(Warning { said, fix: "remove that line" });
         }
         texts.insert(key.name, text);
         sources.insert(key.name.to_owned(), source);
     }
-    check_backup_path(&texts, &sources, main_file)?;
+    check_backup_path(&texts, &sources, &main_file)?;
 
     let mut problems = Vec::new();
     let settings = Settings::from_texts(texts, &mut |name, value, allowed| {
@@ -144,22 +186,33 @@ fn settle(
         settings.exclude_patterns.push(pattern.text);
     }
     settings.compression = compression::choose(&settings, &sources)?;
-    if let Some(name) = settings.text("FSTRIM_EXCLUDE_FILE").filter(|name| !name.is_empty()) {
-        settings.trim_exclude = read_patterns(&dir.join(name))?;
+    if let Some(name) = settings.text(TRIM_EXCLUDE).filter(|name| !name.is_empty()).map(str::to_owned) {
+        let file = dir.join(&name);
+        settings.trim_exclude = read_patterns(&file)?;
+        // The usual one need not be there.
+        let is_usual = Key::find(TRIM_EXCLUDE).is_some_and(|key| key.default == name);
+        if !is_usual && !file.exists() {
+            let source = sources.get(TRIM_EXCLUDE).map_or_else(String::new, ToString::to_string);
+            let file = file.display();
+            let said = format!(
+                "{source}: {TRIM_EXCLUDE}={name:?}: there is no {file}, so no VM is left out of trimming"
+            );
+            warnings.push(Warning { said, fix: "make that file, or correct the line" });
+        }
     }
     if settings.orphan_enabled.on && settings.orphan_min_age.get() >= settings.orphan_max_age.get() {
         let (least, most) = ("RETENTION_ORPHAN_MIN_AGE_DAYS", "RETENTION_ORPHAN_MAX_AGE_DAYS");
         let source = sources.get(least).filter(|source| **source != Source::Default);
         let source = source.or_else(|| sources.get(most)).map_or_else(String::new, ToString::to_string);
-        warnings.push(format!(
+        warnings.push(Warning::line(format!(
             "{source}: {least} is {} and {most} {}: periods that an earlier policy left are never deleted, unless the first is \
              less than the second",
             settings.orphan_min_age.get(),
             settings.orphan_max_age.get()
-        ));
+        )));
     }
     let unserved = unserved(&dir, environment);
-    Ok(Loaded { dir, settings, warnings, unserved, sources })
+    Ok(Loaded { dir, main_file, settings, warnings, unserved, sources })
 }
 
 /// Checks the values of a table of virtual machines.
@@ -192,12 +245,12 @@ fn read_table<T: Value>(
 fn check_backup_path(
     texts: &BTreeMap<&'static str, String>,
     sources: &BTreeMap<String, Source>,
-    main_file: PathBuf,
+    main_file: &Path,
 ) -> Result<(), ConfigError> {
     const NAME: &str = "BACKUP_PATH";
     let value = texts.get(NAME).cloned().unwrap_or_default();
     if value.is_empty() {
-        return Err(ConfigError::BackupPathMissing { main_file });
+        return Err(ConfigError::BackupPathMissing { main_file: main_file.to_owned() });
     }
     let is_placeholder = Key::find(NAME).is_some_and(|key| (key.same)(&value, PLACEHOLDER));
     if is_placeholder {

@@ -31,7 +31,7 @@ impl Instance {
 
     fn warnings(&self) -> Vec<String> {
         let loaded = self.load(&[]).expect("the instance must load");
-        loaded.warnings.iter().map(|warning| self.plain(warning)).collect()
+        loaded.warnings.iter().map(|warning| self.plain(&warning.said)).collect()
     }
 
     fn source(&self, loaded: &Loaded, key: &str) -> String {
@@ -120,7 +120,7 @@ fn values_become_types_in_either_kind_of_file() {
         assert_eq!(settings.process_priority.get(), -5);
         assert!(settings.backup_raw_disks.on);
         assert_eq!(settings.freeze_timeout.duration().as_secs(), 30);
-        assert_eq!(loaded.warnings, Vec::<String>::new());
+        assert_eq!(loaded.warnings, vec![]);
     }
 }
 
@@ -255,6 +255,42 @@ fn doubtful_files_load_with_warnings() {
     assert_eq!((compression.method, compression.level), (CompressionMethod::Lz4, 1));
 }
 
+/// Words that mean nothing, and a file that is not there: backups go on, and somebody hears of it.
+#[test]
+fn a_value_that_cannot_be_followed_is_said() {
+    let conf = "BACKUP_PATH=/b\nFSTRIM_EXCLUDE_FILE=nowhere.conf\nTPM_BACKUP_METHOD=incremental\nREPLICATION_ORDER=banana";
+    let want = [
+        "DIR/vmbackup.conf:3:19: TPM_BACKUP_METHOD=\"incremental\": read as full: the state of a TPM is always saved whole",
+        "DIR/vmbackup.conf:4:19: REPLICATION_ORDER=\"banana\": read as simultaneous; the others are local_first and cloud_first",
+        "DIR/vmbackup.conf:2:21: FSTRIM_EXCLUDE_FILE=\"nowhere.conf\": there is no DIR/nowhere.conf, so no VM is left out of \
+         trimming",
+    ];
+    assert_eq!(Instance::new(&[("vmbackup.conf", conf)]).warnings(), want);
+    let usual = "BACKUP_PATH=/b\nFSTRIM_EXCLUDE_FILE=fstrim_exclude.conf\nTPM_BACKUP_METHOD=full\nREPLICATION_ORDER=cloud_first";
+    assert_eq!(Instance::new(&[("vmbackup.conf", usual)]).warnings(), [""; 0]);
+}
+
+#[test]
+fn a_log_folder_is_absolute_or_below_the_state_folder() {
+    let dir = |text: &str| {
+        let conf = format!("BACKUP_PATH=/b\nLOG_DIR={text}\n");
+        let loaded = Instance::new(&[("vmbackup.conf", &conf)]).load(&[]).ok()?;
+        loaded.settings.log_dir.map(|dir| dir.below(Path::new("/b/_state")).display().to_string())
+    };
+    for (text, want) in [
+        ("logs", Some("/b/_state/logs")),
+        ("./logs/nightly/", Some("/b/_state/logs/nightly")),
+        ("/var/log/vmbackup/", Some("/var/log/vmbackup")),
+        ("\"\"", None),
+        (".", None),
+        ("/", None),
+        ("../logs", None),
+        ("logs/../..", None),
+    ] {
+        assert_eq!(dir(text).as_deref(), want, "{text}");
+    }
+}
+
 #[test]
 fn what_has_no_effect_is_said_to_whoever_sets_it() {
     let files = [(
@@ -267,6 +303,14 @@ fn what_has_no_effect_is_said_to_whoever_sets_it() {
         "DIR/vmbackup.conf:2:25: CHECKPOINT_HEALTH_CHECK=\"no\" is not used: checkpoints are always examined before a backup",
     ];
     assert_eq!(Instance::new(&files).warnings(), want);
+    let fixes: Vec<&str> = Instance::new(&files)
+        .load(&[])
+        .expect("it loads")
+        .warnings
+        .iter()
+        .map(|warning| warning.fix)
+        .collect();
+    assert_eq!(fixes, ["remove that line"; 2]);
     for key in KEYS {
         let says_so = key.doc[0].trim_start().starts_with("Not used: ");
         assert_eq!(says_so, key.marks.unused, "{}", key.name);

@@ -33,6 +33,12 @@ const TOML_HEAD: &str = "\
 # for keys that say so, under their upper-case name.
 ";
 
+/// What stands in the sample alone: beside a `vmbackup.conf` it must not say anything, so that a copy of both works.
+const TOML_UNUSED: &str = "
+# All of it is commented out, so that vmbackup.conf beside it counts. To use this file instead: take the # off
+# backup_path and off what you change, and remove vmbackup.conf.
+";
+
 const TOML_TAIL: &str = "
 # ======== Virtual machines ========
 
@@ -60,20 +66,23 @@ const LINE_LEN: usize = 112;
 /// The text of a sample file.
 pub fn render(sample: Sample) -> String {
     let value = |key: &Key| if key.name == "BACKUP_PATH" { PLACEHOLDER } else { key.default }.to_owned();
-    let mut text = lines(sample, &|key| (value(key), key.marks.shipped));
-    if sample == Sample::Toml {
-        text.push_str(TOML_TAIL);
+    match sample {
+        Sample::Bash => BASH_HEAD.to_owned() + &lines(sample, &|key| (value(key), key.marks.shipped)),
+        Sample::Toml => {
+            let lines = lines(sample, &|key| (value(key), false));
+            [TOML_HEAD, TOML_UNUSED, &lines, TOML_TAIL].concat()
+        }
     }
-    text
 }
 
 /// What Bash files say, as TOML with all explanations. What they do not set is commented out.
 pub(super) fn render_toml(stated: &Stated, backup_path: &str) -> String {
-    let mut text = lines(Sample::Toml, &|key| match stated.keys.get(key.name) {
+    let lines = lines(Sample::Toml, &|key| match stated.keys.get(key.name) {
         _ if key.name == "BACKUP_PATH" => (backup_path.to_owned(), true),
         Some(value) => (value.text.clone(), true),
         None => (key.default.to_owned(), false),
     });
+    let mut text = TOML_HEAD.to_owned() + &lines;
     let (patterns, tables) = (&stated.exclude_patterns, &stated.vm_tables);
     if patterns.is_empty() && tables.is_empty() {
         return text + TOML_TAIL;
@@ -97,8 +106,7 @@ pub(super) fn render_toml(stated: &Stated, backup_path: &str) -> String {
 
 /// All keys with their explanations, each with the value it is to show, and whether that is in force.
 fn lines(sample: Sample, value_of: &dyn Fn(&Key) -> (String, bool)) -> String {
-    let mut text = String::from(if sample == Sample::Bash { BASH_HEAD } else { TOML_HEAD });
-    let mut section = "";
+    let (mut text, mut section) = (String::new(), "");
     for key in KEYS {
         if key.section != section {
             section = key.section;

@@ -48,6 +48,29 @@ fn samples_ask_for_a_backup_path() {
     }
 }
 
+/// The recipe of every guide: copy the template, and name the target in `vmbackup.conf`, or in `vmbackup.toml` alone.
+#[test]
+fn a_copy_of_the_template_needs_its_backup_path_alone() {
+    let template = config_dir().join("template");
+    let names =
+        |text: &str| text.replace("/path/to/backups/", "/mnt/backups").replace("#backup_path", "backup_path");
+    for (main, other) in [("vmbackup.conf", None), ("vmbackup.toml", Some("vmbackup.conf"))] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let copy = dir.path().join("x");
+        std::fs::create_dir(&copy).expect("a directory to make");
+        for entry in std::fs::read_dir(&template).expect("the template").flatten() {
+            std::fs::copy(entry.path(), copy.join(entry.file_name())).expect("a file to copy");
+        }
+        let text = std::fs::read_to_string(copy.join(main)).expect("a sample file to read");
+        std::fs::write(copy.join(main), names(&text)).expect("a file to write");
+        other.iter().for_each(|other| std::fs::remove_file(copy.join(other)).expect("a file to remove"));
+        let loaded = load(dir.path(), "x", &BTreeMap::new()).expect(main);
+        let bare_dir = instance_with("vmbackup.conf", "BACKUP_PATH=/mnt/backups");
+        let bare = load(bare_dir.path(), "x", &BTreeMap::new()).expect("defaults are allowed");
+        assert_eq!((loaded.settings, loaded.warnings), (bare.settings, vec![]), "{main}");
+    }
+}
+
 /// Takes the comment sign off every setting, and names a real target.
 fn all_in_force(text: &str) -> String {
     let is_setting = |line: &&str| {
@@ -71,7 +94,7 @@ fn samples_name_every_key_with_its_true_default() {
         let bare = load(bare_dir.path(), "x", &BTreeMap::new()).expect("defaults are allowed");
         let full = load(full_dir.path(), "x", &BTreeMap::new()).expect("a sample is allowed");
         assert_eq!(full.settings, bare.settings, "{path}");
-        assert_eq!(full.warnings, Vec::<String>::new(), "{path}");
+        assert_eq!(full.warnings, vec![], "{path}");
         for key in KEYS {
             let stated = matches!(full.sources[key.name], Source::File(_));
             let means_something = key.empty_is_value || !key.default.is_empty() || key.name == "BACKUP_PATH";

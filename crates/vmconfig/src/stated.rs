@@ -50,6 +50,11 @@ impl Stated {
         Ok(stated)
     }
 
+    /// Whether nothing is set at all.
+    pub(super) fn is_silent(&self) -> bool {
+        self.keys.is_empty() && self.vm_tables.is_empty() && self.exclude_patterns.is_empty()
+    }
+
     /// Adds a key's value unless it is empty and that means nothing.
     pub(super) fn set(&mut self, key: &'static Key, value: Element) {
         if key.is_set_by(&value.text) {

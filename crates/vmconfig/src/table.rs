@@ -9,7 +9,8 @@ use super::keys::{Key, Marks, settings_table};
 use super::value::{
     AutoRecovery, CompressLevel, CompressionChoice, CompressionMethod, Consistency, Directory, DiskTargets,
     Gibibytes, IoClass, LibvirtUri, LogFormat, LogLevel, Mebibytes, MountPoints, Niceness, Number,
-    OfflineMode, OptionalNumber, Percent, Periods, ReplicaRule, RotationPolicy, Seconds, Switch, Text, Value,
+    OfflineMode, OptionalNumber, Percent, Periods, ReplicaRule, ReplicationOrder, RotationPolicy, Seconds,
+    StateDirectory, Switch, Text, TpmMethod, Value,
 };
 
 settings_table! {
@@ -173,7 +174,7 @@ section "TPM and BitLocker" {
     /// Whether the state of an emulated TPM is saved with its virtual machine.
     "TPM_BACKUP_ENABLED" tpm_backup_enabled: Switch = "yes", "", ENV;
     /// How TPM state is saved. Only full is left; other words mean the same.
-    "TPM_BACKUP_METHOD" tpm_backup_method: Text = "full", "", ENV;
+    "TPM_BACKUP_METHOD" tpm_backup_method: TpmMethod = "full", "", ENV;
     /// Where the emulated TPMs keep their state.
     "SWTPM_STATE_DIR" swtpm_state_dir: Directory = "/var/lib/libvirt/swtpm", "", ENV;
     /// Time one copy of TPM state may take.
@@ -191,8 +192,8 @@ section "The host's own configuration" {
     "HOST_CONFIG_KEEP" host_config_keep: Number<1, 100000> = "12", "versions", PLAIN;
 }
 section "Replication" {
-    /// Local and cloud replication: simultaneous, local_first or cloud_first.
-    "REPLICATION_ORDER" replication_order: Text = "simultaneous", "", PLAIN;
+    /// Local and cloud replication: simultaneous, local_first or cloud_first. Another word is read as the first.
+    "REPLICATION_ORDER" replication_order: ReplicationOrder = "simultaneous", "", PLAIN;
 }
 section "Log" {
     /// How much is logged; each level includes those before it: ERROR, WARN, INFO, DEBUG.
@@ -200,8 +201,8 @@ section "Log" {
     /// How messages look where they are not shown on a terminal: text, or a JSON object on each line. The log file
     /// is always text.
     "LOG_FORMAT" log_format: LogFormat = "text", "", PLAIN;
-    /// Directory of the log files. Empty means _state/logs inside BACKUP_PATH.
-    "LOG_DIR" log_dir: Option<Directory> = "", "", PLAIN;
+    /// Directory of the log files. Empty means _state/logs inside BACKUP_PATH; a relative path is below _state there.
+    "LOG_DIR" log_dir: Option<StateDirectory> = "", "", PLAIN;
 }
 }
 

@@ -25,7 +25,7 @@ fn loaded(dir: &Path, files: &[(&str, &[u8])]) -> Result<Loaded, ConfigError> {
 
 fn show(result: Result<Loaded, ConfigError>) {
     match result {
-        Ok(loaded) => assert!(loaded.warnings.iter().all(|warning| !warning.is_empty())),
+        Ok(loaded) => assert!(loaded.warnings.iter().all(|warning| !warning.said.is_empty())),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

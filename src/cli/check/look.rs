@@ -7,7 +7,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failed::Failed;
 use crate::cli::say::tell;
 use crate::engine::settings::Reserve;
-use vmconfig::Unserved;
+use vmconfig::{Unserved, Warning};
 use vmstore::{HostDir, Root, SessionLock, StateDir};
 
 pub(in crate::cli) fn check(context: &Context) -> Result<Exit, Failed> {
@@ -37,18 +37,21 @@ pub(in crate::cli) fn check(context: &Context) -> Result<Exit, Failed> {
     if let Err(error) = SessionLock::look(&StateDir::of(settings.backup_path.as_path())) {
         findings.push(Finding::look("session", error.to_string(), "wait for its end".to_owned()));
     }
-    for warning in &context.loaded.warnings {
-        findings.push(Finding::look("configuration", warning.clone(), "correct that line".to_owned()));
-    }
+    let of_line =
+        |warning: &Warning| Finding::look("configuration", warning.said.clone(), warning.fix.to_owned());
+    findings.extend(context.loaded.warnings.iter().map(of_line));
     for Unserved { said, fix, .. } in &context.loaded.unserved {
         findings.push(Finding::look("configuration", said.clone(), fix.clone()));
     }
     let plans = vms::plans(context, &root.map_or_else(|_| String::new(), |root| root.machine_id));
     match &plans {
-        Ok(plans) => findings.extend(plans.iter().map(vms::finding)),
+        Ok((unknown, plans)) => {
+            findings.extend(unknown.iter().map(of_line));
+            findings.extend(plans.iter().map(vms::finding));
+        }
         Err((exit, said)) => findings.push(Finding::bad("VMs", *exit, said.clone(), None)),
     }
-    let plans = plans.unwrap_or_default();
+    let (_, plans) = plans.unwrap_or_default();
     if context.arguments.json {
         tell(&format!("{:#}\n", report::json(context, &findings, &plans)));
     } else {

@@ -74,6 +74,54 @@ impl Value for ReplicaRule {
     }
 }
 
+/// Which of local and cloud replication comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "snake_case")]
+pub enum ReplicationOrder {
+    /// Both at once.
+    #[default]
+    Simultaneous,
+    /// Local, then cloud.
+    LocalFirst,
+    /// Cloud, then local.
+    CloudFirst,
+}
+
+impl Value for ReplicationOrder {
+    /// Takes any word: no backup is refused because of the order of what comes after it.
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.trim().parse().unwrap_or_default())
+    }
+
+    fn allowed() -> String {
+        "simultaneous, local_first or cloud_first".to_owned()
+    }
+
+    fn remark(text: &str) -> Option<&'static str> {
+        let is_known = text.trim().parse::<Self>().is_ok();
+        (!is_known).then_some("read as simultaneous; the others are local_first and cloud_first")
+    }
+}
+
+/// How the state of a TPM is saved: there is one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TpmMethod;
+
+impl Value for TpmMethod {
+    /// Takes any word: older files have others.
+    fn parse(_text: &str) -> Option<Self> {
+        Some(Self)
+    }
+
+    fn allowed() -> String {
+        "full".to_owned()
+    }
+
+    fn remark(text: &str) -> Option<&'static str> {
+        (text.trim() != "full").then_some("read as full: the state of a TPM is always saved whole")
+    }
+}
+
 /// How lines look on standard error where it is not a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]

@@ -4,14 +4,16 @@
 //! Must not live here: keys and their defaults (`keys`), whether a directory exists (the host checks that).
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 mod choice;
 mod keyword;
 mod quantity;
 
 pub use choice::CompressionChoice;
-pub use keyword::{CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, ReplicaRule};
+pub use keyword::{
+    CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, ReplicaRule, ReplicationOrder, TpmMethod,
+};
 pub use quantity::{
     CompressLevel, Gibibytes, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, Seconds,
 };
@@ -102,6 +104,41 @@ impl Value for Directory {
 
     fn allowed() -> String {
         "an absolute path other than /, without control characters".to_owned()
+    }
+}
+
+/// A directory, absolute or below `_state` in the backup path. Not checked for existence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDirectory(PathBuf);
+
+impl StateDirectory {
+    /// Where it is, with that `_state`.
+    pub fn below(&self, state: &Path) -> PathBuf {
+        // An absolute one stays what it is.
+        state.join(&self.0)
+    }
+}
+
+impl Value for StateDirectory {
+    fn parse(text: &str) -> Option<Self> {
+        if text.starts_with('/') {
+            return Directory::parse(text).map(|Directory(path)| Self(path));
+        }
+        let mut path = PathBuf::new();
+        for component in Path::new(text).components() {
+            match component {
+                Component::Normal(name) => path.push(name),
+                Component::CurDir => {}
+                _ => return None,
+            }
+        }
+        let usable = path != Path::new("") && !text.chars().any(char::is_control);
+        usable.then_some(Self(path))
+    }
+
+    fn allowed() -> String {
+        let absolute = Directory::allowed();
+        format!("{absolute}, or one below BACKUP_PATH/_state, such as logs, without ..")
     }
 }
 
