@@ -344,6 +344,8 @@ fn whatever_is_decided_a_dry_run_says_it_and_leaves_no_trace() {
     fs::rename(&stream, &aside).expect("a stream");
     lab.run_at("2026-11-10T01:00:00Z", &[&bed.vm]);
     assert_eq!(health(), ["broken|2|1|1"]);
+    let broke = "SELECT event_type, checkpoint_count FROM chain_events WHERE event_type = 'chain_broken'";
+    assert_eq!(lab.ask(broke), ["chain_broken|2"]);
     fs::rename(&aside, &stream).expect("a stream");
     virsh(&["checkpoint-delete", bed.vm.name(), "mine"]);
 

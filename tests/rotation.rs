@@ -167,6 +167,9 @@ fn a_policy_may_change_to_any_other_and_back() {
         WHERE event_type = 'policy_change' ORDER BY id";
     let want = ["monthly->weekly", "weekly->daily", "daily->accumulate", "accumulate->monthly"];
     assert_eq!(lab.ask(changes), want);
+    let names = "SELECT DISTINCT setting_name, config_source, triggered_by FROM config_events
+        WHERE event_type = 'policy_change'";
+    assert_eq!(lab.ask(names), ["rotation_policy||detect_policy_change"]);
     let told = "SELECT status, error_code, substr(error_message, 16) FROM vm_backups WHERE error_code <> '' ORDER BY id";
     assert_eq!(lab.ask(told), want.map(|change| format!("success|POLICY_CHANGE|{change}")));
     let defaults =
@@ -235,9 +238,11 @@ fn a_vm_that_is_excluded_is_left_alone_also_when_it_is_named() {
     assert!(!lab.backup_path().join(vm.name()).exists());
     let row = "SELECT status, backup_type, backup_method, rotation_policy, event_type FROM vm_backups";
     assert_eq!(lab.ask(row), ["excluded|n/a|excluded|never|vm_excluded"]);
-    let row = "SELECT event_type, setting_name, setting_value, applied_to FROM config_events
+    let row = "SELECT event_type, setting_name, setting_value, applied_to, config_source FROM config_events
         WHERE event_type LIKE 'config%'";
-    assert_eq!(lab.ask(row), ["config_loaded|BACKUP_ROTATION_POLICY|monthly|all_vms"]);
+    let file = lab.config_dir().join("default/vmbackup.conf");
+    let want = format!("config_loaded|BACKUP_ROTATION_POLICY|monthly|all_vms|{}", file.display());
+    assert_eq!(lab.ask(row), [want]);
     let log = fs::read_to_string(lab.backup_path().join("_state/logs/vmbackup.log")).expect("a log");
     assert!(log.contains(" │ EXCLUDED │ ") && !log.contains("║ END: "), "one line for it is enough: {log}");
     let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]);

@@ -264,7 +264,7 @@ fn the_state_folder_is_copied_once_a_day() {
     for name in ["vmbackup.db-wal", "vmbackup.pid", "locks", "journal", "backups"] {
         assert!(!opened.join(name).exists(), "{name}");
     }
-    let events = "SELECT setting_value, detail FROM config_events WHERE event_type = 'state_backup' ORDER BY id LIMIT 1";
+    let events = "SELECT setting_value, config_source FROM config_events WHERE event_type = 'state_backup' ORDER BY id LIMIT 1";
     let event = lab.ask(events).concat();
     assert!(event.starts_with("2026-11-02T1") && event.ends_with("backups/state-20261102.tar.gz"), "{event}");
 

@@ -15,7 +15,7 @@ use crate::catalog::{Catalog, ConfigEvent, ConfigEventKind, NewSession, SessionI
 use crate::clock::Clock;
 use crate::log::{self, HEADER_WIDTH, Log};
 use crate::session::check_backup_path;
-use vmconfig::{Settings, Unserved};
+use vmconfig::{Settings, Source, Unserved};
 use vmreport::SessionKind;
 use vmstore::{
     HostDir, Order, Ownership, Root, RootError, SessionLock, Standing, StateDir, close_below, owner_on_host,
@@ -113,8 +113,13 @@ impl Opened {
             Some(policy) => (SETTING, policy),
             None => ("DEFAULT_ROTATION_POLICY", settings.default_rotation_policy),
         };
+        // A default is what the main file did not change.
+        let source = match sources.get(key) {
+            Some(Source::File(place)) => place.file.to_path_buf(),
+            _ => context.loaded.main_file.clone(),
+        };
         let event = |kind, previous: String| ConfigEvent {
-            source: sources.get(key).map(ToString::to_string).unwrap_or_default().into(),
+            source: source.clone(),
             previous,
             applied_to: "all_vms".to_owned(),
             triggered_by: "load_rotation_config".to_owned(),
@@ -160,9 +165,9 @@ impl Opened {
                 tracing::info!(file_only = true, "The state folder was copied to {}", copy.display());
                 let at = now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
                 let event = ConfigEvent {
-                    source: self.state.path().to_owned(),
                     detail: copy.display().to_string(),
-                    triggered_by: "save_state".to_owned(),
+                    source: copy,
+                    triggered_by: "backup_state_files".to_owned(),
                     ..ConfigEvent::new(ConfigEventKind::StateBackup, "state_backup", &at)
                 };
                 self.catalog.event(Stamp { session, at: now.timestamp() }, &event);

@@ -24,8 +24,9 @@ pub(super) fn policy_change(report: &VmReport) -> Option<ConfigEvent> {
         previous: before.to_string(),
         applied_to: report.vm.clone(),
         vm: report.vm.clone(),
+        triggered_by: "detect_policy_change".to_owned(),
         detail: format!("policy_changed:{before}->{now}"),
-        ..ConfigEvent::new(ConfigEventKind::PolicyChange, "BACKUP_ROTATION_POLICY", now.as_str())
+        ..ConfigEvent::new(ConfigEventKind::PolicyChange, "rotation_policy", now.as_str())
     })
 }
 
@@ -33,6 +34,16 @@ pub(super) fn policy_change(report: &VmReport) -> Option<ConfigEvent> {
 pub(super) fn failed_chain(report: &VmReport) -> Option<ChainHealth<'_>> {
     let (chain, to) = (report.result.failure()?.chain?, report.destination.as_ref()?);
     Some(ChainHealth { points: chain.points, restorable: chain.restorable, ..health(report, to) })
+}
+
+/// That the chain of a VM that failed has lost points, as [`failed_chain`] found it.
+pub(super) fn chain_broke(chain: &ChainHealth<'_>) -> Option<ChainEvent> {
+    (chain.restorable < chain.points).then(|| ChainEvent {
+        backup_dir: chain.folder.to_owned(),
+        location: chain.folder.to_owned(),
+        points: chain.points,
+        ..ChainEvent::new(ChainEventKind::Broken, chain.vm, chain.period)
+    })
 }
 
 impl<'a> Done<'a> {

@@ -47,10 +47,12 @@ impl Records<'_> {
             self.done(done, by);
         }
         if let (Some(chain), Some(failure)) = (events::failed_chain(report), report.result.failure()) {
-            if chain.restorable < chain.points {
-                catalog.chain_broken(&chain, &failure.error, at);
-            } else {
-                catalog.chain_failed(&chain, &failure.error, at);
+            match events::chain_broke(&chain) {
+                Some(event) => {
+                    catalog.chain_broken(&chain, &failure.error, at);
+                    catalog.event(by, &event);
+                }
+                None => catalog.chain_failed(&chain, &failure.error, at),
             }
         }
         catalog.vm_backup(by, &row::vm_backup(report));

@@ -45,8 +45,51 @@ fn failed(report: &VmReport, failure: &vmreport::Failure) -> VmBackup {
         _ => failure.error.clone(),
     };
     let detail = format!("failed: {message}");
-    let failure = Some(Failure { code: Some(code), message });
-    VmBackup { failure, detail, ..VmBackup::new(&report.vm, VmStatus::Failed) }
+    // What was found and done before it failed; the chain is as it was.
+    let known = failure.report.as_deref();
+    let on_disk = failure.chain.map_or(0, |chain| chain.points);
+    let method = match known.and_then(|known| known.method) {
+        None if report.state == "shut off" => BackupMethod::Offline,
+        method => method_of(method),
+    };
+    VmBackup {
+        failure: Some(Failure { code: Some(code), message }),
+        detail,
+        os: known.map_or("", os_of).to_owned(),
+        backup_type: known.map_or(BackupType::NotApplicable, |known| type_of(&known.plan.decision)),
+        method,
+        restore_points_before: known.map_or(on_disk, |known| known.points_before as u64),
+        agent: method == BackupMethod::Agent,
+        paused: method == BackupMethod::Paused,
+        ..VmBackup::new(&report.vm, VmStatus::Failed)
+    }
+}
+
+/// What was taken, or was to be taken.
+fn type_of(decision: &Decision) -> BackupType {
+    match decision {
+        Decision::Full { .. } | Decision::Copy { .. } => BackupType::Full,
+        Decision::Incremental { .. } => BackupType::Incremental,
+        Decision::Skip => BackupType::Unchanged,
+        Decision::Refuse(_) => BackupType::NotApplicable,
+    }
+}
+
+fn method_of(method: Option<Method>) -> BackupMethod {
+    match method {
+        Some(Method::Agent) => BackupMethod::Agent,
+        Some(Method::Paused) => BackupMethod::Paused,
+        Some(Method::Offline | Method::StartedPaused) => BackupMethod::Offline,
+        Some(Method::AlreadyFrozen | Method::AlreadyPaused | Method::Running) | None => BackupMethod::Unknown,
+    }
+}
+
+/// The words that the Bash program has for what an agent says.
+fn os_of(backup: &BackupReport) -> &'static str {
+    backup.os.as_ref().map_or("", |info| match info.os {
+        GuestOs::Windows => "windows",
+        GuestOs::Other => "linux",
+    })
 }
 
 fn skipped(report: &VmReport, backup: &BackupReport) -> VmBackup {
@@ -62,27 +105,21 @@ fn skipped(report: &VmReport, backup: &BackupReport) -> VmBackup {
 }
 
 fn done(report: &VmReport, backup: &BackupReport) -> VmBackup {
-    let incremental = matches!(backup.plan.decision, Decision::Incremental { .. });
-    let (method, how) = match backup.method {
-        Some(Method::Agent) => (BackupMethod::Agent, ", agent-assisted"),
-        Some(Method::Paused) => (BackupMethod::Paused, ", VM paused (no agent)"),
-        Some(Method::Offline) => (BackupMethod::Offline, ", offline copy"),
-        Some(Method::StartedPaused) => (BackupMethod::Offline, ", offline, started paused"),
-        Some(Method::AlreadyFrozen) => (BackupMethod::Unknown, ", frozen by somebody else"),
-        Some(Method::AlreadyPaused | Method::Running) | None => (BackupMethod::Unknown, ""),
+    let (method, backup_type) = (method_of(backup.method), type_of(&backup.plan.decision));
+    let how = match backup.method {
+        Some(Method::Agent) => ", agent-assisted",
+        Some(Method::Paused) => ", VM paused (no agent)",
+        Some(Method::Offline) => ", offline copy",
+        Some(Method::StartedPaused) => ", offline, started paused",
+        Some(Method::AlreadyFrozen) => ", frozen by somebody else",
+        Some(Method::AlreadyPaused | Method::Running) | None => "",
     };
     let archived = backup.archived_to.is_some();
-    let backup_type = if incremental { BackupType::Incremental } else { BackupType::Full };
-    let level = if incremental { "incremental" } else { "full" };
-    // The words that the Bash program has for what an agent says.
-    let os = backup.os.as_ref().map_or("", |info| match info.os {
-        GuestOs::Windows => "windows",
-        GuestOs::Other => "linux",
-    });
+    let level = if backup_type == BackupType::Incremental { "incremental" } else { "full" };
     let size = size(backup.file_bytes());
     let moved = if archived { ", archived previous chain" } else { "" };
     VmBackup {
-        os: os.to_owned(),
+        os: os_of(backup).to_owned(),
         backup_type,
         method,
         bytes_written: backup.file_bytes(),
@@ -135,4 +172,96 @@ pub(super) fn error_code(code: FailureCode) -> Option<ErrorCode> {
         FailureCode::Stopped | FailureCode::NotBegun => ErrorCode::Stopped,
         FailureCode::Other => ErrorCode::BackupFailed,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use vmplan::{RotationPolicy, Why};
+    use vmreport::{ChainOnDisk, NextStep, PlanReport, Trouble};
+
+    fn backup(decision: Decision, method: Option<Method>) -> BackupReport {
+        let why = Why::ChainContinues;
+        BackupReport {
+            why: why.to_string(),
+            plan: PlanReport {
+                decision,
+                why,
+                start: false,
+                drop_checkpoints: vec![],
+                repairs: vec![],
+                notes: vec![],
+            },
+            recovered: vec![],
+            method,
+            stopped: Duration::ZERO,
+            trimmed: None,
+            os: None,
+            file_systems: vec![],
+            tpm: None,
+            tpm_from: None,
+            definition: None,
+            disks: vec![],
+            every_disk: vec![],
+            not_in_backup: vec![],
+            warnings: vec![],
+            damaged: vec![],
+            points_before: 3,
+            points: 3,
+            scratch_peak_bytes: None,
+            target_free_bytes: None,
+            archived_to: None,
+            archived_bytes: 0,
+            archived_in_doubt: false,
+        }
+    }
+
+    fn failed_row(state: &str, known: Option<BackupReport>) -> VmBackup {
+        let failure = vmreport::Failure {
+            error: "no space".into(),
+            code: FailureCode::Storage,
+            trouble: Trouble::Storage,
+            next_step: NextStep::GiveUp,
+            chain: Some(ChainOnDisk { points: 2, restorable: 2 }),
+            report: known.map(Box::new),
+        };
+        vm_backup(&VmReport {
+            vm: "web".into(),
+            state: state.into(),
+            policy: RotationPolicy::Monthly,
+            policy_from: String::new(),
+            policy_before: None,
+            ended: jiff::Timestamp::UNIX_EPOCH,
+            took: Duration::ZERO,
+            tries: 1,
+            destination: None,
+            folder_bytes: 0,
+            archives_bytes: 0,
+            log_file: None,
+            retention: None,
+            result: VmResult::Failed(failure),
+        })
+    }
+
+    #[test]
+    fn a_backup_that_failed_has_what_was_known_by_then() {
+        let name = |number: u32| format!("virtnbdbackup.{number}").parse().expect("a name");
+        let increment = Decision::Incremental { parent: name(2), name: name(3) };
+        let (full, copy) = (Decision::Full { archive: false }, Decision::Copy { archive: false });
+        let cases = [
+            ("running", Some((increment, Some(Method::Agent))), "auto agent 3 true false"),
+            ("running", Some((full.clone(), Some(Method::Paused))), "full paused 3 false true"),
+            ("running", Some((full, None)), "full unknown 3 false false"),
+            ("shut off", Some((copy, None)), "full offline 3 false false"),
+            ("shut off", None, "n/a offline 2 false false"),
+            ("running", None, "n/a unknown 2 false false"),
+        ];
+        for (state, known, want) in cases {
+            let row = failed_row(state, known.map(|(decision, method)| backup(decision, method)));
+            let VmBackup { backup_type, method, restore_points_before, agent, paused, .. } = row;
+            assert_eq!(format!("{backup_type} {method} {restore_points_before} {agent} {paused}"), want);
+        }
+    }
 }

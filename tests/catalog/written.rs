@@ -72,7 +72,8 @@ fn sessions_of_one_second_leave_the_seconds_after_it_to_others() {
     for _ in 0..5 {
         catalog.begin_session(&new_session(noon())).end(SessionStatus::Success, noon());
     }
-    let bash = "INSERT INTO sessions (id, instance, start_time, status) VALUES (?1, 'default', 'x', 'running')";
+    let bash =
+        "INSERT INTO sessions (id, instance, start_time, status) VALUES (?1, 'default', 'x', 'running')";
     for second in 1..10 {
         let written = tree.sql().execute(bash, [noon().as_second() + second]);
         assert_eq!(written, Ok(1), "{second} s later");
@@ -501,4 +502,20 @@ fn the_words_are_the_documented_ones() {
         PreserveReason: "protected last_period doubtful unreplicated safety_check_failed rm_failed unknown_age in_use needed",
         DateSource: "checkpoint stream",
     }
+}
+
+/// A word that is written, or that older rows have, stands in the document of the database.
+#[test]
+fn the_document_names_each_event() {
+    let document = include_str!("../../docs/database.md");
+    let words =
+        |all: Vec<&'static str>| all.into_iter().filter(|word| !document.contains(word)).collect::<Vec<_>>();
+    macro_rules! missing {
+        ($($name:ident)+) => { [$(words($name::ALL.iter().map(|value| value.word()).collect())),+].concat() };
+    }
+    let missing = missing!(
+        SessionKind SessionStatus VmStatus BackupType BackupMethod ErrorCode DiskResult ChainStatus ChainEventKind
+        ArchiveReason ConfigEventKind FileType Operation PeriodEventKind RetentionAction
+    );
+    assert_eq!(missing, Vec::<&str>::new());
 }

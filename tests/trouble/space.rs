@@ -74,6 +74,8 @@ fn a_target_that_fills_up_in_mid_run_costs_only_that_run() {
         let ended = run.wait();
         println!("full at {place}: {}", ended.error());
         assert_failed(&ended, STORAGE, "No space left on device", &history, &vm, &chain_dir);
+        let row = &ended.vm()["report"];
+        assert_eq!(row["points_before"], history.len(), "{place}: {row:#}");
         assert_no_journal(target.path());
         history.assert_restorable(&lab, &chain_dir);
         target.empty();
