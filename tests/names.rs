@@ -42,7 +42,7 @@ fn whatever_a_vm_is_called_it_is_backed_up_and_every_command_sees_it() {
     lab.configure(&[]);
     let fill = |bytes: usize| "x".repeat(bytes - lab.prefix().len());
     // Libvirt takes 247 bytes: `NAME.xml.new` is a file of its.
-    let names = [".hidden", "übung", "web 1", "🦀", "-'\"\\$", "tab\there", &fill(200), &fill(247)];
+    let names = [".hidden", "übung", "web 1", "🦀", "-'\"\\$", "tab\there", &fill(200), &fill(247), "a,b"];
     let vms: Vec<Vm> = names.iter().map(|name| small_vm(&lab, name)).collect();
     let vms: Vec<&Vm> = vms.iter().collect();
     for stamp in [20, 40] {
@@ -66,6 +66,8 @@ fn whatever_a_vm_is_called_it_is_backed_up_and_every_command_sees_it() {
     for vm in vms {
         let one = told(&lab, &["--prune", "list", "--json", "--vm", vm.name()], "folder");
         assert_eq!(one, BTreeSet::from([folder(vm)]), "{}", vm.name());
+        let one = told(&lab, &["--status", "--json", &format!("--vm={},", vm.name())], "vm");
+        assert_eq!(one, BTreeSet::from([vm.name().to_owned()]));
         let chain = lab.chain_dir(vm);
         let verified = lab.vmstream(&["verify", chain.to_str().expect("text")]);
         assert!(verified.status.success(), "{}: {verified:?}", vm.name());

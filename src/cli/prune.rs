@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::arguments::ONE_VM;
 use super::context::{Context, start_log};
 use super::exit::Exit;
 use super::failed::{Failed, lock_error, session_error};
 use super::opened::Opened;
-use super::prune_list::{self, plain, size};
+use super::prune_list::{self, plain, size, vm_argument};
 use super::say::{agreed, tell};
 use super::session_record::SessionRecord;
 use crate::catalog::{Catalog, Stamp};
@@ -51,6 +52,7 @@ pub(super) fn prune(context: &Context, target: &str) -> Result<Exit, Failed> {
     };
     let backup_path = context.loaded.settings.backup_path.as_path();
     let request = Request { context, backup_path, target, vm: context.arguments.vm.as_deref() };
+    request.names_one_vm()?;
     if request.target == Target::List {
         check_backup_path(backup_path).map_err(session_error)?;
         return list(&request);
@@ -68,6 +70,14 @@ fn told(exit: Exit, text: &str) -> Exit {
 }
 
 impl Request<'_> {
+    /// Refuses a list of VMs. A comma is part of a name only where that name is the VM's: its folder's may be another's.
+    fn names_one_vm(&self) -> Result<(), Failed> {
+        let Some(name) = self.vm.filter(|name| name.contains(',')) else { return Ok(()) };
+        let found = read_vm(self.backup_path, &folder_name(name), Look::Dates).ok();
+        let domain = found.and_then(|mut found| found.vms.pop()?.domain);
+        if domain.as_deref() == Some(name) { Ok(()) } else { Err((Exit::Usage, ONE_VM.to_owned())) }
+    }
+
     fn inventory(&self, look: Look) -> Result<Inventory, Failed> {
         let read = match self.vm {
             None => read(self.backup_path, look),
@@ -323,6 +333,7 @@ fn lock(request: &Request<'_>, opened: &Opened, vm: &VmTree) -> Result<VmLock, F
     let left =
         there(&journal).map_err(|e| (Exit::Storage, format!("Cannot look at {}: {e}", journal.display())))?;
     if left {
+        let vm = vm_argument(name);
         let text = format!(
             "{name}: a backup broke off and is not cleaned up yet, nothing of it is removed. Do that first: vmbackup --run --vm {name}"
         );

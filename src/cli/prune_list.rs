@@ -11,8 +11,8 @@ const FOOTER_COLUMN: usize = 44;
 pub(super) fn write(out: &mut impl Write, inventory: &Inventory, one_vm: bool) -> io::Result<()> {
     writeln!(out, "\nvmbackup prune — backup inventory\n")?;
     for vm in &inventory.vms {
-        let argument = word(&vm.folder);
-        let command = format!("# --prune all --vm {argument}");
+        let argument = vm_argument(&vm.folder);
+        let command = format!("# --prune all {argument}");
         writeln!(out, "{:<30} {:>10}    {command}", plain(&vm.folder), size(vm.size_bytes))?;
         for tree in &vm.periods {
             period(out, tree, &argument, one_vm)?;
@@ -27,7 +27,7 @@ pub(super) fn write(out: &mut impl Write, inventory: &Inventory, one_vm: bool) -
 
 fn period(out: &mut impl Write, period: &PeriodTree, vm: &str, one_vm: bool) -> io::Result<()> {
     let (id, archives) = (&period.id, &period.archives);
-    let command = format!("# --prune period:{id} --vm {vm}");
+    let command = format!("# --prune period:{id} {vm}");
     writeln!(out, "  {id:<28} {:>10}    {command}", size(period.size_bytes))?;
     let active = size(period.size_bytes.saturating_sub(period.archives_bytes));
     writeln!(out, "    {:<26} {active:>10}    ({} data files)", "active chain", period.active.data_files)?;
@@ -36,14 +36,14 @@ fn period(out: &mut impl Write, period: &PeriodTree, vm: &str, one_vm: bool) -> 
         writeln!(out, "    {:<26} {:>10}", "archives", "—")?;
     } else {
         let count = format!("({} chain{})", archives.len(), if archives.len() == 1 { "" } else { "s" });
-        let command = format!("# --prune archives:{id} --vm {vm}");
+        let command = format!("# --prune archives:{id} {vm}");
         let bytes = size(period.archives_bytes);
         writeln!(out, "    {:<26} {bytes:>10}    {count:<14} {command}", "archives")?;
     }
     for ArchiveTree { name, size_bytes, set } in archives {
         write!(out, "      {:<24} {:>10}", plain(name), size(*size_bytes))?;
         if one_vm {
-            write!(out, "    # --prune chain:{} --vm {vm}", word(name))?;
+            write!(out, "    # --prune chain:{} {vm}", word(name))?;
         }
         writeln!(out)?;
         doubt(out, set, 8)?;
@@ -94,6 +94,12 @@ pub(super) fn plain(name: &str) -> String {
         .collect()
 }
 
+/// `--vm NAME`; in one word where the name begins like an option.
+pub(super) fn vm_argument(name: &str) -> String {
+    let between = if name.starts_with('-') { '=' } else { ' ' };
+    format!("--vm{between}{}", word(name))
+}
+
 /// A name as one word of a shell.
 fn word(name: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -129,5 +135,6 @@ mod tests {
     fn names_stay_on_their_line_and_in_their_word() {
         assert_eq!((plain("a\nb\u{1b}"), word("web-1")), (r"a\nb\u{1b}".to_owned(), "web-1".to_owned()));
         assert_eq!(word("it's"), r"'it'\''s'");
+        assert_eq!((vm_argument("web"), vm_argument("-x")), ("--vm web".to_owned(), "--vm=-x".to_owned()));
     }
 }

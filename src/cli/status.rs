@@ -21,8 +21,6 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failed> {
     if let Some(refusal) = root.map_or_else(Some, |root| root.refusal()) {
         tracing::warn!("{refusal}");
     }
-    let names: Vec<String> =
-        context.arguments.vm.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
     let found = Host::connect(settings.libvirt_uri.as_str()).and_then(|host| host.domains());
     let domains = match found {
         Ok(domains) => Some(domains.iter().map(|domain| domain.name().to_owned()).collect::<Vec<_>>()),
@@ -32,10 +30,10 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failed> {
         }
     };
     let catalog = Catalog::peek(backup_path, context.clock.now());
-    let reports = session::status(settings, &catalog, domains.as_deref(), &names, &context.clock.local());
-    if let Some(name) = names.iter().find(|name| reports.iter().all(|report| report.vm != **name)) {
-        return Err((Exit::Vm, format!("VM {name} is not known to libvirt and has no backups")));
-    }
+    let list = context.arguments.vm.as_deref();
+    let reports = session::status(settings, &catalog, domains.as_deref(), list, &context.clock.local());
+    let unknown = |name| (Exit::Vm, format!("VM {name} is not known to libvirt and has no backups"));
+    let reports = reports.map_err(unknown)?;
     if context.arguments.json {
         tell(&format!("{:#}\n", json!({ "vms": reports })));
     } else {

@@ -16,6 +16,10 @@ pub(super) fn choose(all: &[Domain], names: &[String]) -> Result<Vec<Domain>, Se
     };
     let exists = |name: &str| all.iter().any(|d| d.name() == name);
     let mut chosen: Vec<Domain> = Vec::new();
+    if names.iter().all(|list| names_in(list, &exists).is_empty()) {
+        // Commas alone must not mean every VM.
+        find(&names.concat())?;
+    }
     for name in names.iter().flat_map(|list| names_in(list, &exists)) {
         let domain = find(name)?;
         if chosen.iter().all(|c| c.uuid() != domain.uuid()) {
@@ -25,8 +29,9 @@ pub(super) fn choose(all: &[Domain], names: &[String]) -> Result<Vec<Domain>, Se
     Ok(chosen)
 }
 
-/// The names in `A,B`. A name may have commas of its own: the longest one that exists counts.
-fn names_in<'a>(list: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
+/// The names in `A,B`. A name may have commas of its own: the longest one that exists counts. Nothing between two commas, or
+/// behind the last, is no name.
+pub fn names_in<'a>(list: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
     let mut names = Vec::new();
     let mut rest = Some(list);
     while let Some(text) = rest {
@@ -37,6 +42,7 @@ fn names_in<'a>(list: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
         names.push(&text[..end]);
         rest = text.get(end + 1..);
     }
+    names.retain(|name| !name.is_empty());
     names
 }
 
@@ -46,14 +52,16 @@ mod tests {
 
     #[test]
     fn a_list_of_names_is_split_at_commas_that_are_not_part_of_a_name() {
-        let cases: [(&str, &[&str]); 7] = [
+        let cases: [(&str, &[&str]); 9] = [
             ("a", &["a"]),
             ("a,b", &["a", "b"]),
             ("a,b,c", &["a,b,c"]),
             ("b,a,b,c,a", &["b", "a,b,c", "a"]),
             (",x", &[",x"]),
             ("nobody,a", &["nobody", "a"]),
-            ("a,", &["a", ""]),
+            ("a,", &["a"]),
+            ("a,,b", &["a", "b"]),
+            (",", &[]),
         ];
         let exists = |name: &str| ["a", "b", "a,b,c", ",x"].contains(&name);
         for (list, want) in cases {

@@ -31,6 +31,7 @@ mod tries;
 mod vm;
 mod watch;
 
+pub use choose::names_in;
 pub use error::{SessionError, check_backup_path};
 pub use host::HostOutcome;
 pub use layout::LayoutError;

@@ -10,6 +10,7 @@ use jiff::civil::Date;
 use jiff::{Timestamp, Zoned};
 use serde::{Serialize, Serializer};
 
+use super::choose::names_in;
 use super::settings::policies;
 use crate::catalog::{Catalog, ChainFolder, newest_chain, vm_folders};
 use vmconfig::Settings;
@@ -71,18 +72,32 @@ pub struct NewestChain {
 
 /// Reports on the VMs that libvirt knows and on those that have backups, by name.
 ///
-/// `domains` are the names that libvirt knows, `None` when it does not answer. `names` empty means all.
+/// `domains` are the names that libvirt knows, `None` when it does not answer. `list` is a list with commas; without one all of
+/// them are meant.
+///
+/// # Errors
+/// The first name of the list that nobody knows.
 pub fn status(
     settings: &Settings,
     catalog: &Catalog,
     domains: Option<&[String]>,
-    names: &[String],
+    list: Option<&str>,
     now: &Zoned,
-) -> Vec<VmStanding> {
+) -> Result<Vec<VmStanding>, String> {
     let backup_path = settings.backup_path.as_path();
     let vms = known_vms(backup_path, domains);
-    let chosen = vms.into_iter().filter(|vm| names.is_empty() || names.contains(&vm.name));
-    chosen.map(|vm| report(&vm, &policies(settings), catalog, domains, now)).collect()
+    let exists = |name: &str| vms.iter().any(|vm| vm.name == name);
+    let names = list.map(|list| (list, names_in(list, &exists)));
+    if let Some((list, names)) = &names {
+        let unknown = names.iter().find(|name| !exists(name)).copied();
+        // Commas alone name nobody.
+        if let Some(unknown) = unknown.or_else(|| names.is_empty().then_some(*list)) {
+            return Err(unknown.to_owned());
+        }
+    }
+    let is_chosen = |vm: &&KnownVm| names.as_ref().is_none_or(|(_, names)| names.contains(&vm.name.as_str()));
+    let chosen = vms.iter().filter(is_chosen);
+    Ok(chosen.map(|vm| report(vm, &policies(settings), catalog, domains, now)).collect())
 }
 
 /// A VM, its folder and its newest chain.

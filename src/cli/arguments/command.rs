@@ -41,6 +41,9 @@ Exit codes: 0 done, 1 general, 2 configuration, 3 another session or host,
 
 More: docs/operations.md";
 
+/// Marks a value of `--vm` that begins like an option and was written as `--vm=-name`. No word has it.
+pub(super) const ATTACHED: char = '\0';
+
 /// The command line of vmbackup.
 pub fn command() -> Command {
     Command::new("vmbackup")
@@ -139,6 +142,9 @@ pub(in crate::cli) fn help() -> String {
 }
 
 fn vm_names(text: &str) -> Result<String, String> {
+    if let Some(name) = text.strip_prefix(ATTACHED) {
+        return Ok(name.to_owned());
+    }
     if text.is_empty() || text.starts_with('-') {
         return Err("no name of a VM".to_owned());
     }

@@ -14,4 +14,4 @@ pub(super) use asked::{Arguments, Asked, Mode, Scope, UsageError};
 pub use command::command;
 pub(super) use command::help;
 pub(super) use read::parse;
-pub(super) use rules::prune_target;
+pub(super) use rules::{ONE_VM, prune_target};

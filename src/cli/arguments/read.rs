@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::asked::{Asked, Scope, UsageError};
-use super::command::command;
+use super::command::{ATTACHED, command};
 use super::rules::Named;
 
 /// Reads the words behind the program's name. Pure: `environment` stands for the process environment.
@@ -14,7 +14,7 @@ pub(in crate::cli) fn parse(
     words: impl IntoIterator<Item = String>,
     environment: &BTreeMap<String, String>,
 ) -> Result<Asked, UsageError> {
-    let words: Vec<String> = words.into_iter().collect();
+    let words: Vec<String> = words.into_iter().map(marked).collect();
     let ends_options = words.iter().any(|word| word == "--");
     let read = |words: &[String]| command().no_binary_name(true).try_get_matches_from(words);
     match read(&words) {
@@ -28,6 +28,14 @@ pub(in crate::cli) fn parse(
                 words.iter().position(|it| it == word).filter(|_| error.kind() == ErrorKind::UnknownArgument);
             refused(&before.and_then(|at| read(&words[..at]).err()).unwrap_or(error))
         }
+    }
+}
+
+/// `--vm=-name` with a mark: what begins so is the name of a VM only where it is written in one word.
+fn marked(word: String) -> String {
+    match word.strip_prefix("--vm=").filter(|name| name.starts_with('-')) {
+        Some(name) => format!("--vm={ATTACHED}{name}"),
+        None => word,
     }
 }
 

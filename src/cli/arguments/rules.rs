@@ -9,6 +9,9 @@ const DEFAULT_INSTANCE: &str = "default";
 /// Where the configurations are.
 const DEFAULT_CONFIG_DIR: &str = "/opt/vmbackup/config";
 
+/// What `--prune` says to a list of VMs.
+pub(in crate::cli) const ONE_VM: &str = "--prune works on one VM at a time: --vm takes a single name here";
+
 /// The options that were named.
 #[derive(Default)]
 pub(super) struct Named {
@@ -49,10 +52,8 @@ impl Named {
         let rules = [
             (prune && replicate, both("--prune", "--replicate-only")),
             (replicate && vm.is_some(), both("--replicate-only", "--vm")),
-            (
-                prune && vm.is_some_and(|vm| vm.contains(',')),
-                "--prune works on one VM at a time: --vm takes a single name here".to_owned(),
-            ),
+            // Alone it may be one name: `prune` knows which VMs there are.
+            (prune && vm.is_some_and(|vm| vm.contains(',')) && (self.run || self.cancel), ONE_VM.to_owned()),
             (self.cancel && prune, both("--cancel-replication", "--prune")),
             (self.cancel && replicate, both("--cancel-replication", "--replicate-only")),
             (self.cancel && vm.is_some(), both("--cancel-replication", "--vm")),

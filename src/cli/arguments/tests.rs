@@ -85,6 +85,9 @@ fn words_are_read_from_left_to_right() {
         assert_eq!(parse(line), Ok(Asked::Usage), "{line}");
     }
     assert_eq!(arguments("--run --vm a --vm b").vm.as_deref(), Some("b"));
+    for mode in ["--run", "--status", "--check", "--prune list"] {
+        assert_eq!(arguments(&format!("{mode} --vm=-a,b")).vm.as_deref(), Some("-a,b"), "{mode}");
+    }
     assert_eq!(arguments("--prune list --prune all").mode, Mode::Prune(Some("all".into())));
     assert_eq!(arguments("--replicate-only local --replicate-only").mode, Mode::ReplicateOnly(Scope::Both));
 }
