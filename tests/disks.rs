@@ -139,7 +139,7 @@ Host configuration: not saved (HOST_CONFIG_BACKUP)",
     let log = lab.backup_path().join("_state/logs/vmbackup.log");
     let log = fs::read_to_string(log).expect("a log");
     for line in indented(whole, "").lines() {
-        let line = line.replacen("disk", "║ Disk", 1);
+        let line = line.replacen("disk", "║  Disk", 1);
         assert!(log.lines().any(|logged| logged.ends_with(&line)), "no {line:?} in {log}");
     }
 

@@ -244,7 +244,10 @@ fn a_vm_that_is_excluded_is_left_alone_also_when_it_is_named() {
     let want = format!("config_loaded|BACKUP_ROTATION_POLICY|monthly|all_vms|{}", file.display());
     assert_eq!(lab.ask(row), [want]);
     let log = fs::read_to_string(lab.backup_path().join("_state/logs/vmbackup.log")).expect("a log");
-    assert!(log.contains(" │ EXCLUDED │ ") && !log.contains("║ END: "), "one line for it is enough: {log}");
+    assert!(
+        log.contains(" │ EXCLUDED │ ") && !log.contains("BACKUP END: "),
+        "one line for it is enough: {log}"
+    );
     let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]);
     assert!(text(&plan).contains("not backed up: policy never"), "{}", text(&plan));
     overrides(&lab, "vm_overrides.conf", &format!("VM_POLICY[\"{}\"]=\"fortnightly\"\n", vm.name()));

@@ -56,11 +56,11 @@ fn a_session_is_told_in_its_log_and_each_backup_in_its_own() {
         (head[0], head[1], head[3], head[5]),
         ("", line.as_str(), format!("vmbackup v{version}").as_str(), line.as_str())
     );
-    assert!(head[2].starts_with("Session started: 20"), "{}", head[2]);
+    assert!(head[2].starts_with("VM Backup Session Started: 20"), "{}", head[2]);
     let plain = [
         line.as_str(),
-        "Session started: ",
-        "Session ended: ",
+        "VM Backup Session Started: ",
+        "VM Backup Session Ended: ",
         "FINAL RESULTS",
         "What deserves",
         "vmbackup v",
@@ -75,23 +75,24 @@ fn a_session_is_told_in_its_log_and_each_backup_in_its_own() {
             }
         }
     }
-    let box_line = format!("║ {:20} │ SUCCESS  │ full  │ monthly   │ 00:00:0", vm.name());
+    let box_line = format!("║  {:20} │ SUCCESS  │ full  │ monthly   │ 00:00:0", vm.name());
     for words in [
         "===== VM BACKUP SESSION START =====",
         "[INFO] [cli::run] [-] ",
-        "║ VM BACKUP SESSION SUMMARY",
-        "║ Total VMs: 1",
-        "║ ✓ Backed Up: 1  (daily: 0, weekly: 0, monthly: 1, accumulate: 0)",
-        "║ ○ Excluded: 0",
-        "║ ◇ Skipped: 0",
-        "║ ✗ Failed: 0",
+        " VM BACKUP SESSION SUMMARY ",
+        "║  Total VMs: 1",
+        "║  ✓ Backed Up: 1  (daily: 0, weekly: 0, monthly: 1, accumulate: 0)",
+        "║  ○ Excluded:  0  (policy=never or pattern match)",
+        "║  ◇ Skipped:   0  (offline/unchanged)",
+        "║  ✗ Failed:    0",
         &box_line,
         "FINAL RESULTS: 1 backed up, 0 excluded, 0 skipped, 0 failed",
         "Backup location: ",
         "Full log: ",
         "===== VM BACKUP SESSION COMPLETE =====",
-        &format!("{}: ║ START: {}", vm.name(), vm.name()),
-        &format!("{}: ║ Status: SUCCESS", vm.name()),
+        &format!("{}: ║  BACKUP START: {}", vm.name(), vm.name()),
+        &format!("{}: ║  BACKUP END: {}", vm.name(), vm.name()),
+        &format!("{}: ║  Status:              SUCCESS", vm.name()),
         "[DEBUG] [engine::fail_point] [back_up] ",
     ] {
         assert!(messages.iter().any(|message| message.contains(words)), "no {words:?} in {log}");
@@ -107,7 +108,7 @@ fn a_session_is_told_in_its_log_and_each_backup_in_its_own() {
         .expect("its log");
     assert_eq!(lab.ask("SELECT log_file FROM vm_backups"), [own.display().to_string()]);
     let own = fs::read_to_string(own).expect("its log");
-    assert!(own.contains("║ Status: SUCCESS") && own.contains("stage copied"), "{own}");
+    assert!(own.contains("║  Status:              SUCCESS") && own.contains("stage copied"), "{own}");
     assert!(!own.contains("SESSION"), "{own}");
     assert_eq!(files.len(), 2, "{files:?}");
 
@@ -206,7 +207,6 @@ fn logs_go_where_they_are_told_and_end_in_time() {
     assert!(kept.contains("long ago"), "{kept}");
     assert!(!fs::read_to_string(&log).expect("a log").contains("long ago"));
     assert!(!lab.backup_path().join("_state/logs").exists());
-}
     assert!(!kept.contains("was not copied"), "the state folder is copied all the same: {kept}");
     let copies = fs::read_dir(lab.backup_path().join("_state/backups")).expect("a folder").count();
     assert_eq!(copies, 1);
@@ -215,6 +215,7 @@ fn logs_go_where_they_are_told_and_end_in_time() {
     lab.run_well(&vm);
     let log = fs::read_to_string(lab.backup_path().join("_state/logs/vmbackup.log")).expect("a log");
     assert!(log.contains("VM BACKUP SESSION COMPLETE"), "{log}");
+}
 
 #[test]
 fn the_state_folder_is_copied_once_a_day() {

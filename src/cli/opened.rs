@@ -189,13 +189,14 @@ impl Opened {
             .for_each(|what| tracing::warn!("An old copy of the state folder cannot be removed: {what}"));
     }
 
-    /// The last lines of a session.
-    pub(super) fn end(&self, marker: &str, results: &str) {
+    /// The last lines of a session: a marker, what else is to be said, and a block that nothing follows.
+    pub(super) fn end(&self, marker: &str, more: &[String], results: &str) {
         tracing::info!(file_only = true, "===== {marker} =====");
+        more.iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
         let line = "=".repeat(HEADER_WIDTH);
-        let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z");
+        let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S");
         self.log.plain(&format!(
-            "{line}\nSession ended: {now}\n{results}\nWhat deserves a look is marked WARN or ERROR above.\n{line}\n\n"
+            "{line}\nVM Backup Session Ended: {now}\n{results}\nWhat deserves a look is marked WARN or ERROR above.\n{line}\n\n"
         ));
     }
 }
@@ -204,12 +205,12 @@ impl Opened {
 /// file that has become old begins anew.
 fn prepare_log(
     settings: &Settings,
+    log_dir: PathBuf,
     log_file: PathBuf,
     begin_anew: bool,
 ) -> impl FnOnce() -> io::Result<()> + Send + 'static {
     let keep_days = settings.log_keep.get();
     let state = StateDir::of(settings.backup_path.as_path());
-    log_dir: PathBuf,
     move || {
         if begin_anew && keep_days > 0 {
             let today = Zoned::now().date();
@@ -221,13 +222,13 @@ fn prepare_log(
             // Never the backup path: an unmounted disk would be filled beside.
             state.make()?;
         }
+        std::fs::create_dir_all(log_dir)
     }
 }
 
 /// Names the tree where nobody has, and says what was found.
 fn settled(root: Root) -> Result<Root, Failed> {
     let path = root.place.clone();
-        std::fs::create_dir_all(log_dir)
     if root.standing == Standing::Emptied {
         tracing::warn!(
             "BACKUP_PATH was used before, on the same {path}, and has no _state/root.json now: it was emptied. Backups begin anew"
@@ -240,9 +241,9 @@ fn settled(root: Root) -> Result<Root, Failed> {
 
 fn head(log: &Log) {
     let line = "=".repeat(HEADER_WIDTH);
-    let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z");
+    let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S");
     log.plain(&format!(
-        "\n{line}\nSession started: {now}\n{}{line}\n",
+        "\n{line}\nVM Backup Session Started: {now}\n{}{line}\n",
         help::version().replacen(' ', " v", 1)
     ));
 }

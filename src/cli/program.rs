@@ -1,9 +1,7 @@
 //! The program `vmbackup`: what the words on its command line lead to.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use rustix::fs::Mode as FileMode;
 
@@ -12,16 +10,13 @@ use super::context::Context;
 use super::doors::{self, Doors};
 use super::exit::Exit;
 use super::failed::Failed;
-use super::say::tell;
+use super::say::{LAST_LINES_LIMIT, complain, tell};
 use super::{check, help, init, migrate, prune, replicate, run, status};
 use crate::engine::claims::guard::GUARD_ARGUMENT;
 use crate::engine::recovery::guard;
 use crate::engine::snapshot::scratch::{self, SPACE_ARGUMENT};
 use crate::log;
 use vmstream::causes::with_causes;
-
-/// How long the end waits for log files, and for standard error.
-const LAST_LINES_LIMIT: Duration = Duration::from_secs(5);
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
@@ -45,14 +40,14 @@ pub fn main() -> ExitCode {
     let environment =
         variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let done = answer(words, environment.collect());
-    if let Err((_, message)) = &done {
-        tracing::error!(file_only = true, "{message}");
-    }
-    log::flush(LAST_LINES_LIMIT);
     match done {
-        Ok(exit) => exit.into(),
+        Ok(exit) => {
+            log::flush(LAST_LINES_LIMIT);
+            exit.into()
+        }
         Err((exit, message)) => {
-            let _ = writeln!(std::io::stderr(), "Error: {message}");
+            tracing::error!(file_only = true, "{message}");
+            complain(&message);
             exit.into()
         }
     }

@@ -59,7 +59,7 @@ pub(super) fn prune(context: &Context, target: &str) -> Result<Exit, Failed> {
     }
     let opened = Opened::begin(context, start_log(context, None), PRUNE_LOG, "PRUNE MODE START")?;
     let (exit, results) = remove(&request, &opened)?;
-    opened.end(&format!("PRUNE MODE END (exit={})", exit.code()), &results);
+    opened.end(&format!("PRUNE MODE END (exit={})", exit.code()), &[], &results);
     Ok(exit)
 }
 
@@ -335,7 +335,7 @@ fn lock(request: &Request<'_>, opened: &Opened, vm: &VmTree) -> Result<VmLock, F
     if left {
         let vm = vm_argument(name);
         let text = format!(
-            "{name}: a backup broke off and is not cleaned up yet, nothing of it is removed. Do that first: vmbackup --run --vm {name}"
+            "{name}: a backup broke off and is not cleaned up yet, nothing of it is removed. Do that first: vmbackup --run {vm}"
         );
         return Err((Exit::Vm, text));
     }

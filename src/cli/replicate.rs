@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::failed::{Failed, root_error, session_error};
 use super::opened::{BACKUP_LOG, Opened};
 use super::replication::replication;
-use super::say::tell;
+use super::say::{complain, tell};
 use super::session_record::SessionRecord;
 use crate::session::check_backup_path;
 use vmconfig::Feature;
@@ -82,12 +82,16 @@ pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Fa
         let status = if exit == Exit::Ok { SessionStatus::Success } else { SessionStatus::Failed };
         written.end(status);
     }
-    opened.end(&format!("REPLICATE-ONLY MODE END (exit={})", exit.code()), &said);
-    if exit == Exit::Ok {
-        tracing::info!("{said}");
-        return Ok(exit);
+    // Before the block that ends the session in the log: nothing follows that.
+    match exit {
+        Exit::Ok => tracing::info!("{said}"),
+        _ => tracing::error!(file_only = true, "{said}"),
     }
-    Err((exit, said))
+    opened.end(&format!("REPLICATE-ONLY MODE END (exit={})", exit.code()), &[], &said);
+    if exit != Exit::Ok {
+        complain(&said);
+    }
+    Ok(exit)
 }
 
 fn is_in(scope: Scope, feature: Feature) -> bool {

@@ -38,9 +38,9 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failed> {
     };
     let backup_path = context.loaded.settings.backup_path.as_path().display();
     tracing::info!("{results}");
-    tracing::info!(file_only = true, "Backup location: {backup_path}");
-    tracing::info!(file_only = true, "Full log: {}", opened.log_file.display());
-    opened.end("VM BACKUP SESSION COMPLETE", &results);
+    let more =
+        [format!("Backup location: {backup_path}"), format!("Full log: {}", opened.log_file.display())];
+    opened.end("VM BACKUP SESSION COMPLETE", &more, &results);
     Ok(exit)
 }
 

@@ -1,6 +1,12 @@
-//! Results on standard output, and a question there.
+//! Results on standard output, a question there, and what went wrong on standard error.
 
 use std::io::{self, BufRead, Write};
+use std::time::Duration;
+
+use crate::log;
+
+/// How long the end waits for log files, and for standard error.
+pub(super) const LAST_LINES_LIMIT: Duration = Duration::from_secs(5);
 
 /// So many names of a list are said where there may be many.
 pub(super) const SHOWN_NAMES: usize = 3;
@@ -9,6 +15,12 @@ pub(super) const SHOWN_NAMES: usize = 3;
 pub(super) fn tell(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Says on standard error what kept the program from its work, behind all that was logged.
+pub(super) fn complain(text: &str) {
+    log::flush(LAST_LINES_LIMIT);
+    let _ = writeln!(io::stderr(), "Error: {text}");
 }
 
 /// Asks on standard output. No answer is no.
