@@ -201,3 +201,55 @@ fn a_chain_of_the_bash_program_whose_bitmaps_are_lost_is_archived_and_the_reason
         lab.assert_points(&taken.set, &taken.points);
     }
 }
+
+/// The Bash program takes a full when `.full-backup-month` is not the period of the default policy that it is in.
+#[test]
+fn within_a_period_the_bash_program_could_go_on() {
+    let lab = Lab::new("way_back");
+    lab.configure(&[("DEFAULT_ROTATION_POLICY", "monthly")]);
+    let vm = lab.paused_vm("back", &[DiskSpec::new("vda", MIB)]);
+    vm.resume();
+    let policy = format!("VM_POLICY[\"{}\"]=\"weekly\"\n", vm.name());
+    fs::write(lab.config_dir().join("default/vm_overrides.conf"), policy).expect("the configuration");
+    let mut stamp = 0;
+    for (now, level, month) in [
+        ("2026-11-30T12:00:00Z", "full", "202611"),
+        ("2026-12-02T12:00:00Z", "incremental 1", "202612"),
+        ("2026-12-03T12:00:00Z", "incremental 2", "202612"),
+    ] {
+        stamp += 1;
+        vm.write("vda", 0, 4096, stamp).expect("a write");
+        let ended = lab.run_at(now, &[&vm]);
+        assert_eq!(ended.level(), level, "{ended:#?}");
+        let (dir, period) = ended.place();
+        assert_eq!(period, "2026-W49");
+        let told = |name: &str| fs::read_to_string(dir.join(name)).expect(name);
+        assert_eq!(told(".full-backup-month"), format!("{month}\n"));
+        assert_eq!(told(".agent-status"), "no\n");
+    }
+}
+
+/// The Bash program was killed in the middle of a disk: what it left is named, and goes once the VM has a newer point.
+#[test]
+fn what_a_killed_run_of_the_bash_program_left_is_told_and_removed() {
+    let lab = Lab::new("killed_bash");
+    let mut taken = Taken::new(&lab, "killed");
+    let left = taken.set.join("vda.inc.virtnbdbackup.9.data.partial");
+    fs::write(&left, vec![7; 3 << 20]).expect("the lab has room");
+    let status = || text(&lab.vmbackup(&["--status", "--vm", taken.vm.name()]));
+    let said = status();
+    assert!(said.contains("1 unfinished file(s), 3.00 MiB") && said.contains("9.data.partial"), "{said}");
+    taken.change();
+    let ended = lab.run_well(&taken.vm);
+    assert_eq!(ended.level(), "incremental 3", "{ended:#?}");
+    assert!(
+        ended.log.contains("9.data.partial (3.00 MiB) was left by a run that was killed: removed"),
+        "{}",
+        ended.log
+    );
+    assert!(!left.exists());
+    let rows =
+        "SELECT operation, file_type, file_size_bytes FROM file_operations WHERE reason LIKE 'left by%'";
+    assert_eq!(lab.ask(rows), [format!("delete|backup|{}", 3 << 20)]);
+    assert!(!text(&lab.vmbackup(&["--status", "--vm", taken.vm.name()])).contains("unfinished"));
+}

@@ -5,6 +5,7 @@
 //! Must not live here: printing, arguments (`cli`); how one domain is backed up (`engine`).
 
 mod at_once;
+mod bash_notes;
 mod choose;
 mod cleanup;
 mod destination;
@@ -28,6 +29,7 @@ mod settings;
 mod status;
 mod tell;
 mod tries;
+mod unfinished;
 mod vm;
 mod watch;
 

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::choose::names_in;
 use super::settings::policies;
+use super::unfinished;
 use crate::catalog::{Catalog, ChainFolder, newest_chain, vm_folders};
 use vmconfig::Settings;
 use vmconfig::value::RotationPolicy;
@@ -158,6 +159,7 @@ fn report(
         )),
         None => {}
     }
+    problems.extend(unfinished::told(&unfinished::find(&vm.folder)));
     let policy = policies.of(&vm.name).0;
     VmStanding {
         vm: vm.name.clone(),

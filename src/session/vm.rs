@@ -1,7 +1,8 @@
 //! One VM of a run: its folder, its backup with the tries, its older periods, and what is told and written of it.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use super::bash_notes;
 use super::cleanup::Cleanup;
 use super::destination;
 use super::open::Session;
@@ -12,9 +13,10 @@ use super::tries;
 use super::watch::RunWatch;
 use crate::engine::cancel::Cancel;
 use crate::engine::{Engine, VmTarget};
+use vmconfig::value::Consistency;
 use vmhost::libvirt::{Domain, DomainState};
 use vmplan::Decision;
-use vmreport::VmReport;
+use vmreport::{BackupReport, Method, VmReport};
 
 impl Session {
     /// Backs up one domain. When this returns, what became of it is written down.
@@ -26,7 +28,7 @@ impl Session {
         watch: &dyn RunWatch,
         cancel: &Cancel,
     ) -> VmReport {
-        let since = Instant::now();
+        let (since, began) = (Instant::now(), SystemTime::now());
         let _span = tracing::info_span!("back_up", vm = domain.name()).entered();
         let state = state_word(domain);
         let policy_before = records.policy_before(domain.name());
@@ -43,8 +45,11 @@ impl Session {
                 let disks = watch.vm_begin(domain.name());
                 let once = |failed| engine.backup(&VmTarget { failed, ..vm.clone() }, disks.as_ref(), cancel);
                 let (result, tries) = tries::until_well(domain.name(), self.retries, cancel, once);
-                if result.as_ref().is_ok_and(|report| report.plan.decision != Decision::Skip) {
-                    retention = Cleanup::of(self, &vm).after_success(engine, records);
+                if let Some(report) =
+                    result.as_ref().ok().filter(|report| report.plan.decision != Decision::Skip)
+                {
+                    self.note_for_bash(&vm, state, report);
+                    retention = Cleanup::of(self, &vm).after_success(engine, records, began);
                 }
                 (result.map_or_else(Outcome::Failed, |report| Outcome::Done(Box::new(report))), tries)
             }
@@ -55,6 +60,21 @@ impl Session {
         let report = end.tell(outcome, took, tries, retention, ended);
         records.vm_end(&report);
         report
+    }
+}
+
+impl Session {
+    /// Leaves beside the chain what the Bash program would need to go on with it. A backup is no worse without.
+    fn note_for_bash(&self, vm: &VmTarget, state: &str, report: &BackupReport) {
+        let domain = vm.domain.name();
+        let answered = report.os.is_some() || report.method == Some(Method::Agent);
+        let is_asked =
+            !matches!(self.settings.consistency_of(domain), Consistency::Pause | Consistency::None);
+        let agent = (state == "running" && (answered || is_asked)).then_some(answered);
+        let period = bash_notes::period_id(self.policies.default, self.today);
+        if let Err(error) = bash_notes::keep(&vm.chain_dir, period.as_deref(), agent) {
+            tracing::warn!(vm = domain, "The Bash program could not go on with this chain: {error}");
+        }
     }
 }
 
