@@ -231,6 +231,8 @@ fn the_state_folder_is_copied_once_a_day() {
     run("2026-11-02", "full");
     // Somebody reads the database: its last changes are in its log then, and stay there.
     let database = lab.database();
+    // As a run leaves it that was killed, and the Bash program.
+    database.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).expect("nobody else has it");
     let reading = database.unchecked_transaction().expect("a transaction");
     let rows = |database: &rusqlite::Connection| {
         let ask = "SELECT COUNT(*) FROM vm_backups";
@@ -622,4 +624,28 @@ fn nothing_is_written_through_a_link() {
     let ended = lab.run_well(&vm);
     assert!(ended.log.contains("cannot be used"), "{}", ended.log);
     assert_eq!(fs::read_to_string(&victim).expect("it is there"), "somebody's");
+}
+
+/// With a write-ahead log SQLite wants to write beside the database, which only root may.
+#[test]
+fn who_may_read_the_backups_can_ask_the_database_between_runs() {
+    let lab = Lab::new("group_asks");
+    lab.configure(&[]);
+    let vm = small_vm(&lab);
+    for count in ["1\n", "2\n"] {
+        vm.write("vda", 0, 512, count.as_bytes()[0]).expect("a write");
+        lab.run_well(&vm);
+        let database = lab.backup_path().join("_state/vmbackup.db");
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", &backup_group().to_string(), "--clear-groups"]);
+        command.args(["sqlite3", "-readonly"]).arg(&database).arg("SELECT COUNT(*) FROM vm_backups");
+        let said = command.output().expect("setpriv and sqlite3 can be run");
+        assert_eq!(text(&said), count, "{said:?}");
+        let beside = fs::read_dir(database.parent().expect("a folder")).expect("a folder").flatten();
+        let left: Vec<_> = beside
+            .map(|entry| entry.file_name())
+            .filter(|name| name.to_string_lossy().starts_with("vmbackup.db-"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }

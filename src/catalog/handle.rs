@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tempfile::TempDir;
 
 use super::error::CatalogError;
+
+/// How long somebody who asks is waited for at the end.
+const FOLD_LIMIT: Duration = Duration::from_millis(500);
 
 /// The database, or its absence. May be used by several threads at once.
 #[derive(Debug)]
@@ -23,6 +27,19 @@ impl Catalog {
     pub(super) fn new(database: Option<Connection>, path: PathBuf, copy: Option<TempDir>) -> Self {
         let warned = AtomicBool::new(false);
         Self { database: Mutex::new(database), path, warned, _copy: copy }
+    }
+
+    /// Folds the write-ahead log into the file: those who may read the file and not write beside it can ask it then. Not while
+    /// somebody else has it open; the next session does it.
+    fn fold(&mut self) {
+        let database = self.database.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = database.take().filter(|_| self._copy.is_none()) else { return };
+        let folded = database
+            .busy_timeout(FOLD_LIMIT)
+            .and_then(|()| database.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())));
+        if let Err(error) = folded {
+            tracing::debug!("The database {} keeps its write-ahead log: {error}", self.path.display());
+        }
     }
 
     /// False when this run goes on without a database.
@@ -65,6 +82,12 @@ impl Catalog {
     ) -> Result<T, CatalogError> {
         let database = self.lock();
         Ok(ask(database.as_ref().ok_or(CatalogError::Unavailable)?)?)
+    }
+}
+
+impl Drop for Catalog {
+    fn drop(&mut self) {
+        self.fold();
     }
 }
 

@@ -23,6 +23,12 @@ const BUSY: Duration = Duration::from_secs(15);
 /// Group may read, others nothing: what the tree has everywhere.
 const FILE_MODE: u32 = 0o640;
 
+/// Ends of the names of files beside a database that hold what is not in it yet: the write-ahead log, the rollback journal.
+const LOGS: [&str; 2] = ["-wal", "-journal"];
+
+/// The same with the index of the first, which holds nothing.
+const HELPERS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
 /// Tries at copying a database that somebody is writing to.
 const COPY_TRIES: u32 = 5;
 
@@ -102,7 +108,7 @@ fn sound(path: &Path, backup_path: Option<&Path>, now: Timestamp) -> Result<Conn
     match connect(path, now).and_then(|database| filled(database, path, backup_path, now)) {
         Err(OpenError::Damaged(what)) => {
             let fresh = beside(path, ".new");
-            for leftover in ["", "-wal", "-shm"] {
+            for leftover in [""].iter().chain(&HELPERS) {
                 remove(&beside(&fresh, leftover))?;
             }
             let mut database = connect(&fresh, now)?;
@@ -142,15 +148,13 @@ fn filled(
 
 fn connect(path: &Path, now: Timestamp) -> Result<Connection, OpenError> {
     make_file(path)?;
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     // Never through a link in the place of the file. The way to it may have links: that is the administrator's choice.
     let folder = fs::canonicalize(path.parent().unwrap_or(path))?;
-    let mut database = Connection::open_with_flags(folder.join(path.file_name().unwrap_or_default()), flags)?;
-    database.busy_timeout(BUSY)?;
-    database.pragma_update(None, "foreign_keys", true)?;
-    // Not possible on some network file systems: SQLite then says which other way it keeps, and keeps it.
-    database.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    let file = folder.join(path.file_name().unwrap_or_default());
+    let mut database = match with_shared_memory(&file) {
+        Err(error) if may_lack_shared_memory(&error) => without_shared_memory(&file)?,
+        opened => opened?,
+    };
     let verdict: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(OpenError::Damaged(verdict));
@@ -166,6 +170,54 @@ fn connect(path: &Path, now: Timestamp) -> Result<Connection, OpenError> {
         Err(error) => return Err(error.into()),
     }
     Ok(database)
+}
+
+fn bare(file: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let database = Connection::open_with_flags(file, flags)?;
+    database.busy_timeout(BUSY)?;
+    database.pragma_update(None, "foreign_keys", true)?;
+    Ok(database)
+}
+
+/// With a write-ahead log, whose index is memory that processes share: others may read during a run.
+fn with_shared_memory(file: &Path) -> rusqlite::Result<Connection> {
+    let database = bare(file)?;
+    match database.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
+        // Somebody has been reading it in one transaction since before the run: it keeps the journal it has.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
+        changed => changed?,
+    }
+    looked_at(&database)?;
+    Ok(database)
+}
+
+/// File systems whose files cannot be mapped by several processes (9p, some FUSE and SMB).
+fn may_lack_shared_memory(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    let lacks = [ErrorCode::SystemIoFailure, ErrorCode::CannotOpen, ErrorCode::FileLockingProtocolFailed];
+    code.is_some_and(|code| lacks.contains(&code))
+}
+
+/// With a rollback journal. A database that has a write-ahead log already is opened by this connection alone, which needs no
+/// shared memory, until it has the other journal.
+///
+/// Source: SQLite, "Use of WAL Without Shared-Memory".
+fn without_shared_memory(file: &Path) -> rusqlite::Result<Connection> {
+    let database = bare(file)?;
+    for (pragma, value) in
+        [("locking_mode", "EXCLUSIVE"), ("journal_mode", "TRUNCATE"), ("locking_mode", "NORMAL")]
+    {
+        database.pragma_update_and_check(None, pragma, value, |_| Ok(()))?;
+    }
+    // The lock is given back at the next look.
+    looked_at(&database)?;
+    Ok(database)
+}
+
+fn looked_at(database: &Connection) -> rusqlite::Result<i64> {
+    database.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))
 }
 
 /// Makes the file, so that it has its mode from the beginning. SQLite gives its helper files the same.
@@ -187,12 +239,14 @@ fn change_places(fresh: &Path, path: &Path, now: Timestamp) -> io::Result<PathBu
     let more = |n: u32| if n == 0 { String::new() } else { format!(".{n}") };
     let named = |n: u32| beside(path, &format!(".corrupt-{time}{}", more(n)));
     let aside = presence::first_free((0..).map(named))?.unwrap_or_else(|| named(0));
-    // The log first: beside the new database it would be taken for its own.
-    let log = beside(path, "-wal");
-    if presence::found(fs::metadata(&log))?.is_some_and(|about| about.len() > 0) {
-        durable::rename_over(&log, &beside(&aside, "-wal"))?;
+    // The logs first: beside the new database they would be taken for its own.
+    for log in LOGS {
+        let from = beside(path, log);
+        if presence::found(fs::metadata(&from))?.is_some_and(|about| about.len() > 0) {
+            durable::rename_over(&from, &beside(&aside, log))?;
+        }
     }
-    for helper in ["-wal", "-shm"] {
+    for helper in HELPERS {
         remove(&beside(path, helper))?;
     }
     // A second name, so that there is a database at every instant; a rename where there are no such names.
@@ -216,11 +270,11 @@ fn beside(path: &Path, more: &str) -> PathBuf {
     name.into()
 }
 
-/// Copies a database and its write-ahead log, both as they were at one moment. No database is an empty one.
+/// Copies a database and its logs, all as they were at one moment. No database is an empty one.
 fn copy_quiet(from: &Path, to: &Path) -> io::Result<()> {
     for _ in 0..COPY_TRIES {
         let before = looks(from);
-        for helper in ["", "-wal"] {
+        for helper in [""].iter().chain(&LOGS) {
             match fs::copy(beside(from, helper), beside(to, helper)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     File::create(beside(to, helper))?;
@@ -237,9 +291,9 @@ fn copy_quiet(from: &Path, to: &Path) -> io::Result<()> {
     Err(io::Error::other("it is being written all the time; try again later"))
 }
 
-/// What tells whether somebody has written: size and time of both files.
-fn looks(path: &Path) -> [Option<(u64, std::time::SystemTime)>; 2] {
-    ["", "-wal"].map(|helper| {
+/// What tells whether somebody has written: size and time of each file.
+fn looks(path: &Path) -> [Option<(u64, std::time::SystemTime)>; 3] {
+    ["", LOGS[0], LOGS[1]].map(|helper| {
         let about = fs::metadata(beside(path, helper)).ok()?;
         Some((about.len(), about.modified().ok()?))
     })

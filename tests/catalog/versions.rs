@@ -54,7 +54,12 @@ const OURS: [&str; 2] = ["disk_backups", "restore_points"];
 #[test]
 fn a_new_database_has_the_tables_of_the_bash_version() {
     let (golden, tree) = (Tree::golden(), Tree::empty());
-    tree.open();
+    let mode = || -> String { tree.sql().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap() };
+    let catalog = tree.open();
+    assert_eq!(mode(), "wal", "others may read during a run");
+    drop(catalog);
+    assert_eq!(mode(), "delete", "between runs, whoever may read the file can ask it");
+    assert_eq!(tree.state(), ["vmbackup.db"]);
     let (want, have) = (golden.sql(), tree.sql());
     let tables: Vec<_> = names(&have, "table").into_iter().filter(|n| !OURS.contains(&n.as_str())).collect();
     assert_eq!(tables, names(&want, "table"));
@@ -68,8 +73,6 @@ fn a_new_database_has_the_tables_of_the_bash_version() {
     let version = "SELECT value FROM schema_info WHERE key = ?1";
     let info = |key| have.query_row(version, [key], |row| row.get::<_, String>(0)).unwrap();
     assert_eq!((info("version").as_str(), info("created").as_str()), ("2.0", "2026-11-23 12:00:00"));
-    let mode: String = have.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
-    assert_eq!(mode, "wal");
     assert_eq!(std::fs::metadata(tree.file()).unwrap().permissions().mode() & 0o7777, 0o640);
 }
 

@@ -60,6 +60,7 @@ struct State {
     hanging: usize,
     last_id: u64,
     no_links: bool,
+    no_shared_maps: bool,
     no_rename_flags: bool,
     dos_names: bool,
 }
@@ -105,6 +106,14 @@ impl Faults {
 
     pub(super) fn set_no_links(&self) {
         self.lock().no_links = true;
+    }
+
+    pub(super) fn set_no_shared_maps(&self) {
+        self.lock().no_shared_maps = true;
+    }
+
+    pub(super) fn no_shared_maps(&self) -> bool {
+        self.lock().no_shared_maps
     }
 
     pub(super) fn set_no_rename_flags(&self) {

@@ -98,6 +98,11 @@ impl FaultyFileSystem {
         self.faults.set_no_links();
     }
 
+    /// mmap(2) with MAP_SHARED answers ENODEV from now on, of files that are opened then, as on 9p.
+    pub fn refuse_shared_maps(&self) {
+        self.faults.set_no_shared_maps();
+    }
+
     /// renameat2(2) with any flag answers EINVAL from now on, as on NFS.
     pub fn forget_rename_flags(&self) {
         self.faults.set_no_rename_flags();

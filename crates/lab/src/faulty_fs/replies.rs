@@ -17,6 +17,11 @@ pub(super) fn answer(error: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(error.raw_os_error())
 }
 
+/// The kernel maps no file that it reads past its cache.
+pub(super) fn kind_of_open(inner: &Beneath) -> FopenFlags {
+    if inner.faults.no_shared_maps() { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
+}
+
 /// Every request has a thread of its own, so that one that hangs keeps no other.
 pub(super) struct Serving(pub(super) Arc<Beneath>);
 
@@ -76,7 +81,7 @@ impl Serving {
         work: impl FnOnce(&Beneath) -> Result<Opened> + Send + 'static,
     ) {
         self.spawn(move |inner| match work(inner) {
-            Ok(opened) => reply.opened(inner.keep_open(opened), FopenFlags::empty()),
+            Ok(opened) => reply.opened(inner.keep_open(opened), kind_of_open(inner)),
             Err(e) => reply.error(answer(e)),
         });
     }

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    BsdFileFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyWrite, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, FileHandle, Filesystem, Generation, INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::beneath::{Opened, by_descriptor, errno, set_mode};
 use super::faults::Op;
-use super::replies::{Serving, TTL, answer};
+use super::replies::{Serving, TTL, answer, kind_of_open};
 
 impl Filesystem for Serving {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -191,6 +191,7 @@ impl Filesystem for Serving {
     ) {
         let name = name.to_owned();
         self.spawn(move |inner| {
+            let kind = kind_of_open(inner);
             let made = inner.meet_name(Op::Create, parent, &name).and_then(|dir| {
                 let name = inner.real(&dir, &name)?;
                 let kept = OFlags::ACCMODE | OFlags::TRUNC | OFlags::EXCL;
@@ -202,7 +203,7 @@ impl Filesystem for Serving {
             });
             match made {
                 Ok((attributes, handle)) => {
-                    reply.created(&TTL, &attributes, Generation(0), handle, FopenFlags::empty());
+                    reply.created(&TTL, &attributes, Generation(0), handle, kind);
                 }
                 Err(e) => reply.error(answer(e)),
             }
