@@ -382,7 +382,7 @@ fn a_replication_is_cancelled_by_a_flag_and_has_no_destination_yet() {
     for words in [
         "===== REPLICATE-ONLY MODE START (scope=local) =====",
         "===== REPLICATE-ONLY MODE END (exit=0) =====",
-        "Mode: local",
+        "║  Mode: local  (no backups, retention, or FSTRIM)",
     ] {
         assert!(log.contains(words), "no {words:?} in {log}");
     }
@@ -395,10 +395,29 @@ fn a_replication_is_cancelled_by_a_flag_and_has_no_destination_yet() {
     let output = lab.vmbackup(&["--replicate-only"]);
     assert_eq!(output.status.code(), Some(GENERAL), "{}", text(&output));
     assert!(text(&output).contains(&format!("Error: {said}")), "{}", text(&output));
+    let log = fs::read_to_string(lab.backup_path().join("_state/logs/vmbackup.log")).expect("a log");
+    assert!(
+        log.contains("[ERROR]") && log.trim_end().ends_with(&"=".repeat(80)),
+        "nothing follows its end: {log}"
+    );
     assert_eq!(lab.vmbackup(&["--replicate-only", "cloud"]).status.code(), Some(0));
     let output = lab.vmbackup(&["--run", "--dry-run", "--vm", lab.paused_vm("web", &[]).name()]);
     assert!(text(&output).contains(&format!("[WARN] [cli::opened] [-] {said}")), "{}", text(&output));
     assert!(text(&lab.vmbackup(&["--check"])).contains(&format!("look  configuration: {said}")));
+    // Also where nobody sees warnings.
+    lab.configure(&[("LOG_LEVEL", "ERROR")]);
+    fs::write(file.with_file_name("email.conf"), "EMAIL_ENABLED=\"yes\"\n").expect("a file");
+    let stdout = |arguments: &[&str]| String::from_utf8(lab.vmbackup(arguments).stdout).expect("text");
+    let status = stdout(&["--status"]);
+    assert!(status.contains(&format!("\nNot done: {said}")), "{status}");
+    assert!(status.contains("this version sends no mail: watch the exit code"), "{status}");
+    let json: Value = serde_json::from_str(&stdout(&["--status", "--json"])).expect("JSON");
+    assert_eq!(json["not_served"].as_array().map(Vec::len), Some(2), "{json:#}");
+    let vm = lab.paused_vm("mailed", &[DiskSpec::new("vda", 1 << 20)]);
+    let run = stdout(&["--run", "--vm", vm.name()]);
+    assert!(run.contains("\nConfigured, but not done by this version: local replication, mail\n"), "{run}");
+    let json: Value = serde_json::from_str(&stdout(&["--run", "--json", "--vm", vm.name()])).expect("JSON");
+    assert_eq!(json["session"]["mail"], "not_served", "{json:#}");
 }
 
 /// What a dry run plans for each VM.

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::opened::Opened;
-use super::replication::replication;
+use super::replication::{mail, replication};
 use crate::catalog::{SessionId, SessionRow, Stamp};
 use crate::clock::Clock;
 use crate::session::{self, Records};
@@ -31,6 +31,7 @@ impl<'a> SessionRecord<'a> {
             began,
             log_file: opened.log_file.clone(),
             replication: replication(&context.loaded.unserved),
+            mail: mail(&context.loaded.unserved),
         };
         let parts = session::keep_parts(&opened.state, &SessionReport::begin(head.clone()));
         Self { opened, row: Some(row), parts, head, clock: context.clock }

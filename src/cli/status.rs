@@ -34,10 +34,15 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failed> {
     let reports = session::status(settings, &catalog, domains.as_deref(), list, &context.clock.local());
     let unknown = |name| (Exit::Vm, format!("VM {name} is not known to libvirt and has no backups"));
     let reports = reports.map_err(unknown)?;
+    let unserved = &context.loaded.unserved;
     if context.arguments.json {
-        tell(&format!("{:#}\n", json!({ "vms": reports })));
+        let not_served: Vec<_> =
+            unserved.iter().map(|of| json!({ "said": of.said, "fix": of.fix })).collect();
+        tell(&format!("{:#}\n", json!({ "vms": reports, "not_served": not_served })));
     } else {
-        tell(&table(&reports, &context.clock.local().time_zone().clone()));
+        let not_served = unserved.iter().map(|of| format!("\nNot done: {}: {}\n", of.said, of.fix));
+        let table = table(&reports, &context.clock.local().time_zone().clone());
+        tell(&(table + &not_served.collect::<String>()));
     }
     Ok(Exit::Ok)
 }

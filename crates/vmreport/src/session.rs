@@ -119,6 +119,9 @@ pub struct SessionHead {
     pub log_file: PathBuf,
     /// The replications that the configuration names.
     pub replication: Replication,
+    /// The mail that it names.
+    #[serde(default)]
+    pub mail: ReplicationState,
 }
 
 /// What became of replication.
@@ -130,7 +133,7 @@ pub struct Replication {
     pub cloud: ReplicationState,
 }
 
-/// What became of one kind of replication.
+/// What became of one kind of replication, or of the mail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicationState {
@@ -188,6 +191,19 @@ pub enum Part {
     Removal(Removal),
     /// It ends.
     End(SessionEnd),
+}
+
+impl SessionHead {
+    /// What the configuration asks for and this version cannot do.
+    pub fn not_served(&self) -> Vec<&'static str> {
+        let asked = [
+            ("local replication", self.replication.local),
+            ("cloud replication", self.replication.cloud),
+            ("mail", self.mail),
+        ];
+        let unserved = asked.into_iter().filter(|(_, state)| *state == ReplicationState::NotServed);
+        unserved.map(|(what, _)| what).collect()
+    }
 }
 
 impl SessionReport {

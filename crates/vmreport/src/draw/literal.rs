@@ -26,6 +26,7 @@ pub(crate) fn session() -> SessionReport {
                 local: ReplicationState::NotServed,
                 cloud: ReplicationState::NotConfigured,
             },
+            mail: ReplicationState::NotServed,
         },
         vms: vec![web(), db(), off(), lab(), bad(), late()],
         host_config: Some(HostConfigReport::Saved(SavedHostConfig {

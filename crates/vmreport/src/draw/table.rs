@@ -11,7 +11,16 @@ pub fn table(report: &SessionReport) -> String {
     let mut rows = vec![["VM", "STATUS", "TYPE", "POINTS", "SIZE", "TIME", "REMARK"].map(str::to_owned)];
     rows.extend(vms.iter().map(row));
     let text = aligned(&rows) + &disk_table(vms);
-    text + &format!("{}\n", Counts::of(vms))
+    text + &format!("{}\n", Counts::of(vms)) + &not_served(report)
+}
+
+/// What somebody asked for and did not get, whatever the log level.
+fn not_served(report: &SessionReport) -> String {
+    let missed = report.session.not_served();
+    match missed.is_empty() {
+        true => String::new(),
+        false => format!("Configured, but not done by this version: {}\n", missed.join(", ")),
+    }
 }
 
 /// What became of each disk, between two empty lines. Empty when no VM has got so far.
@@ -55,6 +64,7 @@ fn row(vm: &VmReport) -> [String; 7] {
 mod tests {
     use super::super::literal;
     use super::*;
+    use crate::ReplicationState;
 
     #[test]
     fn each_vm_and_each_disk_has_a_row() {
@@ -72,9 +82,12 @@ web  vda   backed up  1.50 MiB  the whole disk; its image is encrypted, the back
 web  sda   skipped    -         empty drive
 
 1 backed up, 1 excluded, 1 skipped, 3 failed
+Configured, but not done by this version: local replication, mail
 ";
         assert_eq!(table(&literal::session()), want);
-        let none = SessionReport { vms: vec![], ..literal::session() };
+        let mut none = SessionReport { vms: vec![], ..literal::session() };
+        none.session.replication.local = ReplicationState::NotConfigured;
+        none.session.mail = ReplicationState::NotConfigured;
         let empty =
             "VM  STATUS  TYPE  POINTS  SIZE  TIME  REMARK\n0 backed up, 0 excluded, 0 skipped, 0 failed\n";
         assert_eq!(table(&none), empty);
