@@ -31,7 +31,13 @@ fn read(name: &str) -> String {
 
 #[test]
 fn places_that_documents_name_are_there() {
-    for name in ["README.md", "CONTRIBUTING.md", "docs/threat-model.md", "format-spec/README.md"] {
+    for name in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/coming-from-bash.md",
+        "docs/threat-model.md",
+        "format-spec/README.md",
+    ] {
         assert_eq!(missing(&read(name)), Vec::<String>::new(), "{name}");
     }
     let wrong =
@@ -50,4 +56,30 @@ fn each_promise_of_the_threat_model_has_a_test() {
         promises += 1;
     }
     assert!(promises > 20, "{promises}");
+}
+
+/// A page that names a key, an option or a unit's line that nobody has helps nobody.
+#[test]
+fn the_page_for_those_who_come_from_bash_names_what_there_is() {
+    let page = read("docs/coming-from-bash.md");
+    let is_key = |word: &str| {
+        word.len() > 3 && word.bytes().all(|b| b.is_ascii_uppercase() || b"_0123456789".contains(&b))
+    };
+    let words = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let unknown: Vec<&str> = words
+        .filter(|word| is_key(word) && word.contains('_') && !["VM_POLICY", "__HOST_CONFIG__"].contains(word))
+        .filter(|word| vmconfig::Key::find(word).is_none())
+        .collect();
+    assert_eq!(unknown, Vec::<&str>::new());
+    // Every key that is not used is named, and no other is said to be.
+    for key in vmconfig::KEYS.iter().filter(|key| key.marks.unused) {
+        assert!(page.contains(&format!("`{}`", key.name)), "{}", key.name);
+    }
+    let help = read("tests/data/help.txt");
+    let options =
+        page.split(|c: char| c.is_whitespace() || "`,()".contains(c)).filter(|word| word.starts_with("--"));
+    let foreign = ["--exclude", "--remove"];
+    for option in options.map(|word| word.split('=').next().unwrap_or_default()) {
+        assert!(help.contains(option) || foreign.contains(&option), "{option}");
+    }
 }
