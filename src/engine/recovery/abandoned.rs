@@ -1,7 +1,7 @@
 //! Journals of hosts that write to a tree no more. What they name (a job, a checkpoint, a frozen guest) is on that host, if it
 //! still is; here they only keep VMs of the same name from being backed up.
 //!
-//! Must not live here: undoing a journal (`recover`).
+//! Must not live here: undoing a journal (`undo`).
 
 use std::fs;
 use std::io;

@@ -11,7 +11,7 @@ use crate::engine::cancel::StopReason;
 use crate::engine::claims::journal::Journal;
 use crate::engine::claims::owned::Owned;
 use crate::engine::copy::CopyError;
-use crate::engine::recovery::recover;
+use crate::engine::recovery::backup_job::has_job;
 use crate::engine::run::request::Backup;
 use vmhost::libvirt::{Domain, DomainState};
 
@@ -32,7 +32,7 @@ pub(super) fn was_shut_down(backup: &Backup<'_>, failed: &BackupError, owned: &O
         if !state.is_active() {
             return true;
         }
-        if state == DomainState::Running && recover::has_job(domain, owned.journal()).unwrap_or(false) {
+        if state == DomainState::Running && has_job(domain, owned.journal()).unwrap_or(false) {
             return false;
         }
         thread::sleep(SETTLE_PAUSE);
@@ -75,7 +75,7 @@ fn is_lost_connection(error: &BackupError) -> bool {
 
 /// Whether our job is gone, or goes within moments: QEMU takes its NBD server away first.
 fn goes(domain: &Domain, journal: &Journal) -> bool {
-    settled(|| match recover::has_job(domain, journal) {
+    settled(|| match has_job(domain, journal) {
         Ok(true) => None,
         gone => Some(gone.is_ok()),
     })
@@ -83,7 +83,7 @@ fn goes(domain: &Domain, journal: &Journal) -> bool {
 
 /// Whether our job is there after a call to begin it broke off: the daemon may have begun it, or do so a little later.
 pub(super) fn appears(domain: &Domain, journal: &Journal) -> bool {
-    settled(|| recover::has_job(domain, journal).unwrap_or(false).then_some(true))
+    settled(|| has_job(domain, journal).unwrap_or(false).then_some(true))
 }
 
 /// What a look at the job comes to once it comes to something; false when it does not within [`APPEAR_LIMIT`].

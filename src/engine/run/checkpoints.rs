@@ -8,7 +8,7 @@ use vmstream::chain::CheckpointName;
 
 use crate::engine::BackupError;
 use crate::engine::image::bitmap;
-use crate::engine::recovery::recover;
+use crate::engine::recovery::checkpoint::delete_checkpoint;
 use crate::engine::run::request::Backup;
 
 /// Deletes the checkpoints that no chain needs any more, and bitmaps that no checkpoint accounts for, so that their
@@ -17,7 +17,7 @@ pub(super) fn make_way(backup: &Backup<'_>, new: CheckpointName) -> Result<Vec<S
     let Backup { vm, observed, plan, .. } = backup;
     let images: Vec<_> = observed.disks.iter().map(|d| d.image.clone()).collect();
     for name in &plan.drop_checkpoints {
-        recover::delete_checkpoint(&vm.domain, name, &images)?;
+        delete_checkpoint(&vm.domain, name, &images)?;
     }
     let count = plan.drop_checkpoints.len();
     if count > 0 {

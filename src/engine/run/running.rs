@@ -23,7 +23,8 @@ use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::image_state::ImageStates;
 use crate::engine::plan::role::Role;
 use crate::engine::plan::run_files::scratch_try;
-use crate::engine::recovery::recover::{self, Ended};
+use crate::engine::recovery::backup_job::end_copied_job;
+use crate::engine::recovery::domain::{Ended, end_started};
 use crate::engine::run::closed::Closed;
 use crate::engine::run::facts::{Found, Step, step};
 use crate::engine::run::request::Backup;
@@ -177,7 +178,7 @@ impl Running<'_> {
         }
         let copied = copied?;
         let stopped = || cancel.stopped().is_some();
-        match recover::end_copied_job(&vm.domain, owned.journal(), &stopped) {
+        match end_copied_job(&vm.domain, owned.journal(), &stopped) {
             Ok(true) => Ok(copied),
             // Perhaps ended right above, because a stop was asked for when the last byte was copied.
             Ok(false) => Err(cancel.cause(self.backup.changed("its backup job was gone at the end"))),
@@ -194,7 +195,7 @@ impl Running<'_> {
     ) -> Result<Option<ImageStates>, BackupError> {
         let Some(started) = &owned.journal().started else { return Ok(None) };
         let Backup { engine, vm, observed, cancel, .. } = self.backup;
-        if recover::end_started(&vm.domain, started)? == Ended::Resumed {
+        if end_started(&vm.domain, started)? == Ended::Resumed {
             warnings.push(engine.guard.keep(owned.journal()));
         }
         owned.set_started(None)?;

@@ -5,7 +5,7 @@
 use crate::engine::BackupError;
 use crate::engine::claims::journal::Stop;
 use crate::engine::claims::owned::Owned;
-use crate::engine::recovery::recover;
+use crate::engine::recovery::undo;
 use vmhost::libvirt::Host;
 
 /// The run is over, as `done` says: nothing is owned any more, or all is undone.
@@ -25,7 +25,7 @@ pub(super) fn end(
 /// Undoes everything. What cannot be undone now stays in the journal for the next run.
 fn undo_after(owned: Owned<'_>, error: BackupError, host: &Host) -> Result<String, BackupError> {
     let journal = owned.journal();
-    let undone = recover::undo(journal, owned.file(), host);
+    let undone = undo::undo(journal, owned.file(), host);
     if undone.still_frozen {
         tracing::warn!(vm = journal.domain, "{}", owned.free_late());
     }

@@ -4,7 +4,7 @@
 
 use crate::engine::BackupError;
 use crate::engine::claims::journal::{Journal, Stop};
-use crate::engine::recovery::recover;
+use crate::engine::recovery::undo;
 use crate::engine::run::engine::Engine;
 
 impl Engine {
@@ -23,7 +23,7 @@ impl Engine {
         if journal.uri != self.host.uri() || !here {
             return Err(BackupError::OtherHost { domain: journal.domain, uri: journal.uri, file });
         }
-        let recovered = recover::undo(&journal, &file, &self.host);
+        let recovered = undo::undo(&journal, &file, &self.host);
         if recovered.still_frozen {
             let places = self.places(folder, &journal.domain, &journal.uuid);
             tracing::warn!(vm = journal.domain, "{}", self.guard.free_late(&journal, &places));

@@ -11,7 +11,7 @@ use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::claims::beats::Beats;
 use crate::engine::claims::owned::Owned;
 use crate::engine::copy::{self, CopiedDisk, CopyError, DiskTask};
-use crate::engine::recovery::recover;
+use crate::engine::recovery::backup_job::end_job;
 use crate::engine::run::request::Backup;
 use crate::engine::snapshot::scratch;
 
@@ -51,7 +51,7 @@ pub(super) fn copy(
             }
             if cancel.stopped().is_some() && !is_over() {
                 // At once: until the readers have noticed and stopped, the guest could fill what is left.
-                let _ = recover::end_job(&vm.domain, owned.journal());
+                let _ = end_job(&vm.domain, owned.journal());
             }
         });
         let done = move |pause: Duration| {

@@ -2,10 +2,12 @@
 //!
 //! Must not live here: the run's end of it, and why there is a guard at all (`claims::guard`).
 
+mod life;
 mod next;
 mod process;
 mod scope;
 mod stand_in;
+mod ward;
 mod work;
 
 pub use self::process::run_guard;

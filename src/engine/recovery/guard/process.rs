@@ -11,17 +11,19 @@ use std::io::{self, BufRead, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use super::life::{is_dying, outlive_the_run};
 use super::next::Seen;
 use super::scope;
 use super::stand_in::JobWatch;
+use super::ward::{Freeing, Ward};
 use super::work::{Task, Work};
 use crate::engine::claims::journal::{Journal, Stage, Stop};
 use crate::engine::claims::order::{Answer, Numbered, Order, Watched};
 use crate::engine::claims::presence;
-use crate::engine::recovery::recover;
+use crate::engine::recovery::domain::{end_started, find};
 use vmhost::libvirt::Host;
 use vmstore::VmLock;
 
@@ -37,9 +39,6 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long the lock of a journal may be somebody else's. Then they have the journal too.
 const LOCK_LIMIT: Duration = Duration::from_secs(1);
 
-/// Linux: `SIGKILL` in a signal mask of `/proc/PID/status`.
-const KILL_BIT: u64 = 1 << 8;
-
 /// What the guard shares with its threads.
 struct Shared {
     host: Host,
@@ -48,27 +47,6 @@ struct Shared {
     /// It is gone, or cannot do anything any more.
     is_dead: AtomicBool,
     wards: Mutex<BTreeMap<String, Ward>>,
-}
-
-/// One run's backup of one VM.
-struct Ward {
-    watched: Watched,
-    /// The run may own more than the guest.
-    is_owned: bool,
-    /// When the guest is to be free.
-    free_at: Option<Instant>,
-    /// Frees the guest. It has ended when the guest was seen to be free.
-    freeing: Option<Freeing>,
-    /// The domain is being started.
-    is_starting: Arc<AtomicBool>,
-    /// Who watches the scratch directory, while there may be a job.
-    job: Option<JobWatch>,
-}
-
-struct Freeing {
-    /// The run has seen itself that the guest is free.
-    is_free: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
 }
 
 /// The guard's own main function. Returns when its work is done.
@@ -193,7 +171,7 @@ impl Shared {
         let is_starting = Arc::clone(&ward.is_starting);
         is_starting.store(true, Ordering::Release);
         thread::spawn(move || {
-            let started = match recover::find(&journal, &shared.host) {
+            let started = match find(&journal, &shared.host) {
                 Ok(Some(domain)) => domain.start_paused().map(|number| (domain, number)),
                 Ok(None) => {
                     is_starting.store(false, Ordering::Release);
@@ -209,7 +187,7 @@ impl Shared {
                     }
                     // Given up meanwhile, or the run has died: whoever looks for it then has no number yet.
                     if !shared.note_started(&id, &journal) {
-                        drop(journal.started.as_ref().map(|it| recover::end_started(&domain, it)));
+                        drop(journal.started.as_ref().map(|it| end_started(&domain, it)));
                     }
                     Answer::Started(run)
                 }
@@ -309,45 +287,12 @@ impl Shared {
 
     /// Stays as long as a domain runs that ends with our connection.
     fn keep(&self, journal: &Journal) {
-        let (Ok(Some(domain)), Some(started)) = (recover::find(journal, &self.host), &journal.started) else {
+        let (Ok(Some(domain)), Some(started)) = (find(journal, &self.host), &journal.started) else {
             return;
         };
         while domain.id().is_ok_and(|id| id == started.id) {
             thread::sleep(KEEP_EVERY);
         }
-    }
-}
-
-impl Ward {
-    fn new(watched: Watched) -> Self {
-        let is_starting = Arc::new(AtomicBool::new(false));
-        Self { watched, is_owned: true, free_at: None, freeing: None, is_starting, job: None }
-    }
-
-    fn watch(&mut self, watched: Watched, held_for: Option<Duration>) {
-        self.watched = watched;
-        if self.watched.journal.stop == Stop::None {
-            self.is_free();
-        } else if let Some(limit) = held_for {
-            self.free_at = Some(Instant::now() + limit);
-        }
-    }
-
-    /// The run says that it has seen it.
-    fn is_free(&mut self) {
-        self.free_at = None;
-        if let Some(freeing) = self.freeing.take() {
-            freeing.is_free.store(true, Ordering::Release);
-        }
-    }
-
-    fn is_freeing(&self) -> bool {
-        self.freeing.as_ref().is_some_and(|freeing| !freeing.thread.is_finished())
-    }
-
-    /// Nothing is owned, and no guest is looked after.
-    fn is_over(&self) -> bool {
-        !self.is_owned && !self.is_freeing()
     }
 }
 
@@ -363,65 +308,9 @@ fn note_free(watched: &Watched) {
     }
 }
 
-/// Whether a process is dead, or was killed and cannot end because a thread of it waits for a disk.
-fn is_dying(pid: u32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
-    let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
-    let was_killed = |key| {
-        let mask = value(key).and_then(|mask| u64::from_str_radix(mask, 16).ok());
-        mask.is_some_and(|mask| mask & KILL_BIT != 0)
-    };
-    value("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
-        || was_killed("SigPnd:")
-        || was_killed("ShdPnd:")
-}
-
 fn answer(number: u64, line: Answer) {
     let Ok(mut text) = serde_json::to_vec(&Numbered { number, line }) else { return };
     text.push(b'\n');
     let mut out = io::stdout().lock();
     let _ = out.write_all(&text).and_then(|()| out.flush());
-}
-
-/// A session of its own, and deaf to what ends a program in order.
-fn outlive_the_run() {
-    let _ = rustix::process::setsid();
-    let _ = rustix::thread::set_name(c"kvm-guest-guard");
-    let ignored = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
-        let _ = signal_hook::flag::register(signal, Arc::clone(&ignored));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::claims::journal::tests::journal;
-
-    fn ward() -> Ward {
-        let watched = Watched {
-            journal: Box::new(journal("/b".as_ref())),
-            file: "/b/_state/journal/web_1.json".into(),
-            lock: "/b/_state/lock".into(),
-            presence: "/b/_state/presence".into(),
-        };
-        Ward::new(watched)
-    }
-
-    #[test]
-    fn a_ward_is_over_when_nothing_is_owned_and_nobody_looks_after_the_guest() {
-        let mut ward = ward();
-        assert!(!ward.is_over(), "what could not be undone is owned still: the run must not wait for it");
-        ward.is_owned = false;
-        assert!(ward.is_over());
-        let (end, ended) = mpsc::channel::<()>();
-        let thread = thread::spawn(move || ended.recv().map_or(Seen::Clear, |()| Seen::Ours));
-        ward.freeing = Some(Freeing { is_free: Arc::default(), thread });
-        assert!(!ward.is_over());
-        drop(end);
-        while ward.is_freeing() {
-            thread::yield_now();
-        }
-        assert!(ward.is_over());
-    }
 }

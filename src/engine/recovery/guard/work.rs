@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::next::{Act, Look, Seen, State, next};
 use crate::engine::claims::journal::{Journal, boot_id};
-use crate::engine::recovery::recover;
+use crate::engine::recovery::backup_job::is_job_of;
+use crate::engine::recovery::domain::{find, is_held_run};
 use vmhost::guest::{Agent, FreezeStatus};
 use vmhost::libvirt::{Domain, DomainState, ErrorKind, Host, JobSeen, LibvirtError};
 
@@ -67,7 +68,7 @@ impl Work<'_> {
         }
         let found = match domain {
             Some(found) => found,
-            None => match recover::find(self.journal, self.host) {
+            None => match find(self.journal, self.host) {
                 Ok(Some(found)) => domain.insert(found),
                 Ok(None) => return Seen::Gone,
                 Err(_) => return Seen::NoAnswer,
@@ -97,14 +98,14 @@ impl Work<'_> {
                 return Err(error);
             }
         }
-        if !recover::is_held_run(domain, self.journal)? {
+        if !is_held_run(domain, self.journal)? {
             return Ok(Seen::Gone);
         }
         Ok(if domain.is_paused_on_request()? { Seen::Ours } else { Seen::Clear })
     }
 
     fn look_for_freeze(&self, domain: &Domain) -> Result<Seen, LibvirtError> {
-        if !recover::is_held_run(domain, self.journal)? {
+        if !is_held_run(domain, self.journal)? {
             return Ok(Seen::Gone);
         }
         Ok(match Agent::of(domain).freeze_status() {
@@ -122,7 +123,7 @@ impl Work<'_> {
             JobSeen::Active => match domain.backup_xml()? {
                 // Its description comes last, or it is no backup.
                 None => Seen::Unclear,
-                Some(xml) if recover::is_job_of(self.journal, &xml) => Seen::Ours,
+                Some(xml) if is_job_of(self.journal, &xml) => Seen::Ours,
                 Some(_) => Seen::Clear,
             },
         })
