@@ -1,6 +1,6 @@
 //! One domain's backup: observe → plan → journal → snapshot → extents → pipeline → commit.
 //!
-//! Must not live here: which level to take (`policy`), several domains, configuration, printing.
+//! Must not live here: which level to take (`vmplan`), several domains, configuration, printing.
 
 pub mod cancel;
 pub mod claims;

@@ -1,7 +1,7 @@
 //! What libvirt, QEMU and a guest's agent say.
 
 use vmbackup::engine::copy::extent::{Context, SpanMerger};
-use vmbackup::engine::domain::disk::parse_domain;
+use vmbackup::engine::domain::facts::parse_domain;
 use vmbackup::engine::domain::xml::{self, JobDisk};
 use vmhost::guest;
 use vmhost::libvirt::changed_bytes;

@@ -6,7 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::failed::{Failed, session_error};
 use crate::cli::plan;
-use crate::engine::domain::disk::SkipReason;
+use crate::engine::domain::skip_reason::SkipReason;
 use crate::engine::{DiskPlan, Preview};
 use crate::session::{PlannedVm, Session, VmPlan, check_backup_path};
 use vmconfig::Warning;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::engine::cancel::StopReason;
-use crate::engine::domain::disk::DomainXmlError;
+use crate::engine::domain::facts::DomainXmlError;
 use crate::engine::failure::{Changed, FileError};
 use crate::engine::image::ImageError;
 use crate::engine::image::qemu_img::QemuImgError;

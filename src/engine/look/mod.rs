@@ -1,8 +1,10 @@
 //! Looks at one domain without touching it: everything that a decision rests on.
 //!
-//! Must not live here: what follows from it (`plan`, `policy`).
+//! Must not live here: what follows from it (`plan`, `vmplan`).
 
+mod chain;
 pub(crate) mod chain_files;
+mod disk_images;
 mod error;
 pub(crate) mod image_state;
 pub mod lineage;

@@ -1,54 +1,34 @@
 //! Gathers everything a decision rests on, in one place, without touching anything.
 
-use std::fs;
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use vmstream::chain::cpt::CptError;
-use vmstream::chain::{
-    BackupSet, CheckpointName, Point, PointDisk, PointId, SetError, SetProblem, Severity, StreamSuffix,
-};
-use vmstream::stream::StreamError;
-use vmstream::verify::{Depth, Level, VerifyOptions, verify_set};
+use vmstream::chain::{BackupSet, PointDisk, StreamSuffix};
 
 use super::LookError;
+use super::chain::chain_seen;
+use super::disk_images::read_images;
 use super::image_state::{self, Now};
-use super::lineage::{self, Lineage};
+use super::lineage::Lineage;
 use super::still::Asked;
-use super::{chain_files, start_obstacle, still, unseen};
+use super::{start_obstacle, still, unseen};
 use crate::engine::VmTarget;
 use crate::engine::cancel::Cancel;
-use crate::engine::domain::disk::{self, Disk, DomainFacts, ImageSource, SkipReason, Skipped};
+use crate::engine::domain::facts::{DomainFacts, parse_domain};
 use crate::engine::domain::image_format::ImageFormat;
-use crate::engine::domain::xml;
+use crate::engine::domain::skip_reason::{SkipReason, Skipped};
 use crate::engine::domain::xml::Owner;
-use crate::engine::failure::FileError;
 use crate::engine::image::bitmap;
 use crate::engine::image::damage;
-use crate::engine::image::qemu_img;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::settings::EngineSettings;
-use crate::engine::threads::{joined, some_at_once};
+use crate::engine::threads::joined;
 use vmconfig::value::OfflineMode;
 use vmhost::libvirt::{ErrorKind, LibvirtError};
-use vmplan::{Broken, ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
+use vmplan::{ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
 use vmprogram::Used;
 use vmstore::{RemovedCheckpoints, StateDir};
-
-/// How often a chain is read that the system fails to read, and how long it has in between.
-const READ_TRIES: usize = 4;
-const READ_PAUSE: Duration = Duration::from_millis(500);
-
-/// How many images are asked about at once.
-const IMAGES_AT_ONCE: usize = 8;
-
-/// Threads for the quick look at a chain.
-const QUICK_WORKERS: NonZeroUsize = NonZeroUsize::MIN;
 
 /// Everything that was seen of one domain.
 pub(crate) struct Observed {
@@ -93,7 +73,7 @@ pub(crate) fn observe(
     let domain = &vm.domain;
     let active = domain.state()?.is_active();
     let live_xml = domain.xml(false)?;
-    let mut facts = disk::parse_domain(&live_xml)?;
+    let mut facts = parse_domain(&live_xml)?;
     facts.disks.select(&settings.include_disks, &settings.exclude_disks);
     let mut skipped = std::mem::take(&mut facts.disks.skipped);
     let config_xml = config_xml(vm, &facts, live_xml)?;
@@ -250,162 +230,10 @@ fn config_xml(vm: &VmTarget, live: &DomainFacts, live_xml: String) -> Result<Str
         let readable = disks.readable.iter().map(|d| d.target.clone());
         readable.chain(disks.skipped.iter().map(|s| s.target.clone())).collect::<Vec<_>>()
     };
-    let inactive = disk::parse_domain(&inactive_xml)?;
+    let inactive = parse_domain(&inactive_xml)?;
     let mut wanted: Vec<_> = live.disks.readable.iter().map(|d| d.target.clone()).collect();
     wanted.retain(|target| !targets(&inactive).contains(target));
     Ok(if wanted.is_empty() { inactive_xml } else { live_xml })
-}
-
-/// Finds the image of each disk and asks `qemu-img` about it, some at once. A volume of a pool may turn out to be on no
-/// file or block device of this host.
-fn read_images(
-    vm: &VmTarget,
-    disks: Vec<Disk>,
-    active: bool,
-    cancel: &Cancel,
-) -> Result<Vec<Result<ReadableDisk, Skipped>>, LookError> {
-    let read = |disk: Disk| {
-        let Disk { target, format, source, layout, shareable, secret } = disk;
-        let image = match source {
-            ImageSource::Path(path) => path,
-            ImageSource::Volume { pool, volume } => {
-                let path = PathBuf::from(vm.domain.host().volume_path(&pool, &volume)?);
-                if !path.is_absolute() {
-                    let reason = SkipReason::Network(format!("volume of pool {pool}"));
-                    return Ok(Err(Skipped { target, reason }));
-                }
-                path
-            }
-        };
-        let driver = if format == ImageFormat::Raw && secret.is_some() { "luks" } else { format.as_str() };
-        let info =
-            qemu_img::info(&image, driver, &layout, cancel).map_err(|e| cancel.cause::<LookError>(e))?;
-        if active && info.is_qcow2_v2 && format == ImageFormat::Qcow2 {
-            return Err(LookError::OldQcow2 { target, image });
-        }
-        Ok(Ok(ReadableDisk { target, format, image, info, layout, shareable, secret }))
-    };
-    some_at_once(IMAGES_AT_ONCE, disks, read).into_iter().collect()
-}
-
-/// What the folder holds. One that cannot be read is an error, not an empty one: what is in it would be overwritten.
-fn chain_seen(
-    dir: &Path,
-    uuid: &str,
-    suffix: StreamSuffix,
-) -> Result<(Option<BackupSet>, ChainSeen), LookError> {
-    let failed = |source| FileError { doing: "read folder", path: dir.to_owned(), source };
-    let is_backup =
-        |name: &String| [".data", ".zstd", ".cpt"].into_iter().any(|ending| name.ends_with(ending));
-    let names = match chain_files::entries(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => vec![],
-        other => other.map_err(failed)?,
-    };
-    let has_files = names.iter().any(is_backup);
-    let nothing = ChainSeen { has_files, ..ChainSeen::default() };
-    let set = match open_readable(dir)? {
-        Ok(set) => set,
-        Err(SetError::NotASet { .. }) => return Ok((None, nothing)),
-        Err(SetError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return Ok((None, nothing));
-        }
-        Err(SetError::Read { source, .. }) => return Err(failed(source).into()),
-        Err(e) => return Ok((None, ChainSeen { broken: Some(Broken::List(e.to_string())), ..nothing })),
-    };
-    let points = lineage::checkpoints_of(&set);
-    let is_copy = points.is_empty() && set.points.iter().any(|p| p.id == PointId::Copy);
-    let broken = chain_fault(&set, &points);
-    let began = set.points.first().and_then(day_of);
-    let other_vm = set.newest().and_then(uuid_of).filter(|of_chain| of_chain != uuid);
-    let has_other_suffix = set.points.iter().flat_map(|p| p.disks.values()).any(|disk| match disk {
-        PointDisk::Stream(entry) => entry.path.extension().is_some_and(|end| end != suffix.as_str()),
-        PointDisk::Raw(_) => false,
-    });
-    let lost_xml = vec![];
-    let chain = ChainSeen { points, has_files, is_copy, broken, began, other_vm, has_other_suffix, lost_xml };
-    Ok((Some(set), chain))
-}
-
-/// Opens a folder of which everything can be read that a chain is judged by. What the system cannot read now says nothing
-/// about the content: it is read again, and then it is the error, never a reason to give up a chain.
-fn open_readable(dir: &Path) -> Result<Result<BackupSet, SetError>, LookError> {
-    for _ in 1..READ_TRIES {
-        let opened = BackupSet::open(dir);
-        if opened.as_ref().map_or(None, unreadable).is_none() {
-            return Ok(opened);
-        }
-        thread::sleep(READ_PAUSE);
-    }
-    let opened = BackupSet::open(dir);
-    match opened.as_ref().map_or(None, unreadable) {
-        Some((path, message)) => Err(LookError::ChainUnreadable { path, message }),
-        None => Ok(opened),
-    }
-}
-
-/// The first file of a set that the system failed to read, and what it said.
-fn unreadable(set: &BackupSet) -> Option<(PathBuf, String)> {
-    let list = set.problems.iter().find_map(|problem| match problem {
-        SetProblem::ListDamaged { path, source: CptError::Read { source } } => {
-            source.raw_os_error().map(|_| (path.clone(), source.to_string()))
-        }
-        _ => None,
-    });
-    let stream = |disk: &PointDisk| match disk {
-        PointDisk::Stream(entry) => match &entry.meta {
-            Err(StreamError::Read { source, .. }) => Some((entry.path.clone(), source.to_string())),
-            _ => None,
-        },
-        PointDisk::Raw(_) => None,
-    };
-    list.or_else(|| set.points.iter().flat_map(|point| point.disks.values()).find_map(stream))
-}
-
-/// The local day of a point, as its streams have it. Their modification times are only the next best: copies lose them.
-fn day_of(point: &Point) -> Option<Date> {
-    let written = |disk: &PointDisk| match disk {
-        PointDisk::Stream(entry) => entry.meta.as_ref().ok()?.date.get(..10)?.parse().ok(),
-        PointDisk::Raw(_) => None,
-    };
-    let modified = || {
-        let time = point.disks.values().map(PointDisk::modified).max()?;
-        Some(Timestamp::try_from(time).ok()?.to_zoned(TimeZone::system()).date())
-    };
-    point.disks.values().find_map(written).or_else(modified)
-}
-
-/// The UUID in a point's domain XML.
-fn uuid_of(point: &Point) -> Option<String> {
-    xml::uuid(&fs::read_to_string(point.vmconfig.as_ref()?).ok()?)
-}
-
-/// What makes a chain impossible to continue: a gap, or a stream of it that is missing or unreadable.
-fn chain_fault(set: &BackupSet, points: &[CheckpointName]) -> Option<Broken> {
-    for (want, name) in (0_u32..).zip(points) {
-        if name.number() != want {
-            return Some(Broken::List(format!("restore point virtnbdbackup.{want} is missing")));
-        }
-    }
-    let of_list = |p: &SetProblem| {
-        use SetProblem::{ListDamaged, ListMissing, ListShort, ManyLists};
-        matches!(p, ListMissing | ListDamaged { .. } | ListShort { .. } | ManyLists { .. })
-    };
-    let lost = set.problems.iter().find(|p| p.severity() == Severity::Damage || of_list(p));
-    if let Some(problem) = lost {
-        let text = problem.to_string();
-        return Some(if of_list(problem) { Broken::List(text) } else { Broken::Data(text) });
-    }
-    let begun = |p: &&SetProblem| matches!(p, SetProblem::Leftover { .. } | SetProblem::Unfinished { .. });
-    if let Some(leftover) = set.problems.iter().find(begun) {
-        // A list that was shortened, as likely as a run that broke off: the next points would replace those files.
-        return Some(Broken::List(leftover.to_string()));
-    }
-    // Both ends of each file, their lengths, and what binds them: no content.
-    let quick = VerifyOptions { depth: Depth::Quick, workers: QUICK_WORKERS };
-    let report = verify_set(set, quick, &());
-    let mut findings = report.streams.iter().flat_map(|stream| &stream.findings);
-    let damage = findings.find(|finding| finding.level == Level::Damage)?;
-    Some(Broken::Data(format!("{}: {}", damage.path.display(), damage.message)))
 }
 
 /// What the chain holds of a disk at its newest point.

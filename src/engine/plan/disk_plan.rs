@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use vmstream::chain::CheckpointName;
 
-use crate::engine::domain::disk::SkipReason;
 use crate::engine::domain::image_format::ImageFormat;
+use crate::engine::domain::skip_reason::SkipReason;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::observe::Observed;
 use vmplan::Decision;

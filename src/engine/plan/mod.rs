@@ -1,4 +1,5 @@
-//! What a run will do to a domain, as values: each disk's part, the job, the room that it needs.
+//! What a run will do to a domain, as values: each disk's part, the job, the point and its files by name, the room that it
+//! needs.
 //!
 //! Must not live here: looking (`look`), doing it (`snapshot`, `copy`, `run`).
 

@@ -10,7 +10,7 @@ use vmstream::chain::{CheckpointName, PointDisk, PointId, SetFile, StreamKind};
 use super::names::{partial_name, stream_file};
 use super::point_identity::PointIdentity;
 use crate::engine::VmTarget;
-use crate::engine::domain::disk::{BootFile, BootRole};
+use crate::engine::domain::boot_file::{BootFile, BootRole};
 use crate::engine::look::image_state::STATE_FILE;
 use crate::engine::look::observe::Observed;
 use vmstore::portable_name;

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::engine::VmTarget;
 use crate::engine::cancel::Cancel;
-use crate::engine::domain::disk::BootRole;
+use crate::engine::domain::boot_file::BootRole;
 use crate::engine::look::chain_files::IDENTITY_PREFIX;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::names::partial_name;

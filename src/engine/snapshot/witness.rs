@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use super::SnapshotError;
 use crate::engine::claims::journal::Journal;
 use crate::engine::claims::owned::Owned;
-use crate::engine::domain::disk::parse_domain;
+use crate::engine::domain::facts::parse_domain;
 use crate::engine::domain::witness_name::{PREFIX, Testimony, bitmap_name, id_in, of_any_disk, testimony};
 use crate::engine::domain::xml;
 use crate::engine::fail_point::{FailPoint, FailPoints};

@@ -1,0 +1,50 @@
+//! The images of a domain's disks, and what `qemu-img` says of each.
+//!
+//! Must not live here: who else writes to them (`still`), whether they changed (`image_state`).
+
+use std::path::PathBuf;
+
+use super::LookError;
+use crate::engine::VmTarget;
+use crate::engine::cancel::Cancel;
+use crate::engine::domain::disk::{Disk, ImageSource};
+use crate::engine::domain::image_format::ImageFormat;
+use crate::engine::domain::skip_reason::{SkipReason, Skipped};
+use crate::engine::image::qemu_img;
+use crate::engine::image::readable_disk::ReadableDisk;
+use crate::engine::threads::some_at_once;
+
+/// How many images are asked about at once.
+const IMAGES_AT_ONCE: usize = 8;
+
+/// Finds the image of each disk and asks `qemu-img` about it, some at once. A volume of a pool may turn out to be on no
+/// file or block device of this host.
+pub(super) fn read_images(
+    vm: &VmTarget,
+    disks: Vec<Disk>,
+    active: bool,
+    cancel: &Cancel,
+) -> Result<Vec<Result<ReadableDisk, Skipped>>, LookError> {
+    let read = |disk: Disk| {
+        let Disk { target, format, source, layout, shareable, secret } = disk;
+        let image = match source {
+            ImageSource::Path(path) => path,
+            ImageSource::Volume { pool, volume } => {
+                let path = PathBuf::from(vm.domain.host().volume_path(&pool, &volume)?);
+                if !path.is_absolute() {
+                    let reason = SkipReason::Network(format!("volume of pool {pool}"));
+                    return Ok(Err(Skipped { target, reason }));
+                }
+                path
+            }
+        };
+        let driver = if format == ImageFormat::Raw && secret.is_some() { "luks" } else { format.as_str() };
+        let info =
+            qemu_img::info(&image, driver, &layout, cancel).map_err(|e| cancel.cause::<LookError>(e))?;
+        if active && info.is_qcow2_v2 && format == ImageFormat::Qcow2 {
+            return Err(LookError::OldQcow2 { target, image });
+        }
+        Ok(Ok(ReadableDisk { target, format, image, info, layout, shareable, secret }))
+    };
+    some_at_once(IMAGES_AT_ONCE, disks, read).into_iter().collect()
+}
