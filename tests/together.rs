@@ -8,6 +8,7 @@ mod crash;
 mod crash_random;
 mod disks;
 mod documents;
+mod engine_rooms;
 mod extents;
 mod guest;
 mod heal;
