@@ -4,6 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use random::Random;
 use vmbackup::engine::copy::extent::{Context, SpanMerger};
 
 /// Extents of a reply, and of all replies of one context.
@@ -14,13 +15,8 @@ const EXTENT_BYTES: u64 = 8;
 
 /// Extents of 64 KiB to 1 MiB whose flags change from one to the next.
 fn extents(seed: u64) -> Vec<(u32, u32)> {
-    let mut state = seed;
-    (0..EXTENTS)
-        .map(|i| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((1 + (state >> 60) as u32) << 16, i as u32 % 2 * 3)
-        })
-        .collect()
+    let mut random = Random::from_seed(seed);
+    (0..EXTENTS).map(|i| ((1 + random.below(16) as u32) << 16, i as u32 % 2 * 3)).collect()
 }
 
 fn merge(size: u64, contexts: &[(Context, &[(u32, u32)])]) -> usize {

@@ -6,7 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lab::{DiskSpec, Lab, Random, Vm, VmSpec, must};
+use lab::{DiskSpec, Lab, Vm, VmSpec, must};
+use random::Random;
 use serde_json::Value;
 use vmbackup::engine::fail_point::FailPoint;
 use vmreport::{SessionReport, SessionStatus, VmResult, read_parts};
@@ -21,8 +22,8 @@ fn vm(lab: &Lab, name: &str, mib: u64) -> Vm {
 
 /// Fills a disk with what no compression makes smaller.
 fn fill(vm: &Vm, mib: u64) {
-    let mut random = Random::from_environment();
-    let noise: Vec<u8> = (0..mib * MIB / 8).flat_map(|_| random.next_u64().to_le_bytes()).collect();
+    let mut random = Random::from_environment("LAB_SEED");
+    let noise: Vec<u8> = random.bytes((mib * MIB) as usize);
     vm.write_bytes("vda", 0, &noise).expect("a write");
 }
 

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use lab::{Bus, DiskOp, DiskSpec, Ended, Lab, Point, Random, Vm, VmSpec, text};
+use lab::{Bus, DiskOp, DiskSpec, Ended, Lab, Point, Vm, VmSpec, text};
+use random::Random;
 use vmbackup::engine::fail_point::FailPoint;
 use vmstream::chain::{BackupSet, PointDisk, PointId};
 

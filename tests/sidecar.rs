@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use lab::{DiskFormat, DiskOp, DiskSpec, Lab, Point, Random, Version, Vm, granules, text};
+use lab::{DiskFormat, DiskOp, DiskSpec, Lab, Point, Version, Vm, granules, text};
+use random::Random;
 
 const MIB: u64 = 1 << 20;
 const SIZES: [(&str, u64); 2] = [("vda", 8 * MIB), ("vdb", 3 * MIB + 512)];
@@ -56,7 +57,7 @@ fn all_bytes() -> u64 {
 #[test]
 fn the_granules_are_the_guests_disks_at_every_point() {
     let lab = Lab::new("granules");
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     lab.configure(&[]);
     let vm = vm(&lab, "granules");
     let mut points = Vec::new();
@@ -86,7 +87,7 @@ fn the_granules_are_the_guests_disks_at_every_point() {
 #[test]
 fn a_chain_that_virtnbdbackup_goes_on_with_is_known_again_where_it_changes() {
     let lab = Lab::new("known_again");
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     lab.configure(&[]);
     for version in Version::ALL {
         let vm = vm(&lab, &format!("again-{version:?}"));

@@ -23,7 +23,7 @@ const FLOORS: [&str; 9] = [
 ];
 
 /// Used by tests alone.
-const OF_TESTS: [&str; 2] = ["lab", "fuzz-bodies"];
+const OF_TESTS: [&str; 3] = ["lab", "random", "fuzz-bodies"];
 
 /// The crates that may say `unsafe`: what calls C.
 const UNSAFE: [&str; 2] = ["libnbd-sys", "vmhost"];

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use random::Random;
 use rustix::event::{PollFd, PollFlags, poll};
 use vmhost::nbd::{Connection, NbdError};
 
 use super::LONG;
-use super::server::{MIB, Numbers, Server, pattern};
+use super::server::{MIB, Server, pattern};
 
 /// Keeps eight reads in flight until `count` are done, each compared with the file.
 fn read_randomly(conn: &mut Connection, content: &[u8], count: u64) {
-    let mut numbers = Numbers(0x5EED);
+    let mut numbers = Random::from_seed(0x5EED);
     let mut ranges = Vec::new();
     let mut done = 0;
     while done < count {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use jiff::civil::DateTime;
-use lab::Random;
+use random::Random;
 use vmbackup::retention::{
     OrphanRule, PeriodId, Plan, RetentionDecision, Rules, Why, after_success, preview,
 };
@@ -119,7 +119,7 @@ fn fates(plan: &Plan) -> (BTreeSet<String>, Vec<(String, Why)>) {
 
 #[test]
 fn what_goes_is_what_the_plan_says_and_what_is_promised_stays() {
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     for round in 0..150 {
         let Case { tree, current, rules, book } = random_case(&mut random);
         let path = tree.path();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use lab::{DiskSpec, History, Lab, Random, Vm, must, text, virsh};
+use lab::{DiskSpec, History, Lab, Vm, must, text, virsh};
+use random::Random;
 use vmbackup::engine::fail_point::FailPoint;
 
 use super::set_up::{MIB, STORAGE, VM, assert_failed, assert_no_journal, back_up, change, small_vm};
@@ -94,7 +95,7 @@ fn begin_other_job(lab: &Lab, vm: &Vm, open: &Path) -> String {
 fn a_job_of_somebody_else_is_left_alone() {
     let lab = Lab::new("other_job");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     // QEMU's user makes the job's files. Mounted before QEMU starts: it has a view of its own.
     let open = lab.small_file_system("open", 16);
     let vm = small_vm(&lab);
@@ -118,7 +119,7 @@ fn a_job_of_somebody_else_is_left_alone() {
 fn a_job_of_somebody_else_that_comes_in_place_of_ours_is_left_alone() {
     let lab = Lab::new("job_in_place");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let open = lab.small_file_system("open", 16);
     let vm = small_vm(&lab);
     let mut history = History::default();
@@ -159,7 +160,7 @@ fn a_job_of_somebody_else_that_comes_in_place_of_ours_is_left_alone() {
 fn a_job_that_somebody_ends_in_mid_run_costs_only_that_run() {
     let lab = Lab::new("ended_job");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
@@ -183,7 +184,7 @@ fn a_job_that_somebody_ends_in_mid_run_costs_only_that_run() {
 fn of_two_runs_at_once_the_second_is_refused() {
     let lab = Lab::new("two_runs");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
@@ -243,7 +244,7 @@ impl Drop for Named {
 fn the_lock_files_of_the_bash_programs_are_honoured_while_they_live() {
     let lab = Lab::new("bash_locks");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
@@ -276,7 +277,7 @@ fn the_lock_files_of_the_bash_programs_are_honoured_while_they_live() {
 fn two_instances_at_once_do_each_other_no_harm() {
     let lab = Lab::new("two_instances");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let (ours, theirs) = (small_vm(&lab), lab.paused_vm("other", &[DiskSpec::new("vda", 2 * MIB)]));
     let mut history = History::default();
     back_up(&lab, &ours, &mut history);

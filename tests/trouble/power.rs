@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lab::{DiskSpec, Ended, History, Lab, Random, Version, VmSpec};
+use lab::{DiskSpec, Ended, History, Lab, Version, VmSpec};
+use random::Random;
 use vmbackup::engine::fail_point::FailPoint;
 
 use super::set_up::{
@@ -16,7 +17,7 @@ use super::set_up::{
 fn a_killed_qemu_costs_the_bitmap_and_nothing_else() {
     let lab = Lab::new("qemu_killed");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     for (number, place) in [FailPoint::Copying, FailPoint::Begun, FailPoint::Copied, FailPoint::FilesWritten]
         .into_iter()
@@ -69,7 +70,7 @@ fn a_killed_qemu_costs_the_bitmap_and_nothing_else() {
 fn a_guest_that_writes_meanwhile_sees_no_error_and_is_saved_as_it_was() {
     let lab = Lab::new("writes_meanwhile");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
     for _ in 0..6 {
@@ -93,7 +94,7 @@ fn a_guest_that_writes_meanwhile_sees_no_error_and_is_saved_as_it_was() {
 fn a_vm_that_is_switched_off_in_mid_run_keeps_a_valid_chain() {
     let lab = Lab::new("switched_off");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
@@ -149,7 +150,7 @@ fn a_vm_that_is_switched_off_in_mid_run_keeps_a_valid_chain() {
 fn a_vm_that_restarts_in_mid_run_is_not_mixed_up() {
     let lab = Lab::new("restarts");
     lab.configure(&[]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
@@ -175,7 +176,7 @@ fn a_vm_that_restarts_in_mid_run_is_not_mixed_up() {
 fn a_vm_that_is_started_during_its_copy_starts_and_the_copy_is_discarded() {
     let lab = Lab::new("started");
     lab.configure(&[("VIRTNBD_COMPRESS_LEVEL", "16")]);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let bytes = 256 * MIB;
     let content = noise_file(&lab, &mut random, bytes);
     let vm = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", bytes).content(&content)));

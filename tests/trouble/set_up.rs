@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lab::{DiskOp, DiskSpec, Ended, History, Lab, Random, Run, Vm};
+use lab::{DiskOp, DiskSpec, Ended, History, Lab, Run, Vm};
+use random::Random;
 
 pub(super) const MIB: u64 = 1 << 20;
 
@@ -14,7 +15,7 @@ pub(super) const VM: i32 = 5;
 
 /// Noise: content that no compression makes smaller.
 pub(super) fn noise(random: &mut Random, bytes: u64) -> Vec<u8> {
-    (0..bytes / 8).flat_map(|_| random.next_u64().to_le_bytes()).collect()
+    random.bytes(bytes as usize)
 }
 
 pub(super) fn noise_file(lab: &Lab, random: &mut Random, bytes: u64) -> PathBuf {

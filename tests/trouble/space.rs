@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use lab::{DiskSpec, History, Lab, Random, Version, Vm};
+use lab::{DiskSpec, History, Lab, Version, Vm};
+use random::Random;
 use vmbackup::engine::fail_point::{FailPoint, PassedBy};
 
 use super::set_up::{
@@ -20,7 +21,7 @@ fn noisy_vm(lab: &Lab, random: &mut Random, bytes: u64) -> Vm {
 #[test]
 fn a_backup_that_cannot_fit_is_refused_before_the_guest_is_touched() {
     let lab = Lab::new("forecast");
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let vm = noisy_vm(&lab, &mut random, 16 * MIB);
     let small = lab.small_file_system("small", 12);
     lab.configure(&[("BACKUP_PATH", small.text())]);
@@ -58,7 +59,7 @@ fn a_backup_that_cannot_fit_is_refused_before_the_guest_is_touched() {
 #[test]
 fn a_target_that_fills_up_in_mid_run_costs_only_that_run() {
     let lab = Lab::new("target_full");
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let vm = noisy_vm(&lab, &mut random, 4 * MIB);
     let target = lab.small_file_system("target", 64);
     lab.configure(&[("BACKUP_PATH", target.text())]);
@@ -88,7 +89,7 @@ fn a_target_that_fills_up_in_mid_run_costs_only_that_run() {
 #[test]
 fn a_scratch_directory_that_fills_up_ends_the_backup_and_not_the_guest() {
     let lab = Lab::new("scratch_full");
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     let bytes = 320 * MIB;
     let scratch = lab.small_file_system("little-scratch", 64);
     let quick = [("VIRTNBD_SCRATCH_DIR", scratch.text())];

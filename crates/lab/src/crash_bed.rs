@@ -6,9 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use random::Random;
 use rustix::process::Pid;
 
-use super::{DiskOp, DiskSpec, Ended, History, Lab, Random, Vm};
+use super::{DiskOp, DiskSpec, Ended, History, Lab, Vm};
 
 const MIB: u64 = 1 << 20;
 
@@ -36,7 +37,8 @@ impl CrashBed {
         lab.configure(&[]);
         let vm = lab.paused_vm("killed", &SIZES.map(|(target, size)| DiskSpec::new(target, size)));
         vm.resume();
-        let mut bed = Self { lab, vm, history: History::default(), random: Random::from_environment() };
+        let mut bed =
+            Self { lab, vm, history: History::default(), random: Random::from_environment("LAB_SEED") };
         bed.change();
         bed
     }

@@ -5,9 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use lab::{
-    Bus, Difference, DiskFormat, DiskOp, DiskSpec, Lab, Op, Random, Version, Vm, VmSpec, domains, make_ext4,
-};
+use lab::{Bus, Difference, DiskFormat, DiskOp, DiskSpec, Lab, Op, Version, Vm, VmSpec, domains, make_ext4};
+use random::Random;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
@@ -48,7 +47,7 @@ fn shadow_equals_the_disk_after_random_requests() {
     disks[3] = disks[3].clone().bus(Bus::Scsi).cluster_bytes(4096);
     disks[4] = disks[4].clone().discard(false).format(DiskFormat::Qcow2V2);
     let vm = lab.paused_vm("random", &disks);
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("LAB_SEED");
     for (target, size) in sizes {
         let ops: Vec<DiskOp> = (0..300).map(|_| random_op(&mut random, size)).collect();
         vm.run(target, &ops).expect("every request is valid");

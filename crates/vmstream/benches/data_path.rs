@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use random::Random;
 use vmstream::chain::{BackupSet, CheckpointName, cpt};
 use vmstream::disk::{Disk, DiskOptions};
 use vmstream::restore::{BlockMap, Layer, extract_to, is_zero};
@@ -24,15 +25,12 @@ const FRAME_LEN: usize = writer::FRAME_LEN as usize;
 
 /// Bytes that shrink to about half, as those of file systems do: noise and repeated words in turn.
 fn mixed(len: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut random = Random::from_seed(0x2545_f491_4f6c_dd1d);
     let mut bytes = Vec::with_capacity(len + 4096);
     while bytes.len() < len {
-        for _ in 0..256 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            bytes.extend_from_slice(&state.to_le_bytes());
-        }
+        bytes.extend(random.bytes(2048));
         for _ in 0..64 {
-            bytes.extend_from_slice(format!("name{:08} = value of it\n", state >> 40).as_bytes());
+            bytes.extend_from_slice(format!("name{:08} = value of it\n", random.next_u64() >> 40).as_bytes());
         }
     }
     bytes.truncate(len);
@@ -281,11 +279,8 @@ fn disk_read(c: &mut Criterion) {
         Disk::open(set, &vda, set.newest().unwrap().id, options, &|_| ()).unwrap()
     };
     let mut group = c.benchmark_group("disk");
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut place = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) % (DISK_LEN >> 12)) << 12
-    };
+    let mut random = Random::from_seed(0x2545_f491_4f6c_dd1d);
+    let mut place = || random.below(DISK_LEN >> 12) << 12;
     let mut out = vec![0; 4096];
     let (cold, warm) = (disk(&ours, 0), disk(&ours, 2 * DISK_LEN as usize));
     group.bench_function("read_4KiB/cold", |b| b.iter(|| cold.read_at(place(), &mut out).unwrap()));

@@ -1,5 +1,6 @@
 //! Chains of one disk, made by our writer without a VM, each with what the disk holds at every point.
 
+use random::Random;
 use std::fs::{File, FileTimes};
 use std::ops::Range;
 use std::path::Path;
@@ -14,34 +15,15 @@ use vmstream::stream::{Compression, FrameKind, StreamFile, StreamMeta, codec};
 /// Seconds of the first point's files; each later point is a minute newer.
 const FIRST_TIME: u64 = 1_795_000_000;
 
-/// Numbers that repeat with their seed.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 32) % limit
-    }
-
-    /// A seed given by the environment, or this one; printed, so that a failure can be repeated.
-    pub(crate) fn seeded(name: &str, default: u64) -> Self {
-        let seed = std::env::var(name).ok().map_or(default, |text| text.parse().unwrap());
-        println!("{name}={seed}");
-        Self(seed | 1)
-    }
-
-    /// Content of a kind that a guest's disk has: noise, something that compresses, or zeros in between.
-    pub(crate) fn content(&mut self, len: usize) -> Vec<u8> {
-        let fill = 1 + self.below(250) as u8;
-        match self.below(4) {
-            0 => (0..len).map(|_| self.below(256) as u8).collect(),
-            1 => vec![fill; len],
-            2 => (0..len).map(|at| if at % 9000 < 4500 { fill } else { 0 }).collect(),
-            _ => (0..len)
-                .map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[at % 3] & fill)
-                .collect(),
+/// Content of a kind that a guest's disk has: noise, something that compresses, or zeros in between.
+pub(crate) fn content(random: &mut Random, len: usize) -> Vec<u8> {
+    let fill = 1 + random.below(250) as u8;
+    match random.below(4) {
+        0 => random.bytes(len),
+        1 => vec![fill; len],
+        2 => (0..len).map(|at| if at % 9000 < 4500 { fill } else { 0 }).collect(),
+        _ => {
+            (0..len).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[at % 3] & fill).collect()
         }
     }
 }

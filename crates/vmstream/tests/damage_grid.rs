@@ -3,8 +3,9 @@
 //! Sets of ours have sidecars, so every changed byte is found. Of sets of the old tools that is so for streams with a
 //! checksum file. `DAMAGE_FLIPS` says how many random bytes are flipped, `DAMAGE_SEED` which.
 
-use crate::chains::{Form, Link, Random, write_chain};
+use crate::chains::{Form, Link, content, write_chain};
 use crate::golden::Golden;
+use random::Random;
 use std::fs::{File, FileTimes};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
@@ -39,9 +40,10 @@ fn names(report: &SetReport, level: Level, file: &Path) -> bool {
 
 /// A set as the engine leaves it behind, with a file of each kind: one disk as streams, one as a raw image.
 fn ours(dir: &Path, compression: Compression) -> PathBuf {
-    let mut random = Random(0x5eed_0a55);
+    let mut random = Random::from_seed(0x5eed_0a55);
     let size = 320 * KIB as u64;
-    let mut part = |start: usize, len: usize| (start as u64..(start + len) as u64, Some(random.content(len)));
+    let mut part =
+        |start: usize, len: usize| (start as u64..(start + len) as u64, Some(content(&mut random, len)));
     let link = |alone, frames| Link { size, alone, frames };
     let links = [
         link(
@@ -68,7 +70,7 @@ fn ours(dir: &Path, compression: Compression) -> PathBuf {
             std::fs::write(made.join(name), content).unwrap();
         }
     }
-    std::fs::write(made.join("vdb.copy.data"), random.content(100 * KIB)).unwrap();
+    std::fs::write(made.join("vdb.copy.data"), content(&mut random, 100 * KIB)).unwrap();
     let set = dir.join(format!("{compression:?}"));
     let options =
         ConvertOptions { compression, frame_len: 32 << 10, check: true, workers: NonZeroUsize::MIN };

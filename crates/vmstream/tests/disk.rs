@@ -1,8 +1,9 @@
 //! A disk that is read anywhere: the same bytes as an extraction gives, or an error, and no more work than that takes.
 
-use crate::chains::{Form, Link, Random, write_chain};
+use crate::chains::{Form, Link, content, write_chain};
 use crate::made::{Coding, Lz4, Made, OURS, PEERS, Stream};
 use crate::ours::{DISK, Ours};
+use random::Random;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -56,7 +57,7 @@ fn equals(disk: &Disk, want: &[u8], proof: Proof, seed: u64, about: &str) {
     std::thread::scope(|scope| {
         for thread in 0..8 {
             scope.spawn(move || {
-                let mut random = Random(seed ^ (thread << 32) | 1);
+                let mut random = Random::from_seed(seed ^ (thread << 32));
                 for _ in 0..30 {
                     let range = any_range(&mut random, size);
                     let (bytes, found) = read(disk, &range).unwrap();
@@ -76,7 +77,7 @@ fn equals(disk: &Disk, want: &[u8], proof: Proof, seed: u64, about: &str) {
         at = extent.disk.end;
     }
     assert_eq!(at, size, "{about}");
-    let mut random = Random(seed | 1);
+    let mut random = Random::from_seed(seed);
     let range = any_range(&mut random, size);
     let whole: Vec<_> = disk.extents(range.clone()).map(Result::unwrap).collect();
     assert_eq!(whole.first().map_or(range.end, |first| first.disk.start), range.start, "{about}");
@@ -130,7 +131,7 @@ fn any_frames(random: &mut Random, size: u64) -> Frames {
     while at < size {
         let most = [700, 9000, 400_000, 2 << 20][random.below(4) as usize];
         let end = size.min(at + 1 + random.below(most));
-        let content = (random.below(4) > 0).then(|| random.content((end - at) as usize));
+        let content = (random.below(4) > 0).then(|| content(random, (end - at) as usize));
         frames.push((at..end, content));
         at = end + [0, 0, random.below(300_000)][random.below(3) as usize];
     }
@@ -249,17 +250,12 @@ fn a_raw_image_is_held_against_its_granules() {
     assert_eq!(read(&disk, &(10..20)).unwrap(), (part(&bytes, &(10..20)), Proof::Unproven));
 }
 
-/// Noise, so that each block takes its place in the file.
-fn noise(random: &mut Random, len: usize) -> Vec<u8> {
-    (0..len.div_ceil(4)).flat_map(|_| (random.below(1 << 32) as u32).to_le_bytes()).take(len).collect()
-}
-
 #[test]
 fn a_cold_read_decodes_one_block_and_a_warm_one_none() {
-    let mut random = Random(0x5eed_d15c_0003);
+    let mut random = Random::from_seed(0x5eed_d15c_0003);
     let dir = tempfile::tempdir().unwrap();
     let size = 8 * MIB as u64;
-    let content = noise(&mut random, size as usize);
+    let content = random.bytes(size as usize);
     let link = Link { size, alone: true, frames: vec![(0..size, Some(content.clone()))] };
     write_chain(dir.path(), &[link], Form { compression: Some(1), frame_len: 2 * MIB, sidecars: true });
     let disk = newest(dir.path(), DiskOptions::default());
@@ -281,10 +277,10 @@ fn a_cold_read_decodes_one_block_and_a_warm_one_none() {
 
 #[test]
 fn of_a_linked_frame_no_more_is_decoded_than_up_to_the_range() {
-    let mut random = Random(0x5eed_d15c_0004);
+    let mut random = Random::from_seed(0x5eed_d15c_0004);
     let dir = tempfile::tempdir().unwrap();
     let (size, block) = (40 * MIB as u64, 64 << 10);
-    let content = random.content(size as usize);
+    let content = content(&mut random, size as usize);
     let mut stream = Stream::new(0, size, false, Coding::Lz4(PEERS));
     stream.data(0, &content);
     let mut made = Made::new(dir.path(), true);
@@ -397,10 +393,10 @@ fn a_damaged_byte_is_an_error_in_its_block_alone() {
 
 #[test]
 fn damage_in_one_of_the_blocks_of_a_frame_leaves_the_others() {
-    let mut random = Random(0x5eed_d15c_0005);
+    let mut random = Random::from_seed(0x5eed_d15c_0005);
     let dir = tempfile::tempdir().unwrap();
     let size = 2 * MIB as u64;
-    let content = noise(&mut random, size as usize);
+    let content = random.bytes(size as usize);
     let link = Link { size, alone: true, frames: vec![(0..size, Some(content.clone()))] };
     write_chain(dir.path(), &[link], Form { compression: Some(1), frame_len: 2 * MIB, sidecars: true });
     let path = dir.path().join("vda.full.data");

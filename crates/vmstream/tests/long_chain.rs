@@ -1,7 +1,8 @@
 //! A chain with more streams than the system allows open files.
 
-use crate::chains::{Form, Link, Random, write_chain};
+use crate::chains::{Form, Link, write_chain};
 use crate::program::VMSTREAM;
+use random::Random;
 use std::process::Command;
 
 const POINTS: u64 = 300;

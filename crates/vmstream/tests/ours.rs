@@ -1,5 +1,6 @@
 //! A backup set as `vmbackup` writes it, sidecars and all, small enough to damage every byte of it.
 
+use random::Random;
 use std::fs;
 use std::path::{Path, PathBuf};
 use vmstream::chain::{CheckpointName, cpt};
@@ -208,10 +209,6 @@ impl Ours {
 }
 
 /// Content that looks like nothing.
-fn fill(bytes: &mut [u8], seed: u32) {
-    let mut state = seed.wrapping_mul(2_654_435_761);
-    for byte in bytes {
-        state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-        *byte = (state >> 16) as u8;
-    }
+fn fill(bytes: &mut [u8], seed: u64) {
+    bytes.copy_from_slice(&Random::from_seed(seed).bytes(bytes.len()));
 }

@@ -1,9 +1,10 @@
 //! Round trips: what our writer writes, at every level and frame size, restored by virtnbdrestore; and what it would
 //! write itself, read by us.
 
-use crate::chains::{Form, Link, Random, write_chain};
+use crate::chains::{Form, Link, content, write_chain};
 use crate::golden::{build, meta};
 use crate::peer::Release;
+use random::Random;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use vmstream::chain::BackupSet;
@@ -31,7 +32,7 @@ fn links(random: &mut Random, frame_len: u64) -> Vec<Link> {
     let mut content = |range: std::ops::Range<u64>| {
         let len = range.end - range.start;
         let parts =
-            (0..len.div_ceil(MIB)).flat_map(|part| random.content((len - part * MIB).min(MIB) as usize));
+            (0..len.div_ceil(MIB)).flat_map(|part| content(random, (len - part * MIB).min(MIB) as usize));
         (range, Some(parts.collect::<Vec<u8>>()))
     };
     let zeros =
@@ -114,7 +115,7 @@ fn frames_of_more_than_32_mib_in_pieces() {
     let mut random = Random::seeded("ROUNDTRIP_SEED", 0x5eed_9999);
     let (size, len) = (72 * MIB, 66 * MIB + 4096);
     let content: Vec<u8> =
-        (0..len / MIB + 1).flat_map(|_| random.content(MIB as usize)).take(len as usize).collect();
+        (0..len / MIB + 1).flat_map(|_| content(&mut random, MIB as usize)).take(len as usize).collect();
     let mut frames = FrameHeader { kind: FrameKind::Data, start: MIB, len }.encode().to_vec();
     let pieces = content.chunks(MAX_PIECE_LEN as usize);
     let lens = pieces

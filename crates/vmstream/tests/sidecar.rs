@@ -1,13 +1,13 @@
 //! Sidecars: what is written is read back, granules follow the disk through a chain, and nothing else is believed.
 
 use crate::golden;
+use random::Random;
 use serde_json::{Value as Json, json};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 use vmstream::chain::open_file;
 use vmstream::sidecar::{
     Block, Checked, FileIdentity, Granules, Head, Ledger, LeftOut, PlainSums, Recorder, Run, RunKind,
@@ -21,25 +21,6 @@ const KIB: u64 = 1 << 10;
 const GRANULE: u64 = 64 * KIB;
 
 const DISK: u64 = 24 * GRANULE + 1536;
-
-/// Numbers that look random and follow from the seed, which a failing test prints.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let seed = std::env::var("SEED").ok().map_or_else(clock, |seed| seed.parse().unwrap()) | 1;
-        println!("SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % limit
-    }
-}
 
 fn head(name: &str, granules: Granules, parent: Option<&Sidecar>) -> Head {
     Head {
@@ -161,7 +142,7 @@ fn values(paths: &[PathBuf]) -> Vec<Value> {
 /// granule its bytes, and whether any change since the last time it was covered touched only a part of it.
 #[test]
 fn granules_follow_the_disk_through_a_chain() {
-    let mut random = Random::new();
+    let mut random = Random::from_environment("SEED");
     for _ in 0..30 {
         let dir = tempfile::tempdir().unwrap();
         let granules = Granules::of_disk(DISK);

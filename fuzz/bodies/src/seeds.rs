@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use random::Random;
 use tempfile::TempDir;
 use vmstream::chain::{CheckpointName, cpt};
 use vmstream::sidecar::{FileIdentity, Granules, Head, PlainSums, Recorder, StoredSums, StreamIdentity};
@@ -103,13 +104,9 @@ pub(crate) fn pieces() -> Vec<Vec<u8>> {
 
 /// Any bytes, for inputs that something is built of.
 pub(crate) fn noise() -> Vec<Vec<u8>> {
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut byte = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
+    let mut random = Random::from_seed(0x2545_f491_4f6c_dd1d);
     let mut inputs: Vec<Vec<u8>> =
-        [0, 1, 16, 100, 400, 2000].into_iter().map(|len| (0..len).map(|_| byte()).collect()).collect();
+        [0, 1, 16, 100, 400, 2000].into_iter().map(|len| random.bytes(len)).collect();
     inputs.extend([
         vec![0; 200],
         vec![0xff; 200],

@@ -9,8 +9,9 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fuzz_bodies::mutate::{Random, mutated};
+use fuzz_bodies::mutate::mutated;
 use fuzz_bodies::{TARGETS, Target};
+use random::Random;
 
 /// No input may take longer. Generous: the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -77,7 +78,7 @@ fn replay(name: &str) {
     });
     println!("{name}: FUZZ_SEED={seed} FUZZ_SECONDS={seconds}");
     let longest = seeds.iter().map(Vec::len).max().unwrap_or(0) + 64;
-    let mut random = Random::new(seed);
+    let mut random = Random::from_seed(seed);
     let end = Instant::now() + Duration::from_secs(seconds);
     let inputs =
         std::iter::from_fn(move || (Instant::now() < end).then(|| mutated(&seeds, longest, &mut random)));

@@ -167,6 +167,8 @@ impl SpanMerger {
 
 #[cfg(test)]
 mod tests {
+    use random::Random;
+
     use super::*;
 
     fn span(start: u64, len: u64, kind: SpanKind) -> Span {
@@ -202,7 +204,7 @@ mod tests {
     #[test]
     fn spans_equal_the_byte_model_however_replies_are_cut() {
         for seed in 1..500_u64 {
-            let mut random = Xorshift(seed);
+            let mut random = Random::from_seed(seed);
             let size = 1 + random.below(300);
             let flags: Vec<(u32, u32)> = (0..size)
                 .scan((0, 0), |f, _| {
@@ -247,17 +249,6 @@ mod tests {
                 assert_eq!(s.start, at, "seed {seed}");
                 at += s.len;
             }
-        }
-    }
-
-    struct Xorshift(u64);
-
-    impl Xorshift {
-        fn below(&mut self, limit: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % limit
         }
     }
 }

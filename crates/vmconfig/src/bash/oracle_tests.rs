@@ -3,29 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use random::Random;
 
 use super::{Shape, Variables, read};
-
-/// Small generator of reproducible numbers (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % sides as u64) as usize
-    }
-}
-
-/// The seed in `CONFIG_TEST_SEED`, else `otherwise`. Printed: a failing test shows it.
-fn seed(otherwise: u64) -> u64 {
-    let given = std::env::var("CONFIG_TEST_SEED").ok();
-    let seed = given.map_or(otherwise, |text| text.parse().expect("CONFIG_TEST_SEED must be a number"));
-    println!("CONFIG_TEST_SEED={seed}");
-    seed
-}
 
 /// The variables of `text` as `name kind key value …` records, or `None` if it is refused or not quite Bash.
 fn ours(text: &[u8]) -> Option<Vec<String>> {
@@ -99,7 +80,7 @@ fn bash(texts: &[&[u8]]) -> Vec<Option<Vec<String>>> {
 }
 
 /// Puts together a text that looks like a configuration, from pieces that have a meaning to Bash.
-fn composed(dice: &mut Dice) -> Vec<u8> {
+fn composed(random: &mut Random) -> Vec<u8> {
     const STARTS: &[&str] = &[
         "A=",
         "A+=",
@@ -119,15 +100,15 @@ fn composed(dice: &mut Dice) -> Vec<u8> {
         "\n", "\\\n", "(", ")", "[x]=", "[1]=", "[", "]", "=", "~", "~/", ":", "-", "*", "?", "{", ",", "!",
         "é", "''", "\"\"", ";", "\t", "L=(", "A=", "/",
     ];
-    let mut text = String::from(STARTS[dice.roll(STARTS.len())]);
-    for _ in 0..dice.roll(9) {
-        text.push_str(PIECES[dice.roll(PIECES.len())]);
+    let mut text = String::from(random.pick(STARTS));
+    for _ in 0..random.index(9) {
+        text.push_str(random.pick(PIECES));
     }
-    if text.contains("=(") && dice.roll(4) > 0 {
+    if text.contains("=(") && random.index(4) > 0 {
         text.push(')');
     }
     text.push('\n');
-    if dice.roll(3) == 0 {
+    if random.index(3) == 0 {
         text.push_str("L+=(\"$A\" $A)\n");
     }
     text.into_bytes()
@@ -136,8 +117,8 @@ fn composed(dice: &mut Dice) -> Vec<u8> {
 #[test]
 fn whatever_is_accepted_bash_reads_to_the_same_values() {
     // Always the same texts, so that a change of Bash cannot fail somebody else's change.
-    let mut dice = Dice(seed(0x5EED_C0DE));
-    let candidates: Vec<Vec<u8>> = (0..40_000).map(|_| composed(&mut dice)).collect();
+    let mut random = Random::seeded("CONFIG_TEST_SEED", 0x5EED_C0DE);
+    let candidates: Vec<Vec<u8>> = (0..40_000).map(|_| composed(&mut random)).collect();
     // Bash 5.2 forgets to split an expansion when a lone dollar sign is in the word: its mistake, not a meaning.
     let lone = |two: &[u8]| two[0] == b'$' && !two[1].is_ascii_alphabetic() && two[1] != b'{';
     let lone_dollar = |text: &[u8]| text.windows(2).any(lone);
@@ -181,17 +162,16 @@ fn bash_agrees_with_the_documented_forms() {
 
 #[test]
 fn random_bytes_never_panic() {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    let mut dice = Dice(seed(now.as_nanos() as u64 | 1));
+    let mut random = Random::from_environment("CONFIG_TEST_SEED");
     const LIKELY: &[u8] = b"AB=+\"'\\$${}()[]:;-~# \n\r\tdeclare-gA\x00\xC3\xA9\xFF|&<>`!,";
     for _ in 0..30_000 {
-        let len = dice.roll(60);
-        let pick = |dice: &mut Dice| match dice.roll(4) {
-            0 => dice.roll(256) as u8,
-            _ => LIKELY[dice.roll(LIKELY.len())],
+        let len = random.index(60);
+        let pick = |random: &mut Random| match random.index(4) {
+            0 => random.index(256) as u8,
+            _ => random.pick(LIKELY),
         };
-        let mut text: Vec<u8> = if dice.roll(2) == 0 { b"A=".to_vec() } else { Vec::new() };
-        text.extend((0..len).map(|_| pick(&mut dice)));
+        let mut text: Vec<u8> = if random.index(2) == 0 { b"A=".to_vec() } else { Vec::new() };
+        text.extend((0..len).map(|_| pick(&mut random)));
         let _ = ours(&text);
     }
 }

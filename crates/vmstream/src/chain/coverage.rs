@@ -113,13 +113,8 @@ mod tests {
     /// Random inserts against one bit per byte of a tiny disk.
     #[test]
     fn equals_a_bitmap() {
-        let mut seed = 0x1234_5678_9abc_def1u64;
-        let mut random = |below: u64| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            (seed >> 33) % below
-        };
+        let mut numbers = random::Random::from_seed(0x1234_5678_9abc_def1);
+        let mut random = |below: u64| numbers.below(below);
         for _ in 0..300 {
             let (mut coverage, mut bitmap) = (Coverage::new(), [false; 64]);
             for _ in 0..random(12) {

@@ -1,7 +1,8 @@
 //! Random chains, and frames of any size: written again and put together they are the disk that was written.
 
 use super::set_up::{converted, digests, disk_at, flip, point};
-use crate::chains::{Form, Link, Random, write_chain};
+use crate::chains::{Form, Link, content, write_chain};
+use random::Random;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use vmstream::chain::{BackupSet, DiskContent, PointId, StreamEntry};
@@ -52,7 +53,7 @@ fn random_links(random: &mut Random) -> Vec<Link> {
                 let end = size.min(at + 1 + random.below(40_000));
                 match random.below(4) {
                     0 => frames.push((at..end, None)),
-                    1 | 2 => frames.push((at..end, Some(random.content((end - at) as usize)))),
+                    1 | 2 => frames.push((at..end, Some(content(random, (end - at) as usize)))),
                     // A full in mid-chain names all that is zero.
                     _ if alone && number > 0 => frames.push((at..end, None)),
                     _ => {}

@@ -1,15 +1,16 @@
 //! A conversion that is killed leaves a whole new set or none.
 
 use super::set_up::{digests, files};
-use crate::chains::{Form, Link, Random, write_chain};
+use crate::chains::{Form, Link, write_chain};
 use crate::program::{VMSTREAM, vmstream};
+use random::Random;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A set whose conversion takes a while.
 fn large_chain(dir: &Path) {
-    let mut random = Random(77);
+    let mut random = Random::from_seed(77);
     let size = 48 << 20;
     let part = |random: &mut Random, start: u64, len: usize| {
         (start..start + len as u64, Some((0..len).map(|_| random.below(64) as u8).collect::<Vec<u8>>()))
