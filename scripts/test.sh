@@ -31,6 +31,7 @@ cleanup() {
 	local status=$?
 	trap '' INT TERM HUP
 	set +e
+	if [[ -n $beside ]]; then kill -- "-$beside" 2>/dev/null && wait "$beside"; fi
 	forbid_socket
 	end_daemons
 	as_root rm -rf "$TMPDIR"
@@ -62,6 +63,7 @@ export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 TMPDIR=$(mktemp -d)
 chmod 1777 "$TMPDIR"
 export TMPDIR
+beside=''
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
@@ -76,23 +78,32 @@ has_no_doors() {
 	done
 }
 
+# What needs processors and no libvirt, behind everybody else: it runs beside the tests that need the host for themselves, and
+# mostly wait. The programs of all tests are named here and below (tests/workspace.rs asks for that), and `--workspace` stands
+# everywhere: with other packages cargo would choose other features, and build anew.
+computing() {
+	local failed=''
+	renice -n 19 -p "$BASHPID" >/dev/null
+	export RUST_TEST_THREADS=$cores
+	run cargo test --locked --workspace --no-fail-fast --lib --bins --test streams --test header --test replay || failed=yes
+	run cargo test --locked --workspace --doc || failed=yes
+	run scripts/fuzz.sh --build || failed=yes
+	[[ -z $failed ]]
+}
+
 case ${1-} in
 '')
 	lint
 	run cargo build --locked --workspace
 	run has_no_doors
 	run cargo build --locked --workspace --all-targets
-	run scripts/fuzz.sh --build
-	tests=(--workspace --no-fail-fast)
 	;;
 --soak)
 	run cargo build --locked --release --workspace
 	export DAMAGE_FLIPS=${DAMAGE_FLIPS:-12000} DAMAGE_SEED=${DAMAGE_SEED:-$RANDOM$RANDOM}
-	run cargo test --locked --release -p vmstream --test together -- --nocapture damage_grid::no_flipped
+	run cargo test --locked --release -p vmstream --test streams -- --nocapture damage_grid::no_flipped
 	CRASH_KILLS=${CRASH_KILLS:-500}
 	export CRASH_KILLS
-	tests=(--release -p vmbackup --test together -- --nocapture model:: crash_random::)
-	soak=1
 	;;
 *) die "unknown argument $1" ;;
 esac
@@ -105,7 +116,21 @@ if [[ $EUID -ne 0 ]]; then
 fi
 begin_daemons
 allow_socket
-run cargo test --locked "${tests[@]}"
-if [[ -n ${soak-} ]]; then
+if [[ ${1-} == --soak ]]; then
+	run cargo test --locked --release -p vmbackup --test together -- --nocapture model:: crash_random::
 	RUST_TEST_THREADS=1 run cargo test --locked --release -p vmbackup --test alone -- --nocapture --ignored
+	exit
 fi
+
+failed=''
+# In a group of its own, so that it can be ended as one.
+set -m
+computing </dev/null >"$TMPDIR/computing.log" 2>&1 &
+beside=$!
+set +m
+run cargo test --locked --workspace --no-fail-fast --test alone || failed=yes
+wait "$beside" || failed=yes
+beside=''
+cat "$TMPDIR/computing.log"
+run cargo test --locked --workspace --no-fail-fast --test together --test selftest || failed=yes
+[[ -z $failed ]] || die 'tests have failed: see above'

@@ -73,6 +73,7 @@ struct Package {
 
 #[derive(Deserialize)]
 struct Target {
+    name: String,
     kind: Vec<String>,
     src_path: String,
 }
@@ -310,6 +311,31 @@ fn each_package_has_a_licence_that_is_allowed() {
         assert!(!licensed("x", licence), "{licence}");
     }
     assert!(licensed("virt", "\"LGPL-2.1\""));
+}
+
+/// The programs of tests that a script does not run.
+fn unrun(metadata: &Metadata, script: &str) -> Vec<String> {
+    let targets = metadata.members().flat_map(|package| &package.targets);
+    let tests = targets.filter(|target| target.kind.iter().any(|kind| kind == "test"));
+    let words: Vec<&str> = script.split_whitespace().collect();
+    let is_run = |name: &str| words.windows(2).any(|pair| pair == ["--test", name]);
+    tests.map(|test| test.name.clone()).filter(|name| !is_run(name)).collect()
+}
+
+#[test]
+fn every_program_of_tests_is_run() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/test.sh");
+    let script = fs::read_to_string(file).expect("the script");
+    let (_, from) = script.split_once("computing() {").expect("what is run beside others");
+    let (beside, rest) = from.split_once("\n}\n").expect("its end");
+    let (_, last) = rest.split_once("failed=''").expect("what is run last");
+    let run = [beside, last].concat();
+    let metadata = Metadata::of_workspace();
+    assert_eq!(unrun(&metadata, &run), NOTHING);
+    assert_eq!(unrun(&metadata, &run.replace("--test alone", "")), ["alone"]);
+    for other in ["--lib", "--bins", "--doc"] {
+        assert!(run.split_whitespace().any(|word| word == other), "{other}");
+    }
 }
 
 #[test]
