@@ -48,8 +48,7 @@ fn a_trim_makes_the_next_increment_smaller() {
 
 #[test]
 fn a_guest_whose_disks_do_not_discard_is_not_trimmed() {
-    let lab = Lab::new("no_discard");
-    lab.configure(&[]);
+    let lab = Lab::configured("no_discard");
     let vm = lab.boot(VmSpec::new("guest"));
     vm.guest_shutdown();
     let file = lab.path().join("no-discard.xml");
@@ -95,8 +94,7 @@ fn each_vm_is_held_still_as_it_was_set() {
 
 #[test]
 fn a_windows_guest_gives_its_recovery_keys_to_root_alone() {
-    let lab = Lab::new("bitlocker");
-    lab.configure(&[]);
+    let lab = Lab::configured("bitlocker");
     let vm = lab.booted_vm("guest");
     let said = |text: &str| {
         let data = BASE64.encode(text.replace('\n', "\r\n"));

@@ -44,8 +44,7 @@ fn two_vms(lab: &Lab) -> [Vm; 2] {
 
 #[test]
 fn a_vm_that_is_not_there() {
-    let lab = Lab::new("unknown");
-    lab.configure(&[]);
+    let lab = Lab::configured("unknown");
     let [one, two] = two_vms(&lab);
     let both = format!("{},no-such-vm", one.name());
     for asked in ["no-such-vm", &both] {
@@ -65,8 +64,7 @@ fn a_vm_that_is_not_there() {
 
 #[test]
 fn a_backup_path_that_cannot_be_used() {
-    let lab = Lab::new("target");
-    lab.configure(&[]);
+    let lab = Lab::configured("target");
     let [one, two] = two_vms(&lab);
     let vms = [&one, &two];
     let run = ["--run", "--vm", one.name()];
@@ -103,8 +101,7 @@ fn a_backup_path_that_cannot_be_used() {
 
 #[test]
 fn no_libvirt() {
-    let lab = Lab::new("no_libvirt");
-    lab.configure(&[]);
+    let lab = Lab::configured("no_libvirt");
     let [one, two] = two_vms(&lab);
     let socket = lab.path().join("no-such-socket");
     let uri = format!("qemu+unix:///system?socket={}", socket.display());
@@ -117,8 +114,7 @@ fn no_libvirt() {
 /// What is a path there is another file here.
 #[test]
 fn a_daemon_of_another_host_is_refused() {
-    let lab = Lab::new("other_host");
-    lab.configure(&[]);
+    let lab = Lab::configured("other_host");
     let [one, two] = two_vms(&lab);
     for uri in [
         "qemu+ssh://root@localhost/system",
@@ -135,8 +131,7 @@ fn a_daemon_of_another_host_is_refused() {
 
 #[test]
 fn checkpoints_of_somebody_else() {
-    let lab = Lab::new("foreign");
-    lab.configure(&[]);
+    let lab = Lab::configured("foreign");
     let [one, two] = two_vms(&lab);
     let make = |vm: &Vm, name: &str| virsh(&["checkpoint-create-as", vm.name(), name]);
     let delete = |vm: &Vm, name: &str| virsh(&["checkpoint-delete", vm.name(), name]);
@@ -245,8 +240,7 @@ fn said(output: &Output) -> Said {
 
 #[test]
 fn every_row_of_the_table_of_arguments() {
-    let lab = Lab::new("arguments");
-    lab.configure(&[]);
+    let lab = Lab::configured("arguments");
     let together = |one: &str, other: &str| format!("{one} and {other} cannot be used together");
     let targets = "Targets: list, archives, archives:PERIOD, chain:NAME, period:ID, all";
     let of_one_vm = |target: &str| {
@@ -322,8 +316,7 @@ fn every_row_of_the_table_of_arguments() {
 
 #[test]
 fn only_root_may_do_more_than_ask_for_help() {
-    let lab = Lab::new("not_root");
-    lab.configure(&[]);
+    let _lab = Lab::configured("not_root");
     // Where everybody may run it.
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
@@ -455,8 +448,7 @@ fn runs_as_planned(lab: &Lab, vms: &[&Vm]) -> Vec<String> {
 
 #[test]
 fn a_dry_run_says_what_a_run_does_and_changes_nothing() {
-    let lab = Lab::new("dry_run");
-    lab.configure(&[]);
+    let lab = Lab::configured("dry_run");
     let [one, two] = two_vms(&lab);
     let off = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", MIB)));
     let vms = [&one, &two, &off];
@@ -478,8 +470,7 @@ fn a_dry_run_says_what_a_run_does_and_changes_nothing() {
 
 #[test]
 fn a_dry_run_names_the_leftovers_of_a_killed_run_and_leaves_them() {
-    let lab = Lab::new("dry_leftovers");
-    lab.configure(&[]);
+    let lab = Lab::configured("dry_leftovers");
     let vm = lab.paused_vm("killed", &[DiskSpec::new("vda", 2 * MIB)]);
     vm.write("vda", 0, MIB, 1).expect("a write");
     lab.run_well(&vm);
@@ -512,8 +503,7 @@ fn a_dry_run_names_the_leftovers_of_a_killed_run_and_leaves_them() {
 
 #[test]
 fn a_status_tells_how_each_vm_stands() {
-    let lab = Lab::new("status");
-    lab.configure(&[]);
+    let lab = Lab::configured("status");
     let [one, two] = two_vms(&lab);
     lab.run_well(&one);
     let before = World::of(&lab, &[&one, &two]);

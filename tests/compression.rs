@@ -113,8 +113,7 @@ fn a_flipped_byte_of_a_zstd_stream_is_found_and_named() {
 
 #[test]
 fn zstd_and_others_do_not_share_a_chain() {
-    let lab = Lab::new("zstdswitch");
-    lab.configure(&[]);
+    let lab = Lab::configured("zstdswitch");
     let vm = vm_with_data(&lab, "zstdswitch");
     lab.run_well(&vm);
     let before = Point::of(&lab, &vm, "virtnbdbackup.0");

@@ -9,113 +9,121 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, kill_process_group};
 
 use lab::{
-    CrashBed, DiskOp, DiskSpec, FREE_LIMIT, History, Lab, SIZES, Version, Vm, VmSpec, assert_tidy,
-    children_of, sockets_of, virsh, wait_for_guard,
+    Bed, DiskOp, DiskSpec, FREE_LIMIT, History, Lab, Version, Vm, VmSpec, assert_tidy, children_of,
+    sockets_of, virsh, wait_for_guard,
 };
+use random::Random;
 use vmbackup::engine::fail_point::{FailPoint, PassedBy};
 
 const MIB: u64 = 1 << 20;
 
+fn bed(lab: &Lab) -> Bed<'_> {
+    Bed::at_random(lab, Random::from_environment("LAB_SEED"))
+}
+
 #[test]
 fn killed_in_the_first_full_at_every_place() {
-    let mut bed = CrashBed::new("first_full");
+    let lab = Lab::configured("first_full");
+    let mut bed = bed(&lab);
     for place in FailPoint::passed_by_any(&[PassedBy::Job, PassedBy::NewChain]) {
         bed.die_at(place);
-        let at_kill = History::disks(&bed.lab, &bed.vm);
+        let at_kill = History::disks(bed.lab, &bed.vm);
         bed.change();
         if place == FailPoint::Published {
-            bed.history = History::default();
-            bed.history.push(at_kill);
-            bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
-            bed.back_up_increment();
+            bed.points.clear();
+            bed.points.push(at_kill);
+            bed.points.assert_restorable(bed.lab, &bed.dir());
+            bed.back_up_next();
         } else {
             let ended = bed.back_up("full");
             assert_eq!(ended.why(), "first backup of this VM", "after {place}: {ended:#?}");
         }
-        bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+        bed.points.assert_restorable(bed.lab, &bed.dir());
         bed.assert_tidy(place);
         bed.change();
-        bed.back_up_increment();
-        bed.history.assert_virtnbdrestore(&bed.lab, Version::Distribution, &bed.chain_dir());
+        bed.back_up_next();
+        bed.points.assert_virtnbdrestore(bed.lab, Version::Distribution, &bed.dir());
         bed.vm.delete_checkpoints();
-        fs::remove_dir_all(bed.chain_dir()).expect("the chain is ours");
+        fs::remove_dir_all(bed.dir()).expect("the chain is ours");
     }
 }
 
 #[test]
 fn killed_in_an_incremental_at_every_place() {
-    let mut bed = CrashBed::new("incremental");
+    let lab = Lab::configured("incremental");
+    let mut bed = bed(&lab);
     let other = bed.lab.define(&VmSpec::new("other").disk(DiskSpec::new("vda", MIB)));
     bed.back_up("full");
     for (number, place) in FailPoint::passed_by_any(&[PassedBy::Job]).enumerate() {
         bed.change();
-        let at_kill = History::disks(&bed.lab, &bed.vm);
+        let at_kill = History::disks(bed.lab, &bed.vm);
         bed.die_at(place);
         if place == FailPoint::Published {
-            bed.history.push(at_kill);
+            bed.points.push(at_kill);
         }
-        bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+        bed.points.assert_restorable(bed.lab, &bed.dir());
         bed.change();
         let undone_by_next = number % 2 == 0;
         if !undone_by_next {
             // A run that is not about this VM clears away too, and replaces no file by chance.
-            wait_for_guard(&bed.lab, &bed.vm);
+            wait_for_guard(bed.lab, &bed.vm);
             let ended = bed.lab.run_well(&other);
             assert!(ended.log.contains("ended in the middle"), "after {place}: {ended:#?}");
             bed.assert_tidy(place);
         }
-        let ended = bed.back_up_increment();
+        let ended = bed.back_up_next();
         let recovered = ended.report("recovered").contains("an earlier run");
         assert_eq!(recovered, undone_by_next, "after {place}: {ended:#?}");
         bed.assert_tidy(place);
-        bed.history.assert_virtnbdrestore(&bed.lab, Version::ALL[number % 2], &bed.chain_dir());
+        bed.points.assert_virtnbdrestore(bed.lab, Version::ALL[number % 2], &bed.dir());
     }
-    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
-    assert_eq!(bed.vm.checkpoints().len(), bed.history.len(), "{:?}", bed.vm.checkpoints());
+    bed.points.assert_restorable(bed.lab, &bed.dir());
+    assert_eq!(bed.vm.checkpoints().len(), bed.points.len(), "{:?}", bed.vm.checkpoints());
 }
 
 #[test]
 fn killed_in_a_full_that_archives_a_chain_at_every_place() {
-    let mut bed = CrashBed::new("archiving");
+    let lab = Lab::configured("archiving");
+    let mut bed = bed(&lab);
     bed.back_up("full");
     let kinds = [PassedBy::Job, PassedBy::NewChain, PassedBy::Archive];
     for (number, place) in FailPoint::passed_by_any(&kinds).enumerate() {
         bed.change();
-        bed.back_up_increment();
-        let old = std::mem::take(&mut bed.history);
+        bed.back_up_next();
+        let old = std::mem::take(&mut bed.points);
         bed.vm.delete_checkpoints();
         bed.change();
-        let at_kill = History::disks(&bed.lab, &bed.vm);
+        let at_kill = History::disks(bed.lab, &bed.vm);
         bed.die_at(place);
         // Whole in its folder or whole in the archive, also before anybody repairs anything.
-        old.assert_restorable(&bed.lab, &whole_chain(&bed, number, place));
+        old.assert_restorable(bed.lab, &whole_chain(&bed, number, place));
         bed.change();
         if place == FailPoint::Published {
-            bed.history.push(at_kill);
-            bed.back_up_increment();
+            bed.points.push(at_kill);
+            bed.back_up_next();
         } else {
             bed.back_up("full");
         }
-        let archives = archives(&bed.chain_dir());
+        let archives = bed.archives();
         assert_eq!(archives.len(), number + 1, "after {place}: {archives:?}");
-        old.assert_restorable(&bed.lab, &archives[number]);
-        bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+        old.assert_restorable(bed.lab, &archives[number]);
+        bed.points.assert_restorable(bed.lab, &bed.dir());
         bed.assert_tidy(place);
         if number % 4 == 0 {
-            old.assert_virtnbdrestore(&bed.lab, Version::Sid, &archives[number]);
-            bed.history.assert_virtnbdrestore(&bed.lab, Version::Distribution, &bed.chain_dir());
+            old.assert_virtnbdrestore(bed.lab, Version::Sid, &archives[number]);
+            bed.points.assert_virtnbdrestore(bed.lab, Version::Distribution, &bed.dir());
         }
     }
 }
 
 /// Where the chain that is being archived is now: in the archive once its list of points has left the folder.
-fn whole_chain(bed: &CrashBed, number: usize, place: FailPoint) -> PathBuf {
-    let dir = bed.chain_dir();
+fn whole_chain(bed: &Bed<'_>, number: usize, place: FailPoint) -> PathBuf {
+    let dir = bed.dir();
     let has_list = |dir: &Path| {
         let entries = fs::read_dir(dir).expect("a folder").flatten();
         entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "cpt")).count() == 1
     };
-    let archived = archives(&dir).into_iter().nth(number);
+    let archived = bed.archives().into_iter().nth(number);
     match archived.filter(|archive| has_list(archive)) {
         Some(archive) => archive,
         None => {
@@ -125,23 +133,13 @@ fn whole_chain(bed: &CrashBed, number: usize, place: FailPoint) -> PathBuf {
     }
 }
 
-/// Archived chains, oldest first.
-fn archives(chain_dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(chain_dir.join(".archives")).into_iter().flatten().flatten();
-    let mut all: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    let number = |path: &PathBuf| -> u32 {
-        path.extension().and_then(|number| number.to_str()?.parse().ok()).unwrap_or(0)
-    };
-    all.sort_by_key(number);
-    all
-}
-
 #[test]
 fn killed_in_a_copy_of_a_vm_that_is_off_at_every_place() {
-    let mut bed = CrashBed::new("offline");
+    let lab = Lab::configured("offline");
+    let mut bed = bed(&lab);
     bed.back_up("full");
     bed.change();
-    bed.back_up_increment();
+    bed.back_up_next();
     bed.vm.destroy();
     for (number, place) in FailPoint::passed_by_any(&[PassedBy::Archive]).enumerate() {
         let pattern = 1 + number as u8;
@@ -150,20 +148,19 @@ fn killed_in_a_copy_of_a_vm_that_is_off_at_every_place() {
         let pid = run.pid();
         let ended = run.wait();
         assert_eq!(ended.status.signal(), Some(9), "at {place}: {ended:#?}");
-        let verify =
-            bed.lab.vmstream(&["verify", "--no-archives", bed.chain_dir().to_str().expect("a name")]);
+        let verify = bed.lab.vmstream(&["verify", "--no-archives", bed.dir().to_str().expect("a name")]);
         assert_ne!(verify.status.code(), Some(1), "killed at {place}: {}", lab::text(&verify));
         assert_eq!(bed.vm.state(), "shut off");
         bed.vm.run_while_off("vda", &[DiskOp::Write { offset: 2 * MIB, len: 4096, pattern }]);
         let ended = bed.lab.run_well(&bed.vm);
         assert_eq!(ended.level(), "copy", "after {place}: {ended:#?}");
-        for (target, _) in SIZES {
-            let raw = lab::extract(&bed.lab, &bed.chain_dir(), target, None);
+        for target in bed.vm.targets() {
+            let raw = lab::extract(bed.lab, &bed.dir(), target, None);
             if let Err(difference) = bed.vm.shadow(target).equals(&raw) {
                 panic!("{target} after {place}: {difference}");
             }
         }
-        bed.history.assert_restorable(&bed.lab, &archives(&bed.chain_dir())[0]);
+        bed.points.assert_restorable(bed.lab, &bed.archives()[0]);
         bed.assert_tidy(place);
         assert_eq!(sockets_of(pid), Vec::<PathBuf>::new());
         let ended = bed.lab.run_well(&bed.vm);
@@ -173,7 +170,8 @@ fn killed_in_a_copy_of_a_vm_that_is_off_at_every_place() {
 
 #[test]
 fn killed_with_its_whole_group_or_by_name() {
-    let mut bed = CrashBed::new("whole_group");
+    let lab = Lab::configured("whole_group");
+    let mut bed = bed(&lab);
     bed.back_up("full");
     bed.change();
     // A kill by name or by command line must not find the process that sets the guest free.
@@ -190,7 +188,7 @@ fn killed_with_its_whole_group_or_by_name() {
     println!("killed by name: free after {} ms", took.as_millis());
     assert!(!run.is_alive());
     bed.change();
-    bed.back_up_increment();
+    bed.back_up_next();
 
     bed.change();
     let hold = bed.lab.path().join("hold-group");
@@ -215,18 +213,19 @@ fn killed_with_its_whole_group_or_by_name() {
     println!("killed with its group: free after {} ms", took.as_millis());
     drop(run);
     bed.change();
-    bed.back_up_increment();
-    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+    bed.back_up_next();
+    bed.points.assert_restorable(bed.lab, &bed.dir());
     bed.assert_tidy("after both");
 }
 
 #[test]
 fn stopped_by_a_signal_at_every_place() {
-    let mut bed = CrashBed::new("signals");
+    let lab = Lab::configured("signals");
+    let mut bed = bed(&lab);
     bed.back_up("full");
     for (number, place) in FailPoint::passed_by_any(&[PassedBy::Job]).enumerate() {
         bed.change();
-        let at_signal = History::disks(&bed.lab, &bed.vm);
+        let at_signal = History::disks(bed.lab, &bed.vm);
         let run = bed.lab.run_held_at(&bed.vm, place);
         let pid = run.pid();
         let (signal, code) = if number % 2 == 0 { (Signal::TERM, 143) } else { (Signal::INT, 130) };
@@ -243,19 +242,19 @@ fn stopped_by_a_signal_at_every_place() {
         bed.vm.wait_until_free(Duration::from_millis(500));
         if ended.level() != "none" {
             // Too late to stop: the point was complete.
-            assert_eq!(ended.level(), format!("incremental {}", bed.history.len()), "{ended:#?}");
-            bed.history.push(at_signal);
+            assert_eq!(ended.level(), format!("incremental {}", bed.points.len()), "{ended:#?}");
+            bed.points.push(at_signal);
         }
         println!("signal {signal:?} at {place}: {}", ended.level());
         let checkpoints = bed.vm.checkpoints();
-        assert_eq!(checkpoints.len(), bed.history.len(), "at {place}: {checkpoints:?}");
+        assert_eq!(checkpoints.len(), bed.points.len(), "at {place}: {checkpoints:?}");
         bed.assert_tidy(place);
         assert_eq!(sockets_of(pid), Vec::<PathBuf>::new());
         bed.change();
-        let ended = bed.back_up_increment();
+        let ended = bed.back_up_next();
         assert_eq!(ended.report("recovered"), "[]", "{ended:#?}");
     }
-    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+    bed.points.assert_restorable(bed.lab, &bed.dir());
 }
 
 #[test]
@@ -266,8 +265,7 @@ fn stopped_by_a_signal_while_it_copies() {
     let size = 384 * MIB;
     let content = lab.path().join("noise.raw");
     noise(&content, size);
-    let vm = lab.paused_vm("large", &[DiskSpec::new("vda", size).content(&content)]);
-    vm.resume();
+    let vm = lab.running_vm("large", &[DiskSpec::new("vda", size).content(&content)]);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let run = lab.begin_run(lab.run_command(&[&vm]));
         let began = Instant::now();
@@ -300,8 +298,7 @@ fn partial_bytes(lab: &Lab, vm: &Vm) -> u64 {
 
 #[test]
 fn a_journal_whose_vm_is_gone_is_cleared_away() {
-    let lab = Lab::new("gone");
-    lab.configure(&[]);
+    let lab = Lab::configured("gone");
     let spec = |name: &str| VmSpec::new(name).disk(DiskSpec::new("vda", MIB));
     let (gone, other) = (lab.define(&spec("gone")), lab.define(&spec("other")));
     for vm in [&gone, &other] {

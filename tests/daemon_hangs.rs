@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
-use lab::{CrashBed, Lab, Stopped, restart_daemon};
+use lab::{Bed, Lab, Stopped, restart_daemon};
+use random::Random;
 use rustix::process::Signal;
 use vmbackup::engine::fail_point::FailPoint;
 
 #[test]
 fn a_guest_is_helped_when_the_daemon_is_back() {
-    let mut bed = CrashBed::on(Lab::alone("daemon_hangs"));
+    let lab = Lab::alone("daemon_hangs");
+    lab.configure(&[]);
+    let mut bed = Bed::at_random(&lab, Random::from_environment("LAB_SEED"));
     bed.back_up("full");
     // Longer than a connection lasts (20 s) and than a new one is waited for (20 s).
     for (place, seconds) in [(FailPoint::Begun, 10), (FailPoint::Held, 45)] {
@@ -23,7 +26,7 @@ fn a_guest_is_helped_when_the_daemon_is_back() {
         let took = bed.vm.wait_until_free(Duration::from_secs(40));
         println!("hung for {seconds} s at {place}: free {} ms after it went on", took.as_millis());
         drop(run);
-        bed.back_up_increment();
+        bed.back_up_next();
         bed.assert_tidy(place);
     }
     // The daemon dies while a guest is held, and comes back when the program is dead already.
@@ -37,6 +40,6 @@ fn a_guest_is_helped_when_the_daemon_is_back() {
     let took = bed.vm.wait_until_free(Duration::from_secs(40));
     println!("away for 35 s: free {} ms after it was back", took.as_millis());
     drop(run);
-    bed.back_up_increment();
-    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+    bed.back_up_next();
+    bed.points.assert_restorable(bed.lab, &bed.dir());
 }

@@ -223,8 +223,7 @@ fn lives(lab: &Lab, vm: &Vm) {
 
 #[test]
 fn a_qcow2_image_on_a_block_device() {
-    let lab = Lab::new("block");
-    lab.configure(&[]);
+    let lab = Lab::configured("block");
     let file = lab.path().join("device");
     File::create(&file).and_then(|file| file.set_len(16 * MIB)).expect("a file");
     let device = LoopDevice::over(&file);
@@ -255,8 +254,7 @@ impl Drop for Pool<'_> {
 
 #[test]
 fn a_volume_of_a_storage_pool() {
-    let lab = Lab::new("volume");
-    lab.configure(&[]);
+    let lab = Lab::configured("volume");
     let name = format!("{}pool", lab.prefix());
     let folder = lab.new_dir("pool");
     virsh(&["pool-create-as", &name, "dir", "--target", path_text(&folder)]);
@@ -272,8 +270,7 @@ fn a_volume_of_a_storage_pool() {
 
 #[test]
 fn images_over_a_backing_file_that_two_vms_share() {
-    let lab = Lab::new("backing");
-    lab.configure(&[]);
+    let lab = Lab::configured("backing");
     let content = lab.path().join("content.raw");
     fs::write(&content, vec![7; 3 * MIB as usize]).expect("a file");
     let base = lab.path().join("base.qcow2");
@@ -328,8 +325,7 @@ fn images_over_a_backing_file_that_two_vms_share() {
 #[test]
 fn images_with_an_external_data_file() {
     for (name, options) in [("plain", "data_file="), ("raw", "data_file_raw=on,data_file=")] {
-        let lab = Lab::new(&format!("data_file_{name}"));
-        lab.configure(&[]);
+        let lab = Lab::configured(&format!("data_file_{name}"));
         let data = lab.path().join("vda.data-file");
         let image = new_image(&lab, "vda.qcow2", &format!("{options}{}", data.display()), 4 * MIB);
         let vm = lab.paused_vm("data file", &[DiskSpec::new("vda", 4 * MIB).made_file(&image)]);
@@ -396,8 +392,7 @@ impl Drop for Secret {
 #[test]
 fn an_encrypted_image_has_encrypted_scratch_files_and_its_key_stays_where_it_is() {
     const MARK: u8 = 0xa7;
-    let lab = Lab::new("luks");
-    lab.configure(&[]);
+    let lab = Lab::configured("luks");
     let passphrase = lab.path().join("passphrase");
     fs::write(&passphrase, "open sesame").expect("a file");
     let luks = |name: &str| luks_image(&lab, name, "qcow2", &passphrase);

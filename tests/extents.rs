@@ -45,8 +45,7 @@ fn data_of_newest(lab: &Lab, vm: &Vm, target: &str) -> u64 {
 
 #[test]
 fn more_extents_than_a_reply_holds() {
-    let lab = Lab::new("many_extents");
-    lab.configure(&[]);
+    let lab = Lab::configured("many_extents");
     // A dirty bitmap has one bit for 4 KiB at least, so every second of these is a piece of its own in both contexts.
     let pieces = EXTENTS_OF_A_REPLY / 2 + 8_000;
     let vda = DiskSpec::new("vda", pieces * 8 * KIB + 512).cluster_bytes(4 * KIB);
@@ -83,8 +82,7 @@ fn more_extents_than_a_reply_holds() {
 
 #[test]
 fn zeros_and_discards_in_every_position() {
-    let lab = Lab::new("zeros");
-    lab.configure(&[]);
+    let lab = Lab::configured("zeros");
     let clusters = [("vda", 4 * KIB), ("vdb", 64 * KIB), ("vdc", 2 * MIB)];
     let mut spec = VmSpec::new("zeros");
     for (target, cluster) in clusters {
@@ -138,8 +136,7 @@ fn zeros_and_discards_in_every_position() {
 
 #[test]
 fn zeros_cost_only_where_the_chain_holds_data() {
-    let lab = Lab::new("zero_cost");
-    lab.configure(&[]);
+    let lab = Lab::configured("zero_cost");
     let vm = lab.paused_vm("zero cost", &[DiskSpec::new("vda", 64 * MIB)]);
     let mut points = vec![];
     vm.write("vda", 0, MIB, 1).expect("a write");
@@ -161,8 +158,7 @@ fn zeros_cost_only_where_the_chain_holds_data() {
 
 #[test]
 fn random_requests_of_every_kind_between_points() {
-    let lab = Lab::new("random_extents");
-    lab.configure(&[]);
+    let lab = Lab::configured("random_extents");
     let sizes = [("vda", 3 * MIB + 512), ("vdb", 5 * MIB)];
     let disks = sizes.map(|(target, size)| DiskSpec::new(target, size).cluster_bytes(4 * KIB));
     let vm = lab.paused_vm("random extents", &disks);

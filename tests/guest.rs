@@ -30,8 +30,7 @@ fn assert_runs_thawed(vm: &Vm) {
 
 #[test]
 fn a_guest_with_an_agent_is_frozen_for_the_snapshot_only() {
-    let lab = Lab::new("frozen");
-    lab.configure(&[]);
+    let lab = Lab::configured("frozen");
     let vm = lab.booted_vm("guest");
     assert_eq!(vm.guest_exec("echo first >/data/first && sync").0, 0);
     let ended = lab.run_held_by(&vm, "full", "agent");
@@ -73,8 +72,7 @@ fn a_guest_with_an_agent_is_frozen_for_the_snapshot_only() {
 
 #[test]
 fn a_frozen_guest_thaws_when_the_program_is_killed() {
-    let lab = Lab::new("killed_frozen");
-    lab.configure(&[]);
+    let lab = Lab::configured("killed_frozen");
     let vm = lab.booted_vm("guest");
     lab.run_held_by(&vm, "full", "agent");
     for (number, place) in [FailPoint::Held, FailPoint::Begun, FailPoint::Held].into_iter().enumerate() {
@@ -98,8 +96,7 @@ fn a_frozen_guest_thaws_when_the_program_is_killed() {
 
 #[test]
 fn a_run_stopped_by_a_signal_thaws_the_guest() {
-    let lab = Lab::new("stopped_frozen");
-    lab.configure(&[]);
+    let lab = Lab::configured("stopped_frozen");
     let vm = lab.booted_vm("guest");
     lab.run_held_by(&vm, "full", "agent");
     for place in [FailPoint::Held, FailPoint::Begun] {
@@ -116,8 +113,7 @@ fn a_run_stopped_by_a_signal_thaws_the_guest() {
 
 #[test]
 fn a_guest_without_an_agent_is_paused_for_the_snapshot_only() {
-    let lab = Lab::new("no_agent");
-    lab.configure(&[]);
+    let lab = Lab::configured("no_agent");
     let vm = lab.booted_vm("guest");
     assert_eq!(vm.guest_exec("echo first >/data/first && sync").0, 0);
     vm.guest_spawn("rm /usr/sbin/qemu-ga; sleep 0.2; kill $(pidof qemu-ga real-qemu-ga)");
@@ -142,8 +138,7 @@ fn a_guest_without_an_agent_is_paused_for_the_snapshot_only() {
 
 #[test]
 fn an_agent_that_hangs_delays_the_backup_and_no_more() {
-    let lab = Lab::new("agent_hangs");
-    lab.configure(&[]);
+    let lab = Lab::configured("agent_hangs");
     let vm = lab.booted_vm("guest");
     vm.guest_spawn("sleep 1; pid=$(pidof qemu-ga); kill -STOP $pid; sleep 20; kill -CONT $pid");
     std::thread::sleep(Duration::from_secs(2));
@@ -159,8 +154,7 @@ fn an_agent_that_hangs_delays_the_backup_and_no_more() {
 
 #[test]
 fn a_guest_that_somebody_else_has_frozen_stays_as_it_is() {
-    let lab = Lab::new("frozen_by_others");
-    lab.configure(&[]);
+    let lab = Lab::configured("frozen_by_others");
     let vm = lab.booted_vm("guest");
     vm.agent("guest-fsfreeze-freeze", serde_json::json!({})).expect("the guest freezes");
     let ended = lab.run_well(&vm);

@@ -135,8 +135,7 @@ fn an_image_on_dead_storage_costs_its_own_vm() {
 
 #[test]
 fn a_backing_chain_that_leads_back_to_itself_is_told() {
-    let lab = Lab::new("loop");
-    lab.configure(&[]);
+    let lab = Lab::configured("loop");
     let dir = lab.new_dir("loop-images");
     let [one, two] = ["one.qcow2", "two.qcow2"].map(|name| dir.join(name));
     must(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&one).arg("4M"));
@@ -181,8 +180,7 @@ fn a_scratch_directory_that_hangs_is_seen_before_the_guest_is_held() {
     let lab = Lab::new("hung_scratch");
     let scratch = lab.faulty_file_system("scratch-fs");
     lab.configure(&[("VIRTNBD_SCRATCH_DIR", scratch.text())]);
-    let vm = lab.paused_vm("scratch", &[DiskSpec::new("vda", MIB)]);
-    vm.resume();
+    let vm = lab.running_vm("scratch", &[DiskSpec::new("vda", MIB)]);
     let mut run = lab.run_held_at(&vm, FailPoint::CheckpointsDropped);
     let hang = scratch.hang(Op::Create, "");
     run.release();
@@ -208,8 +206,7 @@ fn a_scratch_directory_that_is_dead_from_the_start_costs_only_who_needs_it() {
     let lab = Lab::new("dead_scratch");
     let scratch = lab.faulty_file_system("scratch-fs");
     lab.configure(&[("VIRTNBD_SCRATCH_DIR", scratch.text()), ("PARALLEL_VMS", "1")]);
-    let on = lab.paused_vm("on", &[DiskSpec::new("vda", MIB)]);
-    on.resume();
+    let on = lab.running_vm("on", &[DiskSpec::new("vda", MIB)]);
     let off = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", MIB)));
     let hangs = EVERYTHING.map(|op| scratch.hang(op, ""));
     let ended = lab.begin_run(lab.run_command(&[&on, &off])).wait_for(STOP_LIMIT * 2);
@@ -236,8 +233,7 @@ fn a_scratch_directory_that_is_dead_from_the_start_costs_only_who_needs_it() {
 
 #[test]
 fn a_disk_that_cannot_be_read_is_told_as_that() {
-    let lab = Lab::new("bad_disk");
-    lab.configure(&[]);
+    let lab = Lab::configured("bad_disk");
     let storage = lab.faulty_file_system("storage");
     let vm = lab.define(&VmSpec::new("bad").disk(image_on(&storage, "bad.qcow2")));
     vm.start_paused();
@@ -290,8 +286,7 @@ fn a_stream_that_cannot_be_read_now_costs_no_full() {
 
 #[test]
 fn a_crashed_guest_whose_process_is_kept_is_not_shut_off() {
-    let lab = Lab::new("preserved");
-    lab.configure(&[]);
+    let lab = Lab::configured("preserved");
     let spec = VmSpec::new("preserved")
         .disk(DiskSpec::new("vda", MIB))
         .domain_xml("<on_crash>preserve</on_crash>")
@@ -371,10 +366,8 @@ fn no_more_disks_are_copied_at_once_than_a_run_may_whosoever_they_are() {
 
 #[test]
 fn a_guard_that_hangs_ends_the_run_in_time_and_holds_no_guest() {
-    let lab = Lab::new("hung_guard");
-    lab.configure(&[]);
-    let vm = lab.paused_vm("guarded", &[DiskSpec::new("vda", MIB)]);
-    vm.resume();
+    let lab = Lab::configured("hung_guard");
+    let vm = lab.running_vm("guarded", &[DiskSpec::new("vda", MIB)]);
     let mut run = lab.run_held_at(&vm, FailPoint::CheckpointsDropped);
     let guards = lab::children_of(run.pid()).into_iter().filter(|(_, name, _)| name == "kvm-guest-guard");
     let stopped: Vec<_> = guards.map(|(guard, ..)| Stopped::new(guard)).collect();
@@ -407,8 +400,7 @@ fn peak_kib(run: &Run) -> u64 {
 #[test]
 fn a_vm_of_seventy_disks() {
     const DISKS: usize = 70;
-    let lab = Lab::new("seventy");
-    lab.configure(&[]);
+    let lab = Lab::configured("seventy");
     let target = |number: usize| {
         let letter = |number: usize| char::from(b'a' + u8::try_from(number).expect("a letter"));
         match number {

@@ -17,8 +17,7 @@ fn truncate(file: &Path, by: u64) {
 
 #[test]
 fn a_damaged_chain_goes_to_the_archive_as_it_is() {
-    let lab = Lab::new("heal_files");
-    lab.configure(&[]);
+    let lab = Lab::configured("heal_files");
     let mut bed = Bed::new(&lab);
     let cpt = format!("{}.cpt", bed.vm.name());
     type Damage = Box<dyn Fn(&Path)>;
@@ -125,8 +124,7 @@ fn define_again(vm: &Vm) {
 
 #[test]
 fn a_vm_made_anew_under_an_old_name_is_not_mixed_into_the_old_chain() {
-    let lab = Lab::new("heal_redefined");
-    lab.configure(&[]);
+    let lab = Lab::configured("heal_redefined");
     let mut bed = Bed::new(&lab);
     bed.run("first", "full", "first backup");
     bed.run("second", "incremental 1", "continues");
@@ -153,8 +151,7 @@ fn a_vm_made_anew_under_an_old_name_is_not_mixed_into_the_old_chain() {
 
 #[test]
 fn a_renamed_vm_begins_in_its_own_folder_and_the_old_one_stays() {
-    let lab = Lab::new("heal_renamed");
-    lab.configure(&[]);
+    let lab = Lab::configured("heal_renamed");
     let mut bed = Bed::new(&lab);
     bed.run("first", "full", "first backup");
     let (old_dir, old_points) = (bed.dir(), std::mem::take(&mut bed.points));
@@ -173,8 +170,7 @@ fn a_renamed_vm_begins_in_its_own_folder_and_the_old_one_stays() {
 
 #[test]
 fn disks_that_changed_places_are_not_taken_for_each_other() {
-    let lab = Lab::new("heal_places");
-    lab.configure(&[]);
+    let lab = Lab::configured("heal_places");
     let mut bed = Bed::with(&lab, &["vda", "vdb", "vdc"].map(|target| DiskSpec::new(target, MIB)));
     bed.vm.write("vdb", 0, MIB, 0xbb).expect("a write");
     bed.vm.write("vdc", 0, MIB / 2, 0xcc).expect("a write");
@@ -201,8 +197,7 @@ fn disks_that_changed_places_are_not_taken_for_each_other() {
 
 #[test]
 fn a_vm_renamed_with_its_checkpoints_begins_anew_without_them() {
-    let lab = Lab::new("heal_renamed_whole");
-    lab.configure(&[]);
+    let lab = Lab::configured("heal_renamed_whole");
     let mut bed = Bed::new(&lab);
     bed.run("first", "full", "first backup");
     bed.run("second", "incremental 1", "continues");
@@ -222,8 +217,7 @@ fn a_vm_renamed_with_its_checkpoints_begins_anew_without_them() {
 
 #[test]
 fn a_vm_that_moved_here_with_its_disks_goes_on() {
-    let lab = Lab::new("heal_moved");
-    lab.configure(&[]);
+    let lab = Lab::configured("heal_moved");
     let mut bed = Bed::new(&lab);
     bed.run("first", "full", "first backup");
     bed.run("second", "incremental 1", "continues");
@@ -253,8 +247,7 @@ fn a_vm_that_moved_here_with_its_disks_goes_on() {
 
 #[test]
 fn the_backups_of_a_deleted_vm_stay_and_its_status_says_that_it_is_gone() {
-    let lab = Lab::new("heal_deleted");
-    lab.configure(&[]);
+    let lab = Lab::configured("heal_deleted");
     let mut bed = Bed::new(&lab);
     bed.run("first", "full", "first backup");
     bed.run("second", "incremental 1", "continues");
@@ -312,7 +305,7 @@ fn a_backup_that_failed_is_tried_again_and_a_full_only_when_that_helps() {
         lab.ask("SELECT status, retry_attempt FROM vm_backups ORDER BY id DESC LIMIT 1"),
         ["success|1"]
     );
-    bed.points = vec![History::disks(&lab, &bed.vm)];
+    bed.points = History::of(&lab, &bed.vm);
     bed.run("and on", "incremental 1", "continues");
     bed.assert_points("after the retry", &bed.dir(), &bed.points);
 }

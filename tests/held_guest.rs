@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lab::{
-    CrashBed, DiskSpec, FREE_LIMIT, History, Lab, Op, Stopped, Vm, children_of, exclude, kill_both,
-    sockets_of,
+    Bed, DiskSpec, FREE_LIMIT, History, Lab, Op, Stopped, Vm, children_of, exclude, kill_both, sockets_of,
 };
+use random::Random;
 use rustix::process::Signal;
 use vmbackup::engine::fail_point::FailPoint;
 
@@ -60,8 +60,7 @@ fn a_program_that_stands_still_fills_no_scratch_directory() {
     let scratch = lab.small_file_system("little-scratch", 64);
     lab.configure(&[("VIRTNBD_SCRATCH_DIR", scratch.text())]);
     let bytes = 128 * MIB;
-    let vm = lab.paused_vm("guest", &[DiskSpec::new("vda", bytes)]);
-    vm.resume();
+    let vm = lab.running_vm("guest", &[DiskSpec::new("vda", bytes)]);
     let mut history = History::default();
     lab.run_well(&vm);
     history.note(&lab, &vm);
@@ -95,7 +94,8 @@ fn a_program_that_stands_still_fills_no_scratch_directory() {
 
 #[test]
 fn a_program_that_dies_while_qemu_hangs_is_helped_when_qemu_goes_on() {
-    let mut bed = CrashBed::new("qemu_hangs");
+    let lab = Lab::configured("qemu_hangs");
+    let mut bed = Bed::at_random(&lab, Random::from_environment("LAB_SEED"));
     bed.back_up("full");
     for place in [FailPoint::Held, FailPoint::Begun] {
         bed.change();
@@ -109,10 +109,10 @@ fn a_program_that_dies_while_qemu_hangs_is_helped_when_qemu_goes_on() {
         let took = bed.vm.wait_until_free(Duration::from_secs(15));
         println!("QEMU hung at {place}: free {} ms after it went on", took.as_millis());
         drop(run);
-        bed.back_up_increment();
+        bed.back_up_next();
         bed.assert_tidy(place);
     }
-    bed.history.assert_restorable(&bed.lab, &bed.chain_dir());
+    bed.points.assert_restorable(bed.lab, &bed.dir());
 }
 
 #[test]
@@ -291,8 +291,7 @@ fn is_list(path: &Path) -> bool {
 
 #[test]
 fn a_guest_that_nobody_could_help_is_helped_by_the_next_run_whoever_it_is_about() {
-    let lab = Lab::new("double_death");
-    lab.configure(&[]);
+    let lab = Lab::configured("double_death");
     let (vm, other) = (running_vm(&lab, "guest"), running_vm(&lab, "other"));
     // Excluded since: no run backs it up any more, and it is set free all the same.
     kill_both(lab.run_held_at(&vm, FailPoint::Held));
@@ -315,8 +314,7 @@ fn a_guest_that_nobody_could_help_is_helped_by_the_next_run_whoever_it_is_about(
 
 #[test]
 fn a_guard_leaves_alone_what_somebody_pauses_after_it_has_helped() {
-    let lab = Lab::new("paused_later");
-    lab.configure(&[]);
+    let lab = Lab::configured("paused_later");
     let vm = running_vm(&lab, "guest");
     let run = lab.run_held_at(&vm, FailPoint::Held);
     let guards = children_of(run.pid());

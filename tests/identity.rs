@@ -44,8 +44,7 @@ fn group_can_read(path: &Path) -> bool {
 
 #[test]
 fn each_point_has_the_tpm_of_its_own_moment() {
-    let lab = Lab::new("tpm");
-    lab.configure(&[]);
+    let lab = Lab::configured("tpm");
     let vm = vm_with_tpm(&lab);
     let state = || fs::read(swtpm_dir(&vm).join(STATE)).expect("swtpm keeps its state");
     let first = state();
@@ -107,8 +106,7 @@ fn each_point_has_the_tpm_of_its_own_moment() {
 
 #[test]
 fn the_bash_program_writes_its_tpm_state_into_no_point_of_ours() {
-    let lab = Lab::new("tpm_bash");
-    lab.configure(&[]);
+    let lab = Lab::configured("tpm_bash");
     let vm = vm_with_tpm(&lab);
     let first = fs::read(swtpm_dir(&vm).join(STATE)).expect("swtpm keeps its state");
     lab.run_well(&vm);
@@ -198,8 +196,7 @@ fn the_newest_tpm_state_is_renewed_where_names_cannot_be_exchanged() {
 
 #[test]
 fn the_tpm_is_for_root_alone_and_goes_with_its_chain() {
-    let lab = Lab::new("tpm_modes");
-    lab.configure(&[]);
+    let lab = Lab::configured("tpm_modes");
     must(Command::new("chmod").arg("o+x").args(lab.path().ancestors().take(1)));
     let vm = vm_with_tpm(&lab);
     lab.run_well(&vm);
@@ -245,8 +242,7 @@ fn the_tpm_is_for_root_alone_and_goes_with_its_chain() {
 
 #[test]
 fn the_definition_and_what_libvirt_would_lose_are_kept() {
-    let lab = Lab::new("definition");
-    lab.configure(&[]);
+    let lab = Lab::configured("definition");
     let vm = lab.paused_vm("vm", &[DiskSpec::new("vda", MIB)]);
     virsh(&["autostart", vm.name()]);
     lab.run_well(&vm);
@@ -279,8 +275,7 @@ fn the_definition_and_what_libvirt_would_lose_are_kept() {
 
 #[test]
 fn keys_that_older_programs_left_to_the_group_are_roots_alone() {
-    let lab = Lab::new("old_keys");
-    lab.configure(&[]);
+    let lab = Lab::configured("old_keys");
     must(Command::new("chmod").arg("o+x").arg(lab.path()));
     let vm = lab.paused_vm("vm", &[DiskSpec::new("vda", MIB)]);
     lab.run_well(&vm);
@@ -342,8 +337,7 @@ fn keys_that_older_programs_left_to_the_group_are_roots_alone() {
 fn a_uefi_vm_keeps_its_loader_and_the_variables_of_each_moment() {
     const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
     const TEMPLATE: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
-    let lab = Lab::new("uefi");
-    lab.configure(&[]);
+    let lab = Lab::configured("uefi");
     // A name that old restore programs would also find in that of another file.
     let nvram = lab.path().join("VARS_4M.fd");
     let os = format!(
@@ -406,8 +400,7 @@ fn a_uefi_vm_keeps_its_loader_and_the_variables_of_each_moment() {
 
 #[test]
 fn a_tpm_of_version_1_2() {
-    let lab = Lab::new("tpm12");
-    lab.configure(&[]);
+    let lab = Lab::configured("tpm12");
     let tpm = "<tpm model='tpm-tis'><backend type='emulator' version='1.2'/></tpm>";
     let vm = lab.define(&VmSpec::new("tpm12").disk(DiskSpec::new("vda", MIB)).devices_xml(tpm));
     vm.start_paused();
@@ -427,8 +420,7 @@ fn a_tpm_of_version_1_2() {
 
 #[test]
 fn what_a_vm_boots_from_is_kept_under_names_that_do_not_clash() {
-    let lab = Lab::new("boot_files");
-    lab.configure(&[]);
+    let lab = Lab::configured("boot_files");
     let file = |folder: &str, content: &str| {
         let path = lab.new_dir(folder).join("image");
         fs::write(&path, content).expect("a file");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use lab::{
-    Bus, DiskFormat, DiskOp, DiskSpec, Ended, Lab, Point, Version, Vm, VmSpec, extract, make_ext4, text,
+    Bus, DiskFormat, DiskOp, DiskSpec, Ended, History, Lab, Version, Vm, VmSpec, extract, make_ext4, text,
     virsh,
 };
 
@@ -15,17 +15,16 @@ const MIB: u64 = 1 << 20;
 /// A VM's chain: what each point must hold.
 struct Chain<'a> {
     lab: &'a Lab,
-    points: Vec<Point>,
+    points: History,
 }
 
 impl<'a> Chain<'a> {
     fn new(lab: &'a Lab) -> Self {
-        Self { lab, points: vec![] }
+        Self { lab, points: History::default() }
     }
 
     fn note(&mut self, vm: &Vm) {
-        let name = format!("virtnbdbackup.{}", self.points.len());
-        self.points.push(Point::of(self.lab, vm, &name));
+        self.points.note(self.lab, vm);
     }
 
     /// Takes the next point with our program. It has to be an increment, or the full of a new chain.
@@ -60,7 +59,7 @@ impl<'a> Chain<'a> {
         self.lab.assert_points(Path::new(&ended.report("archived_to")), &self.points);
         self.points.clear();
         if level == "copy" {
-            self.points.push(Point::of(self.lab, vm, "copy"))
+            self.points.note_copy(self.lab, vm)
         } else {
             self.note(vm)
         }
@@ -92,8 +91,7 @@ fn wait_for_the_clock(set: &Path) {
 
 #[test]
 fn a_disk_that_did_not_change_is_right_at_every_point() {
-    let lab = Lab::new("unchanged");
-    lab.configure(&[]);
+    let lab = Lab::configured("unchanged");
     let vm =
         lab.paused_vm("unchanged", &[DiskSpec::new("vda", 4 * MIB), DiskSpec::new("vdb", 3 * MIB + 512)]);
     let mut chain = Chain::new(&lab);
@@ -118,8 +116,7 @@ fn a_disk_that_did_not_change_is_right_at_every_point() {
 
 #[test]
 fn a_disk_that_was_added() {
-    let lab = Lab::new("added");
-    lab.configure(&[]);
+    let lab = Lab::configured("added");
     let mut vm = lab.paused_vm("added", &[DiskSpec::new("vda", 4 * MIB)]);
     let mut chain = Chain::new(&lab);
     vm.write("vda", 0, MIB, 1).expect("a write");
@@ -140,8 +137,7 @@ fn a_disk_that_was_added() {
 
 #[test]
 fn a_disk_that_grew() {
-    let lab = Lab::new("grown");
-    lab.configure(&[]);
+    let lab = Lab::configured("grown");
     let vm = lab.paused_vm("grown", &[DiskSpec::new("vda", 4 * MIB), DiskSpec::new("vdb", 4 * MIB)]);
     let mut chain = Chain::new(&lab);
     vm.write("vda", 0, 4 * MIB, 1).expect("a write");
@@ -157,8 +153,7 @@ fn a_disk_that_grew() {
 
 #[test]
 fn a_disk_that_took_the_place_of_another() {
-    let lab = Lab::new("replaced");
-    lab.configure(&[]);
+    let lab = Lab::configured("replaced");
     let mut vm = lab.paused_vm("replaced", &[DiskSpec::new("vda", 4 * MIB)]);
     let mut chain = Chain::new(&lab);
     let sda = || DiskSpec::new("sda", 3 * MIB).bus(Bus::Scsi);
@@ -181,8 +176,7 @@ fn a_disk_that_took_the_place_of_another() {
 
 #[test]
 fn a_chain_that_virtnbdbackup_began_and_both_go_on_with() {
-    let lab = Lab::new("theirs_first");
-    lab.configure(&[]);
+    let lab = Lab::configured("theirs_first");
     for version in Version::ALL {
         let name = format!("theirs-first-{version:?}");
         let disks = [DiskSpec::new("vda", 6 * MIB), DiskSpec::new("vdb", 3 * MIB + 512)];
@@ -216,8 +210,7 @@ fn a_chain_that_virtnbdbackup_began_and_both_go_on_with() {
 
 #[test]
 fn a_chain_that_we_began_and_virtnbdbackup_goes_on_with() {
-    let lab = Lab::new("ours_first");
-    lab.configure(&[]);
+    let lab = Lab::configured("ours_first");
     for version in Version::ALL {
         let name = format!("ours-first-{version:?}");
         let vm = lab.paused_vm(&name, &[DiskSpec::new("vda", 6 * MIB), DiskSpec::new("vdb", 5 * MIB)]);
@@ -243,8 +236,7 @@ fn a_chain_that_we_began_and_virtnbdbackup_goes_on_with() {
 
 #[test]
 fn names_with_everything_in_them() {
-    let lab = Lab::new("names");
-    lab.configure(&[]);
+    let lab = Lab::configured("names");
     for name in ["it's  \"quoted\"", "Größe & <Übel>", "$HOME;*?[a]\\n,-x"] {
         let vm = lab.paused_vm(name, &[DiskSpec::new("vda", 2 * MIB)]);
         let mut chain = Chain::new(&lab);
@@ -261,8 +253,7 @@ fn names_with_everything_in_them() {
 
 #[test]
 fn images_in_folders_with_everything_in_their_names() {
-    let lab = Lab::new("image_names");
-    lab.configure(&[]);
+    let lab = Lab::configured("image_names");
     let folder = lab.new_dir("it's a \"folder\" & <more>, ö=1");
     let vm = lab.define(&VmSpec::new("images").disk(DiskSpec::new("vda", 2 * MIB)));
     let image = folder.join("vda.qcow2");
@@ -339,8 +330,7 @@ fn a_raw_disk_is_copied_with_fulls_when_asked_for() {
 
 #[test]
 fn disks_that_cannot_be_read_are_left_out_with_the_reason() {
-    let lab = Lab::new("left_out");
-    lab.configure(&[]);
+    let lab = Lab::configured("left_out");
     let served = lab.path().join("served.raw");
     make_ext4(&served, 4 * MIB);
     let server = lab.nbd_server(&served);
@@ -380,7 +370,7 @@ fn disks_that_cannot_be_read_are_left_out_with_the_reason() {
     let increment = chain.ours(&vm);
     assert!(increment.left_out().contains("not included in an incremental"), "{}", increment.left_out());
     let set = lab.chain_dir(&vm);
-    for point in &chain.points {
+    for point in chain.points.iter() {
         let raw = extract(&lab, &set, "vda", Some(&point.name));
         assert_eq!(point.disks["vda"].equals(&raw), Ok(()), "{}", point.name);
     }
@@ -392,8 +382,7 @@ fn disks_that_cannot_be_read_are_left_out_with_the_reason() {
 
 #[test]
 fn a_volume_of_a_pool() {
-    let lab = Lab::new("volume");
-    lab.configure(&[]);
+    let lab = Lab::configured("volume");
     let vm = lab.define(&VmSpec::new("volume").disk(DiskSpec::new("vda", 3 * MIB)));
     let pool = format!("{}pool", lab.prefix());
     let folder = vm.directory().to_str().expect("text").to_owned();
@@ -412,7 +401,7 @@ fn a_volume_of_a_pool() {
         vm.write_zeroes("vda", 0, 65536, true).expect("zeros");
         chain.ours(&vm);
         let set = lab.chain_dir(&vm);
-        for point in &chain.points {
+        for point in chain.points.iter() {
             let raw = extract(&lab, &set, "vda", Some(&point.name));
             assert_eq!(point.disks["vda"].equals(&raw), Ok(()), "{}", point.name);
         }
@@ -427,8 +416,7 @@ fn a_volume_of_a_pool() {
 
 #[test]
 fn a_vm_that_is_off() {
-    let lab = Lab::new("off");
-    lab.configure(&[]);
+    let lab = Lab::configured("off");
     let vm = lab.define(
         &VmSpec::new("off").disk(DiskSpec::new("vda", 6 * MIB + 512)).disk(DiskSpec::new("vdb", 2 * MIB)),
     );
@@ -439,7 +427,7 @@ fn a_vm_that_is_off() {
     let mut chain = Chain::new(&lab);
     let first = lab.run_well(&vm);
     assert_eq!((first.level(), first.why()), ("copy".to_owned(), "the VM is shut off".to_owned()));
-    chain.points.push(Point::of(&lab, &vm, "copy"));
+    chain.points.note_copy(&lab, &vm);
 
     let skipped = lab.run_well(&vm);
     assert_eq!(skipped.level(), "skip", "{}", skipped.why());

@@ -15,9 +15,7 @@ use vmreport::{SessionReport, SessionStatus, VmResult, read_parts};
 const MIB: u64 = 1 << 20;
 
 fn vm(lab: &Lab, name: &str, mib: u64) -> Vm {
-    let vm = lab.paused_vm(name, &[DiskSpec::new("vda", mib * MIB)]);
-    vm.resume();
-    vm
+    lab.running_vm(name, &[DiskSpec::new("vda", mib * MIB)])
 }
 
 /// Fills a disk with what no compression makes smaller.

@@ -430,8 +430,7 @@ fn every_restore_point_equals_what_the_guest_had() {
     let steps = longer.unwrap_or(DEFAULT_STEPS);
     println!("MODEL_SEED={seed} MODEL_STEPS={steps}");
     let mut random = Random::from_seed(seed);
-    let lab = Lab::new("model");
-    lab.configure(&[]);
+    let lab = Lab::configured("model");
     let scsi = |target: &str, size: u64| DiskSpec::new(target, size).bus(Bus::Scsi);
     let mut machines = [
         Machine::new(&lab, "odd", &[DiskSpec::new("vda", 5 * MIB + 512), scsi("sda", 3 * MIB)]),

@@ -38,8 +38,7 @@ fn told(lab: &Lab, arguments: &[&str], key: &str) -> BTreeSet<String> {
 
 #[test]
 fn whatever_a_vm_is_called_it_is_backed_up_and_every_command_sees_it() {
-    let lab = Lab::new("any_name");
-    lab.configure(&[]);
+    let lab = Lab::configured("any_name");
     let fill = |bytes: usize| "x".repeat(bytes - lab.prefix().len());
     // Libvirt takes 247 bytes: `NAME.xml.new` is a file of its.
     let names = [".hidden", "übung", "web 1", "🦀", "-'\"\\$", "tab\there", &fill(200), &fill(247), "a,b"];
@@ -78,8 +77,7 @@ fn whatever_a_vm_is_called_it_is_backed_up_and_every_command_sees_it() {
 
 #[test]
 fn a_newcomer_stops_nobodys_backups() {
-    let lab = Lab::new("newcomer");
-    lab.configure(&[]);
+    let lab = Lab::configured("newcomer");
     let old = small_vm(&lab, "pub-测试");
     well(&lab, &old, "full");
     let new = small_vm(&lab, "pub-生产");

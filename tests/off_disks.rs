@@ -57,8 +57,7 @@ fn assert_refused(lab: &Lab, vm: &Vm, ended: &Ended, words: &[&str], before: &[S
 
 #[test]
 fn an_image_that_somebody_else_writes_is_not_copied() {
-    let lab = Lab::new("off_in_use");
-    lab.configure(&[]);
+    let lab = Lab::configured("off_in_use");
     let vm = lab.define(&VmSpec::new("elsewhere").disk(DiskSpec::new("vda", 2 * MIB)));
     let dir = vm.directory().to_owned();
     let file = |name: &str| dir.join(name);
@@ -116,8 +115,7 @@ fn an_image_that_somebody_else_writes_is_not_copied() {
 #[test]
 fn the_image_of_another_vm_that_runs_is_not_copied_nor_started_over() {
     let lab = Lab::new("off_other_vm");
-    let owner = lab.paused_vm("owner", &[DiskSpec::new("vda", 8 * MIB)]);
-    owner.resume();
+    let owner = lab.running_vm("owner", &[DiskSpec::new("vda", 8 * MIB)]);
     owner.write("vda", 0, 8 * MIB, 7).expect("a write");
     let image = owner.disk_path("vda");
     let second = lab.define(&VmSpec::new("second").disk(DiskSpec::new("vda", 8 * MIB).made_file(&image)));
@@ -193,8 +191,7 @@ fn a_block_device_that_is_written_while_it_is_copied_or_in_use_is_not_believed()
 
 #[test]
 fn a_disk_that_is_not_copied_may_be_written_meanwhile() {
-    let lab = Lab::new("off_not_copied");
-    lab.configure(&[]);
+    let lab = Lab::configured("off_not_copied");
     let raw = DiskSpec::new("vdb", MIB).format(DiskFormat::Raw);
     let vm = lab.define(&VmSpec::new("apart").disk(DiskSpec::new("vda", MIB)).disk(raw));
     vm.run_while_off("vda", &[DiskOp::Write { offset: 0, len: 4096, pattern: 1 }]);
@@ -295,8 +292,7 @@ fn a_copy_holds_what_qemu_opens_by_the_definition() {
 
 #[test]
 fn a_damaged_image_is_said_and_is_in_the_exit_code() {
-    let lab = Lab::new("off_damaged");
-    lab.configure(&[]);
+    let lab = Lab::configured("off_damaged");
     type Damage<'a> = &'a dyn Fn(&File);
     let damage: [(&str, Damage<'_>, &str); 2] = [
         ("marked", &|image| image.write_all_at(&[2], 79).expect("the header"), "is marked as corrupt"),

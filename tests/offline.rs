@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use lab::{DiskOp, DiskSpec, Ended, Lab, Point, Run, Shadow, Vm, VmSpec, extract, must, text, virsh};
+use lab::{Bed, DiskOp, DiskSpec, Ended, History, Lab, Run, Shadow, Vm, VmSpec, extract, must, text, virsh};
 use rustix::process::{Pid, Signal, kill_process};
 use vmbackup::engine::fail_point::FailPoint;
 
@@ -58,8 +58,7 @@ fn write(image: &Path, at: u64) {
 
 #[test]
 fn a_change_of_any_file_below_a_disk_is_seen_and_the_copy_before_is_kept() {
-    let lab = Lab::new("off_changed");
-    lab.configure(&[]);
+    let lab = Lab::configured("off_changed");
     let (vm, dir) = layered_vm(&lab);
     let file = |name: &str| dir.join(name);
     let first = lab.run_well(&vm);
@@ -141,83 +140,46 @@ const INCREMENTAL: (&str, &str) = ("OFFLINE_MODE", "incremental");
 /// How long a VM that was started for its backup may be there after the program died.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// A VM that is off most of the time, and what each point of its chain must hold.
-struct Bed<'a> {
-    lab: &'a Lab,
-    vm: Vm,
-    points: Vec<Point>,
-    stamp: u8,
+/// A VM of two disks that is off most of the time.
+fn bed(lab: &Lab, spec: VmSpec) -> Bed<'_> {
+    lab.configure(&[INCREMENTAL]);
+    let disks = [DiskSpec::new("vda", 4 * MIB), DiskSpec::new("vdb", 2 * MIB + 512)];
+    Bed::of(lab, lab.define(&disks.into_iter().fold(spec, VmSpec::disk)))
 }
 
-impl<'a> Bed<'a> {
-    fn new(lab: &'a Lab, spec: VmSpec) -> Self {
-        lab.configure(&[INCREMENTAL]);
-        let disks = [DiskSpec::new("vda", 4 * MIB), DiskSpec::new("vdb", 2 * MIB + 512)];
-        let vm = lab.define(&disks.into_iter().fold(spec, VmSpec::disk));
-        Self { lab, vm, points: vec![], stamp: 0 }
-    }
+/// Writes to both disks while the VM is off, some of it zeros.
+fn change(bed: &mut Bed<'_>) {
+    let pattern = bed.stamp();
+    let offset = u64::from(pattern) * 4096;
+    bed.vm.run_while_off("vda", &[DiskOp::Write { offset, len: MIB, pattern }]);
+    bed.vm.run_while_off("vda", &[DiskOp::WriteZeroes { offset: offset + 65536, len: 65536, unmap: true }]);
+    bed.vm.run_while_off("vdb", &[DiskOp::Write { offset: 2 * MIB, len: 512, pattern }]);
+}
 
-    /// Writes to both disks while the VM is off, some of it zeros.
-    fn change(&mut self) {
-        self.stamp += 1;
-        let (pattern, offset) = (self.stamp, u64::from(self.stamp) * 4096);
-        self.vm.run_while_off("vda", &[DiskOp::Write { offset, len: MIB, pattern }]);
-        self.vm
-            .run_while_off("vda", &[DiskOp::WriteZeroes { offset: offset + 65536, len: 65536, unmap: true }]);
-        self.vm.run_while_off("vdb", &[DiskOp::Write { offset: 2 * MIB, len: 512, pattern }]);
-    }
+/// Backs up while the VM is off: it is started for that.
+#[track_caller]
+fn back_up(bed: &mut Bed<'_>) -> Ended {
+    let ended = bed.back_up_next();
+    assert_eq!(ended.report("method"), "started_paused", "{}\n{}", ended.why(), ended.log);
+    assert_eq!(bed.vm.state(), "shut off");
+    ended
+}
 
-    /// Notes the disks as they are as the next point.
-    fn note(&mut self) {
-        let name = format!("virtnbdbackup.{}", self.points.len());
-        self.points.push(Point::of(self.lab, &self.vm, &name));
-    }
+/// Changes the disks, and backs up.
+#[track_caller]
+fn change_and_back_up(bed: &mut Bed<'_>) -> Ended {
+    change(bed);
+    back_up(bed)
+}
 
-    /// The level that the chain goes on with.
-    fn next(&self) -> String {
-        match self.points.len() {
-            0 => "full".to_owned(),
-            number => format!("incremental {number}"),
-        }
-    }
-
-    /// Backs up while the VM is off.
-    #[track_caller]
-    fn run(&mut self) -> Ended {
-        let ended = self.lab.run_well(&self.vm);
-        let want = (self.next(), "started_paused".to_owned());
-        assert_eq!((ended.level(), ended.report("method")), want, "{}\n{}", ended.why(), ended.log);
-        assert_eq!(self.vm.state(), "shut off");
-        self.note();
-        ended
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.lab.chain_dir(&self.vm)
-    }
-
-    /// Every point, by our reader. Others read such a chain as any other.
-    #[track_caller]
-    fn assert_points(&self, set: &Path, points: &[Point]) {
-        for point in points {
-            for (target, shadow) in &point.disks {
-                let raw = extract(self.lab, set, target, Some(&point.name));
-                assert_eq!(shadow.equals(&raw), Ok(()), "{target} at {} of {}", point.name, set.display());
-                fs::remove_file(raw).expect("ours");
-            }
-        }
-    }
-
-    /// No unfinished file and no journal.
-    #[track_caller]
-    fn assert_tidy(&self, when: impl fmt::Display) {
-        let journals =
-            fs::read_dir(self.lab.backup_path().join("_state/journal")).expect("a folder").flatten();
-        let files = fs::read_dir(self.dir()).expect("a folder").flatten();
-        let partial = files.filter(|entry| entry.path().extension().is_some_and(|end| end == "partial"));
-        let left: Vec<_> = journals.chain(partial).map(|entry| entry.path()).collect();
-        assert!(left.is_empty(), "left {when}: {left:?}");
-    }
+/// No unfinished file and no journal.
+#[track_caller]
+fn assert_tidy(bed: &Bed<'_>, when: impl fmt::Display) {
+    let journals = fs::read_dir(bed.lab.backup_path().join("_state/journal")).expect("a folder").flatten();
+    let files = fs::read_dir(bed.dir()).expect("a folder").flatten();
+    let partial = files.filter(|entry| entry.path().extension().is_some_and(|end| end == "partial"));
+    let left: Vec<_> = journals.chain(partial).map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "left {when}: {left:?}");
 }
 
 /// The files of a VM's firmware and TPM: when they were written, and what is in them.
@@ -235,7 +197,7 @@ fn a_chain_goes_on_while_the_vm_is_off_and_nothing_but_disks_is_touched() {
     let vars = lab.path().join("vm-chain/vars.fd");
     let nvram = format!("<nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{}</nvram>", vars.display());
     let tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>";
-    let mut bed = Bed::new(&lab, VmSpec::new("chain").os_xml(&format!("{ovmf}{nvram}")).devices_xml(tpm));
+    let mut bed = bed(&lab, VmSpec::new("chain").os_xml(&format!("{ovmf}{nvram}")).devices_xml(tpm));
     // Never started: its TPM and its variables would be made.
     let copy = lab.run_well(&bed.vm);
     assert_eq!(copy.level(), "copy");
@@ -244,17 +206,17 @@ fn a_chain_goes_on_while_the_vm_is_off_and_nothing_but_disks_is_touched() {
     bed.vm.write("vda", 0, 3 * MIB, 0x77).expect("a write");
     let full = lab.run_well(&bed.vm);
     assert_eq!((full.level().as_str(), full.report("method").as_str()), ("full", "already_paused"));
-    bed.note();
+    bed.points.note(&lab, &bed.vm);
     bed.vm.destroy();
     let before = identity(&bed.vm);
-    bed.change();
+    change(&mut bed);
     let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", bed.vm.name()]);
     assert!(
         text(&plan).contains("incremental 1 (the chain continues), the VM is started paused for it"),
         "{}",
         text(&plan)
     );
-    bed.run();
+    back_up(&mut bed);
     let skipped = lab.run_well(&bed.vm);
     assert_eq!(
         (skipped.level(), skipped.vm_status(), skipped.report("points")),
@@ -263,21 +225,20 @@ fn a_chain_goes_on_while_the_vm_is_off_and_nothing_but_disks_is_touched() {
     lab.configure(&[]);
     assert_eq!(lab.run_well(&bed.vm).level(), "skip", "also where it would be copied");
     lab.configure(&[INCREMENTAL]);
-    bed.change();
-    bed.run();
+    change_and_back_up(&mut bed);
     assert_eq!(identity(&bed.vm), before);
     // On, and off again.
     bed.vm.start_paused();
     bed.vm.write("vdb", 0, MIB, 0x66).expect("a write");
     assert_eq!(lab.run_well(&bed.vm).level(), "incremental 3");
-    bed.note();
+    bed.points.note(&lab, &bed.vm);
     bed.vm.write("vdb", MIB, 4096, 0x55).expect("a write");
     bed.vm.destroy();
-    bed.run();
+    back_up(&mut bed);
     assert_eq!(lab.run_well(&bed.vm).level(), "skip");
     lab.assert_points(&bed.dir(), &bed.points);
     assert_eq!(bed.vm.checkpoints().len(), 5);
-    bed.assert_tidy("at the end");
+    assert_tidy(&bed, "at the end");
     let row = "SELECT vm_status, backup_type, backup_method, vm_paused, event_detail FROM vm_backups WHERE status = 'success' \
                ORDER BY id DESC LIMIT 1";
     let row = lab.ask(row).remove(0);
@@ -290,13 +251,12 @@ fn a_chain_goes_on_while_the_vm_is_off_and_nothing_but_disks_is_touched() {
 #[test]
 fn a_chain_begins_while_the_vm_is_off_and_anew_when_its_bitmaps_are_gone() {
     let lab = Lab::new("off_first");
-    let mut bed = Bed::new(&lab, VmSpec::new("first"));
-    bed.change();
-    let first = bed.run();
+    let mut bed = bed(&lab, VmSpec::new("first"));
+    change(&mut bed);
+    let first = back_up(&mut bed);
     assert_eq!(first.why(), "first backup of this VM");
-    bed.change();
-    bed.run();
-    bed.assert_points(&bed.dir(), &bed.points);
+    change_and_back_up(&mut bed);
+    bed.assert_points("the chain", &bed.dir(), &bed.points);
     let image = bed.vm.disk_path("vda");
     type Lose<'a> = &'a dyn Fn(&Vm);
     let lost: [(&str, Lose<'_>); 2] = [
@@ -312,26 +272,25 @@ fn a_chain_begins_while_the_vm_is_off_and_anew_when_its_bitmaps_are_gone() {
     ];
     for (case, lose) in lost {
         let before = std::mem::take(&mut bed.points);
-        bed.change();
+        change(&mut bed);
         lose(&bed.vm);
         let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", bed.vm.name()]);
         assert!(text(&plan).contains("full (a dirty bitmap is lost"), "{case}: {}", text(&plan));
-        let ended = bed.run();
+        let ended = back_up(&mut bed);
         assert!(ended.why().contains("a dirty bitmap is lost"), "{case}: {}", ended.why());
-        bed.assert_points(Path::new(&ended.report("archived_to")), &before);
-        bed.change();
-        bed.run();
-        bed.assert_points(&bed.dir(), &bed.points);
+        bed.assert_points(case, Path::new(&ended.report("archived_to")), &before);
+        change_and_back_up(&mut bed);
+        bed.assert_points("the chain", &bed.dir(), &bed.points);
     }
     // libvirt forgets its checkpoints, the images keep their bitmaps.
     let file = bed.vm.directory().join("again.xml");
     fs::write(&file, virsh(&["dumpxml", "--inactive", bed.vm.name()])).expect("a file");
     virsh(&["undefine", "--checkpoints-metadata", bed.vm.name()]);
     virsh(&["define", file.to_str().expect("text")]);
-    bed.change();
-    let ended = bed.run();
+    change(&mut bed);
+    let ended = back_up(&mut bed);
     assert!(ended.report("recovered").contains("gets checkpoint virtnbdbackup.1 back"), "{ended:#?}");
-    bed.assert_points(&bed.dir(), &bed.points);
+    bed.assert_points("the chain", &bed.dir(), &bed.points);
 }
 
 #[test]
@@ -388,57 +347,54 @@ fn is_alive(pid: Pid) -> bool {
 #[test]
 fn killed_or_stopped_at_any_place_the_vm_is_shut_off_and_the_chain_goes_on() {
     let lab = Lab::new("off_killed");
-    let mut bed = Bed::new(&lab, VmSpec::new("killed"));
-    bed.change();
-    bed.run();
+    let mut bed = bed(&lab, VmSpec::new("killed"));
+    change_and_back_up(&mut bed);
     for place in
         [FailPoint::Started, FailPoint::Begun, FailPoint::Copying, FailPoint::JobEnded, FailPoint::Published]
     {
-        bed.change();
+        change(&mut bed);
         let ended = lab.run_killed_at(&bed.vm, place).wait();
         assert!(ended.status.code().is_none(), "at {place}: {ended:#?}");
         bed.vm.wait_for_state("shut off", END_LIMIT);
         if place == FailPoint::Published {
-            bed.note();
+            bed.points.note(&lab, &bed.vm);
         }
-        bed.change();
-        bed.run();
-        bed.assert_tidy(place);
+        change_and_back_up(&mut bed);
+        assert_tidy(&bed, place);
     }
     // The guard dies first: libvirt ends what it had started.
-    bed.change();
+    change(&mut bed);
     let run = lab.run_held_at(&bed.vm, FailPoint::Copying);
     assert_eq!(bed.vm.state(), "paused");
     kill_process(guard_of(&run), Signal::KILL).expect("the guard");
     run.signal(Signal::KILL);
     bed.vm.wait_for_state("shut off", END_LIMIT);
     drop(run);
-    bed.run();
-    bed.assert_tidy("by the run after the guard's death");
+    back_up(&mut bed);
+    assert_tidy(&bed, "by the run after the guard's death");
     for place in [FailPoint::Started, FailPoint::Copying] {
-        bed.change();
+        change(&mut bed);
         let run = lab.run_held_at(&bed.vm, place);
         run.signal(Signal::TERM);
         run.release();
         let ended = run.wait();
         assert_eq!(ended.status.code(), Some(143), "at {place}: {ended:#?}");
         assert_eq!(bed.vm.state(), "shut off", "at {place}");
-        bed.assert_tidy(place);
-        bed.run();
+        assert_tidy(&bed, place);
+        back_up(&mut bed);
     }
-    bed.assert_points(&bed.dir(), &bed.points);
+    bed.assert_points("the chain", &bed.dir(), &bed.points);
     assert_eq!(bed.vm.checkpoints().len(), bed.points.len());
 }
 
 #[test]
 fn a_vm_that_somebody_resumes_meanwhile_is_theirs() {
     let lab = Lab::new("off_resumed");
-    let mut bed = Bed::new(&lab, VmSpec::new("resumed"));
-    bed.change();
-    bed.run();
+    let mut bed = bed(&lab, VmSpec::new("resumed"));
+    change_and_back_up(&mut bed);
     for killed in [false, true] {
-        bed.change();
-        let at_snapshot = Point::of(&lab, &bed.vm, &format!("virtnbdbackup.{}", bed.points.len()));
+        change(&mut bed);
+        let at_snapshot = History::disks(&lab, &bed.vm);
         let run = lab.run_held_at(&bed.vm, FailPoint::Copying);
         let guard = guard_of(&run);
         bed.vm.resume();
@@ -460,7 +416,7 @@ fn a_vm_that_somebody_resumes_meanwhile_is_theirs() {
         assert_eq!((bed.vm.state().as_str(), is_alive(guard)), ("running", true), "killed: {killed}");
         // Backed up as any that runs, and then shut off by them.
         assert_eq!(lab.run_well(&bed.vm).level(), bed.next());
-        bed.note();
+        bed.points.note(&lab, &bed.vm);
         bed.vm.destroy();
         let began = Instant::now();
         while is_alive(guard) {
@@ -469,7 +425,7 @@ fn a_vm_that_somebody_resumes_meanwhile_is_theirs() {
         }
     }
     // Ended and started by somebody: another run of it, which nobody of us touches, whatever its state.
-    bed.change();
+    change(&mut bed);
     let run = lab.run_held_at(&bed.vm, FailPoint::Copying);
     bed.vm.destroy();
     bed.vm.start_paused();
@@ -478,6 +434,6 @@ fn a_vm_that_somebody_resumes_meanwhile_is_theirs() {
     assert!(!ended.status.success(), "{ended:#?}");
     assert_eq!(bed.vm.state(), "paused");
     bed.vm.destroy();
-    bed.run();
-    bed.assert_points(&bed.dir(), &bed.points);
+    back_up(&mut bed);
+    bed.assert_points("the chain", &bed.dir(), &bed.points);
 }

@@ -72,8 +72,7 @@ fn give_away(lab: &Lab) {
 
 #[test]
 fn beside_a_disk_that_is_not_mounted_nothing_is_written() {
-    let lab = Lab::new("not_mounted");
-    lab.configure(&[]);
+    let lab = Lab::configured("not_mounted");
     let vm = small_vm(&lab);
     let run = ["--run", "--vm", vm.name()];
     let path = lab.backup_path();
@@ -127,8 +126,7 @@ fn beside_a_disk_that_is_not_mounted_nothing_is_written() {
 
 #[test]
 fn another_hosts_tree_is_read_and_not_written_to() {
-    let lab = Lab::new("other_host");
-    lab.configure(&[]);
+    let lab = Lab::configured("other_host");
     let vm = small_vm(&lab);
     lab.run_well(&vm);
     says(&lab, &["--check", "--vm", vm.name()], 0, &["ok    tree: ", "is this host's"]);
@@ -162,8 +160,7 @@ fn another_hosts_tree_is_read_and_not_written_to() {
 
 #[test]
 fn what_a_host_left_that_was_built_anew_refuses_no_vm_for_ever() {
-    let lab = Lab::new("rebuilt");
-    lab.configure(&[]);
+    let lab = Lab::configured("rebuilt");
     let vm = small_vm(&lab);
     vm.resume();
     lab.run_well(&vm);
@@ -193,8 +190,7 @@ fn what_a_host_left_that_was_built_anew_refuses_no_vm_for_ever() {
 
 #[test]
 fn a_tree_that_nobody_has_named_is_taken_over() {
-    let lab = Lab::new("unnamed");
-    lab.configure(&[]);
+    let lab = Lab::configured("unnamed");
     let vm = small_vm(&lab);
     lab.run_well(&vm);
     // As an older program, or a Bash one, left it.
@@ -214,8 +210,7 @@ fn a_tree_that_nobody_has_named_is_taken_over() {
 
 #[test]
 fn a_host_without_a_machine_id_gets_one_of_its_own() {
-    let lab = Lab::new("no_machine_id");
-    lab.configure(&[]);
+    let lab = Lab::configured("no_machine_id");
     let script = r#"mount --bind /dev/null /etc/machine-id && exec "$@""#;
     for _ in 0..2 {
         let mut command = Command::new("unshare");

@@ -3,36 +3,33 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lab::{DiskSpec, Ended, History, Lab, Vm, text};
+use lab::{Bed, DiskSpec, Ended, History, Lab, Vm, text};
 use vmstream::chain::BackupSet;
 
 const MIB: u64 = 1 << 20;
 
 fn small_vm(lab: &Lab, name: &str) -> Vm {
-    let vm = lab.paused_vm(name, &[DiskSpec::new("vda", 2 * MIB)]);
-    vm.resume();
-    vm
+    lab.running_vm(name, &[DiskSpec::new("vda", 2 * MIB)])
 }
 
 /// One VM's chains, wherever they are by now.
-struct Bed<'a> {
-    lab: &'a Lab,
-    vm: &'a Vm,
+struct Chains<'a> {
+    bed: Bed<'a>,
     chains: Vec<(PathBuf, History)>,
-    stamp: u8,
 }
 
-impl<'a> Bed<'a> {
-    fn new(lab: &'a Lab, vm: &'a Vm) -> Self {
-        Self { lab, vm, chains: vec![], stamp: 0 }
+impl<'a> Chains<'a> {
+    fn new(lab: &'a Lab, name: &str) -> Self {
+        Self { bed: Bed::of(lab, small_vm(lab, name)), chains: vec![] }
     }
 
     /// Writes something, backs up on a day, and expects this level in this period, for this reason.
     #[track_caller]
     fn run(&mut self, now: &str, level: &str, period: &str, why: &str) -> Ended {
-        self.stamp += 1;
-        self.vm.write("vda", u64::from(self.stamp) * 4096, 512, self.stamp).expect("a write");
-        let ended = self.lab.run_at(now, &[self.vm]);
+        let stamp = self.bed.stamp();
+        let Bed { lab, vm, .. } = &self.bed;
+        vm.write("vda", u64::from(stamp) * 4096, 512, stamp).expect("a write");
+        let ended = lab.run_at(now, &[vm]);
         let (dir, got) = ended.place();
         assert_eq!((ended.level().as_str(), got.as_str()), (level, period), "{now}: {ended:#?}");
         assert!(ended.why().contains(why), "{now}: {:?} is not in {:?}", why, ended.why());
@@ -50,7 +47,7 @@ impl<'a> Bed<'a> {
         let archived = u8::from(ended.report("archived_to") != "null");
         let at = now.get(..16).expect("a time").replace('T', " ");
         let want = format!("success|{kind}|{policy}|{}|{points}|0|{archived}|1|1|{at}", dir.display());
-        let got = self.lab.ask(row).concat();
+        let got = lab.ask(row).concat();
         assert!(got.starts_with(&want), "{now}: {got} is not {want}");
         let there = self.chains.iter().position(|(chain, _)| *chain == dir);
         if level == "full" {
@@ -62,23 +59,24 @@ impl<'a> Bed<'a> {
             self.chains.push((dir, History::default()));
         }
         let at = if level == "full" { self.chains.len() - 1 } else { there.expect("a chain goes on") };
-        self.chains[at].1.note(self.lab, self.vm);
+        self.chains[at].1.note(lab, vm);
         ended
     }
 
     /// Everything that was ever taken can be restored where it is said to be, and the database knows of that and no more.
     #[track_caller]
     fn assert_all(&self) {
+        let lab = self.bed.lab;
         let mut promised = Vec::new();
         for (dir, history) in &self.chains {
-            history.assert_restorable(self.lab, dir);
-            let folder = dir.strip_prefix(self.lab.backup_path()).expect("a folder below the backup path");
+            history.assert_restorable(lab, dir);
+            let folder = dir.strip_prefix(lab.backup_path()).expect("a folder below the backup path");
             let points = BackupSet::open(dir).expect("a chain").points;
             promised.extend(points.iter().map(|point| format!("{}|{}|1", folder.display(), point.id)));
         }
         promised.sort();
         let known = "SELECT folder, point, restorable FROM restore_points ORDER BY folder || '|' || point";
-        assert_eq!(self.lab.ask(known), promised);
+        assert_eq!(lab.ask(known), promised);
     }
 }
 
@@ -96,21 +94,21 @@ fn folders(dir: &Path) -> Vec<String> {
 #[test]
 fn periods_begin_by_the_calendar_and_the_day_of_fulls() {
     let lab = Lab::new("periods");
-    let vm = small_vm(&lab, "calendar");
-    let mut bed = Bed::new(&lab, &vm);
+    let mut chains = Chains::new(&lab, "calendar");
+    let name = chains.bed.vm.name().to_owned();
     // Local time decides, not UTC.
     lab.configure(&[("DEFAULT_ROTATION_POLICY", "monthly"), ("CHECKPOINT_FORCE_FULL_ON_DAY", "20")]);
-    bed.run("2026-11-22T01:00:00Z", "full", "202611", "first backup");
-    bed.run("2026-11-30T23:30:00Z", "incremental 1", "202611", "continues");
-    bed.run("2026-12-01T01:00:00Z", "full", "202612", "a new period begins, after 202611");
-    bed.run("2026-12-20T01:00:00Z", "full", "202612", "day 20");
-    bed.run("2026-12-20T23:00:00Z", "incremental 1", "202612", "continues");
+    chains.run("2026-11-22T01:00:00Z", "full", "202611", "first backup");
+    chains.run("2026-11-30T23:30:00Z", "incremental 1", "202611", "continues");
+    chains.run("2026-12-01T01:00:00Z", "full", "202612", "a new period begins, after 202611");
+    chains.run("2026-12-20T01:00:00Z", "full", "202612", "day 20");
+    chains.run("2026-12-20T23:00:00Z", "incremental 1", "202612", "continues");
     // The clock is set back over the boundary: no second chain.
-    bed.run("2027-01-01T01:00:00Z", "full", "202701", "a new period begins");
-    let ended = bed.run("2026-12-31T23:00:00Z", "incremental 1", "202701", "continues");
+    chains.run("2027-01-01T01:00:00Z", "full", "202701", "a new period begins");
+    let ended = chains.run("2026-12-31T23:00:00Z", "incremental 1", "202701", "continues");
     assert!(ended.warnings().contains("the clock says 2026-12-31"), "{}", ended.warnings());
-    bed.run("2027-01-02T01:00:00Z", "incremental 2", "202701", "continues");
-    bed.assert_all();
+    chains.run("2027-01-02T01:00:00Z", "incremental 2", "202701", "continues");
+    chains.assert_all();
     let periods = "SELECT event_type, period_id, previous_period FROM period_events ORDER BY id";
     let want = [
         "period_created|202611|",
@@ -127,42 +125,42 @@ fn periods_begin_by_the_calendar_and_the_day_of_fulls() {
     let health = "SELECT period_id, chain_status, total_checkpoints FROM chain_health ORDER BY period_id";
     assert_eq!(lab.ask(health), ["202611|active|2", "202612|active|2", "202701|active|3"]);
     assert_eq!(lab.ask("SELECT DISTINCT status, session_type FROM sessions"), ["success|targeted"]);
-    assert_eq!(folders(&lab.backup_path().join(vm.name())), ["202611", "202612", "202701"]);
+    assert_eq!(folders(&lab.backup_path().join(&name)), ["202611", "202612", "202701"]);
 }
 
 #[test]
 fn a_policy_may_change_to_any_other_and_back() {
     let lab = Lab::new("policies");
-    let vm = small_vm(&lab, "policies");
-    let mut bed = Bed::new(&lab, &vm);
+    let mut chains = Chains::new(&lab, "policies");
+    let name = chains.bed.vm.name().to_owned();
     let policy =
         |word: &str| lab.configure(&[("DEFAULT_ROTATION_POLICY", word), ("ACCUMULATE_HARD_LIMIT", "3")]);
     policy("monthly");
-    bed.run("2026-11-22T01:00:00Z", "full", "202611", "first backup");
+    chains.run("2026-11-22T01:00:00Z", "full", "202611", "first backup");
     policy("weekly");
-    bed.run("2026-11-23T01:00:00Z", "full", "2026-W48", "under the policy weekly");
+    chains.run("2026-11-23T01:00:00Z", "full", "2026-W48", "under the policy weekly");
     // By its exact name, and a pattern for another VM that does not match.
     overrides(
         &lab,
         "vm_overrides.conf",
-        &format!("declare -A VM_POLICY\nVM_POLICY[\"{}\"]=\"daily\"\n", vm.name()),
+        &format!("declare -A VM_POLICY\nVM_POLICY[\"{}\"]=\"daily\"\n", name),
     );
     overrides(&lab, "exclude_patterns.conf", "EXCLUDE_PATTERNS+=(\"nobody-*\")\n");
-    bed.run("2026-11-24T01:00:00Z", "full", "20261124", "under the policy daily");
-    bed.run("2026-11-25T01:00:00Z", "full", "20261125", "after 20261124");
-    overrides(&lab, "vm_overrides.conf", &format!("VM_POLICY[{}]=accumulate\n", vm.name()));
-    bed.run("2026-11-26T01:00:00Z", "full", "accumulate", "under the policy accumulate");
-    bed.run("2027-03-01T01:00:00Z", "incremental 1", "accumulate", "continues");
-    bed.run("2027-03-02T01:00:00Z", "incremental 2", "accumulate", "continues");
-    bed.run("2027-03-03T01:00:00Z", "full", "accumulate", "3 restore points, its limit");
-    assert_eq!(bed.chains.last().expect("chains").0, lab.backup_path().join(vm.name()));
+    chains.run("2026-11-24T01:00:00Z", "full", "20261124", "under the policy daily");
+    chains.run("2026-11-25T01:00:00Z", "full", "20261125", "after 20261124");
+    overrides(&lab, "vm_overrides.conf", &format!("VM_POLICY[{}]=accumulate\n", name));
+    chains.run("2026-11-26T01:00:00Z", "full", "accumulate", "under the policy accumulate");
+    chains.run("2027-03-01T01:00:00Z", "incremental 1", "accumulate", "continues");
+    chains.run("2027-03-02T01:00:00Z", "incremental 2", "accumulate", "continues");
+    chains.run("2027-03-03T01:00:00Z", "full", "accumulate", "3 restore points, its limit");
+    assert_eq!(chains.chains.last().expect("chains").0, lab.backup_path().join(&name));
     overrides(&lab, "vm_overrides.conf", "");
     policy("monthly");
     // Back in a period whose chain the VM has left, and which could not be repaired: that is no damage.
     lab.configure(&[("ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION", "no")]);
-    bed.run("2026-11-27T01:00:00Z", "full", "202611", "newer chain in another folder");
-    bed.run("2026-11-28T01:00:00Z", "incremental 1", "202611", "continues");
-    bed.assert_all();
+    chains.run("2026-11-27T01:00:00Z", "full", "202611", "newer chain in another folder");
+    chains.run("2026-11-28T01:00:00Z", "incremental 1", "202611", "continues");
+    chains.assert_all();
     let changes = "SELECT previous_value || '->' || setting_value FROM config_events
         WHERE event_type = 'policy_change' ORDER BY id";
     let want = ["monthly->weekly", "weekly->daily", "daily->accumulate", "accumulate->monthly"];
@@ -177,7 +175,7 @@ fn a_policy_may_change_to_any_other_and_back() {
     assert_eq!(lab.ask(defaults), ["monthly|weekly", "weekly|monthly"]);
     // To exclude a VM takes no backup under another policy.
     policy("never");
-    assert_eq!(lab.run(&vm).vm_status(), "excluded");
+    assert_eq!(lab.run(&chains.bed.vm).vm_status(), "excluded");
     assert_eq!(lab.ask(changes).len(), want.len());
     assert_eq!(lab.ask("SELECT status, error_code FROM vm_backups ORDER BY id DESC LIMIT 1"), ["excluded|"]);
 }
@@ -185,8 +183,8 @@ fn a_policy_may_change_to_any_other_and_back() {
 #[test]
 fn a_period_without_a_replica_stays_where_replicas_are_required() {
     let lab = Lab::new("replicas");
-    let vm = small_vm(&lab, "replicas");
-    let mut bed = Bed::new(&lab, &vm);
+    let mut chains = Chains::new(&lab, "replicas");
+    let name = chains.bed.vm.name().to_owned();
     let require = |rule: &str| {
         let policy = [("DEFAULT_ROTATION_POLICY", "daily"), ("RETENTION_DAYS", "2")];
         lab.configure(&[&policy[..], &[("RETENTION_REQUIRE_REPLICATION", rule)]].concat());
@@ -200,22 +198,22 @@ fn a_period_without_a_replica_stays_where_replicas_are_required() {
         let rows = rows.replace("PERIOD", period).replace("STATUS", status);
         lab.database().execute_batch(&rows).expect("rows");
     };
-    let periods = || folders(&lab.backup_path().join(vm.name()));
+    let periods = || folders(&lab.backup_path().join(&name));
     let told = "SELECT action, target_period, preserve_reason FROM retention_events ORDER BY id DESC LIMIT 1";
     require("block");
-    bed.run("2026-11-01T01:00:00Z", "full", "20261101", "first backup");
-    bed.run("2026-11-02T01:00:00Z", "full", "20261102", "after 20261101");
+    chains.run("2026-11-01T01:00:00Z", "full", "20261101", "first backup");
+    chains.run("2026-11-02T01:00:00Z", "full", "20261102", "after 20261101");
     replicated("20261102", "success");
     replicated("20261101", "failed");
-    bed.run("2026-11-03T01:00:00Z", "full", "20261103", "after 20261102");
+    chains.run("2026-11-03T01:00:00Z", "full", "20261103", "after 20261102");
     assert_eq!(periods(), ["20261101", "20261102", "20261103"]);
     assert_eq!(lab.ask(told), ["skip|20261101|unreplicated"]);
-    bed.assert_all();
+    chains.assert_all();
     replicated("20261101", "success");
-    bed.run("2026-11-04T01:00:00Z", "full", "20261104", "after 20261103");
+    chains.run("2026-11-04T01:00:00Z", "full", "20261104", "after 20261103");
     assert_eq!(periods(), ["20261103", "20261104"]);
     require("warn");
-    let ended = bed.run("2026-11-05T01:00:00Z", "full", "20261105", "after 20261104");
+    let ended = chains.run("2026-11-05T01:00:00Z", "full", "20261105", "after 20261104");
     assert_eq!(periods(), ["20261104", "20261105"]);
     assert_eq!(lab.ask(told), ["delete|20261103|"]);
     assert!(ended.log.contains("20261103") && ended.log.contains("replica"), "{}", ended.log);
@@ -223,8 +221,7 @@ fn a_period_without_a_replica_stays_where_replicas_are_required() {
 
 #[test]
 fn a_vm_that_is_excluded_is_left_alone_also_when_it_is_named() {
-    let lab = Lab::new("excluded");
-    lab.configure(&[]);
+    let lab = Lab::configured("excluded");
     let vm = small_vm(&lab, "excluded");
     overrides(
         &lab,

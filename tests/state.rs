@@ -43,8 +43,7 @@ fn without_time(line: &str) -> Option<&str> {
 
 #[test]
 fn a_session_is_told_in_its_log_and_each_backup_in_its_own() {
-    let lab = Lab::new("log");
-    lab.configure(&[]);
+    let lab = Lab::configured("log");
     let vm = small_vm(&lab);
     lab.run_well(&vm);
     let logs = lab.backup_path().join("_state/logs");
@@ -288,8 +287,7 @@ fn the_state_folder_is_copied_once_a_day() {
 
 #[test]
 fn backups_belong_to_root_and_the_group() {
-    let lab = Lab::new("owner");
-    lab.configure(&[]);
+    let lab = Lab::configured("owner");
     let vm = small_vm(&lab);
     let group = backup_group();
     let backups = lab.backup_path();
@@ -362,8 +360,7 @@ fn backups_belong_to_root_and_the_group() {
 
 #[test]
 fn a_host_without_the_group_gets_it_or_is_told() {
-    let lab = Lab::new("group");
-    lab.configure(&[]);
+    let lab = Lab::configured("group");
     // A view of /etc of its own for the run: without the group, and then also without a way to make it.
     let upper = lab.new_dir("etc");
     let script = r#"
@@ -413,8 +410,7 @@ fn sessions(lab: &Lab) -> Vec<(String, String, String)> {
 
 #[test]
 fn the_row_of_a_session_ends_whatever_happens() {
-    let lab = Lab::new("rows");
-    lab.configure(&[]);
+    let lab = Lab::configured("rows");
     let vm = small_vm(&lab);
     vm.resume();
     let log = lab.backup_path().join("_state/logs/vmbackup.log").display().to_string();
@@ -466,8 +462,7 @@ fn the_row_of_a_session_ends_whatever_happens() {
 
 #[test]
 fn a_second_signal_ends_the_program_at_once_and_the_guard_frees_the_guest() {
-    let lab = Lab::new("two_signals");
-    lab.configure(&[]);
+    let lab = Lab::configured("two_signals");
     let vm = small_vm(&lab);
     vm.resume();
     let run = lab.run_held_at(&vm, FailPoint::Copying);
@@ -490,8 +485,7 @@ fn a_second_signal_ends_the_program_at_once_and_the_guard_frees_the_guest() {
 
 #[test]
 fn with_other_peoples_files_in_the_path_only_backups_get_an_owner() {
-    let lab = Lab::new("shared_path");
-    lab.configure(&[]);
+    let lab = Lab::configured("shared_path");
     let vm = small_vm(&lab);
     let group = backup_group();
     let backups = lab.backup_path();
@@ -553,8 +547,7 @@ fn with_other_peoples_files_in_the_path_only_backups_get_an_owner() {
 
 #[test]
 fn the_group_may_not_write_to_backups() {
-    let lab = Lab::new("group_write");
-    lab.configure(&[]);
+    let lab = Lab::configured("group_write");
     let vm = small_vm(&lab);
     let group = backup_group();
     lab.run_well(&vm);
@@ -580,8 +573,7 @@ fn the_group_may_not_write_to_backups() {
 
 #[test]
 fn nothing_is_written_through_a_link() {
-    let lab = Lab::new("links");
-    lab.configure(&[]);
+    let lab = Lab::configured("links");
     let vm = small_vm(&lab);
     let victim = lab.path().join("victim");
     fs::write(&victim, "somebody's").expect("a file");

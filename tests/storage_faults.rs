@@ -1,97 +1,53 @@
 //! Errors of the file system that holds the backups, and file systems that know less than others: no restore point is lost.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{DiskSpec, Ended, FaultyFileSystem, History, Lab, Op, Shadow, Vm, VmSpec, extract, wait_for_guard};
+use lab::{Bed, DiskSpec, Ended, FaultyFileSystem, History, Lab, Op, VmSpec, wait_for_guard};
 use rustix::io::Errno;
 use serde_json::Value;
 use vmbackup::engine::fail_point::FailPoint;
 
 const MIB: u64 = 1 << 20;
 
-type Disks = BTreeMap<String, Shadow>;
-
-/// A VM whose backups are on a faulty file system.
-struct Bed {
-    // First: unmounted before the lab goes.
-    faulty: FaultyFileSystem,
-    lab: Lab,
-    vm: Vm,
-    stamp: u8,
+/// A run that begins a new chain, with the one before in its way.
+fn run_new_chain(bed: &mut Bed<'_>) -> Ended {
+    bed.vm.delete_checkpoints();
+    bed.change();
+    bed.lab.run(&bed.vm)
 }
 
-impl Bed {
-    fn new(name: &str) -> Self {
-        let lab = Lab::new(name);
-        let faulty = lab.faulty_file_system("backups");
-        lab.configure(&[]);
-        let vm = lab.paused_vm("faulty", &[DiskSpec::new("vda", MIB)]);
-        vm.resume();
-        Self { faulty, lab, vm, stamp: 0 }
-    }
+/// A VM whose backups are on a faulty file system.
+fn bed(lab: &Lab) -> (FaultyFileSystem, Bed<'_>) {
+    let faulty = lab.faulty_file_system("backups");
+    lab.configure(&[]);
+    (faulty, Bed::with(lab, &[DiskSpec::new("vda", MIB)]))
+}
 
-    fn change(&mut self) {
-        self.stamp += 1;
-        self.vm.write("vda", u64::from(self.stamp) % 200 * 4096, 4096, self.stamp).expect("a write");
-    }
-
-    /// Backs up; what the point must hold.
-    #[track_caller]
-    fn back_up(&mut self, level: &str) -> Disks {
-        self.change();
-        let ended = self.lab.run_well(&self.vm);
-        assert_eq!(ended.level(), level, "{ended:#?}");
-        History::disks(&self.lab, &self.vm)
-    }
-
-    fn chain_dir(&self) -> PathBuf {
-        self.lab.chain_dir(&self.vm)
-    }
-
-    /// The archived chains, oldest first.
-    fn archives(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.chain_dir().join(".archives")).into_iter().flatten().flatten();
-        let mut all: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        let number =
-            |path: &PathBuf| path.extension().and_then(|n| n.to_str()?.parse().ok()).unwrap_or(0_u32);
-        all.sort_by_key(number);
-        all
-    }
-
-    #[track_caller]
-    fn assert_holds(&self, case: &str, dir: &Path, points: &[&Disks]) {
-        for (number, disks) in points.iter().enumerate() {
-            let raw = extract(&self.lab, dir, "vda", Some(&format!("virtnbdbackup.{number}")));
-            assert_eq!(disks["vda"].equals(&raw), Ok(()), "{case}: point {number} of {}", dir.display());
-            fs::remove_file(raw).expect("ours");
-        }
-    }
-
-    /// A run that begins a new chain, with the one before in its way.
-    fn run_new_chain(&mut self) -> Ended {
-        self.vm.delete_checkpoints();
-        self.change();
-        self.lab.run(&self.vm)
-    }
+/// Changes the disk, and backs up.
+#[track_caller]
+fn back_up(bed: &mut Bed<'_>, level: &str) {
+    bed.change();
+    bed.back_up(level);
 }
 
 #[test]
 fn an_error_while_archiving_loses_no_chain() {
-    let mut bed = Bed::new("lstat");
-    let mut chains: Vec<Vec<Disks>> = vec![vec![bed.back_up("full"), bed.back_up("incremental 1")]];
+    let lab = Lab::new("lstat");
+    let (faulty, mut bed) = bed(&lab);
+    back_up(&mut bed, "full");
+    back_up(&mut bed, "incremental 1");
+    let mut chains = vec![std::mem::take(&mut bed.points)];
     // How often each name is looked at in a run that archives.
     let names = ["chain-DAY", "vda.full.data", "vda.full.data.partial"];
-    bed.faulty.heal();
-    let ended = bed.run_new_chain();
+    faulty.heal();
+    let ended = run_new_chain(&mut bed);
     assert!(ended.status.success(), "{ended:#?}");
-    chains.push(vec![History::disks(&bed.lab, &bed.vm)]);
+    chains.push(History::of(&lab, &bed.vm));
     let day = bed.archives()[0].file_name().expect("a name").to_string_lossy().into_owned();
     let calls = names.map(|name| {
         let name = name.replace("DAY", day.trim_start_matches("chain-"));
-        let calls = bed.faulty.calls(Op::GetAttr, &name);
+        let calls = faulty.calls(Op::GetAttr, &name);
         (name, calls.min(10))
     });
     assert!(calls.iter().all(|(_, calls)| *calls > 0), "{calls:?}");
@@ -99,27 +55,27 @@ fn an_error_while_archiving_loses_no_chain() {
     for (name, calls) in &calls {
         for skip in 0..*calls {
             let case = format!("{name}, call {skip}");
-            bed.faulty.heal();
-            bed.faulty.fail_once(Op::GetAttr, name, skip, Errno::IO);
-            let ended = bed.run_new_chain();
-            bed.faulty.heal();
+            faulty.heal();
+            faulty.fail_once(Op::GetAttr, name, skip, Errno::IO);
+            let ended = run_new_chain(&mut bed);
+            faulty.heal();
             if ended.vm_status() == "ok" {
-                chains.push(vec![History::disks(&bed.lab, &bed.vm)]);
+                chains.push(History::of(&lab, &bed.vm));
             } else {
                 failed += 1;
                 let archives = bed.archives();
                 assert!(archives.len() + 1 >= chains.len(), "{case}: {archives:?} {ended:#?}");
                 // Whether the old chain is in its place or in the archive is settled by the next run.
-                let again = bed.run_new_chain();
+                let again = run_new_chain(&mut bed);
                 assert!(again.status.success(), "{case}: {ended:#?} {again:#?}");
-                chains.push(vec![History::disks(&bed.lab, &bed.vm)]);
+                chains.push(History::of(&lab, &bed.vm));
             }
             let mut dirs = bed.archives();
-            dirs.push(bed.chain_dir());
+            dirs.push(bed.dir());
             assert_eq!(dirs.len(), chains.len(), "{case}: {dirs:?} {ended:#?}");
             // The one that was in the way, and the oldest, whose folder has the name of the day.
             for at in [0, chains.len() - 2, chains.len() - 1] {
-                bed.assert_holds(&case, &dirs[at], &chains[at].iter().collect::<Vec<_>>());
+                bed.assert_points(&case, &dirs[at], &chains[at]);
             }
         }
     }
@@ -128,26 +84,27 @@ fn an_error_while_archiving_loses_no_chain() {
 
 #[test]
 fn a_list_that_cannot_be_read_is_not_a_list_without_the_point() {
-    let mut bed = Bed::new("list");
-    let full = bed.back_up("full");
+    let lab = Lab::new("list");
+    let (faulty, mut bed) = bed(&lab);
+    back_up(&mut bed, "full");
     bed.change();
-    let at_kill = History::disks(&bed.lab, &bed.vm);
+    bed.points.note(&lab, &bed.vm);
     let ended = bed.lab.run_killed_at(&bed.vm, FailPoint::Published).wait();
     assert!(!ended.status.success());
-    wait_for_guard(&bed.lab, &bed.vm);
+    wait_for_guard(bed.lab, &bed.vm);
     let list = format!("{}.cpt", bed.vm.name());
     let checkpoints = bed.vm.checkpoints();
     for (op, error) in [(Op::Open, Errno::IO), (Op::Read, Errno::IO), (Op::Open, Errno::STALE)] {
-        bed.faulty.fail(op, &list, error);
+        faulty.fail(op, &list, error);
         let ended = bed.lab.run(&bed.vm);
         assert!(!ended.status.success(), "{ended:#?}");
         assert!(ended.error().contains("cannot be told"), "{ended:#?}");
-        bed.faulty.heal();
+        faulty.heal();
         assert_eq!(bed.vm.checkpoints(), checkpoints, "the point's checkpoint stays");
-        bed.assert_holds("list", &bed.chain_dir(), &[&full, &at_kill]);
+        bed.assert_points("list", &bed.dir(), &bed.points);
     }
     // Somebody else's program went on with the chain meanwhile.
-    let list = bed.chain_dir().join(list);
+    let list = bed.dir().join(list);
     let ours = fs::read_to_string(&list).expect("the list");
     for (text, is_told) in [("[\"virtnbdbackup.0\", \"other\"]", false), ("[", false), (&ours, true)] {
         fs::write(&list, text).expect("a list");
@@ -157,30 +114,32 @@ fn a_list_that_cannot_be_read_is_not_a_list_without_the_point() {
         if is_told {
             assert_eq!(ended.level(), "incremental 2", "{ended:#?}");
         }
-        bed.assert_holds("list", &bed.chain_dir(), &[&full, &at_kill]);
+        bed.assert_points("list", &bed.dir(), &bed.points);
     }
 }
 
 #[test]
 fn a_chain_lives_on_file_systems_that_know_less() {
     for (name, links, flags) in [("no_flags", true, false), ("no_links", false, false)] {
-        let mut bed = Bed::new(name);
+        let lab = Lab::new(name);
+        let (faulty, mut bed) = bed(&lab);
         if !links {
-            bed.faulty.forget_links();
+            faulty.forget_links();
         }
         if !flags {
-            bed.faulty.forget_rename_flags();
+            faulty.forget_rename_flags();
         }
-        let full = bed.back_up("full");
-        let increment = bed.back_up("incremental 1");
+        back_up(&mut bed, "full");
+        back_up(&mut bed, "incremental 1");
         for place in [FailPoint::FirstStreamRenamed, FailPoint::StreamsRenamed] {
             bed.change();
             let ended = bed.lab.run_killed_at(&bed.vm, place).wait();
             assert!(!ended.status.success());
-            wait_for_guard(&bed.lab, &bed.vm);
-            bed.assert_holds(name, &bed.chain_dir(), &[&full, &increment]);
+            wait_for_guard(bed.lab, &bed.vm);
+            bed.assert_points(name, &bed.dir(), &bed.points);
         }
-        let third = bed.back_up("incremental 2");
+        back_up(&mut bed, "incremental 2");
+        let old = std::mem::take(&mut bed.points);
         // Without links a move that broke off is ended, not taken back: there is no chain to archive then.
         let moving: &[FailPoint] = if links {
             &[FailPoint::Archiving, FailPoint::ArchiveComplete, FailPoint::Leaving]
@@ -192,45 +151,44 @@ fn a_chain_lives_on_file_systems_that_know_less() {
             bed.change();
             let ended = bed.lab.run_killed_at(&bed.vm, place).wait();
             assert!(!ended.status.success());
-            wait_for_guard(&bed.lab, &bed.vm);
+            wait_for_guard(bed.lab, &bed.vm);
         }
-        let new = bed.back_up("full");
-        bed.assert_holds(name, &bed.chain_dir(), &[&new]);
-        bed.assert_holds(name, &bed.archives()[0], &[&full, &increment, &third]);
+        back_up(&mut bed, "full");
+        bed.assert_points(name, &bed.dir(), &bed.points);
+        bed.assert_points(name, &bed.archives()[0], &old);
         assert_eq!(bed.archives().len(), 1, "{:?}", bed.archives());
-        let partial = fs::read_dir(bed.chain_dir()).expect("a chain").flatten();
+        let partial = fs::read_dir(bed.dir()).expect("a chain").flatten();
         let partial: Vec<_> =
             partial.map(|e| e.file_name()).filter(|n| n.to_string_lossy().ends_with(".partial")).collect();
         assert!(partial.is_empty(), "{partial:?}");
-        assert!(bed.faulty.calls(Op::Link, "") > 0, "{name}: it was tried");
+        assert!(faulty.calls(Op::Link, "") > 0, "{name}: it was tried");
     }
 }
 
 #[test]
 fn a_stream_that_nobody_knows_of_is_not_replaced() {
-    let mut bed = Bed::new("unknown");
-    let full = bed.back_up("full");
+    let lab = Lab::new("unknown");
+    let (_faulty, mut bed) = bed(&lab);
+    back_up(&mut bed, "full");
     bed.change();
     let held = bed.lab.run_held_at(&bed.vm, FailPoint::Publishing);
-    let stream = bed.chain_dir().join("vda.inc.virtnbdbackup.1.data");
+    let stream = bed.dir().join("vda.inc.virtnbdbackup.1.data");
     fs::write(&stream, "somebody's").expect("a file");
     held.release();
     let ended = held.wait();
     assert!(!ended.status.success(), "{ended:#?}");
     assert!(ended.error().contains("not replaced"), "{ended:#?}");
     assert_eq!(fs::read_to_string(&stream).expect("it stays"), "somebody's");
-    bed.assert_holds("unknown", &bed.chain_dir(), &[&full]);
+    bed.assert_points("unknown", &bed.dir(), &bed.points);
     fs::remove_file(&stream).expect("ours");
-    let next = bed.back_up("incremental 1");
-    bed.assert_holds("unknown", &bed.chain_dir(), &[&full, &next]);
+    back_up(&mut bed, "incremental 1");
+    bed.assert_points("unknown", &bed.dir(), &bed.points);
 }
 
 #[test]
 fn a_journal_that_names_what_is_not_ours_is_not_believed() {
-    let lab = Lab::new("planted");
-    lab.configure(&[]);
-    let vm = lab.paused_vm("planted", &[DiskSpec::new("vda", MIB)]);
-    vm.resume();
+    let lab = Lab::configured("planted");
+    let vm = lab.running_vm("planted", &[DiskSpec::new("vda", MIB)]);
     vm.write("vda", 0, 4096, 1).expect("a write");
     lab.run_well(&vm);
     vm.write("vda", 0, 4096, 2).expect("a write");

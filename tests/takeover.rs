@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use lab::{DiskSpec, Lab, Point, Version, Vm, must, text};
+use lab::{Bed, DiskSpec, Lab, Version, Vm, must, text};
 
 const MIB: u64 = 1 << 20;
 
@@ -16,11 +16,8 @@ const OF_VMS: [&str; 6] =
 
 /// A running VM, with the tree and the database that the Bash program would have left of three nights.
 struct Taken<'a> {
-    lab: &'a Lab,
-    vm: Vm,
+    bed: Bed<'a>,
     set: PathBuf,
-    points: Vec<Point>,
-    stamp: u8,
 }
 
 impl<'a> Taken<'a> {
@@ -30,41 +27,32 @@ impl<'a> Taken<'a> {
         let period = jiff::Zoned::now().strftime("%Y%m").to_string();
         let set = lab.backup_path().join(vm.name()).join(&period);
         fs::create_dir_all(set.join("config")).expect("the lab has room");
-        let mut taken = Self { lab, vm, set, points: vec![], stamp: 0 };
+        let mut taken = Self { bed: Bed::of(lab, vm), set };
         for level in ["full", "auto", "auto"] {
             taken.change();
             let output =
-                lab.virtnbdbackup(Version::Distribution, &taken.vm, level, &taken.set, &["--compress"]);
+                lab.virtnbdbackup(Version::Distribution, &taken.bed.vm, level, &taken.set, &["--compress"]);
             assert!(output.status.success(), "{level}: {}", text(&output));
-            taken.wait_without_job();
-            taken.note();
+            taken.bed.points.note(lab, &taken.bed.vm);
         }
         taken.add_what_bash_adds(&period);
         taken
     }
 
-    /// The job of a program that has ended ends a little later.
-    fn wait_without_job(&self) {
-        let began = Instant::now();
-        while self.vm.backup_job().is_some() {
-            assert!(began.elapsed() < Duration::from_secs(30), "the backup job does not end");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
     /// The files beside the streams, and the database: those of the recorded tree, for this VM.
     fn add_what_bash_adds(&self, period: &str) {
-        let golden = self.lab.new_dir("golden");
+        let Bed { lab, vm, .. } = &self.bed;
+        let golden = lab.new_dir("golden");
         let tar = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vmbackup-0.5.3-lz4.tar");
         must(Command::new("tar").arg("xf").arg(tar).arg("-C").arg(&golden));
-        let (name, set) = (self.vm.name(), self.set.display());
+        let (name, set) = (vm.name(), self.set.display());
         let manifest = fs::read_to_string(golden.join("gold1/chain-manifest.json")).expect("the manifest");
         let manifest = manifest.replace("gold1", name).replace("202611", period);
         fs::write(self.set.with_file_name("chain-manifest.json"), manifest).expect("the lab has room");
         fs::write(self.set.join(".full-backup-month"), format!("{period}\n")).expect("the lab has room");
         let config = self.set.join(format!("config/{name}_config_{period}_FIRST.xml"));
-        fs::write(config, self.vm.xml()).expect("the lab has room");
-        let state = self.lab.backup_path().join("_state");
+        fs::write(config, vm.xml()).expect("the lab has room");
+        let state = lab.backup_path().join("_state");
         fs::create_dir_all(&state).expect("the lab has room");
         fs::copy(golden.join("_state/vmbackup.db"), state.join("vmbackup.db")).expect("the database");
         let renamed =
@@ -74,29 +62,20 @@ impl<'a> Taken<'a> {
              UPDATE chain_health SET chain_location = '{set}', period_id = '{period}', total_checkpoints = 3,
              restorable_count = 3;"
         );
-        self.lab
-            .database()
-            .execute_batch(&format!("{}{placed}", renamed.concat()))
-            .expect("the recorded tables");
+        lab.database().execute_batch(&format!("{}{placed}", renamed.concat())).expect("the recorded tables");
     }
 
     fn change(&mut self) {
-        self.stamp += 1;
-        let (at, pattern) = (u64::from(self.stamp), self.stamp);
-        self.vm.write("vda", at * MIB / 2, MIB, pattern).expect("a write");
-        self.vm.write("vdb", at * 512, 1024, pattern).expect("a write");
-    }
-
-    fn note(&mut self) {
-        let name = format!("virtnbdbackup.{}", self.points.len());
-        self.points.push(Point::of(self.lab, &self.vm, &name));
+        let stamp = self.bed.stamp();
+        self.bed.vm.write("vda", u64::from(stamp) * MIB / 2, MIB, stamp).expect("a write");
+        self.bed.vm.write("vdb", u64::from(stamp) * 512, 1024, stamp).expect("a write");
     }
 
     /// Every row of every table but `chain_health`, which has one row for each chain and is kept up to date.
     fn rows(&self) -> BTreeMap<String, Vec<String>> {
         let of_bash = ["sessions", "replication_runs", "replication_vms", "retention_events"];
         let tables = of_bash.into_iter().chain(OF_VMS).filter(|table| *table != "chain_health");
-        let rows = |table: &str| self.lab.ask(&format!("SELECT * FROM {table} ORDER BY rowid"));
+        let rows = |table: &str| self.bed.lab.ask(&format!("SELECT * FROM {table} ORDER BY rowid"));
         tables.map(|table| (table.to_owned(), rows(table))).collect()
     }
 
@@ -126,16 +105,16 @@ fn a_chain_of_the_bash_program_goes_on_and_what_it_wrote_stays() {
     let lab = Lab::new("takeover");
     let mut taken = Taken::new(&lab, "takeover");
     let (rows, files) = (taken.rows(), taken.files());
-    taken.vm.write_zeroes("vda", MIB, MIB, true).expect("zeros");
+    taken.bed.vm.write_zeroes("vda", MIB, MIB, true).expect("zeros");
     taken.change();
-    let ended = lab.run_well(&taken.vm);
+    let ended = lab.run_well(&taken.bed.vm);
     assert_eq!(
         (ended.level().as_str(), ended.why().as_str()),
         ("incremental 3", "the chain continues"),
         "{ended:#?}"
     );
-    taken.note();
-    lab.assert_points(&taken.set, &taken.points);
+    taken.bed.points.note(&lab, &taken.bed.vm);
+    lab.assert_points(&taken.set, &taken.bed.points);
     taken.assert_old_rows(&rows);
     let now = taken.files();
     for (path, before) in &files {
@@ -143,14 +122,14 @@ fn a_chain_of_the_bash_program_goes_on_and_what_it_wrote_stays() {
     }
     let health =
         "SELECT id, vm_name, chain_status, total_checkpoints, restorable_count, created_at FROM chain_health";
-    let want = format!("1|{}|active|4|4|2026-11-22 20:02:27", taken.vm.name());
+    let want = format!("1|{}|active|4|4|2026-11-22 20:02:27", taken.bed.vm.name());
     assert_eq!(lab.ask(health), [want]);
     let newest = "SELECT id, restore_points_before, restore_points, backup_type FROM vm_backups ORDER BY id DESC LIMIT 1";
     assert_eq!(lab.ask(newest), ["5|3|4|auto"]);
     taken.change();
-    assert_eq!(lab.run_well(&taken.vm).level(), "incremental 4");
-    taken.note();
-    lab.assert_points(&taken.set, &taken.points);
+    assert_eq!(lab.run_well(&taken.bed.vm).level(), "incremental 4");
+    taken.bed.points.note(&lab, &taken.bed.vm);
+    lab.assert_points(&taken.set, &taken.bed.points);
 }
 
 #[test]
@@ -176,14 +155,14 @@ fn a_chain_of_the_bash_program_whose_bitmaps_are_lost_is_archived_and_the_reason
         let lab = Lab::new("takeover_lost");
         let mut taken = Taken::new(&lab, case);
         let (rows, files) = (taken.rows(), taken.files());
-        lose(&taken.vm);
+        lose(&taken.bed.vm);
         taken.change();
-        let ended = lab.run_well(&taken.vm);
+        let ended = lab.run_well(&taken.bed.vm);
         assert_eq!(ended.level(), "full", "{case}: {ended:#?}");
         assert!(ended.why().contains(why), "{case}: {}", ended.why());
         let archive = PathBuf::from(ended.report("archived_to"));
         assert_eq!(archive.parent(), Some(taken.set.join(".archives").as_path()), "{case}");
-        lab.assert_points(&archive, &taken.points);
+        lab.assert_points(&archive, &taken.bed.points);
         for (path, before) in files.iter().filter(|(path, _)| path.starts_with(&taken.set)) {
             let name = path.strip_prefix(&taken.set).expect("below it");
             let kept = fs::read(archive.join(name)).or_else(|_| fs::read(path));
@@ -193,12 +172,12 @@ fn a_chain_of_the_bash_program_whose_bitmaps_are_lost_is_archived_and_the_reason
         let archived =
             "SELECT archive_reason, checkpoint_count FROM chain_events WHERE event_type = 'chain_archived'";
         assert_eq!(lab.ask(archived), [format!("{reason}|3")], "{case}");
-        taken.points.clear();
-        taken.note();
+        taken.bed.points.clear();
+        taken.bed.points.note(&lab, &taken.bed.vm);
         taken.change();
-        assert_eq!(lab.run_well(&taken.vm).level(), "incremental 1", "{case}");
-        taken.note();
-        lab.assert_points(&taken.set, &taken.points);
+        assert_eq!(lab.run_well(&taken.bed.vm).level(), "incremental 1", "{case}");
+        taken.bed.points.note(&lab, &taken.bed.vm);
+        lab.assert_points(&taken.set, &taken.bed.points);
     }
 }
 

@@ -41,7 +41,7 @@ fn trip(bed: &mut Bed, lab: &Lab, at: u64) -> Ended {
     let ended = lab.run_well(&bed.vm);
     let why = format!("disk vda is at offset {at} not what the last restore point holds, {NOTHING_SAYS_SO}");
     assert_eq!((ended.level(), ended.why()), ("full".to_owned(), why), "{ended:#?}");
-    bed.points = vec![History::disks(lab, &bed.vm)];
+    bed.points = History::of(lab, &bed.vm);
     ended
 }
 
@@ -55,8 +55,7 @@ fn assert_it_trips_now(bed: &mut Bed, lab: &Lab) {
 
 #[test]
 fn a_disk_that_was_shrunk_and_grown_back_between_two_runs_begins_a_new_chain() {
-    let lab = Lab::new("shrunk");
-    lab.configure(&[]);
+    let lab = Lab::configured("shrunk");
     let mut bed = bed(&lab);
     bed.run("first", "full", "first backup");
     bed.run("second", "incremental 1", "continues");
@@ -87,8 +86,7 @@ fn a_disk_that_was_shrunk_and_grown_back_between_two_runs_begins_a_new_chain() {
 
 #[test]
 fn a_trip_whose_full_fails_is_told_by_the_full_of_the_next_run() {
-    let lab = Lab::new("full_failed");
-    lab.configure(&[]);
+    let lab = Lab::configured("full_failed");
     let mut bed = bed(&lab);
     bed.run("first", "full", "first backup");
     bed.run("second", "incremental 1", "continues");
@@ -121,8 +119,7 @@ fn a_trip_whose_full_fails_is_told_by_the_full_of_the_next_run() {
 #[test]
 fn what_trips_twice_in_a_row_has_a_standing_cause_and_can_be_switched_off() {
     const PATCHED: u64 = MIB + MIB / 2;
-    let lab = Lab::new("standing");
-    lab.configure(&[]);
+    let lab = Lab::configured("standing");
     let mut bed = bed(&lab);
     bed.vm.write("vda", PATCHED, 64 << 10, 1).expect("a write");
     let patch = |bed: &Bed| {
@@ -196,8 +193,7 @@ fn patch(vm: &Vm, target: &str, at: u64) -> u64 {
 
 #[test]
 fn an_image_that_changed_beneath_qemu_begins_a_new_chain() {
-    let lab = Lab::new("beneath");
-    lab.configure(&[]);
+    let lab = Lab::configured("beneath");
     let mut bed = bed(&lab);
     bed.vm.write("vda", OLD_DATA + MIB / 2, MIB / 2, 0xdb).expect("a write");
     bed.run("first", "full", "first backup");
@@ -227,18 +223,17 @@ fn a_vm_that_is_started_for_its_increment_is_watched_too() {
         format!("disk vda is at offset {granule} not what the last restore point holds, {NOTHING_SAYS_SO}");
     assert_eq!((ended.level(), ended.why()), ("full".to_owned(), why), "{ended:#?}");
     assert_eq!((ended.report("method").as_str(), bed.vm.state().as_str()), ("started_paused", "shut off"));
-    let points = [History::disks(&lab, &bed.vm)];
+    let points = History::of(&lab, &bed.vm);
     bed.assert_points("begun anew", &bed.dir(), &points);
     bed.vm.start();
-    bed.points = points.into();
+    bed.points = points;
     bed.run("and on", "incremental 1", "continues");
     bed.assert_points("in the end", &bed.dir(), &bed.points);
 }
 
 #[test]
 fn trimmed_and_discarded_ranges_do_not_trip() {
-    let lab = Lab::new("discarded");
-    lab.configure(&[]);
+    let lab = Lab::configured("discarded");
     let mut bed = bed(&lab);
     bed.vm.write("vda", MIB, 2 * MIB, 1).expect("a write");
     bed.run("first", "full", "first backup");
@@ -267,8 +262,7 @@ fn restart_with(vm: &Vm, attributes: &str) {
 
 #[test]
 fn zeros_that_qemu_detects_do_not_trip() {
-    let lab = Lab::new("detected");
-    lab.configure(&[]);
+    let lab = Lab::configured("detected");
     let mut bed = bed(&lab);
     bed.vm.write("vda", MIB, 2 * MIB, 1).expect("a write");
     restart_with(&bed.vm, "discard='unmap' detect_zeroes='unmap'");
@@ -288,8 +282,7 @@ fn snapshot(vm: &Vm, name: &str) {
 
 #[test]
 fn what_is_copied_on_read_does_not_trip() {
-    let lab = Lab::new("copied_on_read");
-    lab.configure(&[]);
+    let lab = Lab::configured("copied_on_read");
     let mut bed = bed(&lab);
     bed.run("first", "full", "first backup");
     snapshot(&bed.vm, "one");
@@ -305,8 +298,7 @@ fn what_is_copied_on_read_does_not_trip() {
 
 #[test]
 fn commits_and_pulls_do_not_trip() {
-    let lab = Lab::new("committed");
-    lab.configure(&[]);
+    let lab = Lab::configured("committed");
     let mut bed = bed(&lab);
     bed.run("first", "full", "first backup");
     snapshot(&bed.vm, "one");
@@ -327,8 +319,7 @@ fn commits_and_pulls_do_not_trip() {
 
 #[test]
 fn a_disk_that_grew_is_no_trip() {
-    let lab = Lab::new("grown");
-    lab.configure(&[]);
+    let lab = Lab::configured("grown");
     let mut bed = bed(&lab);
     bed.run("first", "full", "first backup");
     bed.vm.resize_disk("vda", 6 * MIB + 512);
@@ -361,7 +352,7 @@ fn theirs(bed: &mut Bed, lab: &Lab, level: &str, set: &Path) {
     while bed.vm.backup_job().is_some() {
         std::thread::sleep(Duration::from_millis(50));
     }
-    bed.points.push(History::disks(lab, &bed.vm));
+    bed.points.note(lab, &bed.vm);
 }
 
 #[test]

@@ -65,8 +65,7 @@ fn points_and_witnesses(image: &Path) -> (Vec<String>, usize) {
 
 #[test]
 fn an_image_put_back_from_an_earlier_chain_is_noticed_and_one_of_the_same_chain_is_right() {
-    let lab = Lab::new("put_back");
-    lab.configure(&[]);
+    let lab = Lab::configured("put_back");
     let mut bed = Bed::new(&lab);
     bed.now = NOVEMBER;
     bed.run("November", "full", "first backup");
@@ -127,8 +126,7 @@ fn exchange_disks(vm: &Vm, one: &str, other: &str) {
 
 #[test]
 fn images_that_changed_places_begin_a_new_chain() {
-    let lab = Lab::new("exchanged");
-    lab.configure(&[]);
+    let lab = Lab::configured("exchanged");
     let mut bed = Bed::new(&lab);
     bed.vm.write("vda", 512 << 10, 64 << 10, 0xaa).expect("a write");
     bed.vm.write("vdb", 768 << 10, 64 << 10, 0xbb).expect("a write");
@@ -161,8 +159,7 @@ fn images_that_changed_places_begin_a_new_chain() {
 
 #[test]
 fn overlays_that_changed_places_begin_a_new_chain() {
-    let lab = Lab::new("exchanged_overlays");
-    lab.configure(&[]);
+    let lab = Lab::configured("exchanged_overlays");
     let mut bed = Bed::new(&lab);
     bed.run("first", "full", "first backup");
     let name = bed.vm.name().to_owned();
@@ -184,8 +181,7 @@ fn overlays_that_changed_places_begin_a_new_chain() {
 /// Before 0.6 the witness of a chain did not name its disk.
 #[test]
 fn chains_whose_witnesses_name_no_disk_go_on() {
-    let lab = Lab::new("old_witness");
-    lab.configure(&[]);
+    let lab = Lab::configured("old_witness");
     let mut bed = Bed::new(&lab);
     bed.now = NOVEMBER;
     bed.run("first", "full", "first backup");
@@ -223,8 +219,7 @@ fn chains_whose_witnesses_name_no_disk_go_on() {
 
 #[test]
 fn a_disk_that_was_added_is_watched_over_too() {
-    let lab = Lab::new("put_back_added");
-    lab.configure(&[]);
+    let lab = Lab::configured("put_back_added");
     let mut bed = Bed::new(&lab);
     bed.now = NOVEMBER;
     bed.run("November", "full", "first backup");
@@ -243,8 +238,7 @@ fn a_disk_that_was_added_is_watched_over_too() {
 
 #[test]
 fn a_run_that_dies_leaves_no_mark_and_takes_none_from_other_disks() {
-    let lab = Lab::new("killed_marking");
-    lab.configure(&[]);
+    let lab = Lab::configured("killed_marking");
     let mut bed = Bed::new(&lab);
     let die_at = |vm: &Vm, place: FailPoint| {
         let ended = lab.run_killed_at(vm, place).wait();
@@ -277,8 +271,7 @@ fn is_tainted(vm: &Vm) -> bool {
 
 #[test]
 fn chains_begin_and_end_without_tainting_the_vm() {
-    let lab = Lab::new("untainted");
-    lab.configure(&[]);
+    let lab = Lab::configured("untainted");
     let vm = lab.paused_vm("clean", &[DiskSpec::new("vda", 1 << 20)]);
     let runs = [
         (NOVEMBER, "full"),
@@ -302,8 +295,7 @@ fn chains_begin_and_end_without_tainting_the_vm() {
 
 #[test]
 fn an_external_snapshot_comes_and_goes_and_the_chain_is_right() {
-    let lab = Lab::new("external_snapshot");
-    lab.configure(&[]);
+    let lab = Lab::configured("external_snapshot");
     let mut bed = Bed::new(&lab);
     bed.run("first", "full", "first backup");
     bed.change();
@@ -325,8 +317,7 @@ fn an_external_snapshot_comes_and_goes_and_the_chain_is_right() {
 
 #[test]
 fn a_guest_that_shuts_down_after_an_external_snapshot_loses_no_change() {
-    let lab = Lab::new("snapshot_shut_down");
-    lab.configure(&[]);
+    let lab = Lab::configured("snapshot_shut_down");
     let mut bed = Bed::new(&lab);
     let name = bed.vm.name().to_owned();
     bed.run("first", "full", "first backup");
@@ -348,7 +339,7 @@ fn a_guest_that_shuts_down_after_an_external_snapshot_loses_no_change() {
         assert!(ended.status.success(), "{snapshots}: {ended:#?}");
         assert_eq!(ended.level(), format!("incremental {}", bed.points.len()), "{snapshots}");
         assert!(ended.warnings().contains("was shut down during its backup"), "{}", ended.warnings());
-        bed.points.push(lab::History::disks(&lab, &bed.vm));
+        bed.points.note(&lab, &bed.vm);
         bed.assert_points(&format!("{snapshots} snapshots"), &bed.dir(), &bed.points);
         bed.vm.start();
         bed.run("started again", &format!("incremental {}", bed.points.len()), "continues");
@@ -372,8 +363,7 @@ fn a_guest_that_shuts_down_after_an_external_snapshot_loses_no_change() {
 
 #[test]
 fn an_external_snapshot_that_is_reverted_costs_a_full() {
-    let lab = Lab::new("external_revert");
-    lab.configure(&[]);
+    let lab = Lab::configured("external_revert");
     let mut bed = Bed::new(&lab);
     bed.run("first", "full", "first backup");
     bed.change();
@@ -397,8 +387,7 @@ fn an_external_snapshot_that_is_reverted_costs_a_full() {
 
 #[test]
 fn qemu_reverts_to_no_internal_snapshot_while_there_is_a_chain() {
-    let lab = Lab::new("internal_snapshot");
-    lab.configure(&[]);
+    let lab = Lab::configured("internal_snapshot");
     let mut bed = Bed::new(&lab);
     bed.run("first", "full", "first backup");
     let name = bed.vm.name().to_owned();
@@ -425,7 +414,7 @@ fn qemu_reverts_to_no_internal_snapshot_while_there_is_a_chain() {
             must(Command::new("qemu-img").args(["bitmap", "--remove"]).arg(&image).arg(bitmap));
         }
         must(Command::new("qemu-img").args(["snapshot", "-a", "one"]).arg(&image));
-        copy_over(before[0][target].path(), bed.vm.shadow(target).path());
+        copy_over(before[0].disks[target].path(), bed.vm.shadow(target).path());
     }
     bed.vm.start();
     let ended = bed.run("reverted", "full", "a dirty bitmap is lost");

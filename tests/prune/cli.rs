@@ -27,8 +27,7 @@ struct World {
 
 impl World {
     fn new(name: &str) -> Self {
-        let lab = Lab::new(name);
-        lab.configure(&[]);
+        let lab = Lab::configured(name);
         let world = Self { lab };
         let today = Zoned::now().datetime();
         let ago = |days: i64| today - jiff::Span::new().days(days);

@@ -75,8 +75,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 #[test]
 fn content_moves_also_where_entries_cannot_change_places() {
-    let lab = Lab::new("no_exchange");
-    lab.configure(&[]);
+    let lab = Lab::configured("no_exchange");
     let [old, new] = ["20260101", "20260102"].map(|day| lab.backup_path().join("web").join(day));
     for (chain, ago) in [(&old, 2), (&new, 1)] {
         write_chain(chain, "web", &[days_ago(ago)]);

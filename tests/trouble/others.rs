@@ -18,8 +18,7 @@ const LOCKED: i32 = 3;
 
 #[test]
 fn a_vm_whose_folder_is_a_link_is_refused_before_anything_is_owned() {
-    let lab = Lab::new("linked_folder");
-    lab.configure(&[]);
+    let lab = Lab::configured("linked_folder");
     let vm = lab.paused_vm("web", &[DiskSpec::new("vda", 4 * MIB)]);
     let elsewhere = lab.new_dir("disk2");
     let folder = lab.backup_path().join(vm.name());
@@ -38,8 +37,7 @@ fn a_vm_whose_folder_is_a_link_is_refused_before_anything_is_owned() {
 
 #[test]
 fn a_vms_folder_may_be_where_a_disk_is_mounted_and_nothing_below_it() {
-    let lab = Lab::new("mounted_folder");
-    lab.configure(&[]);
+    let lab = Lab::configured("mounted_folder");
     let vm = lab.paused_vm("web", &[DiskSpec::new("vda", 4 * MIB)]);
     let mount = |disk: &Path, at: &Path| {
         fs::create_dir_all(at).expect("a folder");
@@ -93,8 +91,7 @@ fn begin_other_job(lab: &Lab, vm: &Vm, open: &Path) -> String {
 
 #[test]
 fn a_job_of_somebody_else_is_left_alone() {
-    let lab = Lab::new("other_job");
-    lab.configure(&[]);
+    let lab = Lab::configured("other_job");
     let mut random = Random::from_environment("LAB_SEED");
     // QEMU's user makes the job's files. Mounted before QEMU starts: it has a view of its own.
     let open = lab.small_file_system("open", 16);
@@ -117,8 +114,7 @@ fn a_job_of_somebody_else_is_left_alone() {
 
 #[test]
 fn a_job_of_somebody_else_that_comes_in_place_of_ours_is_left_alone() {
-    let lab = Lab::new("job_in_place");
-    lab.configure(&[]);
+    let lab = Lab::configured("job_in_place");
     let mut random = Random::from_environment("LAB_SEED");
     let open = lab.small_file_system("open", 16);
     let vm = small_vm(&lab);
@@ -158,8 +154,7 @@ fn a_job_of_somebody_else_that_comes_in_place_of_ours_is_left_alone() {
 
 #[test]
 fn a_job_that_somebody_ends_in_mid_run_costs_only_that_run() {
-    let lab = Lab::new("ended_job");
-    lab.configure(&[]);
+    let lab = Lab::configured("ended_job");
     let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
@@ -182,8 +177,7 @@ fn a_job_that_somebody_ends_in_mid_run_costs_only_that_run() {
 
 #[test]
 fn of_two_runs_at_once_the_second_is_refused() {
-    let lab = Lab::new("two_runs");
-    lab.configure(&[]);
+    let lab = Lab::configured("two_runs");
     let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
@@ -242,8 +236,7 @@ impl Drop for Named {
 
 #[test]
 fn the_lock_files_of_the_bash_programs_are_honoured_while_they_live() {
-    let lab = Lab::new("bash_locks");
-    lab.configure(&[]);
+    let lab = Lab::configured("bash_locks");
     let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
@@ -275,8 +268,7 @@ fn the_lock_files_of_the_bash_programs_are_honoured_while_they_live() {
 
 #[test]
 fn two_instances_at_once_do_each_other_no_harm() {
-    let lab = Lab::new("two_instances");
-    lab.configure(&[]);
+    let lab = Lab::configured("two_instances");
     let mut random = Random::from_environment("LAB_SEED");
     let (ours, theirs) = (small_vm(&lab), lab.paused_vm("other", &[DiskSpec::new("vda", 2 * MIB)]));
     let mut history = History::default();

@@ -15,8 +15,7 @@ use super::set_up::{
 
 #[test]
 fn a_killed_qemu_costs_the_bitmap_and_nothing_else() {
-    let lab = Lab::new("qemu_killed");
-    lab.configure(&[]);
+    let lab = Lab::configured("qemu_killed");
     let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     for (number, place) in [FailPoint::Copying, FailPoint::Begun, FailPoint::Copied, FailPoint::FilesWritten]
@@ -68,8 +67,7 @@ fn a_killed_qemu_costs_the_bitmap_and_nothing_else() {
 
 #[test]
 fn a_guest_that_writes_meanwhile_sees_no_error_and_is_saved_as_it_was() {
-    let lab = Lab::new("writes_meanwhile");
-    lab.configure(&[]);
+    let lab = Lab::configured("writes_meanwhile");
     let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
@@ -92,8 +90,7 @@ fn a_guest_that_writes_meanwhile_sees_no_error_and_is_saved_as_it_was() {
 
 #[test]
 fn a_vm_that_is_switched_off_in_mid_run_keeps_a_valid_chain() {
-    let lab = Lab::new("switched_off");
-    lab.configure(&[]);
+    let lab = Lab::configured("switched_off");
     let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
@@ -148,8 +145,7 @@ fn a_vm_that_is_switched_off_in_mid_run_keeps_a_valid_chain() {
 
 #[test]
 fn a_vm_that_restarts_in_mid_run_is_not_mixed_up() {
-    let lab = Lab::new("restarts");
-    lab.configure(&[]);
+    let lab = Lab::configured("restarts");
     let mut random = Random::from_environment("LAB_SEED");
     let vm = small_vm(&lab);
     let mut history = History::default();
@@ -214,8 +210,7 @@ fn a_vm_that_is_started_during_its_copy_starts_and_the_copy_is_discarded() {
 
 #[test]
 fn a_paused_vm_stays_paused_also_when_its_run_is_killed() {
-    let lab = Lab::new("stays_paused");
-    lab.configure(&[]);
+    let lab = Lab::configured("stays_paused");
     let vm = lab.paused_vm("paused", &[DiskSpec::new("vda", 2 * MIB)]);
     vm.write("vda", 0, MIB, 1).expect("a write");
     let ended = lab.run_well(&vm);

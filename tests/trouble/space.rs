@@ -13,9 +13,7 @@ use super::set_up::{
 /// A running VM of one disk full of noise.
 fn noisy_vm(lab: &Lab, random: &mut Random, bytes: u64) -> Vm {
     let content = noise_file(lab, random, bytes);
-    let vm = lab.paused_vm("noisy", &[DiskSpec::new("vda", bytes).content(&content)]);
-    vm.resume();
-    vm
+    lab.running_vm("noisy", &[DiskSpec::new("vda", bytes).content(&content)])
 }
 
 #[test]

@@ -2,28 +2,47 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::command::text;
-use super::{Lab, Shadow, Version, Vm};
+use super::{Lab, Point, Shadow, Version, Vm};
 
-/// The disks of a VM at each restore point of one chain, oldest first.
+/// The disks of a VM at one moment, by their targets.
+pub type Disks = BTreeMap<String, Shadow>;
+
+/// What the restore points of one chain must hold, oldest first.
 #[derive(Debug, Default)]
 pub struct History {
-    points: Vec<BTreeMap<String, Shadow>>,
+    points: Vec<Point>,
+}
+
+impl Deref for History {
+    type Target = [Point];
+
+    fn deref(&self) -> &[Point] {
+        &self.points
+    }
 }
 
 impl History {
+    /// One point: the VM's disks as they are now.
+    pub fn of(lab: &Lab, vm: &Vm) -> Self {
+        let mut history = Self::default();
+        history.note(lab, vm);
+        history
+    }
+
     /// Keeps the VM's disks as they are now as what the next point must hold.
     pub fn note(&mut self, lab: &Lab, vm: &Vm) {
         let now = Self::disks(lab, vm);
-        self.points.push(now);
+        self.push(now);
     }
 
     /// A copy of every disk's shadow.
-    pub fn disks(lab: &Lab, vm: &Vm) -> BTreeMap<String, Shadow> {
+    pub fn disks(lab: &Lab, vm: &Vm) -> Disks {
         let number = lab.unused_number();
         let copy = |target: &str| {
             let path = lab.new_dir("history").join(format!("{number}-{target}"));
@@ -33,7 +52,7 @@ impl History {
     }
 
     /// A copy of disks that are given as raw files.
-    pub fn disks_of_files(lab: &Lab, files: &[(&str, &Path)]) -> BTreeMap<String, Shadow> {
+    pub fn disks_of_files(lab: &Lab, files: &[(&str, &Path)]) -> Disks {
         let number = lab.unused_number();
         let copy = |(target, file): &(&str, &Path)| {
             let path = lab.new_dir("history").join(format!("{number}-{target}"));
@@ -42,17 +61,19 @@ impl History {
         files.iter().map(copy).collect()
     }
 
-    /// Adds a point that was kept before.
-    pub fn push(&mut self, disks: BTreeMap<String, Shadow>) {
-        self.points.push(disks);
+    /// Adds disks that were kept before, as the next point.
+    pub fn push(&mut self, disks: Disks) {
+        self.points.push(Point { name: format!("virtnbdbackup.{}", self.points.len()), disks });
     }
 
-    pub fn len(&self) -> usize {
-        self.points.len()
+    /// Keeps the VM's disks as they are now as a copy, which no increment follows.
+    pub fn note_copy(&mut self, lab: &Lab, vm: &Vm) {
+        self.points.push(Point::of(lab, vm, "copy"));
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.points.is_empty()
+    /// Forgets the points: another chain begins.
+    pub fn clear(&mut self) {
+        self.points.clear();
     }
 
     /// Restores every point with `vmstream extract` and compares it with what was kept. `vmstream verify` must
@@ -67,10 +88,9 @@ impl History {
             found["level"] == "damage" && found["file"].as_str().is_some_and(|file| file.ends_with(".idx"))
         });
         assert_eq!(of_sidecars.count(), 0, "{verified:#}");
-        for number in 0..self.points.len() {
-            let point = format!("virtnbdbackup.{number}");
-            let is_good = good.iter().any(|id| id.as_str() == Some(&point));
-            assert!(is_good, "{point} of {} is not good: {verified:#}", set.display());
+        for Point { name, .. } in &self.points {
+            let is_good = good.iter().any(|id| id.as_str() == Some(name));
+            assert!(is_good, "{name} of {} is not good: {verified:#}", set.display());
         }
         self.assert_newest(lab, set, self.points.len());
     }
@@ -79,14 +99,13 @@ impl History {
     #[track_caller]
     pub fn assert_newest(&self, lab: &Lab, set: &Path, count: usize) {
         let first = self.points.len().saturating_sub(count);
-        for (number, disks) in self.points.iter().enumerate().skip(first) {
-            let point = format!("virtnbdbackup.{number}");
+        for Point { name, disks } in &self.points[first..] {
             for (target, shadow) in disks {
-                let raw = extract(lab, set, target, Some(&point));
+                let raw = extract(lab, set, target, Some(name));
                 let equal = shadow.equals(&raw);
                 fs::remove_file(&raw).expect("the restored disk is ours");
                 if let Err(difference) = equal {
-                    panic!("{target} of {} at {point}: {difference}", set.display());
+                    panic!("{target} of {} at {name}: {difference}", set.display());
                 }
             }
         }
@@ -95,10 +114,9 @@ impl History {
     /// Restores the newest point with `virtnbdrestore` and compares it with what was kept.
     #[track_caller]
     pub fn assert_virtnbdrestore(&self, lab: &Lab, version: Version, set: &Path) {
-        let Some(disks) = self.points.last() else { return };
-        let point = format!("virtnbdbackup.{}", self.points.len() - 1);
+        let Some(Point { name, disks }) = self.points.last() else { return };
         let shadows: Vec<(&str, &Shadow)> = disks.iter().map(|(t, shadow)| (t.as_str(), shadow)).collect();
-        lab.assert_virtnbdrestore(version, set, Some(&point), &shadows);
+        lab.assert_virtnbdrestore(version, set, Some(name), &shadows);
     }
 }
 

@@ -29,7 +29,14 @@ impl Lab {
         Self::with(test_name, daemon::Use::together)
     }
 
-    /// The same for a test that stops, hangs or restarts the libvirt daemon. Waits for every other lab, and keeps others
+    /// [`Lab::new`] with a configuration that fits small disks and quick runs; see [`Lab::configure`].
+    pub fn configured(test_name: &str) -> Self {
+        let lab = Self::new(test_name);
+        lab.configure(&[]);
+        lab
+    }
+
+    /// [`Lab::new`] for a test that stops, hangs or restarts the libvirt daemon. Waits for every other lab, and keeps others
     /// waiting, so a test may have one such lab and no second.
     pub fn alone(test_name: &str) -> Self {
         Self::with(test_name, daemon::Use::alone)
@@ -82,6 +89,13 @@ impl Lab {
         let spec = disks.iter().cloned().fold(VmSpec::new(name), VmSpec::disk);
         let vm = self.define(&spec);
         vm.start_paused();
+        vm
+    }
+
+    /// Makes a VM with these disks and starts it. It has nothing to boot and runs its firmware, which writes nothing.
+    pub fn running_vm(&self, name: &str, disks: &[DiskSpec]) -> Vm {
+        let vm = self.paused_vm(name, disks);
+        vm.resume();
         vm
     }
 

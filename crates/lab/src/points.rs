@@ -1,12 +1,12 @@
 //! Restore points as the guest had them, held against what every reader makes of the set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::command::text;
-use super::{History, Lab, Shadow, Version, Vm, extract};
+use super::{Disks, History, Lab, Version, Vm, extract};
 
 /// Restores at the same time. Most of their time is spent in waiting for small servers.
 const WORKERS: usize = 8;
@@ -17,7 +17,7 @@ pub struct Point {
     /// `virtnbdbackup.N`, or `copy`.
     pub name: String,
     /// Each disk that existed then.
-    pub disks: BTreeMap<String, Shadow>,
+    pub disks: Disks,
 }
 
 #[derive(Clone, Copy, Debug)]
