@@ -3,11 +3,10 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use lab::{
     Bus, DiskFormat, DiskOp, DiskSpec, Ended, History, Lab, Version, Vm, VmSpec, extract, make_ext4, text,
-    virsh,
+    virsh, wait_for_the_clock,
 };
 
 const MIB: u64 = 1 << 20;
@@ -77,16 +76,6 @@ fn this_month(lab: &Lab, vm: &Vm) -> PathBuf {
     let set = lab.backup_path().join(vm.name()).join(jiff::Zoned::now().strftime("%Y%m").to_string());
     fs::create_dir_all(&set).expect("the set has a folder");
     set
-}
-
-/// Our points lie whole seconds apart, so several within one second are ahead of the clock. Real runs are hours apart.
-fn wait_for_the_clock(set: &Path) {
-    let times = fs::read_dir(set).expect("a set can be listed").flatten();
-    let times = times.map(|entry| entry.metadata().and_then(|about| about.modified()).expect("a time"));
-    let next = times.max().map(|newest| newest + Duration::from_secs(1));
-    while next.is_some_and(|next| SystemTime::now() < next) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
-use lab::{DiskFormat, DiskOp, DiskSpec, Lab, Point, Version, Vm, granules, text};
+use lab::{DiskFormat, DiskOp, DiskSpec, Lab, Point, Version, Vm, granules, text, wait_for_the_clock};
 use random::Random;
 
 const MIB: u64 = 1 << 20;
@@ -101,8 +100,7 @@ fn a_chain_that_virtnbdbackup_goes_on_with_is_known_again_where_it_changes() {
             }
             if number == 1 {
                 let set = lab.chain_dir(&vm);
-                // Old readers order by time, and so do we where a second lies between.
-                std::thread::sleep(Duration::from_millis(1100));
+                wait_for_the_clock(&set);
                 let output = lab.virtnbdbackup(version, &vm, "inc", &set, &["--compress"]);
                 assert!(output.status.success(), "{version:?}: {}", text(&output));
             } else {

@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
 
-use lab::{Bed, DiskSpec, Ended, History, Lab, Version, Vm, must, text, virsh, wait_for_guard};
+use lab::{
+    Bed, DiskSpec, Ended, History, Lab, Version, Vm, must, text, virsh, wait_for_guard, wait_for_the_clock,
+};
 use serde_json::Value;
 use vmbackup::engine::fail_point::FailPoint;
 
@@ -332,16 +333,6 @@ fn a_disk_that_grew_is_no_trip() {
     trip(&mut bed, &lab, OLD_DATA);
 }
 
-/// Our points lie whole seconds apart, so several within one second are ahead of the clock. Real runs are hours apart.
-fn wait_for_the_clock(set: &Path) {
-    let times = fs::read_dir(set).expect("a set can be listed").flatten();
-    let times = times.map(|entry| entry.metadata().and_then(|about| about.modified()).expect("a time"));
-    let next = times.max().map(|newest| newest + Duration::from_secs(1));
-    while next.is_some_and(|next| SystemTime::now() < next) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// Takes the next point of a chain with virtnbdbackup.
 #[track_caller]
 fn theirs(bed: &mut Bed, lab: &Lab, level: &str, set: &Path) {
@@ -349,9 +340,6 @@ fn theirs(bed: &mut Bed, lab: &Lab, level: &str, set: &Path) {
     wait_for_the_clock(set);
     let output = lab.virtnbdbackup(Version::Distribution, &bed.vm, level, set, &[]);
     assert!(output.status.success(), "{level}: {}", text(&output));
-    while bed.vm.backup_job().is_some() {
-        std::thread::sleep(Duration::from_millis(50));
-    }
     bed.points.note(lab, &bed.vm);
 }
 

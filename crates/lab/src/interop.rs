@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::command::{must, output_of, text};
 use super::place::{repository, target};
@@ -145,6 +145,17 @@ impl Lab {
                 );
             }
         }
+    }
+}
+
+/// Waits until what is written now is newer than each file of a set by a whole second: old readers order by time, and points of
+/// ours, which lie whole seconds apart, are ahead of the clock when several are taken within one. Real runs are hours apart.
+pub fn wait_for_the_clock(set: &Path) {
+    let times = set.read_dir().expect("a set can be listed").flatten();
+    let times = times.map(|entry| entry.metadata().and_then(|about| about.modified()).expect("a time"));
+    let next = times.max().map(|newest| newest + Duration::from_secs(1));
+    while next.is_some_and(|next| SystemTime::now() < next) {
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

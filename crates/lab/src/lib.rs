@@ -52,7 +52,7 @@ pub use domain_xml::{Bus, DiskFormat, DiskSpec, VmSpec};
 pub use faulty_fs::{FaultyFileSystem, Hang, Op};
 pub use guest::{assert_clean, file_in, make_ext4};
 pub use history::{Disks, History, extract, verify};
-pub use interop::Version;
+pub use interop::{Version, wait_for_the_clock};
 pub use lab_dir::{Lab, domains};
 pub use left_behind::{FREE_LIMIT, assert_tidy, sockets_of, wait_for_guard, wait_for_guard_below};
 pub use loop_device::LoopDevice;

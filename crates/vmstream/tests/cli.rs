@@ -97,8 +97,7 @@ fn wishes_that_cannot_be_met_are_explained() {
 
 #[test]
 fn a_damaged_chain_gives_no_image() {
-    let golden = Golden::extract();
-    damage(&golden.lz4().join("vda.inc.virtnbdbackup.2.data"));
+    let golden = Golden::damaged();
     let done = vmstream(&golden.lz4(), &["extract", ".", "--disk", "vda", "-o", "../out.raw"]);
     assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
     assert!(text(&done.stderr).contains("vda.inc.virtnbdbackup.2.data"));

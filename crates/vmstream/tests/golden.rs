@@ -22,6 +22,13 @@ impl Golden {
         Self { dir }
     }
 
+    /// The same, with a flipped bit in what `vda` of the LZ4 chain has at `virtnbdbackup.2`.
+    pub(crate) fn damaged() -> Self {
+        let golden = Self::extract();
+        damage(&golden.lz4().join("vda.inc.virtnbdbackup.2.data"));
+        golden
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }

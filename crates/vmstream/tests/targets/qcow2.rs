@@ -1,7 +1,7 @@
 //! Images in the format qcow2.
 
 use super::set_up::{recorded, run, sha256};
-use crate::golden::{Golden, damage};
+use crate::golden::Golden;
 use crate::program::{VMSTREAM, text, vmstream};
 use std::path::Path;
 use std::process::Command;
@@ -44,8 +44,7 @@ fn without_qemu_the_missing_program_is_named() {
 
 #[test]
 fn a_damaged_chain_gives_no_qcow2_either() {
-    let golden = Golden::extract();
-    damage(&golden.lz4().join("vda.inc.virtnbdbackup.2.data"));
+    let golden = Golden::damaged();
     let before = std::fs::read_dir(golden.lz4().join("..")).unwrap().count();
     let args = ["extract", ".", "--disk", "vda", "-o", "../i.qcow2", "--format", "qcow2"];
     assert_eq!(vmstream(&golden.lz4(), &args).status.code(), Some(1));
