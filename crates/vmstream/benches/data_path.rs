@@ -250,11 +250,11 @@ fn disk_open(c: &mut Criterion) {
         b.iter(|| Disk::open(&set, &vda, point, DiskOptions::default(), &|_| ()).unwrap().size());
     });
     group.finish();
-    println!("largest so far: {} KiB", peak_kib());
+    println!("the most memory so far: {}", peak());
 }
 
 /// The most memory that this process had.
-fn peak_kib() -> String {
+fn peak() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("?").trim().to_owned()
 }

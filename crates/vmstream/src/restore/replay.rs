@@ -66,7 +66,7 @@ impl Replay<'_> {
         read: &impl Fn(u64),
     ) -> Result<Leaves, MapError> {
         let Room { state, .. } = room;
-        state.clear(plan.disk.clone());
+        state.clear(plan.disk.clone(), zeros);
         let mut applied = 0;
         let mut all = Vec::with_capacity(self.stops.len());
         for stop in self.stops {
@@ -141,12 +141,13 @@ impl Clone for State {
 }
 
 impl State {
-    fn clear(&mut self, disk: Range<u64>) {
+    fn clear(&mut self, disk: Range<u64>, zeros: &Zeros) {
         let count = |of_len| (disk.end - disk.start).div_ceil(of_len) as usize;
+        // All of it is zero, and what no stream writes to stays so: nobody looks at it again.
         self.parts.clear();
-        self.parts.resize(count(PART_LEN), None);
+        self.parts.resize(count(PART_LEN), Some((PART_LEN, zeros.part)));
         self.leaves.clear();
-        self.leaves.resize(count(LEAF_LEN), None);
+        self.leaves.resize(count(LEAF_LEN), Some((LEAF_LEN, zeros.leaf)));
         self.bytes.clear();
         self.disk = disk;
     }
