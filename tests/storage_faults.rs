@@ -286,21 +286,22 @@ fn a_folder_that_cannot_be_synced_is_an_error_though_the_new_file_is_there() {
 /// As on 9p: SQLite's write-ahead log needs memory that is shared through a file.
 #[test]
 fn a_target_whose_files_cannot_be_mapped_has_a_database_all_the_same() {
-    let mut bed = Bed::new("no_maps");
-    bed.back_up("full");
+    let lab = Lab::new("no_maps");
+    let (faulty, mut bed) = bed(&lab);
+    back_up(&mut bed, "full");
     assert_eq!(bed.lab.ask("PRAGMA journal_mode"), ["delete"]);
     for (wal, level) in [(false, "incremental 1"), (true, "incremental 2")] {
         if wal {
             // A run before was killed, or the Bash program was the last.
-            bed.faulty.heal();
+            faulty.heal();
             assert_eq!(bed.lab.ask("PRAGMA journal_mode = WAL"), ["wal"]);
         }
-        bed.faulty.refuse_shared_maps();
+        faulty.refuse_shared_maps();
         bed.change();
         let ended = bed.lab.run_well(&bed.vm);
         assert_eq!(ended.level(), level, "{ended:#?}");
         assert!(!ended.log.contains("database"), "{}", ended.log);
     }
-    bed.faulty.heal();
+    faulty.heal();
     assert_eq!(bed.lab.ask("SELECT status FROM vm_backups"), ["success"; 3]);
 }

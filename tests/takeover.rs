@@ -215,11 +215,11 @@ fn what_a_killed_run_of_the_bash_program_left_is_told_and_removed() {
     let mut taken = Taken::new(&lab, "killed");
     let left = taken.set.join("vda.inc.virtnbdbackup.9.data.partial");
     fs::write(&left, vec![7; 3 << 20]).expect("the lab has room");
-    let status = || text(&lab.vmbackup(&["--status", "--vm", taken.vm.name()]));
+    let status = || text(&lab.vmbackup(&["--status", "--vm", taken.bed.vm.name()]));
     let said = status();
     assert!(said.contains("1 unfinished file(s), 3.00 MiB") && said.contains("9.data.partial"), "{said}");
     taken.change();
-    let ended = lab.run_well(&taken.vm);
+    let ended = lab.run_well(&taken.bed.vm);
     assert_eq!(ended.level(), "incremental 3", "{ended:#?}");
     assert!(
         ended.log.contains("9.data.partial (3.00 MiB) was left by a run that was killed: removed"),
@@ -230,5 +230,5 @@ fn what_a_killed_run_of_the_bash_program_left_is_told_and_removed() {
     let rows =
         "SELECT operation, file_type, file_size_bytes FROM file_operations WHERE reason LIKE 'left by%'";
     assert_eq!(lab.ask(rows), [format!("delete|backup|{}", 3 << 20)]);
-    assert!(!text(&lab.vmbackup(&["--status", "--vm", taken.vm.name()])).contains("unfinished"));
+    assert!(!text(&lab.vmbackup(&["--status", "--vm", taken.bed.vm.name()])).contains("unfinished"));
 }
