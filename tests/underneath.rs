@@ -56,11 +56,11 @@ fn bitmaps(image: &Path) -> Vec<String> {
     names
 }
 
-/// The names of the points' bitmaps, and how many witnesses there are.
-fn points_and_witnesses(image: &Path) -> (Vec<String>, usize) {
-    let (points, witnesses): (Vec<_>, Vec<_>) =
+/// The names of the points' bitmaps, and how many chain markers there are.
+fn points_and_markers(image: &Path) -> (Vec<String>, usize) {
+    let (points, markers): (Vec<_>, Vec<_>) =
         bitmaps(image).into_iter().partition(|name| name.starts_with("virtnbdbackup."));
-    (points, witnesses.iter().filter(|name| name.starts_with("vmbackup-chain-")).count())
+    (points, markers.iter().filter(|name| name.starts_with("vmbackup-chain-")).count())
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn an_image_put_back_from_an_earlier_chain_is_noticed_and_one_of_the_same_chain_
     bed.vm.destroy();
     for target in bed.vm.targets() {
         let own = ["virtnbdbackup.0", "virtnbdbackup.1"].map(str::to_owned).to_vec();
-        assert_eq!(points_and_witnesses(&bed.vm.disk_path(target)), (own, 1), "{target}");
+        assert_eq!(points_and_markers(&bed.vm.disk_path(target)), (own, 1), "{target}");
     }
 }
 
@@ -150,7 +150,7 @@ fn images_that_changed_places_begin_a_new_chain() {
     bed.vm.destroy();
     for target in bed.vm.targets() {
         let own = ["virtnbdbackup.0", "virtnbdbackup.1"].map(str::to_owned).to_vec();
-        assert_eq!(points_and_witnesses(&bed.vm.disk_path(target)), (own, 1), "{target}");
+        assert_eq!(points_and_markers(&bed.vm.disk_path(target)), (own, 1), "{target}");
     }
     bed.vm.start();
     bed.run("restarted again", "incremental 2", "continues");
@@ -178,10 +178,10 @@ fn overlays_that_changed_places_begin_a_new_chain() {
     bed.assert_points("the new chain", &bed.dir(), &bed.points);
 }
 
-/// Before 0.6 the witness of a chain did not name its disk.
+/// Before 0.6 the chain marker of a chain did not name its disk.
 #[test]
-fn chains_whose_witnesses_name_no_disk_go_on() {
-    let lab = Lab::configured("old_witness");
+fn chains_whose_markers_name_no_disk_go_on() {
+    let lab = Lab::configured("old_marker");
     let mut bed = Bed::new(&lab);
     bed.now = NOVEMBER;
     bed.run("first", "full", "first backup");
@@ -189,7 +189,7 @@ fn chains_whose_witnesses_name_no_disk_go_on() {
     for target in bed.vm.targets() {
         let image = bed.vm.disk_path(target);
         let end = format!(".{target}");
-        let own = bitmaps(&image).into_iter().find(|name| name.ends_with(&end)).expect("a witness");
+        let own = bitmaps(&image).into_iter().find(|name| name.ends_with(&end)).expect("a chain marker");
         let old = own.strip_suffix(&end).expect("its end");
         must(Command::new("qemu-img").args(["bitmap", "--remove"]).arg(&image).arg(&own));
         must(Command::new("qemu-img").args(["bitmap", "--add"]).arg(&image).arg(old));
@@ -209,7 +209,7 @@ fn chains_whose_witnesses_name_no_disk_go_on() {
     bed.vm.destroy();
     for target in bed.vm.targets() {
         let own = ["virtnbdbackup.0", "virtnbdbackup.1"].map(str::to_owned).to_vec();
-        assert_eq!(points_and_witnesses(&bed.vm.disk_path(target)), (own, 1), "{target}");
+        assert_eq!(points_and_markers(&bed.vm.disk_path(target)), (own, 1), "{target}");
     }
     bed.vm.start();
     earlier.put_back(&bed.vm);
@@ -245,11 +245,11 @@ fn a_run_that_dies_leaves_no_mark_and_takes_none_from_other_disks() {
         assert_eq!(ended.status.signal(), Some(9), "{ended:#?}");
         wait_for_guard(&lab, vm);
     };
-    die_at(&bed.vm, FailPoint::WitnessCreated);
+    die_at(&bed.vm, FailPoint::MarkerCreated);
     die_at(&bed.vm, FailPoint::Copying);
     bed.run("first", "full", "first backup");
     bed.vm.attach_disk(&DiskSpec::new("vdc", 1 << 20));
-    die_at(&bed.vm, FailPoint::WitnessCreated);
+    die_at(&bed.vm, FailPoint::MarkerCreated);
     let left = bed.vm.checkpoints();
     assert!(left.len() == 2 && left[1].starts_with("vmbackup-chain-"), "{left:?}");
     let ended = bed.run("undone", "incremental 1", "continues");
@@ -257,7 +257,7 @@ fn a_run_that_dies_leaves_no_mark_and_takes_none_from_other_disks() {
     assert_eq!(bed.vm.checkpoints(), ["virtnbdbackup.0", "virtnbdbackup.1"]);
     bed.vm.destroy();
     for target in bed.vm.targets() {
-        assert_eq!(points_and_witnesses(&bed.vm.disk_path(target)).1, 1, "{target}");
+        assert_eq!(points_and_markers(&bed.vm.disk_path(target)).1, 1, "{target}");
     }
     bed.vm.start();
     bed.run("restarted", "incremental 2", "continues");
@@ -290,7 +290,7 @@ fn chains_begin_and_end_without_tainting_the_vm() {
     // December's chain went on: the clock was set back.
     vm.destroy();
     let own: Vec<_> = (0..3).map(|n| format!("virtnbdbackup.{n}")).collect();
-    assert_eq!(points_and_witnesses(&vm.disk_path("vda")), (own, 1));
+    assert_eq!(points_and_markers(&vm.disk_path("vda")), (own, 1));
 }
 
 #[test]

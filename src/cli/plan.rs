@@ -114,7 +114,7 @@ pub(super) fn json(plans: &[VmPlan]) -> Value {
                 value["consistency"] = json!(preview.consistency.map(Consistency::as_str));
                 value["agent_connected"] = json!(preview.agent);
                 value["not_in_backup"] =
-                    preview.outside.iter().map(|outside| json!(outside.to_string())).collect();
+                    preview.not_backed_up.iter().map(|outside| json!(outside.to_string())).collect();
                 if let Some(error) = &preview.refused {
                     value["error"] = json!(error.to_string());
                 }

@@ -22,7 +22,7 @@ pub enum FailPoint {
     /// Checkpoints that are of no more use are gone.
     CheckpointsDropped,
     /// The images are marked as the chain's.
-    WitnessCreated,
+    MarkerCreated,
     /// The guest is held still.
     Held,
     /// The guest is held still, and the backup job has begun.
@@ -77,7 +77,7 @@ impl FailPoint {
     pub fn passed_by(self) -> PassedBy {
         match self {
             Self::Started => PassedBy::Start,
-            Self::WitnessCreated => PassedBy::NewChain,
+            Self::MarkerCreated => PassedBy::NewChain,
             Self::CheckpointsDropped | Self::Held | Self::Begun | Self::Released | Self::JobEnded => {
                 PassedBy::Job
             }

@@ -21,7 +21,7 @@ mod target;
 mod threads;
 pub mod watch;
 
-pub use self::domain::outside::Outside;
+pub use self::domain::not_backed_up::NotBackedUp;
 pub use self::failure::{Changed, FileError};
 pub use self::plan::disk_plan::{Caveat, DiskPlan, Treatment};
 pub use self::run::engine::Engine;

@@ -9,7 +9,7 @@
 //! | runs | chain without the XML of a checkpoint | the checkpoint, beside others of the chain | the XML is written; incremental |
 //! | runs | chain | last checkpoint gone, those of a newer chain there | full, chain archived |
 //! | runs | chain | last checkpoint or bitmap gone, or the chain's list damaged | full, chain archived; refused when recovery is off |
-//! | runs | chain | bitmaps sound, but an image without the chain's witness, or with that of another disk | as the row above |
+//! | runs | chain | bitmaps sound, but an image without the chain's marker, or with that of another disk | as the row above |
 //! | runs | chain | bitmaps sound, but its increment found a disk changed where they say nothing | as the row above |
 //! | runs | chain with a stream missing or damaged | any of ours | full, chain archived |
 //! | runs | chain, of zstd streams where others are asked for, or the reverse | any of ours | full, chain archived |

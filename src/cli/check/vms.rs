@@ -40,7 +40,7 @@ pub(super) fn finding(of: &VmPlan) -> Finding {
     };
     let PlannedVm::Backup { preview, .. } = &of.planned else { return finding };
     let disks = preview.disks.iter().map(|disk| format!("disk {disk}"));
-    let outside = preview.outside.iter().map(ToString::to_string);
+    let outside = preview.not_backed_up.iter().map(ToString::to_string);
     Finding {
         details: plan::held_still(preview).into_iter().chain(disks).chain(outside).collect(),
         ..finding
@@ -50,5 +50,5 @@ pub(super) fn finding(of: &VmPlan) -> Finding {
 /// Whether something of the guest's would be in no backup, or in one that may not be exact.
 fn has_gap(preview: &Preview) -> bool {
     let gap = |disk: &DiskPlan| disk.skipped().is_some_and(SkipReason::is_gap) || !disk.caveats.is_empty();
-    !preview.outside.is_empty() || preview.disks.iter().any(gap)
+    !preview.not_backed_up.is_empty() || preview.disks.iter().any(gap)
 }

@@ -15,7 +15,7 @@ use vmstore::{StateDir, durable};
 
 /// How the guest is kept still around backup-begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Stop {
+pub enum Quiesce {
     /// Not at all, or not any more.
     None,
     /// Its CPUs were paused by us.
@@ -89,11 +89,12 @@ pub struct Journal {
     pub checkpoint: Option<String>,
     /// Images the checkpoint has bitmaps in.
     pub images: Vec<PathBuf>,
-    /// Witnesses that the run adds or removes, by way of a checkpoint of that name.
-    #[serde(default)]
-    pub witnesses: Vec<String>,
+    /// Chain markers that the run adds or removes, by way of a checkpoint of that name.
+    #[serde(default, rename = "witnesses")]
+    pub markers: Vec<String>,
     /// How the guest is kept still.
-    pub stop: Stop,
+    #[serde(rename = "stop")]
+    pub quiesce: Quiesce,
     /// Which run of the domain that is: of another one nothing is held. `None` in journals of earlier versions.
     #[serde(default)]
     pub held: Option<DomainRun>,
@@ -178,8 +179,8 @@ impl Journal {
             scratch: vec![],
             checkpoint: None,
             images: vec![],
-            witnesses: vec![],
-            stop: Stop::None,
+            markers: vec![],
+            quiesce: Quiesce::None,
             held: None,
             started: None,
             stage: Stage::Copying { partial: vec![] },
@@ -247,8 +248,8 @@ pub(in crate::engine) mod tests {
             scratch: vec![],
             checkpoint: Some("virtnbdbackup.0".into()),
             images: vec![],
-            witnesses: vec![],
-            stop: Stop::Paused,
+            markers: vec![],
+            quiesce: Quiesce::Paused,
             held: Some(DomainRun { id: Some(7), boot: "b".into() }),
             started: None,
             stage: Stage::Copying { partial: vec!["vda.full.data.partial".into()] },

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use vmstream::chain::{CheckpointName, PointId, SetFile};
 
 use super::journal::{ArchiveMove, Journal, Stage};
-use crate::engine::domain::witness_name;
+use crate::engine::domain::marker_name;
 use vmstore::durable::PARTIAL;
 use vmstore::layout::{ARCHIVES, is_vm_folder};
 
@@ -65,7 +65,7 @@ impl Journal {
         if let Some(other) = self.checkpoint.iter().find(|name| name.parse::<CheckpointName>().is_err()) {
             return refuse("its checkpoint", Path::new(other));
         }
-        if let Some(other) = self.witnesses.iter().find(|name| !witness_name::is_name(name)) {
+        if let Some(other) = self.markers.iter().find(|name| !marker_name::is_name(name)) {
             return refuse("its mark", Path::new(other));
         }
         if let Some(other) = self.images.iter().find(|path| !path.is_absolute()) {
@@ -141,7 +141,7 @@ fn is_archive(archive: &ArchiveMove, chain_dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::claims::journal::Stop;
+    use crate::engine::claims::journal::Quiesce;
 
     const ID: &str = "7-00ab12cd-0";
 
@@ -161,8 +161,8 @@ mod tests {
             ],
             checkpoint: Some("virtnbdbackup.3".into()),
             images: vec!["/images/web.qcow2".into()],
-            witnesses: vec![format!("vmbackup-chain-{ID}.vda")],
-            stop: Stop::None,
+            markers: vec![format!("vmbackup-chain-{ID}.vda")],
+            quiesce: Quiesce::None,
             held: None,
             started: None,
             stage: Stage::Publishing {
@@ -218,7 +218,7 @@ mod tests {
             ("scratch of another run", |j| j.scratch.push("/scratch/backup.1-2-3.vda".into())),
             ("scratch that leads out", |j| j.scratch.push(format!("/s/../backup.{ID}.vda").into())),
             ("checkpoint", |j| j.checkpoint = Some("mine".into())),
-            ("mark", |j| j.witnesses.push("somebody's".into())),
+            ("mark", |j| j.markers.push("somebody's".into())),
             ("archive", |j| publishing(j).0.to = "/etc/chain-x".into()),
             ("archive of another", |j| publishing(j).0.to = "/b/other/.archives/chain-x".into()),
             ("archived name", |j| publishing(j).0.names.push("../../etc".into())),

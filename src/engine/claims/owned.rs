@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::beats::Beats;
 use super::guard::{Guard, Places};
-use super::journal::{self, DomainRun, Journal, Stage, Stop};
+use super::journal::{self, DomainRun, Journal, Quiesce, Stage};
 use super::order::Scratch;
 use super::{ClaimError, left_by_job};
 
@@ -59,8 +59,13 @@ impl<'a> Owned<'a> {
     }
 
     /// Says how the guest of this run of the domain is about to be kept still, and for how long at most.
-    pub(crate) fn hold(&mut self, stop: Stop, run: Option<u32>, limit: Duration) -> Result<Hold, ClaimError> {
-        self.journal.stop = stop;
+    pub(crate) fn hold(
+        &mut self,
+        quiesce: Quiesce,
+        run: Option<u32>,
+        limit: Duration,
+    ) -> Result<Hold, ClaimError> {
+        self.journal.quiesce = quiesce;
         self.journal.held = Some(DomainRun { id: run, boot: journal::boot_id() });
         self.journal.write(&self.places.journal)?;
         let hold = Hold { told: Instant::now(), limit: limit + GUARD_GRACE };
@@ -70,7 +75,7 @@ impl<'a> Owned<'a> {
 
     /// Says that the guest was seen to be free. The guard first: the journal may be on a disk that hangs.
     pub(crate) fn is_free(&mut self) -> Result<(), ClaimError> {
-        self.journal.stop = Stop::None;
+        self.journal.quiesce = Quiesce::None;
         self.journal.held = None;
         self.guard.watch(&self.journal, &self.places, None)?;
         self.journal.write(&self.places.journal)?;
@@ -107,9 +112,9 @@ impl<'a> Owned<'a> {
         Ok(self.guard.job_is_over(&self.journal.id)?)
     }
 
-    /// Says which witnesses are about to be added or removed.
-    pub(crate) fn set_witnesses(&mut self, witnesses: Vec<String>) -> Result<(), ClaimError> {
-        self.journal.witnesses = witnesses;
+    /// Says which chain markers are about to be added or removed.
+    pub(crate) fn set_markers(&mut self, markers: Vec<String>) -> Result<(), ClaimError> {
+        self.journal.markers = markers;
         self.keep()
     }
 
@@ -147,7 +152,7 @@ impl<'a> Owned<'a> {
         let removed = Journal::remove(&self.places.journal);
         // Also with the journal there: nothing is owned any more. A guard that is dead can do no harm. One that still
         // asks a guest to thaw goes on.
-        let _ = self.guard.release(&self.journal.id, self.journal.stop == Stop::None);
+        let _ = self.guard.release(&self.journal.id, self.journal.quiesce == Quiesce::None);
         Ok(removed?)
     }
 

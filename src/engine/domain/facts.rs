@@ -5,7 +5,7 @@ use roxmltree::Document;
 use super::boot_file::{BootFile, boot_files};
 use super::disk::Disks;
 use super::element::{child, children};
-use super::outside::{self, Outside};
+use super::not_backed_up::{self, NotBackedUp};
 
 /// The domain's XML could not be understood.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub struct DomainFacts {
     /// The XML has a guest agent channel, and libvirt does not say that it is disconnected.
     pub agent_channel: bool,
     /// What it uses and no backup holds.
-    pub outside: Vec<Outside>,
+    pub not_backed_up: Vec<NotBackedUp>,
 }
 
 /// Reads a domain's XML.
@@ -42,7 +42,7 @@ pub fn parse_domain(xml: &str) -> Result<DomainFacts, DomainXmlError> {
         disks: Disks::of(devices()),
         boot_files: child(root, "os").map(boot_files).unwrap_or_default(),
         agent_channel: devices().flat_map(|d| children(d, "channel")).any(is_connected_agent),
-        outside: devices().flat_map(outside::parse).collect(),
+        not_backed_up: devices().flat_map(not_backed_up::parse).collect(),
     })
 }
 

@@ -88,7 +88,7 @@ pub fn backup(socket: &std::path::Path, parent: Option<&str>, disks: &[JobDisk])
 pub struct Owner {
     /// The run that made it, as its journal calls it.
     pub run: String,
-    /// The run that began its chain, where the chain's images bear the witness of that name.
+    /// The run that began its chain, where the chain's images bear the chain marker of that name.
     pub chain: Option<String>,
 }
 
@@ -103,7 +103,7 @@ impl Owner {
     }
 }
 
-/// The id of the chain that a checkpoint belongs to. `None` where its images bear no witness: chains of virtnbdbackup and of
+/// The id of the chain that a checkpoint belongs to. `None` where its images bear no chain marker: chains of virtnbdbackup and of
 /// versions before there were any.
 pub(crate) fn chain_of(checkpoint_xml: &str) -> Option<String> {
     Owner::of(checkpoint_xml)?.chain

@@ -13,7 +13,7 @@ use vmstream::chain::{BackupSet, CheckpointName, Point, PointId};
 
 use super::LookError;
 use crate::engine::VmTarget;
-use crate::engine::domain::witness_name::{self, Testimony};
+use crate::engine::domain::marker_name::{self, Testimony};
 use crate::engine::domain::xml;
 use crate::engine::image::bitmap::LiveBitmap;
 use crate::engine::image::readable_disk::ReadableDisk;
@@ -31,7 +31,7 @@ pub(crate) struct Lineage {
     pub(crate) parent: Option<CheckpointInfo>,
     /// libvirt has it.
     pub(crate) parent_known: bool,
-    /// The chain's id, if its images bear a witness.
+    /// The chain's id, if its images bear a chain marker.
     pub(crate) chain_id: Option<String>,
     /// The chain's, oldest first, that libvirt does not have and the folder does.
     forgotten: Vec<String>,
@@ -82,12 +82,12 @@ impl Lineage {
 
     /// Whether the image of a disk, which keeps these bitmaps, is the one that the chain went on with.
     ///
-    /// QEMU wrote a bitmap of the last checkpoint's name when it closed the image, and the witness, which is older, with
+    /// QEMU wrote a bitmap of the last checkpoint's name when it closed the image, and the chain marker, which is older, with
     /// it. Where it did not, both are in its memory: then the image is the one that the chain went on with.
     pub(crate) fn image_of(&self, target: &str, kept: &[String]) -> ImageSeen {
         let named_alike = self.parent.as_ref().is_some_and(|parent| kept.contains(&parent.name));
         let Some(id) = self.chain_id.as_deref().filter(|_| named_alike) else { return ImageSeen::Own };
-        match witness_name::testimony(id, target, kept) {
+        match marker_name::testimony(id, target, kept) {
             Testimony::Own => ImageSeen::Own,
             Testimony::Other(other) => ImageSeen::OfDisk(other),
             Testimony::None => ImageSeen::PutBack,

@@ -39,7 +39,7 @@ pub(crate) struct Observed {
     pub(crate) disks: Vec<ReadableDisk>,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) set: Option<BackupSet>,
-    /// The chain's id, if its images bear a witness.
+    /// The chain's id, if its images bear a chain marker.
     pub(crate) chain_id: Option<String>,
     /// Of a domain that is shut off: `(target, file, who)` of the disks that somebody writes to.
     elsewhere: Vec<(String, PathBuf, String)>,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::engine::claims::journal::{DomainRun, Journal, Stop, boot_id};
+use crate::engine::claims::journal::{DomainRun, Journal, Quiesce, boot_id};
 use crate::engine::snapshot::thaw::thaw;
 use vmhost::libvirt::{Domain, DomainState, ErrorKind, Host, LibvirtError};
 
@@ -13,9 +13,9 @@ const THAW_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What became of a domain that was started for its backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum StartedDomain {
     /// The run that was ours is over.
-    Over {
+    ShutOff {
         /// By us, now.
         now: bool,
     },
@@ -37,18 +37,18 @@ pub(crate) fn find(journal: &Journal, host: &Host) -> Result<Option<Domain>, Lib
 }
 
 /// Shuts off a domain that was started for its backup, unless somebody has resumed it.
-pub(crate) fn end_started(domain: &Domain, started: &DomainRun) -> Result<Ended, LibvirtError> {
+pub(crate) fn end_started(domain: &Domain, started: &DomainRun) -> Result<StartedDomain, LibvirtError> {
     let is_ours = started.id.is_some() && started.boot == boot_id() && domain.id()? == started.id;
     if !is_ours {
-        return Ok(Ended::Over { now: false });
+        return Ok(StartedDomain::ShutOff { now: false });
     }
     match domain.state()? {
         // A guest that sleeps, or that an I/O error stopped, ran before: somebody had resumed it.
         DomainState::Paused if domain.is_paused_on_request()? => {
-            domain.destroy().map(|()| Ended::Over { now: true })
+            domain.destroy().map(|()| StartedDomain::ShutOff { now: true })
         }
-        state if state.is_active() => Ok(Ended::Resumed),
-        _ => Ok(Ended::Over { now: false }),
+        state if state.is_active() => Ok(StartedDomain::Resumed),
+        _ => Ok(StartedDomain::ShutOff { now: false }),
     }
 }
 
@@ -63,12 +63,12 @@ pub(crate) fn is_held_run(domain: &Domain, journal: &Journal) -> Result<bool, Li
 
 /// Thaws or resumes the guest. `Ok(false)` when there was nothing to do.
 pub(crate) fn release_guest(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtError> {
-    if journal.stop == Stop::None || !is_held_run(domain, journal)? {
+    if journal.quiesce == Quiesce::None || !is_held_run(domain, journal)? {
         return Ok(false);
     }
-    match journal.stop {
-        Stop::Paused if domain.is_paused_on_request()? => domain.resume().map(|()| true),
-        Stop::Frozen => Ok(thaw(domain, THAW_PATIENCE)),
+    match journal.quiesce {
+        Quiesce::Paused if domain.is_paused_on_request()? => domain.resume().map(|()| true),
+        Quiesce::Frozen => Ok(thaw(domain, THAW_PATIENCE)),
         _ => Ok(false),
     }
 }

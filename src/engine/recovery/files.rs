@@ -182,7 +182,7 @@ fn remove_all(dir: &Folder, names: &[String], recovered: &mut Recovered) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::claims::journal::{JournalDir, Stop};
+    use crate::engine::claims::journal::{JournalDir, Quiesce};
     use std::path::PathBuf;
 
     /// The journal of a run that was publishing `files`, written, and its file.
@@ -205,8 +205,8 @@ mod tests {
             scratch: vec![],
             checkpoint: marker.ends_with(".cpt").then(|| "virtnbdbackup.0".to_owned()),
             images: vec![],
-            witnesses: vec![],
-            stop: Stop::None,
+            markers: vec![],
+            quiesce: Quiesce::None,
             held: None,
             started: None,
             stage,

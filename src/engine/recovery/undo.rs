@@ -7,14 +7,14 @@ use std::path::Path;
 
 use super::backup_job::end_job;
 use super::checkpoint::delete_checkpoint;
-use super::domain::{Ended, end_started, find, is_held_run, release_guest};
+use super::domain::{StartedDomain, end_started, find, is_held_run, release_guest};
 use super::files::{Point, undo_files};
 use super::recovered::Recovered;
-use crate::engine::claims::journal::{Journal, Stop};
+use crate::engine::claims::journal::{Journal, Quiesce};
 use crate::engine::claims::left_by_job;
 use crate::engine::domain::xml::Owner;
+use crate::engine::snapshot::chain_marker;
 use crate::engine::snapshot::encryption;
-use crate::engine::snapshot::witness;
 use vmhost::libvirt::{Domain, DomainState, Host};
 
 /// Undoes everything that the journal names. The journal itself, `file`, is the caller's to remove, once nothing failed.
@@ -26,7 +26,7 @@ pub fn undo(journal: &Journal, file: &Path, host: &Host) -> Recovered {
             let released = release_guest(&domain, journal);
             recovered.freed = matches!(released, Ok(true));
             // No error: an agent that is dead for good must not stop all further backups.
-            recovered.still_frozen = journal.stop == Stop::Frozen
+            recovered.still_frozen = journal.quiesce == Quiesce::Frozen
                 && !matches!(released, Ok(true))
                 && is_held_run(&domain, journal).unwrap_or(true)
                 && domain.state().is_ok_and(DomainState::is_active);
@@ -37,13 +37,13 @@ pub fn undo(journal: &Journal, file: &Path, host: &Host) -> Recovered {
             if point == Point::None {
                 drop_checkpoint(&domain, journal, &mut recovered);
                 let what = "took back marks in the images".to_owned();
-                recovered.note(what, witness::undo(&domain, journal));
+                recovered.note(what, chain_marker::undo(&domain, journal));
             }
             if let Some(started) = &journal.started {
                 let ended = end_started(&domain, started);
-                recovered.resumed = matches!(ended, Ok(Ended::Resumed));
+                recovered.resumed = matches!(ended, Ok(StartedDomain::Resumed));
                 let what = format!("shut {name} off, which was started for its backup");
-                recovered.note(what, ended.map(|ended| ended == Ended::Over { now: true }));
+                recovered.note(what, ended.map(|ended| ended == StartedDomain::ShutOff { now: true }));
             }
         }
         // The domain was undefined meanwhile; its checkpoint went with it.

@@ -26,8 +26,8 @@ use crate::engine::run::facts::{Step, step};
 use crate::engine::run::request::Backup;
 use crate::engine::run::source::Source;
 use crate::engine::run::tasks::{self, DiskSource};
-use crate::engine::snapshot::hold::Held;
 use crate::engine::snapshot::identity::Identity;
+use crate::engine::snapshot::quiesce::Quiesced;
 use vmhost::libvirt::DomainState;
 use vmhost::nbd::Export;
 use vmreport::Method;
@@ -127,7 +127,7 @@ impl<'a> Source<'a> for Closed<'a> {
                         .to_owned(),
                 );
             } else {
-                found.held = Some(Held { method: Method::Offline, stopped: Duration::ZERO });
+                found.held = Some(Quiesced { method: Method::Offline, stopped: Duration::ZERO });
             }
             Ok(Some(images))
         })

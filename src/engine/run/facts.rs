@@ -5,11 +5,11 @@
 use std::path::PathBuf;
 
 use crate::engine::BackupError;
-use crate::engine::domain::outside::Outside;
+use crate::engine::domain::not_backed_up::NotBackedUp;
 use crate::engine::look::observe::Observed;
 use crate::engine::plan::disk_plan::{self, DiskPlan};
-use crate::engine::snapshot::hold::Held;
 use crate::engine::snapshot::identity::IdentityKept;
+use crate::engine::snapshot::quiesce::Quiesced;
 use vmplan::{Note, Plan};
 use vmreport::{BackupReport, DiskReport, FileSystem, KeptFile, OsInfo, PlanReport, Trimmed};
 
@@ -20,7 +20,7 @@ pub(crate) struct Decided {
     /// Every disk of the domain, and what becomes of it.
     pub(crate) every_disk: Vec<DiskPlan>,
     /// What it uses besides disks, and no backup holds.
-    outside: Vec<Outside>,
+    not_backed_up: Vec<NotBackedUp>,
     /// What is wrong with its images, as far as they say so themselves.
     marked_corrupt: Vec<String>,
     /// Restore points in the folder before.
@@ -40,7 +40,7 @@ pub(crate) struct Found {
     pub(crate) file_systems: Vec<FileSystem>,
     pub(crate) trimmed: Option<Trimmed>,
     /// How the guest was kept still. `None` before the snapshot.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<Quiesced>,
     /// What the scratch files of the job held at most. `None` without a job.
     pub(crate) scratch_peak_bytes: Option<u64>,
     /// What was free at the target before anything was written. `None` when nothing was to be written.
@@ -100,7 +100,7 @@ impl Decided {
         let before = &observed.seen.chain;
         Self {
             every_disk: disk_plan::plan_disks(observed, &plan.decision, raw_disks),
-            outside: observed.facts.outside.clone(),
+            not_backed_up: observed.facts.not_backed_up.clone(),
             marked_corrupt: observed.marked_corrupt(),
             points_before: if before.is_copy { 1 } else { before.points.len() },
             plan,
@@ -163,7 +163,7 @@ impl Facts {
 
     /// All of it, for whoever is told. How many bytes went to the archive is not looked at here.
     pub(crate) fn into_report(self) -> BackupReport {
-        let (Decided { plan, every_disk, outside, points_before, marked_corrupt }, found) =
+        let (Decided { plan, every_disk, not_backed_up, points_before, marked_corrupt }, found) =
             (self.decided, self.found);
         let is_doubtful = |note: &Note| matches!(note, Note::ChangedUnseen(_));
         let (tpm, tpm_from) = found.identity.and_then(|kept| kept.tpm).unzip();
@@ -185,7 +185,7 @@ impl Facts {
             definition: found.definition,
             disks: found.disks,
             every_disk: every_disk.iter().map(DiskPlan::outcome).collect(),
-            not_in_backup: outside.iter().map(ToString::to_string).collect(),
+            not_in_backup: not_backed_up.iter().map(ToString::to_string).collect(),
             warnings: found.warnings,
             damaged: found.damaged.unwrap_or(marked_corrupt),
             points_before,

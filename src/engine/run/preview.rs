@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::engine::cancel::Cancel;
 use crate::engine::claims::journal::Journal;
-use crate::engine::domain::outside::Outside;
+use crate::engine::domain::not_backed_up::NotBackedUp;
 use crate::engine::image::qemu_nbd;
 use crate::engine::look::observe;
 use crate::engine::plan::disk_plan::{self, DiskPlan};
@@ -28,7 +28,7 @@ pub struct Preview {
     /// What would become of each disk.
     pub disks: Vec<DiskPlan>,
     /// What the domain uses and no backup holds.
-    pub outside: Vec<Outside>,
+    pub not_backed_up: Vec<NotBackedUp>,
     /// The setting by which the guest would be held still; `None` when it is shut off.
     pub consistency: Option<Consistency>,
     /// The guest has an agent that is connected, as far as libvirt knows.
@@ -67,7 +67,7 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
         leftovers: journal.is_some(),
         refused,
         disks,
-        outside: observed.facts.outside,
+        not_backed_up: observed.facts.not_backed_up,
         consistency: observed.seen.active.then(|| settings.consistency_of(name)),
         agent: observed.facts.agent_channel,
         plan,

@@ -24,18 +24,18 @@ use crate::engine::look::image_state::ImageStates;
 use crate::engine::plan::role::Role;
 use crate::engine::plan::run_files::scratch_try;
 use crate::engine::recovery::backup_job::end_copied_job;
-use crate::engine::recovery::domain::{Ended, end_started};
+use crate::engine::recovery::domain::{StartedDomain, end_started};
 use crate::engine::run::closed::Closed;
 use crate::engine::run::facts::{Found, Step, step};
 use crate::engine::run::request::Backup;
 use crate::engine::run::source::Source;
 use crate::engine::run::tasks::{self, DiskSource};
 use crate::engine::run::{broken_job, checkpoints, watched_copy};
+use crate::engine::snapshot::chain_marker;
 use crate::engine::snapshot::encryption::ScratchSecret;
-use crate::engine::snapshot::hold::{self, Held};
 use crate::engine::snapshot::identity::Identity;
+use crate::engine::snapshot::quiesce::{self, Quiesced};
 use crate::engine::snapshot::scratch;
-use crate::engine::snapshot::witness;
 use vmhost::libvirt::Said;
 use vmhost::nbd::Export;
 use vmplan::Decision;
@@ -58,7 +58,7 @@ impl<'a> Source<'a> for Running<'a> {
             if vm.domain.has_job()? {
                 return Err(BackupError::JobRunning { domain: vm.domain.name().to_owned() });
             }
-            let images = witness::Images {
+            let images = chain_marker::Images {
                 domain: &vm.domain,
                 observed,
                 is_full: matches!(plan.decision, Decision::Full { .. }),
@@ -108,7 +108,7 @@ impl Running<'_> {
         identity: &mut Identity,
         owned: &mut Owned<'_>,
         warnings: &mut Vec<String>,
-    ) -> Result<Held, BackupError> {
+    ) -> Result<Quiesced, BackupError> {
         let Backup { engine, vm, point, content, cancel, .. } = self.backup;
         let (domain, checkpoint) = (&vm.domain, self.checkpoint.to_string());
         let (id, scratch) = (&owned.journal().id, &owned.journal().scratch);
@@ -146,9 +146,9 @@ impl Running<'_> {
         };
         let (answers, settings) = (self.backup.guest.is_some(), &engine.settings);
         owned.expect_job(Scratch { dir: scratch_dir.clone(), reserve: settings.scratch_reserve })?;
-        let ((), held) = hold::still_during(domain, answers, settings, owned, warnings, begin)?;
+        let ((), held) = quiesce::still_during(domain, answers, settings, owned, warnings, begin)?;
         let was_started = owned.journal().started.is_some();
-        Ok(Held { method: if was_started { Method::StartedPaused } else { held.method }, ..held })
+        Ok(Quiesced { method: if was_started { Method::StartedPaused } else { held.method }, ..held })
     }
 
     /// Copies all disks while the scratch directory is watched, and ends the job. `peak_bytes` becomes what the scratch
@@ -195,7 +195,7 @@ impl Running<'_> {
     ) -> Result<Option<ImageStates>, BackupError> {
         let Some(started) = &owned.journal().started else { return Ok(None) };
         let Backup { engine, vm, observed, cancel, .. } = self.backup;
-        if end_started(&vm.domain, started)? == Ended::Resumed {
+        if end_started(&vm.domain, started)? == StartedDomain::Resumed {
             warnings.push(engine.guard.keep(owned.journal()));
         }
         owned.set_started(None)?;

@@ -3,7 +3,7 @@
 //! Must not live here: how it is undone (`recovery`), what an earlier run left (`undo_earlier`).
 
 use crate::engine::BackupError;
-use crate::engine::claims::journal::Stop;
+use crate::engine::claims::journal::Quiesce;
 use crate::engine::claims::owned::Owned;
 use crate::engine::recovery::undo;
 use vmhost::libvirt::Host;
@@ -34,7 +34,7 @@ fn undo_after(owned: Owned<'_>, error: BackupError, host: &Host) -> Result<Strin
     }
     if undone.failed.is_empty() {
         // A pause or a freeze that failed may be late: then the guard waits for it.
-        let is_free = undone.freed || journal.stop == Stop::None;
+        let is_free = undone.freed || journal.quiesce == Quiesce::None;
         owned.give_up(is_free);
     }
     if undone.committed {

@@ -3,7 +3,7 @@
 //! Must not live here: how it is undone (`recovery`).
 
 use crate::engine::BackupError;
-use crate::engine::claims::journal::{Journal, Stop};
+use crate::engine::claims::journal::{Journal, Quiesce};
 use crate::engine::recovery::undo;
 use crate::engine::run::engine::Engine;
 
@@ -35,7 +35,7 @@ impl Engine {
             return Err(BackupError::Recovery { domain: journal.domain, failed: recovered.failed });
         }
         // A try before in this process may have left it. A pause or a freeze that failed may be late.
-        let _ = self.guard.release(&journal.id, recovered.freed || journal.stop == Stop::None);
+        let _ = self.guard.release(&journal.id, recovered.freed || journal.quiesce == Quiesce::None);
         Journal::remove(&file)?;
         let mut done = recovered.done;
         done.insert(0, format!("an earlier run (process {}) ended in the middle", journal.pid));

@@ -3,12 +3,12 @@
 //!
 //! Must not live here: what is copied afterwards (`copy`), how files become a point (`commit`).
 
+pub(crate) mod chain_marker;
 pub(crate) mod encryption;
 mod error;
-pub(crate) mod hold;
 pub(crate) mod identity;
+pub(crate) mod quiesce;
 pub mod scratch;
 pub(crate) mod thaw;
-pub(crate) mod witness;
 
 pub use self::error::SnapshotError;

@@ -20,7 +20,7 @@ use super::scope;
 use super::stand_in::JobWatch;
 use super::ward::{Freeing, Ward};
 use super::work::{Task, Work};
-use crate::engine::claims::journal::{Journal, Stage, Stop};
+use crate::engine::claims::journal::{Journal, Quiesce, Stage};
 use crate::engine::claims::order::{Answer, Numbered, Order, Watched};
 use crate::engine::claims::presence;
 use crate::engine::recovery::domain::{end_started, find};
@@ -112,7 +112,7 @@ impl Shared {
         let mut wards = self.wards();
         let said = match order {
             Order::Watch { watched, held_for } => {
-                if watched.journal.stop != Stop::None && held_for.is_some() {
+                if watched.journal.quiesce != Quiesce::None && held_for.is_some() {
                     // Another try of the same VM: what the one before may have left is looked after with it.
                     let is_same = |ward: &&mut Ward| {
                         let before = &ward.watched.journal;
@@ -128,7 +128,7 @@ impl Shared {
                 if let Some(ward) = wards.get_mut(&id) {
                     ward.is_owned = false;
                     ward.job = None;
-                    if is_free || ward.watched.journal.stop == Stop::None {
+                    if is_free || ward.watched.journal.quiesce == Quiesce::None {
                         ward.is_free();
                     } else {
                         self.free(ward);
@@ -209,10 +209,10 @@ impl Shared {
     /// Frees the guest of a ward, in a thread of its own. Once is enough.
     fn free(self: &Arc<Self>, ward: &mut Ward) {
         ward.free_at = None;
-        let task = match ward.watched.journal.stop {
-            Stop::None => return,
-            Stop::Paused => Task::Resume,
-            Stop::Frozen => Task::Thaw,
+        let task = match ward.watched.journal.quiesce {
+            Quiesce::None => return,
+            Quiesce::Paused => Task::Resume,
+            Quiesce::Frozen => Task::Thaw,
         };
         if ward.freeing.is_some() {
             return;
@@ -256,7 +256,7 @@ impl Shared {
                 scope.spawn(|| self.work(Task::EndJob, journal, &|| false, &|| false));
             }
             // It ran when the run held it still: then somebody had resumed it.
-            let shut_off = (has_run && journal.stop == Stop::None)
+            let shut_off = (has_run && journal.quiesce == Quiesce::None)
                 .then(|| scope.spawn(|| self.work(Task::ShutOff, journal, &|| false, &is_starting)));
             let freed = freeing.and_then(|freeing| freeing.thread.join().ok());
             if freed == Some(Seen::Clear) && is_owned {
@@ -302,7 +302,7 @@ fn note_free(watched: &Watched) {
     let Ok(_held) = VmLock::hold(&watched.lock, LOCK_LIMIT) else { return };
     match Journal::read(&watched.file) {
         Ok(Some(now)) if now.id == watched.journal.id => {
-            let _ = Journal { stop: Stop::None, ..now }.write(&watched.file);
+            let _ = Journal { quiesce: Quiesce::None, ..now }.write(&watched.file);
         }
         _ => {}
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::next::Seen;
 use super::stand_in::JobWatch;
-use crate::engine::claims::journal::Stop;
+use crate::engine::claims::journal::Quiesce;
 use crate::engine::claims::order::Watched;
 
 /// One run's backup of one VM.
@@ -41,7 +41,7 @@ impl Ward {
 
     pub(super) fn watch(&mut self, watched: Watched, held_for: Option<Duration>) {
         self.watched = watched;
-        if self.watched.journal.stop == Stop::None {
+        if self.watched.journal.quiesce == Quiesce::None {
             self.is_free();
         } else if let Some(limit) = held_for {
             self.free_at = Some(Instant::now() + limit);

@@ -6,7 +6,7 @@ use roxmltree::Node;
 
 /// One such thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outside {
+pub enum NotBackedUp {
     /// `<hostdev>`, by its type (`pci`, `usb`, `scsi`, `mdev` …) and where it is on the host.
     HostDevice {
         /// Its type.
@@ -22,7 +22,7 @@ pub enum Outside {
     PersistentMemory(String),
 }
 
-impl fmt::Display for Outside {
+impl fmt::Display for NotBackedUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HostDevice { kind, place } => {
@@ -43,11 +43,11 @@ impl fmt::Display for Outside {
 }
 
 /// Reads them from the children of a domain's `<devices>`.
-pub(crate) fn parse(devices: Node<'_, '_>) -> Vec<Outside> {
+pub(crate) fn parse(devices: Node<'_, '_>) -> Vec<NotBackedUp> {
     devices.children().filter_map(of_device).collect()
 }
 
-fn of_device(device: Node<'_, '_>) -> Option<Outside> {
+fn of_device(device: Node<'_, '_>) -> Option<NotBackedUp> {
     let child = |tag: &str| device.children().find(|node| node.has_tag_name(tag));
     let text = |node: Option<Node<'_, '_>>| {
         node.and_then(|node| node.text()).map(|text| text.trim().to_owned()).unwrap_or_default()
@@ -55,22 +55,24 @@ fn of_device(device: Node<'_, '_>) -> Option<Outside> {
     match device.tag_name().name() {
         "hostdev" => {
             let kind = device.attribute("type").or(device.attribute("mode")).unwrap_or_default().to_owned();
-            Some(Outside::HostDevice { place: child("source").map(place).unwrap_or_default(), kind })
+            Some(NotBackedUp::HostDevice { place: child("source").map(place).unwrap_or_default(), kind })
         }
         "filesystem" => {
             let source = child("source");
             let named = ["dir", "dev", "name", "file", "socket"];
             let name = source.and_then(|s| named.into_iter().find_map(|key| s.attribute(key)));
-            Some(Outside::Folder(name.unwrap_or("a file system").to_owned()))
+            Some(NotBackedUp::Folder(name.unwrap_or("a file system").to_owned()))
         }
         "tpm" => {
             let backend = child("backend").filter(|b| b.attribute("type") == Some("passthrough"))?;
             let node = backend.children().find(|node| node.has_tag_name("device"));
-            Some(Outside::HostTpm(node.and_then(|n| n.attribute("path")).unwrap_or_default().to_owned()))
+            Some(NotBackedUp::HostTpm(node.and_then(|n| n.attribute("path")).unwrap_or_default().to_owned()))
         }
         "memory" if matches!(device.attribute("model"), Some("nvdimm" | "virtio-pmem")) => {
             let source = child("source")?;
-            Some(Outside::PersistentMemory(text(source.children().find(|node| node.has_tag_name("path")))))
+            Some(NotBackedUp::PersistentMemory(text(
+                source.children().find(|node| node.has_tag_name("path")),
+            )))
         }
         _ => None,
     }

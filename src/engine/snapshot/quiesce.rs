@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::SnapshotError;
-use crate::engine::claims::journal::Stop;
+use crate::engine::claims::journal::Quiesce;
 use crate::engine::claims::owned::Owned;
 use crate::engine::settings::EngineSettings;
 use crate::engine::snapshot::thaw::thaw;
@@ -23,13 +23,13 @@ const THAW_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a snapshot was taken with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
+pub(crate) struct Quiesced {
     pub(crate) method: Method,
     /// How long the guest stood still.
     pub(crate) stopped: Duration,
 }
 
-impl Held {
+impl Quiesced {
     fn not_by_us(method: Method) -> Self {
         Self { method, stopped: Duration::ZERO }
     }
@@ -45,9 +45,9 @@ pub(crate) fn still_during<T>(
     owned: &mut Owned<'_>,
     warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, LibvirtError>,
-) -> Result<(T, Held), SnapshotError> {
+) -> Result<(T, Quiesced), SnapshotError> {
     if matches!(domain.state()?, DomainState::Paused | DomainState::Preserved) {
-        return Ok((snapshot()?, Held::not_by_us(Method::AlreadyPaused)));
+        return Ok((snapshot()?, Quiesced::not_by_us(Method::AlreadyPaused)));
     }
     let way = settings.consistency_of(domain.name());
     if matches!(way, Consistency::Auto | Consistency::Freeze) && agent_answers {
@@ -59,7 +59,7 @@ pub(crate) fn still_during<T>(
                  this backup, which is crash-consistent if they were thawed meanwhile"
                     .into(),
             );
-            return Ok((snapshot()?, Held::not_by_us(Method::AlreadyFrozen)));
+            return Ok((snapshot()?, Quiesced::not_by_us(Method::AlreadyFrozen)));
         }
         if agent.ping().is_ok() {
             return frozen_during(domain, settings, owned, warnings, snapshot);
@@ -74,7 +74,7 @@ pub(crate) fn still_during<T>(
     }
     match way {
         Consistency::Auto | Consistency::Pause => paused_during(domain, settings, owned, warnings, snapshot),
-        Consistency::Freeze | Consistency::None => Ok((snapshot()?, Held::not_by_us(Method::Running))),
+        Consistency::Freeze | Consistency::None => Ok((snapshot()?, Quiesced::not_by_us(Method::Running))),
     }
 }
 
@@ -84,9 +84,9 @@ fn paused_during<T>(
     owned: &mut Owned<'_>,
     warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, LibvirtError>,
-) -> Result<(T, Held), SnapshotError> {
+) -> Result<(T, Quiesced), SnapshotError> {
     let limit = settings.freeze_limit;
-    let hold = owned.hold(Stop::Paused, domain.id()?, limit)?;
+    let hold = owned.hold(Quiesce::Paused, domain.id()?, limit)?;
     let since = Instant::now();
     domain.pause().map_err(SnapshotError::Pause)?;
     let left = limit.saturating_sub(since.elapsed());
@@ -97,7 +97,7 @@ fn paused_during<T>(
     resumed?;
     owned.is_free()?;
     let method = if early { ran_on("paused", "resumed", limit, warnings) } else { Method::Paused };
-    Ok((taken?, Held { method, stopped }))
+    Ok((taken?, Quiesced { method, stopped }))
 }
 
 fn frozen_during<T>(
@@ -106,9 +106,9 @@ fn frozen_during<T>(
     owned: &mut Owned<'_>,
     warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, LibvirtError>,
-) -> Result<(T, Held), SnapshotError> {
+) -> Result<(T, Quiesced), SnapshotError> {
     let limit = settings.freeze_limit;
-    let hold = owned.hold(Stop::Frozen, domain.id()?, limit)?;
+    let hold = owned.hold(Quiesce::Frozen, domain.id()?, limit)?;
     let since = Instant::now();
     let frozen = Agent::of(domain).freeze(&settings.freeze_paths, limit);
     if let Err(error) = &frozen {
@@ -120,7 +120,7 @@ fn frozen_during<T>(
             "the guest could not be frozen ({error}); the backup is crash-consistent. Thawed: {}",
             if thawed { "confirmed" } else { &late }
         ));
-        return Ok((snapshot()?, Held { method: Method::Running, stopped }));
+        return Ok((snapshot()?, Quiesced { method: Method::Running, stopped }));
     }
     let left = limit.saturating_sub(since.elapsed());
     let release = || {
@@ -142,7 +142,7 @@ fn frozen_during<T>(
         ));
     }
     let method = if early { ran_on("frozen", "thawed", limit, warnings) } else { Method::Agent };
-    Ok((taken?, Held { method, stopped }))
+    Ok((taken?, Quiesced { method, stopped }))
 }
 
 /// What a snapshot is whose guest was set free before it was taken.

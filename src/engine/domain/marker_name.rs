@@ -1,8 +1,8 @@
-//! The names of witnesses: `vmbackup-chain-ID.TARGET`, and what a bitmap of such a name says of the image that bears it.
+//! The names of markers: `vmbackup-chain-ID.TARGET`, and what a bitmap of such a name says of the image that bears it.
 //!
-//! Must not live here: placing and removing witnesses, and what they are for (`snapshot::witness`).
+//! Must not live here: placing and removing chain markers, and what they are for (`snapshot::chain_marker`).
 
-/// What the name of every witness begins with.
+/// What the name of every chain marker begins with.
 pub(crate) const PREFIX: &str = "vmbackup-chain-";
 
 /// What the bitmaps of an image say of its place in a chain.
@@ -31,7 +31,7 @@ pub(crate) fn testimony(chain_id: &str, target: &str, bitmaps: &[String]) -> Tes
     other.map_or(Testimony::None, Testimony::Other)
 }
 
-/// What the witness of a chain is called in the image of a disk.
+/// What the chain marker of a chain is called in the image of a disk.
 pub(crate) fn bitmap_name(chain_id: &str, target: &str) -> String {
     format!("{PREFIX}{chain_id}.{target}")
 }
@@ -41,13 +41,13 @@ pub(crate) fn of_any_disk(chain_id: &str) -> String {
     format!("{PREFIX}{chain_id}")
 }
 
-/// The id of the chain that a bitmap is the witness of.
+/// The id of the chain that a bitmap is the chain marker of.
 pub(crate) fn id_in(bitmap: &str) -> Option<&str> {
     let rest = bitmap.strip_prefix(PREFIX)?;
     Some(rest.split_once('.').map_or(rest, |(id, _)| id))
 }
 
-/// Whether a name is that of a witness.
+/// Whether a name is that of a chain marker.
 pub(crate) fn is_name(name: &str) -> bool {
     name.len() > PREFIX.len() && name.starts_with(PREFIX)
 }

@@ -1,15 +1,15 @@
-//! Witnesses: a bitmap with a name of its own, `vmbackup-chain-ID.TARGET`, in each image of a chain.
+//! Chain markers: a bitmap with a name of its own, `vmbackup-chain-ID.TARGET`, in each image of a chain.
 //!
 //! libvirt and QEMU know the bitmap of a point by its name, and each chain uses the same names. An image that was put back
 //! from the time of an earlier chain may keep one of the right name, with the changes of other days. It does not keep the
-//! chain's witness. And an image that has changed places with that of another disk, or block devices that changed names,
-//! keep the witness of the other disk. In chains that versions before 0.6 began it is `vmbackup-chain-ID`, of any disk.
+//! chain's marker. And an image that has changed places with that of another disk, or block devices that changed names,
+//! keep the chain marker of the other disk. In chains that versions before 0.6 began it is `vmbackup-chain-ID`, of any disk.
 //!
-//! A witness is made as a checkpoint of libvirt's, of which libvirt at once forgets all but the bitmaps; it is removed by
+//! A chain marker is made as a checkpoint of libvirt's, of which libvirt at once forgets all but the bitmaps; it is removed by
 //! way of the same checkpoint given back. So libvirt takes it along with the others to the overlay of a snapshot, to
 //! another host and into a block copy, and the domain is not tainted by commands to its monitor. It records like the
 //! others, because libvirt leaves behind what does not; nobody reads what it recorded. It is made before the chain's first
-//! checkpoint, so that no image has a bitmap of the chain and not its witness.
+//! checkpoint, so that no image has a bitmap of the chain and not its chain marker.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use super::SnapshotError;
 use crate::engine::claims::journal::Journal;
 use crate::engine::claims::owned::Owned;
 use crate::engine::domain::facts::parse_domain;
-use crate::engine::domain::witness_name::{PREFIX, Testimony, bitmap_name, id_in, of_any_disk, testimony};
+use crate::engine::domain::marker_name::{PREFIX, Testimony, bitmap_name, id_in, of_any_disk, testimony};
 use crate::engine::domain::xml;
 use crate::engine::fail_point::{FailPoint, FailPoints};
 use crate::engine::image::qemu_img;
@@ -36,7 +36,7 @@ pub(crate) struct Images<'a> {
 }
 
 impl Images<'_> {
-    /// The ids of earlier chains whose witnesses the images may bear, when a new chain is about to begin. To be asked
+    /// The ids of earlier chains whose chain markers the images may bear, when a new chain is about to begin. To be asked
     /// before the checkpoints that name them are deleted: while QEMU runs, an image does not tell what it will keep.
     pub(crate) fn earlier(&self) -> Result<BTreeSet<String>, LibvirtError> {
         if !self.is_full {
@@ -50,8 +50,8 @@ impl Images<'_> {
         Ok(ids)
     }
 
-    /// Sees to it that the images bear the witness of the chain and none of earlier ones. Returns the id of the chain,
-    /// unless it has no witness.
+    /// Sees to it that the images bear the marker of the chain and none of earlier ones. Returns the id of the chain,
+    /// unless it has no chain marker.
     pub(crate) fn settle(
         &self,
         plan: &JobPlan<'_>,
@@ -88,7 +88,7 @@ impl Images<'_> {
         }
         let removed = to_remove.iter().map(|mark| mark.name.clone()).collect::<BTreeSet<_>>();
         let placed = to_place.iter().map(|target| bitmap_name(&chain, target));
-        owned.set_witnesses(removed.into_iter().chain(placed).collect())?;
+        owned.set_markers(removed.into_iter().chain(placed).collect())?;
         for mark in &to_remove {
             remove(self.domain, &mark.name, &run_id, mark.target)?;
         }
@@ -101,7 +101,7 @@ impl Images<'_> {
         disk.map_or(&[], |disk| &disk.info.bitmaps)
     }
 
-    /// Gives these disks their witnesses. False, with a warning, when they cannot have them: they guard against a rare
+    /// Gives these disks their chain markers. False, with a warning, when they cannot have them: they guard against a rare
     /// mistake, and are not worth a backup.
     fn place(
         &self,
@@ -117,7 +117,7 @@ impl Images<'_> {
             let xml = xml::bitmaps_alone(&name, run_id, &[target]);
             match domain.create_checkpoint(&CheckpointInfo { name: name.clone(), xml }) {
                 Ok(()) => {
-                    self.fail_points.at(FailPoint::WitnessCreated);
+                    self.fail_points.at(FailPoint::MarkerCreated);
                     domain.delete_checkpoint(&name, CheckpointDelete::MetadataOnly)?;
                 }
                 // A disk that was detached for a while and comes back has it.
@@ -139,13 +139,13 @@ impl Images<'_> {
     }
 }
 
-/// A witness in the image of a disk.
+/// A chain marker in the image of a disk.
 struct Mark<'a> {
     target: &'a str,
     name: String,
 }
 
-/// The witnesses that the image of a disk may bear: those of these chains, and what it kept when QEMU opened it.
+/// The chain markers that the image of a disk may bear: those of these chains, and what it kept when QEMU opened it.
 fn marks_of<'a>(target: &'a str, chains: &BTreeSet<String>, kept: &[String]) -> Vec<Mark<'a>> {
     let names = chains.iter().flat_map(|id| [of_any_disk(id), bitmap_name(id, target)]);
     let kept = kept.iter().filter(|name| name.starts_with(PREFIX)).cloned();
@@ -153,7 +153,7 @@ fn marks_of<'a>(target: &'a str, chains: &BTreeSet<String>, kept: &[String]) -> 
     names.into_iter().map(|name| Mark { target, name }).collect()
 }
 
-/// Removes a witness from a disk of a domain that runs. False when it has none.
+/// Removes a chain marker from a disk of a domain that runs. False when it has none.
 ///
 /// Also one that is of no use since QEMU was killed: no image with such a bitmap can be resized (QEMU, `block_resize`).
 fn remove(domain: &Domain, name: &str, run_id: &str, target: &str) -> Result<bool, LibvirtError> {
@@ -165,16 +165,16 @@ fn remove(domain: &Domain, name: &str, run_id: &str, target: &str) -> Result<boo
     }
 }
 
-/// Takes back what a run did that is given up. The witness that it made goes; that of a chain that goes on stays, also on
+/// Takes back what a run did that is given up. The chain marker that it made goes; that of a chain that goes on stays, also on
 /// a disk that was to be added. False when there was nothing to do.
 pub(crate) fn undo(domain: &Domain, journal: &Journal) -> Result<bool, LibvirtError> {
-    if journal.witnesses.is_empty() {
+    if journal.markers.is_empty() {
         return Ok(false);
     }
     let active = domain.state()?.is_active();
     let known = domain.checkpoints()?;
     let mut done = false;
-    for name in &journal.witnesses {
+    for name in &journal.markers {
         let is_own = id_in(name) == Some(journal.id.as_str());
         if known.iter().any(|checkpoint| checkpoint.name == *name) {
             forget(domain, name, active)?;
