@@ -374,7 +374,7 @@ fn sources_below(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_dir() && !["tests", "benches", "examples", "lab"].contains(&name) {
             sources_below(&path, files);
-        } else if name.ends_with(".rs") {
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
             files.push(path);
         }
     }
