@@ -35,7 +35,7 @@ pub use handle::Catalog;
 pub use query::{History, LastSuccess, PastError, VmPeriod};
 pub use session::{NewSession, SessionRow};
 pub use stamp::{SessionId, Stamp};
-pub use tree::{ChainFolder, DateSource, PointOnDisk, newest_chain, points_in, vm_folders};
+pub use tree::{ChainFolder, DateSource, PointOnDisk, newest_chain, points_in};
 pub use vm_backup::{
     BackupMethod, BackupType, DiskBackup, DiskResult, ErrorCode, Failure, VmBackup, VmEvent, VmStatus,
 };

@@ -7,6 +7,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use vmstore::Store;
+
 use super::chain::ChainStatus;
 use super::handle::in_transaction;
 use super::points;
@@ -37,8 +39,8 @@ pub(super) fn fill(
     in_transaction(database, |transaction| {
         let mut found = Found::default();
         // One VM at a time: a large tree need not be in memory.
-        for vm_dir in tree::vm_folders(backup_path) {
-            let chains = tree::chains_of(&vm_dir);
+        for vm in Store::open(backup_path).vms().flatten() {
+            let chains = tree::chains_of(&vm);
             for (at, chain) in chains.iter().enumerate() {
                 found.chains += 1;
                 found.points += chain.points.len();

@@ -13,7 +13,7 @@ use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, 
 use super::words::words;
 use vmconfig::value::RotationPolicy;
 use vmplan::rotation::{ACCUMULATE, Period};
-use vmstore::inventory::{self, SetDir};
+use vmstore::{SetDir, VmDir};
 
 words! {
     /// Where a restore point's date comes from.
@@ -82,23 +82,18 @@ pub fn points_in(folder: &Path) -> Vec<PointOnDisk> {
     BackupSet::open(folder).map(|set| points_of(&set)).unwrap_or_default()
 }
 
-/// The folders of a backup path that are VMs', sorted, as far as it can be listed.
-pub fn vm_folders(backup_path: &Path) -> Vec<PathBuf> {
-    inventory::vm_dirs(backup_path).flatten().collect()
-}
-
 /// Every chain of a VM, period by period, the archived ones of a period before its own.
-pub(super) fn chains_of(vm_dir: &Path) -> Vec<ChainFolder> {
-    places(vm_dir).filter_map(|place| chain_in(&place, vm_dir)).collect()
+pub(super) fn chains_of(vm: &VmDir) -> Vec<ChainFolder> {
+    places(vm).filter_map(|place| chain_in(&place, vm)).collect()
 }
 
 /// The newest chain of a VM outside the archives: of the latest period of any policy that has one, or without periods.
-pub fn newest_chain(vm_dir: &Path) -> Option<ChainFolder> {
-    let mut places: Vec<_> = places(vm_dir).filter(|place| !place.archived).collect();
+pub fn newest_chain(vm: &VmDir) -> Option<ChainFolder> {
+    let mut places: Vec<_> = places(vm).filter(|place| !place.archived).collect();
     let flat = places.pop();
     let first_day = |place: &ChainPlace| Period::parse(&place.period).map(Period::first_day);
     places.sort_by_key(|place| std::cmp::Reverse(first_day(place)));
-    let open = |place: ChainPlace| chain_in(&place, vm_dir);
+    let open = |place: ChainPlace| chain_in(&place, vm);
     let of_period = places.into_iter().find_map(open);
     let newest = |chain: &ChainFolder| chain.dates().1;
     of_period.into_iter().chain(flat.and_then(open)).max_by_key(newest)
@@ -113,8 +108,8 @@ struct ChainPlace {
 }
 
 /// Where a VM can have chains: its periods by name, then its own folder, each after its archives. What cannot be listed has none.
-fn places(vm_dir: &Path) -> impl Iterator<Item = ChainPlace> {
-    inventory::set_dirs(vm_dir).flatten().filter_map(|SetDir { folder, inner, archived }| {
+fn places(vm: &VmDir) -> impl Iterator<Item = ChainPlace> {
+    vm.sets().flatten().filter_map(|SetDir { folder, inner, archived }| {
         let (period, policy) = match inner {
             Some(name) => Period::parse(&name).map(|period| (period.to_string(), period.policy()))?,
             None => (ACCUMULATE.to_owned(), RotationPolicy::Accumulate),
@@ -124,13 +119,13 @@ fn places(vm_dir: &Path) -> impl Iterator<Item = ChainPlace> {
 }
 
 /// The chain in one folder, `None` when there is none.
-fn chain_in(place: &ChainPlace, vm_dir: &Path) -> Option<ChainFolder> {
+fn chain_in(place: &ChainPlace, vm: &VmDir) -> Option<ChainFolder> {
     let set = BackupSet::open(&place.folder).ok()?;
     let points = points_of(&set);
     if points.is_empty() {
         return None;
     }
-    let vm = set.domain.clone().or_else(|| domain_of(&set)).or_else(|| name_of(vm_dir).map(str::to_owned))?;
+    let vm = set.domain.clone().or_else(|| domain_of(&set)).unwrap_or_else(|| vm.folder().to_owned());
     let damage = set.problems.iter().filter(|problem| problem.severity() == Severity::Damage);
     let damage = damage.map(ToString::to_string).collect();
     Some(ChainFolder {
@@ -196,8 +191,4 @@ fn domain_of(set: &BackupSet) -> Option<String> {
     let document = roxmltree::Document::parse(&xml).ok()?;
     let name = document.root_element().children().find(|node| node.has_tag_name("name"))?;
     name.text().map(str::to_owned)
-}
-
-fn name_of(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()
 }

@@ -23,7 +23,7 @@ use crate::retention::{
 use crate::session::check_backup_path;
 use vmreport::{KeptBack, Part, PruneReport, Removal, SessionKind, SessionStatus};
 use vmstore::presence::there;
-use vmstore::{VmLock, folder_name};
+use vmstore::{Store, VmLock};
 
 /// The log of prunes.
 const PRUNE_LOG: &str = "vmprune.log";
@@ -79,9 +79,10 @@ impl Request<'_> {
     }
 
     fn inventory(&self, look: Look) -> Result<Inventory, Failed> {
+        let store = Store::open(self.backup_path);
         let read = match self.vm {
-            None => read(self.backup_path, look),
-            Some(name) => read_vm(self.backup_path, &folder_name(name), look),
+            None => read(&store, look),
+            Some(name) => read_vm(&store, &store.vm_of(name), look),
         };
         let mut inventory = read.map_err(|error| (Exit::Storage, error.to_string()))?;
         if let (Some(name), Some(vm)) = (self.vm, inventory.vms.first_mut()) {

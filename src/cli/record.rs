@@ -9,7 +9,7 @@ use super::progress::Progress;
 use crate::engine::watch::Watch;
 use crate::session::RunWatch;
 use vmreport::{FailureCode, VmReport, draw};
-use vmstore::{folder_name, portable_name};
+use vmstore::{Store, portable_name};
 
 /// Hears of a run: keeps records, and passes on to what is drawn.
 pub(super) struct Record<'a> {
@@ -34,9 +34,9 @@ impl RunWatch for Record<'_> {
     fn vm_end(&self, report: &VmReport) {
         self.progress.vm_end(report);
         if let (Some(_), Some(ownership)) = (report.result.report(), self.opened.ownership) {
-            let folder = self.backup_path.join(folder_name(&report.vm));
-            if folder.exists() {
-                warn_of(ownership.sweep(&folder).failed);
+            let vm = Store::open(self.backup_path).vm_of(&report.vm);
+            if vm.path().exists() {
+                warn_of(ownership.sweep(vm.path()).failed);
             }
         }
         // One that was not begun has had its line.

@@ -37,10 +37,12 @@ pub use retention_log::{
 };
 pub use rules::rules;
 pub use select::{Guards, Item, SelectError, Selection, Target, TargetError};
+
 pub use vmplan::retention::{
     OrphanRule, PeriodId, PeriodKind, PeriodSeen, Plan, Replica, RetentionDecision, Rule, Rules, Seen,
     Verdict, Why, plan,
 };
+use vmstore::Store;
 pub use vmstore::remove::FolderError;
 
 /// The VM whose backups are looked at, and the moment.
@@ -78,7 +80,8 @@ pub enum RetentionError {
 /// # Errors
 /// When the backup path cannot be read.
 pub fn preview(scope: &Scope<'_>, log: &dyn RetentionLog) -> Result<Plan, RetentionError> {
-    let inventory = read_vm(scope.backup_path, scope.folder, Look::Dates)?;
+    let store = Store::open(scope.backup_path);
+    let inventory = read_vm(&store, &store.vm(scope.folder), Look::Dates)?;
     let keeper = Some(scope.current.clone());
     Ok(decide(scope, &inventory, keeper, log))
 }
@@ -90,7 +93,8 @@ pub fn preview(scope: &Scope<'_>, log: &dyn RetentionLog) -> Result<Plan, Retent
 /// # Errors
 /// When the backup path cannot be read: then nothing was removed.
 pub fn after_success(scope: &Scope<'_>, log: &dyn RetentionLog) -> Result<RetentionReport, RetentionError> {
-    let inventory = read_vm(scope.backup_path, scope.folder, Look::Dates)?;
+    let store = Store::open(scope.backup_path);
+    let inventory = read_vm(&store, &store.vm(scope.folder), Look::Dates)?;
     let remover = Remover::open(scope.backup_path, log, &|_| {})?;
     let mut report = RetentionReport::default();
     for leftover in &inventory.leftovers {

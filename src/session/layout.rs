@@ -15,7 +15,7 @@ use vmconfig::value::RotationPolicy;
 use vmhost::libvirt::Domain;
 use vmplan::rotation::Placement;
 use vmstore::layout::{RESERVED, is_vm_folder};
-use vmstore::{folder_name, inventory};
+use vmstore::{Store, VmDir, folder_name, inventory};
 
 /// A domain whose backups cannot have a folder of their own.
 #[derive(Debug, thiserror::Error)]
@@ -164,9 +164,9 @@ pub(super) fn folds_case(folder: &Path) -> bool {
 }
 
 /// The UUID of the VM whose backup is the newest in a VM's folder. `None` where there is no backup, or it does not tell.
-fn owner_of(vm_dir: &Path) -> io::Result<Option<String>> {
+fn owner_of(vm: &VmDir) -> io::Result<Option<String>> {
     let mut newest: Option<(SystemTime, String)> = None;
-    for place in inventory::set_dirs(vm_dir) {
+    for place in vm.sets() {
         let place = place?.folder;
         for entry in inventory::entries(&place)? {
             let entry = entry?;
@@ -196,9 +196,9 @@ pub(super) fn place(
     if Placement::choose(policy, today, &[]).is_none() {
         return Ok(None);
     }
-    let folder = folder_name(domain.name());
-    let vm_dir = backup_path.join(&folder);
-    owners.check(domain.name(), domain.uuid(), || owner_of(&vm_dir))?;
+    let vm = Store::open(backup_path).vm_of(domain.name());
+    owners.check(domain.name(), domain.uuid(), || owner_of(&vm))?;
+    let (folder, vm_dir) = (vm.folder().to_owned(), vm.path().to_owned());
     let periods =
         folders_in(&vm_dir).map_err(|source| LayoutError::Unreadable { path: vm_dir.clone(), source })?;
     let target = |placement: Placement| {
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn the_newest_definition_tells_whose_a_folder_is() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(owner_of(&dir.path().join("none")).unwrap(), None);
+        assert_eq!(owner_of(&VmDir::at(dir.path().join("none"))).unwrap(), None);
         let write = |name: &str, uuid: &str, seconds: u64| {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -297,7 +297,7 @@ mod tests {
             ("202611/notes.xml", "5", 40, "4"),
         ] {
             write(name, uuid, seconds);
-            assert_eq!(owner_of(dir.path()).unwrap().as_deref(), Some(want), "{name}");
+            assert_eq!(owner_of(&VmDir::at(dir.path().to_owned())).unwrap().as_deref(), Some(want), "{name}");
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::civil::Date;
 use jiff::{Timestamp, Zoned};
@@ -13,11 +13,11 @@ use serde::{Serialize, Serializer};
 use super::choose::names_in;
 use super::settings::policies;
 use super::unfinished;
-use crate::catalog::{Catalog, ChainFolder, newest_chain, vm_folders};
+use crate::catalog::{Catalog, ChainFolder, newest_chain};
 use vmconfig::Settings;
 use vmconfig::value::RotationPolicy;
 use vmplan::rotation::{Period, Policies};
-use vmstore::folder_name;
+use vmstore::{Store, VmDir};
 
 /// Whether the newest chain of a VM can be restored, as far as names and the beginnings of files tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,8 +85,7 @@ pub fn status(
     list: Option<&str>,
     now: &Zoned,
 ) -> Result<Vec<VmStanding>, String> {
-    let backup_path = settings.backup_path.as_path();
-    let vms = known_vms(backup_path, domains);
+    let vms = known_vms(&Store::open(settings.backup_path.as_path()), domains);
     let exists = |name: &str| vms.iter().any(|vm| vm.name == name);
     let names = list.map(|list| (list, names_in(list, &exists)));
     if let Some((list, names)) = &names {
@@ -104,25 +103,25 @@ pub fn status(
 /// A VM, its folder and its newest chain.
 struct KnownVm {
     name: String,
-    folder: PathBuf,
+    folder: VmDir,
     chain: Option<ChainFolder>,
 }
 
 /// VMs that libvirt knows, and those that have backups, by name.
-fn known_vms(backup_path: &Path, domains: Option<&[String]>) -> Vec<KnownVm> {
-    let mut vms: BTreeMap<String, PathBuf> = BTreeMap::new();
+fn known_vms(store: &Store, domains: Option<&[String]>) -> Vec<KnownVm> {
+    let mut vms: BTreeMap<String, VmDir> = BTreeMap::new();
     for name in domains.into_iter().flatten() {
-        vms.insert(name.clone(), backup_path.join(folder_name(name)));
+        vms.insert(name.clone(), store.vm_of(name));
     }
-    let mut chains: BTreeMap<PathBuf, ChainFolder> = BTreeMap::new();
-    for folder in vm_folders(backup_path) {
+    let mut chains: BTreeMap<VmDir, ChainFolder> = BTreeMap::new();
+    for folder in store.vms().flatten() {
         let Some(chain) = newest_chain(&folder) else { continue };
         if !vms.values().any(|known| *known == folder) {
             vms.insert(chain.vm.clone(), folder.clone());
         }
         chains.insert(folder, chain);
     }
-    let known = |(name, folder): (String, PathBuf)| {
+    let known = |(name, folder): (String, VmDir)| {
         let chain = chains.get(&folder).cloned();
         KnownVm { name, folder, chain }
     };
@@ -155,7 +154,7 @@ fn report(
         Some(chain) => problems.extend(chain.damage.iter().cloned()),
         None if recorded.is_some() => problems.push(format!(
             "the database has a backup, but {} holds none outside its archives",
-            vm.folder.display()
+            vm.folder.path().display()
         )),
         None => {}
     }
@@ -195,6 +194,8 @@ fn as_text<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::catalog::{ErrorCode, Failure, NewSession, VmBackup, VmStatus};
     use vmreport::SessionKind;
@@ -215,7 +216,7 @@ mod tests {
     fn ask(base: &Path, catalog: &Catalog, domains: Option<&[String]>) -> Vec<VmStanding> {
         let by_vm = BTreeMap::from([("web 1".to_owned(), RotationPolicy::Weekly)]);
         let policies = Policies { default: RotationPolicy::Monthly, by_vm, exclude: vec![] };
-        let vms = known_vms(base, domains);
+        let vms = known_vms(&Store::open(base), domains);
         vms.iter().map(|vm| report(vm, &policies, catalog, domains, &noon())).collect()
     }
 
@@ -307,7 +308,7 @@ mod tests {
             let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
             assert!(done.unwrap().success());
         };
-        let newest = || newest_chain(&tree.path().join("gold1")).unwrap().period;
+        let newest = || newest_chain(&Store::open(tree.path()).vm("gold1")).unwrap().period;
         copy("2026-W30");
         assert_eq!(newest(), "202611");
         copy("20261122");
@@ -320,10 +321,11 @@ mod tests {
     fn whatever_a_vm_is_called_everybody_sees_its_folder() {
         use crate::retention::{Look, read, read_vm};
         let tree = golden();
+        let store = Store::open(tree.path());
         let long = "a".repeat(200);
         let names = ["übung", "web 1", "🦀", "_lead", "-dash", "k.", long.as_str()];
         for name in names {
-            let to = tree.path().join(folder_name(name));
+            let to = store.vm_of(name).path().to_owned();
             let done =
                 std::process::Command::new("cp").arg("-a").arg(tree.path().join("gold1")).arg(&to).status();
             assert!(done.unwrap().success());
@@ -346,10 +348,10 @@ mod tests {
             found.sort();
             found
         };
-        let kept = read(tree.path(), Look::Dates).unwrap();
+        let kept = read(&store, Look::Dates).unwrap();
         assert_eq!(sorted(kept.vms.iter().map(|vm| vm.name().to_owned()).collect()), want, "retention");
         for name in names {
-            assert_eq!(read_vm(tree.path(), &folder_name(name), Look::Sizes).unwrap().vms.len(), 1, "{name}");
+            assert_eq!(read_vm(&store, &store.vm_of(name), Look::Sizes).unwrap().vms.len(), 1, "{name}");
         }
         let catalog = Catalog::open(tree.path(), noon().timestamp());
         for known in [None, Some(&want[..])] {

@@ -34,7 +34,8 @@ fn the_next_run_ends_what_was_killed() {
             let tree = tree();
             let untouched = tree.snapshot();
             let book = Book::default();
-            let inventory = read_vm(&tree.path(), "web", Look::Sizes).expect("an inventory");
+            let inventory =
+                read_vm(&tree.store(), &tree.store().vm("web"), Look::Sizes).expect("an inventory");
             let dies = |at: &str| assert_ne!(at, step);
             let died = catch_unwind(AssertUnwindSafe(|| {
                 let remover = Remover::open(&tree.path(), &book, &dies).expect("a backup path");
@@ -47,7 +48,7 @@ fn the_next_run_ends_what_was_killed() {
                 continue;
             }
             // What a reader sees is gone already.
-            let seen = read_vm(&tree.path(), "web", Look::Sizes).expect("an inventory");
+            let seen = read_vm(&tree.store(), &tree.store().vm("web"), Look::Sizes).expect("an inventory");
             let periods = &seen.vms[0].periods;
             let sees = |period: &vmbackup::retention::PeriodTree| match &place.archive {
                 None => period.id == place.period,

@@ -16,7 +16,7 @@ use super::tree::{Tree, days_ago, period, rules, scope, write_chain};
 
 fn remove(tree: &Tree, place: &Place) -> Result<u64, FolderError> {
     let book = Book::default();
-    let inventory = read(&tree.path(), Look::Sizes).expect("an inventory");
+    let inventory = read(&tree.store(), Look::Sizes).expect("an inventory");
     let vm = &inventory.vms[0];
     let remover = Remover::open(&tree.path(), &book, &|_| {}).expect("a backup path");
     let removal = PlannedRemoval::of(vm, place.clone(), Initiator::Prune);
@@ -57,7 +57,7 @@ fn links_in_place_of_folders_are_refused() {
     symlink(tree.outside(), tree.at("linked")).expect("a link");
     symlink(tree.outside(), tree.at("web/202610/.archives")).expect("a link");
     let before = tree.snapshot();
-    let inventory = read(&tree.path(), Look::Dates).expect("an inventory");
+    let inventory = read(&tree.store(), Look::Dates).expect("an inventory");
     let names: Vec<&str> = inventory.vms[0].periods.iter().map(|period| period.id.as_str()).collect();
     assert_eq!((inventory.vms.len(), names), (1, vec!["202610", "202611"]));
     let places = [
@@ -150,7 +150,7 @@ fn in_a_vms_folder_on_a_disk_of_its_own_all_is_as_in_any_other() {
     mount("mount", &["--bind".as_ref(), disk.path().as_os_str()]);
     tree.chain("web/202611", &[days_ago(0)]);
     tree.chain("web/202601", &[days_ago(300)]);
-    let inventory = read(&tree.path(), Look::Dates).expect("an inventory");
+    let inventory = read(&tree.store(), Look::Dates).expect("an inventory");
     assert!(inventory.unreadable.is_empty(), "{:?}", inventory.unreadable);
     let mut want = tree.snapshot();
     want.retain(|path, _| !path.starts_with("backups/web/202601"));

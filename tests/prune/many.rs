@@ -30,7 +30,7 @@ fn a_thousand_vms_with_a_hundred_periods() {
     }
     for look in [Look::Sizes, Look::Dates] {
         let began = Instant::now();
-        let inventory = read(&tree.path(), look).expect("an inventory");
+        let inventory = read(&tree.store(), look).expect("an inventory");
         let took = began.elapsed();
         println!("{look:?} of {VMS} VMs with {PERIODS} periods: {took:?}");
         assert!(took < LIMIT, "{look:?} took {took:?}");

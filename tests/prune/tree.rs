@@ -8,6 +8,7 @@ use jiff::civil::DateTime;
 use tempfile::TempDir;
 use vmbackup::retention::{OrphanRule, PeriodId, Rules, Scope};
 use vmconfig::value::RotationPolicy;
+use vmstore::Store;
 use vmstream::chain::{CheckpointName, cpt};
 use vmstream::sidecar::{FileIdentity, Granules, Head, PlainSums, SidecarWriter, StreamIdentity};
 use vmstream::stream::StreamMeta;
@@ -33,6 +34,10 @@ impl Tree {
     /// The backup path.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("backups")
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::open(&self.path())
     }
 
     /// A folder that nothing may touch.

@@ -1,4 +1,4 @@
-//! The way through a backup path by its folders: which are VMs', and where in one a backup set may lie.
+//! Lists the folders of a backup path: those of VMs, and in a VM's folder those in which a backup set may lie.
 //!
 //! No link is followed below the backup path, and what cannot be listed is told in its place, so that each caller decides what
 //! that means. Names of one folder at a time are in memory.
@@ -8,10 +8,29 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::layout::{ARCHIVES, is_vm_folder};
+use vmplan::retention::PeriodId;
+use vmstream::chain::{BackupSet, SetError};
+
+use crate::layout::{ARCHIVES, DELETING, is_vm_folder};
 use crate::presence::found;
 
-/// A folder in which a backup set may lie.
+/// A folder that could not be listed, or not to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot list {}: {source}", path.display())]
+pub struct Unlisted {
+    /// The folder.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl From<Unlisted> for io::Error {
+    fn from(error: Unlisted) -> Self {
+        Self::new(error.source.kind(), error)
+    }
+}
+
+/// A folder in which a backup set may lie: a chain or a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetDir {
     /// Where.
@@ -22,17 +41,42 @@ pub struct SetDir {
     pub archived: bool,
 }
 
+impl SetDir {
+    /// Its period: also of an archive, and `accumulate` in the VM's own folder. `None` in a folder that is no period's.
+    pub fn period(&self) -> Option<PeriodId> {
+        self.inner.as_deref().map_or_else(|| Some(PeriodId::accumulate()), PeriodId::of_folder)
+    }
+
+    /// It was being removed when that was interrupted.
+    pub fn is_leftover(&self) -> bool {
+        self.folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(DELETING.as_bytes()))
+    }
+
+    /// The set in it, with its points.
+    ///
+    /// # Errors
+    /// When there is none, or the folder cannot be read.
+    pub fn read(&self) -> Result<BackupSet, SetError> {
+        BackupSet::open(&self.folder)
+    }
+}
+
 /// The folders of a backup path that are VMs', by name.
-pub fn vm_dirs(backup_path: &Path) -> impl Iterator<Item = io::Result<PathBuf>> {
+pub(crate) fn vm_dirs(backup_path: &Path) -> impl Iterator<Item = Result<PathBuf, Unlisted>> {
     // Which itself may be a link: the administrator chose it.
     let Listed { found: mut dirs, failed } = listed(fs::read_dir(backup_path));
     dirs.retain(|path| path.file_name().is_some_and(is_vm_folder));
-    failed.into_iter().map(Err).chain(dirs.into_iter().map(Ok))
+    failed.map(unlisted(backup_path)).into_iter().map(Err).chain(dirs.into_iter().map(Ok))
+}
+
+fn unlisted(path: &Path) -> impl FnOnce(io::Error) -> Unlisted {
+    let path = path.to_owned();
+    |source| Unlisted { path, source }
 }
 
 /// Where sets may lie in a VM's folder: for each folder in it, by name, and then for itself, first the archives there and then
 /// the folder. Any name counts: which is a period's is for the caller to say. None where the VM's folder is a link.
-pub fn set_dirs(vm_dir: &Path) -> impl Iterator<Item = io::Result<SetDir>> {
+pub(crate) fn set_dirs(vm_dir: &Path) -> impl Iterator<Item = Result<SetDir, Unlisted>> {
     let Listed { found, failed } = list(vm_dir);
     let inner = found.into_iter().filter(|path| path.file_name().is_some_and(|name| name != ARCHIVES));
     let named = |path: PathBuf| {
@@ -41,11 +85,14 @@ pub fn set_dirs(vm_dir: &Path) -> impl Iterator<Item = io::Result<SetDir>> {
     };
     let own = (!vm_dir.is_symlink()).then(|| (vm_dir.to_owned(), None));
     let places = inner.map(named).chain(own);
-    failed.into_iter().map(Err).chain(places.flat_map(|(folder, inner)| with_archives(folder, inner)))
+    let failed = failed.map(unlisted(vm_dir)).into_iter();
+    failed.map(Err).chain(places.flat_map(|(folder, inner)| with_archives(folder, inner)))
 }
 
-fn with_archives(folder: PathBuf, inner: Option<String>) -> impl Iterator<Item = io::Result<SetDir>> {
-    let Listed { found, failed } = list(&folder.join(ARCHIVES));
+fn with_archives(folder: PathBuf, inner: Option<String>) -> impl Iterator<Item = Result<SetDir, Unlisted>> {
+    let archives = folder.join(ARCHIVES);
+    let Listed { found, failed } = list(&archives);
+    let failed = failed.map(unlisted(&archives));
     let places = found.into_iter().map(|archive| (archive, true)).chain([(folder, false)]);
     let sets = places.map(move |(folder, archived)| Ok(SetDir { folder, inner: inner.clone(), archived }));
     failed.into_iter().map(Err).chain(sets)

@@ -19,7 +19,7 @@ use crate::engine::image::bitmap::LiveBitmap;
 use crate::engine::image::readable_disk::ReadableDisk;
 use vmhost::libvirt::{CheckpointInfo, LibvirtError};
 use vmplan::{CheckpointSeen, ImageSeen, Origin};
-use vmstore::{Mark, folder_name, inventory};
+use vmstore::{Mark, VmDir, folder_name, inventory};
 
 /// What is known of the checkpoints of a domain and of its chain.
 pub(crate) struct Lineage {
@@ -194,7 +194,7 @@ fn by_creation_time(
 
 /// Every folder of a domain that may hold a chain: periods, archives, and the domain's folder itself.
 fn older_chains(vm_dir: &Path) -> Vec<PathBuf> {
-    inventory::set_dirs(vm_dir).flatten().map(|set| set.folder).collect()
+    VmDir::at(vm_dir.to_owned()).sets().flatten().map(|set| set.folder).collect()
 }
 
 /// The same of a domain that has been renamed since the checkpoint was made: libvirt keeps the old name with it.

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -15,9 +13,9 @@ use super::date::Names;
 use super::sound;
 use super::{ArchiveTree, Inventory, InventoryError, Leftover, PeriodTree, SetTree, Unreadable, VmTree};
 use crate::retention::place::ARCHIVES;
-use vmstore::layout::DELETING;
+use vmstore::layout::TPM_STATE;
 use vmstore::remove::{Entry, Folder, FolderError, SeenFiles};
-use vmstore::{folder_name, inventory};
+use vmstore::{SetDir, Store, Unlisted, VmDir, folder_name};
 
 /// Threads that wait for the disk; more than processors, because a network file system answers late.
 const MIN_THREADS: usize = 4;
@@ -33,24 +31,23 @@ pub enum Look {
     Dates,
 }
 
-/// Reads a backup path: all folders that are VMs' (`is_vm_folder`).
+/// Reads a backup path: all folders that are VMs'.
 ///
 /// # Errors
 /// When the path itself cannot be listed. What cannot be read below it is in the inventory as such.
-pub fn read(backup_path: &Path, look: Look) -> Result<Inventory, InventoryError> {
-    let failed = |source| InventoryError { path: backup_path.to_owned(), source };
-    let root = Folder::backup_path(backup_path).map_err(failed)?;
-    let listed: io::Result<Vec<PathBuf>> = inventory::vm_dirs(backup_path).collect();
-    let vm_dirs = listed.map_err(|error| failed(FolderError::system("list", backup_path, error)))?;
-    let names: Vec<&str> = vm_dirs.iter().filter_map(|dir| dir.file_name()?.to_str()).collect();
+pub fn read(store: &Store, look: Look) -> Result<Inventory, InventoryError> {
+    let failed = |source| InventoryError { path: store.path().to_owned(), source };
+    let root = Folder::backup_path(store.path()).map_err(failed)?;
+    let listed: Result<Vec<VmDir>, Unlisted> = store.vms().collect();
+    let vms = listed.map_err(|error| failed(FolderError::system("list", &error.path, error.source)))?;
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Inventory::default());
     let threads = thread::available_parallelism().map_or(MIN_THREADS, |n| n.get().max(MIN_THREADS));
     thread::scope(|scope| {
-        for _ in 0..threads.min(names.len()) {
+        for _ in 0..threads.min(vms.len()) {
             scope.spawn(|| {
-                while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let vm = walk_vm(&root, name, look);
+                while let Some(vm) = vms.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let vm = walk_vm(&root, vm, look);
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                     found.vms.extend(vm.vms);
                     found.unreadable.extend(vm.unreadable);
@@ -69,39 +66,39 @@ pub fn read(backup_path: &Path, look: Look) -> Result<Inventory, InventoryError>
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_vm(backup_path: &Path, folder: &str, look: Look) -> Result<Inventory, InventoryError> {
-    let root = Folder::backup_path(backup_path)
-        .map_err(|source| InventoryError { path: backup_path.to_owned(), source })?;
-    Ok(walk_vm(&root, folder, look))
+pub fn read_vm(store: &Store, vm: &VmDir, look: Look) -> Result<Inventory, InventoryError> {
+    let root = Folder::backup_path(store.path())
+        .map_err(|source| InventoryError { path: store.path().to_owned(), source })?;
+    Ok(walk_vm(&root, vm, look))
 }
 
 /// The inventory of one VM.
-fn walk_vm(root: &Folder, name: &str, look: Look) -> Inventory {
+fn walk_vm(root: &Folder, vm: &VmDir, look: Look) -> Inventory {
     let mut walk = Walk {
         look,
-        vm: name,
+        vm,
         unreadable: vec![],
         leftovers: vec![],
         domains: BTreeSet::new(),
         seen: SeenFiles::new(),
     };
-    let vm = walk.seen_or_missed(root.child(OsStr::new(name))).and_then(|folder| walk.vm(&folder));
-    let vm_name = vm.as_ref().map_or(name, VmTree::name).to_owned();
+    let tree = walk.seen_or_missed(root.child(OsStr::new(vm.folder()))).map(|folder| walk.tree(&folder));
+    let vm_name = tree.as_ref().map_or(vm.folder(), VmTree::name).to_owned();
     let leftover = |(archives_of, name)| Leftover {
-        vm: walk.vm.to_owned(),
+        vm: vm.folder().to_owned(),
         vm_name: vm_name.clone(),
         archives_of,
         name,
     };
     let leftovers = walk.leftovers.into_iter().map(leftover).collect();
-    let vms = vm.filter(|vm| !vm.periods.is_empty()).into_iter().collect();
+    let vms = tree.filter(|vm| !vm.periods.is_empty()).into_iter().collect();
     Inventory { vms, unreadable: walk.unreadable, leftovers }
 }
 
 /// The way through the folder of one VM.
 struct Walk<'a> {
     look: Look,
-    vm: &'a str,
+    vm: &'a VmDir,
     unreadable: Vec<Unreadable>,
     /// Folders that were being deleted, and in the archives of which period.
     leftovers: Vec<(Option<PeriodId>, String)>,
@@ -109,22 +106,34 @@ struct Walk<'a> {
     seen: SeenFiles,
 }
 
-/// A folder's files, and the folders in it that are still to be looked at.
+/// Folders in a VM's folder that belong to the chain beside them.
+const OF_FLAT_CHAIN: [&str; 3] = ["checkpoints", "config", TPM_STATE];
+
+/// What a folder holds, but for archived chains.
+#[derive(Default)]
 struct Contents {
     names: Names,
-    files_bytes: u64,
-    folders: Vec<Entry>,
+    /// Without those of `.archives`.
+    bytes: u64,
+    /// Of `.archives`, without the chains in it.
+    archives_bytes: u64,
 }
 
 impl Walk<'_> {
-    /// What could not be read is noted, unless it was removed while we look.
+    /// What could not be read is noted once, unless it was removed while we look.
     fn seen_or_missed<T>(&mut self, result: Result<T, FolderError>) -> Option<T> {
         match result {
             Ok(seen) => return Some(seen),
             Err(FolderError::Gone(_)) => {}
-            Err(error) => self.unreadable.push(Unreadable { vm: self.vm.to_owned(), why: error.to_string() }),
+            Err(error) => self.note(error.to_string()),
         }
         None
+    }
+
+    fn note(&mut self, why: String) {
+        if self.unreadable.iter().all(|known| known.why != why) {
+            self.unreadable.push(Unreadable { vm: self.vm.folder().to_owned(), why });
+        }
     }
 
     fn bytes(&mut self, folder: &Folder, entry: &Entry) -> u64 {
@@ -136,20 +145,33 @@ impl Walk<'_> {
         self.seen_or_missed(folder.own_bytes()).unwrap_or_default()
     }
 
-    fn contents(&mut self, folder: &Folder) -> Option<Contents> {
-        let entries = self.seen_or_missed(folder.entries())?;
-        let mut contents = Contents { names: Names::default(), files_bytes: 0, folders: Vec::new() };
-        for entry in entries {
+    /// Reads the names in a folder, and counts what is in it: also in the folders there that `counts` takes.
+    fn contents(&mut self, folder: &Folder, counts: &dyn Fn(&OsStr) -> bool) -> Option<Contents> {
+        let mut contents = Contents::default();
+        for entry in self.seen_or_missed(folder.entries())? {
             if entry.kind == FileType::Directory {
-                contents.folders.push(entry);
+                if entry.name == ARCHIVES {
+                    contents.archives_bytes = self.archives_bytes(folder);
+                } else if counts(&entry.name) {
+                    contents.bytes += self.bytes(folder, &entry);
+                }
                 continue;
             }
-            contents.files_bytes += self.bytes(folder, &entry);
+            contents.bytes += self.bytes(folder, &entry);
             if let Some(name) = entry.name.to_str().filter(|_| entry.kind == FileType::RegularFile) {
                 contents.names.take(name);
             }
         }
         Some(contents)
+    }
+
+    /// The bytes of the archive folder with what is no archived chain in it.
+    fn archives_bytes(&mut self, holder: &Folder) -> u64 {
+        let archives = holder.child(OsStr::new(ARCHIVES)).and_then(|inner| Ok((inner.entries()?, inner)));
+        let Some((entries, archives)) = self.seen_or_missed(archives) else { return 0 };
+        let is_chain = |entry: &Entry| entry.kind == FileType::Directory && is_chain_name(&entry.name);
+        let others = entries.iter().filter(|entry| !is_chain(entry));
+        self.own_bytes(&archives) + others.map(|entry| self.bytes(&archives, entry)).sum::<u64>()
     }
 
     fn describe(&mut self, names: &Names, folder: &Folder) -> SetTree {
@@ -159,84 +181,94 @@ impl Walk<'_> {
         SetTree { doubtful: asked && sound::worth(folder.path()) == sound::Worth::Doubtful, ..set }
     }
 
-    fn vm(&mut self, folder: &Folder) -> Option<VmTree> {
-        let here = self.contents(folder)?;
+    fn tree(&mut self, folder: &Folder) -> VmTree {
         let mut size_bytes = self.own_bytes(folder);
-        let mut periods = Vec::new();
-        let (mut flat_bytes, mut archives, mut archives_bytes) = (here.files_bytes, vec![], 0);
-        for entry in &here.folders {
-            let name = entry.name.to_str().unwrap_or_default();
-            if let Some(id) = PeriodId::of_folder(name) {
-                let inner = self.seen_or_missed(folder.child(&entry.name));
-                periods.extend(inner.and_then(|inner| self.period(id, &inner)));
-            } else if name == ARCHIVES {
-                (archives, archives_bytes) = self.archives(folder, &PeriodId::accumulate());
-            } else if matches!(name, "checkpoints" | "config" | "tpm-state") {
-                flat_bytes += self.bytes(folder, entry);
-            } else {
-                size_bytes += self.bytes(folder, entry);
-                if name.starts_with(DELETING) {
-                    self.leftovers.push((None, name.to_owned()));
+        let (mut periods, mut flat_bytes, mut flat_of_vm) = (Vec::new(), 0, None);
+        // Those of a folder come before it, and its own folder last.
+        let mut archives = Vec::new();
+        for set in self.vm.sets() {
+            let set = match set {
+                Ok(set) => set,
+                Err(error) => {
+                    self.note(error.to_string());
+                    continue;
+                }
+            };
+            let name = set.folder.file_name().unwrap_or_default();
+            if set.is_leftover() && set.period().is_some() == set.archived {
+                let archives_of = set.period().filter(|_| set.archived);
+                self.leftovers.push((archives_of, name.to_string_lossy().into_owned()));
+            }
+            match set.period() {
+                Some(_) if set.archived => archives.extend(self.archive(&set, folder)),
+                Some(id) if set.inner.is_some() => {
+                    let inner = self.seen_or_missed(folder.child(name));
+                    let archives = std::mem::take(&mut archives);
+                    periods.extend(inner.and_then(|inner| self.period(id, &inner, archives)));
+                }
+                Some(id) => {
+                    let Some(here) = self.contents(folder, &|_| false) else { continue };
+                    flat_bytes += here.bytes;
+                    let archives = std::mem::take(&mut archives);
+                    let is_there = here.names.is_set() || !archives.is_empty();
+                    let flat = self.period_of(id, folder, here, flat_bytes, archives);
+                    size_bytes += flat.size_bytes;
+                    flat_of_vm = Some(flat).filter(|_| is_there);
+                }
+                // Counted with the folder that it is in.
+                None if set.archived => {}
+                None => {
+                    let entry = Entry { name: name.to_owned(), kind: FileType::Directory };
+                    let counted = match OF_FLAT_CHAIN.iter().any(|of_chain| name == *of_chain) {
+                        true => &mut flat_bytes,
+                        false => &mut size_bytes,
+                    };
+                    *counted += self.bytes(folder, &entry);
                 }
             }
         }
-        flat_bytes += archives_bytes;
-        size_bytes += flat_bytes + periods.iter().map(|period: &PeriodTree| period.size_bytes).sum::<u64>();
-        if here.names.is_set() || !archives.is_empty() {
-            let active = self.describe(&here.names, folder);
-            let id = PeriodId::accumulate();
-            periods.push(PeriodTree { id, size_bytes: flat_bytes, active, archives, archives_bytes });
-        }
+        size_bytes += periods.iter().map(|period: &PeriodTree| period.size_bytes).sum::<u64>();
+        periods.extend(flat_of_vm);
         periods.sort_by(|one, other| one.id.cmp(&other.id));
         let mut domains = std::mem::take(&mut self.domains).into_iter();
-        let domain = domains.find(|name| folder_name(name) == self.vm);
-        Some(VmTree { folder: self.vm.to_owned(), domain, size_bytes, periods })
+        let domain = domains.find(|name| folder_name(name) == self.vm.folder());
+        VmTree { folder: self.vm.folder().to_owned(), domain, size_bytes, periods }
     }
 
-    fn period(&mut self, id: PeriodId, folder: &Folder) -> Option<PeriodTree> {
-        let here = self.contents(folder)?;
-        let mut size_bytes = here.files_bytes + self.own_bytes(folder);
-        let (mut archives, mut archives_bytes) = (vec![], 0);
-        for entry in &here.folders {
-            if entry.name == ARCHIVES {
-                (archives, archives_bytes) = self.archives(folder, &id);
-            } else {
-                size_bytes += self.bytes(folder, entry);
-            }
-        }
-        size_bytes += archives_bytes;
+    fn period(&mut self, id: PeriodId, folder: &Folder, archives: Vec<ArchiveTree>) -> Option<PeriodTree> {
+        let here = self.contents(folder, &|_| true)?;
+        let bytes = here.bytes + self.own_bytes(folder);
+        Some(self.period_of(id, folder, here, bytes, archives))
+    }
+
+    /// `bytes` are those of everything in it but the archives.
+    fn period_of(
+        &mut self,
+        id: PeriodId,
+        folder: &Folder,
+        here: Contents,
+        bytes: u64,
+        archives: Vec<ArchiveTree>,
+    ) -> PeriodTree {
+        let chains: u64 = archives.iter().map(|chain| chain.size_bytes).sum();
+        let archives_bytes = here.archives_bytes + chains;
         let active = self.describe(&here.names, folder);
-        Some(PeriodTree { id, size_bytes, active, archives, archives_bytes })
+        PeriodTree { id, size_bytes: bytes + archives_bytes, active, archives, archives_bytes }
     }
 
-    /// The archived chains in a folder, and the bytes of the archive folder with everything in it.
-    fn archives(&mut self, folder: &Folder, period: &PeriodId) -> (Vec<ArchiveTree>, u64) {
-        let inner = folder.child(OsStr::new(ARCHIVES)).and_then(|inner| Ok((inner.entries()?, inner)));
-        let Some((entries, inner)) = self.seen_or_missed(inner) else { return (vec![], 0) };
-        let (mut chains, mut bytes) = (Vec::new(), self.own_bytes(&inner));
-        for entry in &entries {
-            match entry.name.to_str().filter(|_| entry.kind == FileType::Directory) {
-                Some(name) if name.starts_with("chain-") => chains.extend(self.archive(name, &inner)),
-                other => {
-                    bytes += self.bytes(&inner, entry);
-                    let leftover = other.filter(|name| name.starts_with(DELETING)).map(str::to_owned);
-                    self.leftovers.extend(leftover.map(|name| (Some(period.clone()), name)));
-                }
-            }
-        }
-        chains.sort_by(|one, other| one.name.cmp(&other.name));
-        bytes += chains.iter().map(|chain| chain.size_bytes).sum::<u64>();
-        (chains, bytes)
-    }
-
-    fn archive(&mut self, name: &str, archives: &Folder) -> Option<ArchiveTree> {
-        let folder = self.seen_or_missed(archives.child(OsStr::new(name)))?;
-        let here = self.contents(&folder)?;
-        let mut size_bytes = here.files_bytes + self.own_bytes(&folder);
-        for entry in &here.folders {
-            size_bytes += self.bytes(&folder, entry);
-        }
+    /// An archived chain. `None` for another folder among them.
+    fn archive(&mut self, set: &SetDir, vm: &Folder) -> Option<ArchiveTree> {
+        let name = set.folder.file_name().and_then(OsStr::to_str).filter(|name| is_chain_name(name))?;
+        let below = set.folder.strip_prefix(self.vm.path()).ok()?;
+        let folder = self.seen_or_missed(vm.descend(below.components()))?;
+        let here = self.contents(&folder, &|_| true)?;
+        let size_bytes = here.bytes + here.archives_bytes + self.own_bytes(&folder);
         let set = self.describe(&here.names, &folder);
         Some(ArchiveTree { name: name.to_owned(), size_bytes, set })
     }
+}
+
+/// The name of a folder of an archived chain.
+fn is_chain_name(name: impl AsRef<OsStr>) -> bool {
+    name.as_ref().as_encoded_bytes().starts_with(b"chain-")
 }

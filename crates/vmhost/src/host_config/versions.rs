@@ -12,7 +12,9 @@ use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use vmstore::durable::{self, PARTIAL};
 
-use super::{FOLDER, HostConfigError};
+use vmstore::Store;
+
+use super::HostConfigError;
 
 const PREFIX: &str = "host_config_";
 const SUFFIX: &str = ".tar.gz";
@@ -51,7 +53,7 @@ pub(super) struct Versions {
 impl Versions {
     /// Opens the folder as it is. `None` when there is none.
     pub(super) fn look(backup_path: &Path) -> Result<Option<Self>, HostConfigError> {
-        let path = backup_path.join(FOLDER);
+        let path = Store::open(backup_path).host_config();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match fs::open(&path, flags, Mode::empty()) {
             Ok(fd) => Ok(Some(Self { fd, path })),
@@ -64,7 +66,7 @@ impl Versions {
     /// Opens the folder for writing: makes it where it is missing, closes it to everybody else, and removes what was on its
     /// way when a run died.
     pub(super) fn open(backup_path: &Path) -> Result<Self, HostConfigError> {
-        let path = backup_path.join(FOLDER);
+        let path = Store::open(backup_path).host_config();
         match fs::mkdir(&path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(failed("create", path, error)),
@@ -172,6 +174,7 @@ fn failed(doing: &'static str, path: PathBuf, error: Errno) -> HostConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host_config::FOLDER;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn at(text: &str) -> DateTime {
