@@ -17,6 +17,7 @@ mod remove;
 mod retention_log;
 mod rules;
 mod select;
+mod target;
 
 use std::path::Path;
 
@@ -36,8 +37,8 @@ pub use retention_log::{
     Initiator, PlannedRemoval, RemovalEvent, RemovalOutcome, RemovedChain, RetentionLog,
 };
 pub use rules::rules;
-pub use select::{Guards, Item, SelectError, Selection, Target, TargetError};
-
+pub use select::{Guards, Item, SelectError, Selection};
+pub use target::{Target, TargetError};
 pub use vmplan::retention::{
     OrphanRule, PeriodId, PeriodKind, PeriodSeen, Plan, Replica, RetentionDecision, Rule, Rules, Seen,
     Verdict, Why, plan,
