@@ -309,6 +309,16 @@ fn a_damaged_image_is_said_and_is_in_the_exit_code() {
         let told = ended.report("damaged");
         assert!(told.contains(words) && told.contains("disk vda"), "{told}");
         assert!(ended.log.contains(words), "{}", ended.log);
+        let row =
+            "SELECT status, event_type, error_code, instr(error_message, 'disk vda') > 0, bytes_written > 0
+            FROM vm_backups ORDER BY id DESC LIMIT 1";
+        assert_eq!(lab.ask(row), ["failed|backup_failed|BACKUP_FAILED|1|1"], "{name}");
+        if name == "marked" {
+            // Nothing changed: there is no new point, and the mark is still there.
+            let again = lab.run(&vm);
+            assert_eq!(again.status.code(), Some(VM), "{again:#?}");
+            assert_eq!(lab.ask(row), ["failed|backup_failed|BACKUP_FAILED|1|0"]);
+        }
         let info =
             must(Command::new("qemu-img").args(["info", "-U", "--output=json"]).arg(vm.disk_path("vda")));
         let info: Value = serde_json::from_str(&info).expect("JSON");

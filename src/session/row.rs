@@ -18,6 +18,10 @@ pub(super) fn vm_backup(report: &VmReport) -> VmBackup {
         },
         VmResult::Failed(failure) => failed(report, failure),
     };
+    let row = match report.result.report() {
+        Some(backup) if !backup.damaged.is_empty() => damaged(row, backup),
+        _ => row,
+    };
     VmBackup {
         vm_state: report.state.clone(),
         policy: Some(report.policy),
@@ -132,6 +136,17 @@ fn done(report: &VmReport, backup: &BackupReport) -> VmBackup {
         detail: format!("{level} +{size} to checkpoint {}{how}{moved}; {}", backup.points, backup.why),
         disks: disks(backup),
         ..VmBackup::new(&report.vm, VmStatus::Success)
+    }
+}
+
+/// The same of a VM whose disk is damaged: it counts as failed everywhere, whatever restore point there is.
+fn damaged(row: VmBackup, backup: &BackupReport) -> VmBackup {
+    let message = backup.damaged.join("; ");
+    VmBackup {
+        status: VmStatus::Failed,
+        detail: format!("{}; DAMAGED: {message}", row.detail),
+        failure: Some(Failure { code: Some(ErrorCode::BackupFailed), message }),
+        ..row
     }
 }
 
