@@ -35,6 +35,10 @@ pub fn main() -> ExitCode {
     if words.peek().is_some_and(|word| vmprogram::answer(word.as_ref(), files)) {
         return ExitCode::SUCCESS;
     }
+    let paths = std::env::args_os().skip(2).map(Into::into);
+    if let Some(code) = words.peek().and_then(|word| vmstore::snapshot::answer(word.as_ref(), paths)) {
+        return code;
+    }
     // A variable that is not text can be no setting.
     let variables = std::env::vars_os();
     let environment =

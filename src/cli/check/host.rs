@@ -11,12 +11,11 @@ use vmprogram::{NEVER, Program};
 
 /// Programs that a backup starts, the package that has them, and what is missing without them where a backup can do
 /// without.
-const PROGRAMS: [(&str, &str, Option<&str>); 5] = [
+const PROGRAMS: [(&str, &str, Option<&str>); 4] = [
     ("qemu-img", "qemu-utils", None),
     ("qemu-nbd", "qemu-utils", None),
     ("setpriv", "util-linux", None),
     ("ionice", "util-linux", Some("IO_PRIORITY_CLASS cannot be had")),
-    ("tar", "tar gzip", Some("the state folder is not copied (STATE_BACKUP_KEEP_DAYS)")),
 ];
 
 /// How long a program may take to tell its version.

@@ -3,18 +3,21 @@
 //! Not in them: what tells of a program that runs (locks, journals, flags), whose tree it is, and older copies. Bringing one
 //! back must not undo a run that ended long ago, nor make one tree of two.
 
+mod pack;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::civil::Date;
 use rustix::fs::FileType;
-use vmprogram::{NEVER, Program};
 use vmstream::durable;
 
 use crate::StateDir;
 use crate::remove::Folder;
+use pack::Packed;
+
+pub use pack::answer;
 
 /// What a copy is made in. Nobody else uses names that begin so.
 const UNFINISHED: &str = ".state-";
@@ -25,12 +28,6 @@ const OF_NOW: [&str; 7] =
 
 /// The database's name. Its helper files and damaged ones that were put aside begin so too.
 const DATABASE: &str = "vmbackup.db";
-
-/// How long packing may take: a state folder has some hundred MiB at most.
-const PACK_LIMIT: Duration = Duration::from_secs(600);
-
-/// GNU tar: a file changed while it was read. Logs do.
-const TAR_SOME_CHANGED: i32 = 1;
 
 /// A copy could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +43,9 @@ pub enum SnapshotError {
     /// The database.
     #[error("the database cannot be copied: {0}")]
     Database(String),
-    /// The program that packs.
-    #[error("tar (packages tar, gzip): {0}")]
-    Tar(String),
+    /// It cannot be packed.
+    #[error("it cannot be packed: {0}")]
+    Pack(String),
 }
 
 /// Makes the copy of a day, unless there is one, and returns where it is. It appears whole or not at all.
@@ -58,6 +55,16 @@ pub fn take<E: ToString>(
     state: &StateDir,
     day: Date,
     copy_database: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<Option<PathBuf>, SnapshotError> {
+    take_by(state, day, copy_database, pack::pack_apart)
+}
+
+/// `pack` is how it is packed: tests are no program that can be told to.
+fn take_by<E: ToString>(
+    state: &StateDir,
+    day: Date,
+    copy_database: impl FnOnce(&Path) -> Result<(), E>,
+    pack: impl FnOnce(&Path, &[Packed]) -> Result<(), String>,
 ) -> Result<Option<PathBuf>, SnapshotError> {
     let failed = |path: &Path, source| SnapshotError::Io { path: path.to_owned(), source };
     let folder = state.create("backups").map_err(|e| failed(&state.path().join("backups"), e))?;
@@ -70,40 +77,27 @@ pub fn take<E: ToString>(
     let work = work.map_err(|e| failed(&folder, e))?;
     copy_database(&work.path().join(DATABASE)).map_err(|e| SnapshotError::Database(e.to_string()))?;
     let packed = work.path().join("packed");
-    pack(state, work.path(), &packed)?;
+    pack(&packed, &entries(state, work.path())?).map_err(SnapshotError::Pack)?;
     let put = File::open(&packed).and_then(|file| durable::put(&file, &packed, &copy));
     put.map_err(|e| failed(&copy, e))?;
     Ok(Some(copy))
 }
 
-/// Packs the state folder, with the database from `work` in the place of its own.
-fn pack(state: &StateDir, work: &Path, packed: &Path) -> Result<(), SnapshotError> {
+/// What a copy holds: the database from `work`, and what else of the state folder lasts.
+fn entries(state: &StateDir, work: &Path) -> Result<Vec<Packed>, SnapshotError> {
     let failed = |source| SnapshotError::Io { path: state.path().to_owned(), source };
     let mut names = Vec::new();
     for entry in fs::read_dir(state.path()).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let text = name.to_string_lossy();
         if !OF_NOW.contains(&text.as_ref()) && !text.starts_with(DATABASE) {
-            names.push(Path::new(".").join(name));
+            names.push(PathBuf::from(name));
         }
     }
     names.sort();
-    let tar = Program::new("tar")
-        .args(["--create", "--gzip", "--file"])
-        .arg(packed)
-        .arg("--directory")
-        .arg(work)
-        .arg(Path::new(".").join(DATABASE));
-    // tar refuses a folder that no name follows.
-    let tar = if names.is_empty() { tar } else { tar.arg("--directory").arg(state.path()).args(names) };
-    let output = tar.run(PACK_LIMIT, NEVER).map_err(|e| SnapshotError::Tar(e.to_string()))?;
-    match output.status.code() {
-        Some(0 | TAR_SOME_CHANGED) => Ok(()),
-        _ => {
-            let said = output.message().replace('\n', "; ");
-            Err(SnapshotError::Tar(format!("{}: {said}", output.status)))
-        }
-    }
+    let database = Packed { folder: work.to_owned(), name: DATABASE.into() };
+    let others = names.into_iter().map(|name| Packed { folder: state.path().to_owned(), name });
+    Ok([database].into_iter().chain(others).collect())
 }
 
 /// Removes what a run left that died while it made a copy.
@@ -162,6 +156,14 @@ mod tests {
         (dir, state)
     }
 
+    fn take<E: ToString>(
+        state: &StateDir,
+        day: Date,
+        copy_database: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<Option<PathBuf>, SnapshotError> {
+        take_by(state, day, copy_database, |to, entries| pack::pack(to, entries).map_err(|e| e.to_string()))
+    }
+
     fn names(archive: &Path) -> Vec<String> {
         let output = Command::new("tar").arg("tzf").arg(archive).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -213,9 +215,10 @@ mod tests {
         let (_dir, state) = state_with(&["logs/vmbackup.log"]);
         let refused = take(&state, TODAY, |_| Err("no database")).unwrap_err();
         assert_eq!(refused.to_string(), "the database cannot be copied: no database");
-        // tar misses the file that it is told of.
+        // Nothing copied it.
         let refused = take(&state, TODAY, |_| Ok::<(), String>(())).unwrap_err().to_string();
-        assert!(refused.starts_with("tar (packages tar, gzip): exit status: 2"), "{refused}");
+        let words = ["it cannot be packed: ", "/vmbackup.db: ", "not found"];
+        assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
         assert_eq!(fs::read_dir(state.path().join("backups")).unwrap().count(), 0);
     }
 
