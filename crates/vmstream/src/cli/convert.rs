@@ -20,7 +20,7 @@ Examples:
   vmstream convert /backup/vm/202611 --to /archive/vm --squash --until latest
 
 Exit codes: 0 done, 1 the backup set is damaged, 2 cannot tell or wrong usage;
-            nothing is left of the new folder then")]
+            nothing is left of the new folder then, unless the message says that it is complete")]
 pub(super) struct Args {
     /// Folder of the backup set; nothing in it is changed
     dir: PathBuf,

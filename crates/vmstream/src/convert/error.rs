@@ -132,6 +132,17 @@ pub enum ConvertError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The new set is there, whole, and only its name is not certain to stay when the host fails.
+    #[error(
+        "{} is complete, but may be gone if the host fails now: the folder that it is in could not be synced. Sync that file \
+         system (sync -f '{}'), or remove the new folder and convert once more", path.display(), path.display()
+    )]
+    NotDurable {
+        /// The new folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The content could not be compressed.
     #[error(transparent)]
     Compress(#[from] CodecError),

@@ -148,7 +148,7 @@ impl NewSet {
         symlink(target, &path).map_err(|source| write_failed(&path, source))
     }
 
-    /// Gives every file its name, and then the folder.
+    /// Gives every file its name, and then the folder. After [`ConvertError::NotDurable`] the folder is there.
     pub(super) fn publish(self) -> Result<(), ConvertError> {
         let mut folders = BTreeSet::from([self.dir.clone()]);
         for name in &self.names {
@@ -169,7 +169,8 @@ impl NewSet {
                 _ => write_failed(&self.target, source),
             },
         )?;
-        durable::sync_folder_of(&self.target).map_err(|source| write_failed(&self.target, source))
+        durable::sync_folder_of(&self.target)
+            .map_err(|source| ConvertError::NotDurable { path: self.target.clone(), source })
     }
 
     pub(super) fn unfinished_path(&self, name: &str) -> PathBuf {

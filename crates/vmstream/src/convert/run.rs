@@ -18,7 +18,7 @@ use std::path::Path;
 /// durable, at the end; until then all of it waits under unfinished names in `TARGET.partial`.
 ///
 /// # Errors
-/// [`ConvertError`]; nothing is left of the new folder then. After a kill `TARGET.partial` may be left.
+/// [`ConvertError`]; nothing is left of the new folder then, but for [`ConvertError::NotDurable`], where all of it is there. After a kill `TARGET.partial` may be left.
 pub fn convert(
     set: &BackupSet,
     shape: Shape,
