@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use lab::{DiskSpec, Ended, Lab, Vm, extract};
+use std::path::Path;
+use std::process::Command;
+
+use lab::{DiskOp, DiskSpec, Ended, Lab, Vm, VmSpec, extract, virsh};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -38,7 +41,8 @@ fn told(lab: &Lab, arguments: &[&str], key: &str) -> BTreeSet<String> {
 
 #[test]
 fn whatever_a_vm_is_called_it_is_backed_up_and_every_command_sees_it() {
-    let lab = Lab::configured("any_name");
+    let lab = Lab::new("any_name");
+    lab.configure(&[("HOST_CONFIG_BACKUP", "yes")]);
     let fill = |bytes: usize| "x".repeat(bytes - lab.prefix().len());
     // Libvirt takes 247 bytes: `NAME.xml.new` is a file of its.
     let names = [".hidden", "übung", "web 1", "🦀", "-'\"\\$", "tab\there", &fill(200), &fill(247), "a,b"];
@@ -73,6 +77,83 @@ fn whatever_a_vm_is_called_it_is_backed_up_and_every_command_sees_it() {
         let raw = extract(&lab, &chain, "vda", None);
         assert_eq!(vm.shadow("vda").equals(&raw), Ok(()), "{}", vm.name());
     }
+    let ours = names_in(&lab, "__HOST_CONFIG__");
+    assert!(!ours.is_empty() && ours.iter().all(|name| name.starts_with("host_config_")), "{ours:?}");
+}
+
+/// What lies in a folder of the backup path.
+fn names_in(lab: &Lab, folder: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(lab.backup_path().join(folder)).expect("a folder").flatten();
+    entries.map(|entry| entry.file_name().into_string().expect("text")).collect()
+}
+
+/// A VM of the lab under another name, for as long as this lives.
+struct Renamed<'a> {
+    vm: &'a Vm,
+    name: &'a str,
+}
+
+impl<'a> Renamed<'a> {
+    fn to(vm: &'a Vm, name: &'a str) -> Self {
+        virsh(&["domrename", "--domain", vm.name(), "--new-name", name]);
+        Self { vm, name }
+    }
+}
+
+impl Drop for Renamed<'_> {
+    fn drop(&mut self) {
+        let back = ["domrename", "--domain", self.name, "--new-name", self.vm.name()];
+        let _ = Command::new("virsh").args(back).output();
+    }
+}
+
+#[test]
+fn a_vm_called_like_a_folder_of_ours_is_never_mixed_with_it() {
+    let lab = Lab::new("our_names");
+    lab.configure(&[("HOST_CONFIG_BACKUP", "yes")]);
+    let vm = lab.define(&VmSpec::new("web").disk(DiskSpec::new("vda", 2 * MIB)));
+    vm.run_while_off("vda", &[DiskOp::Write { offset: 0, len: MIB, pattern: 3 }]);
+    for (name, folder) in [
+        ("__HOST_CONFIG__", None),
+        ("_state", None),
+        ("tpm-state", None),
+        (".archives", Some("_archives")),
+        (".deleting-prune-202611", Some("_deleting-prune-202611")),
+    ] {
+        let _renamed = Renamed::to(&vm, name);
+        let output = lab.vmbackup(&["--run", "--json", "--vm", name]);
+        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let (status, error) =
+            (&json["vms"][0]["status"], json["vms"][0]["error"].as_str().unwrap_or_default());
+        match folder {
+            Some(folder) => {
+                assert_eq!(status, "ok", "{name}: {json}");
+                let dir = json["vms"][0]["dir"].as_str().expect("a folder");
+                let dir = Path::new(dir);
+                assert!(dir.starts_with(lab.backup_path().join(folder)), "{name}: {}", dir.display());
+                let raw = extract(&lab, dir, "vda", None);
+                assert_eq!(std::fs::metadata(raw).expect("an image").len(), 2 * MIB, "{name}");
+            }
+            None => {
+                assert_eq!(status, "failed", "{name}: {json}");
+                assert!(error.contains("is reserved") && error.contains(name), "{name}: {error}");
+            }
+        }
+    }
+    let top = names_in(&lab, ".");
+    assert_eq!(
+        top,
+        ["__HOST_CONFIG__", "_archives", "_deleting-prune-202611", "_state"].map(str::to_owned).into()
+    );
+    let versions = names_in(&lab, "__HOST_CONFIG__");
+    assert!(
+        !versions.is_empty() && versions.iter().all(|name| name.starts_with("host_config_")),
+        "{versions:?}"
+    );
+    let is_of_set = |name: &String| name.contains(".data") || name.starts_with("vmconfig.");
+    assert!(!names_in(&lab, "_state").iter().any(is_of_set));
+    let listed = told(&lab, &["--prune", "list", "--json"], "folder");
+    assert_eq!(listed, ["_archives", "_deleting-prune-202611"].map(str::to_owned).into());
 }
 
 #[test]
