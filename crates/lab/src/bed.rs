@@ -1,4 +1,4 @@
-//! A VM with a chain that something happens to.
+//! A bed: a VM that has a chain of backups, on which a test does something.
 
 use std::fmt;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Restore points as the guest had them, held against what every reader makes of the set.
+//! Compares restore points, as the guest had them, with what every reader makes of the set.
 
 use std::collections::BTreeSet;
 use std::fs;

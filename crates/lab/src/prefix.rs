@@ -1,4 +1,4 @@
-//! The names the lab gives, and whose they are.
+//! Names of the lab's domains and folders, which tell the process that made them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

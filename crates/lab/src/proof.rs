@@ -1,4 +1,4 @@
-//! What the sidecars of a set say of a disk, held against its shadow.
+//! Compares what the sidecars of a set say of a disk with the disk's shadow.
 
 use std::fs;
 use std::path::Path;

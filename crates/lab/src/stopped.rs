@@ -1,4 +1,4 @@
-//! Processes that hang, and processes that die together with those who would help.
+//! Stops and kills processes: some that hang, and some that die together with those who would help.
 
 use std::fs;
 use std::time::{Duration, Instant};

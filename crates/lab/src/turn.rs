@@ -1,4 +1,4 @@
-//! Locks that hold for every test process of the machine: who has its turn at what there is once.
+//! Locks between test processes, for what the machine has only once.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Everything that a run could change, to be compared with itself.
+//! A picture of everything that a run could change, so that a test can compare before and after.
 
 use std::collections::BTreeMap;
 use std::fs;

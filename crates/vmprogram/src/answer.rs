@@ -1,4 +1,4 @@
-//! What a process does that this program started to look at files, or to touch them: does that, and tells it.
+//! The other side of looking and touching: what this program does when it was started as a process for that, and how it tells it.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};

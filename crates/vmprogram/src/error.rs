@@ -1,4 +1,4 @@
-//! Why a program did not come to its end, and who may ask for that.
+//! Why a program did not run to its end.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Asks this same program, as a process of its own, what there is to say of each of some files: told as JSON.
+//! Starts this same program as a process of its own that looks at some files, and reads what it tells of each: JSON.
 //!
 //! Must not live here: what is asked for (`look`, `touch`, `writers`), and who answers (`answer`).
 

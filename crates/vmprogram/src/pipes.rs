@@ -1,4 +1,4 @@
-//! Brings the pipes of a program from the thread that starts programs, which has files of its own, to whoever asked for it.
+//! Hands the pipes of a started program to the thread that asked for it: the thread that starts programs has a table of open files of its own.
 //!
 //! A number of an open file means nothing in another table of files, so files go over a socket (unix(7), SCM_RIGHTS).
 

@@ -1,4 +1,4 @@
-//! Checkpoints whose chains were removed, so that libvirt's are still known as ours.
+//! Notes which checkpoints belonged to chains that were removed, so that those that libvirt still has are known as ours.
 //!
 //! libvirt keeps the checkpoints of a VM that is shut off, and `--prune` asks no daemon. The XML in a chain's folder tells whose a
 //! checkpoint is; what it told stays here when the folder goes, until a backup of the running VM has removed the checkpoints too.

@@ -1,4 +1,4 @@
-//! Where things are in `_state`. The names are those of the Bash program.
+//! Paths in `_state`, the folder of the programs in a backup path. The names are those of the Bash program.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! The way through an open folder for who changes owners and modes: one entry at a time, no link followed, what fails counted.
+//! Goes through the entries of an open folder, one at a time, for code that changes owners and modes. No link is followed; failures are counted.
 //!
 //! Must not live here: what is changed and for whom (`ownership`, `private`).
 

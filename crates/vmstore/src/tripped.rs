@@ -1,5 +1,5 @@
-//! Disks that had changed and nothing said so, with the chains that ended by it: until such a chain is in the archive,
-//! whatever full puts it there has to tell, and another chain in a row is no accident.
+//! Notes disks whose content had changed although no dirty bitmap said so, with the chain that ended because of it. The full that
+//! moves such a chain to the archive has to tell of it, and a second chain in a row is no accident.
 //!
 //! A line is `DISK CHAIN OFFSET first|again POINT…`, the points being those in doubt. An increment that is well ends them all.
 

@@ -1,4 +1,4 @@
-//! Why a lock could not be had.
+//! Why a lock could not be taken.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Whether the number in a PID file is that of a live process that can have written it.
+//! Tells whether the process whose number is in a PID file is alive and can have written it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

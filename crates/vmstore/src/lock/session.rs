@@ -1,4 +1,4 @@
-//! One session at a time in a backup path.
+//! The lock by which one session at a time works in a backup path.
 
 use std::fs::File;
 use std::time::Duration;

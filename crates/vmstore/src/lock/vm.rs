@@ -1,4 +1,4 @@
-//! One at a time who works on a VM.
+//! The lock by which one program at a time works on a VM.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,5 @@
-//! Removing below a backup path, and looking before that, so that nothing can lead out of it: the only way that this program
-//! removes what a backup path holds.
+//! The only way in which this program removes something below a backup path, or opens a folder there for that: nothing can lead out
+//! of it.
 //!
 //! No link is followed and no mount is crossed on the way. One exception: a VM's folder itself may be where a file system is
 //! mounted, as the backup path may; what is removed below it stays in that file system.
