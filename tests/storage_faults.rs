@@ -308,12 +308,14 @@ fn a_target_whose_files_cannot_be_mapped_has_a_database_all_the_same() {
 
 #[test]
 fn a_new_set_whose_last_sync_fails_is_there_and_said_to_be() {
-    let mut bed = Bed::new("last_sync");
-    let points = [bed.back_up("full"), bed.back_up("incremental 1")];
-    fs::create_dir(bed.faulty.path().join("elsewhere")).expect("a folder");
-    let target = bed.faulty.path().join("elsewhere/new");
-    bed.faulty.fail(Op::FSyncDir, "elsewhere", Errno::IO);
-    let (from, to) = (bed.chain_dir(), target.to_str().expect("text"));
+    let lab = Lab::new("last_sync");
+    let (faulty, mut bed) = bed(&lab);
+    back_up(&mut bed, "full");
+    back_up(&mut bed, "incremental 1");
+    fs::create_dir(faulty.path().join("elsewhere")).expect("a folder");
+    let target = faulty.path().join("elsewhere/new");
+    faulty.fail(Op::FSyncDir, "elsewhere", Errno::IO);
+    let (from, to) = (bed.dir(), target.to_str().expect("text"));
     let arguments = ["convert", from.to_str().expect("text"), "--to", to];
     let ended = bed.lab.vmstream(&arguments);
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -321,13 +323,13 @@ fn a_new_set_whose_last_sync_fails_is_there_and_said_to_be() {
     for words in [to, "is complete", "could not be synced", "sync -f"] {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }
-    bed.assert_holds("last sync", &target, &points.each_ref());
+    bed.points.assert_restorable(&lab, &target);
     // One that cannot be synced before it gets its name leaves nothing.
-    bed.faulty.heal();
-    bed.faulty.fail(Op::FSyncDir, "other.partial", Errno::IO);
+    faulty.heal();
+    faulty.fail(Op::FSyncDir, "other.partial", Errno::IO);
     let other = target.with_file_name("other");
     let ended = bed.lab.vmstream(&["convert", arguments[1], "--to", other.to_str().expect("text")]);
     assert_eq!(ended.status.code(), Some(2), "{ended:?}");
-    let left = fs::read_dir(bed.faulty.path().join("elsewhere")).expect("a folder").count();
+    let left = fs::read_dir(faulty.path().join("elsewhere")).expect("a folder").count();
     assert_eq!(left, 1, "only the first");
 }

@@ -73,7 +73,8 @@ impl Request<'_> {
     /// Refuses a list of VMs. A comma is part of a name only where that name is the VM's: its folder's may be another's.
     fn names_one_vm(&self) -> Result<(), Failed> {
         let Some(name) = self.vm.filter(|name| name.contains(',')) else { return Ok(()) };
-        let found = read_vm(self.backup_path, &folder_name(name), Look::Dates).ok();
+        let store = Store::open(self.backup_path);
+        let found = read_vm(&store, &store.vm_of(name), Look::Dates).ok();
         let domain = found.and_then(|mut found| found.vms.pop()?.domain);
         if domain.as_deref() == Some(name) { Ok(()) } else { Err((Exit::Usage, ONE_VM.to_owned())) }
     }

@@ -158,7 +158,7 @@ fn report(
         )),
         None => {}
     }
-    problems.extend(unfinished::told(&unfinished::find(&vm.folder)));
+    problems.extend(unfinished::told(&unfinished::find(vm.folder.path())));
     let policy = policies.of(&vm.name).0;
     VmStanding {
         vm: vm.name.clone(),

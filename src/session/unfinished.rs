@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use vmstore::durable::{PARTIAL, rename_new};
-use vmstore::inventory::{SetDir, entries, set_dirs};
+use vmstore::inventory::entries;
 use vmstore::presence::first_free;
+use vmstore::{SetDir, VmDir};
 use vmstream::in_use::{InUse, writer_of};
 use vmstream::text::{few, size};
 
@@ -44,7 +45,8 @@ pub(super) enum Fate {
 
 /// The unfinished files of a VM, outside its archives. What cannot be listed has none.
 pub(super) fn find(vm_dir: &Path) -> Vec<Unfinished> {
-    let sets = set_dirs(vm_dir).flatten().filter(|set: &SetDir| !set.archived);
+    let vm = VmDir::at(vm_dir.to_owned());
+    let sets = vm.sets().flatten().filter(|set: &SetDir| !set.archived);
     let in_set = |set: SetDir| -> Vec<Unfinished> {
         let entries = entries(&set.folder).into_iter().flatten().flatten();
         entries.filter_map(|entry| of(&entry)).collect()
