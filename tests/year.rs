@@ -10,11 +10,11 @@ use jiff::{ToSpan, Zoned};
 use lab::{DiskSpec, History, Lab, Vm, VmSpec, must};
 use random::Random;
 use serde_json::Value;
-use vmbackup::retention::{self, OrphanRule, PeriodId, PeriodSeen, Replica, RetentionDecision};
+use vmbackup::retention::{self, OrphanRule, PeriodFacts, PeriodId, Replica, RetentionDecision};
 use vmconfig::value::{AutoRecovery, OfflineMode, RotationPolicy};
 use vmplan::rotation::{Period, Placement};
 use vmplan::{
-    ChainSeen, CheckpointSeen, Decision, DiskSeen, ImageSeen, OfflineSeen, Origin, Rules, Seen, Why,
+    ChainFacts, CheckpointFacts, Decision, DiskFacts, Facts, ImageFacts, OfflineFacts, Origin, Rules, Why,
     plan_backup,
 };
 use vmstream::chain::CheckpointName;
@@ -62,7 +62,7 @@ impl Recorded {
         Self { policy, folders: BTreeMap::new(), checkpoints_of: None, promised: 0 }
     }
 
-    fn seen(&self, placement: &Placement, key: &str) -> Seen {
+    fn seen(&self, placement: &Placement, key: &str) -> Facts {
         let chain = self.folders.get(key);
         let points: Vec<_> = (0..chain.map_or(0, |c| c.points)).map(CheckpointName::new).collect();
         let owner = self.checkpoints_of.as_ref();
@@ -70,9 +70,9 @@ impl Recorded {
         let origin = |n| if owner.is_some_and(|o| o == key) { Origin::Chain(n) } else { Origin::OlderChain };
         let checkpoint = |n| {
             let name = CheckpointName::new(n);
-            CheckpointSeen { name: name.to_string(), origin: origin(name) }
+            CheckpointFacts { name: name.to_string(), origin: origin(name) }
         };
-        Seen {
+        Facts {
             placement: placement.clone(),
             rules: Rules {
                 warn_depth: 5,
@@ -86,24 +86,24 @@ impl Recorded {
             unseen_change: None,
             noted_changes: vec![],
             active: true,
-            chain: ChainSeen {
+            chain: ChainFacts {
                 has_files: !points.is_empty(),
                 points,
                 began: chain.map(|chain| chain.began),
-                ..ChainSeen::default()
+                ..ChainFacts::default()
             },
             checkpoints: (0..of_owner).map(checkpoint).collect(),
-            revivable: vec![],
+            redefinable: vec![],
             bitmap_fault: None,
-            disks: vec![DiskSeen {
+            disks: vec![DiskFacts {
                 target: "vda".into(),
                 size: 1,
                 has_bitmap: true,
                 size_in_chain: Some(1),
                 raw_in_chain: false,
-                image: ImageSeen::Own,
+                image: ImageFacts::Own,
             }],
-            offline: OfflineSeen::Changed,
+            offline: OfflineFacts::Changed,
             obstacle: None,
         }
     }
@@ -147,7 +147,7 @@ impl Recorded {
 
     fn retain(&mut self, now: DateTime, placement: &Placement) {
         let id = |name: &str| PeriodId::parse(name).expect("a period");
-        let period = |(name, chain): (&String, &Folder)| PeriodSeen {
+        let period = |(name, chain): (&String, &Folder)| PeriodFacts {
             id: id(name),
             size_bytes: 1,
             newest: Some(chain.newest),
@@ -155,7 +155,7 @@ impl Recorded {
             doubtful: false,
             replica: Replica::NotUsed,
         };
-        let seen = retention::Seen {
+        let seen = retention::Facts {
             policy: self.policy,
             current: id(&placement.period),
             complete: true,

@@ -40,7 +40,7 @@ pub use rules::rules;
 pub use select::{Guards, Item, SelectError, Selection};
 pub use target::{Target, TargetError};
 pub use vmplan::retention::{
-    OrphanRule, PeriodId, PeriodKind, PeriodSeen, Plan, Replica, RetentionDecision, Rule, Rules, Seen,
+    Facts, OrphanRule, PeriodFacts, PeriodId, PeriodKind, Plan, Replica, RetentionDecision, Rule, Rules,
     Verdict, Why, plan,
 };
 use vmstore::Store;
@@ -138,7 +138,7 @@ fn decide(
     log: &dyn RetentionLog,
 ) -> Plan {
     let periods = inventory.vms.iter().flat_map(|vm| &vm.periods);
-    let periods = periods.map(|period| PeriodSeen {
+    let periods = periods.map(|period| PeriodFacts {
         id: period.id.clone(),
         size_bytes: period.size_bytes,
         newest: period.newest(),
@@ -146,7 +146,7 @@ fn decide(
         doubtful: false,
         replica: log.replica(scope.vm_name, &period.id),
     });
-    let mut seen = Seen {
+    let mut seen = Facts {
         policy: scope.policy,
         current: scope.current.clone(),
         complete: inventory.unreadable.is_empty(),

@@ -19,7 +19,7 @@ use super::links;
 use super::place::{ARCHIVES, Place};
 use super::retention_log::{Initiator, PlannedRemoval, RemovalEvent, RemovalOutcome, RetentionLog};
 use crate::engine::look::chain_files;
-use crate::engine::look::lineage;
+use crate::engine::look::checkpoint_origin;
 use vmstore::durable::PARTIAL;
 use vmstore::layout::DELETING;
 use vmstore::remove::{Folder, FolderError};
@@ -155,7 +155,7 @@ impl<'a> Remover<'a> {
 
     /// Keeps what the chains in a folder that goes tell of their checkpoints.
     fn note_checkpoints(&self, holder: &Folder, hidden: &str, place: &Place) {
-        let marks = lineage::marks_in(&holder.path().join(hidden));
+        let marks = checkpoint_origin::marks_in(&holder.path().join(hidden));
         let state = StateDir::of(self.root.path());
         if let Err(error) = RemovedCheckpoints::of(&state, &place.vm).add(&marks) {
             tracing::warn!(

@@ -24,18 +24,18 @@
 
 use vmstream::chain::CheckpointName;
 
+use super::facts::{Broken, CheckpointFacts, DiskFacts, Facts, ImageFacts, OfflineFacts, Origin};
 use super::plan::{Decision, Note, Plan, Refusal, Repair, UnseenChange, Why};
 use super::rotation::Placement;
-use super::seen::{Broken, CheckpointSeen, DiskSeen, ImageSeen, OfflineSeen, Origin, Seen};
 use crate::{AutoRecovery, OfflineMode, RotationPolicy};
 
 /// Chooses what a domain gets.
-pub fn plan_backup(seen: &Seen) -> Plan {
+pub fn plan_backup(seen: &Facts) -> Plan {
     let plan = if seen.active { plan_live(seen) } else { plan_offline(seen) };
     Plan { notes: notes(seen, &plan.decision), ..plan }
 }
 
-fn plan_live(seen: &Seen) -> Plan {
+fn plan_live(seen: &Facts) -> Plan {
     let foreign: Vec<String> =
         seen.checkpoints.iter().filter(|c| c.origin == Origin::Foreign).map(|c| c.name.clone()).collect();
     if !foreign.is_empty() {
@@ -43,10 +43,10 @@ fn plan_live(seen: &Seen) -> Plan {
     }
     match continue_from(seen) {
         Ok((parent, name)) => {
-            let older = |c: &&CheckpointSeen| c.origin == Origin::OlderChain;
+            let older = |c: &&CheckpointFacts| c.origin == Origin::OlderChain;
             let drop_checkpoints = seen.checkpoints.iter().filter(older).map(|c| c.name.clone()).collect();
             let decision = Decision::Incremental { parent, name };
-            let redefine = seen.revivable.iter().cloned().map(Repair::RedefineCheckpoint);
+            let redefine = seen.redefinable.iter().cloned().map(Repair::RedefineCheckpoint);
             let write = seen.chain.lost_xml.iter().cloned().map(Repair::WriteCheckpointXml);
             let repairs = redefine.chain(write).collect();
             Plan { drop_checkpoints, repairs, ..nothing_else(decision, Why::ChainContinues) }
@@ -71,7 +71,7 @@ fn nothing_else(decision: Decision, why: Why) -> Plan {
 
 /// Whether this is what ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION speaks of. Missing data is not: refusing a new full would
 /// bring nothing back.
-fn is_corruption(why: &Why, seen: &Seen) -> bool {
+fn is_corruption(why: &Why, seen: &Facts) -> bool {
     match why {
         Why::CheckpointLost(_) | Why::BitmapLost(_) => true,
         Why::DiskPutBack(_) | Why::DiskExchanged { .. } | Why::ChangedUnseen { .. } => true,
@@ -81,7 +81,7 @@ fn is_corruption(why: &Why, seen: &Seen) -> bool {
 }
 
 /// The last point and the next name, or why the chain cannot go on.
-fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
+fn continue_from(seen: &Facts) -> Result<(CheckpointName, CheckpointName), Why> {
     let chain = &seen.chain;
     if let Some(UnseenChange { disk, at, .. }) = &seen.unseen_change {
         return Err(Why::ChangedUnseen { disk: disk.clone(), at: *at });
@@ -100,19 +100,19 @@ fn continue_from(seen: &Seen) -> Result<(CheckpointName, CheckpointName), Why> {
         return Err(Why::OtherVm(uuid.clone()));
     }
     let is_known = seen.checkpoints.iter().any(|c| c.origin == Origin::Chain(parent));
-    if !is_known && !seen.revivable.contains(&parent.to_string()) {
+    if !is_known && !seen.redefinable.contains(&parent.to_string()) {
         let elsewhere = seen.checkpoints.iter().any(|c| c.origin == Origin::OlderChain);
         return Err(if elsewhere { Why::WasElsewhere } else { Why::CheckpointLost(parent.to_string()) });
     }
     if let Some(message) = &seen.bitmap_fault {
         return Err(Why::BitmapLost(message.clone()));
     }
-    for DiskSeen { target, image, .. } in &seen.disks {
+    for DiskFacts { target, image, .. } in &seen.disks {
         let target = target.clone();
         match image {
-            ImageSeen::Own => {}
-            ImageSeen::OfDisk(of) => return Err(Why::DiskExchanged { target, of: of.clone() }),
-            ImageSeen::PutBack => return Err(Why::DiskPutBack(target)),
+            ImageFacts::Own => {}
+            ImageFacts::OfDisk(of) => return Err(Why::DiskExchanged { target, of: of.clone() }),
+            ImageFacts::PutBack => return Err(Why::DiskPutBack(target)),
         }
     }
     if chain.has_other_suffix {
@@ -145,7 +145,7 @@ fn no_chain(placement: &Placement) -> Why {
 }
 
 /// Why a chain that could go on ends all the same.
-fn planned_end(seen: &Seen) -> Option<Why> {
+fn planned_end(seen: &Facts) -> Option<Why> {
     let (chain, rules, placement) = (&seen.chain, &seen.rules, &seen.placement);
     match placement.policy {
         RotationPolicy::Accumulate => {
@@ -162,7 +162,7 @@ fn planned_end(seen: &Seen) -> Option<Why> {
     }
 }
 
-fn notes(seen: &Seen, decision: &Decision) -> Vec<Note> {
+fn notes(seen: &Facts, decision: &Decision) -> Vec<Note> {
     let mut notes = Vec::new();
     let placement = &seen.placement;
     if placement.clock_behind {
@@ -186,8 +186,8 @@ fn notes(seen: &Seen, decision: &Decision) -> Vec<Note> {
     notes
 }
 
-fn plan_offline(seen: &Seen) -> Plan {
-    let is_unchanged = seen.chain.broken.is_none() && seen.offline == OfflineSeen::Unchanged;
+fn plan_offline(seen: &Facts) -> Plan {
+    let is_unchanged = seen.chain.broken.is_none() && seen.offline == OfflineFacts::Unchanged;
     if is_unchanged && seen.rules.skip_unchanged {
         return nothing_else(Decision::Skip, Why::Unchanged);
     }

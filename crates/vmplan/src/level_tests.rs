@@ -14,8 +14,8 @@ fn cp(n: u32) -> CheckpointName {
     CheckpointName::new(n)
 }
 
-fn known(n: u32) -> CheckpointSeen {
-    CheckpointSeen { name: cp(n).to_string(), origin: Origin::Chain(cp(n)) }
+fn known(n: u32) -> CheckpointFacts {
+    CheckpointFacts { name: cp(n).to_string(), origin: Origin::Chain(cp(n)) }
 }
 
 fn placement(policy: RotationPolicy, today: Date, folders: &[&str]) -> Placement {
@@ -23,20 +23,20 @@ fn placement(policy: RotationPolicy, today: Date, folders: &[&str]) -> Placement
     Placement::choose(policy, today, &folders).unwrap()
 }
 
-fn disk(target: &str) -> DiskSeen {
-    DiskSeen {
+fn disk(target: &str) -> DiskFacts {
+    DiskFacts {
         target: target.into(),
         size: 10,
         has_bitmap: true,
         size_in_chain: Some(10),
         raw_in_chain: false,
-        image: ImageSeen::Own,
+        image: ImageFacts::Own,
     }
 }
 
 /// A running domain with a chain of two points, all well.
-fn healthy() -> Seen {
-    Seen {
+fn healthy() -> Facts {
+    Facts {
         placement: placement(RotationPolicy::Monthly, TODAY, &["202611"]),
         rules: Rules {
             warn_depth: 100,
@@ -50,23 +50,23 @@ fn healthy() -> Seen {
         unseen_change: None,
         noted_changes: vec![],
         active: true,
-        chain: ChainSeen {
+        chain: ChainFacts {
             points: vec![cp(0), cp(1)],
             has_files: true,
             began: Some(date(2026, 11, 3)),
-            ..ChainSeen::default()
+            ..ChainFacts::default()
         },
         checkpoints: vec![known(0), known(1)],
-        revivable: vec![],
+        redefinable: vec![],
         bitmap_fault: None,
         disks: vec![disk("vda")],
-        offline: OfflineSeen::Changed,
+        offline: OfflineFacts::Changed,
         obstacle: None,
     }
 }
 
-fn copy_on_disk() -> ChainSeen {
-    ChainSeen { is_copy: true, has_files: true, ..ChainSeen::default() }
+fn copy_on_disk() -> ChainFacts {
+    ChainFacts { is_copy: true, has_files: true, ..ChainFacts::default() }
 }
 
 /// What a row of the table says, before it is written out.
@@ -80,7 +80,7 @@ enum Want {
 }
 
 #[track_caller]
-fn check(case: &str, change: impl Fn(&mut Seen), want: Want, why: Why) {
+fn check(case: &str, change: impl Fn(&mut Facts), want: Want, why: Why) {
     let mut seen = healthy();
     change(&mut seen);
     let plan = plan_backup(&seen);
@@ -100,30 +100,30 @@ const ANEW: Want = Want::Full { archive: true, drops: 2 };
 
 #[test]
 fn a_chain_begins() {
-    let empty = |s: &mut Seen, folders: &[&str], policy| {
-        s.chain = ChainSeen::default();
+    let empty = |s: &mut Facts, folders: &[&str], policy| {
+        s.chain = ChainFacts::default();
         s.placement = placement(policy, TODAY, folders);
         s.checkpoints.iter_mut().for_each(|c| c.origin = Origin::OlderChain);
     };
-    let first = |s: &mut Seen| {
+    let first = |s: &mut Facts| {
         empty(s, &[], RotationPolicy::Monthly);
         s.checkpoints.clear();
     };
     let full = |drops| Want::Full { archive: false, drops };
     check("first", first, full(0), Why::NoChain);
-    let boundary = |s: &mut Seen| empty(s, &["202610"], RotationPolicy::Monthly);
+    let boundary = |s: &mut Facts| empty(s, &["202610"], RotationPolicy::Monthly);
     check("boundary", boundary, full(2), Why::NewPeriod("202610".into()));
     // A boundary is planned: no setting about damage has a say.
     for recovery in [AutoRecovery::Warn, AutoRecovery::No] {
-        let off = |s: &mut Seen| {
+        let off = |s: &mut Facts| {
             boundary(s);
             s.rules.recovery = recovery;
         };
         check("boundary, recovery off", off, full(2), Why::NewPeriod("202610".into()));
     }
-    let policy = |s: &mut Seen| empty(s, &["202611"], RotationPolicy::Weekly);
+    let policy = |s: &mut Facts| empty(s, &["202611"], RotationPolicy::Weekly);
     check("policy changed", policy, full(2), Why::NewPolicy(RotationPolicy::Weekly));
-    let back = |s: &mut Seen| {
+    let back = |s: &mut Facts| {
         s.checkpoints.iter_mut().for_each(|c| c.origin = Origin::OlderChain);
         s.rules.recovery = AutoRecovery::No;
     };
@@ -143,12 +143,12 @@ fn a_chain_goes_on_or_begins_anew() {
     check("disk converted", |s| s.disks[0].raw_in_chain = true, ANEW, Why::DiskConverted("vda".into()));
     check("all disks replaced", |s| s.disks[0].has_bitmap = false, ANEW, Why::OtherDisks);
     let added =
-        |s: &mut Seen| s.disks.push(DiskSeen { has_bitmap: false, size_in_chain: None, ..disk("vdb") });
+        |s: &mut Facts| s.disks.push(DiskFacts { has_bitmap: false, size_in_chain: None, ..disk("vdb") });
     check("disk added", added, Want::Incremental, Why::ChainContinues);
-    let removed = |s: &mut Seen| s.disks = vec![disk("vdb")];
+    let removed = |s: &mut Facts| s.disks = vec![disk("vdb")];
     check("disk removed", removed, Want::Incremental, Why::ChainContinues);
-    let older = |s: &mut Seen| {
-        s.checkpoints.push(CheckpointSeen { name: cp(7).to_string(), origin: Origin::OlderChain });
+    let older = |s: &mut Facts| {
+        s.checkpoints.push(CheckpointFacts { name: cp(7).to_string(), origin: Origin::OlderChain });
     };
     let mut seen = healthy();
     older(&mut seen);
@@ -157,16 +157,16 @@ fn a_chain_goes_on_or_begins_anew() {
 
 #[test]
 fn damage_is_repaired_unless_that_is_switched_off() {
-    type Change = fn(&mut Seen);
-    let list = |s: &mut Seen| s.chain.broken = Some(Broken::List("x".into()));
-    let data = |s: &mut Seen| s.chain.broken = Some(Broken::Data("x".into()));
-    let lost = |s: &mut Seen| drop(s.checkpoints.pop());
-    let bitmap = |s: &mut Seen| s.bitmap_fault = Some("x".into());
+    type Change = fn(&mut Facts);
+    let list = |s: &mut Facts| s.chain.broken = Some(Broken::List("x".into()));
+    let data = |s: &mut Facts| s.chain.broken = Some(Broken::Data("x".into()));
+    let lost = |s: &mut Facts| drop(s.checkpoints.pop());
+    let bitmap = |s: &mut Facts| s.bitmap_fault = Some("x".into());
     let broken = Why::ChainBroken("x".into());
     // (case, change, why, checkpoints left, whether the setting has a say)
-    let put_back = |s: &mut Seen| s.disks[0].image = ImageSeen::PutBack;
-    let exchanged = |s: &mut Seen| s.disks[0].image = ImageSeen::OfDisk("vdb".into());
-    let unseen = |s: &mut Seen| {
+    let put_back = |s: &mut Facts| s.disks[0].image = ImageFacts::PutBack;
+    let exchanged = |s: &mut Facts| s.disks[0].image = ImageFacts::OfDisk("vdb".into());
+    let unseen = |s: &mut Facts| {
         s.unseen_change =
             Some(UnseenChange { disk: "vda".into(), at: 65_536, doubtful: vec![], again: false });
     };
@@ -184,7 +184,7 @@ fn damage_is_repaired_unless_that_is_switched_off() {
     for (case, change, why, drops, has_a_say) in cases {
         check(case, change, Want::Full { archive: true, drops }, why.clone());
         for recovery in [AutoRecovery::Warn, AutoRecovery::No] {
-            let off = |s: &mut Seen| {
+            let off = |s: &mut Facts| {
                 change(s);
                 s.rules.recovery = recovery;
             };
@@ -200,13 +200,13 @@ fn what_can_be_given_back_is_and_the_chain_goes_on() {
     let mut seen = healthy();
     seen.rules.recovery = AutoRecovery::No;
     seen.checkpoints.clear();
-    seen.revivable = vec![cp(0).to_string(), cp(1).to_string()];
+    seen.redefinable = vec![cp(0).to_string(), cp(1).to_string()];
     let plan = plan_backup(&seen);
     assert_eq!(plan.decision, Decision::Incremental { parent: cp(1), name: cp(2) });
     let back = |n| Repair::RedefineCheckpoint(cp(n).to_string());
     assert_eq!(plan.repairs, [back(0), back(1)]);
     // An older one helps nobody without the last.
-    seen.revivable.pop();
+    seen.redefinable.pop();
     seen.rules.recovery = AutoRecovery::Yes;
     let plan = plan_backup(&seen);
     assert_eq!((plan.decision, plan.repairs), (Decision::Full { archive: true }, vec![]));
@@ -219,25 +219,25 @@ fn what_can_be_given_back_is_and_the_chain_goes_on() {
 
 #[test]
 fn a_domain_that_is_shut_off() {
-    let off = |s: &mut Seen| s.active = false;
-    let copied = |s: &mut Seen| {
+    let off = |s: &mut Facts| s.active = false;
+    let copied = |s: &mut Facts| {
         off(s);
         s.chain = copy_on_disk();
-        s.offline = OfflineSeen::Unchanged;
+        s.offline = OfflineFacts::Unchanged;
     };
     check("a chain is there", off, Want::Copy, Why::ShutOff);
     check("copied before", copied, Want::Skip, Why::Unchanged);
-    let changed = |s: &mut Seen| {
+    let changed = |s: &mut Facts| {
         copied(s);
-        s.offline = OfflineSeen::Changed;
+        s.offline = OfflineFacts::Changed;
     };
     check("changed since", changed, Want::Copy, Why::ShutOff);
-    let always = |s: &mut Seen| {
+    let always = |s: &mut Facts| {
         copied(s);
         s.rules.skip_unchanged = false;
     };
     check("never skipped", always, Want::Copy, Why::ShutOff);
-    let foreign = |s: &mut Seen| {
+    let foreign = |s: &mut Facts| {
         copied(s);
         s.checkpoints[0].origin = Origin::Foreign;
     };
@@ -246,11 +246,11 @@ fn a_domain_that_is_shut_off() {
 
 #[test]
 fn a_domain_that_is_shut_off_and_may_be_started() {
-    let off = |s: &mut Seen| {
+    let off = |s: &mut Facts| {
         s.active = false;
         s.rules.offline_mode = OfflineMode::Incremental;
     };
-    let with = |change: &dyn Fn(&mut Seen)| {
+    let with = |change: &dyn Fn(&mut Facts)| {
         let mut seen = healthy();
         off(&mut seen);
         change(&mut seen);
@@ -258,27 +258,27 @@ fn a_domain_that_is_shut_off_and_may_be_started() {
     };
     check("a chain is there", off, Want::Incremental, Why::ChainContinues);
     assert!(with(&|_| {}).start && !plan_backup(&healthy()).start);
-    let copied = |s: &mut Seen| {
+    let copied = |s: &mut Facts| {
         off(s);
         s.chain = copy_on_disk();
     };
     check("a copy is there", copied, ANEW, Why::AfterCopy);
-    let lost = |s: &mut Seen| {
+    let lost = |s: &mut Facts| {
         off(s);
         s.bitmap_fault = Some("x".into());
     };
     check("its bitmaps are gone", lost, ANEW, Why::BitmapLost("x".into()));
-    let unchanged = |s: &mut Seen| {
+    let unchanged = |s: &mut Facts| {
         off(s);
-        s.offline = OfflineSeen::Unchanged;
+        s.offline = OfflineFacts::Unchanged;
     };
     check("nothing changed since its last point", unchanged, Want::Skip, Why::Unchanged);
-    let broken = |s: &mut Seen| {
+    let broken = |s: &mut Facts| {
         unchanged(s);
         s.chain.broken = Some(Broken::Data("x".into()));
     };
     check("but that point is damaged", broken, ANEW, Why::ChainBroken("x".into()));
-    let foreign = |s: &mut Seen| s.checkpoints[0].origin = Origin::Foreign;
+    let foreign = |s: &mut Facts| s.checkpoints[0].origin = Origin::Foreign;
     let plan = with(&foreign);
     assert!(matches!(plan.decision, Decision::Refuse(_)) && !plan.start, "{plan:?}");
     let plan = with(&|s| s.obstacle = Some("x".into()));
@@ -289,7 +289,7 @@ fn a_domain_that_is_shut_off_and_may_be_started() {
 #[test]
 fn the_day_of_fulls_comes_once_and_only_for_chains_that_end_by_date() {
     let on = |policy, today: Date, began: Date, full_day| {
-        move |s: &mut Seen| {
+        move |s: &mut Facts| {
             s.placement = placement(policy, today, &[]);
             s.chain.began = Some(began);
             s.rules.full_day = full_day;
@@ -348,7 +348,7 @@ fn a_clock_that_was_set_back_is_said() {
 fn a_foreign_checkpoint_is_never_touched() {
     for name in ["mine", "virtnbdbackup.2"] {
         let mut seen = healthy();
-        seen.checkpoints.push(CheckpointSeen { name: name.into(), origin: Origin::Foreign });
+        seen.checkpoints.push(CheckpointFacts { name: name.into(), origin: Origin::Foreign });
         let plan = plan_backup(&seen);
         assert_eq!(plan.decision, Decision::Refuse(Refusal::ForeignCheckpoints(vec![name.into()])));
         assert!(plan.drop_checkpoints.is_empty());
@@ -363,12 +363,12 @@ fn whatever_archives_a_chain_tells_that_it_changed_unseen() {
         doubtful: vec![cp(1).to_string()],
         again: false,
     };
-    type Change = fn(&mut Seen);
+    type Change = fn(&mut Facts);
     let retry: Change = |s| s.failed = Some("x".into());
     let lost: Change = |s| s.checkpoints.clear();
     let copied: Change = |s| s.active = false;
     let goes_on: Change = |_| {};
-    let first: Change = |s| s.chain = ChainSeen::default();
+    let first: Change = |s| s.chain = ChainFacts::default();
     for (case, with, tells) in [
         ("another try", retry, true),
         ("another run", lost, true),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod choice;
+mod facts;
 pub mod glob;
 mod level;
 #[cfg(test)]
@@ -14,9 +15,10 @@ mod level_tests;
 mod plan;
 pub mod retention;
 pub mod rotation;
-mod seen;
 
 pub use choice::{AutoRecovery, OfflineMode, RotationPolicy};
+pub use facts::{
+    Broken, ChainFacts, CheckpointFacts, DiskFacts, Facts, ImageFacts, OfflineFacts, Origin, Rules,
+};
 pub use level::plan_backup;
 pub use plan::{Decision, Note, Plan, Refusal, Repair, UnseenChange, Why};
-pub use seen::{Broken, ChainSeen, CheckpointSeen, DiskSeen, ImageSeen, OfflineSeen, Origin, Rules, Seen};

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use super::CommitError;
 use crate::engine::VmTarget;
 use crate::engine::failure::FileError;
-use crate::engine::look::lineage::{with_known_parent, xml_file};
+use crate::engine::look::checkpoint_origin::{with_known_parent, xml_file};
 use crate::engine::plan::names::partial_name;
 use vmhost::libvirt::CheckpointInfo;
 use vmplan::Repair;

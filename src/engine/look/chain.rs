@@ -1,6 +1,6 @@
 //! The chain or copy that a folder holds, and what makes it impossible to go on with.
 //!
-//! Must not live here: what libvirt has of it (`lineage`), the list of its files (`chain_files`).
+//! Must not live here: what libvirt has of it (`checkpoint_origin`), the list of its files (`chain_files`).
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -18,10 +18,10 @@ use vmstream::chain::{
 use vmstream::stream::StreamError;
 use vmstream::verify::{Depth, Level, VerifyOptions, verify_set};
 
-use super::{LookError, chain_files, lineage};
+use super::{LookError, chain_files, checkpoint_origin};
 use crate::engine::domain::xml;
 use crate::engine::failure::FileError;
-use vmplan::{Broken, ChainSeen};
+use vmplan::{Broken, ChainFacts};
 
 /// How often a chain is read that the system fails to read, and how long it has in between.
 const READ_TRIES: usize = 4;
@@ -35,7 +35,7 @@ pub(super) fn chain_seen(
     dir: &Path,
     uuid: &str,
     suffix: StreamSuffix,
-) -> Result<(Option<BackupSet>, ChainSeen), LookError> {
+) -> Result<(Option<BackupSet>, ChainFacts), LookError> {
     let failed = |source| FileError { doing: "read folder", path: dir.to_owned(), source };
     let is_backup =
         |name: &String| [".data", ".zstd", ".cpt"].into_iter().any(|ending| name.ends_with(ending));
@@ -44,7 +44,7 @@ pub(super) fn chain_seen(
         other => other.map_err(failed)?,
     };
     let has_files = names.iter().any(is_backup);
-    let nothing = ChainSeen { has_files, ..ChainSeen::default() };
+    let nothing = ChainFacts { has_files, ..ChainFacts::default() };
     let set = match open_readable(dir)? {
         Ok(set) => set,
         Err(SetError::NotASet { .. }) => return Ok((None, nothing)),
@@ -52,9 +52,9 @@ pub(super) fn chain_seen(
             return Ok((None, nothing));
         }
         Err(SetError::Read { source, .. }) => return Err(failed(source).into()),
-        Err(e) => return Ok((None, ChainSeen { broken: Some(Broken::List(e.to_string())), ..nothing })),
+        Err(e) => return Ok((None, ChainFacts { broken: Some(Broken::List(e.to_string())), ..nothing })),
     };
-    let points = lineage::checkpoints_of(&set);
+    let points = checkpoint_origin::checkpoints_of(&set);
     let is_copy = points.is_empty() && set.points.iter().any(|p| p.id == PointId::Copy);
     let broken = chain_fault(&set, &points);
     let began = set.points.first().and_then(day_of);
@@ -64,7 +64,8 @@ pub(super) fn chain_seen(
         PointDisk::Raw(_) => false,
     });
     let lost_xml = vec![];
-    let chain = ChainSeen { points, has_files, is_copy, broken, began, other_vm, has_other_suffix, lost_xml };
+    let chain =
+        ChainFacts { points, has_files, is_copy, broken, began, other_vm, has_other_suffix, lost_xml };
     Ok((Some(set), chain))
 }
 

@@ -4,10 +4,10 @@
 
 mod chain;
 pub(crate) mod chain_files;
+pub mod checkpoint_origin;
 mod disk_images;
 mod error;
 pub(crate) mod image_state;
-pub mod lineage;
 pub(crate) mod observe;
 pub(crate) mod start_obstacle;
 pub(crate) mod still;

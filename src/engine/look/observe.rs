@@ -8,9 +8,9 @@ use vmstream::chain::{BackupSet, PointDisk, StreamSuffix};
 
 use super::LookError;
 use super::chain::chain_seen;
+use super::checkpoint_origin::CheckpointOrigin;
 use super::disk_images::read_images;
 use super::image_state::{self, Now};
-use super::lineage::Lineage;
 use super::still::Asked;
 use super::{start_obstacle, still, unseen};
 use crate::engine::VmTarget;
@@ -26,13 +26,13 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::threads::joined;
 use vmconfig::value::OfflineMode;
 use vmhost::libvirt::{ErrorKind, LibvirtError};
-use vmplan::{ChainSeen, DiskSeen, ImageSeen, OfflineSeen, Seen};
+use vmplan::{ChainFacts, DiskFacts, Facts, ImageFacts, OfflineFacts};
 use vmprogram::Used;
 use vmstore::{RemovedCheckpoints, StateDir};
 
 /// Everything that was seen of one domain.
 pub(crate) struct Observed {
-    pub(crate) seen: Seen,
+    pub(crate) seen: Facts,
     pub(crate) facts: DomainFacts,
     /// The XML to restore the domain from.
     pub(crate) config_xml: String,
@@ -97,7 +97,7 @@ pub(crate) fn observe(
         let asked = still::who_writes(disks.iter(), cancel)?;
         (disks, elsewhere) = left_out_or_used(disks, asked, &mut skipped);
     }
-    let with_bitmap = history.lineage.disks_with_bitmap(&disks);
+    let with_bitmap = history.origin.disks_with_bitmap(&disks);
     let seen_disks = disks_seen(&history, &disks, &with_bitmap);
     let now = Now {
         disks: &disks,
@@ -111,36 +111,36 @@ pub(crate) fn observe(
         || !elsewhere.is_empty()
         || !image_state::unchanged(&vm.chain_dir, history.set.as_ref(), &now, cancel)
     {
-        OfflineSeen::Changed
+        OfflineFacts::Changed
     } else {
-        OfflineSeen::Unchanged
+        OfflineFacts::Unchanged
     };
     let starts = !active && settings.rules.offline_mode == OfflineMode::Incremental;
     let obstacle = if starts { start_obstacle::of(vm, settings, &config_xml, &disks)? } else { None };
     let recording = || if active { bitmap::live(&vm.domain) } else { Ok(bitmap::kept(&disks)) };
-    let revivable =
-        if active || starts { history.lineage.revivable(&recording, &disks, &with_bitmap)? } else { vec![] };
-    let History { set, chain, lineage, mut bitmap_fault } = history;
-    if starts && lineage.parent_known {
-        let parent = lineage.parent.as_ref();
+    let redefinable =
+        if active || starts { history.origin.redefinable(&recording, &disks, &with_bitmap)? } else { vec![] };
+    let History { set, chain, origin, mut bitmap_fault } = history;
+    if starts && origin.parent_known {
+        let parent = origin.parent.as_ref();
         bitmap_fault = parent.and_then(|parent| bitmap::fault(&disks, &with_bitmap, &parent.name));
     }
-    let seen = Seen {
+    let seen = Facts {
         placement: vm.placement.clone(),
         rules: settings.rules.clone(),
         failed: vm.failed.clone(),
         unseen_change: vm.unseen_change.clone(),
-        noted_changes: unseen::noted(&state_of(vm), vm, lineage.chain_id.as_deref()),
+        noted_changes: unseen::noted(&state_of(vm), vm, origin.chain_id.as_deref()),
         active,
         chain,
-        checkpoints: lineage.seen,
-        revivable,
+        checkpoints: origin.seen,
+        redefinable,
         bitmap_fault,
         disks: seen_disks,
         offline,
         obstacle: obstacle.map(|obstacle| obstacle.to_string()),
     };
-    Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id: lineage.chain_id, elsewhere })
+    Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id: origin.chain_id, elsewhere })
 }
 
 /// The disks without those that others may write to, and do; and of the rest, those that somebody writes to all the same.
@@ -163,11 +163,11 @@ fn left_out_or_used(disks: Vec<ReadableDisk>, asked: Vec<Asked>, skipped: &mut V
 }
 
 /// The disks that become streams, each beside what the chain has of it.
-fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String]) -> Vec<DiskSeen> {
+fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String]) -> Vec<DiskFacts> {
     let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     let seen = streamed.map(|d| {
         let in_chain = newest_in_chain(history.set.as_ref(), &d.target);
-        DiskSeen {
+        DiskFacts {
             target: d.target.clone(),
             size: d.info.virtual_size,
             has_bitmap: with_bitmap.contains(&d.target),
@@ -177,8 +177,8 @@ fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String])
             },
             raw_in_chain: matches!(in_chain, Some(PointDisk::Raw(_))),
             image: match with_bitmap.contains(&d.target) {
-                true => history.lineage.image_of(&d.target, &d.info.bitmaps),
-                false => ImageSeen::Own,
+                true => history.origin.image_of(&d.target, &d.info.bitmaps),
+                false => ImageFacts::Own,
             },
         }
     });
@@ -188,8 +188,8 @@ fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String])
 /// What earlier backups left: on disk, and in libvirt.
 struct History {
     set: Option<BackupSet>,
-    chain: ChainSeen,
-    lineage: Lineage,
+    chain: ChainFacts,
+    origin: CheckpointOrigin,
     bitmap_fault: Option<String>,
 }
 
@@ -206,15 +206,15 @@ impl History {
             known.retain(|checkpoint| Owner::of(&checkpoint.xml).is_none_or(|owner| owner.run != id));
         }
         let removed = RemovedCheckpoints::of(&state_of(vm), &vm.folder).read();
-        let lineage = Lineage::of(&known, vm, &chain.points, &removed);
-        chain.lost_xml.clone_from(&lineage.lost_xml);
-        let bitmap_fault = match &lineage.parent {
-            Some(parent) if active && lineage.parent_known => {
+        let origin = CheckpointOrigin::of(&known, vm, &chain.points, &removed);
+        chain.lost_xml.clone_from(&origin.lost_xml);
+        let bitmap_fault = match &origin.parent {
+            Some(parent) if active && origin.parent_known => {
                 bitmap_fault(vm.domain.validate_checkpoint(parent))?
             }
             _ => None,
         };
-        Ok(Self { set, chain, lineage, bitmap_fault })
+        Ok(Self { set, chain, origin, bitmap_fault })
     }
 }
 

@@ -5,7 +5,7 @@
 
 use vmstream::chain::{BackupSet, Point, PointDisk, PointId};
 
-use super::lineage;
+use super::checkpoint_origin;
 use crate::engine::VmTarget;
 use vmplan::UnseenChange;
 use vmstore::{StateDir, TrippedDisk, TrippedDisks};
@@ -13,8 +13,9 @@ use vmstore::{StateDir, TrippedDisk, TrippedDisks};
 /// Looks at the chain that a disk does not fit any more at this offset, and notes it.
 pub(crate) fn found(state: &StateDir, vm: &VmTarget, target: &str, at: u64) -> UnseenChange {
     let set = BackupSet::open(&vm.chain_dir).ok();
-    let chain =
-        set.as_ref().and_then(|set| lineage::kept_chain_id(&vm.chain_dir, &lineage::checkpoints_of(set)));
+    let chain = set.as_ref().and_then(|set| {
+        checkpoint_origin::kept_chain_id(&vm.chain_dir, &checkpoint_origin::checkpoints_of(set))
+    });
     let doubtful = set.map(|set| points_since_read(&set, target, at)).unwrap_or_default();
     let found = TrippedDisk { disk: target.to_owned(), chain, at, doubtful, again: false };
     let noted = TrippedDisks::of(state, &vm.folder).add(found.clone());

@@ -8,6 +8,6 @@ mod rules;
 mod why;
 
 pub use period::{PeriodId, PeriodKind};
-pub use plan::{PeriodSeen, Plan, RetentionDecision, Rule, Seen, Verdict, plan};
+pub use plan::{Facts, PeriodFacts, Plan, RetentionDecision, Rule, Verdict, plan};
 pub use rules::{OrphanRule, Replica, Rules};
 pub use why::Why;

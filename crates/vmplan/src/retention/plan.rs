@@ -26,7 +26,7 @@ use crate::RotationPolicy;
 
 /// What is known of a VM's backups.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Facts {
     /// Its policy now.
     pub policy: RotationPolicy,
     /// The period written just now.
@@ -37,12 +37,12 @@ pub struct Seen {
     /// found.
     pub keeper: Option<PeriodId>,
     /// All periods.
-    pub periods: Vec<PeriodSeen>,
+    pub periods: Vec<PeriodFacts>,
 }
 
 /// What is known of a period.
 #[derive(Clone, Debug)]
-pub struct PeriodSeen {
+pub struct PeriodFacts {
     /// Its name.
     pub id: PeriodId,
     /// Bytes of everything in it.
@@ -133,9 +133,9 @@ impl Plan {
 }
 
 /// Decides for each period. `now` is local time, as the dates in the data are.
-pub fn plan(seen: &Seen, rules: &Rules, now: DateTime) -> Plan {
+pub fn plan(seen: &Facts, rules: &Rules, now: DateTime) -> Plan {
     let newest_first = newest_of_policy(seen, now);
-    let verdict = |period: &PeriodSeen| {
+    let verdict = |period: &PeriodFacts| {
         let age_days = period.newest.map(|date| now.duration_since(date).as_secs().div_euclid(86_400));
         let decision = match rule(seen, rules, &newest_first, period, now) {
             Ok(rule) => guard(seen, rules, period, rule),
@@ -148,23 +148,23 @@ pub fn plan(seen: &Seen, rules: &Rules, now: DateTime) -> Plan {
 
 /// The periods that count: of this policy and with a date that can be. The one just written is the newest, whatever
 /// the clock said when the others were made.
-fn newest_of_policy(seen: &Seen, now: DateTime) -> Vec<&PeriodId> {
-    let counts = |period: &&PeriodSeen| {
+fn newest_of_policy(seen: &Facts, now: DateTime) -> Vec<&PeriodId> {
+    let counts = |period: &&PeriodFacts| {
         period.id != seen.current
             && period.id.kind().policy() == seen.policy
             && period.newest.is_some_and(|date| date <= now)
     };
-    let mut counted: Vec<&PeriodSeen> = seen.periods.iter().filter(counts).collect();
+    let mut counted: Vec<&PeriodFacts> = seen.periods.iter().filter(counts).collect();
     counted.sort_by_key(|period| std::cmp::Reverse((period.newest, &period.id)));
     std::iter::once(&seen.current).chain(counted.into_iter().map(|period| &period.id)).collect()
 }
 
 /// The rule a period would go under, or why none applies.
 fn rule(
-    seen: &Seen,
+    seen: &Facts,
     rules: &Rules,
     newest_first: &[&PeriodId],
-    period: &PeriodSeen,
+    period: &PeriodFacts,
     now: DateTime,
 ) -> Result<Rule, Why> {
     let Some(limit) = rules.limit(seen.policy) else { return Err(Why::NoRetention) };
@@ -194,7 +194,7 @@ fn rule(
     }
 }
 
-fn guard(seen: &Seen, rules: &Rules, period: &PeriodSeen, rule: Rule) -> RetentionDecision {
+fn guard(seen: &Facts, rules: &Rules, period: &PeriodFacts, rule: Rule) -> RetentionDecision {
     let held = match (&seen.keeper, period.protected) {
         _ if !seen.complete => Some(Why::Unreadable),
         (_, None) => Some(Why::ProtectionUnknown),
@@ -226,8 +226,8 @@ mod tests {
     }
 
     /// A period whose newest point is so many days old.
-    fn aged(name: &str, days: i64) -> PeriodSeen {
-        PeriodSeen {
+    fn aged(name: &str, days: i64) -> PeriodFacts {
+        PeriodFacts {
             id: PeriodId::parse(name).unwrap(),
             size_bytes: 10,
             newest: Some(now() - days.days()),
@@ -237,18 +237,18 @@ mod tests {
         }
     }
 
-    fn seen(policy: RotationPolicy, periods: Vec<PeriodSeen>) -> Seen {
+    fn seen(policy: RotationPolicy, periods: Vec<PeriodFacts>) -> Facts {
         let current = periods[0].id.clone();
-        Seen { policy, keeper: Some(current.clone()), current, complete: true, periods }
+        Facts { policy, keeper: Some(current.clone()), current, complete: true, periods }
     }
 
-    fn daily() -> Seen {
+    fn daily() -> Facts {
         let names = ["20261122", "20261121", "20261120", "20261119", "20261118"];
         let periods = names.iter().zip(0..).map(|(name, days)| aged(name, days)).collect();
         seen(RotationPolicy::Daily, periods)
     }
 
-    fn decisions(seen: &Seen, rules: &Rules) -> Vec<RetentionDecision> {
+    fn decisions(seen: &Facts, rules: &Rules) -> Vec<RetentionDecision> {
         plan(seen, rules, now()).verdicts.into_iter().map(|verdict| verdict.decision).collect()
     }
 
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn policies_without_periods_keep_everything() {
         for policy in [RotationPolicy::Accumulate, RotationPolicy::Never] {
-            let seen = Seen { policy, ..daily() };
+            let seen = Facts { policy, ..daily() };
             assert_eq!(decisions(&seen, &rules()), keep(&[Why::NoRetention; 5]));
         }
     }
@@ -355,14 +355,14 @@ mod tests {
     #[test]
     fn each_guard_holds_what_a_rule_would_drop() {
         let keeper = |name: &str| PeriodId::parse(name);
-        let set = |change: &dyn Fn(&mut Seen)| {
+        let set = |change: &dyn Fn(&mut Facts)| {
             let mut seen = daily();
             change(&mut seen);
             seen
         };
         let block = Rules { require_replica: true, ..rules() };
         let unreplicated = RetentionDecision::Delete { rule: Rule::Count { limit: 3 }, unreplicated: true };
-        let cases: [(&str, Seen, &Rules, RetentionDecision); 10] = [
+        let cases: [(&str, Facts, &Rules, RetentionDecision); 10] = [
             ("unreadable", set(&|s| s.complete = false), &rules(), RetentionDecision::Keep(Why::Unreadable)),
             (
                 "protected",

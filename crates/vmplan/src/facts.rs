@@ -20,7 +20,7 @@ pub enum Origin {
 
 /// A checkpoint that libvirt knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckpointSeen {
+pub struct CheckpointFacts {
     /// Its name.
     pub name: String,
     /// Where it comes from.
@@ -29,7 +29,7 @@ pub struct CheckpointSeen {
 
 /// What the current folder holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChainSeen {
+pub struct ChainFacts {
     /// Checkpoints of the chain, oldest first.
     pub points: Vec<CheckpointName>,
     /// There are files of a chain or copy, so they are in the way of a new full.
@@ -59,7 +59,7 @@ pub enum Broken {
 
 /// A disk that is to be backed up as a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskSeen {
+pub struct DiskFacts {
     /// Disk target.
     pub target: String,
     /// Bytes of the disk now.
@@ -71,12 +71,12 @@ pub struct DiskSeen {
     /// The chain has it as a raw image, from before it was converted.
     pub raw_in_chain: bool,
     /// Whose its image is, as that says itself.
-    pub image: ImageSeen,
+    pub image: ImageFacts,
 }
 
 /// Whose an image is that keeps a bitmap of the last checkpoint's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImageSeen {
+pub enum ImageFacts {
     /// The one that the chain went on with, as far as anybody can tell.
     Own,
     /// That of this other disk.
@@ -87,7 +87,7 @@ pub enum ImageSeen {
 
 /// What the images of a domain that is shut off tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OfflineSeen {
+pub enum OfflineFacts {
     /// As they were when the folder's newest point was taken.
     Unchanged,
     /// Changed, or nothing to compare with.
@@ -113,7 +113,7 @@ pub struct Rules {
 
 /// Everything a decision rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Facts {
     /// The period and its folder.
     pub placement: Placement,
     /// The settings.
@@ -127,17 +127,17 @@ pub struct Seen {
     /// A QEMU process has the disks open.
     pub active: bool,
     /// The current folder.
-    pub chain: ChainSeen,
+    pub chain: ChainFacts,
     /// What libvirt knows.
-    pub checkpoints: Vec<CheckpointSeen>,
+    pub checkpoints: Vec<CheckpointFacts>,
     /// Checkpoints of the chain, oldest first, that libvirt has lost although their bitmaps live.
-    pub revivable: Vec<String>,
+    pub redefinable: Vec<String>,
     /// Why the last checkpoint's bitmaps cannot be used; `None` when they are sound (or nobody asked).
     pub bitmap_fault: Option<String>,
     /// The disks that become streams.
-    pub disks: Vec<DiskSeen>,
+    pub disks: Vec<DiskFacts>,
     /// For a domain that is shut off.
-    pub offline: OfflineSeen,
+    pub offline: OfflineFacts,
     /// Why a domain that is shut off is not to be started for its backup; `None` when nothing speaks against it.
     pub obstacle: Option<String>,
 }

@@ -18,13 +18,13 @@ use crate::engine::domain::xml;
 use crate::engine::image::bitmap::LiveBitmap;
 use crate::engine::image::readable_disk::ReadableDisk;
 use vmhost::libvirt::{CheckpointInfo, LibvirtError};
-use vmplan::{CheckpointSeen, ImageSeen, Origin};
+use vmplan::{CheckpointFacts, ImageFacts, Origin};
 use vmstore::{Mark, VmDir, folder_name, inventory};
 
 /// What is known of the checkpoints of a domain and of its chain.
-pub(crate) struct Lineage {
+pub(crate) struct CheckpointOrigin {
     /// Those that libvirt has.
-    pub(crate) seen: Vec<CheckpointSeen>,
+    pub(crate) seen: Vec<CheckpointFacts>,
     /// Those of them that are the chain's, without their XML in its folder.
     pub(crate) lost_xml: Vec<String>,
     /// The chain's last: as libvirt has it, or else as the folder does.
@@ -37,7 +37,7 @@ pub(crate) struct Lineage {
     forgotten: Vec<String>,
 }
 
-impl Lineage {
+impl CheckpointOrigin {
     /// Compares what libvirt has with the folders of a domain. `points` are the chain's, oldest first; `removed` are
     /// those of chains that are gone.
     pub(crate) fn of(
@@ -59,7 +59,7 @@ impl Lineage {
             seen[at].origin = of_chain(&known[at].name).map_or(Origin::Foreign, Origin::Chain);
         }
         let last = points.last().map(ToString::to_string);
-        let is_of_chain = |c: &&CheckpointSeen| matches!(c.origin, Origin::Chain(_));
+        let is_of_chain = |c: &&CheckpointFacts| matches!(c.origin, Origin::Chain(_));
         let has = |name: &String| seen.iter().filter(is_of_chain).any(|c| c.name == *name);
         let parent_known = last.as_ref().is_some_and(has);
         let kept = |name: &String| {
@@ -84,13 +84,13 @@ impl Lineage {
     ///
     /// QEMU wrote a bitmap of the last checkpoint's name when it closed the image, and the chain marker, which is older, with
     /// it. Where it did not, both are in its memory: then the image is the one that the chain went on with.
-    pub(crate) fn image_of(&self, target: &str, kept: &[String]) -> ImageSeen {
+    pub(crate) fn image_of(&self, target: &str, kept: &[String]) -> ImageFacts {
         let named_alike = self.parent.as_ref().is_some_and(|parent| kept.contains(&parent.name));
-        let Some(id) = self.chain_id.as_deref().filter(|_| named_alike) else { return ImageSeen::Own };
+        let Some(id) = self.chain_id.as_deref().filter(|_| named_alike) else { return ImageFacts::Own };
         match marker_name::testimony(id, target, kept) {
-            Testimony::Own => ImageSeen::Own,
-            Testimony::Other(other) => ImageSeen::OfDisk(other),
-            Testimony::None => ImageSeen::PutBack,
+            Testimony::Own => ImageFacts::Own,
+            Testimony::Other(other) => ImageFacts::OfDisk(other),
+            Testimony::None => ImageFacts::PutBack,
         }
     }
 
@@ -112,7 +112,7 @@ impl Lineage {
 
     /// The chain's checkpoints that libvirt has lost and can be given back, oldest first: those whose bitmaps still
     /// record in the running images of all their disks that are still there. None without the chain's last.
-    pub(crate) fn revivable(
+    pub(crate) fn redefinable(
         &self,
         recording: &dyn Fn() -> Result<Vec<LiveBitmap>, LibvirtError>,
         disks: &[ReadableDisk],
@@ -160,7 +160,7 @@ pub(crate) fn xml_file(chain_dir: &Path, name: &str) -> PathBuf {
 }
 
 /// Whether a checkpoint is the parent or the child of one of the chain's.
-fn is_beside_chain(known: &[CheckpointInfo], seen: &[CheckpointSeen], at: usize) -> bool {
+fn is_beside_chain(known: &[CheckpointInfo], seen: &[CheckpointFacts], at: usize) -> bool {
     let parent_of = |checkpoint: &CheckpointInfo| xml::parent_name(&checkpoint.xml);
     let of_chain = known.iter().zip(seen).filter(|(_, c)| matches!(c.origin, Origin::Chain(_)));
     let own_parent = parent_of(&known[at]);
@@ -174,7 +174,7 @@ fn by_creation_time(
     vm: &VmTarget,
     of_chain: Option<CheckpointName>,
     removed: &BTreeSet<Mark>,
-) -> CheckpointSeen {
+) -> CheckpointFacts {
     let name = checkpoint.name.clone();
     let born = xml::creation_time(&checkpoint.xml);
     let is_removed = || born.as_ref().is_some_and(|born| removed.contains(&(name.clone(), born.clone())));
@@ -189,7 +189,7 @@ fn by_creation_time(
         _ if former_chains(checkpoint, vm).iter().any(|dir| same(dir)) => Origin::OlderChain,
         _ => Origin::Foreign,
     };
-    CheckpointSeen { name, origin }
+    CheckpointFacts { name, origin }
 }
 
 /// Every folder of a domain that may hold a chain: periods, archives, and the domain's folder itself.
