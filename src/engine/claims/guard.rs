@@ -9,7 +9,7 @@
 //! ```text
 //! waiting ─ watch ─► watching ─ release ─► waiting
 //!    │                  └─ held too long: thaw, resume ─► watching
-//!    └──────── pipe closed ───────┴─► nothing owned: ends · something owned: thaw, resume, end job; ends
+//!    └──────── pipe closed ───────┴─► nothing claimed: ends · something claimed: thaw, resume, end job; ends
 //! ```
 //!
 //! Its work is done when it has seen that it is (`recovery::guard`), and until then it stays: for hours if libvirt hangs so long.
@@ -134,7 +134,7 @@ impl Guard {
         self.order_quickly(Order::Watch { watched, held_for }).map(drop)
     }
 
-    /// Tells the guard that nothing of this run is owned any more. A guest that was not seen to be free is looked after
+    /// Tells the guard that nothing of this run is claimed any more. A guest that was not seen to be free is looked after
     /// until it is.
     pub(crate) fn release(&self, id: &str, is_free: bool) -> Result<(), GuardError> {
         self.order_quickly(Order::Release { id: id.to_owned(), is_free }).map(drop)
@@ -224,7 +224,7 @@ impl Guard {
         Ok(told)
     }
 
-    /// Ends the guard and waits for it, unless it has something to do. Nothing else may be owned any more.
+    /// Ends the guard and waits for it, unless it has something to do. Nothing else may be claimed any more.
     pub fn end(self) {
         if let Ok(Answer::Ok) = self.order_quickly(Order::End) {
             // It ends by itself, now.

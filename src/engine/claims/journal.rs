@@ -216,7 +216,7 @@ impl Journal {
         written.map_err(|source| JournalError { doing: "write", path: path.to_owned(), source })
     }
 
-    /// Removes a journal: nothing is owned any more.
+    /// Removes a journal: nothing is claimed any more.
     pub fn remove(path: &Path) -> Result<(), JournalError> {
         let remove = || {
             found(fs::remove_file(path))?;

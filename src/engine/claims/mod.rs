@@ -3,13 +3,13 @@
 //! Must not live here: undoing any of it, and the guard's own process (`recovery`).
 
 pub(crate) mod beats;
+pub(crate) mod claimed;
 mod error;
 pub mod guard;
 pub mod journal;
 mod journal_check;
 pub(crate) mod left_by_job;
 pub(crate) mod order;
-pub(crate) mod owned;
 pub(crate) mod presence;
 
 pub use self::error::ClaimError;

@@ -38,7 +38,7 @@ pub(in crate::engine) enum Order {
         /// If it is not told otherwise after so long, the guard sets the guest free, though we live.
         held_for: Option<Duration>,
     },
-    /// Nothing of this run is owned any more, except perhaps a guest that was not seen to be free.
+    /// Nothing of this run is claimed any more, except perhaps a guest that was not seen to be free.
     Release { id: String, is_free: bool },
     /// We watch the scratch directory of this run's job. When this is not said again soon, the guard watches it.
     Beat { id: String, scratch: Scratch },

@@ -4,8 +4,8 @@
 
 pub(crate) mod archive;
 mod error;
-pub(crate) mod mend;
 pub(crate) mod point;
 pub(crate) mod publish;
+pub(crate) mod repair;
 
 pub use self::error::CommitError;

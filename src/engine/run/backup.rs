@@ -3,8 +3,8 @@
 //! Must not live here: how a backup is taken (`take`), how a domain is started for it (`started`).
 
 use crate::engine::cancel::Cancel;
-use crate::engine::claims::owned::Owned;
-use crate::engine::commit::mend;
+use crate::engine::claims::claimed::Claims;
+use crate::engine::commit::repair;
 use crate::engine::look::observe::{self, Observed};
 use crate::engine::look::unseen;
 use crate::engine::run::contained::contained;
@@ -91,18 +91,18 @@ impl Request<'_> {
         Ok((observed, plan))
     }
 
-    /// Carries out a plan. `started` is what is owned of a domain that was started for it.
+    /// Carries out a plan. `started` is what is claimed of a domain that was started for it.
     pub(super) fn back_up_as_it_is(
         self,
         mut observed: Observed,
         mut plan: Plan,
-        started: Option<&mut Owned<'_>>,
+        started: Option<&mut Claims<'_>>,
     ) -> Result<Facts, FailedBackup<Facts>> {
         let Self { engine, vm, .. } = self;
         let reachable = refuse_unreachable(vm, &plan);
         let mut mended: Vec<String> = plan.repairs.iter().map(ToString::to_string).collect();
         if reachable.is_ok() {
-            if let Err(error) = mend::mend(vm, &plan.repairs) {
+            if let Err(error) = repair::carry_out(vm, &plan.repairs) {
                 tracing::warn!(vm = vm.domain.name(), "{error}; a full is taken instead");
                 let failed = Some(error.to_string());
                 (observed, plan) = Request { vm: &VmTarget { failed, ..vm.clone() }, ..self }.decide()?;
@@ -126,7 +126,7 @@ impl Request<'_> {
         self,
         observed: &Observed,
         plan: &Plan,
-        started: Option<&mut Owned<'_>>,
+        started: Option<&mut Claims<'_>>,
         facts: &mut Facts,
     ) -> Result<(), BackupError> {
         let Self { engine, vm, .. } = self;

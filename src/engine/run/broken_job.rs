@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::engine::BackupError;
 use crate::engine::cancel::StopReason;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::claims::journal::Journal;
-use crate::engine::claims::owned::Owned;
 use crate::engine::copy::CopyError;
 use crate::engine::recovery::backup_job::has_job;
 use crate::engine::run::request::Backup;
@@ -23,7 +23,7 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const APPEAR_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whether a failed copy is explained by the domain being shut down (or killed) meanwhile. Waits until that is clear.
-pub(super) fn was_shut_down(backup: &Backup<'_>, failed: &BackupError, owned: &Owned<'_>) -> bool {
+pub(super) fn was_shut_down(backup: &Backup<'_>, failed: &BackupError, claims: &Claims<'_>) -> bool {
     let domain = &backup.vm.domain;
     let broke = is_broken_read(failed) || matches!(failed, BackupError::Changed(_) | BackupError::Libvirt(_));
     let until = Instant::now() + SETTLE_LIMIT;
@@ -32,7 +32,7 @@ pub(super) fn was_shut_down(backup: &Backup<'_>, failed: &BackupError, owned: &O
         if !state.is_active() {
             return true;
         }
-        if state == DomainState::Running && has_job(domain, owned.journal()).unwrap_or(false) {
+        if state == DomainState::Running && has_job(domain, claims.journal()).unwrap_or(false) {
             return false;
         }
         thread::sleep(SETTLE_PAUSE);
@@ -41,13 +41,13 @@ pub(super) fn was_shut_down(backup: &Backup<'_>, failed: &BackupError, owned: &O
 }
 
 /// The error of a copy that failed, which the domain's end does not explain: that of the job, where it ended first.
-pub(super) fn why_not_copied(backup: &Backup<'_>, failed: BackupError, owned: &Owned<'_>) -> BackupError {
+pub(super) fn why_not_copied(backup: &Backup<'_>, failed: BackupError, claims: &Claims<'_>) -> BackupError {
     let is_told = matches!(failed, BackupError::Stopped(_)) || backup.cancel.stopped().is_some();
-    let why = (!is_told).then(|| owned.why_guard_ended_job()).flatten();
+    let why = (!is_told).then(|| claims.why_guard_ended_job()).flatten();
     if let Some(why) = why {
         return StopReason::StoodStill { why }.into();
     }
-    if !was_ended(backup, &failed, owned) {
+    if !was_ended(backup, &failed, claims) {
         return failed;
     }
     backup.changed(&format!(
@@ -58,10 +58,10 @@ pub(super) fn why_not_copied(backup: &Backup<'_>, failed: BackupError, owned: &O
 
 /// Whether a failed copy is explained by the job being gone, which nobody here ended. Asked once it is clear that the
 /// domain was not shut down.
-fn was_ended(backup: &Backup<'_>, failed: &BackupError, owned: &Owned<'_>) -> bool {
+fn was_ended(backup: &Backup<'_>, failed: &BackupError, claims: &Claims<'_>) -> bool {
     is_lost_connection(failed)
         && backup.cancel.stopped().is_none()
-        && goes(&backup.vm.domain, owned.journal())
+        && goes(&backup.vm.domain, claims.journal())
 }
 
 fn is_broken_read(error: &BackupError) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use vmstream::chain::CheckpointName;
 
 use crate::engine::BackupError;
-use crate::engine::claims::owned::Owned;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::copy::{self, CopiedDisk};
 use crate::engine::domain::xml;
 use crate::engine::fail_point::FailPoint;
@@ -70,10 +70,10 @@ impl<'a> Closed<'a> {
         })
     }
 
-    fn copy_disks(&self, owned: &Owned<'_>) -> Result<Vec<CopiedDisk>, BackupError> {
+    fn copy_disks(&self, claims: &Claims<'_>) -> Result<Vec<CopiedDisk>, BackupError> {
         let Backup { engine, vm, watch, cancel, .. } = self.backup;
         let changes = self.noted.iter().flat_map(|(_, changes)| changes);
-        let socket = |disk: &ReadableDisk| nbd_socket(&owned.journal().socket, &disk.target);
+        let socket = |disk: &ReadableDisk| nbd_socket(&claims.journal().socket, &disk.target);
         let host = vm.domain.host();
         let server = |(disk, changes): (&ReadableDisk, &Changes)| {
             QemuNbd::start(host, disk, socket(disk), changes, cancel)
@@ -90,7 +90,7 @@ impl<'a> Closed<'a> {
 
 impl<'a> Source<'a> for Closed<'a> {
     /// Notes how the images stand, which are the point's content if they hold still.
-    fn begin(&mut self, _: &mut Identity, _: &mut Owned<'_>) -> Step {
+    fn begin(&mut self, _: &mut Identity, _: &mut Claims<'_>) -> Step {
         step(|found| {
             let Backup { vm, observed, cancel, .. } = self.backup;
             if self.begun.is_some() && vm.domain.state()? == DomainState::Crashed {
@@ -106,17 +106,17 @@ impl<'a> Source<'a> for Closed<'a> {
         })
     }
 
-    fn copy(&mut self, owned: &Owned<'_>) -> Step<Vec<CopiedDisk>> {
+    fn copy(&mut self, claims: &Claims<'_>) -> Step<Vec<CopiedDisk>> {
         step(|_| {
             self.at(FailPoint::Copying);
-            let copied = self.copy_disks(owned)?;
+            let copied = self.copy_disks(claims)?;
             self.at(FailPoint::Copied);
             Ok(copied)
         })
     }
 
     /// Sees that the images held still.
-    fn end(&mut self, _: &mut Owned<'_>) -> Step<Option<ImageStates>> {
+    fn end(&mut self, _: &mut Claims<'_>) -> Step<Option<ImageStates>> {
         step(|found| {
             let Some((still, _)) = self.noted.take() else { return Ok(None) };
             let (images, untold) = still.end()?;

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use crate::engine::BackupError;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::claims::journal::ArchiveMove;
-use crate::engine::claims::owned::Owned;
 use crate::engine::commit::archive;
 use crate::engine::commit::point;
 use crate::engine::commit::publish::PointFiles;
@@ -31,7 +31,7 @@ pub(super) fn commit(
     images: Option<ImageStates>,
     identity: Identity,
     every_disk: &[DiskPlan],
-    owned: &mut Owned<'_>,
+    claims: &mut Claims<'_>,
 ) -> Step {
     step(|found| {
         let Backup { engine, vm, observed, point, .. } = backup;
@@ -51,7 +51,7 @@ pub(super) fn commit(
         found.warnings = added.warnings;
         found.identity = Some(added.kept);
         point::add_sidecars(&mut files, sidecars, &ident, every_disk)?;
-        found.archived_to = publish(backup, &files, owned)?;
+        found.archived_to = publish(backup, &files, claims)?;
         found.points = Some(point.count());
         let (definition, warnings) =
             identity::settle(vm, &observed.config_xml, added.folder, parent, &engine.clock.local());
@@ -65,7 +65,7 @@ pub(super) fn commit(
 fn publish(
     backup: &Backup<'_>,
     files: &PointFiles,
-    owned: &mut Owned<'_>,
+    claims: &mut Claims<'_>,
 ) -> Result<Option<PathBuf>, BackupError> {
     let Backup { engine, vm, plan, .. } = backup;
     let fail_points = &engine.fail_points;
@@ -85,7 +85,7 @@ fn publish(
             None
         }
     };
-    owned.set_stage(files.stage(archive.clone()))?;
+    claims.set_stage(files.stage(archive.clone()))?;
     fail_points.at(FailPoint::Publishing);
     files.publish(archive.as_ref(), &|name| fail_points.at(name))?;
     fail_points.at(FailPoint::Published);

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::claims::guard::{Guard, Places};
 use crate::engine::claims::journal::{Journal, JournalDir};
-use crate::engine::claims::owned::Owned;
 use crate::engine::claims::presence::{self, Presence};
 use crate::engine::copy::Shared;
 use crate::engine::fail_point::FailPoints;
@@ -45,9 +45,9 @@ pub struct Engine {
 
 impl Engine {
     /// Writes the journal and tells the guard.
-    pub(super) fn own(&self, vm: &VmTarget, journal: Journal) -> Result<Owned<'_>, BackupError> {
+    pub(super) fn claim(&self, vm: &VmTarget, journal: Journal) -> Result<Claims<'_>, BackupError> {
         let places = self.places(&vm.folder, vm.domain.name(), vm.domain.uuid());
-        Ok(Owned::begin(journal, places, &self.guard)?)
+        Ok(Claims::begin(journal, places, &self.guard)?)
     }
 
     pub(super) fn places(&self, folder: &str, domain: &str, uuid: &str) -> Places {

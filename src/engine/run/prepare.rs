@@ -1,4 +1,4 @@
-//! Prepares a backup before anything is owned and the guest is touched: its parts, and room for it.
+//! Prepares a backup before anything is claimed and the guest is touched: its parts, and room for it.
 
 use crate::engine::failure::FileError;
 use crate::engine::image::readable_disk::ReadableDisk;

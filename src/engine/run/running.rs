@@ -13,8 +13,8 @@ use vmstream::text;
 
 use crate::engine::BackupError;
 use crate::engine::cancel::StopReason;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::claims::order::Scratch;
-use crate::engine::claims::owned::Owned;
 use crate::engine::copy::CopiedDisk;
 use crate::engine::domain::xml::{self, Owner};
 use crate::engine::fail_point::FailPoint;
@@ -50,7 +50,7 @@ pub(super) struct Running<'a> {
 
 impl<'a> Source<'a> for Running<'a> {
     /// Marks the images, and begins the job while the guest is held still.
-    fn begin(&mut self, identity: &mut Identity, owned: &mut Owned<'_>) -> Step {
+    fn begin(&mut self, identity: &mut Identity, claims: &mut Claims<'_>) -> Step {
         step(|found| {
             let Backup { engine, vm, observed, plan, content, cancel, .. } = self.backup;
             cancel.check()?;
@@ -67,35 +67,39 @@ impl<'a> Source<'a> for Running<'a> {
             let earlier = images.earlier()?;
             found.recovered = checkpoints::make_way(self.backup, self.checkpoint)?;
             engine.fail_points.at(FailPoint::CheckpointsDropped);
-            let chain = images.settle(content, &earlier, owned, &mut found.warnings)?;
-            let owner = Owner { run: owned.journal().id.clone(), chain };
-            let held = self.begin_job(&owner, identity, owned, &mut found.warnings)?;
+            let chain = images.settle(content, &earlier, claims, &mut found.warnings)?;
+            let owner = Owner { run: claims.journal().id.clone(), chain };
+            let held = self.begin_job(&owner, identity, claims, &mut found.warnings)?;
             found.held = Some(held);
             engine.fail_points.at(FailPoint::Released);
             Ok(())
         })
     }
 
-    fn copy(&mut self, owned: &Owned<'_>) -> Step<Vec<CopiedDisk>> {
+    fn copy(&mut self, claims: &Claims<'_>) -> Step<Vec<CopiedDisk>> {
         let peak_bytes = AtomicU64::new(0);
-        let copied = self.copy_and_end_job(owned, &peak_bytes);
+        let copied = self.copy_and_end_job(claims, &peak_bytes);
         (Found { scratch_peak_bytes: Some(peak_bytes.into_inner()), ..Found::default() }, copied)
     }
 
     /// The images, once the domain is shut off: then they hold still, and QEMU has written its bitmaps into them.
-    fn heir(&self, failed: BackupError, owned: &Owned<'_>) -> Result<Box<dyn Source<'a> + 'a>, BackupError> {
-        if broken_job::was_shut_down(self.backup, &failed, owned) {
+    fn heir(
+        &self,
+        failed: BackupError,
+        claims: &Claims<'_>,
+    ) -> Result<Box<dyn Source<'a> + 'a>, BackupError> {
+        if broken_job::was_shut_down(self.backup, &failed, claims) {
             return Ok(Box::new(Closed::new(self.backup, Some(self.checkpoint))));
         }
-        Err(broken_job::why_not_copied(self.backup, failed, owned))
+        Err(broken_job::why_not_copied(self.backup, failed, claims))
     }
 
     /// Tells that the job is over. Shuts the domain off if it was started for this.
-    fn end(&mut self, owned: &mut Owned<'_>) -> Step<Option<ImageStates>> {
+    fn end(&mut self, claims: &mut Claims<'_>) -> Step<Option<ImageStates>> {
         step(|found| {
-            owned.job_is_over()?;
+            claims.job_is_over()?;
             self.backup.engine.fail_points.at(FailPoint::JobEnded);
-            self.end_started(owned, &mut found.warnings)
+            self.end_started(claims, &mut found.warnings)
         })
     }
 }
@@ -106,12 +110,12 @@ impl Running<'_> {
         &self,
         owner: &Owner,
         identity: &mut Identity,
-        owned: &mut Owned<'_>,
+        claims: &mut Claims<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Quiesced, BackupError> {
         let Backup { engine, vm, point, content, cancel, .. } = self.backup;
         let (domain, checkpoint) = (&vm.domain, self.checkpoint.to_string());
-        let (id, scratch) = (&owned.journal().id, &owned.journal().scratch);
+        let (id, scratch) = (&claims.journal().id, &claims.journal().scratch);
         let scratch_dir = &engine.settings.scratch_dir;
         let try_scratch = || scratch::try_making(scratch_dir, &scratch_try(scratch_dir, id), cancel);
         try_scratch()?;
@@ -121,11 +125,11 @@ impl Running<'_> {
             try_scratch()?;
         }
         let uuid = secret.as_ref().map(|secret| secret.uuid.as_str());
-        let disks = content.job_disks(owned.journal(), uuid);
+        let disks = content.job_disks(claims.journal(), uuid);
         let parent = point.parent.map(|p| p.to_string());
-        let job_xml = xml::backup(&owned.journal().socket, parent.as_deref(), &disks);
+        let job_xml = xml::backup(&claims.journal().socket, parent.as_deref(), &disks);
         let checkpoint_xml = xml::checkpoint(&checkpoint, owner, &disks);
-        let journal = owned.journal().clone();
+        let journal = claims.journal().clone();
         let begin = || {
             engine.fail_points.at_while_held(FailPoint::Held);
             let begin = || domain.backup_begin(&job_xml, &checkpoint_xml, uuid.is_some());
@@ -145,9 +149,9 @@ impl Running<'_> {
             Ok(())
         };
         let (answers, settings) = (self.backup.guest.is_some(), &engine.settings);
-        owned.expect_job(Scratch { dir: scratch_dir.clone(), reserve: settings.scratch_reserve })?;
-        let ((), held) = quiesce::still_during(domain, answers, settings, owned, warnings, begin)?;
-        let was_started = owned.journal().started.is_some();
+        claims.expect_job(Scratch { dir: scratch_dir.clone(), reserve: settings.scratch_reserve })?;
+        let ((), held) = quiesce::still_during(domain, answers, settings, claims, warnings, begin)?;
+        let was_started = claims.journal().started.is_some();
         Ok(Quiesced { method: if was_started { Method::StartedPaused } else { held.method }, ..held })
     }
 
@@ -155,19 +159,19 @@ impl Running<'_> {
     /// files held at most.
     fn copy_and_end_job(
         &self,
-        owned: &Owned<'_>,
+        claims: &Claims<'_>,
         peak_bytes: &AtomicU64,
     ) -> Result<Vec<CopiedDisk>, BackupError> {
         let Backup { engine, vm, cancel, .. } = self.backup;
         engine.fail_points.at(FailPoint::Copying);
-        let socket = &owned.journal().socket;
+        let socket = &claims.journal().socket;
         let source = |disk: &ReadableDisk, role: Role| DiskSource {
             export: Export { socket: socket.clone(), name: disk.target.clone() },
             bitmap: role.since().map(|_| xml::job_bitmap_context(&disk.target)),
         };
         let tasks = tasks::of(self.backup, &source)?;
         let of_copy = cancel.child();
-        let copied = watched_copy::copy(self.backup, &tasks, owned, peak_bytes, &of_copy);
+        let copied = watched_copy::copy(self.backup, &tasks, claims, peak_bytes, &of_copy);
         tracing::debug!("scratch files held {} at most", text::size(peak_bytes.load(Ordering::Relaxed)));
         engine.fail_points.at(FailPoint::Copied);
         // A scratch directory about to fill is the cause; broken reads are what follows.
@@ -178,7 +182,7 @@ impl Running<'_> {
         }
         let copied = copied?;
         let stopped = || cancel.stopped().is_some();
-        match end_copied_job(&vm.domain, owned.journal(), &stopped) {
+        match end_copied_job(&vm.domain, claims.journal(), &stopped) {
             Ok(true) => Ok(copied),
             // Perhaps ended right above, because a stop was asked for when the last byte was copied.
             Ok(false) => Err(cancel.cause(self.backup.changed("its backup job was gone at the end"))),
@@ -190,15 +194,15 @@ impl Running<'_> {
     /// Shuts the domain off if it was started for this, and looks at its images, which hold still from then on.
     fn end_started(
         &self,
-        owned: &mut Owned<'_>,
+        claims: &mut Claims<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<ImageStates>, BackupError> {
-        let Some(started) = &owned.journal().started else { return Ok(None) };
+        let Some(started) = &claims.journal().started else { return Ok(None) };
         let Backup { engine, vm, observed, cancel, .. } = self.backup;
         if end_started(&vm.domain, started)? == StartedDomain::Resumed {
-            warnings.push(engine.guard.keep(owned.journal()));
+            warnings.push(engine.guard.keep(claims.journal()));
         }
-        owned.set_started(None)?;
+        claims.set_started(None)?;
         // In this order: who waited for the VM may start it in between.
         let images = ImageStates::of(&observed.disks, cancel);
         if vm.domain.state()?.is_active() {

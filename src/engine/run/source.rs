@@ -3,7 +3,7 @@
 //! Must not live here: the sources (`running`, `closed`), the steps that are the same for both (`take`).
 
 use crate::engine::BackupError;
-use crate::engine::claims::owned::Owned;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::copy::CopiedDisk;
 use crate::engine::look::image_state::ImageStates;
 use crate::engine::run::facts::Step;
@@ -12,19 +12,19 @@ use crate::engine::snapshot::identity::Identity;
 /// What the disks are read from. Each step is taken once, in this order.
 pub(super) trait Source<'a> {
     /// Fixes the content of the disks as it is at one moment, that of the point.
-    fn begin(&mut self, identity: &mut Identity, owned: &mut Owned<'_>) -> Step;
+    fn begin(&mut self, identity: &mut Identity, claims: &mut Claims<'_>) -> Step;
 
     /// Copies all disks as they were at that moment.
-    fn copy(&mut self, owned: &Owned<'_>) -> Step<Vec<CopiedDisk>>;
+    fn copy(&mut self, claims: &Claims<'_>) -> Step<Vec<CopiedDisk>>;
 
     /// Who has the disks as they were at that moment, when they cannot be read from here any more.
     ///
     /// # Errors
     /// When nobody has: why the copy failed.
-    fn heir(&self, failed: BackupError, _: &Owned<'_>) -> Result<Box<dyn Source<'a> + 'a>, BackupError> {
+    fn heir(&self, failed: BackupError, _: &Claims<'_>) -> Result<Box<dyn Source<'a> + 'a>, BackupError> {
         Err(failed)
     }
 
     /// Lets go of the disks, which are copied. Returns the state of images that hold still from then on.
-    fn end(&mut self, owned: &mut Owned<'_>) -> Step<Option<ImageStates>>;
+    fn end(&mut self, claims: &mut Claims<'_>) -> Step<Option<ImageStates>>;
 }

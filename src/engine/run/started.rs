@@ -8,9 +8,9 @@
 //! guard's, which outlives us: somebody may resume the guest meanwhile, who then keeps it, as long as the guard lives.
 
 use crate::engine::BackupError;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::claims::guard::StartError;
 use crate::engine::claims::journal::{self, DomainRun, Journal};
-use crate::engine::claims::owned::Owned;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::Changed;
 use crate::engine::plan::run_files;
@@ -25,17 +25,17 @@ impl Request<'_> {
     pub(super) fn back_up_started(self, decided: Decided) -> Result<Facts, FailedBackup<Facts>> {
         let Self { engine, vm, cancel, .. } = self;
         let known = |known: Option<Box<Facts>>| known.unwrap_or_else(|| Box::new(Facts::new(decided)));
-        let owned =
-            cancel.check().map_err(BackupError::from).and_then(|()| engine.own(vm, self.start_journal()));
-        let mut owned = match owned {
-            Ok(owned) => owned,
+        let claims =
+            cancel.check().map_err(BackupError::from).and_then(|()| engine.claim(vm, self.start_journal()));
+        let mut claims = match claims {
+            Ok(claims) => claims,
             Err(error) => return Err(FailedBackup { error, known: Some(known(None)) }),
         };
-        let started = match engine.guard.start_domain(owned.journal()) {
-            Ok(id) => owned.set_started(Some(id)),
+        let started = match engine.guard.start_domain(claims.journal()) {
+            Ok(id) => claims.set_started(Some(id)),
             Err(StartError::Guard(error)) => Err(error.into()),
             Err(StartError::Refused(reason)) => {
-                owned.finish()?;
+                claims.finish()?;
                 // Perhaps because somebody else has just started it.
                 let (mut observed, _) = self.decide()?;
                 observed.seen.obstacle = Some(format!("it cannot be started: {reason}"));
@@ -43,7 +43,7 @@ impl Request<'_> {
                 return self.back_up_as_it_is(observed, plan, None);
             }
         };
-        let back_up = |owned: &mut Owned<'_>| -> Result<Facts, FailedBackup<Facts>> {
+        let back_up = |claims: &mut Claims<'_>| -> Result<Facts, FailedBackup<Facts>> {
             started?;
             engine.fail_points.at(FailPoint::Started);
             let (observed, plan) = self.decide()?;
@@ -51,13 +51,13 @@ impl Request<'_> {
                 let what = "it was shut off right after it was started for its backup".to_owned();
                 return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
             }
-            self.back_up_as_it_is(observed, plan, Some(owned))
+            self.back_up_as_it_is(observed, plan, Some(claims))
         };
-        let (mut known, done) = match contained(|| back_up(&mut owned)) {
+        let (mut known, done) = match contained(|| back_up(&mut claims)) {
             Ok(facts) => (Box::new(facts), Ok(())),
             Err(failed) => (known(failed.known), Err(failed.error)),
         };
-        match undo::end(owned, done, vm.domain.host()) {
+        match undo::end(claims, done, vm.domain.host()) {
             Ok(late) => {
                 late.into_iter().for_each(|late| known.warn(late));
                 Ok(*known)

@@ -7,7 +7,7 @@
 //! Must not live here: how a step is done.
 
 use crate::engine::BackupError;
-use crate::engine::claims::owned::Owned;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::look::observe::Observed;
 use crate::engine::run::closed::Closed;
@@ -24,23 +24,23 @@ use vmplan::Plan;
 
 /// Takes a backup. On any failure everything is as it was before.
 ///
-/// `started` is what is owned of a domain that was started for it, which whoever started it ends or undoes.
+/// `started` is what is claimed of a domain that was started for it, which whoever started it ends or undoes.
 pub(super) fn take(
     request: Request<'_>,
     observed: &Observed,
     plan: &Plan,
-    started: Option<&mut Owned<'_>>,
+    started: Option<&mut Claims<'_>>,
     facts: &mut Facts,
 ) -> Result<(), BackupError> {
     let (backup, identity) = facts.add(prepare(request, observed, plan, facts.every_disk()))?;
     let journal = backup.journal(&identity);
-    if let Some(owned) = started {
-        owned.go_on_with(journal)?;
-        return take_owned(&backup, identity, owned, facts);
+    if let Some(claims) = started {
+        claims.go_on_with(journal)?;
+        return take_owned(&backup, identity, claims, facts);
     }
-    let mut owned = request.engine.own(request.vm, journal)?;
-    let done = contained(|| take_owned(&backup, identity, &mut owned, facts));
-    let late = undo::end(owned, done, request.vm.domain.host())?;
+    let mut claims = request.engine.claim(request.vm, journal)?;
+    let done = contained(|| take_owned(&backup, identity, &mut claims, facts));
+    let late = undo::end(claims, done, request.vm.domain.host())?;
     late.into_iter().for_each(|late| facts.warn(late));
     Ok(())
 }
@@ -49,7 +49,7 @@ pub(super) fn take(
 fn take_owned(
     backup: &Backup<'_>,
     mut identity: Identity,
-    owned: &mut Owned<'_>,
+    claims: &mut Claims<'_>,
     facts: &mut Facts,
 ) -> Result<(), BackupError> {
     backup.engine.fail_points.at(FailPoint::JournalWritten);
@@ -57,18 +57,18 @@ fn take_owned(
         Some(checkpoint) => Box::new(Running { backup, checkpoint }),
         None => Box::new(Closed::new(backup, None)),
     };
-    facts.add(source.begin(&mut identity, owned))?;
-    let copied = match facts.add(source.copy(owned)) {
+    facts.add(source.begin(&mut identity, claims))?;
+    let copied = match facts.add(source.copy(claims)) {
         Ok(copied) => copied,
         Err(error) => {
             // The VM was shut down, and its job is gone with its QEMU.
-            let mut heir = source.heir(error, owned)?;
-            facts.add(heir.begin(&mut identity, owned))?;
-            let copied = facts.add(heir.copy(owned))?;
-            facts.add(heir.end(owned))?;
+            let mut heir = source.heir(error, claims)?;
+            facts.add(heir.begin(&mut identity, claims))?;
+            let copied = facts.add(heir.copy(claims))?;
+            facts.add(heir.end(claims))?;
             copied
         }
     };
-    let images = facts.add(source.end(owned))?;
-    facts.add(commit(backup, copied, images, identity, facts.every_disk(), owned))
+    let images = facts.add(source.end(claims))?;
+    facts.add(commit(backup, copied, images, identity, facts.every_disk(), claims))
 }

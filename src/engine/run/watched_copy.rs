@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::engine::claims::beats::Beats;
-use crate::engine::claims::owned::Owned;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::copy::{self, CopiedDisk, CopyError, DiskTask};
 use crate::engine::recovery::backup_job::end_job;
 use crate::engine::run::request::Backup;
@@ -24,7 +24,7 @@ const GRACE_PAUSE: Duration = Duration::from_millis(50);
 pub(super) fn copy(
     backup: &Backup<'_>,
     tasks: &[DiskTask],
-    owned: &Owned<'_>,
+    claims: &Claims<'_>,
     peak_bytes: &AtomicU64,
     cancel: &Cancel,
 ) -> Result<Vec<CopiedDisk>, CopyError> {
@@ -33,7 +33,7 @@ pub(super) fn copy(
     let finished = AtomicBool::new(false);
     let is_over = || finished.load(Ordering::Acquire);
     thread::scope(|scope| {
-        let beats = owned.beats();
+        let beats = claims.beats();
         scope.spawn(move || {
             // Also from here, at each look: what holds up the watch holds up the beats.
             let is_over_yet = || {
@@ -51,7 +51,7 @@ pub(super) fn copy(
             }
             if cancel.stopped().is_some() && !is_over() {
                 // At once: until the readers have noticed and stopped, the guest could fill what is left.
-                let _ = end_job(&vm.domain, owned.journal());
+                let _ = end_job(&vm.domain, claims.journal());
             }
         });
         let done = move |pause: Duration| {

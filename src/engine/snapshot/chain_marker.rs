@@ -14,8 +14,8 @@
 use std::collections::BTreeSet;
 
 use super::SnapshotError;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::claims::journal::Journal;
-use crate::engine::claims::owned::Owned;
 use crate::engine::domain::facts::parse_domain;
 use crate::engine::domain::marker_name::{PREFIX, Testimony, bitmap_name, id_in, of_any_disk, testimony};
 use crate::engine::domain::xml;
@@ -56,10 +56,10 @@ impl Images<'_> {
         &self,
         plan: &JobPlan<'_>,
         earlier: &BTreeSet<String>,
-        owned: &mut Owned<'_>,
+        claims: &mut Claims<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<String>, SnapshotError> {
-        let run_id = owned.journal().id.clone();
+        let run_id = claims.journal().id.clone();
         let is_stream = |role: Role| matches!(role, Role::Stream { .. });
         let chain = if self.is_full { Some(&run_id) } else { self.observed.chain_id.as_ref() };
         let Some(chain) = chain.cloned() else { return Ok(None) };
@@ -88,7 +88,7 @@ impl Images<'_> {
         }
         let removed = to_remove.iter().map(|mark| mark.name.clone()).collect::<BTreeSet<_>>();
         let placed = to_place.iter().map(|target| bitmap_name(&chain, target));
-        owned.set_markers(removed.into_iter().chain(placed).collect())?;
+        claims.set_markers(removed.into_iter().chain(placed).collect())?;
         for mark in &to_remove {
             remove(self.domain, &mark.name, &run_id, mark.target)?;
         }

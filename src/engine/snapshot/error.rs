@@ -17,7 +17,7 @@ pub enum SnapshotError {
     /// The guest could not be paused.
     #[error("{0}")]
     Pause(LibvirtError),
-    /// What would be owned could not be told.
+    /// What would be claimed could not be told.
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// A scratch file could not be made.

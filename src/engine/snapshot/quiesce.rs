@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::SnapshotError;
+use crate::engine::claims::claimed::Claims;
 use crate::engine::claims::journal::Quiesce;
-use crate::engine::claims::owned::Owned;
 use crate::engine::settings::EngineSettings;
 use crate::engine::snapshot::thaw::thaw;
 use vmconfig::value::Consistency;
@@ -42,7 +42,7 @@ pub(crate) fn still_during<T>(
     domain: &Domain,
     agent_answers: bool,
     settings: &EngineSettings,
-    owned: &mut Owned<'_>,
+    claims: &mut Claims<'_>,
     warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, LibvirtError>,
 ) -> Result<(T, Quiesced), SnapshotError> {
@@ -62,7 +62,7 @@ pub(crate) fn still_during<T>(
             return Ok((snapshot()?, Quiesced::not_by_us(Method::AlreadyFrozen)));
         }
         if agent.ping().is_ok() {
-            return frozen_during(domain, settings, owned, warnings, snapshot);
+            return frozen_during(domain, settings, claims, warnings, snapshot);
         }
         let instead = if way == Consistency::Auto { "was paused instead" } else { "was left running" };
         warnings.push(format!(
@@ -73,7 +73,7 @@ pub(crate) fn still_during<T>(
             .push("CONSISTENCY=freeze, and no guest agent answers; the backup is crash-consistent".into());
     }
     match way {
-        Consistency::Auto | Consistency::Pause => paused_during(domain, settings, owned, warnings, snapshot),
+        Consistency::Auto | Consistency::Pause => paused_during(domain, settings, claims, warnings, snapshot),
         Consistency::Freeze | Consistency::None => Ok((snapshot()?, Quiesced::not_by_us(Method::Running))),
     }
 }
@@ -81,12 +81,12 @@ pub(crate) fn still_during<T>(
 fn paused_during<T>(
     domain: &Domain,
     settings: &EngineSettings,
-    owned: &mut Owned<'_>,
+    claims: &mut Claims<'_>,
     warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, LibvirtError>,
 ) -> Result<(T, Quiesced), SnapshotError> {
     let limit = settings.freeze_limit;
-    let hold = owned.hold(Quiesce::Paused, domain.id()?, limit)?;
+    let hold = claims.hold(Quiesce::Paused, domain.id()?, limit)?;
     let since = Instant::now();
     domain.pause().map_err(SnapshotError::Pause)?;
     let left = limit.saturating_sub(since.elapsed());
@@ -95,7 +95,7 @@ fn paused_during<T>(
     let resumed = domain.resume();
     let stopped = since.elapsed();
     resumed?;
-    owned.is_free()?;
+    claims.is_free()?;
     let method = if early { ran_on("paused", "resumed", limit, warnings) } else { Method::Paused };
     Ok((taken?, Quiesced { method, stopped }))
 }
@@ -103,19 +103,19 @@ fn paused_during<T>(
 fn frozen_during<T>(
     domain: &Domain,
     settings: &EngineSettings,
-    owned: &mut Owned<'_>,
+    claims: &mut Claims<'_>,
     warnings: &mut Vec<String>,
     snapshot: impl FnOnce() -> Result<T, LibvirtError>,
 ) -> Result<(T, Quiesced), SnapshotError> {
     let limit = settings.freeze_limit;
-    let hold = owned.hold(Quiesce::Frozen, domain.id()?, limit)?;
+    let hold = claims.hold(Quiesce::Frozen, domain.id()?, limit)?;
     let since = Instant::now();
     let frozen = Agent::of(domain).freeze(&settings.freeze_paths, limit);
     if let Err(error) = &frozen {
         let thawed = thaw(domain, THAW_PATIENCE);
         let stopped = since.elapsed();
         // It may freeze as late as it likes: it is looked after from now on, beside the copying.
-        let late = owned.free_late();
+        let late = claims.free_late();
         warnings.push(format!(
             "the guest could not be frozen ({error}); the backup is crash-consistent. Thawed: {}",
             if thawed { "confirmed" } else { &late }
@@ -131,9 +131,9 @@ fn frozen_during<T>(
     let thawed = thaw(domain, THAW_PATIENCE);
     let stopped = since.elapsed();
     if thawed {
-        owned.is_free()?;
+        claims.is_free()?;
     } else {
-        warnings.push(owned.free_late());
+        warnings.push(claims.free_late());
     }
     if frozen.is_ok_and(|count| count == 0) && !settings.freeze_paths.is_empty() {
         warnings.push(format!(

@@ -30,7 +30,7 @@ use vmstore::VmLock;
 /// How often the run is looked at while it owns something.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 
-/// How long to wait for orders when nothing is owned.
+/// How long to wait for orders when nothing is claimed.
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// How often a domain is looked at that somebody has resumed.
@@ -154,7 +154,7 @@ impl Shared {
                 Some(ward) => return self.start(number, id, ward),
                 None => Answer::NotStarted("it is not watched".to_owned()),
             },
-            // What is owned still could not be undone: there is work for us, perhaps for hours.
+            // What is claimed still could not be undone: there is work for us, perhaps for hours.
             Order::End if kept.is_empty() && wards.values().all(Ward::is_over) => {
                 answer(number, Answer::Ok);
                 // Not when the pipe is closed: the run closes its end after it has waited for us.

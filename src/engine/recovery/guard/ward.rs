@@ -60,7 +60,7 @@ impl Ward {
         self.freeing.as_ref().is_some_and(|freeing| !freeing.thread.is_finished())
     }
 
-    /// Nothing is owned, and no guest is looked after.
+    /// Nothing is claimed, and no guest is looked after.
     pub(super) fn is_over(&self) -> bool {
         !self.is_owned && !self.is_freeing()
     }

@@ -1,6 +1,6 @@
 //! Looks at one thing that a run may have left, and carries out what [`next`] says, until it is done.
 //!
-//! Must not live here: when it is done (`next`), what is owned (`process`).
+//! Must not live here: when it is done (`next`), what is claimed (`process`).
 
 use std::thread;
 use std::time::{Duration, Instant};

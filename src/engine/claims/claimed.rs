@@ -10,7 +10,7 @@ use super::order::Scratch;
 use super::{ClaimError, left_by_job};
 
 /// The journal of a run that is under way.
-pub(crate) struct Owned<'a> {
+pub(crate) struct Claims<'a> {
     journal: Journal,
     places: Places,
     guard: &'a Guard,
@@ -35,15 +35,15 @@ impl Hold {
     }
 }
 
-impl<'a> Owned<'a> {
-    /// Writes the journal and tells the guard. Nothing may be owned before this returns.
+impl<'a> Claims<'a> {
+    /// Writes the journal and tells the guard. Nothing may be claimed before this returns.
     pub(crate) fn begin(journal: Journal, places: Places, guard: &'a Guard) -> Result<Self, ClaimError> {
-        let owned = Self { journal, places, guard, job: None };
-        match owned.keep() {
-            Ok(()) => Ok(owned),
+        let claims = Self { journal, places, guard, job: None };
+        match claims.keep() {
+            Ok(()) => Ok(claims),
             Err(error) => {
-                // Nothing is owned yet.
-                let _ = Journal::remove(&owned.places.journal);
+                // Nothing is claimed yet.
+                let _ = Journal::remove(&claims.places.journal);
                 Err(error)
             }
         }
@@ -124,7 +124,7 @@ impl<'a> Owned<'a> {
         self.keep()
     }
 
-    /// Owns from now on what this journal names, and the run of the domain that was owned before.
+    /// Claims from now on what this journal names, and the run of the domain that was claimed before.
     pub(crate) fn go_on_with(&mut self, journal: Journal) -> Result<(), ClaimError> {
         let before = std::mem::replace(&mut self.journal, journal);
         self.journal.started = before.started;
@@ -145,12 +145,12 @@ impl<'a> Owned<'a> {
         Ok(())
     }
 
-    /// The run is complete: nothing is owned any more.
+    /// The run is complete: nothing is claimed any more.
     pub(crate) fn finish(self) -> Result<(), ClaimError> {
         // QEMU and libvirt remove their files at the end of a job, but not when the process was shut down.
         let _ = left_by_job::remove(&left_by_job::files(&self.journal));
         let removed = Journal::remove(&self.places.journal);
-        // Also with the journal there: nothing is owned any more. A guard that is dead can do no harm. One that still
+        // Also with the journal there: nothing is claimed any more. A guard that is dead can do no harm. One that still
         // asks a guest to thaw goes on.
         let _ = self.guard.release(&self.journal.id, self.journal.quiesce == Quiesce::None);
         Ok(removed?)
@@ -161,7 +161,7 @@ impl<'a> Owned<'a> {
         self.guard.keep(&self.journal)
     }
 
-    /// All was undone: nothing is owned any more. A guest that was not seen to be free is looked after by the guard.
+    /// All was undone: nothing is claimed any more. A guest that was not seen to be free is looked after by the guard.
     pub(crate) fn give_up(self, is_free: bool) {
         let _ = Journal::remove(&self.places.journal);
         let _ = self.guard.release(&self.journal.id, is_free);

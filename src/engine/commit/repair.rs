@@ -14,7 +14,7 @@ use vmplan::Repair;
 use vmstore::durable;
 
 /// Does each repair, in order. Whatever was done before an error may stay: it is true by itself.
-pub(crate) fn mend(vm: &VmTarget, repairs: &[Repair]) -> Result<(), CommitError> {
+pub(crate) fn carry_out(vm: &VmTarget, repairs: &[Repair]) -> Result<(), CommitError> {
     if repairs.is_empty() {
         return Ok(());
     }
