@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::BufReader;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lab::{DiskSpec, Lab, Vm, VmSpec, must};
@@ -30,7 +31,7 @@ fn make_fail(lab: &Lab, vm: &Vm) {
     let foreign = "<domaincheckpoint><name>mine</name></domaincheckpoint>";
     let file = lab.path().join("checkpoint.xml");
     fs::write(&file, foreign).expect("a file");
-    let mut virsh = std::process::Command::new("virsh");
+    let mut virsh = Command::new("virsh");
     must(virsh.args(["-c", "qemu:///system", "checkpoint-create", vm.name()]).arg(&file));
 }
 
@@ -164,16 +165,21 @@ fn every_thread_has_the_priority_of_the_settings() {
         .expect("a process has threads")
         .map(|task| task.expect("a thread").path())
         .collect();
-    assert!(tasks.len() > 2, "{tasks:?}");
-    for task in tasks {
-        let stat = fs::read_to_string(task.join("stat")).expect("a thread has numbers");
+    let mut looked_at = 0;
+    for task in &tasks {
+        // A thread may end meanwhile.
+        let Ok(stat) = fs::read_to_string(task.join("stat")) else { continue };
         // After the name, which ends with the last bracket: `nice` is the 19th field, this the 3rd.
         let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
         assert_eq!(fields[16], "7", "{stat}");
         let thread = task.file_name().and_then(|name| name.to_str()).expect("a number").to_owned();
-        let io = must(std::process::Command::new("ionice").args(["-p", &thread]));
-        assert_eq!(io.trim(), "best-effort: prio 6", "{}", task.display());
+        let io = Command::new("ionice").args(["-p", &thread]).output().expect("ionice is there");
+        if task.exists() {
+            assert_eq!(String::from_utf8_lossy(&io.stdout).trim(), "best-effort: prio 6", "{}", task.display());
+            looked_at += 1;
+        }
     }
+    assert!(looked_at > 2, "{tasks:?}");
     run.release();
     assert!(run.wait().status.success());
 }
