@@ -605,7 +605,8 @@ fn a_check_finds_what_is_wrong_and_how_to_mend_it() {
     let output = lab.vmbackup_command().arg("--check").env("PATH", "/nonexistent").output().expect("it runs");
     assert_eq!(output.status.code(), Some(8), "{}", text(&output));
     assert!(text(&output).contains("→ apt install qemu-utils"), "{}", text(&output));
-    assert!(text(&output).contains("look  tar: cannot be started"), "{}", text(&output));
+    assert!(text(&output).contains("look  ionice: cannot be started"), "{}", text(&output));
+    assert!(!text(&output).contains("tar: "), "{}", text(&output));
 }
 
 #[test]

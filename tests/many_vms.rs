@@ -175,7 +175,12 @@ fn every_thread_has_the_priority_of_the_settings() {
         let thread = task.file_name().and_then(|name| name.to_str()).expect("a number").to_owned();
         let io = Command::new("ionice").args(["-p", &thread]).output().expect("ionice is there");
         if task.exists() {
-            assert_eq!(String::from_utf8_lossy(&io.stdout).trim(), "best-effort: prio 6", "{}", task.display());
+            assert_eq!(
+                String::from_utf8_lossy(&io.stdout).trim(),
+                "best-effort: prio 6",
+                "{}",
+                task.display()
+            );
             looked_at += 1;
         }
     }
