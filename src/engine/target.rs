@@ -2,7 +2,7 @@
 //!
 //! Must not live here: how that was found (`session`), anything that is done to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vmhost::libvirt::Domain;
 use vmplan::UnseenChange;
@@ -25,4 +25,11 @@ pub struct VmTarget {
     pub failed: Option<String>,
     /// What an increment of this run found, so that it was given up.
     pub unseen_change: Option<UnseenChange>,
+}
+
+impl VmTarget {
+    /// `BACKUP_PATH`
+    pub(crate) fn backup_path(&self) -> &Path {
+        self.vm_dir.parent().unwrap_or(&self.vm_dir)
+    }
 }

@@ -21,13 +21,12 @@ use super::retention_log::{Initiator, PlannedRemoval, RemovalEvent, RemovalOutco
 use crate::engine::look::chain_files;
 use crate::engine::look::checkpoint_origin;
 use vmstore::durable::PARTIAL;
-use vmstore::layout::DELETING;
+use vmstore::layout::{AGENT_STATUS, DELETING, FULL_BACKUP_MONTH};
 use vmstore::remove::{Folder, FolderError};
 use vmstore::{RemovedCheckpoints, StateDir};
 
 /// Files of ours in a VM's folder that belong to no chain, and that `--prune all` takes with the last one.
-const VM_FILES: [&str; 4] =
-    ["chain-manifest.json", ".agent-status", ".full-backup-month", ".tpm-backup-marker"];
+const VM_FILES: [&str; 4] = ["chain-manifest.json", AGENT_STATUS, FULL_BACKUP_MONTH, ".tpm-backup-marker"];
 
 /// Removes below one backup path.
 pub struct Remover<'a> {

@@ -1,4 +1,5 @@
 //! Two small files beside a chain that the Bash program has there: with them it goes on with the chain, should it get it back.
+//! Where the period is another than today's, or its file is not there, that program archives the chain and takes a full.
 //!
 //! Must not live here: whose the files are (their owner is set with that of the VM's folder).
 
@@ -11,13 +12,7 @@ use jiff::civil::Date;
 use vmplan::RotationPolicy;
 use vmplan::rotation::Period;
 use vmstore::durable;
-
-/// The period of the *default* policy in which a backup was last made here. Where it is another than today's, or the file is not
-/// there, the Bash program archives the chain and takes a full.
-const FULL_BACKUP_MONTH: &str = ".full-backup-month";
-
-/// Whether the agent of the guest answered when it ran last: `yes` or `no`.
-const AGENT_STATUS: &str = ".agent-status";
+use vmstore::layout::{AGENT_STATUS, FULL_BACKUP_MONTH};
 
 /// Group may read, others nothing: what the tree has everywhere.
 const FILE_MODE: u32 = 0o640;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::open::Session;
 use super::record::Records;
-use super::unfinished::{self, Fate};
+use super::unfinished::{self, Settled};
 use crate::catalog::{FileOperation, FileType, Operation, Stamp};
 use crate::clock::Clock;
 use crate::engine::{Engine, VmTarget};
@@ -62,7 +62,7 @@ impl<'a> Cleanup<'a> {
         for file in unfinished::find(&self.vm.vm_dir) {
             let (shown, bytes) = (file.path.display(), size(file.bytes));
             match unfinished::settle(&file, began) {
-                Ok(Fate::Removed) => {
+                Ok(Settled::Removed) => {
                     tracing::warn!(vm, "{shown} ({bytes}) was left by a run that was killed: removed");
                     let stamp = Stamp { session: records.session, at: self.clock.now() };
                     let operation = FileOperation {
@@ -73,12 +73,14 @@ impl<'a> Cleanup<'a> {
                     };
                     records.catalog.event(stamp, &operation);
                 }
-                Ok(Fate::PutAside(to)) => tracing::warn!(
+                Ok(Settled::PutAside(to)) => tracing::warn!(
                     vm,
                     "{shown} ({bytes}) was left by a run that was killed, and another host may have it: it is called {} now",
                     to.display()
                 ),
-                Ok(Fate::Left(why)) => tracing::warn!(vm, "{shown} ({bytes}) is unfinished and stays: {why}"),
+                Ok(Settled::Left(why)) => {
+                    tracing::warn!(vm, "{shown} ({bytes}) is unfinished and stays: {why}")
+                }
                 Err(error) => {
                     tracing::warn!(vm, "{shown} ({bytes}) is unfinished and cannot be removed: {error}")
                 }

@@ -198,39 +198,10 @@ mod tests {
     use vmreport::{ChainOnDisk, NextStep, PlanReport, Trouble};
 
     fn backup(decision: Decision, method: Option<Method>) -> BackupReport {
-        let why = Why::ChainContinues;
-        BackupReport {
-            why: why.to_string(),
-            plan: PlanReport {
-                decision,
-                why,
-                start: false,
-                drop_checkpoints: vec![],
-                repairs: vec![],
-                notes: vec![],
-            },
-            recovered: vec![],
-            method,
-            stopped: Duration::ZERO,
-            trimmed: None,
-            os: None,
-            file_systems: vec![],
-            tpm: None,
-            tpm_from: None,
-            definition: None,
-            disks: vec![],
-            every_disk: vec![],
-            not_in_backup: vec![],
-            warnings: vec![],
-            damaged: vec![],
-            points_before: 3,
-            points: 3,
-            scratch_peak_bytes: None,
-            target_free_bytes: None,
-            archived_to: None,
-            archived_bytes: 0,
-            archived_in_doubt: false,
-        }
+        let (drop_checkpoints, repairs, notes) = (vec![], vec![], vec![]);
+        let plan =
+            PlanReport { decision, why: Why::ChainContinues, start: false, drop_checkpoints, repairs, notes };
+        BackupReport { method, points_before: 3, points: 3, ..BackupReport::of_plan(plan) }
     }
 
     fn failed_row(state: &str, known: Option<BackupReport>) -> VmBackup {

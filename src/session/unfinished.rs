@@ -34,7 +34,7 @@ pub(super) struct Unfinished {
 
 /// What became of one.
 #[derive(Debug)]
-pub(super) enum Fate {
+pub(super) enum Settled {
     /// It was nobody's.
     Removed,
     /// Somebody elsewhere may have it: it has this name now.
@@ -83,20 +83,20 @@ pub(super) fn told(found: &[Unfinished]) -> Vec<String> {
 }
 
 /// Removes it, or puts it aside, or says why neither. `began` is when the backup began that has ended well since.
-pub(super) fn settle(file: &Unfinished, began: SystemTime) -> io::Result<Fate> {
+pub(super) fn settle(file: &Unfinished, began: SystemTime) -> io::Result<Settled> {
     let path = &file.path;
     if file.is_aside {
-        return Ok(Fate::Left("it was put aside".to_owned()));
+        return Ok(Settled::Left("it was put aside".to_owned()));
     }
     if file.written >= began {
-        return Ok(Fate::Left("it was written since this backup began".to_owned()));
+        return Ok(Settled::Left("it was written since this backup began".to_owned()));
     }
     match writer_of(path) {
-        InUse::By(who) => Ok(Fate::Left(format!("in use by {who}"))),
-        InUse::Free => fs::remove_file(path).map(|()| Fate::Removed),
+        InUse::By(who) => Ok(Settled::Left(format!("in use by {who}"))),
+        InUse::Free => fs::remove_file(path).map(|()| Settled::Removed),
         InUse::Unknown(_) | InUse::Hidden(_) => {
             let to = aside_name(path)?;
-            rename_new(path, &to).map(|()| Fate::PutAside(to))
+            rename_new(path, &to).map(|()| Settled::PutAside(to))
         }
     }
 }
@@ -153,8 +153,8 @@ mod tests {
 
         let later = SystemTime::now() + Duration::from_secs(60);
         let earlier = SystemTime::now() - Duration::from_secs(60);
-        assert!(matches!(settle(&found[0], earlier), Ok(Fate::Left(_))), "newer than the backup");
-        assert!(matches!(settle(&found[1], later), Ok(Fate::Left(_))), "put aside before");
+        assert!(matches!(settle(&found[0], earlier), Ok(Settled::Left(_))), "newer than the backup");
+        assert!(matches!(settle(&found[1], later), Ok(Settled::Left(_))), "put aside before");
         // Another process has it open.
         let held = vm.join(names[1]);
         let mut other = std::process::Command::new("sh")

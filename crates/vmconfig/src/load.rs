@@ -62,7 +62,7 @@ impl Loaded {
         ];
         let warning = |table: &str, vm: &str| {
             let key = format!("{table}[{vm}]");
-            let source = self.sources.get(&key).map_or_else(String::new, ToString::to_string);
+            let source = said(self.sources.get(&key));
             let said = format!("{source}: {key}: this host has no VM of that name");
             Warning { said, fix: "correct the name, or remove that line" }
         };
@@ -192,7 +192,7 @@ fn settle(
         // The usual one need not be there.
         let is_usual = Key::find(TRIM_EXCLUDE).is_some_and(|key| key.default == name);
         if !is_usual && !file.exists() {
-            let source = sources.get(TRIM_EXCLUDE).map_or_else(String::new, ToString::to_string);
+            let source = said(sources.get(TRIM_EXCLUDE));
             let file = file.display();
             let said = format!(
                 "{source}: {TRIM_EXCLUDE}={name:?}: there is no {file}, so no VM is left out of trimming"
@@ -203,7 +203,7 @@ fn settle(
     if settings.orphan_enabled.on && settings.orphan_min_age.get() >= settings.orphan_max_age.get() {
         let (least, most) = ("RETENTION_ORPHAN_MIN_AGE_DAYS", "RETENTION_ORPHAN_MAX_AGE_DAYS");
         let source = sources.get(least).filter(|source| **source != Source::Default);
-        let source = source.or_else(|| sources.get(most)).map_or_else(String::new, ToString::to_string);
+        let source = said(source.or_else(|| sources.get(most)));
         warnings.push(Warning::line(format!(
             "{source}: {least} is {} and {most} {}: periods that an earlier policy left are never deleted, unless the first is \
              less than the second",
@@ -213,6 +213,11 @@ fn settle(
     }
     let unserved = unserved(&dir, environment);
     Ok(Loaded { dir, main_file, settings, warnings, unserved, sources })
+}
+
+/// Where something comes from, in words: none where nobody knows.
+fn said(source: Option<&Source>) -> String {
+    source.map(ToString::to_string).unwrap_or_default()
 }
 
 /// Checks the values of a table of virtual machines.

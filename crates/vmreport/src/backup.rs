@@ -186,6 +186,35 @@ pub struct KeptFile {
 }
 
 impl BackupReport {
+    /// Of a backup of which only the plan is known.
+    pub fn of_plan(plan: PlanReport) -> Self {
+        Self {
+            why: plan.why.to_string(),
+            plan,
+            recovered: vec![],
+            method: None,
+            stopped: Duration::ZERO,
+            trimmed: None,
+            os: None,
+            file_systems: vec![],
+            tpm: None,
+            tpm_from: None,
+            definition: None,
+            disks: vec![],
+            every_disk: vec![],
+            not_in_backup: vec![],
+            warnings: vec![],
+            damaged: vec![],
+            points_before: 0,
+            points: 0,
+            scratch_peak_bytes: None,
+            target_free_bytes: None,
+            archived_to: None,
+            archived_bytes: 0,
+            archived_in_doubt: false,
+        }
+    }
+
     /// The bytes of a disk's file, if it has one.
     pub fn bytes_of(&self, target: &str) -> Option<u64> {
         self.disks.iter().find(|disk| disk.target == target).map(|disk| disk.file_bytes)

@@ -6,6 +6,12 @@ pub use vmstream::chain::folders::{ARCHIVES, HOST_CONFIG, RESERVED, STATE, TPM_S
 /// How the name of a folder begins that is being removed.
 pub const DELETING: &str = ".deleting-";
 
+/// A file of the Bash program's beside a chain: the period of the default policy in which a backup was last made there.
+pub const FULL_BACKUP_MONTH: &str = ".full-backup-month";
+
+/// Another: whether the guest's agent answered when it ran last, `yes` or `no`.
+pub const AGENT_STATUS: &str = ".agent-status";
+
 /// Bytes of a folder's name. libvirt takes names of 247 bytes; what is called after the folder has longer ones.
 const FOLDER_BYTES: usize = 240;
 

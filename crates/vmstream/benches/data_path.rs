@@ -111,18 +111,7 @@ fn checksums(c: &mut Criterion) {
 fn chain(dir: &Path, disk_len: u64, increments: u64) -> Vec<Layer> {
     let block = mixed(4096);
     let layer = |number: u64| {
-        let meta = StreamMeta {
-            virtual_size: disk_len,
-            data_size: 0,
-            date: String::new(),
-            disk_name: "vda".into(),
-            disk_format: "qcow2".into(),
-            checkpoint_name: format!("virtnbdbackup.{number}"),
-            compression: None,
-            parent_checkpoint: String::new(),
-            incremental: number > 0,
-            stream_version: 2,
-        };
+        let meta = StreamMeta { compression: None, ..meta(number, disk_len) };
         let path = dir.join(number.to_string());
         let mut writer = StreamWriter::create(&path, meta).unwrap();
         for start in (4096 * number..disk_len).step_by(65536) {

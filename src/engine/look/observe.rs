@@ -219,7 +219,7 @@ impl History {
 }
 
 fn state_of(vm: &VmTarget) -> StateDir {
-    StateDir::of(vm.vm_dir.parent().unwrap_or(&vm.vm_dir))
+    StateDir::of(vm.backup_path())
 }
 
 /// The persistent definition, unless the running domain has other disks: a restore must know those.

@@ -50,8 +50,7 @@ fn make_target(request: Request<'_>, observed: &Observed, plan: &Plan) -> Result
     let Request { engine, vm, .. } = request;
     let dir = &vm.chain_dir;
     let failed = |doing, source| FileError { doing, path: dir.clone(), source };
-    let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
-    Ownership::make_like_state(backup_path, &vm.vm_dir).map_err(|e| failed("create", e))?;
+    Ownership::make_like_state(vm.backup_path(), &vm.vm_dir).map_err(|e| failed("create", e))?;
     std::fs::create_dir_all(dir).map_err(|e| failed("create", e))?;
     let space = space::of(dir).map_err(|e| failed("look at the free space of", e))?;
     let data = forecast_data(request, observed, plan);
@@ -89,7 +88,7 @@ pub(super) fn refuse_unreachable(vm: &VmTarget, plan: &Plan) -> Result<(), Backu
     if matches!(plan.decision, Decision::Skip) {
         return Ok(());
     }
-    let backup_path = vm.vm_dir.parent().unwrap_or(&vm.vm_dir);
+    let backup_path = vm.backup_path();
     let below = vm.chain_dir.strip_prefix(backup_path).unwrap_or(&vm.chain_dir);
     match reach(backup_path, below) {
         Err(FolderError::Link(link)) => {

@@ -36,17 +36,17 @@ pub(super) fn take(
     let journal = backup.journal(&identity);
     if let Some(claims) = started {
         claims.go_on_with(journal)?;
-        return take_owned(&backup, identity, claims, facts);
+        return take_claimed(&backup, identity, claims, facts);
     }
     let mut claims = request.engine.claim(request.vm, journal)?;
-    let done = contained(|| take_owned(&backup, identity, &mut claims, facts));
+    let done = contained(|| take_claimed(&backup, identity, &mut claims, facts));
     let late = undo::end(claims, done, request.vm.domain.host())?;
     late.into_iter().for_each(|late| facts.warn(late));
     Ok(())
 }
 
-/// Takes a backup that owns what its journal names.
-fn take_owned(
+/// Takes a backup whose claims are what its journal names.
+fn take_claimed(
     backup: &Backup<'_>,
     mut identity: Identity,
     claims: &mut Claims<'_>,

@@ -72,33 +72,8 @@ fn vm(name: &str, policy: RotationPolicy, millis: u64, result: VmResult) -> VmRe
 }
 
 fn report(decision: Decision, why: Why) -> BackupReport {
-    let text = why.to_string();
     let (drop_checkpoints, repairs, notes) = (vec![], vec![], vec![]);
-    BackupReport {
-        plan: PlanReport { decision, why, start: false, drop_checkpoints, repairs, notes },
-        recovered: vec![],
-        method: None,
-        stopped: Duration::ZERO,
-        trimmed: None,
-        os: None,
-        file_systems: vec![],
-        tpm: None,
-        tpm_from: None,
-        definition: None,
-        disks: vec![],
-        every_disk: vec![],
-        not_in_backup: vec![],
-        warnings: vec![],
-        damaged: vec![],
-        points_before: 0,
-        points: 0,
-        scratch_peak_bytes: None,
-        target_free_bytes: None,
-        archived_to: None,
-        archived_bytes: 0,
-        archived_in_doubt: false,
-        why: text,
-    }
+    BackupReport::of_plan(PlanReport { decision, why, start: false, drop_checkpoints, repairs, notes })
 }
 
 /// A full with everything that a report can hold.

@@ -3,13 +3,12 @@
 use super::exit::Exit;
 use super::extract::{DOCTOR, failure};
 use super::failure::Failure;
-use super::output::warn;
+use super::output::{raw_stdout, warn};
 use super::progress::Bar;
 use super::until::{self, Until};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use vmstream::chain::{DiskTarget, PointId};
 use vmstream::disk::{Check, CopyError, Disk, DiskOptions, Proof};
@@ -71,9 +70,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     if disk.taken() != point {
         warn(format!("{target} is a raw disk: its content is that of {}, not of {point}", disk.taken()));
     }
-    // Without a lock on standard output and its line buffer: whole windows go to the pipe as they are.
-    let out = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-    let mut out = Counted { out: out.map_err(|error| Failure::of(&error, Exit::CannotTell))?, written: 0 };
+    let mut out =
+        Counted { out: raw_stdout().map_err(|error| Failure::of(&error, Exit::CannotTell))?, written: 0 };
     let bar = Bar::new(0);
     let done = disk.copy_to(range, &mut out, super::default_workers(), &bar);
     bar.clear();

@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{say, say_json, warn};
+use super::output::{raw_stdout, say, say_json, warn};
 use super::progress::Bar;
 use super::until::{self, Until};
 use serde_json::{Value, json};
@@ -191,12 +191,8 @@ fn jobs(args: &Args, set: &BackupSet, point: &Point) -> Result<Vec<Job>, Failure
 fn one(args: &Args, set: &BackupSet, point: PointId, job: &Job) -> Result<Extracted, Failure> {
     let bar = Bar::new(0);
     let done = if is_stdout(&job.output) {
-        // Without a lock on standard output and its line buffer: whole windows go to the pipe as they are.
-        match std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned() {
-            Ok(out) => {
-                let mut out = std::fs::File::from(out);
-                pipe_to(set, &job.disk, point, (&mut out, !args.no_check), args.workers, &bar)
-            }
+        match raw_stdout() {
+            Ok(mut out) => pipe_to(set, &job.disk, point, (&mut out, !args.no_check), args.workers, &bar),
             Err(source) => Err(ExtractError::Pipe { source }),
         }
     } else {

@@ -4,7 +4,9 @@
 
 use super::exit::Exit;
 use std::borrow::Cow;
-use std::io::{BufWriter, IsTerminal, Stdout, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::os::fd::AsFd;
 use vmstream::text;
 
 /// Words that a person must not overlook.
@@ -12,6 +14,11 @@ const ALARMS: [&str; 4] = ["DAMAGED", "LOST", "WRONG", "DIFFERENT"];
 
 const RED: &str = "\x1b[1;31m";
 const PLAIN: &str = "\x1b[0m";
+
+/// Standard output for the bytes of a disk, without a lock and its line buffer: whole windows go to a pipe as they are.
+pub(super) fn raw_stdout() -> io::Result<File> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
 
 /// Standard output, for a result that comes in parts.
 pub(super) struct Out {

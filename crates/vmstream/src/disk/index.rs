@@ -124,14 +124,12 @@ impl Index {
             Pages::Held(pages) => return Ok(pages[number].clone()),
             Pages::Sidecar { directory, path } => (directory, path),
         };
-        let key = (layer, number as u32);
-        if let Some(page) = shelf.get(&key) {
-            return Ok(page);
-        }
-        let blocks = directory.records(number).map_err(|error| cannot_read(path, error))?;
-        let page: Page = blocks.iter().map(Entry::of_block).collect();
-        shelf.put(key, page.clone(), size_of_val(&page[..]));
-        Ok(page)
+        shelf.or_read((layer, number as u32), || {
+            let blocks = directory.records(number).map_err(|error| cannot_read(path, error))?;
+            let page: Page = blocks.iter().map(Entry::of_block).collect();
+            let bytes = size_of_val(&page[..]);
+            Ok((page, bytes))
+        })
     }
 
     /// The part of an entry that is decoded together and has the disk's byte `at`, or the first part behind it.

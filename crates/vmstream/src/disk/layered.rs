@@ -149,22 +149,18 @@ impl Layered {
         want: Range<u64>,
         out: &mut [u8],
     ) -> Result<(), StreamError> {
-        let kept = || self.content.get(&(key, WHOLE));
-        let bytes = match kept() {
+        let bytes = match self.content.get(&(key, WHOLE)) {
             Some(bytes) => bytes,
             None => {
                 let _flight = self.flights.begin(key);
-                match kept() {
-                    Some(bytes) => bytes,
-                    None => {
-                        let (mut stored, mut plain) = (Vec::new(), Vec::new());
-                        self.layers[key.0 as usize].stream.read_piece(piece, &mut stored, &mut plain)?;
-                        self.decoded.fetch_add(plain.len() as u64, Ordering::Relaxed);
-                        let bytes = Bytes::from(plain);
-                        self.content.put((key, WHOLE), bytes.clone(), bytes.len());
-                        bytes
-                    }
-                }
+                // Another thread may have brought it meanwhile.
+                self.content.or_read((key, WHOLE), || {
+                    let (mut stored, mut plain) = (Vec::new(), Vec::new());
+                    self.layers[key.0 as usize].stream.read_piece(piece, &mut stored, &mut plain)?;
+                    let len = plain.len();
+                    self.decoded.fetch_add(len as u64, Ordering::Relaxed);
+                    Ok((Bytes::from(plain), len))
+                })?
             }
         };
         out.copy_from_slice(&bytes[want.start as usize..want.end as usize]);

@@ -81,17 +81,13 @@ impl RawDisk {
                     self.hold(&granule, sum, out)?;
                 }
                 Value::Known(sum) => {
-                    let bytes = match self.granules.get(&number) {
-                        Some(bytes) => bytes,
-                        None => {
-                            let mut bytes = vec![0; (granule.end - granule.start) as usize];
-                            self.fill(granule.start, &mut bytes)?;
-                            self.hold(&granule, sum, &bytes)?;
-                            let bytes = Bytes::from(bytes);
-                            self.granules.put(number, bytes.clone(), bytes.len());
-                            bytes
-                        }
-                    };
+                    let bytes = self.granules.or_read(number, || {
+                        let mut bytes = vec![0; (granule.end - granule.start) as usize];
+                        self.fill(granule.start, &mut bytes)?;
+                        self.hold(&granule, sum, &bytes)?;
+                        let len = bytes.len();
+                        Ok((Bytes::from(bytes), len))
+                    })?;
                     out.copy_from_slice(
                         &bytes[(at - granule.start) as usize..(upto - granule.start) as usize],
                     );
@@ -128,16 +124,12 @@ impl RawDisk {
             }
         }
         let Some(chunk) = from.checked_sub(1) else { return Ok(Value::Unknown) };
-        let runs = match self.runs.get(&chunk) {
-            Some(runs) => runs,
-            None => {
-                let failed = |source| DiskError::RawSidecar { path: self.path.clone(), source };
-                let runs: Arc<[Run]> = known.records(chunk).map_err(failed)?.into();
-                let bytes: u64 = runs.iter().map(|run| size_of::<Run>() as u64 + 4 * run.sums()).sum();
-                self.runs.put(chunk, runs.clone(), bytes as usize);
-                runs
-            }
-        };
+        let runs = self.runs.or_read(chunk, || {
+            let failed = |source| DiskError::RawSidecar { path: self.path.clone(), source };
+            let runs: Arc<[Run]> = known.records(chunk).map_err(failed)?.into();
+            let bytes: u64 = runs.iter().map(|run| size_of::<Run>() as u64 + 4 * run.sums()).sum();
+            Ok((runs, bytes as usize))
+        })?;
         let place = runs.partition_point(|run| run.numbers().end <= number);
         let run = runs.get(place).filter(|run| run.numbers().contains(&number));
         Ok(run.map_or(Value::Unknown, |run| run.value(number, granules)))

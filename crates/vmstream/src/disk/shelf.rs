@@ -35,6 +35,16 @@ impl<K: Hash + Eq, V: Clone> Shelf<K, V> {
         self.lock().values.contains(key)
     }
 
+    /// What is there, or else what is read now, which is kept: a value, and its bytes.
+    pub(super) fn or_read<E>(&self, key: K, read: impl FnOnce() -> Result<(V, usize), E>) -> Result<V, E> {
+        if let Some(value) = self.get(&key) {
+            return Ok(value);
+        }
+        let (value, bytes) = read()?;
+        self.put(key, value.clone(), bytes);
+        Ok(value)
+    }
+
     /// Keeps a value of so many bytes, unless it alone is too large.
     pub(super) fn put(&self, key: K, value: V, bytes: usize) {
         let bytes = bytes + OVERHEAD;
