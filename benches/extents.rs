@@ -1,5 +1,5 @@
 //! Joining block status replies, in bytes of replies per second: `cargo bench -p vmbackup --bench extents`.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may panic")]
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::hint::black_box;
 

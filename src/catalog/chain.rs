@@ -43,11 +43,9 @@ words! {
 /// A chain as it stands after a backup.
 #[derive(Clone, Copy, Debug)]
 pub struct ChainHealth<'a> {
-    /// The VM's name.
     pub vm: &'a str,
     /// The period, `accumulate` for a chain without periods.
     pub period: &'a str,
-    /// The folder.
     pub folder: &'a Path,
     /// The policy it was made under.
     pub policy: RotationPolicy,

@@ -18,24 +18,12 @@ pub(super) enum SchemaError {
     #[error(
         "its table {table} has no column {column}: another program made it. Move the file away; a new one is made from the backups on disk"
     )]
-    NotOurs {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-    },
+    NotOurs { table: &'static str, column: &'static str },
     /// Made by a newer version, and too different.
     #[error(
         "it has version {version}, which is newer than this program, and lacks {table}.{column}. It is left as it is; use the newer program, or move the file away"
     )]
-    Newer {
-        /// Its version.
-        version: String,
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-    },
+    Newer { version: String, table: &'static str, column: &'static str },
     /// SQLite said no.
     #[error("{0}")]
     Sql(#[from] rusqlite::Error),

@@ -19,14 +19,12 @@ pub struct LastSuccess {
     pub policy: Option<RotationPolicy>,
     /// When it ended. `None` where the row does not say it in the database's form.
     pub at: Option<Timestamp>,
-    /// Its folder.
     pub path: PathBuf,
 }
 
 /// What the last backups of a VM took, on average.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
-    /// How long.
     pub took: Duration,
     /// How much was written.
     pub bytes: u64,
@@ -35,9 +33,7 @@ pub struct History {
 /// A failure of the past.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastError {
-    /// The VM.
     pub vm: String,
-    /// When.
     pub at: Option<Timestamp>,
     /// The code for programs, or empty.
     pub code: String,

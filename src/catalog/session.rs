@@ -16,11 +16,8 @@ use vmreport::{SessionKind, SessionStatus};
 pub struct NewSession<'a> {
     /// The name of the configuration.
     pub instance: &'a str,
-    /// What it is for.
     pub kind: SessionKind,
-    /// Its log.
     pub log_file: &'a Path,
-    /// When.
     pub at: Timestamp,
 }
 

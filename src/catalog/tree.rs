@@ -34,7 +34,6 @@ pub struct ChainFolder {
     pub period: String,
     /// The period's policy.
     pub policy: RotationPolicy,
-    /// The folder.
     pub folder: PathBuf,
     /// It lies in an archive.
     pub archived: bool,
@@ -51,7 +50,6 @@ pub struct PointOnDisk {
     pub name: String,
     /// When it was taken and how that is known. `None` where no file tells.
     pub taken: Option<(Timestamp, DateSource)>,
-    /// Its disks.
     pub disks: Vec<String>,
     /// Bytes of its own files.
     pub file_bytes: u64,

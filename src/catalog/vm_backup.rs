@@ -15,7 +15,6 @@ words! {
     VmStatus {
         /// There is a new restore point.
         Success = "success",
-        /// There is none.
         Failed = "failed",
         /// None was needed, or somebody else is at it.
         Skipped = "skipped",
@@ -29,7 +28,6 @@ words! {
     BackupType {
         /// Everything: the beginning of a chain, or a copy of a VM that is shut off.
         Full = "full",
-        /// What changed.
         Incremental = "auto",
         /// Nothing: the VM is shut off and unchanged.
         Unchanged = "none",
@@ -63,7 +61,6 @@ words! {
     VmEvent {
         /// There is a new restore point.
         Completed = "backup_completed",
-        /// It failed.
         Failed = "backup_failed",
         /// It was not needed, or not possible now.
         Skipped = "backup_skipped",
@@ -105,9 +102,7 @@ words! {
 words! {
     /// What happened to one disk.
     DiskResult {
-        /// It was copied.
         Copied = "copied",
-        /// It was left out.
         LeftOut = "left_out",
     }
 }
@@ -124,13 +119,11 @@ pub struct VmBackup {
     pub vm_state: String,
     /// Its operating system, as far as the agent tells; else empty.
     pub os: String,
-    /// How it ended.
     pub status: VmStatus,
     /// What was taken.
     pub backup_type: BackupType,
     /// How the guest was kept still.
     pub method: BackupMethod,
-    /// Its policy.
     pub policy: Option<RotationPolicy>,
     /// That of its last backup, where it was another.
     pub policy_before: Option<RotationPolicy>,
@@ -142,11 +135,9 @@ pub struct VmBackup {
     pub folder_bytes: u64,
     /// Restore points in the folder now.
     pub restore_points: u64,
-    /// Restore points before.
     pub restore_points_before: u64,
     /// How long it took. The database has whole seconds.
     pub took: Duration,
-    /// The folder.
     pub backup_path: Option<PathBuf>,
     /// The log of this VM alone.
     pub log_file: Option<PathBuf>,
@@ -164,7 +155,6 @@ pub struct VmBackup {
     pub paused: bool,
     /// The previous chain was archived.
     pub chain_archived: bool,
-    /// Each disk.
     pub disks: Vec<DiskBackup>,
 }
 
@@ -180,13 +170,11 @@ pub struct Failure {
 /// What happened to one disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskBackup {
-    /// Disk target.
     pub disk: String,
     /// Copied or not.
     pub result: DiskResult,
     /// Name of the file in the chain's folder.
     pub file: String,
-    /// Bytes of the file.
     pub file_bytes: u64,
     /// Bytes of the disk that it holds.
     pub data_bytes: u64,

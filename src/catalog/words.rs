@@ -11,7 +11,6 @@ macro_rules! words {
         pub enum $name { $($(#[$doc])* $value,)+ }
 
         impl $name {
-            /// Every value.
             pub const ALL: &[Self] = &[$(Self::$value),+];
 
             /// The word in the database.

@@ -25,7 +25,6 @@ use vmreport::{KeptBack, Part, PruneReport, Removal, SessionKind, SessionStatus}
 use vmstore::presence::there;
 use vmstore::{Store, VmLock};
 
-/// The log of prunes.
 const PRUNE_LOG: &str = "vmprune.log";
 
 /// What a person asked for.

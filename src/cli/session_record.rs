@@ -62,7 +62,6 @@ impl<'a> SessionRecord<'a> {
         self.records().part(part);
     }
 
-    /// Ends it.
     pub(super) fn end(mut self, status: SessionStatus) -> SessionEnd {
         self.finish(status)
     }

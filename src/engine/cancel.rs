@@ -21,7 +21,6 @@ pub enum StopReason {
         used: String,
         /// The reserve, for people.
         reserve: String,
-        /// The directory.
         dir: String,
     },
     /// The scratch directory does not answer.
@@ -30,7 +29,6 @@ pub enum StopReason {
          Look at that storage, or point VIRTNBD_SCRATCH_DIR elsewhere"
     )]
     ScratchHangs {
-        /// The directory.
         dir: String,
         /// How long it was waited for.
         seconds: u64,

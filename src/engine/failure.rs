@@ -10,9 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[error("Cannot {doing} {}: {source}", path.display())]
 pub struct FileError {
-    /// What was tried.
     pub doing: &'static str,
-    /// On what.
     pub path: PathBuf,
     /// What the system said.
     pub source: io::Error,
@@ -22,8 +20,6 @@ pub struct FileError {
 #[derive(Debug, thiserror::Error)]
 #[error("Domain {domain} changed while it was being backed up: {what}")]
 pub struct Changed {
-    /// The domain.
     pub domain: String,
-    /// What changed.
     pub what: String,
 }

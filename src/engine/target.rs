@@ -11,7 +11,6 @@ use vmplan::rotation::Placement;
 /// One domain and where its backups go.
 #[derive(Clone)]
 pub struct VmTarget {
-    /// The domain.
     pub domain: Domain,
     /// Its folder below the backup path; also the name of its journal.
     pub folder: String,
@@ -28,7 +27,6 @@ pub struct VmTarget {
 }
 
 impl VmTarget {
-    /// `BACKUP_PATH`
     pub(crate) fn backup_path(&self) -> &Path {
         self.vm_dir.parent().unwrap_or(&self.vm_dir)
     }

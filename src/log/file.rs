@@ -79,7 +79,6 @@ pub(super) fn serve(
 
 struct Files {
     session: Option<LogFile>,
-    /// By VM.
     vms: BTreeMap<String, LogFile>,
 }
 

@@ -51,11 +51,8 @@ pub use vmstore::remove::FolderError;
 pub struct Scope<'a> {
     /// Where all backups are.
     pub backup_path: &'a Path,
-    /// The domain.
     pub vm_name: &'a str,
-    /// Its folder.
     pub folder: &'a str,
-    /// Its policy.
     pub policy: RotationPolicy,
     /// The period that its backup went, or would go, to.
     pub current: &'a PeriodId,

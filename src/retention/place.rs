@@ -11,9 +11,7 @@ pub(super) use vmstore::layout::ARCHIVES;
 /// A period of a VM, or one archived chain of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
-    /// The VM's folder.
     pub vm: String,
-    /// The period.
     pub period: PeriodId,
     /// The archived chain; `None` for the period with all that is in it.
     pub archive: Option<String>,
@@ -25,7 +23,6 @@ impl Place {
         Self { vm: vm.to_owned(), period: period.clone(), archive: None }
     }
 
-    /// An archived chain.
     pub fn archive(vm: &str, period: &PeriodId, chain: &str) -> Self {
         Self { archive: Some(chain.to_owned()), ..Self::period(vm, period) }
     }

@@ -57,7 +57,6 @@ pub struct RemovedChain {
     pub archive: Option<String>,
     /// Bytes of everything in it.
     pub size_bytes: u64,
-    /// Restore points.
     pub points: u32,
 }
 
@@ -97,16 +96,12 @@ pub struct RemovalEvent<'a> {
     pub vm: &'a str,
     /// What it happened to.
     pub removal: &'a PlannedRemoval,
-    /// The folder.
     pub path: &'a std::path::Path,
-    /// What.
     pub what: RemovalOutcome<'a>,
 }
 
-/// What happened.
 #[derive(Debug)]
 pub enum RemovalOutcome<'a> {
-    /// It is removed.
     Removed,
     /// A guard held it back.
     Kept(Why),

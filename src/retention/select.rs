@@ -15,20 +15,10 @@ pub enum SelectError {
     Vm(String),
     /// The VM has no such period.
     #[error("VM {vm} has no period {period}. What there is: vmbackup --prune list --vm {vm}")]
-    Period {
-        /// The VM.
-        vm: String,
-        /// The period.
-        period: PeriodId,
-    },
+    Period { vm: String, period: PeriodId },
     /// The VM has no such chain.
     #[error("VM {vm} has no archived chain {chain}. What there is: vmbackup --prune list --vm {vm}")]
-    Chain {
-        /// The VM.
-        vm: String,
-        /// The chain.
-        chain: String,
-    },
+    Chain { vm: String, chain: String },
 }
 
 /// What a target selects.
@@ -45,7 +35,6 @@ pub struct Selection {
 pub struct Item {
     /// Where it stands.
     pub place: Place,
-    /// Its bytes.
     pub size_bytes: u64,
     /// Restore points in it.
     pub points: u32,
@@ -132,7 +121,6 @@ impl Selection {
         }
     }
 
-    /// The items that go.
     pub fn going(&self) -> impl Iterator<Item = &Item> {
         self.items.iter().filter(|item| item.kept.is_none())
     }

@@ -24,7 +24,6 @@ pub enum SessionError {
     NotWritable {
         /// Which setting.
         what: &'static str,
-        /// The directory.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -33,14 +32,10 @@ pub enum SessionError {
     #[error(
         "{source}. Is the libvirt daemon running (systemctl status libvirtd), and may this user connect to it?"
     )]
-    Libvirt {
-        /// What it said.
-        source: LibvirtError,
-    },
+    Libvirt { source: LibvirtError },
     /// A domain that was asked for does not exist.
     #[error("VM '{name}' does not exist on this host. Known: {}", known.join(", "))]
     UnknownVm {
-        /// Its name.
         name: String,
         /// The names that do.
         known: Vec<String>,

@@ -25,7 +25,6 @@ impl FolderBytes {
         }
     }
 
-    /// All of them.
     pub(super) fn all(&self) -> u64 {
         self.outside_archives + self.archives()
     }

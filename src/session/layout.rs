@@ -29,9 +29,7 @@ pub enum LayoutError {
     Shared {
         /// The file system makes no difference between upper and lower case.
         folds: bool,
-        /// The folder.
         folder: String,
-        /// The domains.
         names: Vec<String>,
     },
     /// Another domain of this host has its backups there.
@@ -43,9 +41,7 @@ pub enum LayoutError {
     Taken {
         /// The file system makes no difference between upper and lower case.
         folds: bool,
-        /// The domain.
         name: String,
-        /// The folder.
         folder: String,
         /// Whose it is.
         owner: String,
@@ -53,19 +49,13 @@ pub enum LayoutError {
     /// The folder cannot be read.
     #[error("Cannot read backup folder {}: {source}", path.display())]
     Unreadable {
-        /// The folder.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
     /// The folder has another use.
     #[error("VM {name} would use the backup folder {folder}, which is reserved. Rename it (virsh domrename)")]
-    Reserved {
-        /// The domain.
-        name: String,
-        /// The folder.
-        folder: String,
-    },
+    Reserved { name: String, folder: String },
 }
 
 fn why_shared(folds: bool) -> &'static str {

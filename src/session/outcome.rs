@@ -10,7 +10,6 @@ use vmreport::BackupReport;
 pub(super) enum Outcome {
     /// Well. Nothing was copied when it was skipped.
     Done(Box<BackupReport>),
-    /// Not.
     Failed(FailedBackup),
     /// It cannot have a folder.
     NoFolder(LayoutError),

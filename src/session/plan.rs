@@ -10,9 +10,7 @@ use vmreport::Destination;
 /// What a run would do to one VM.
 #[derive(Debug)]
 pub struct VmPlan {
-    /// Its name.
     pub domain: String,
-    /// Its rotation policy.
     pub policy: RotationPolicy,
     /// Where that comes from.
     pub chosen_by: ChosenBy,
@@ -25,7 +23,6 @@ pub struct VmPlan {
 pub enum PlannedVm {
     /// Nothing: its policy is `never`.
     Excluded,
-    /// This.
     Backup {
         /// Where it goes.
         destination: Destination,

@@ -13,7 +13,6 @@ use vmreport::{Part, PartsFile, VmReport};
 /// Where a run is written down.
 #[derive(Clone, Copy)]
 pub struct Records<'a> {
-    /// The database.
     pub catalog: &'a Catalog,
     /// The run's row; `None` when there is none.
     pub session: Option<SessionId>,

@@ -7,7 +7,6 @@ use vmplan::Decision;
 use vmreport::{BackupReport, FailureCode, GuestOs, Method, VmReport, VmResult};
 use vmstream::text::size;
 
-/// The row.
 pub(super) fn vm_backup(report: &VmReport) -> VmBackup {
     let row = match &report.result {
         VmResult::Ok { report: backup } | VmResult::Damaged { report: backup } => done(report, backup),

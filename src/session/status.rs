@@ -34,11 +34,9 @@ pub enum Health {
 /// How one VM stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VmStanding {
-    /// Its name.
     pub vm: String,
     /// Whether libvirt knows it. `None` when libvirt was not asked, or did not answer.
     pub defined: Option<bool>,
-    /// Its policy now.
     pub policy: RotationPolicy,
     /// The last backup that ended well: the database's, or the newest point on disk where that is later or all there is.
     #[serde(serialize_with = "as_text")]
@@ -48,7 +46,6 @@ pub struct VmStanding {
     /// The first day of the next period, on which a new chain begins. `None` under a policy without periods.
     #[serde(serialize_with = "as_text")]
     pub next_period: Option<Date>,
-    /// The newest chain.
     pub chain: Option<NewestChain>,
     /// Whether that can be restored.
     pub health: Health,
@@ -59,9 +56,7 @@ pub struct VmStanding {
 /// The newest chain of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NewestChain {
-    /// Its period.
     pub period: String,
-    /// Its folder.
     pub folder: PathBuf,
     /// Its restore points.
     pub points: usize,

@@ -13,7 +13,6 @@
 //! own when it is dropped (also while a test panics), and removes those of test processes that died.
 //! With `LAB_KEEP=1` the files of a panicking test stay, and their path is printed.
 #![forbid(unsafe_code)]
-#![expect(missing_docs, reason = "in the lab a name and a type mostly say enough")]
 
 mod bed;
 mod binaries;

@@ -33,7 +33,6 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
-    /// Its log.
     pub log: String,
     json: Value,
 }
@@ -129,7 +128,6 @@ impl Lab {
         run
     }
 
-    /// Begins a run.
     pub fn begin_run(&self, mut command: Command) -> Run {
         let number = self.unused_number();
         // Files, not pipes: a process that outlives the run must not keep the test waiting.
@@ -217,7 +215,6 @@ impl Run {
         self.child.try_wait().expect("a child can be asked").is_none()
     }
 
-    /// Waits for its end.
     #[track_caller]
     pub fn wait(self) -> Ended {
         self.wait_for(RUN_LIMIT)

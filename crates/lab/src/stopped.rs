@@ -36,7 +36,6 @@ impl Stopped {
         self.0
     }
 
-    /// Kills it.
     pub fn kill(self) {
         kill_process(self.0, Signal::KILL).expect("it is there");
     }

@@ -35,62 +35,38 @@ pub enum ConfigError {
         "There is neither vmbackup.conf nor vmbackup.toml in {}; copy one of them from the template instance",
         dir.display()
     )]
-    NoMainFile {
-        /// The instance directory.
-        dir: PathBuf,
-    },
+    NoMainFile { dir: PathBuf },
     /// A file that is there but cannot be read.
     #[error("Cannot read configuration file {}", file.display())]
-    ReadFile {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    ReadFile { file: PathBuf, source: std::io::Error },
     /// A file much larger than any configuration.
     #[error("Configuration file {} is larger than {limit_bytes} bytes", file.display())]
     FileTooLarge {
-        /// The file.
         file: PathBuf,
         /// Largest size that is read.
         limit_bytes: u64,
     },
     /// Something in a Bash file that cannot be read without a shell.
     #[error("{at}: {construct}")]
-    Bash {
-        /// Where it begins.
-        at: Place,
-        /// What it is.
-        construct: Construct,
-    },
+    Bash { at: Place, construct: Construct },
     /// Something that is not TOML.
     #[error("{at}: Not valid TOML: {message}")]
-    Toml {
-        /// Where.
-        at: Place,
-        /// The parser's words.
-        message: String,
-    },
+    Toml { at: Place, message: String },
     /// One key in both spellings.
     #[error("{second}: {key} is set a second time; the first is at {first}; remove one of them")]
     KeyTwice {
         /// Upper-case name.
         key: String,
-        /// First place.
         first: Place,
-        /// Second place.
         second: Place,
     },
     /// A list where one value belongs, or the like.
     #[error("{at}: {key} must be {wanted}, not {found}")]
     WrongShape {
-        /// Where.
         at: Place,
-        /// The key.
         key: String,
         /// What belongs there.
         wanted: &'static str,
-        /// What stands there.
         found: &'static str,
     },
     /// A pattern longer than any name, which would take long to read.
@@ -98,7 +74,6 @@ pub enum ConfigError {
         "{at}: A pattern has {chars} characters, more than any name; {limit} are allowed: write several patterns"
     )]
     PatternTooLong {
-        /// Where it begins.
         at: Place,
         /// Its characters.
         chars: usize,
@@ -107,18 +82,13 @@ pub enum ConfigError {
     },
     /// Values that are not allowed, all of them.
     #[error("{}", join_lines(problems))]
-    InvalidValues {
-        /// Each value.
-        problems: Vec<InvalidValue>,
-    },
+    InvalidValues { problems: Vec<InvalidValue> },
     /// Values that are allowed, but not together.
     #[error("{source_of_value}: {key}={value:?} cannot be: {why}")]
     Contradiction {
-        /// The key.
         key: String,
         /// Its value as written.
         value: String,
-        /// Where.
         source_of_value: Source,
         /// What it contradicts, and what to do.
         why: String,
@@ -137,7 +107,6 @@ pub enum ConfigError {
         "{source_of_value}: BACKUP_PATH is still the sample's {value:?}; set it to the directory that holds the backups"
     )]
     BackupPathPlaceholder {
-        /// Where.
         source_of_value: Source,
         /// The value as written.
         value: String,
@@ -149,7 +118,6 @@ pub enum ConfigError {
         join_lines(differences)
     )]
     Disagree {
-        /// The instance directory.
         dir: PathBuf,
         /// Each key they disagree on.
         differences: Vec<Difference>,
@@ -160,13 +128,10 @@ pub enum ConfigError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{source_of_value}: {key}={value:?} is not allowed; it must be {allowed}")]
 pub struct InvalidValue {
-    /// The key.
     pub key: String,
-    /// Its text.
     pub value: String,
     /// Where it came from.
     pub source_of_value: Source,
-    /// What is allowed.
     pub allowed: String,
 }
 
@@ -174,7 +139,6 @@ pub struct InvalidValue {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("  {key}: {conf_value:?} ({conf_source}), {toml_value:?} ({toml_source})")]
 pub struct Difference {
-    /// The key.
     pub key: String,
     /// What vmbackup.conf leads to.
     pub conf_value: String,

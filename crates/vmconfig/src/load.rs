@@ -47,7 +47,6 @@ pub struct Loaded {
 pub struct Warning {
     /// Where it stands, and what it is.
     pub said: String,
-    /// What to do.
     pub fix: &'static str,
 }
 

@@ -12,9 +12,7 @@ use super::table::KEYS;
 /// Which of the two main files an instance has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MainFiles {
-    /// One of them.
     One,
-    /// Both.
     Both,
 }
 

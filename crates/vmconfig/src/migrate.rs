@@ -33,7 +33,6 @@ pub enum MigrateError {
     /// A file could not be written.
     #[error("Cannot write {}: {source}", path.display())]
     Write {
-        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -43,9 +42,7 @@ pub enum MigrateError {
 /// What becomes of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// The new file.
     pub toml_file: PathBuf,
-    /// Its text.
     pub toml: String,
     /// The new text of `vmbackup.conf`: the line that restore scripts look for.
     pub conf: String,

@@ -22,11 +22,9 @@ pub enum Feature {
 /// A feature that is switched on and does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unserved {
-    /// Which.
     pub feature: Feature,
     /// Where it is switched on, and that nothing comes of it.
     pub said: String,
-    /// What to do.
     pub fix: String,
 }
 

@@ -21,7 +21,6 @@ pub enum Origin {
 /// A checkpoint that libvirt knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointFacts {
-    /// Its name.
     pub name: String,
     /// Where it comes from.
     pub origin: Origin,
@@ -60,7 +59,6 @@ pub enum Broken {
 /// A disk that is to be backed up as a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskFacts {
-    /// Disk target.
     pub target: String,
     /// Bytes of the disk now.
     pub size: u64,

@@ -11,7 +11,6 @@ use crate::RotationPolicy;
 /// A disk is not what its chain says, and nothing says that it changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnseenChange {
-    /// Disk target.
     pub disk: String,
     /// Where, in bytes from its start.
     pub at: u64,
@@ -53,14 +52,12 @@ pub enum Why {
     DiskPutBack(String),
     /// The image of a disk is that of another one: files, overlays or block devices have changed places.
     DiskExchanged {
-        /// The disk.
         target: String,
         /// Whose image it has.
         of: String,
     },
     /// A disk is not what the chain says: what changed is not known.
     ChangedUnseen {
-        /// Disk target.
         disk: String,
         /// Where, in bytes from its start.
         at: u64,
@@ -220,7 +217,6 @@ impl Serialize for Note {
 /// What one run will do to one domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decision {
-    /// Nothing.
     Skip,
     /// Every disk, as a chain's first point.
     Full {
@@ -229,10 +225,8 @@ pub enum Decision {
     },
     /// What changed since the last point.
     Incremental {
-        /// The last point.
         #[serde(with = "as_text")]
         parent: CheckpointName,
-        /// The new one.
         #[serde(with = "as_text")]
         name: CheckpointName,
     },
@@ -287,9 +281,7 @@ impl fmt::Display for Repair {
 /// The decision, its reason, and what goes before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// What to do.
     pub decision: Decision,
-    /// Why.
     pub why: Why,
     /// The domain is shut off, and is started paused for it.
     pub start: bool,

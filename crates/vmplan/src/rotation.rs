@@ -128,7 +128,6 @@ impl Period {
         }
     }
 
-    /// Its first day.
     pub fn first_day(self) -> Date {
         self.first_day
     }

@@ -19,17 +19,11 @@ pub enum ProgramError {
     },
     /// It took too long. It was killed, and left behind if that did not end it.
     #[error("did not end within {seconds} s and was given up: the storage of its files may hang")]
-    TimedOut {
-        /// The limit.
-        seconds: u64,
-    },
+    TimedOut { seconds: u64 },
     /// Whoever waited was asked to stop.
     #[error("was ended because a stop was asked for")]
     Stopped,
     /// It printed more than any sound answer has.
     #[error("printed more than {bytes} bytes and was ended")]
-    TooMuch {
-        /// The limit.
-        bytes: usize,
-    },
+    TooMuch { bytes: usize },
 }

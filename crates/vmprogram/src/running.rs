@@ -25,9 +25,7 @@ const KILL_PATIENCE: Duration = Duration::from_millis(200);
 /// A program that has ended.
 #[derive(Debug)]
 pub struct Output {
-    /// How it ended.
     pub status: ExitStatus,
-    /// What it printed.
     pub stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
 }

@@ -18,9 +18,7 @@ pub(super) const WRITERS_ARGUMENT: &str = "--internal-writers";
 /// Whether somebody else writes to an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Used {
-    /// Nobody.
     Nobody,
-    /// Who.
     By(String),
     /// Why nobody can tell.
     Unknown(String),
@@ -38,7 +36,6 @@ pub enum Written {
 /// What there is to say of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Writers {
-    /// Who else writes.
     pub used: Used,
     /// Of a block device.
     pub written: Option<Written>,

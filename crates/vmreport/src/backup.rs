@@ -52,7 +52,6 @@ pub struct BackupReport {
     pub target_free_bytes: Option<u64>,
     /// Where the previous chain went.
     pub archived_to: Option<PathBuf>,
-    /// Bytes of it.
     pub archived_bytes: u64,
     /// Points of it are doubtful, so that nothing may remove it: a disk had changed and nothing said so.
     pub archived_in_doubt: bool,
@@ -63,9 +62,7 @@ pub struct BackupReport {
 /// What was decided, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanReport {
-    /// What to do.
     pub decision: Decision,
-    /// Why.
     pub why: Why,
     /// The domain was shut off, and was started paused for it.
     pub start: bool,
@@ -123,7 +120,6 @@ pub enum GuestOs {
 /// What the guest says it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OsInfo {
-    /// The kind.
     pub os: GuestOs,
     /// For people, for example `Debian GNU/Linux 12 (bookworm)`. May be empty.
     pub name: String,
@@ -170,7 +166,6 @@ pub struct TrimmedPath {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TpmKept {
-    /// It was copied.
     Saved,
     /// It is as at the point before: a link to that.
     Unchanged,
@@ -179,7 +174,6 @@ pub enum TpmKept {
 /// A small file that was written, with what it can be compared with later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptFile {
-    /// Where it is.
     pub path: PathBuf,
     /// Its bytes, and its time in seconds of the epoch. `None` when it could not be looked at.
     pub bytes_and_mtime: Option<(u64, i64)>,

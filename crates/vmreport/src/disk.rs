@@ -11,11 +11,9 @@ const BUSY_PERCENT: u64 = 25;
 /// One disk that was copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskReport {
-    /// Disk target.
     pub target: String,
     /// File in the chain directory.
     pub file: String,
-    /// Bytes of the file.
     pub file_bytes: u64,
     /// Bytes of the disk that it holds.
     pub data_bytes: u64,
@@ -31,14 +29,12 @@ pub enum DiskResult {
     BackedUp,
     /// As a raw image, or while its VM was shut off.
     Copied,
-    /// Not.
     Skipped,
 }
 
 /// One disk of a VM, copied or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskOutcome {
-    /// Disk target.
     pub disk: String,
     /// What became of it.
     pub result: DiskResult,

@@ -13,10 +13,7 @@ pub enum HostConfigReport {
     /// It is as the newest version has it.
     Unchanged(SavedHostConfig),
     /// It could not be saved.
-    Failed {
-        /// Why.
-        error: String,
-    },
+    Failed { error: String },
     /// It is not saved at all: `HOST_CONFIG_BACKUP`.
     Off,
 }
@@ -28,7 +25,6 @@ pub struct SavedHostConfig {
     pub file: PathBuf,
     /// Whether it was written now.
     pub is_new: bool,
-    /// Why.
     pub why: String,
     /// Its bytes, where it was written now.
     pub file_bytes: u64,

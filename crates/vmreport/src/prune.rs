@@ -29,7 +29,6 @@ pub struct KeptBack {
 pub struct Removal {
     /// What it is, for people: `chain chain-2026-11-22 in web/202611`.
     pub what: String,
-    /// Bytes freed.
     pub freed_bytes: u64,
     /// Why it, or a part of it, is still there. `None` when it is gone.
     pub error: Option<String>,

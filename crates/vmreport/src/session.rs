@@ -13,7 +13,6 @@ use super::vm::VmReport;
 /// The version of the value. Members may be added; none goes or changes its meaning without a new number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Schema {
-    /// The first.
     #[default]
     #[serde(rename = "vmbackup/session/1")]
     V1,
@@ -37,7 +36,6 @@ pub enum SessionKind {
 }
 
 impl SessionKind {
-    /// Every value.
     pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The value of a word. `None` for a word of somebody else.
@@ -73,7 +71,6 @@ pub enum SessionStatus {
 }
 
 impl SessionStatus {
-    /// Every value.
     pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The value of a word. `None` for a word of somebody else.
@@ -107,7 +104,6 @@ impl SessionStatus {
 pub struct SessionHead {
     /// Its number in the database; `None` without one.
     pub id: Option<i64>,
-    /// What it is for.
     pub kind: SessionKind,
     /// The name of the configuration.
     pub instance: String,
@@ -147,9 +143,7 @@ pub enum ReplicationState {
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionEnd {
-    /// When.
     pub at: Timestamp,
-    /// How.
     pub status: SessionStatus,
 }
 
@@ -174,7 +168,6 @@ pub struct SessionReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// It begins.
     Begin {
         /// The version of all parts.
         schema: Schema,
@@ -189,7 +182,6 @@ pub enum Part {
     Prune(PruneReport),
     /// Something of that is gone, or cannot be removed.
     Removal(Removal),
-    /// It ends.
     End(SessionEnd),
 }
 

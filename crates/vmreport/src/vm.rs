@@ -17,7 +17,6 @@ pub struct VmReport {
     pub vm: String,
     /// Its state when its turn came, in virsh's words: `running`, `shut off`.
     pub state: String,
-    /// Its rotation policy.
     pub policy: RotationPolicy,
     /// Where that comes from.
     pub policy_from: String,
@@ -35,13 +34,11 @@ pub struct VmReport {
     pub destination: Option<Destination>,
     /// Bytes of the folder, with its archives.
     pub folder_bytes: u64,
-    /// Bytes of its archives.
     pub archives_bytes: u64,
     /// The log of this VM alone.
     pub log_file: Option<PathBuf>,
     /// What became of older periods; `None` when nothing was backed up.
     pub retention: Option<RetentionReport>,
-    /// How it ended.
     #[serde(flatten)]
     pub result: VmResult,
 }
@@ -63,12 +60,10 @@ pub struct Destination {
 pub enum VmResult {
     /// There is a new restore point.
     Ok {
-        /// What was done.
         report: Box<BackupReport>,
     },
     /// There is one, and it holds a disk whose image is damaged.
     Damaged {
-        /// What was done.
         report: Box<BackupReport>,
     },
     /// None was needed.
@@ -81,7 +76,6 @@ pub enum VmResult {
         /// Because of this.
         why: String,
     },
-    /// There is none.
     Failed(Failure),
 }
 
@@ -95,7 +89,6 @@ pub struct Failure {
     pub code: FailureCode,
     /// What kind of trouble it is. Exit codes follow from it.
     pub trouble: Trouble,
-    /// What helps.
     pub next_step: NextStep,
     /// The chain that is in the folder; `None` when there is none.
     pub chain: Option<ChainOnDisk>,
@@ -167,7 +160,6 @@ pub enum NextStep {
 /// The restore points of a chain, as names and the beginnings of its files tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainOnDisk {
-    /// All of them.
     pub points: u64,
     /// Those that can be restored.
     pub restorable: u64,

@@ -31,7 +31,6 @@ pub struct Place {
 struct Mount {
     /// The folder of the file system that is mounted.
     root: PathBuf,
-    /// Where.
     point: PathBuf,
     kind: String,
     source: PathBuf,

@@ -25,7 +25,6 @@ const SYSTEM_ID: &str = "/etc/machine-id";
 
 const SCHEMA: u32 = 1;
 
-/// The folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostDir {
     dir: PathBuf,

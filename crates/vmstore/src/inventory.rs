@@ -18,7 +18,6 @@ use crate::presence::found;
 #[derive(Debug, thiserror::Error)]
 #[error("Cannot list {}: {source}", path.display())]
 pub struct Unlisted {
-    /// The folder.
     pub path: PathBuf,
     /// What the system said.
     pub source: io::Error,
@@ -33,7 +32,6 @@ impl From<Unlisted> for io::Error {
 /// A folder in which a backup set may lie: a chain or a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetDir {
-    /// Where.
     pub folder: PathBuf,
     /// The folder in the VM's folder that it is, or in whose archives it lies. `None` for the VM's folder.
     pub inner: Option<String>,

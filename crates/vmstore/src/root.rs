@@ -65,7 +65,6 @@ pub enum RootError {
         seen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]
     NotMounted {
-        /// The backup path.
         path: PathBuf,
         /// Where it is now.
         place: Place,
@@ -79,7 +78,6 @@ pub enum RootError {
         path.display(), point.display(), point.display()
     )]
     NotMountedYet {
-        /// The backup path.
         path: PathBuf,
         /// Where the disk should be.
         point: PathBuf,
@@ -91,7 +89,6 @@ pub enum RootError {
          replica): vmbackup --init. Reading works: --status, --check, --prune list, --dry-run", path.display()
     )]
     OtherHost {
-        /// The backup path.
         path: PathBuf,
         /// The host's name.
         host: String,
@@ -103,7 +100,6 @@ pub enum RootError {
         "{} is damaged: {why}. It tells which host writes to this tree. If it is this one: vmbackup --init", path.display()
     )]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -111,7 +107,6 @@ pub enum RootError {
     /// Something could not be read: that is not the same as missing.
     #[error("Cannot read {}: {source}. Whose backups these are cannot be told, so nothing was written", path.display())]
     Unreadable {
-        /// What.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -127,7 +122,6 @@ pub struct Root {
     pub machine_id: String,
     /// What the tree says of itself.
     pub file: Option<RootFile>,
-    /// Where it is.
     pub place: Place,
     /// How this host stands to it.
     pub standing: Standing,

@@ -24,7 +24,6 @@ pub struct TrippedDisks<'a> {
 /// One disk that changed, and the last chain that ended by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrippedDisk {
-    /// Disk target.
     pub disk: String,
     /// The chain's id, if it has one.
     pub chain: Option<String>,

@@ -1,7 +1,7 @@
 //! The hot pieces of reading and writing streams, in bytes per second: `cargo bench -p vmstream --bench data_path`.
 //!
 //! Names are paths: what, how, on which data. Input comes from fixed numbers, so runs can be compared.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may panic")]
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::hint::black_box;
 use std::io::Write;

@@ -7,6 +7,7 @@
 //! `text` and `causes` (sizes, tables and errors as people read them, for the programs).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod blob;
 pub mod causes;

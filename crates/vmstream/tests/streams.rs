@@ -1,5 +1,5 @@
 //! The tests of this crate, as one program: there is one to link, and no processor waits for the last test of a file.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod belongs;
 mod bounded;

@@ -12,7 +12,6 @@ use crate::catalog::words::words;
 words! {
     /// What happened to a chain.
     ChainEventKind {
-        /// It began.
         Created = "chain_created",
         /// It was moved away, or its period is over.
         Archived = "chain_archived",
@@ -64,7 +63,6 @@ words! {
 words! {
     /// Which part of a run moved a chain to the archive.
     ArchiveTrigger {
-        /// A change of policy.
         PolicyChange = "policy_change",
         /// The beginning of a period.
         PeriodRotation = "period_rotation",
@@ -76,11 +74,8 @@ words! {
 /// Something that happened to a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainEvent {
-    /// What.
     pub kind: ChainEventKind,
-    /// The VM's name.
     pub vm: String,
-    /// Its period.
     pub period: String,
     /// Its name: that of its archive folder, else `chain-YYYYMMDD-HHMMSS` of its beginning.
     pub chain_id: String,
@@ -92,7 +87,6 @@ pub struct ChainEvent {
     pub first: Option<Timestamp>,
     /// Date of its last point.
     pub last: Option<Timestamp>,
-    /// Restore points.
     pub points: u64,
     /// Bytes of its files.
     pub bytes: u64,

@@ -14,7 +14,6 @@ words! {
         Loaded = "config_loaded",
         /// It differs from the last session's.
         Changed = "config_changed",
-        /// It is gone.
         Removed = "config_removed",
         /// A VM's rotation policy differs from the last backup's.
         PolicyChange = "policy_change",
@@ -28,15 +27,12 @@ words! {
 /// Something that happened to a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigEvent {
-    /// What.
     pub kind: ConfigEventKind,
     /// The file it stands in.
     pub source: PathBuf,
     /// The VM, for a setting of one VM.
     pub vm: String,
-    /// Its name.
     pub setting: String,
-    /// Its value.
     pub value: String,
     /// The value before.
     pub previous: String,

@@ -10,13 +10,9 @@ use crate::catalog::words::words;
 words! {
     /// What was done to a file or folder.
     Operation {
-        /// Made.
         Create = "create",
-        /// Copied.
         Copy = "copy",
-        /// Moved.
         Move = "move",
-        /// Deleted.
         Delete = "delete",
     }
 }
@@ -46,13 +42,10 @@ words! {
 /// Something that was done to a file or folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileOperation {
-    /// What.
     pub operation: Operation,
     /// What kind of file.
     pub file_type: FileType,
-    /// The VM's name.
     pub vm: String,
-    /// The file.
     pub from: PathBuf,
     /// Where it went.
     pub to: PathBuf,
@@ -60,7 +53,6 @@ pub struct FileOperation {
     pub bytes: u64,
     /// What it can be compared with later: `size:N:mtime:EPOCH`, a checksum, `directory`.
     pub verification: String,
-    /// Why.
     pub reason: String,
     /// Which part of the program.
     pub triggered_by: String,

@@ -14,9 +14,7 @@ words! {
     PeriodEventKind {
         /// It is over.
         Closed = "period_closed",
-        /// It began.
         Created = "period_created",
-        /// It was deleted.
         Deleted = "period_deleted",
     }
 }
@@ -24,15 +22,10 @@ words! {
 /// Something that happened to a period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeriodEvent {
-    /// What.
     pub kind: PeriodEventKind,
-    /// The VM's name.
     pub vm: String,
-    /// The period.
     pub period: String,
-    /// Its policy.
     pub policy: Option<RotationPolicy>,
-    /// Its folder.
     pub folder: PathBuf,
     /// Date of its first point.
     pub first: Option<Timestamp>,

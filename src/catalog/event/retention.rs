@@ -12,7 +12,6 @@ use vmconfig::value::RotationPolicy;
 words! {
     /// What retention or prune did.
     RetentionAction {
-        /// Deleted.
         Delete = "delete",
         /// Kept, for the reason given.
         Skip = "skip",
@@ -71,15 +70,11 @@ words! {
 /// Something that retention or prune did, or kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionEvent {
-    /// What.
     pub action: RetentionAction,
     /// What it was about.
     pub target: RetentionTarget,
-    /// Who.
     pub by: Remover,
-    /// The VM's name.
     pub vm: String,
-    /// The folder.
     pub path: PathBuf,
     /// The period it is, or is in.
     pub period: String,

@@ -21,7 +21,6 @@ pub(super) struct Finding {
     pub(super) said: String,
     /// More lines, one thing each.
     pub(super) details: Vec<String>,
-    /// What to do.
     pub(super) fix: Option<String>,
     #[serde(skip)]
     pub(super) exit: Exit,

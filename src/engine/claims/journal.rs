@@ -73,7 +73,6 @@ pub struct Journal {
     /// The machine it ran on: a backup path can be shared. Empty of older programs on a machine without an id.
     #[serde(default)]
     pub host: String,
-    /// The daemon.
     pub uri: String,
     /// Name of the domain.
     pub domain: String,

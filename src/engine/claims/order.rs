@@ -11,7 +11,6 @@ use crate::engine::settings::Reserve;
 /// Where the scratch files of a job are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Scratch {
-    /// The directory.
     pub(crate) dir: PathBuf,
     /// What stays free there.
     pub(crate) reserve: Reserve,
@@ -60,7 +59,6 @@ pub(in crate::engine) enum Answer {
     EndedJob(String),
     /// The domain was started, and has this number.
     Started(u32),
-    /// It was not.
     NotStarted(String),
     /// It has something to do when we are gone.
     Stays,

@@ -24,13 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A disk whose file is complete under its partial name.
 #[derive(Debug)]
 pub struct CopiedDisk {
-    /// Disk target.
     pub target: String,
     /// Name of the file once it is published.
     pub file: String,
-    /// Its sidecar.
     pub sidecar: SidecarPlan,
-    /// The file.
     pub copied: Copied,
     /// How busy each stage of the copy was.
     pub stages: Stages,

@@ -11,7 +11,6 @@ use vmstream::causes::with_causes;
 /// A place where a disk is not what the chain says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trip {
-    /// Disk target.
     pub target: String,
     /// Offset on the disk.
     pub at: u64,
@@ -22,16 +21,10 @@ pub struct Trip {
 pub enum CopyError {
     /// The export could not be opened or read.
     #[error("Cannot read disk {target}: {}", with_causes(source))]
-    Read {
-        /// Disk target.
-        target: String,
-        /// What NBD said.
-        source: Box<NbdError>,
-    },
+    Read { target: String, source: Box<NbdError> },
     /// The server's block status makes no sense.
     #[error("Cannot tell what to read of disk {target}: {source}")]
     Extents {
-        /// Disk target.
         target: String,
         /// What is wrong with it.
         source: ExtentError,
@@ -39,7 +32,6 @@ pub enum CopyError {
     /// A frame could not be compressed.
     #[error("Cannot compress a frame of disk {target} at offset {at}: {source}")]
     Compress {
-        /// Disk target.
         target: String,
         /// Offset on the disk.
         at: u64,
@@ -49,7 +41,6 @@ pub enum CopyError {
     /// The file in the target could not be written.
     #[error("Cannot write {}: {source}", path.display())]
     Write {
-        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -57,7 +48,6 @@ pub enum CopyError {
     /// An earlier stream of the chain could not be read.
     #[error("Cannot tell where the chain holds data of disk {target}: {message}")]
     Chain {
-        /// Disk target.
         target: String,
         /// What is wrong with it.
         message: String,
@@ -67,25 +57,13 @@ pub enum CopyError {
         "Disk {target}: a write to {} has not come back for {seconds} s: the storage of BACKUP_PATH hangs. The backup job was \
          ended, so that the guest goes on without it", path.display()
     )]
-    StalledWrite {
-        /// Disk target.
-        target: String,
-        /// The file.
-        path: PathBuf,
-        /// The limit.
-        seconds: u64,
-    },
+    StalledWrite { target: String, path: PathBuf, seconds: u64 },
     /// The disk is not what the chain says.
     #[error("{}", tripped(.0))]
     Tripped(Trip),
     /// Nothing moved for so long that nothing will.
     #[error("Disk {target}: nothing was read for {seconds} s; QEMU or the storage of the image hangs")]
-    Stalled {
-        /// Disk target.
-        target: String,
-        /// The limit.
-        seconds: u64,
-    },
+    Stalled { target: String, seconds: u64 },
     /// Somebody asked for a stop.
     #[error("{0}")]
     Stopped(#[from] StopReason),

@@ -50,7 +50,6 @@ pub enum ExtentError {
     /// A reply that does not move its context forward would be asked for again for ever.
     #[error("block status of context {context:?} made no progress at offset {at}")]
     NoProgress {
-        /// The context.
         context: Context,
         /// Offset that was asked for.
         at: u64,
@@ -58,7 +57,6 @@ pub enum ExtentError {
     /// A reply that starts behind what is known leaves a gap.
     #[error("block status of context {context:?} starts at {at}, {known} was expected")]
     Gap {
-        /// The context.
         context: Context,
         /// Where the reply starts.
         at: u64,

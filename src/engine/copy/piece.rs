@@ -16,9 +16,14 @@ pub(super) struct ReadOp {
 /// A range of the disk on its way to the file.
 pub(super) enum Content {
     /// Bytes as the file stores them.
-    Data { plain_len: u64, stored: Vec<u8>, sums: Sums },
-    /// Zeroes.
-    Zero { len: u64 },
+    Data {
+        plain_len: u64,
+        stored: Vec<u8>,
+        sums: Sums,
+    },
+    Zero {
+        len: u64,
+    },
 }
 
 /// Checksums of a piece: of its content, and of what the file stores. Made once, by the thread that compresses.

@@ -11,7 +11,6 @@ use super::task::DiskTask;
 enum Doing {
     /// It waits for what was read.
     Waiting,
-    /// It writes.
     Writing,
     /// It is held back by a limit on the bandwidth.
     HeldBack,

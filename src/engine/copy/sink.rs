@@ -27,20 +27,15 @@ const READ_LIMIT: Duration = Duration::from_secs(120);
 /// names the point's other files.
 #[derive(Debug)]
 pub enum Copied {
-    /// As a stream.
     Stream {
-        /// The file.
         stream: FinishedStream,
-        /// Its sidecar.
         sidecar: Box<SidecarWriter>,
     },
-    /// As a raw image.
     RawImage {
         /// The open file.
         file: File,
         /// Bytes of data in it.
         data_bytes: u64,
-        /// Its sidecar.
         sidecar: Box<SidecarWriter>,
     },
 }

@@ -60,7 +60,6 @@ pub enum SinkPlan {
 }
 
 impl SinkPlan {
-    /// The file.
     pub fn path(&self) -> &Path {
         match self {
             Self::Stream { path, .. } | Self::RawImage { path, .. } => path,

@@ -11,7 +11,6 @@ use super::element::{child, children};
 pub struct BootFile {
     /// Its absolute path.
     pub path: PathBuf,
-    /// What it is.
     pub role: BootRole,
 }
 

@@ -17,7 +17,6 @@ pub struct DomainXmlError {
 /// What a domain's XML says that a backup needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DomainFacts {
-    /// Its disks.
     pub disks: Disks,
     /// Files the domain boots from, which belong to a backup.
     pub boot_files: Vec<BootFile>,

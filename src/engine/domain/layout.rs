@@ -43,7 +43,6 @@ pub enum Backing {
     OfHeader,
     /// Nothing, whatever its header says.
     Nothing,
-    /// This.
     Image(Box<Image>),
     /// Something that only QEMU under libvirt can open: what.
     Unreadable(String),
@@ -54,7 +53,6 @@ pub enum Backing {
 pub struct Image {
     /// How it is laid out.
     pub format: ImageFormat,
-    /// Where it is.
     pub path: PathBuf,
     /// The rest.
     pub layout: Layout,

@@ -9,7 +9,6 @@ use roxmltree::Node;
 pub enum NotBackedUp {
     /// `<hostdev>`, by its type (`pci`, `usb`, `scsi`, `mdev` …) and where it is on the host.
     HostDevice {
-        /// Its type.
         kind: String,
         /// Its address or name; empty when the definition has none.
         place: String,

@@ -102,8 +102,6 @@ impl fmt::Display for SkipReason {
 /// A disk that is left out, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Disk target.
     pub target: String,
-    /// Why.
     pub reason: SkipReason,
 }

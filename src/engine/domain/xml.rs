@@ -23,10 +23,7 @@ pub enum JobDisk {
         checkpoint: bool,
     },
     /// Left out.
-    Skip {
-        /// Disk target.
-        target: String,
-    },
+    Skip { target: String },
 }
 
 /// The meta context of a dirty bitmap, as QEMU names it.

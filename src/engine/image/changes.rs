@@ -14,7 +14,6 @@ use vmhost::libvirt::Host;
 
 /// The changes that an export shows beside the content.
 pub(crate) enum Changes {
-    /// None.
     Not,
     /// Those of a bitmap of the image.
     Bitmap(String),

@@ -16,32 +16,22 @@ pub enum ImageError {
         "Disk {target} is encrypted, and while the VM is shut off it can be read only with its key: {source}. A secret with \
          private='yes' is given to QEMU alone: back the VM up while it runs, or define the secret with private='no'"
     )]
-    NoKey {
-        /// Disk target.
-        target: String,
-        /// What libvirt said.
-        source: LibvirtError,
-    },
+    NoKey { target: String, source: LibvirtError },
     /// A disk of a domain that is shut off, of which only QEMU under libvirt can tell the content.
     #[error(
         "Disk {target} cannot be read while the VM is shut off: by its definition {what}. Back the VM up while it runs"
     )]
     NotReadable {
-        /// Disk target.
         target: String,
         /// What stands in the way.
         what: String,
     },
     /// qemu-nbd could not be started.
     #[error("Cannot read the disks of a VM that is shut off: {message}")]
-    QemuNbd {
-        /// Why.
-        message: String,
-    },
+    QemuNbd { message: String },
     /// A file could not be made.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Asked to stop.
     #[error("{0}")]
     Stopped(#[from] StopReason),
 }

@@ -27,30 +27,18 @@ const MEMORY_BYTES: u64 = 1 << 30;
 pub enum QemuImgError {
     /// Not installed, or not to be run.
     #[error("qemu-img {source} (Debian and Ubuntu: package qemu-utils)")]
-    Run {
-        /// Why.
-        source: ProgramError,
-    },
+    Run { source: ProgramError },
     /// It did not come to its end.
     #[error("qemu-img {what} of {} {source}", image.display())]
     Hung {
-        /// The subcommand.
         what: &'static str,
-        /// The image.
         image: PathBuf,
         /// How long it was waited for.
         source: ProgramError,
     },
     /// It ended with an error.
     #[error("qemu-img {what} failed for {}: {message}", image.display())]
-    Failed {
-        /// The subcommand.
-        what: &'static str,
-        /// The image.
-        image: PathBuf,
-        /// What it printed.
-        message: String,
-    },
+    Failed { what: &'static str, image: PathBuf, message: String },
 }
 
 /// What `qemu-img info` tells of an image.

@@ -23,19 +23,13 @@ pub enum LookError {
         "Disk {target} is a qcow2 image of version 2 (compat 0.10), which cannot keep dirty bitmaps. Shut the VM down and convert it: \
          qemu-img amend -o compat=1.1 '{}'", image.display()
     )]
-    OldQcow2 {
-        /// Disk target.
-        target: String,
-        /// The image.
-        image: PathBuf,
-    },
+    OldQcow2 { target: String, image: PathBuf },
     /// The system could not read a file of the chain.
     #[error(
         "Cannot read {}, again and again: {message}. That says nothing about what is in it, so the chain is kept as it is and \
          this backup is not made. Look at the storage of BACKUP_PATH", path.display()
     )]
     ChainUnreadable {
-        /// The file.
         path: PathBuf,
         /// What the system said.
         message: String,
@@ -46,13 +40,10 @@ pub enum LookError {
          Back it up where it runs; if it is this host's VM, end who uses the disk", image.display()
     )]
     InUse {
-        /// The domain.
         domain: String,
-        /// Disk target.
         target: String,
         /// The file or device.
         image: PathBuf,
-        /// Who.
         by: String,
     },
     /// An image could not be asked about.
@@ -64,7 +55,6 @@ pub enum LookError {
     /// A folder could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Asked to stop.
     #[error("{0}")]
     Stopped(#[from] StopReason),
 }

@@ -36,10 +36,8 @@ pub(crate) enum StateError {
     /// The process that looks.
     #[error(transparent)]
     Program(#[from] ProgramError),
-    /// One of them.
     #[error("{}: {why}", file.display())]
     File {
-        /// Which.
         file: PathBuf,
         /// What the system said.
         why: String,

@@ -25,7 +25,6 @@ pub enum Treatment {
     RawImage,
     /// A copy of the disk of a domain that is shut off.
     Copy,
-    /// Nothing.
     Skipped(SkipReason),
 }
 
@@ -66,7 +65,6 @@ impl fmt::Display for Caveat {
 /// One disk of a domain in one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskPlan {
-    /// Disk target.
     pub target: String,
     /// What becomes of it.
     pub treatment: Treatment,

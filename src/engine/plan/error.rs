@@ -4,7 +4,6 @@
 #[derive(Debug, thiserror::Error)]
 #[error("Domain {domain} has no disk that can be backed up: {reasons}")]
 pub struct NoDisks {
-    /// The domain.
     pub domain: String,
     /// Each disk and why not.
     pub reasons: String,

@@ -10,7 +10,6 @@ pub(crate) enum Role {
         /// The parent checkpoint. `None` also for a disk that was added to a chain.
         since: Option<CheckpointName>,
     },
-    /// A raw image.
     RawImage,
 }
 

@@ -8,9 +8,7 @@ use vmstream::chain::{BackupSet, PointDisk};
 /// Free and total bytes of a file system, for what a user without privileges may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Free.
     pub free_bytes: u64,
-    /// Total.
     pub total_bytes: u64,
 }
 

@@ -13,7 +13,6 @@ use vmstore::{StateDir, durable};
 /// A journal that nobody will undo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abandoned {
-    /// The file.
     pub file: PathBuf,
     /// The VM, as far as it tells.
     pub domain: String,

@@ -3,7 +3,6 @@
 /// What was undone, in words for the log, and what could not be.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// What was done.
     pub done: Vec<String>,
     /// What could not be done; the journal must stay.
     pub failed: Vec<String>,

@@ -23,9 +23,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Everything that the backups of a run share.
 pub struct Engine {
-    /// The daemon.
     pub host: Host,
-    /// Settings.
     pub settings: EngineSettings,
     /// Threads and memory.
     pub shared: Shared,

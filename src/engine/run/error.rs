@@ -50,7 +50,6 @@ pub enum BackupError {
     /// Another run has the domain.
     #[error("{0}")]
     Lock(#[from] LockError),
-    /// Asked to stop.
     #[error("{0}")]
     Stopped(#[from] StopReason),
     /// Checkpoints that are not ours.
@@ -60,12 +59,7 @@ pub enum BackupError {
         names.join(", "),
         delete_commands(domain, names)
     )]
-    ForeignCheckpoints {
-        /// The domain.
-        domain: String,
-        /// Their names.
-        names: Vec<String>,
-    },
+    ForeignCheckpoints { domain: String, names: Vec<String> },
     /// Chain and checkpoints do not fit, and repairs are switched off.
     #[error(
         "VM {domain} is not backed up: {why}. ENABLE_AUTO_RECOVERY_ON_CHECKPOINT_CORRUPTION is not yes, so nothing was changed. Look: \
@@ -73,11 +67,9 @@ pub enum BackupError {
          and begins a new one", dir.display()
     )]
     RecoveryOff {
-        /// The domain.
         domain: String,
         /// What does not fit.
         why: Why,
-        /// The chain.
         dir: PathBuf,
     },
     /// A job that is not ours.
@@ -85,10 +77,7 @@ pub enum BackupError {
         "Domain {domain} already has a job running (another backup, a migration or a block copy). Try again when it has ended; see: \
          virsh domjobinfo '{domain}'"
     )]
-    JobRunning {
-        /// The domain.
-        domain: String,
-    },
+    JobRunning { domain: String },
     /// Nothing to back up.
     #[error(transparent)]
     NoDisks(#[from] NoDisks),
@@ -102,9 +91,7 @@ pub enum BackupError {
         dir: PathBuf,
         /// Forecast.
         needed: String,
-        /// Reserve.
         reserve: String,
-        /// What is there.
         free: String,
     },
     /// A folder that would be written to is a link.
@@ -126,12 +113,7 @@ pub enum BackupError {
          nothing was backed up. Unmount it, and put what it holds into the folder itself. A file system for this VM alone may be \
          mounted at {}", point.display(), vm_dir.display()
     )]
-    Mount {
-        /// Where.
-        point: PathBuf,
-        /// The VM's folder.
-        vm_dir: PathBuf,
-    },
+    Mount { point: PathBuf, vm_dir: PathBuf },
     /// What undoing needs is not there.
     #[error("A run that died could not be undone, so nothing was backed up. {0}")]
     NoUndo(FolderError),
@@ -146,14 +128,7 @@ pub enum BackupError {
         "VM {domain}: a run on another host, or with another LIBVIRT_URI ({uri}), ended in the middle (journal {}). Only a run \
          there can undo it: start one. If that host is no more: vmbackup --init gives its journals up", file.display()
     )]
-    OtherHost {
-        /// The domain.
-        domain: String,
-        /// Its daemon.
-        uri: String,
-        /// The journal.
-        file: PathBuf,
-    },
+    OtherHost { domain: String, uri: String, file: PathBuf },
     /// Something in the program itself went wrong.
     #[error("the program failed in itself, which is a bug: {message}. The backup was undone")]
     Panicked {
@@ -162,12 +137,7 @@ pub enum BackupError {
     },
     /// Leftovers of a dead run could not be undone.
     #[error("Domain {domain}: an earlier run ended in the middle, and what it left cannot be undone yet: {}", failed.join("; "))]
-    Recovery {
-        /// The domain.
-        domain: String,
-        /// What failed.
-        failed: Vec<String>,
-    },
+    Recovery { domain: String, failed: Vec<String> },
     /// The backup failed, and not all of it could be undone.
     #[error("{error}. Not everything could be undone; the next run tries again: {}", failed.join("; "))]
     LeftBehind {

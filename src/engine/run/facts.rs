@@ -58,7 +58,6 @@ pub(crate) struct Found {
 /// What a step found, also when it failed half-way, and what came of it.
 pub(crate) type Step<T = ()> = (Found, Result<T, BackupError>);
 
-/// Takes a step.
 pub(crate) fn step<T>(take: impl FnOnce(&mut Found) -> Result<T, BackupError>) -> Step<T> {
     let mut found = Found::default();
     let done = take(&mut found);
@@ -75,7 +74,6 @@ pub(crate) struct Facts {
 /// A backup that failed, and what was known by then: nothing when it had not been decided what to do.
 #[derive(Debug)]
 pub struct FailedBackup<T = BackupReport> {
-    /// Why.
     pub error: BackupError,
     /// What was found and done before.
     pub known: Option<Box<T>>,

@@ -19,7 +19,6 @@ use vmstore::StateDir;
 /// What is decided for a domain, without doing it.
 #[derive(Debug)]
 pub struct Preview {
-    /// The decision.
     pub plan: Plan,
     /// An earlier run ended in the middle; its leftovers would be undone first.
     pub leftovers: bool,

@@ -22,7 +22,6 @@ use vmhost::libvirt::Host;
 pub(crate) struct ScratchSecret<'a> {
     host: &'a Host,
     usage: String,
-    /// Its UUID.
     pub(crate) uuid: String,
 }
 

@@ -28,21 +28,13 @@ pub enum SnapshotError {
         "Too little space in scratch directory {}: {free} free, {reserve} kept in reserve. Free some space, or set \
          VIRTNBD_SCRATCH_DIR to a larger file system", dir.display()
     )]
-    ScratchSpace {
-        /// The directory.
-        dir: PathBuf,
-        /// Reserve.
-        reserve: String,
-        /// What is there.
-        free: String,
-    },
+    ScratchSpace { dir: PathBuf, reserve: String, free: String },
     /// Scratch files could not be made now, or not in time.
     #[error(
         "Scratch directory {} cannot be used: {why}. The guest was not held, and its backup was not begun. Look at that \
          storage, or point VIRTNBD_SCRATCH_DIR at a local directory", dir.display()
     )]
     Scratch {
-        /// The directory.
         dir: PathBuf,
         /// What a try came to.
         why: String,
@@ -50,7 +42,6 @@ pub enum SnapshotError {
     /// A file could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Asked to stop.
     #[error("{0}")]
     Stopped(#[from] StopReason),
 }

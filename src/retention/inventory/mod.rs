@@ -31,7 +31,6 @@ pub struct Inventory {
 /// A folder that was being deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
-    /// The VM's folder.
     pub vm: String,
     /// The name of the VM in the database.
     pub vm_name: String,
@@ -44,7 +43,6 @@ pub struct Leftover {
 /// Something that could not be read.
 #[derive(Debug, Serialize)]
 pub struct Unreadable {
-    /// The VM's folder.
     pub vm: String,
     /// What it is and why.
     pub why: String,
@@ -53,7 +51,6 @@ pub struct Unreadable {
 /// The backups of one VM.
 #[derive(Debug, Serialize)]
 pub struct VmTree {
-    /// Its folder.
     pub folder: String,
     /// The domain's name, where a checkpoint list that fits the folder tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,7 +64,6 @@ pub struct VmTree {
 /// One period of a VM.
 #[derive(Debug, Serialize)]
 pub struct PeriodTree {
-    /// Its name.
     pub id: PeriodId,
     /// Bytes of everything in it, archives too.
     pub size_bytes: u64,

@@ -33,10 +33,7 @@ pub enum Construct {
     },
     /// `$'…'` or `$"…"`.
     #[error("Quotes of the form ${quote}…{quote} are not known; use plain quotes")]
-    DollarQuote {
-        /// The quote character.
-        quote: char,
-    },
+    DollarQuote { quote: char },
     /// A word where an assignment should be.
     #[error("Command {word:?} is not run here; only assignments KEY=value are read")]
     Command {
@@ -45,10 +42,7 @@ pub enum Construct {
     },
     /// `if`, `for`, `while` and their like.
     #[error("{word:?} is control flow, which is not run here; only assignments KEY=value are read")]
-    ControlFlow {
-        /// The keyword.
-        word: String,
-    },
+    ControlFlow { word: String },
     /// `source file` or `. file`.
     #[error("{word:?} would read another file; write its assignments here")]
     SourceFile {
@@ -57,16 +51,10 @@ pub enum Construct {
     },
     /// `name() {` or `function name`.
     #[error("Function {name:?} is not run here; only assignments KEY=value are read")]
-    Function {
-        /// The function's name.
-        name: String,
-    },
+    Function { name: String },
     /// `|`, `&`, `<`, `>`, `(`, `)` outside quotes.
     #[error("Unexpected {operator:?}; put the value in quotes if it belongs to it")]
-    Operator {
-        /// The character.
-        operator: char,
-    },
+    Operator { operator: char },
     /// `{a,b}` in a list, outside quotes.
     #[error("Brace expansion is not done here; write each element by itself, in quotes")]
     BraceExpansion,
@@ -90,16 +78,10 @@ pub enum Construct {
     },
     /// An element without `[name]=` in a table, or a table assigned like a plain value.
     #[error("{name} is a table: write {name}[\"name\"]=\"value\" or {name}=([\"name\"]=\"value\")")]
-    TableNeedsNames {
-        /// The variable.
-        name: String,
-    },
+    TableNeedsNames { name: String },
     /// `declare -A` of something that is not a table, or the reverse.
     #[error("{name} cannot be both a list and a table")]
-    OtherShape {
-        /// The variable.
-        name: String,
-    },
+    OtherShape { name: String },
     /// An option of `declare` and its like that changes what assignments mean.
     #[error("Option {option} of {word} is not known; only -a, -A, -g, -r and -x are")]
     DeclareOption {
@@ -110,10 +92,7 @@ pub enum Construct {
     },
     /// A second assignment to a `readonly` variable.
     #[error("{name} was made read-only before; remove one of the two assignments")]
-    ReadOnly {
-        /// The variable.
-        name: String,
-    },
+    ReadOnly { name: String },
     /// A list inside a list.
     #[error("A list cannot be an element of a list")]
     NestedList,

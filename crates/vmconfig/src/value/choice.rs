@@ -5,7 +5,6 @@ use super::CompressionMethod;
 /// How to compress: what the keys come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompressionChoice {
-    /// The method.
     pub method: CompressionMethod,
     /// The level, for LZ4 and zstd; means nothing for the others.
     pub level: u32,

@@ -36,7 +36,6 @@ impl Value for LogLevel {
 pub enum CompressionMethod {
     /// LZ4, harder only while processors would otherwise wait.
     Auto,
-    /// LZ4.
     Lz4,
     /// zstd, which old restore programs do not know.
     Zstd,

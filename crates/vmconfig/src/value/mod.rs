@@ -89,7 +89,6 @@ impl Value for Switch {
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// The directory.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
@@ -147,7 +146,6 @@ impl Value for StateDirectory {
 pub struct DiskTargets(Vec<String>);
 
 impl DiskTargets {
-    /// The targets.
     pub fn as_slice(&self) -> &[String] {
         &self.0
     }
@@ -180,7 +178,6 @@ impl Value for DiskTargets {
 pub struct MountPoints(Vec<String>);
 
 impl MountPoints {
-    /// The mount points.
     pub fn as_slice(&self) -> &[String] {
         &self.0
     }

@@ -41,7 +41,6 @@ pub struct Periods(u32);
 pub struct Niceness(i32);
 
 impl<const MIN: u32, const MAX: u32> Number<MIN, MAX> {
-    /// The number.
     pub fn get(self) -> u32 {
         self.0
     }
@@ -69,7 +68,6 @@ impl<const MIN: u32, const MAX: u32> Gibibytes<MIN, MAX> {
 }
 
 impl Percent {
-    /// The percentage.
     pub fn get(self) -> u32 {
         self.0
     }
@@ -96,7 +94,6 @@ impl CompressLevel {
 }
 
 impl Periods {
-    /// The number.
     pub fn get(self) -> u32 {
         self.0
     }

@@ -33,40 +33,23 @@ const STOP_PAUSE: Duration = Duration::from_millis(100);
 pub enum AgentError {
     /// No answer in time, or no agent.
     #[error("the guest agent did not answer {command} within {} s", limit.as_secs())]
-    Silent {
-        /// The command.
-        command: &'static str,
-        /// The limit.
-        limit: Duration,
-    },
+    Silent { command: &'static str, limit: Duration },
     /// The agent, or libvirt, refused.
     #[error("the guest agent refused {command}: {source}")]
-    Refused {
-        /// The command.
-        command: &'static str,
-        /// In libvirt's words.
-        source: LibvirtError,
-    },
+    Refused { command: &'static str, source: LibvirtError },
     /// The run was told to stop while the agent was waited for.
     #[error("waiting for the guest agent's answer to {command} was given up: the run is to stop")]
-    Stopped {
-        /// The command.
-        command: &'static str,
-    },
+    Stopped { command: &'static str },
     /// A program in the guest failed, or printed more than the agent keeps.
     #[error("{program} in the guest ended with {}", .exit_code.map_or("a signal".into(), |code| format!("exit code {code}")))]
     Program {
-        /// The program.
         program: String,
         /// What it returned.
         exit_code: Option<i64>,
     },
     /// The answer is not what the schema says.
     #[error("the guest agent answered {command} with something that is not its schema's answer")]
-    Nonsense {
-        /// The command.
-        command: &'static str,
-    },
+    Nonsense { command: &'static str },
 }
 
 /// Whether the guest's file systems are frozen, in the agent's own view.

@@ -6,7 +6,6 @@ use vmreport::{FileSystem, GuestOs, OsInfo};
 
 /// What a guest said of itself.
 pub struct Guest<'a> {
-    /// Its agent.
     pub agent: Agent<'a>,
     /// What it runs. `None` when its agent does not know the question.
     pub os: Option<OsInfo>,

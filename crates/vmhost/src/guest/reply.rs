@@ -25,7 +25,6 @@ const MAX_TEXT_CHARS: usize = 1024;
 pub(super) enum ExecStatus {
     /// It runs.
     Running,
-    /// It ended.
     Ended {
         /// What it returned; `None` when a signal ended it.
         exit_code: Option<i64>,

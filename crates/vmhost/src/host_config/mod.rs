@@ -37,7 +37,6 @@ pub enum HostConfigError {
     File {
         /// What was tried, as a verb.
         doing: &'static str,
-        /// With what.
         path: PathBuf,
         /// What the system said.
         source: io::Error,

@@ -19,7 +19,6 @@ const RESTORE_TEXT: &str = include_str!("../../../../docs/host-config.md");
 /// Why a version is written, or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// There is none.
     First,
     /// The newest one holds the same.
     Unchanged,

@@ -32,20 +32,13 @@ pub enum TpmError {
     },
     /// More than any TPM keeps.
     #[error("{} holds more than {} MiB; that is no TPM state", path.display(), MAX_BYTES >> 20)]
-    TooLarge {
-        /// The folder.
-        path: PathBuf,
-    },
+    TooLarge { path: PathBuf },
     /// Nothing there.
     #[error("{} holds no TPM state (neither tpm2 nor tpm1.2); was the VM ever started?", path.display())]
-    Missing {
-        /// The folder.
-        path: PathBuf,
-    },
+    Missing { path: PathBuf },
     /// It never held still.
     #[error("{} kept changing for {} s", path.display(), limit.as_secs())]
     Changing {
-        /// The folder.
         path: PathBuf,
         /// How long it was tried.
         limit: Duration,

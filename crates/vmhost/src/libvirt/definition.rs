@@ -20,7 +20,6 @@ pub enum DefinitionKind {
     Network,
     /// A storage pool.
     Pool,
-    /// A domain.
     Domain,
 }
 

@@ -20,9 +20,7 @@ pub struct JobStats {
 /// What a call that waits for its turn says of the jobs of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobSeen {
-    /// There is none.
     None,
-    /// There is one.
     Active,
     /// There may be one, and libvirt cannot describe it yet.
     BeingSetUp,

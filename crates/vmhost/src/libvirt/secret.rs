@@ -10,7 +10,6 @@ use super::{Host, LibvirtError};
 /// How a definition names a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretName {
-    /// By its UUID.
     Uuid(String),
     /// By the volume it is for.
     Usage(String),

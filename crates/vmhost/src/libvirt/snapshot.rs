@@ -7,7 +7,6 @@ use super::{Domain, LibvirtError};
 /// A snapshot as the daemon knows it. An undefined domain loses it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SnapshotInfo {
-    /// Its name.
     pub name: String,
     /// The full snapshot XML, from which it can be defined again (`virsh snapshot-create --redefine`).
     pub xml: String,

@@ -75,29 +75,19 @@ pub enum NbdError {
     /// A name that C strings cannot hold.
     #[error("NBD export {export}: the {what} holds a NUL byte")]
     Nul {
-        /// Which export.
         export: Export,
         /// Socket path, export name or meta context.
         what: &'static str,
     },
     /// No handle, no server, no such export, or a server that speaks otherwise.
     #[error("Cannot open NBD export {export}")]
-    Open {
-        /// Which export.
-        export: Export,
-        /// What libnbd said.
-        source: Cause,
-    },
+    Open { export: Export, source: Cause },
     /// Meta contexts were asked of a server that cannot have any.
     #[error("NBD export {export}: the server has no structured replies, so it cannot tell extents")]
-    NoStructuredReplies {
-        /// Which export.
-        export: Export,
-    },
+    NoStructuredReplies { export: Export },
     /// A bitmap that was not exported, or a misspelt name.
     #[error("NBD export {export} does not offer the meta context {context}")]
     NoContext {
-        /// Which export.
         export: Export,
         /// The first one missing.
         context: String,
@@ -105,9 +95,7 @@ pub enum NbdError {
     /// The server is silent. The connection may be used on, unless it was the handshake.
     #[error("NBD export {export}: no answer within {} s to {waiting}", limit.as_secs_f64())]
     Timeout {
-        /// Which export.
         export: Export,
-        /// For what.
         waiting: Waiting,
         /// The limit that passed.
         limit: Duration,
@@ -115,7 +103,6 @@ pub enum NbdError {
     /// Nothing was sent.
     #[error("NBD export {export}: a read of {len} bytes at {offset} is not within 1 to {max} bytes")]
     ReadSize {
-        /// Which export.
         export: Export,
         /// In bytes.
         offset: u64,
@@ -127,45 +114,34 @@ pub enum NbdError {
     /// Refused, failed in the server, or the connection ended before the reply.
     #[error("NBD export {export}: cannot read {len} bytes at {offset}")]
     Read {
-        /// Which export.
         export: Export,
         /// In bytes.
         offset: u64,
         /// In bytes.
         len: usize,
-        /// What libnbd said.
         source: Cause,
     },
     /// Refused, failed in the server, or the connection ended before the reply.
     #[error("NBD export {export}: cannot get block status at {offset}")]
     BlockStatus {
-        /// Which export.
         export: Export,
         /// In bytes.
         offset: u64,
-        /// What libnbd said.
         source: Cause,
     },
     /// The server breaks the protocol.
     #[error("NBD export {export}: block status at {offset}: the context {context} {flaw}")]
     BadStatus {
-        /// Which export.
         export: Export,
         /// In bytes.
         offset: u64,
         /// The first one with a flaw.
         context: String,
-        /// What is wrong.
         flaw: ReplyFlaw,
     },
     /// The server or the connection ended.
     #[error("NBD export {export}: the connection is lost")]
-    Lost {
-        /// Which export.
-        export: Export,
-        /// What libnbd said.
-        source: Cause,
-    },
+    Lost { export: Export, source: Cause },
 }
 
 impl NbdError {

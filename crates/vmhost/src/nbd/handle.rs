@@ -97,7 +97,6 @@ impl Handle {
     }
 }
 
-/// State.
 impl Handle {
     fn ask(&self, function: unsafe extern "C" fn(*mut sys::nbd_handle) -> c_int) -> Result<bool, Cause> {
         // SAFETY: `raw` is open; every function given takes only the handle and changes nothing.
@@ -173,7 +172,6 @@ impl Handle {
     }
 }
 
-/// Commands.
 impl Handle {
     /// Handles one event of the socket, or says after the time that none came.
     pub(super) fn poll(&mut self, timeout: Duration) -> Result<bool, Cause> {

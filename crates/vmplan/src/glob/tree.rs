@@ -15,13 +15,9 @@ pub(super) enum Node {
 /// How often a group may occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// `@(…)`
     Once,
-    /// `?(…)`
     AtMostOnce,
-    /// `*(…)`
     AnyTimes,
-    /// `+(…)`
     AtLeastOnce,
     /// `!(…)`: any text but these.
     Not,

@@ -11,11 +11,9 @@ use crate::RotationPolicy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeriodKind {
-    /// `20260206`
     Daily,
     /// `2026-W06`
     Weekly,
-    /// `202602`
     Monthly,
     /// No folder: the chain stands in the VM's folder itself.
     Accumulate,
@@ -54,7 +52,6 @@ impl PeriodId {
         if text == &*accumulate.text { Some(accumulate) } else { Self::of_folder(text) }
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.text
     }

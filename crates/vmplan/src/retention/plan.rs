@@ -27,7 +27,6 @@ use crate::RotationPolicy;
 /// What is known of a VM's backups.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Its policy now.
     pub policy: RotationPolicy,
     /// The period written just now.
     pub current: PeriodId,
@@ -36,14 +35,12 @@ pub struct Facts {
     /// A period with a chain that can be restored, and of which that is not in doubt: the newest such. `None` when none was
     /// found.
     pub keeper: Option<PeriodId>,
-    /// All periods.
     pub periods: Vec<PeriodFacts>,
 }
 
 /// What is known of a period.
 #[derive(Clone, Debug)]
 pub struct PeriodFacts {
-    /// Its name.
     pub id: PeriodId,
     /// Bytes of everything in it.
     pub size_bytes: u64,
@@ -54,7 +51,6 @@ pub struct PeriodFacts {
     /// A chain in it contradicts itself, and nothing tells which of its files is right. Looked at only where it matters: `false`
     /// for a period that no rule would drop.
     pub doubtful: bool,
-    /// Its replica.
     pub replica: Replica,
 }
 
@@ -68,9 +64,7 @@ pub struct Plan {
 /// What becomes of a period.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Which.
     pub period: PeriodId,
-    /// Its bytes.
     pub size_bytes: u64,
     /// Whole days since its newest point, where the data tells.
     pub age_days: Option<i64>,

@@ -38,7 +38,6 @@ pub struct OrphanRule {
 pub enum Replica {
     /// Nothing was ever replicated: no destination is in use.
     NotUsed,
-    /// There is one.
     There,
     /// Others were replicated, this was not.
     Missing,

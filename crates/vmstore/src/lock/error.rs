@@ -11,10 +11,7 @@ pub enum LockError {
         "Another vmbackup session is already running (PID {pid}). It works in the same BACKUP_PATH: wait for its end, or look at \
          it with: ps -fp {pid}"
     )]
-    Session {
-        /// Its process.
-        pid: u32,
-    },
+    Session { pid: u32 },
     /// Somebody works on the VM.
     #[error(
         "another vmbackup, vmrestore or virtnbdbackup is working on this VM (PID {pid}, lock {}). Try again when it has ended; \
@@ -23,13 +20,11 @@ pub enum LockError {
     Vm {
         /// Its process; 0 when it has not said.
         pid: u32,
-        /// The lock file.
         path: PathBuf,
     },
     /// The file could not be opened or written.
     #[error("Cannot write lock file {}: {source}. Is BACKUP_PATH writable, and is there space?", path.display())]
     File {
-        /// The lock file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,

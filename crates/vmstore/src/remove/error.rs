@@ -22,12 +22,7 @@ pub enum FolderError {
     Mount(PathBuf),
     /// Not a name of one entry.
     #[error("{name:?} cannot be an entry of {}", dir.display())]
-    Name {
-        /// The folder.
-        dir: PathBuf,
-        /// What was given.
-        name: String,
-    },
+    Name { dir: PathBuf, name: String },
     /// Deeper than any backup.
     #[error("{} has more than {MAX_DEPTH} folders inside each other: that is no backup of ours", .0.display())]
     TooDeep(PathBuf),
@@ -37,9 +32,7 @@ pub enum FolderError {
     /// Anything else the system said.
     #[error("Cannot {doing} {}: {source}", path.display())]
     System {
-        /// What was tried.
         doing: &'static str,
-        /// With what.
         path: PathBuf,
         /// What the system said.
         source: io::Error,

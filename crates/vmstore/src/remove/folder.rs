@@ -21,7 +21,6 @@ const LIST_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Folder {
     pub(super) fd: OwnedFd,
-    /// For messages.
     pub(super) path: PathBuf,
     depth: usize,
     /// On the folders in it a file system may be mounted: they are VMs'.
@@ -33,7 +32,6 @@ pub struct Folder {
 pub struct Entry {
     /// Its name, any bytes.
     pub name: std::ffi::OsString,
-    /// What it is.
     pub kind: FileType,
 }
 

@@ -35,12 +35,10 @@ pub enum SnapshotError {
     /// A file or folder.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
-    /// The database.
     #[error("the database cannot be copied: {0}")]
     Database(String),
     /// It cannot be packed.

@@ -29,7 +29,6 @@ pub(super) struct Args {
     pub(super) json: bool,
 }
 
-/// What helps.
 const ADVICE: &str = "
 What to do: take a new full backup of these domains now, with a program that has
 neither defect. Both are in how the increments were written: no repair and no

@@ -62,7 +62,6 @@ impl<'a> Node<'a> {
         Node { depth: self.depth + 1, out: self.out, empty: true, closing: "}" }
     }
 
-    /// Closes it.
     pub(super) fn close(self) {
         if !self.empty {
             self.out.say(&format!("\n{}", "  ".repeat(self.depth - 1)));

@@ -18,7 +18,6 @@ pub(super) struct Source<'a> {
     in_doubt: bool,
 }
 
-/// Room for one piece.
 #[derive(Debug, Default)]
 pub(super) struct PieceRoom {
     stored: Vec<u8>,

@@ -21,7 +21,6 @@ pub(crate) struct Stop {
     pub(crate) size: u64,
 }
 
-/// What to replay.
 #[derive(Debug)]
 pub(crate) struct Replay<'a> {
     /// The chain's streams, oldest first.

@@ -228,7 +228,6 @@ fn check_digest(file: &dyn Blob, file_len: u64, want: &Digest) -> Result<(), Sid
 
 /// What stands in chunks of one kind.
 pub(crate) trait Record: Sized {
-    /// The kind.
     const CHUNK: [u8; 4];
 
     /// Takes a payload apart. `floor` is where the next record may begin, on the disk and in the stream's file or, of
