@@ -34,7 +34,7 @@ fn a_backup_survives_a_restart_of_the_daemon_or_fails_cleanly() {
         run.release();
         let ended = run.wait();
         println!("restarted at {place}: {} {}", ended.level(), ended.error());
-        vm.wait_until_free(Duration::from_secs(5));
+        vm.wait_until_free(Duration::from_secs(20));
         if ended.status.success() {
             assert_eq!(ended.level(), format!("incremental {}", history.len()), "{ended:#?}");
             history.push(at_snapshot);
@@ -55,7 +55,7 @@ fn a_backup_survives_a_restart_of_the_daemon_or_fails_cleanly() {
     assert_eq!(vm.state(), "paused");
     restart_daemon();
     run.signal(rustix::process::Signal::KILL);
-    vm.wait_until_free(Duration::from_secs(10));
+    vm.wait_until_free(Duration::from_secs(20));
     drop(run);
     let ended = lab.run_well(&vm);
     assert_eq!(ended.level(), format!("incremental {}", history.len()), "{ended:#?}");

@@ -138,7 +138,7 @@ fn the_keys_about_unchanged_vms_do_what_they_say() {
 const INCREMENTAL: (&str, &str) = ("OFFLINE_MODE", "incremental");
 
 /// How long a VM that was started for its backup may be there after the program died.
-const END_LIMIT: Duration = Duration::from_secs(5);
+const END_LIMIT: Duration = Duration::from_secs(90);
 
 /// A VM of two disks that is off most of the time.
 fn bed(lab: &Lab, spec: VmSpec) -> Bed<'_> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lab::{DiskOp, DiskSpec, Ended, History, Lab, Run, Vm};
+use lab::{DiskOp, DiskSpec, Ended, FREE_LIMIT, History, Lab, Run, Vm};
 use random::Random;
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -84,7 +84,7 @@ pub(super) fn assert_failed(
     assert_eq!(ended.status.code(), Some(code), "{ended:#?}");
     assert!(ended.error().contains(words), "{words:?} is not in {ended:#?}");
     if vm.state() != "shut off" {
-        vm.wait_until_free(Duration::from_secs(2));
+        vm.wait_until_free(FREE_LIMIT);
     }
     assert_eq!(vm.checkpoints().len(), history.len(), "{:?}", vm.checkpoints());
     let entries = fs::read_dir(chain_dir).into_iter().flatten().flatten();

@@ -108,9 +108,16 @@ impl Vm {
         must(&mut virsh(["domstate", &self.name])).trim().to_owned()
     }
 
-    /// Ends QEMU in order: images are closed and persistent bitmaps are saved.
+    /// Ends QEMU in order: images are closed and persistent bitmaps are saved, however long that takes. libvirt waits 10 s
+    /// each time, and would kill then.
     pub fn destroy(&self) {
-        must(&mut virsh(["destroy", &self.name]));
+        let began = Instant::now();
+        while !output_of(&mut virsh(["destroy", "--graceful", &self.name])).status.success() {
+            if self.state() == "shut off" {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(120), "{} does not end", self.name);
+        }
     }
 
     /// Kills QEMU as a crash would: nothing is flushed, bitmaps are lost. Returns when libvirt knows.

@@ -5,6 +5,9 @@ use virt_sys as sys;
 
 use super::{ErrorKind, Host, LibvirtError};
 
+/// How often a process is asked to end in order: libvirt waits 10 s each time.
+const GRACEFUL_TRIES: u32 = 6;
+
 /// What a domain is doing, as far as a backup cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DomainState {
@@ -192,16 +195,20 @@ impl Domain {
         id.ok_or_else(|| LibvirtError::still_there("begin a paused run", &self.name))
     }
 
-    /// Ends its process as a power cut ends a machine, but lets QEMU close the images in order, with their bitmaps. A
-    /// process that does not end so within libvirt's patience is killed. One that is gone is no error.
+    /// Ends its process as a power cut ends a machine, but lets QEMU close the images in order, with their bitmaps: killed
+    /// before, it leaves bitmaps that nobody may use. So a process that does not end is killed only after a minute or
+    /// more. One that is gone is no error.
     pub fn destroy(&self) -> Result<(), LibvirtError> {
         let end = |flags| self.with("end the run", |domain| domain.destroy_flags(flags));
-        match end(sys::VIR_DOMAIN_DESTROY_GRACEFUL) {
-            Err(e) if e.is_connection_lost() => Err(e),
-            Err(_) if !self.state()?.is_active() => Ok(()),
-            Err(_) => end(sys::VIR_DOMAIN_DESTROY_DEFAULT),
-            Ok(()) => Ok(()),
+        for _ in 0..GRACEFUL_TRIES {
+            match end(sys::VIR_DOMAIN_DESTROY_GRACEFUL) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.is_connection_lost() => return Err(e),
+                Err(_) if !self.state()?.is_active() => return Ok(()),
+                Err(_) => {}
+            }
         }
+        end(sys::VIR_DOMAIN_DESTROY_DEFAULT)
     }
 
     /// Sends one JSON command to the guest agent and returns its JSON answer.

@@ -1,5 +1,7 @@
 //! Backup jobs of a domain.
 
+use std::ffi::CStr;
+
 use virt_sys as sys;
 
 use super::checkpoint::{c_string, take_string};
@@ -88,30 +90,53 @@ impl Domain {
     /// shut off has none.
     pub fn job_seen(&self) -> Result<JobSeen, LibvirtError> {
         let none = i32::try_from(sys::VIR_DOMAIN_JOB_NONE).unwrap_or(0);
-        let seen = self.with("look at the job", |domain| {
-            let (mut kind, mut parameters, mut count) = (none, std::ptr::null_mut(), 0);
-            // SAFETY: the domain reference is live; the out-pointers are valid for the call; what libvirt allocates
-            // is freed by its own function, which takes a null pointer too.
-            let ret = unsafe {
-                let ret =
-                    sys::virDomainGetJobStats(domain.as_ptr(), &mut kind, &mut parameters, &mut count, 0);
-                sys::virTypedParamsFree(parameters, count.max(0));
-                ret
-            };
-            if ret < 0 { Err(virt::error::Error::last_error()) } else { Ok(kind) }
-        });
-        seen_of(seen.map(|kind| kind != none))
+        let seen = self.with("look at the job", |domain| Parameters::of_job(domain));
+        seen_of(seen.map(|parameters| parameters.kind != none))
     }
 
     /// Scratch use of the running job. Zeros when libvirt does not tell.
     pub fn job_stats(&self) -> Result<JobStats, LibvirtError> {
-        self.with("read the job statistics", |domain| {
-            let stats = domain.job_stats(0)?;
-            Ok(JobStats {
-                scratch_used_bytes: stats.disk_temp_used.unwrap_or(0),
-                scratch_total_bytes: stats.disk_temp_total.unwrap_or(0),
-            })
+        let stats = self.with("read the job statistics", |domain| Parameters::of_job(domain))?;
+        Ok(JobStats {
+            scratch_used_bytes: stats.number(c"disk_temp_used").unwrap_or(0),
+            scratch_total_bytes: stats.number(c"disk_temp_total").unwrap_or(0),
         })
+    }
+}
+
+/// What libvirt tells of a job, as a list of its own: null where there is no job.
+///
+/// `virt::domain::Domain::job_stats` makes a vector of that list, also of a null pointer, which is undefined behaviour.
+struct Parameters {
+    kind: i32,
+    list: sys::virTypedParameterPtr,
+    count: i32,
+}
+
+impl Parameters {
+    fn of_job(domain: &virt::domain::Domain) -> Result<Self, virt::error::Error> {
+        let mut told = Self { kind: 0, list: std::ptr::null_mut(), count: 0 };
+        // SAFETY: the domain reference is live, and the out-pointers are valid for the call.
+        let ret = unsafe {
+            sys::virDomainGetJobStats(domain.as_ptr(), &mut told.kind, &mut told.list, &mut told.count, 0)
+        };
+        if ret < 0 { Err(virt::error::Error::last_error()) } else { Ok(told) }
+    }
+
+    /// A number by its name. `None` where libvirt does not tell it.
+    fn number(&self, name: &CStr) -> Option<u64> {
+        let mut number = 0;
+        // SAFETY: the list has `count` entries (a null list none), and outlives the call as the name does.
+        let found =
+            unsafe { sys::virTypedParamsGetULLong(self.list, self.count, name.as_ptr(), &mut number) };
+        (found == 1).then_some(number)
+    }
+}
+
+impl Drop for Parameters {
+    fn drop(&mut self) {
+        // SAFETY: libvirt allocated the list for us, and frees it with all in it; it takes a null pointer too.
+        unsafe { sys::virTypedParamsFree(self.list, self.count) };
     }
 }
 
