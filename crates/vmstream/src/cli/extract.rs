@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// Write all disks of the point into this folder: DIR/vda.raw, DIR/vda.qcow2
     #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "disk"])]
     all: Option<PathBuf>,
-    /// Format of the image file; qcow2 needs the programs qemu-img and qemu-nbd [default: as its name ends, or raw]
+    /// Format of the image file [default: as its name ends, or raw]
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<ImageFormat>,
     /// Replace the image file if it exists; overwrite the block device

@@ -3,7 +3,7 @@
 use super::content::{Content, OnWrong};
 use super::error::ExtractError;
 use super::extracted::Watch;
-use super::nbd::{Access, Nbd, SECTOR};
+use super::nbd::{Nbd, SECTOR};
 use super::zeros::is_zero;
 use crate::blob::next_data;
 use crate::chain::{BackupSet, DiskTarget, PointId, UnusedSidecar};
@@ -189,7 +189,7 @@ impl Image {
             let is_device = file.metadata().is_ok_and(|about| about.file_type().is_block_device());
             return Ok(Self { size, is_device, source: ImageSource::Raw(file) });
         }
-        let nbd = Nbd::serve(path, "qcow2", Access::Read, workers.get() + 1);
+        let nbd = Nbd::serve(path, "qcow2", workers.get() + 1);
         let nbd = nbd.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => CompareError::NoQemu { path: path.to_owned() },
             _ => failed(source),

@@ -3,6 +3,7 @@
 use super::claim::Claim;
 use super::map::MapError;
 use super::partial::NewFileError;
+use super::qcow2::MAX_DISK;
 use crate::chain::{BackupSet, DiskContent, SetError, SetProblem, SidecarProblem};
 use crate::disk::DiskError;
 use crate::sidecar::Checked;
@@ -73,21 +74,15 @@ pub enum ExtractError {
         /// Those of the disk.
         size: u64,
     },
-    /// A program that makes or reads qcow2 images is not installed.
+    /// QEMU opens no qcow2 image of such a size.
     #[error(
-        "qcow2 images need the program {program}, which is not installed: use the raw format, or install it"
+        "{} cannot be a qcow2 image: the disk has {size} bytes, and such an image at most {}: use the raw format", path.display(), MAX_DISK
     )]
-    NoQemu {
-        /// Which one.
-        program: &'static str,
-    },
-    /// The qcow2 image could not be made.
-    #[error("Cannot make the qcow2 image {}", path.display())]
-    Qcow2 {
+    Qcow2TooLarge {
         /// The target.
         path: PathBuf,
-        /// What the program said.
-        source: std::io::Error,
+        /// Bytes of the disk.
+        size: u64,
     },
     /// All streams could be read, and give something else than was backed up.
     #[error(

@@ -1,4 +1,4 @@
-//! A qcow2 file as plain bytes: `qemu-nbd` serves it on a socket in a folder of our own, we read or write ranges.
+//! A qcow2 file as plain bytes: `qemu-nbd` serves it on a socket in a folder of our own, we read ranges.
 //!
 //! The few NBD messages that takes are spelled out here, so that no library is needed on a rescue system.
 //! Source: the NBD protocol text, fixed newstyle handshake, NBD_OPT_GO, simple replies.
@@ -22,8 +22,6 @@ const REP_ACK: u32 = 1;
 const REP_INFO: u32 = 3;
 const FIXED_NEWSTYLE_NO_ZEROES: u32 = 3;
 const CMD_READ: u16 = 0;
-const CMD_WRITE: u16 = 1;
-const CMD_FLUSH: u16 = 3;
 
 /// qemu counts in sectors: what it serves or makes has whole ones.
 pub(super) const SECTOR: u64 = 512;
@@ -36,13 +34,6 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// No answer for so long means that there will be none.
 const REPLY_LIMIT: Duration = Duration::from_secs(300);
-
-/// What to do with the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    Read,
-    Write,
-}
 
 /// A running `qemu-nbd` and connections to it. It ends by itself when the last connection closes.
 #[derive(Debug)]
@@ -58,15 +49,13 @@ pub(super) struct Nbd {
 
 impl Nbd {
     /// Serves `image` (of `format`) to so many threads at once.
-    pub(super) fn serve(image: &Path, format: &str, access: Access, connections: usize) -> io::Result<Self> {
+    pub(super) fn serve(image: &Path, format: &str, connections: usize) -> io::Result<Self> {
         let (dir, unfinished) = socket_dir()?;
         let socket = dir.join("socket");
         let mut command = Command::new("qemu-nbd");
         command.arg("--socket").arg(&socket).arg("--format").arg(format);
         command.arg(format!("--shared={connections}"));
-        if access == Access::Read {
-            command.arg("--read-only");
-        }
+        command.arg("--read-only");
         // As an option, so that a name with a colon is no protocol and one with a dash no option.
         command.arg("--").arg(std::path::absolute(image)?);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -118,33 +107,12 @@ impl Nbd {
     pub(super) fn read_at(&self, mut at: u64, out: &mut [u8]) -> io::Result<()> {
         self.with(|stream| {
             for part in out.chunks_mut(REQUEST_LEN) {
-                request(stream, CMD_READ, at, part.len() as u32, &[])?;
+                request(stream, at, part.len() as u32)?;
                 stream.read_exact(part)?;
                 at += part.len() as u64;
             }
             Ok(())
         })
-    }
-
-    pub(super) fn write_at(&self, mut at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.with(|stream| {
-            for part in bytes.chunks(REQUEST_LEN) {
-                request(stream, CMD_WRITE, at, part.len() as u32, part)?;
-                at += part.len() as u64;
-            }
-            Ok(())
-        })
-    }
-
-    /// Flushes, disconnects and waits until the server has closed the file.
-    pub(super) fn finish(mut self) -> io::Result<()> {
-        self.with(|stream| request(stream, CMD_FLUSH, 0, 0, &[]))?;
-        self.lock().clear();
-        let status = self.child.wait()?;
-        if status.success() {
-            return Ok(());
-        }
-        Err(io::Error::other(format!("qemu-nbd: {status}: {}", self.last_words())))
     }
 
     /// Takes a connection, gives it back when what was done went well: after an error its place in the protocol is lost.
@@ -219,16 +187,15 @@ fn handshake(stream: &mut UnixStream) -> io::Result<u64> {
     }
 }
 
-/// Sends one request and takes its reply's head. One at a time on a connection, so replies cannot be out of order.
-fn request(stream: &mut UnixStream, command: u16, at: u64, len: u32, bytes: &[u8]) -> io::Result<()> {
+/// Asks for bytes and takes its reply's head. One at a time on a connection, so replies cannot be out of order.
+fn request(stream: &mut UnixStream, at: u64, len: u32) -> io::Result<()> {
     let mut head = REQUEST_MAGIC.to_be_bytes().to_vec();
     head.extend(0u16.to_be_bytes());
-    head.extend(command.to_be_bytes());
+    head.extend(CMD_READ.to_be_bytes());
     head.extend(0u64.to_be_bytes());
     head.extend(at.to_be_bytes());
     head.extend(len.to_be_bytes());
     stream.write_all(&head)?;
-    stream.write_all(bytes)?;
     if u32_from(stream)? != REPLY_MAGIC {
         return Err(broken("reply"));
     }

@@ -35,6 +35,6 @@ pub(super) fn open(
     }
     match options.format {
         Format::Raw => Ok(Box::new(SparseImage::create(path, size, options.existing())?)),
-        Format::Qcow2 => Ok(Box::new(Qcow2Image::create(path, size, options)?)),
+        Format::Qcow2 => Ok(Box::new(Qcow2Image::create(path, size, options.existing())?)),
     }
 }

@@ -9,7 +9,7 @@ pub enum Format {
     /// The disk's bytes, with holes where they are zero.
     #[default]
     Raw,
-    /// qcow2, by the programs `qemu-img` and `qemu-nbd`.
+    /// qcow2, version 3, of clusters of 64 KiB.
     Qcow2,
 }
 
