@@ -134,11 +134,6 @@ impl Partial {
         &self.file
     }
 
-    /// Its unfinished name.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Makes the content durable, which may take minutes. [`Partial::publish`] has little left to do then.
     ///
     /// # Errors
@@ -283,7 +278,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("disk.raw");
         let ours = Partial::create(&target, Existing::Replace).unwrap();
-        let path = ours.path().to_owned();
+        let path = ours.path.clone();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "half of another").unwrap();
         let refused = ours.publish().unwrap_err();
