@@ -90,13 +90,13 @@ impl Domain {
     /// shut off has none.
     pub fn job_seen(&self) -> Result<JobSeen, LibvirtError> {
         let none = i32::try_from(sys::VIR_DOMAIN_JOB_NONE).unwrap_or(0);
-        let seen = self.with("look at the job", |domain| Parameters::of_job(domain));
+        let seen = self.with("look at the job", Parameters::of_job);
         seen_of(seen.map(|parameters| parameters.kind != none))
     }
 
     /// Scratch use of the running job. Zeros when libvirt does not tell.
     pub fn job_stats(&self) -> Result<JobStats, LibvirtError> {
-        let stats = self.with("read the job statistics", |domain| Parameters::of_job(domain))?;
+        let stats = self.with("read the job statistics", Parameters::of_job)?;
         Ok(JobStats {
             scratch_used_bytes: stats.number(c"disk_temp_used").unwrap_or(0),
             scratch_total_bytes: stats.number(c"disk_temp_total").unwrap_or(0),
