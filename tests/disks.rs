@@ -113,7 +113,7 @@ vdn: skipped: network disk (nbd), back it up where it is stored";
         "NAME: full (first backup of this VM)
         consistency auto: no guest agent is connected, the guest is paused (crash-consistent)
 {}        {} of the host is shared with the guest: back it up on the host
-      → save by other means what the backup leaves out, or leave it out on purpose: VIRTNBD_EXCLUDE_DISKS",
+      → save by other means what the backup leaves out, or leave it out on purpose: VM_EXCLUDE_DISKS, VIRTNBD_EXCLUDE_DISKS",
         indented(whole, "        "),
         folder.display()
     );
@@ -164,6 +164,20 @@ Host configuration: not saved (HOST_CONFIG_BACKUP)",
     assert_eq!((again.level().as_str(), again.disks().len()), ("skip", copy.len()));
     assert!(again.disks().contains(&"sda: skipped: unchanged since the last copy".to_owned()));
     assert!(!checked(&lab, &vm).contains("consistency"), "nobody is held still");
+}
+
+#[test]
+fn disks_of_one_vm_are_left_out_by_name() {
+    let lab = Lab::configured("exclude_of_vm");
+    let disks = || [DiskSpec::new("vda", MIB), DiskSpec::new("vdc", MIB)];
+    let (db, web) = (lab.paused_vm("db", &disks()), lab.paused_vm("web", &disks()));
+    let overrides = format!("VM_EXCLUDE_DISKS[\"{}\"]=\"vdc\"\n", db.name());
+    fs::write(lab.config_dir().join("default/vm_overrides.conf"), overrides).expect("it is ours");
+    let said = lab.run_well(&db).disks();
+    assert_eq!(said, ["vda: backed_up: the whole disk", "vdc: skipped: excluded by VM_EXCLUDE_DISKS"]);
+    assert_eq!(lab.run_well(&web).disks().len(), 2);
+    assert_restored(&lab, &web, &["vda", "vdc"]);
+    assert_restored(&lab, &db, &["vda"]);
 }
 
 #[test]

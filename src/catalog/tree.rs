@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use vmstream::chain::{BackupSet, CheckpointName, DiskContent, Point, PointDisk, PointId, Severity};
+use vmstream::chain::{
+    BackupSet, CheckpointName, Definition, DiskContent, Point, PointDisk, PointId, Severity,
+};
 
 use super::words::words;
 use vmconfig::value::RotationPolicy;
@@ -152,8 +154,9 @@ fn describe(set: &BackupSet, point: &Point) -> PointOnDisk {
     PointOnDisk {
         name: point.id.to_string(),
         taken: taken(set, point),
-        file_bytes: point.disks.values().map(PointDisk::file_len).sum(),
-        restorable: !disks.is_empty() && disks.iter().all(restorable),
+        file_bytes: point.disks.values().map(PointDisk::file_len).sum::<u64>()
+            + point.definition.as_ref().map_or(0, Definition::bytes),
+        restorable: (!disks.is_empty() || point.definition.is_some()) && disks.iter().all(restorable),
         disks: disks.into_iter().map(|disk| disk.to_string()).collect(),
     }
 }
@@ -165,14 +168,21 @@ fn taken(set: &BackupSet, point: &Point) -> Option<(Timestamp, DateSource)> {
         PointId::Copy => None,
     };
     let told = || {
-        let mut dates = point.disks.values().filter_map(|disk| match disk {
+        let dates = point.disks.values().filter_map(|disk| match disk {
             PointDisk::Stream(stream) => stream.meta.as_ref().ok()?.date.parse::<DateTime>().ok(),
             PointDisk::Raw(_) => None,
         });
-        dates.next()?.to_zoned(TimeZone::system()).ok().map(|date| date.timestamp())
+        let definition = point.definition.iter().filter_map(|definition| definition.taken.parse().ok());
+        let date = dates.chain(definition).next()?;
+        date.to_zoned(TimeZone::system()).ok().map(|date| date.timestamp())
+    };
+    // Raw images alone: their sidecars know the second.
+    let of_images = || {
+        let mut sidecars = point.disks.values().filter_map(|disk| disk.open_sidecar()?.ok());
+        Timestamp::from_second(i64::try_from(sidecars.next()?.head().taken_seconds).ok()?).ok()
     };
     let exact = exact.map(|at| (at, DateSource::Checkpoint));
-    exact.or_else(|| told().map(|at| (at, DateSource::Stream)))
+    exact.or_else(|| told().or_else(of_images).map(|at| (at, DateSource::Stream)))
 }
 
 /// When libvirt made a checkpoint.

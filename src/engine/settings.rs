@@ -75,6 +75,8 @@ pub struct EngineSettings {
     pub include_disks: Vec<String>,
     /// Not these disk targets.
     pub exclude_disks: Vec<String>,
+    /// Of single domains, by name, not these disk targets either.
+    pub vm_exclude_disks: BTreeMap<String, Vec<String>>,
     /// An image of a domain that is shut off counts as changed for so long after it was written.
     pub offline_settle: Duration,
     /// When chains end, and what is repaired.
@@ -85,6 +87,11 @@ impl EngineSettings {
     /// Whether increments of the domain of this name are compared with what the chain knows.
     pub fn has_tripwire(&self, domain: &str) -> bool {
         self.vm_tripwire.get(domain).copied().unwrap_or(true)
+    }
+
+    /// The disks of the domain of this name that are left out, beside those of all domains.
+    pub fn excluded_disks_of(&self, domain: &str) -> &[String] {
+        self.vm_exclude_disks.get(domain).map_or(&[], Vec::as_slice)
     }
 
     /// How the domain of this name is held still.

@@ -139,6 +139,7 @@ fn decide(
         id: period.id.clone(),
         size_bytes: period.size_bytes,
         newest: period.newest(),
+        definition_only: period.is_definition_only(),
         protected: log.protected(scope.vm_name, &period.id),
         doubtful: false,
         replica: log.replica(scope.vm_name, &period.id),

@@ -147,7 +147,7 @@ mod tests {
     use crate::retention::inventory::{ArchiveTree, SetTree};
 
     fn set(points: u32) -> SetTree {
-        SetTree { data_files: points, points, doubtful: false, newest: None }
+        SetTree { data_files: points, points, ..SetTree::default() }
     }
 
     /// `web` with two months, the older with an archived chain, and a chain that accumulates with another one.

@@ -183,7 +183,7 @@ fn archive_reason(why: &Why) -> ArchiveReason {
         Why::DiskResized(_) => ArchiveReason::DiskResized,
         Why::DiskConverted(_) | Why::OtherDisks => ArchiveReason::DisksChanged,
         Why::OtherVm(_) => ArchiveReason::OtherDomain,
-        Why::AfterCopy => ArchiveReason::CopyReplaced,
+        Why::AfterCopy | Why::NoBitmaps | Why::DefinitionOnly => ArchiveReason::CopyReplaced,
         Why::ShutOff => ArchiveReason::OfflineChange,
         Why::ChainLimit(_) => ArchiveReason::AccumulateLimit,
         Why::FullDay(_) | Why::OtherCompression => ArchiveReason::ForcedFull,

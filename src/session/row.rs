@@ -118,7 +118,11 @@ fn done(report: &VmReport, backup: &BackupReport) -> VmBackup {
         Some(Method::AlreadyPaused | Method::Running) | None => "",
     };
     let archived = backup.archived_to.is_some();
-    let level = if backup_type == BackupType::Incremental { "incremental" } else { "full" };
+    let level = match backup_type {
+        _ if backup.disks.is_empty() => "definition",
+        BackupType::Incremental => "incremental",
+        _ => "full",
+    };
     let size = size(backup.file_bytes());
     let moved = if archived { ", archived previous chain" } else { "" };
     VmBackup {

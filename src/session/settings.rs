@@ -71,6 +71,11 @@ pub(super) fn engine(settings: &Settings) -> EngineSettings {
         },
         vm_consistency: settings.vm_consistency.clone(),
         vm_tripwire: settings.vm_tripwire.iter().map(|(vm, switch)| (vm.clone(), switch.on)).collect(),
+        vm_exclude_disks: settings
+            .vm_exclude_disks
+            .iter()
+            .map(|(vm, disks)| (vm.clone(), disks.as_slice().to_vec()))
+            .collect(),
         freeze_paths: settings.fsfreeze_paths.as_slice().to_vec(),
         trim: settings.enable_fstrim.on.then(|| TrimSettings {
             minimum: Some(settings.fstrim_minimum.get()).filter(|bytes| *bytes > 0),

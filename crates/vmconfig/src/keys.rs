@@ -10,8 +10,10 @@ pub(super) const VM_POLICY: &str = "VM_POLICY";
 pub(super) const VM_CONSISTENCY: &str = "VM_CONSISTENCY";
 /// The table of domains of which increments are compared with the chain, or not.
 pub(super) const VM_TRIPWIRE: &str = "VM_TRIPWIRE";
+/// The table of disks of single domains that are left out.
+pub(super) const VM_EXCLUDE_DISKS: &str = "VM_EXCLUDE_DISKS";
 /// The tables that say something of single virtual machines, by name.
-pub(super) const VM_TABLES: [&str; 3] = [VM_POLICY, VM_CONSISTENCY, VM_TRIPWIRE];
+pub(super) const VM_TABLES: [&str; 4] = [VM_POLICY, VM_CONSISTENCY, VM_TRIPWIRE, VM_EXCLUDE_DISKS];
 /// One known key.
 #[derive(Debug)]
 pub struct Key {
@@ -129,6 +131,8 @@ macro_rules! settings_table {
             pub vm_consistency: BTreeMap<String, Consistency>,
             /// Domains, by their exact name, of which increments are compared with the chain, or not.
             pub vm_tripwire: BTreeMap<String, Switch>,
+            /// Disks of single domains, by their exact name, that are left out, beside those of all domains.
+            pub vm_exclude_disks: BTreeMap<String, DiskTargets>,
             /// Patterns for names of domains that are not backed up, in the order written.
             pub exclude_patterns: Vec<String>,
             /// The same for domains that are not trimmed, from the file that FSTRIM_EXCLUDE_FILE names.
@@ -150,6 +154,7 @@ macro_rules! settings_table {
                     compression: CompressionChoice::default(),
                     vm_consistency: BTreeMap::new(),
                     vm_tripwire: BTreeMap::new(),
+                    vm_exclude_disks: BTreeMap::new(),
                     exclude_patterns: Vec::new(),
                     trim_exclude: Vec::new(),
                     texts,

@@ -8,7 +8,7 @@ use super::compression;
 use super::error::{ConfigError, InvalidValue};
 use super::files::{check_pattern, instance_dir, read_if_present, read_patterns};
 use super::keys::Key;
-use super::keys::{VM_CONSISTENCY, VM_POLICY, VM_TABLES, VM_TRIPWIRE};
+use super::keys::{VM_CONSISTENCY, VM_EXCLUDE_DISKS, VM_POLICY, VM_TABLES, VM_TRIPWIRE};
 use super::merge::{MainFiles, differences, effective, merged};
 use super::place::Source;
 use super::stated::{EXCLUDE_PATTERNS, MAIN_CONF, Stated};
@@ -54,10 +54,11 @@ impl Loaded {
     /// The entries of the tables of virtual machines that name none of `known`.
     pub fn of_unknown_vms(&self, known: impl Fn(&str) -> bool) -> Vec<Warning> {
         let settings = &self.settings;
-        let tables: [(&str, Vec<&String>); 3] = [
+        let tables: [(&str, Vec<&String>); 4] = [
             (VM_POLICY, settings.vm_policies.keys().collect()),
             (VM_CONSISTENCY, settings.vm_consistency.keys().collect()),
             (VM_TRIPWIRE, settings.vm_tripwire.keys().collect()),
+            (VM_EXCLUDE_DISKS, settings.vm_exclude_disks.keys().collect()),
         ];
         let warning = |table: &str, vm: &str| {
             let key = format!("{table}[{vm}]");
@@ -173,12 +174,14 @@ fn settle(
     let policies = read_table(VM_POLICY, table(VM_POLICY), &mut sources, &mut problems);
     let consistency = read_table(VM_CONSISTENCY, table(VM_CONSISTENCY), &mut sources, &mut problems);
     let tripwire = read_table(VM_TRIPWIRE, table(VM_TRIPWIRE), &mut sources, &mut problems);
+    let excluded = read_table(VM_EXCLUDE_DISKS, table(VM_EXCLUDE_DISKS), &mut sources, &mut problems);
     let Some(mut settings) = settings.filter(|_| problems.is_empty()) else {
         return Err(ConfigError::InvalidValues { problems });
     };
     settings.vm_policies = policies;
     settings.vm_consistency = consistency;
     settings.vm_tripwire = tripwire;
+    settings.vm_exclude_disks = excluded;
     for (number, pattern) in exclude_patterns.into_iter().enumerate() {
         check_pattern(&pattern.text, || pattern.at.clone())?;
         sources.insert(format!("{EXCLUDE_PATTERNS}[{number}]"), Source::File(pattern.at));

@@ -215,7 +215,7 @@ fn policies_and_patterns_come_from_all_files() {
         ("vmbackup.toml", "backup_path='/b'\nexclude_patterns=['a*','t*']\n[vm_policy]\nweb='daily'\n"),
         (
             "vm_overrides.conf",
-            "declare -A VM_POLICY\nVM_POLICY[\"db 1\"]=accumulate\nVM_POLICY[none]=\"\"\nMAX_RETRIES=7",
+            "declare -A VM_POLICY\nVM_POLICY[\"db 1\"]=accumulate\nVM_POLICY[none]=\"\"\nMAX_RETRIES=7\nVM_EXCLUDE_DISKS[\"db 1\"]=\"vdc, vdd\"",
         ),
         (
             "exclude_patterns.conf",
@@ -228,6 +228,9 @@ fn policies_and_patterns_come_from_all_files() {
         ("web".to_owned(), RotationPolicy::Daily),
     ]);
     assert_eq!(loaded.settings.vm_policies, policies);
+    let left_out: Vec<_> =
+        loaded.settings.vm_exclude_disks.iter().map(|(vm, disks)| (vm.as_str(), disks.as_slice())).collect();
+    assert_eq!(left_out, [("db 1", &["vdc".to_owned(), "vdd".to_owned()][..])]);
     assert_eq!(loaded.settings.exclude_patterns, ["t*", "x?", "a*"]);
     assert_eq!(loaded.settings.text("MAX_RETRIES"), Some("7"));
     assert_eq!(instance.source(&loaded, "VM_POLICY[db 1]"), "DIR/vm_overrides.conf:2:19");

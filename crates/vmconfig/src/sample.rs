@@ -58,6 +58,10 @@ const TOML_TAIL: &str = "
 # whose disks something else writes to.
 #[vm_tripwire]
 #\"cluster-node\" = \"no\"
+
+# Disks of single virtual machines that are left out, beside those of virtnbd_exclude_disks.
+#[vm_exclude_disks]
+#\"database\" = \"vdc,vdd\"
 ";
 
 /// How long the text of a comment gets.

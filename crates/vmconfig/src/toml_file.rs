@@ -10,7 +10,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use super::bash::{Construct, Element};
 use super::error::ConfigError;
 use super::keys::Key;
-use super::keys::VM_TABLES;
+use super::keys::{VM_EXCLUDE_DISKS, VM_TABLES};
 use super::place::{Place, Positions};
 use super::stated::{EXCLUDE_PATTERNS, Stated};
 
@@ -75,10 +75,7 @@ impl Reader<'_> {
                 decimal(number).ok_or_else(|| wrong(&at, key.name, "a number below 2^127", "a larger one"))?
             }
             DeValue::Boolean(on) => key.switch_word(*on).to_owned(),
-            DeValue::Array(items) if key.is_list => {
-                let items = items.iter().map(|item| self.string(key.name, item));
-                items.map(|item| item.map(|item| item.text)).collect::<Result<Vec<_>, _>>()?.join(",")
-            }
+            DeValue::Array(items) if key.is_list => self.list(key.name, items)?,
             other => return Err(wrong(&at, key.name, "one value", kind(other))),
         };
         Ok(Element { text, at })
@@ -91,7 +88,14 @@ impl Reader<'_> {
             return Err(wrong(&at, &shown, "a table", kind(value.get_ref())));
         };
         for (vm, value) in table {
-            let value = self.string(&format!("{shown}.{}", vm.get_ref()), value)?;
+            let key = format!("{shown}.{}", vm.get_ref());
+            let value = match value.get_ref() {
+                DeValue::Array(items) if name == VM_EXCLUDE_DISKS => {
+                    let at = self.place(value.span().start);
+                    Element { text: self.list(&key, items)?, at }
+                }
+                _ => self.string(&key, value)?,
+            };
             self.stated.vm_tables.entry(name).or_default().insert(vm.get_ref().to_string(), value);
         }
         Ok(())
@@ -109,6 +113,12 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+
+    /// An array of texts, as Bash files have it: with commas.
+    fn list(&self, key: &str, items: &[Spanned<DeValue<'_>>]) -> Result<String, ConfigError> {
+        let texts = items.iter().map(|item| self.string(key, item).map(|item| item.text));
+        Ok(texts.collect::<Result<Vec<_>, _>>()?.join(","))
     }
 
     fn string(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<Element, ConfigError> {

@@ -54,6 +54,11 @@ fn keys_are_read_in_both_spellings() {
             "[db]=\"never\" f.toml:3:6\n[web 1]=\"daily\" f.toml:2:11",
         ),
         (
+            "disks of single VMs",
+            "[vm_exclude_disks]\nweb = 'vdc,vdd'\ndb = ['vdc', 'vdd']",
+            "[db]=\"vdc,vdd\" f.toml:3:6\n[web]=\"vdc,vdd\" f.toml:2:7",
+        ),
+        (
             "patterns",
             "exclude_patterns = ['a*',\n  '', '[!b]?']",
             "-\"a*\" f.toml:1:21\n-\"[!b]?\" f.toml:2:7",

@@ -62,6 +62,8 @@ pub struct DiskFacts {
     pub target: String,
     /// Bytes of the disk now.
     pub size: u64,
+    /// Its image can keep dirty bitmaps. Of one that cannot each point has the whole disk.
+    pub keeps_bitmaps: bool,
     /// The last checkpoint has a bitmap for it.
     pub has_bitmap: bool,
     /// Bytes of the disk at its newest stream in the chain.
@@ -132,7 +134,9 @@ pub struct Facts {
     pub redefinable: Vec<String>,
     /// Why the last checkpoint's bitmaps cannot be used; `None` when they are sound (or nobody asked).
     pub bitmap_fault: Option<String>,
-    /// The disks that become streams.
+    /// Some disk is to be copied, as a stream or as a raw image.
+    pub copies_disks: bool,
+    /// The disks that become streams. None where all that is to be copied is raw.
     pub disks: Vec<DiskFacts>,
     /// For a domain that is shut off.
     pub offline: OfflineFacts,

@@ -2,6 +2,7 @@
 //!
 //! | domain | chain on disk | libvirt | decision |
 //! |---|---|---|---|
+//! | runs, and no disk of it keeps dirty bitmaps | any | any | copy; what is there is archived |
 //! | runs | any | a checkpoint that is not ours | refuse, name it |
 //! | runs | none, or a copy | any of ours | full, old checkpoints go; a copy is archived |
 //! | runs | chain | last checkpoint there, bitmaps sound | incremental |
@@ -17,10 +18,11 @@
 //! | runs | chain of another VM of that name | any of ours | full, chain archived |
 //! | runs | chain, at its limit or on the day of fulls | any of ours | full, chain archived |
 //! | shut off | its newest point is of the images as they are | any of ours | skip |
-//! | shut off, to be incremental, nothing against starting it | as above | as above | as for one that runs |
+//! | shut off, to be incremental, nothing against starting it, a disk of it keeps dirty bitmaps | as above | as above | as for one that runs |
 //! | shut off | otherwise | any of ours | copy; what is there is archived |
 //!
-//! What is archived is moved as it is, restorable as far as it was. The first row that fits counts, from above.
+//! What is archived is moved as it is, restorable as far as it was. The first row that fits counts, from above. Where no disk can
+//! be or is to be copied, a copy is the definition alone.
 
 use vmstream::chain::CheckpointName;
 
@@ -35,7 +37,16 @@ pub fn plan_backup(seen: &Facts) -> Plan {
     Plan { notes: notes(seen, &plan.decision), ..plan }
 }
 
+/// Whether there can be a chain: a checkpoint belongs to the bitmaps of some disk.
+fn keeps_bitmaps(seen: &Facts) -> bool {
+    seen.disks.iter().any(|disk| disk.keeps_bitmaps)
+}
+
 fn plan_live(seen: &Facts) -> Plan {
+    if !keeps_bitmaps(seen) {
+        // It needs no checkpoint, so those of others are no matter. Ours go with the next full.
+        return copy(seen, Why::NoBitmaps);
+    }
     let foreign: Vec<String> =
         seen.checkpoints.iter().filter(|c| c.origin == Origin::Foreign).map(|c| c.name.clone()).collect();
     if !foreign.is_empty() {
@@ -59,6 +70,12 @@ fn plan_live(seen: &Facts) -> Plan {
             ..nothing_else(Decision::Full { archive: seen.chain.has_files }, why)
         },
     }
+}
+
+/// A copy of all that can be had.
+fn copy(seen: &Facts, why: Why) -> Plan {
+    let why = if seen.copies_disks { why } else { Why::DefinitionOnly };
+    nothing_else(Decision::Copy { archive: seen.chain.has_files }, why)
 }
 
 fn refuse(refusal: Refusal, why: Why) -> Plan {
@@ -191,11 +208,12 @@ fn plan_offline(seen: &Facts) -> Plan {
     if is_unchanged && seen.rules.skip_unchanged {
         return nothing_else(Decision::Skip, Why::Unchanged);
     }
-    if seen.rules.offline_mode == OfflineMode::Incremental && seen.obstacle.is_none() {
+    let is_incremental = seen.rules.offline_mode == OfflineMode::Incremental;
+    if is_incremental && seen.obstacle.is_none() && keeps_bitmaps(seen) {
         let plan = plan_live(seen);
         let start = !matches!(plan.decision, Decision::Refuse(_));
         return Plan { start, ..plan };
     }
     // Checkpoints stay: libvirt cannot remove their bitmaps now, and the next run while the domain is up can.
-    nothing_else(Decision::Copy { archive: seen.chain.has_files }, Why::ShutOff)
+    copy(seen, Why::ShutOff)
 }

@@ -27,6 +27,7 @@ fn disk(target: &str) -> DiskFacts {
     DiskFacts {
         target: target.into(),
         size: 10,
+        keeps_bitmaps: true,
         has_bitmap: true,
         size_in_chain: Some(10),
         raw_in_chain: false,
@@ -59,6 +60,7 @@ fn healthy() -> Facts {
         checkpoints: vec![known(0), known(1)],
         redefinable: vec![],
         bitmap_fault: None,
+        copies_disks: true,
         disks: vec![disk("vda")],
         offline: OfflineFacts::Changed,
         obstacle: None,

@@ -74,6 +74,10 @@ pub enum Why {
     DiskConverted(String),
     /// None of the disks of the last point is part of this one.
     OtherDisks,
+    /// No disk of it keeps dirty bitmaps: each backup is of the whole.
+    NoBitmaps,
+    /// No disk of it can be or is to be copied.
+    DefinitionOnly,
     /// The domain is shut off.
     ShutOff,
     /// Shut off, and nothing changed since the last backup.
@@ -120,6 +124,10 @@ impl fmt::Display for Why {
             Self::DiskResized(target) => write!(f, "disk {target} was resized"),
             Self::DiskConverted(target) => write!(f, "disk {target} was converted from raw"),
             Self::OtherDisks => write!(f, "none of the chain's disks is in its place any more"),
+            Self::NoBitmaps => write!(f, "none of its disks keeps dirty bitmaps, so all is copied each time"),
+            Self::DefinitionOnly => {
+                write!(f, "definition only: the VM has no disk that can be or is to be saved")
+            }
             Self::ShutOff => write!(f, "the VM is shut off"),
             Self::Unchanged => write!(f, "shut off and unchanged since the last backup"),
         }
@@ -230,7 +238,7 @@ pub enum Decision {
         #[serde(with = "as_text")]
         name: CheckpointName,
     },
-    /// Every disk of a domain that is shut off.
+    /// Every disk, of a domain that is shut off, or of which no disk keeps dirty bitmaps.
     Copy {
         /// The folder's chain or copy goes to the archive.
         archive: bool,

@@ -17,7 +17,11 @@ pub(crate) fn domain_xml(input: &[u8]) {
             assert!(facts.boot_files.iter().all(|file| file.path.is_absolute()));
             assert!(facts.disks.skipped.iter().all(|skipped| !skipped.reason.to_string().is_empty()));
             let mut left_out = facts.disks.clone();
-            left_out.select(&[], &left_out.readable.iter().map(|d| d.target.clone()).collect::<Vec<_>>());
+            left_out.select(
+                &[],
+                &left_out.readable.iter().map(|d| d.target.clone()).collect::<Vec<_>>(),
+                &[],
+            );
             assert!(left_out.readable.is_empty());
         }
         Err(error) => assert!(!error.to_string().is_empty()),

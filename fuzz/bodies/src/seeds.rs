@@ -256,7 +256,8 @@ fn written(meta: StreamMeta, data: &[(u64, u64)]) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// Folders as inputs: chains, a difference, a copy, a placeholder, a disk that shrank and grew, things missing.
+/// Folders as inputs: chains, a difference, a copy, a placeholder, a disk that shrank and grew, things missing, a definition
+/// without disks.
 pub(crate) fn chains() -> Vec<Vec<u8>> {
     let (zero, one) = ("virtnbdbackup.0", "virtnbdbackup.1");
     let list = |count: u32| cpt::encode(&(0..count).map(CheckpointName::new).collect::<Vec<_>>());
@@ -290,6 +291,12 @@ pub(crate) fn chains() -> Vec<Vec<u8>> {
         let huge = written(meta(0, None, u64::MAX, level), &[(u64::MAX - 10, 10)]);
         chains.push(pack(&[file("vda.full.data", 1, &huge), file("vm.cpt", 1, &list(1))]));
     }
+    let definition = FileIdentity::of("vmconfig.copy.xml", DOMAIN.as_bytes()).to_json();
+    let identity = format!(
+        r#"{{"taken":"2026-11-22T20:03:07.1","disks":[],"left_out":[{{"disk":"vdc","reason":"x"}}],"files":[{definition}]}}"#
+    );
+    let identity = file(".identity.copy.json", 1, identity.as_bytes());
+    chains.push(pack(&[file("vmconfig.copy.xml", 1, DOMAIN.as_bytes()), identity]));
     chains
 }
 

@@ -66,6 +66,9 @@ fn settings_rows(context: &Context) -> Vec<[String; 3]> {
     for (vm, tripwire) in &loaded.settings.vm_tripwire {
         rows.push(row(&format!("VM_TRIPWIRE[{vm}]"), if tripwire.on { "yes" } else { "no" }));
     }
+    for (vm, disks) in &loaded.settings.vm_exclude_disks {
+        rows.push(row(&format!("VM_EXCLUDE_DISKS[{vm}]"), &disks.as_slice().join(",")));
+    }
     for (number, pattern) in loaded.settings.exclude_patterns.iter().enumerate() {
         rows.push(row(&format!("EXCLUDE_PATTERNS[{number}]"), pattern));
     }

@@ -32,7 +32,7 @@ pub(super) fn finding(of: &VmPlan) -> Finding {
             Finding::bad(ABOUT, Exit::Vm, said, None)
         }
         PlannedVm::Backup { preview, .. } if has_gap(preview) => {
-            let fix = "save by other means what the backup leaves out, or leave it out on purpose: VIRTNBD_EXCLUDE_DISKS";
+            let fix = "save by other means what the backup leaves out, or leave it out on purpose: VM_EXCLUDE_DISKS, VIRTNBD_EXCLUDE_DISKS";
             Finding::look(ABOUT, said, fix.to_owned())
         }
         PlannedVm::Backup { .. } => Finding::good(ABOUT, said),

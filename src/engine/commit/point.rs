@@ -19,9 +19,8 @@ use crate::engine::copy::{Copied, CopiedDisk, SidecarPlan};
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::failure::Changed;
 use crate::engine::failure::FileError;
-use crate::engine::look::image_state::{ImageStates, STATE_FILE, TakenOf};
+use crate::engine::look::image_state::{STATE_FILE, StillImages, TakenOf};
 use crate::engine::look::observe::Observed;
-use crate::engine::plan::disk_plan::DiskPlan;
 use crate::engine::plan::meta::{Origin, meta};
 use crate::engine::plan::names::stream_file;
 use crate::engine::plan::point_files::{boot_files, checkpoint_file, cpt_file, missing_points};
@@ -73,15 +72,15 @@ fn write_checkpoint(vm: &VmTarget, name: CheckpointName, files: &mut PointFiles)
     files.add_small(&checkpoint_file(name), checkpoint.xml.as_bytes())
 }
 
-/// Writes what the point was taken of: disks that hold still, in the state of `images`.
+/// Writes what the point was taken of: disks that hold still, in this state.
 pub(crate) fn write_state(
     observed: &Observed,
     point: &PointIdentity,
     raw_disks: bool,
-    images: ImageStates,
+    still: StillImages,
     files: &mut PointFiles,
 ) -> Result<(), CommitError> {
-    let taken_of = TakenOf::new(point.id, &observed.disks, raw_disks, images, &observed.config_xml);
+    let taken_of = TakenOf::new(point.id, &observed.disks, raw_disks, still, &observed.config_xml);
     match point.id {
         PointId::Copy => files.add_small(STATE_FILE, &taken_of.to_json()),
         // The next point replaces it, so no sidecar may name it.
@@ -192,14 +191,9 @@ pub(crate) fn add_sidecars(
     files: &mut PointFiles,
     sidecars: Vec<OpenSidecar>,
     ident: &str,
-    every_disk: &[DiskPlan],
+    left_out: &[LeftOut],
 ) -> Result<(), CommitError> {
     let disks: Vec<String> = sidecars.iter().map(|sidecar| sidecar.target.clone()).collect();
-    let left_out = |disk: &DiskPlan| {
-        let reason = disk.skipped()?.to_string();
-        Some(LeftOut { disk: disk.target.clone(), reason })
-    };
-    let left_out: Vec<LeftOut> = every_disk.iter().filter_map(left_out).collect();
     let taken = files.time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     for OpenSidecar { plan, target, stream, writer } in sidecars {
         let head = Head {
@@ -212,7 +206,7 @@ pub(crate) fn add_sidecars(
             taken_seconds: taken.as_secs(),
             granules: writer.granules(),
             disks: Some(disks.clone()),
-            left_out: left_out.clone(),
+            left_out: left_out.to_vec(),
             files: files.identities().to_vec(),
         };
         let finished = writer.finish(&head).map_err(|source| FileError {

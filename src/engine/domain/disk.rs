@@ -2,6 +2,7 @@
 //!
 //! Must not live here: why one is left out, in words (`skip_reason`); what becomes of each (`plan::disk_plan`).
 
+use std::fmt;
 use std::path::PathBuf;
 
 use roxmltree::Node;
@@ -26,6 +27,16 @@ pub enum ImageSource {
     },
 }
 
+/// `/i/web.qcow2`, `volume web of pool images`.
+impl fmt::Display for ImageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Volume { pool, volume } => write!(f, "volume {volume} of pool {pool}"),
+        }
+    }
+}
+
 /// A disk that a backup can read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
@@ -41,6 +52,8 @@ pub struct Disk {
     pub shareable: bool,
     /// What opens it, when it is encrypted (LUKS).
     pub secret: Option<SecretName>,
+    /// `startupPolicy='optional'`: the domain does without it when its image is missing.
+    pub optional: bool,
 }
 
 /// All disks of one domain.
@@ -62,8 +75,9 @@ impl Disks {
             match classify(disk) {
                 Ok((format, source)) => {
                     let (shareable, secret) = (child(disk, "shareable").is_some(), secret(disk));
-                    let layout = Layout::of(disk);
-                    disks.readable.push(Disk { target, format, source, layout, shareable, secret });
+                    let (layout, optional) = (Layout::of(disk), is_optional(disk));
+                    let disk = Disk { target, format, source, layout, shareable, secret, optional };
+                    disks.readable.push(disk);
                 }
                 Err(reason) => disks.skipped.push(Skipped { target, reason }),
             }
@@ -71,16 +85,46 @@ impl Disks {
         disks
     }
 
-    /// Moves the disks that the settings leave out to the skipped ones. An empty `include` means all.
-    pub fn select(&mut self, include: &[String], exclude: &[String]) {
-        let wanted = |disk: &Disk| {
-            (include.is_empty() || include.contains(&disk.target)) && !exclude.contains(&disk.target)
+    /// Whether each of these is among them.
+    pub fn name_all(&self, others: &[Disk]) -> bool {
+        others.iter().all(|other| self.targets().any(|target| target == other.target))
+    }
+
+    /// Those of a persistent definition that libvirt left out when it started the domain, because their images were
+    /// missing, and that the running domain does without. `live` is what it has.
+    pub fn dropped_at_start(&self, live: &Self) -> Vec<Skipped> {
+        let is_live = |disk: &&Disk| live.targets().any(|target| target == disk.target);
+        let dropped = self.readable.iter().filter(|disk| disk.optional && !is_live(disk));
+        let skipped = |disk: &Disk| {
+            let reason = SkipReason::Missing(disk.source.to_string());
+            Skipped { target: disk.target.clone(), reason }
         };
-        let all = std::mem::take(&mut self.readable);
-        let (kept, left_out): (Vec<_>, Vec<_>) = all.into_iter().partition(wanted);
-        self.readable = kept;
-        let reason = || SkipReason::Excluded;
-        self.skipped.extend(left_out.into_iter().map(|d| Skipped { target: d.target, reason: reason() }));
+        dropped.map(skipped).collect()
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &str> {
+        let skipped = self.skipped.iter().map(|disk| disk.target.as_str());
+        self.readable.iter().map(|disk| disk.target.as_str()).chain(skipped)
+    }
+
+    /// Moves the disks that the settings leave out to the skipped ones. An empty `include` means all; `of_vm` is what the
+    /// settings say of this domain.
+    pub fn select(&mut self, include: &[String], exclude: &[String], of_vm: &[String]) {
+        let excluded = |target: &String| {
+            if of_vm.contains(target) {
+                return Some("VM_EXCLUDE_DISKS");
+            }
+            let wanted = (include.is_empty() || include.contains(target)) && !exclude.contains(target);
+            (!wanted).then_some("VIRTNBD_EXCLUDE_DISKS or VIRTNBD_INCLUDE_DISKS")
+        };
+        for disk in std::mem::take(&mut self.readable) {
+            match excluded(&disk.target) {
+                None => self.readable.push(disk),
+                Some(by) => {
+                    self.skipped.push(Skipped { target: disk.target, reason: SkipReason::Excluded(by) });
+                }
+            }
+        }
     }
 }
 
@@ -90,6 +134,10 @@ fn secret(disk: Node<'_, '_>) -> Option<SecretName> {
     let secret = child(source.or_else(|| child(disk, "encryption"))?, "secret")?;
     let name = |key: &str| secret.attribute(key).map(str::to_owned);
     name("uuid").map(SecretName::Uuid).or_else(|| name("usage").map(SecretName::Usage))
+}
+
+fn is_optional(disk: Node<'_, '_>) -> bool {
+    child(disk, "source").is_some_and(|source| source.attribute("startupPolicy") == Some("optional"))
 }
 
 fn classify(disk: Node<'_, '_>) -> Result<(ImageFormat, ImageSource), SkipReason> {
@@ -193,7 +241,8 @@ mod tests {
                             source,
                             layout: Layout::default(),
                             shareable: false,
-                            secret: None
+                            secret: None,
+                            optional: false,
                         }],
                         "{name}"
                     );
@@ -232,15 +281,18 @@ mod tests {
             layout: Layout::default(),
             shareable: false,
             secret: None,
+            optional: false,
         };
-        let left = |include: &[&str], exclude: &[&str]| {
+        let left = |include: &[&str], exclude: &[&str], of_vm: &[&str]| {
             let mut disks = Disks { readable: vec![disk("vda"), disk("vdb"), disk("sda")], skipped: vec![] };
             let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-            disks.select(&own(include), &own(exclude));
+            disks.select(&own(include), &own(exclude), &own(of_vm));
             disks.readable.into_iter().map(|d| d.target).collect::<Vec<_>>()
         };
-        assert_eq!(left(&[], &[]), ["vda", "vdb", "sda"]);
-        assert_eq!(left(&["vda", "sda"], &[]), ["vda", "sda"]);
-        assert_eq!(left(&["vda", "sda"], &["sda"]), ["vda"]);
+        assert_eq!(left(&[], &[], &[]), ["vda", "vdb", "sda"]);
+        assert_eq!(left(&["vda", "sda"], &[], &[]), ["vda", "sda"]);
+        assert_eq!(left(&["vda", "sda"], &["sda"], &[]), ["vda"]);
+        assert_eq!(left(&[], &["sda"], &["vdb"]), ["vda"]);
+        assert_eq!(left(&["vda", "vdb"], &[], &["vdb"]), ["vda"], "also one that is included for all");
     }
 }

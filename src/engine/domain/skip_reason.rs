@@ -21,8 +21,8 @@ pub enum SkipReason {
     ReadOnly,
     /// `<transient/>`: the guest's writes are thrown away when it stops.
     Transient,
-    /// Excluded by the settings.
-    Excluded,
+    /// Excluded by these settings.
+    Excluded(&'static str),
     /// A raw disk; `incremental` tells whether this run could have copied it if asked.
     Raw {
         /// The run continues a chain; raw images are written with a full only.
@@ -30,6 +30,8 @@ pub enum SkipReason {
     },
     /// A shareable disk of a domain that is shut off: somebody else writes to it, who is said here.
     InUse(String),
+    /// No image was there, and the domain does without it (`startupPolicy='optional'`). Where it was looked for.
+    Missing(String),
     /// The domain is shut off, and the disk is as it was at the last copy.
     Unchanged,
     /// The domain is not backed up at all.
@@ -37,16 +39,24 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// Whether a backup could have the disk: if it were asked for, or at another time.
+    pub fn could_be_had(&self) -> bool {
+        matches!(self, Self::Raw { .. } | Self::InUse(_))
+    }
+
     /// Whether the disk holds something of the guest's that no backup has, and nobody asked for that.
     pub fn is_gap(&self) -> bool {
         match self {
-            Self::RemovableMedia(_) | Self::NoMedium | Self::Excluded | Self::Unchanged | Self::Refused => {
-                false
-            }
+            Self::RemovableMedia(_)
+            | Self::NoMedium
+            | Self::Excluded(_)
+            | Self::Unchanged
+            | Self::Refused => false,
             Self::PassedThrough
             | Self::Network(_)
             | Self::Format(_)
             | Self::SourceType(_)
+            | Self::Missing(_)
             | Self::InUse(_) => true,
             // Increments leave out what the full holds; without BACKUP_RAW_DISKS the plan of a full says so.
             Self::Raw { incremental } => !incremental,
@@ -81,9 +91,15 @@ impl fmt::Display for SkipReason {
                     "shareable disk in use by {by}: a copy of it would be torn; back it up with that VM"
                 )
             }
+            Self::Missing(image) => {
+                write!(
+                    f,
+                    "its image was not there ({image}), and the VM does without it (startupPolicy='optional')"
+                )
+            }
             Self::Unchanged => write!(f, "unchanged since the last copy"),
             Self::Refused => write!(f, "the VM is not backed up"),
-            Self::Excluded => write!(f, "excluded by VIRTNBD_EXCLUDE_DISKS or VIRTNBD_INCLUDE_DISKS"),
+            Self::Excluded(by) => write!(f, "excluded by {by}"),
             Self::Raw { incremental: false } => write!(
                 f,
                 "raw disk, not included: raw images have no dirty bitmaps; set BACKUP_RAW_DISKS=true to copy it \

@@ -20,3 +20,10 @@ pub(crate) struct ReadableDisk {
     /// What opens the image, when it is encrypted.
     pub(crate) secret: Option<SecretName>,
 }
+
+impl ReadableDisk {
+    /// Whether its image can keep dirty bitmaps.
+    pub(crate) fn keeps_bitmaps(&self) -> bool {
+        self.format == ImageFormat::Qcow2 && !self.info.is_qcow2_v2
+    }
+}

@@ -55,6 +55,8 @@ pub(super) fn chain_seen(
         Err(e) => return Ok((None, ChainFacts { broken: Some(Broken::List(e.to_string())), ..nothing })),
     };
     let points = checkpoint_origin::checkpoints_of(&set);
+    // Also one that has no disk.
+    let has_files = has_files || !set.points.is_empty();
     let is_copy = points.is_empty() && set.points.iter().any(|p| p.id == PointId::Copy);
     let broken = chain_fault(&set, &points);
     let began = set.points.first().and_then(day_of);

@@ -10,9 +10,11 @@ use crate::engine::cancel::Cancel;
 use crate::engine::domain::disk::{Disk, ImageSource};
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::domain::skip_reason::{SkipReason, Skipped};
-use crate::engine::image::qemu_img;
+use crate::engine::image::qemu_img::{self, QemuImgError};
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::threads::some_at_once;
+use vmhost::libvirt::ErrorKind;
+use vmstore::presence;
 
 /// How many images are asked about at once.
 const IMAGES_AT_ONCE: usize = 8;
@@ -22,15 +24,20 @@ const IMAGES_AT_ONCE: usize = 8;
 pub(super) fn read_images(
     vm: &VmTarget,
     disks: Vec<Disk>,
-    active: bool,
     cancel: &Cancel,
 ) -> Result<Vec<Result<ReadableDisk, Skipped>>, LookError> {
     let read = |disk: Disk| {
-        let Disk { target, format, source, layout, shareable, secret } = disk;
+        let Disk { target, format, source, layout, shareable, secret, optional } = disk;
         let image = match source {
             ImageSource::Path(path) => path,
-            ImageSource::Volume { pool, volume } => {
-                let path = PathBuf::from(vm.domain.host().volume_path(&pool, &volume)?);
+            ImageSource::Volume { ref pool, ref volume } => {
+                let path = match vm.domain.host().volume_path(pool, volume) {
+                    Err(error) if optional && error.kind == ErrorKind::NoVolume => {
+                        let reason = SkipReason::Missing(source.to_string());
+                        return Ok(Err(Skipped { target, reason }));
+                    }
+                    found => PathBuf::from(found?),
+                };
                 if !path.is_absolute() {
                     let reason = SkipReason::Network(format!("volume of pool {pool}"));
                     return Ok(Err(Skipped { target, reason }));
@@ -39,11 +46,16 @@ pub(super) fn read_images(
             }
         };
         let driver = if format == ImageFormat::Raw && secret.is_some() { "luks" } else { format.as_str() };
-        let info =
-            qemu_img::info(&image, driver, &layout, cancel).map_err(|e| cancel.cause::<LookError>(e))?;
-        if active && info.is_qcow2_v2 && format == ImageFormat::Qcow2 {
-            return Err(LookError::OldQcow2 { target, image });
-        }
+        let info = match qemu_img::info(&image, driver, &layout, cancel) {
+            // Asked here and now: the storage answers, or that would have hung.
+            Err(QemuImgError::Failed { .. })
+                if optional && presence::there(&image).is_ok_and(|there| !there) =>
+            {
+                let reason = SkipReason::Missing(image.display().to_string());
+                return Ok(Err(Skipped { target, reason }));
+            }
+            info => info.map_err(|e| cancel.cause::<LookError>(e))?,
+        };
         Ok(Ok(ReadableDisk { target, format, image, info, layout, shareable, secret }))
     };
     some_at_once(IMAGES_AT_ONCE, disks, read).into_iter().collect()

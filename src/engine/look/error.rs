@@ -18,12 +18,6 @@ pub enum LookError {
     /// The domain's XML makes no sense.
     #[error("{0}")]
     DomainXml(#[from] DomainXmlError),
-    /// An image that cannot keep bitmaps.
-    #[error(
-        "Disk {target} is a qcow2 image of version 2 (compat 0.10), which cannot keep dirty bitmaps. Shut the VM down and convert it: \
-         qemu-img amend -o compat=1.1 '{}'", image.display()
-    )]
-    OldQcow2 { target: String, image: PathBuf },
     /// The system could not read a file of the chain.
     #[error(
         "Cannot read {}, again and again: {message}. That says nothing about what is in it, so the chain is kept as it is and \

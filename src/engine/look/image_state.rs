@@ -131,6 +131,13 @@ pub(crate) fn files_of(disk: &ReadableDisk, cancel: &Cancel) -> Result<Vec<PathB
     Ok(layers.into_iter().flat_map(|layer| [Some(layer.image), layer.data_file]).flatten().collect())
 }
 
+/// All images of a domain, which hold still.
+pub(crate) struct StillImages {
+    pub(crate) images: ImageStates,
+    /// What is wrong with them.
+    pub(crate) damaged: Vec<String>,
+}
+
 /// What a restore point was taken of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TakenOf {
@@ -140,19 +147,23 @@ pub(crate) struct TakenOf {
     disks: Vec<String>,
     images: ImageStates,
     config_xml: String,
+    /// What was wrong with those images. It is so as long as they are as they were.
+    #[serde(default)]
+    damaged: Vec<String>,
 }
 
 impl TakenOf {
-    /// `images` is the state of all disks; `raw_disks` tells whether the point holds those that are raw too.
+    /// `raw_disks` tells whether the point holds those that are raw too.
     pub(crate) fn new(
         point: PointId,
         disks: &[ReadableDisk],
         raw_disks: bool,
-        images: ImageStates,
+        still: StillImages,
         config_xml: &str,
     ) -> Self {
         let disks = targets(disks, raw_disks);
-        Self { point: point.ident(), disks, images, config_xml: config_xml.to_owned() }
+        let StillImages { images, damaged } = still;
+        Self { point: point.ident(), disks, images, config_xml: config_xml.to_owned(), damaged }
     }
 
     /// What belongs into [`STATE_FILE`].
@@ -180,24 +191,31 @@ pub(crate) struct Now<'a> {
     pub(crate) settle: Duration,
 }
 
-/// True when the newest point of a folder holds exactly these images and this definition.
+/// What was wrong with the images of a domain when the newest point of a folder was taken, if that holds exactly these images
+/// and this definition. `None` when something changed, or nothing tells.
 ///
 /// A write to a block device leaves no trace in its node, so a domain with one always counts as changed.
-pub(crate) fn unchanged(chain_dir: &Path, set: Option<&BackupSet>, now: &Now<'_>, cancel: &Cancel) -> bool {
-    let Some(newest) = set.and_then(BackupSet::newest) else { return false };
+pub(crate) fn unchanged(
+    chain_dir: &Path,
+    set: Option<&BackupSet>,
+    now: &Now<'_>,
+    cancel: &Cancel,
+) -> Option<Vec<String>> {
+    let newest = set.and_then(BackupSet::newest)?;
     // Of a copy it is the file that is published last.
     let complete = chain_dir.join(SetFile::VmConfig(newest.id).to_string()).exists();
     let read =
         || -> Option<TakenOf> { serde_json::from_slice(&fs::read(chain_dir.join(STATE_FILE)).ok()?).ok() };
-    let Some(then) = read().filter(|_| complete) else { return false };
-    then.point == newest.id.ident()
+    let then = read().filter(|_| complete)?;
+    let is_same = then.point == newest.id.ident()
         && then.config_xml == now.config_xml
         && then.disks == targets(now.disks, now.raw_disks)
         && looks_at(now.disks, cancel).is_ok_and(|looks| {
             let images = ImageStates::from_looks(&looks);
             let on_device = looks.iter().any(|(_, look)| look.is_block_device);
             !on_device && images == then.images && !images.are_young(now.time, now.settle)
-        })
+        });
+    is_same.then_some(then.damaged)
 }
 
 #[cfg(test)]

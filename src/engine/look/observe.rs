@@ -15,6 +15,7 @@ use super::still::Asked;
 use super::{start_obstacle, still, unseen};
 use crate::engine::VmTarget;
 use crate::engine::cancel::Cancel;
+use crate::engine::domain::boot_file::BootRole;
 use crate::engine::domain::facts::{DomainFacts, parse_domain};
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::domain::skip_reason::{SkipReason, Skipped};
@@ -25,6 +26,7 @@ use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::settings::EngineSettings;
 use crate::engine::threads::joined;
 use vmconfig::value::OfflineMode;
+use vmhost::identity;
 use vmhost::libvirt::{ErrorKind, LibvirtError};
 use vmplan::{ChainFacts, DiskFacts, Facts, ImageFacts, OfflineFacts};
 use vmprogram::Used;
@@ -34,13 +36,15 @@ use vmstore::{RemovedCheckpoints, StateDir};
 pub(crate) struct Observed {
     pub(crate) seen: Facts,
     pub(crate) facts: DomainFacts,
-    /// The XML to restore the domain from.
+    /// The XML to restore the domain from: the persistent definition, unless the running domain has other disks.
     pub(crate) config_xml: String,
     pub(crate) disks: Vec<ReadableDisk>,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) set: Option<BackupSet>,
     /// The chain's id, if its images bear a chain marker.
     pub(crate) chain_id: Option<String>,
+    /// What was wrong with the images of a domain that is shut off when the newest point was taken, if they are as they were.
+    damaged_then: Vec<String>,
     /// Of a domain that is shut off: `(target, file, who)` of the disks that somebody writes to.
     elsewhere: Vec<(String, PathBuf, String)>,
 }
@@ -54,10 +58,16 @@ impl Observed {
         Some(LookError::InUse { domain: vm.domain.name().to_owned(), target, image, by })
     }
 
-    /// Images that QEMU has marked as damaged.
-    pub(crate) fn marked_corrupt(&self) -> Vec<String> {
+    /// What is known to be wrong with its images without reading them: QEMU has marked them, or it was found before and nothing
+    /// changed since.
+    pub(crate) fn known_damage(&self) -> Vec<String> {
         let marked = self.disks.iter().filter(|disk| disk.info.is_marked_corrupt);
-        marked.map(|disk| damage::words(&disk.target, &disk.image, damage::MARKED)).collect()
+        let marked = marked.map(|disk| damage::words(&disk.target, &disk.image, damage::MARKED));
+        let mut known: Vec<String> = marked.collect();
+        known.extend(
+            self.damaged_then.iter().filter(|then| !known.contains(then)).cloned().collect::<Vec<_>>(),
+        );
+        known
     }
 }
 
@@ -74,13 +84,18 @@ pub(crate) fn observe(
     let active = domain.state()?.is_active();
     let live_xml = domain.xml(false)?;
     let mut facts = parse_domain(&live_xml)?;
-    facts.disks.select(&settings.include_disks, &settings.exclude_disks);
-    let mut skipped = std::mem::take(&mut facts.disks.skipped);
-    let config_xml = config_xml(vm, &facts, live_xml)?;
+    let of_vm = settings.excluded_disks_of(domain.name());
+    facts.disks.select(&settings.include_disks, &settings.exclude_disks, of_vm);
+    let inactive_xml = domain.xml(true)?;
+    let mut inactive = parse_domain(&inactive_xml)?.disks;
+    let config_xml = if inactive.name_all(&facts.disks.readable) { inactive_xml } else { live_xml };
+    inactive.select(&settings.include_disks, &settings.exclude_disks, of_vm);
+    let mut skipped = inactive.dropped_at_start(&facts.disks);
+    skipped.append(&mut facts.disks.skipped);
     let readable = std::mem::take(&mut facts.disks.readable);
     // Asking qemu-img takes as long as everything else.
     let (images, history) = thread::scope(|scope| {
-        let images = scope.spawn(|| read_images(vm, readable, active, cancel));
+        let images = scope.spawn(|| read_images(vm, readable, cancel));
         let history = History::of(vm, active, unfinished, settings.method.suffix());
         (joined(images), history)
     });
@@ -107,14 +122,15 @@ pub(crate) fn observe(
         time: SystemTime::now(),
         settle: settings.offline_settle,
     };
-    let offline = if active
-        || !elsewhere.is_empty()
-        || !image_state::unchanged(&vm.chain_dir, history.set.as_ref(), &now, cancel)
-    {
-        OfflineFacts::Changed
-    } else {
-        OfflineFacts::Unchanged
-    };
+    let copies_disks = image_state::wanted(&disks, settings.raw_disks).next().is_some();
+    // Without a disk nothing tells whether it ran meanwhile, and wrote to its TPM or its firmware's variables.
+    let tells = copies_disks || !has_state(vm, settings, &facts, &config_xml);
+    let may_be_same = !active && elsewhere.is_empty() && tells;
+    let unchanged = may_be_same
+        .then(|| image_state::unchanged(&vm.chain_dir, history.set.as_ref(), &now, cancel))
+        .flatten();
+    let offline = if unchanged.is_some() { OfflineFacts::Unchanged } else { OfflineFacts::Changed };
+    let damaged_then = unchanged.unwrap_or_default();
     let starts = !active && settings.rules.offline_mode == OfflineMode::Incremental;
     let obstacle = if starts { start_obstacle::of(vm, settings, &config_xml, &disks)? } else { None };
     let recording = || if active { bitmap::live(&vm.domain) } else { Ok(bitmap::kept(&disks)) };
@@ -136,11 +152,20 @@ pub(crate) fn observe(
         checkpoints: origin.seen,
         redefinable,
         bitmap_fault,
+        copies_disks,
         disks: seen_disks,
         offline,
         obstacle: obstacle.map(|obstacle| obstacle.to_string()),
     };
-    Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id: origin.chain_id, elsewhere })
+    let chain_id = origin.chain_id;
+    Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id, damaged_then, elsewhere })
+}
+
+/// Whether a domain keeps something besides disks that it writes to.
+fn has_state(vm: &VmTarget, settings: &EngineSettings, facts: &DomainFacts, config_xml: &str) -> bool {
+    let tpm = settings.tpm.as_ref();
+    tpm.is_some_and(|tpm| identity::state_dir(config_xml, vm.domain.uuid(), &tpm.state_dir).is_some())
+        || facts.boot_files.iter().any(|file| file.role == BootRole::Nvram)
 }
 
 /// The disks without those that others may write to, and do; and of the rest, those that somebody writes to all the same.
@@ -170,6 +195,7 @@ fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String])
         DiskFacts {
             target: d.target.clone(),
             size: d.info.virtual_size,
+            keeps_bitmaps: d.keeps_bitmaps(),
             has_bitmap: with_bitmap.contains(&d.target),
             size_in_chain: match in_chain {
                 Some(PointDisk::Stream(entry)) => entry.meta.as_ref().ok().map(|m| m.virtual_size),
@@ -220,20 +246,6 @@ impl History {
 
 fn state_of(vm: &VmTarget) -> StateDir {
     StateDir::of(vm.backup_path())
-}
-
-/// The persistent definition, unless the running domain has other disks: a restore must know those.
-fn config_xml(vm: &VmTarget, live: &DomainFacts, live_xml: String) -> Result<String, LookError> {
-    let inactive_xml = vm.domain.xml(true)?;
-    let targets = |facts: &DomainFacts| {
-        let disks = &facts.disks;
-        let readable = disks.readable.iter().map(|d| d.target.clone());
-        readable.chain(disks.skipped.iter().map(|s| s.target.clone())).collect::<Vec<_>>()
-    };
-    let inactive = parse_domain(&inactive_xml)?;
-    let mut wanted: Vec<_> = live.disks.readable.iter().map(|d| d.target.clone()).collect();
-    wanted.retain(|target| !targets(&inactive).contains(target));
-    Ok(if wanted.is_empty() { inactive_xml } else { live_xml })
 }
 
 /// What the chain holds of a disk at its newest point.

@@ -44,7 +44,7 @@ pub(crate) enum Obstacle {
     Hook(PathBuf),
     /// Never started: its TPM or its firmware's variables would be made.
     NeverStarted(PathBuf),
-    /// A qcow2 image that can keep no bitmap.
+    /// A qcow2 image that can keep no bitmap, where no other can.
     OldQcow2(String),
     /// The definition is no XML.
     Unreadable,
@@ -85,6 +85,7 @@ pub(crate) fn of(
     let swtpm = settings.tpm.as_ref().map_or(Path::new("/var/lib/libvirt/swtpm"), |tpm| &tpm.state_dir);
     let tpm = identity::state_dir(config_xml, vm.domain.uuid(), swtpm).filter(|dir| !dir.exists());
     let old = disks.iter().find(|disk| disk.info.is_qcow2_v2);
+    let old = old.filter(|_| !disks.iter().any(ReadableDisk::keeps_bitmaps));
     Ok(of_definition(config_xml)
         .or_else(|| tpm.map(Obstacle::NeverStarted))
         .or_else(|| old.map(|disk| Obstacle::OldQcow2(disk.target.clone())))

@@ -11,6 +11,7 @@ use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::observe::Observed;
 use vmplan::Decision;
 use vmreport::{DiskOutcome, DiskResult};
+use vmstream::sidecar::LeftOut;
 
 /// What becomes of one disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +22,15 @@ pub enum Treatment {
     Whole,
     /// The same, in a chain that goes on: the disk was added to the domain, or has lost its bitmap.
     Added,
+    /// A stream of the whole disk at each point: its image keeps no bitmaps.
+    Unmarked,
     /// A raw image beside the streams.
     RawImage,
-    /// A copy of the disk of a domain that is shut off.
-    Copy,
+    /// A copy of the disk, of a domain that is shut off or of which no disk keeps bitmaps.
+    Copy {
+        /// It is shut off.
+        off: bool,
+    },
     Skipped(SkipReason),
 }
 
@@ -36,7 +42,13 @@ impl fmt::Display for Treatment {
             Self::Whole => write!(f, "the whole disk"),
             Self::Added => write!(f, "the whole disk: new in this chain"),
             Self::RawImage => write!(f, "the whole disk as a raw image"),
-            Self::Copy => write!(f, "the whole disk: the VM is shut off"),
+            Self::Unmarked => write!(
+                f,
+                "the whole disk: a qcow2 image of version 2 (compat 0.10) keeps no dirty bitmaps; while the VM is off, qemu-img \
+                 amend -o compat=1.1 changes that"
+            ),
+            Self::Copy { off: true } => write!(f, "the whole disk: the VM is shut off"),
+            Self::Copy { off: false } => write!(f, "the whole disk: no disk of the VM keeps dirty bitmaps"),
             Self::Skipped(reason) => write!(f, "{reason}"),
         }
     }
@@ -86,8 +98,10 @@ impl DiskPlan {
         DiskOutcome {
             disk: self.target.clone(),
             result: match &self.treatment {
-                Treatment::Changes(_) | Treatment::Whole | Treatment::Added => DiskResult::BackedUp,
-                Treatment::RawImage | Treatment::Copy => DiskResult::Copied,
+                Treatment::Changes(_) | Treatment::Whole | Treatment::Added | Treatment::Unmarked => {
+                    DiskResult::BackedUp
+                }
+                Treatment::RawImage | Treatment::Copy { .. } => DiskResult::Copied,
                 Treatment::Skipped(_) => DiskResult::Skipped,
             },
             detail: self.treatment.to_string(),
@@ -107,6 +121,15 @@ impl Serialize for DiskPlan {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.outcome().serialize(serializer)
     }
+}
+
+/// The disks that are left out, as the files of a point tell it.
+pub(crate) fn left_out(every_disk: &[DiskPlan]) -> Vec<LeftOut> {
+    let left_out = |disk: &DiskPlan| {
+        let reason = disk.skipped()?.to_string();
+        Some(LeftOut { disk: disk.target.clone(), reason })
+    };
+    every_disk.iter().filter_map(left_out).collect()
 }
 
 /// Every disk of the domain, by target: `vda` before `vdb` before `vdaa`.
@@ -145,8 +168,9 @@ fn treatment(disk: &ReadableDisk, observed: &Observed, decision: &Decision, raw_
     match decision {
         Decision::Skip => Treatment::Skipped(SkipReason::Unchanged),
         Decision::Refuse(_) => Treatment::Skipped(SkipReason::Refused),
-        Decision::Copy { .. } => Treatment::Copy,
+        Decision::Copy { .. } => Treatment::Copy { off: !observed.seen.active },
         Decision::Full { .. } if is_raw => Treatment::RawImage,
+        Decision::Full { .. } | Decision::Incremental { .. } if !disk.keeps_bitmaps() => Treatment::Unmarked,
         Decision::Full { .. } => Treatment::Whole,
         Decision::Incremental { parent, .. } => {
             let seen = observed.seen.disks.iter().find(|seen| seen.target == disk.target);

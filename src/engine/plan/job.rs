@@ -12,6 +12,7 @@ use super::run_files::{job_socket, nbd_socket, scratch_file, scratch_try, server
 use crate::engine::VmTarget;
 use crate::engine::claims::journal::{Journal, Stage};
 use crate::engine::domain::image_format::ImageFormat;
+use crate::engine::domain::skip_reason::SkipReason;
 use crate::engine::domain::xml::JobDisk;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::observe::Observed;
@@ -20,6 +21,8 @@ use crate::engine::look::observe::Observed;
 pub(crate) struct JobPlan<'a> {
     pub(crate) disks: Vec<(&'a ReadableDisk, Role)>,
     pub(crate) skipped: Vec<String>,
+    /// They are read from a job of the domain's QEMU.
+    pub(crate) is_job: bool,
 }
 
 /// What tells a run from others, and where its scratch files go.
@@ -33,25 +36,33 @@ impl<'a> JobPlan<'a> {
     /// Gives every disk its role.
     ///
     /// # Errors
-    /// When there is none; for a point of a chain, when none becomes a stream: a checkpoint could belong to nothing.
+    /// When there is none, and one could be had.
     pub(crate) fn new(observed: &'a Observed, planned: &[DiskPlan], domain: &str) -> Result<Self, NoDisks> {
         let role = |disk: &&ReadableDisk| {
             let plan = planned.iter().find(|plan| plan.target == disk.target)?;
+            let stream = |since, marked| Some(Role::Stream { since, marked });
             match plan.treatment {
-                Treatment::Changes(since) => Some(Role::Stream { since: Some(since) }),
-                Treatment::Whole | Treatment::Added => Some(Role::Stream { since: None }),
-                Treatment::Copy if disk.format == ImageFormat::Qcow2 => Some(Role::Stream { since: None }),
-                Treatment::RawImage | Treatment::Copy => Some(Role::RawImage),
+                Treatment::Changes(since) => stream(Some(since), true),
+                Treatment::Whole | Treatment::Added => stream(None, true),
+                Treatment::Unmarked => stream(None, false),
+                Treatment::Copy { .. } if disk.format == ImageFormat::Qcow2 => stream(None, false),
+                Treatment::RawImage | Treatment::Copy { .. } => Some(Role::RawImage),
                 Treatment::Skipped(_) => None,
             }
         };
         let disks: Vec<_> = observed.disks.iter().filter_map(|disk| Some((disk, role(&disk)?))).collect();
-        let is_copy = planned.iter().any(|plan| plan.treatment == Treatment::Copy);
-        if !disks.iter().any(|(_, role)| is_copy || matches!(role, Role::Stream { .. })) {
+        let could_be_had = |plan: &DiskPlan| plan.skipped().is_some_and(SkipReason::could_be_had);
+        if disks.is_empty() && planned.iter().any(could_be_had) {
             return Err(no_disks(domain, planned));
         }
-        let skipped = planned.iter().filter(|plan| plan.skipped().is_some() && !plan.target.is_empty());
-        Ok(Self { disks, skipped: skipped.map(|plan| plan.target.clone()).collect() })
+        let is_skipped = |plan: &&DiskPlan| match plan.skipped() {
+            // The domain that runs does not have it.
+            None | Some(SkipReason::Missing(_)) => false,
+            Some(_) => !plan.target.is_empty(),
+        };
+        let skipped = planned.iter().filter(is_skipped).map(|plan| plan.target.clone()).collect();
+        let is_job = observed.seen.active && !disks.is_empty();
+        Ok(Self { disks, skipped, is_job })
     }
 
     /// How each disk of the domain takes part in the job, also those that do not.
@@ -63,7 +74,7 @@ impl<'a> JobPlan<'a> {
                 scratch: scratch.clone(),
                 secret: disk.secret.as_ref().and(secret).map(str::to_owned),
                 since: role.since().map(|name| name.to_string()),
-                checkpoint: *role != Role::RawImage,
+                checkpoint: role.is_marked(),
             });
         exported.chain(self.skipped.iter().map(|target| JobDisk::Skip { target: target.clone() })).collect()
     }
@@ -87,22 +98,22 @@ impl<'a> JobPlan<'a> {
         let sockets = |socket: &Path| -> Vec<PathBuf> {
             self.disks.iter().map(|(disk, _)| nbd_socket(socket, &disk.target)).collect()
         };
-        let Some(checkpoint) = point.checkpoint() else {
+        if !self.is_job {
             let socket = servers_socket(&id);
             return Journal {
                 scratch: sockets(&socket),
                 stage: Stage::Copying { partial },
                 ..Journal::new(vm, machine_id, id, socket)
             };
-        };
+        }
         let socket = job_socket(&id);
         let scratch = self.disks.iter().map(|(disk, _)| scratch_file(scratch_dir, &id, &disk.target));
         let tried = scratch_try(scratch_dir, &id);
-        let streams = self.disks.iter().filter(|(_, role)| *role != Role::RawImage);
+        let marked = self.disks.iter().filter(|(_, role)| role.is_marked());
         Journal {
             scratch: scratch.chain(sockets(&socket)).chain([tried]).collect(),
-            checkpoint: Some(checkpoint.to_string()),
-            images: streams.map(|(disk, _)| disk.image.clone()).collect(),
+            checkpoint: point.checkpoint().map(|checkpoint| checkpoint.to_string()),
+            images: marked.map(|(disk, _)| disk.image.clone()).collect(),
             stage: Stage::Copying { partial },
             ..Journal::new(vm, machine_id, id, socket)
         }
@@ -126,9 +137,6 @@ pub(crate) fn confusable(plan: &JobPlan<'_>) -> Option<String> {
 
 /// The error of a domain without a disk to back up.
 fn no_disks(domain: &str, planned: &[DiskPlan]) -> NoDisks {
-    let mut reasons = planned.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    if reasons.is_empty() {
-        reasons = "it has none".to_owned();
-    }
+    let reasons = planned.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     NoDisks { domain: domain.to_owned(), reasons }
 }

@@ -39,7 +39,7 @@ pub(crate) fn meta(
 }
 
 /// Local time without zone, as the format has it.
-fn local_date(time: SystemTime) -> String {
+pub(crate) fn local_date(time: SystemTime) -> String {
     let timestamp = Timestamp::try_from(time).unwrap_or_default();
     timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%6f").to_string()
 }

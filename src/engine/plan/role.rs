@@ -9,6 +9,8 @@ pub(crate) enum Role {
     Stream {
         /// The parent checkpoint. `None` also for a disk that was added to a chain.
         since: Option<CheckpointName>,
+        /// The disk gets a bitmap with the new checkpoint.
+        marked: bool,
     },
     RawImage,
 }
@@ -17,8 +19,13 @@ impl Role {
     /// The checkpoint whose changes are wanted.
     pub(crate) fn since(self) -> Option<CheckpointName> {
         match self {
-            Self::Stream { since } => since,
+            Self::Stream { since, .. } => since,
             Self::RawImage => None,
         }
+    }
+
+    /// Whether the disk gets a bitmap with the new checkpoint.
+    pub(crate) fn is_marked(self) -> bool {
+        matches!(self, Self::Stream { marked: true, .. })
     }
 }

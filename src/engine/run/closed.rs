@@ -1,7 +1,7 @@
 //! A backup from images that no QEMU has open: those of a domain that is shut off, through `qemu-nbd`.
 //!
-//! It is a copy of every disk; or it finishes the point of a domain that shut down in the middle. Then the job is gone with
-//! the process, but QEMU wrote its bitmaps into the images when it closed them. So the parent's bitmap names what changed
+//! It is a copy of every disk, also of a domain that shut down in the middle of one; or it finishes the point of such a
+//! domain. Then the job is gone with the process, but QEMU wrote its bitmaps into the images when it closed them. So the parent's bitmap names what changed
 //! up to the shutdown (where a snapshot was made since, the bitmaps of that name together), the new checkpoint's bitmap goes
 //! on recording from before it (the next increment holds a little too much, never too little), and the disks hold still.
 
@@ -60,7 +60,7 @@ impl<'a> Closed<'a> {
     /// What changed in a disk since the parent, where the point holds only that.
     fn changes(&self, disk: &ReadableDisk, role: Role) -> Result<Changes, BackupError> {
         let Backup { engine, vm, cancel, .. } = self.backup;
-        let Some(begun) = self.begun.filter(|_| role != Role::RawImage) else { return Ok(Changes::Not) };
+        let Some(begun) = self.begun.filter(|_| role.is_marked()) else { return Ok(Changes::Not) };
         let (newest, since) = (begun.to_string(), role.since().map(|parent| parent.to_string()));
         let (host, dir) = (vm.domain.host(), &engine.settings.scratch_dir);
         let kept = Changes::kept(host, disk, &newest, since.as_deref(), dir, cancel)?;

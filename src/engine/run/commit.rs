@@ -15,20 +15,21 @@ use crate::engine::copy::CopiedDisk;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::failure::FileError;
 use crate::engine::look::chain_files;
-use crate::engine::look::image_state::ImageStates;
-use crate::engine::plan::disk_plan::DiskPlan;
+use crate::engine::look::image_state::StillImages;
+use crate::engine::plan::disk_plan::{self, DiskPlan};
+use crate::engine::plan::meta;
 use crate::engine::run::facts::{Step, step};
 use crate::engine::run::request::Backup;
-use crate::engine::snapshot::identity::{self, Identity};
+use crate::engine::snapshot::identity::{self, Identity, PointDisks};
 use vmplan::Decision;
 
 /// Writes what the point has beside the copied disks, publishes it, and does what is to be done once it is there.
-/// `images` is how those stand that the disks were read from, if they hold still; `every_disk` names also those that are left
+/// `still` is how the images stand that the disks were read from, if they hold still; `every_disk` names also those that are left
 /// out.
 pub(super) fn commit(
     backup: &Backup<'_>,
     copied: Vec<CopiedDisk>,
-    images: Option<ImageStates>,
+    still: Option<StillImages>,
     identity: Identity,
     every_disk: &[DiskPlan],
     claims: &mut Claims<'_>,
@@ -43,14 +44,20 @@ pub(super) fn commit(
         let (sidecars, disks) = point::add_disks(&mut files, copied)?;
         found.disks = disks;
         point::add_placeholders(observed, point, settings.method.stated(), &mut files)?;
-        if let Some(images) = images {
-            point::write_state(observed, point, settings.raw_disks, images, &mut files)?;
+        if let Some(still) = still {
+            point::write_state(observed, point, settings.raw_disks, still, &mut files)?;
         }
-        let added = identity.into_files(settings, vm, (&ident, parent), engine.clock.now());
+        let disks = PointDisks {
+            taken: meta::local_date(point.time),
+            copied: found.disks.iter().map(|disk| disk.target.clone()).collect(),
+            left_out: disk_plan::left_out(every_disk),
+            files: files.identities().to_vec(),
+        };
+        let added = identity.into_files(settings, vm, (&ident, parent), &disks, engine.clock.now());
         point::add_identity(&mut files, &added)?;
         found.warnings = added.warnings;
         found.identity = Some(added.kept);
-        point::add_sidecars(&mut files, sidecars, &ident, every_disk)?;
+        point::add_sidecars(&mut files, sidecars, &ident, &disks.left_out)?;
         found.archived_to = publish(backup, &files, claims)?;
         found.points = Some(point.count());
         let (definition, warnings) =

@@ -21,8 +21,8 @@ pub(crate) struct Decided {
     pub(crate) every_disk: Vec<DiskPlan>,
     /// What it uses besides disks, and no backup holds.
     not_backed_up: Vec<NotBackedUp>,
-    /// What is wrong with its images, as far as they say so themselves.
-    marked_corrupt: Vec<String>,
+    /// What is wrong with its images, as far as that is known without reading them.
+    known_damage: Vec<String>,
     /// Restore points in the folder before.
     points_before: usize,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Found {
     pub(crate) recovered: Vec<String>,
     /// What deserves a look.
     pub(crate) warnings: Vec<String>,
-    /// What is wrong with images of the domain. `None` when only what they say themselves is known.
+    /// What is wrong with images of the domain. `None` when only that counts which was known before.
     pub(crate) damaged: Option<Vec<String>>,
     pub(crate) os: Option<OsInfo>,
     pub(crate) file_systems: Vec<FileSystem>,
@@ -99,7 +99,7 @@ impl Decided {
         Self {
             every_disk: disk_plan::plan_disks(observed, &plan.decision, raw_disks),
             not_backed_up: observed.facts.not_backed_up.clone(),
-            marked_corrupt: observed.marked_corrupt(),
+            known_damage: observed.known_damage(),
             points_before: if before.is_copy { 1 } else { before.points.len() },
             plan,
         }
@@ -159,9 +159,14 @@ impl Facts {
         &self.decided.every_disk
     }
 
+    /// What is wrong with images of the domain, as far as that was looked at.
+    pub(crate) fn damaged(&self) -> Vec<String> {
+        self.found.damaged.clone().unwrap_or_default()
+    }
+
     /// All of it, for whoever is told. How many bytes went to the archive is not looked at here.
     pub(crate) fn into_report(self) -> BackupReport {
-        let (Decided { plan, every_disk, not_backed_up, points_before, marked_corrupt }, found) =
+        let (Decided { plan, every_disk, not_backed_up, points_before, known_damage }, found) =
             (self.decided, self.found);
         let is_doubtful = |note: &Note| matches!(note, Note::ChangedUnseen(_));
         let (tpm, tpm_from) = found.identity.and_then(|kept| kept.tpm).unzip();
@@ -185,7 +190,7 @@ impl Facts {
             every_disk: every_disk.iter().map(DiskPlan::outcome).collect(),
             not_in_backup: not_backed_up.iter().map(ToString::to_string).collect(),
             warnings: found.warnings,
-            damaged: found.damaged.unwrap_or(marked_corrupt),
+            damaged: found.damaged.unwrap_or(known_damage),
             points_before,
             scratch_peak_bytes: found.scratch_peak_bytes,
             target_free_bytes: found.target_free_bytes,

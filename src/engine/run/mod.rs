@@ -9,6 +9,7 @@ mod checkpoints;
 mod closed;
 mod commit;
 mod contained;
+mod definition;
 pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod facts;

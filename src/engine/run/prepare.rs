@@ -35,6 +35,8 @@ pub(super) fn prepare<'a>(
         let content = JobPlan::new(observed, every_disk, vm.domain.name())?;
         if point.checkpoint().is_some() {
             found.warnings.extend(job::confusable(&content));
+        }
+        if content.is_job {
             let settings = &engine.settings;
             scratch::check_space(&settings.scratch_dir, settings.scratch_reserve, cancel)?;
         }

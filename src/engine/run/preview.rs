@@ -49,6 +49,7 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
             JobPlan::new(&observed, &disks, name).err().map(BackupError::from)
         }
         Decision::Copy { .. } => match JobPlan::new(&observed, &disks, name) {
+            Ok(plan) if plan.is_job => None,
             Ok(plan) => {
                 let refusal = |(disk, _): &(&_, _)| qemu_nbd::refusal(vm.domain.host(), disk);
                 plan.disks.iter().find_map(refusal).map(BackupError::from)

@@ -1,4 +1,4 @@
-//! A backup from a domain that runs: one job and one checkpoint for all of its disks.
+//! A backup from a domain that runs: one job for all of its disks, and one checkpoint where some of them keep bitmaps.
 //!
 //! ```text
 //! drop old checkpoints ─► hold guest ─► backup-begin ─► release ─► copy all disks ─► end job
@@ -44,32 +44,22 @@ use vmreport::Method;
 /// A domain that runs.
 pub(super) struct Running<'a> {
     pub(super) backup: &'a Backup<'a>,
-    /// The checkpoint of the point.
-    pub(super) checkpoint: CheckpointName,
+    /// The checkpoint of the point. `None` for a copy.
+    pub(super) checkpoint: Option<CheckpointName>,
 }
 
 impl<'a> Source<'a> for Running<'a> {
     /// Marks the images, and begins the job while the guest is held still.
     fn begin(&mut self, identity: &mut Identity, claims: &mut Claims<'_>) -> Step {
         step(|found| {
-            let Backup { engine, vm, observed, plan, content, cancel, .. } = self.backup;
+            let Backup { engine, vm, cancel, .. } = self.backup;
             cancel.check()?;
             // libvirt would wait 30 s for the other job, with the guest held still.
             if vm.domain.has_job()? {
                 return Err(BackupError::JobRunning { domain: vm.domain.name().to_owned() });
             }
-            let images = chain_marker::Images {
-                domain: &vm.domain,
-                observed,
-                is_full: matches!(plan.decision, Decision::Full { .. }),
-                fail_points: &engine.fail_points,
-            };
-            let earlier = images.earlier()?;
-            found.recovered = checkpoints::make_way(self.backup, self.checkpoint)?;
-            engine.fail_points.at(FailPoint::CheckpointsDropped);
-            let chain = images.settle(content, &earlier, claims, &mut found.warnings)?;
-            let owner = Owner { run: claims.journal().id.clone(), chain };
-            let held = self.begin_job(&owner, identity, claims, &mut found.warnings)?;
+            let checkpoint = self.checkpoint.map(|name| self.mark_images(name, claims, found)).transpose()?;
+            let held = self.begin_job(checkpoint, identity, claims, &mut found.warnings)?;
             found.held = Some(held);
             engine.fail_points.at(FailPoint::Released);
             Ok(())
@@ -89,7 +79,7 @@ impl<'a> Source<'a> for Running<'a> {
         claims: &Claims<'_>,
     ) -> Result<Box<dyn Source<'a> + 'a>, BackupError> {
         if broken_job::was_shut_down(self.backup, &failed, claims) {
-            return Ok(Box::new(Closed::new(self.backup, Some(self.checkpoint))));
+            return Ok(Box::new(Closed::new(self.backup, self.checkpoint)));
         }
         Err(broken_job::why_not_copied(self.backup, failed, claims))
     }
@@ -105,16 +95,37 @@ impl<'a> Source<'a> for Running<'a> {
 }
 
 impl Running<'_> {
+    /// Makes way for the checkpoint, and marks the images for its chain. Returns it with its owner.
+    fn mark_images(
+        &self,
+        name: CheckpointName,
+        claims: &mut Claims<'_>,
+        found: &mut Found,
+    ) -> Result<(CheckpointName, Owner), BackupError> {
+        let Backup { engine, vm, observed, plan, content, .. } = self.backup;
+        let images = chain_marker::Images {
+            domain: &vm.domain,
+            observed,
+            is_full: matches!(plan.decision, Decision::Full { .. }),
+            fail_points: &engine.fail_points,
+        };
+        let earlier = images.earlier()?;
+        found.recovered = checkpoints::make_way(self.backup, name)?;
+        engine.fail_points.at(FailPoint::CheckpointsDropped);
+        let chain = images.settle(content, &earlier, claims, &mut found.warnings)?;
+        Ok((name, Owner { run: claims.journal().id.clone(), chain }))
+    }
+
     /// Begins the job while the guest is held still. Returns how it was held.
     fn begin_job(
         &self,
-        owner: &Owner,
+        checkpoint: Option<(CheckpointName, Owner)>,
         identity: &mut Identity,
         claims: &mut Claims<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Quiesced, BackupError> {
         let Backup { engine, vm, point, content, cancel, .. } = self.backup;
-        let (domain, checkpoint) = (&vm.domain, self.checkpoint.to_string());
+        let domain = &vm.domain;
         let (id, scratch) = (&claims.journal().id, &claims.journal().scratch);
         let scratch_dir = &engine.settings.scratch_dir;
         let try_scratch = || scratch::try_making(scratch_dir, &scratch_try(scratch_dir, id), cancel);
@@ -128,15 +139,18 @@ impl Running<'_> {
         let disks = content.job_disks(claims.journal(), uuid);
         let parent = point.parent.map(|p| p.to_string());
         let job_xml = xml::backup(&claims.journal().socket, parent.as_deref(), &disks);
-        let checkpoint_xml = xml::checkpoint(&checkpoint, owner, &disks);
+        let checkpoint = checkpoint.map(|(name, owner)| (name.to_string(), owner));
+        let checkpoint_xml = checkpoint.as_ref().map(|(name, owner)| xml::checkpoint(name, owner, &disks));
         let journal = claims.journal().clone();
         let begin = || {
             engine.fail_points.at_while_held(FailPoint::Held);
-            let begin = || domain.backup_begin(&job_xml, &checkpoint_xml, uuid.is_some());
+            let begin = || domain.backup_begin(&job_xml, checkpoint_xml.as_deref(), uuid.is_some());
             let mut begun = begin();
             if begun.as_ref().is_err_and(|e| e.said() == Said::BitmapExists) {
                 // Only in the memory of QEMU, where no tool showed it; libvirt has no checkpoint of that name.
-                bitmap::remove_live(domain, &checkpoint);
+                if let Some((name, _)) = &checkpoint {
+                    bitmap::remove_live(domain, name);
+                }
                 begun = begin();
             }
             match begun {

@@ -1,6 +1,7 @@
-//! What the disks of a backup are read from: a job of the QEMU that runs them, or images that no QEMU has open.
+//! What the disks of a backup are read from: a job of the QEMU that runs them, or images that no QEMU has open; or there are
+//! none.
 //!
-//! Must not live here: the sources (`running`, `closed`), the steps that are the same for both (`take`).
+//! Must not live here: the sources (`running`, `closed`, `definition`), the steps that are the same for both (`take`).
 
 use crate::engine::BackupError;
 use crate::engine::claims::claimed::Claims;

@@ -9,10 +9,12 @@
 use crate::engine::BackupError;
 use crate::engine::claims::claimed::Claims;
 use crate::engine::fail_point::FailPoint;
+use crate::engine::look::image_state::StillImages;
 use crate::engine::look::observe::Observed;
 use crate::engine::run::closed::Closed;
 use crate::engine::run::commit::commit;
 use crate::engine::run::contained::contained;
+use crate::engine::run::definition::DefinitionAlone;
 use crate::engine::run::facts::Facts;
 use crate::engine::run::prepare::prepare;
 use crate::engine::run::request::{Backup, Request};
@@ -53,9 +55,10 @@ fn take_claimed(
     facts: &mut Facts,
 ) -> Result<(), BackupError> {
     backup.engine.fail_points.at(FailPoint::JournalWritten);
-    let mut source: Box<dyn Source<'_> + '_> = match backup.point.checkpoint() {
-        Some(checkpoint) => Box::new(Running { backup, checkpoint }),
-        None => Box::new(Closed::new(backup, None)),
+    let mut source: Box<dyn Source<'_> + '_> = match backup.observed.seen.active {
+        true if backup.content.is_job => Box::new(Running { backup, checkpoint: backup.point.checkpoint() }),
+        true => Box::new(DefinitionAlone),
+        false => Box::new(Closed::new(backup, None)),
     };
     facts.add(source.begin(&mut identity, claims))?;
     let copied = match facts.add(source.copy(claims)) {
@@ -70,5 +73,6 @@ fn take_claimed(
         }
     };
     let images = facts.add(source.end(claims))?;
-    facts.add(commit(backup, copied, images, identity, facts.every_disk(), claims))
+    let still = images.map(|images| StillImages { images, damaged: facts.damaged() });
+    facts.add(commit(backup, copied, still, identity, facts.every_disk(), claims))
 }

@@ -44,7 +44,7 @@ pub(super) fn of(
         }
         let sink = match role {
             Role::RawImage => SinkPlan::RawImage { path, size },
-            Role::Stream { since } => {
+            Role::Stream { since, .. } => {
                 let origin = meta::Origin {
                     // The old tool puts the first one's name into copies, though no such checkpoint exists.
                     checkpoint: point.checkpoint().unwrap_or(CheckpointName::FIRST).to_string(),

@@ -60,19 +60,18 @@ impl Images<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Option<String>, SnapshotError> {
         let run_id = claims.journal().id.clone();
-        let is_stream = |role: Role| matches!(role, Role::Stream { .. });
         let chain = if self.is_full { Some(&run_id) } else { self.observed.chain_id.as_ref() };
         let Some(chain) = chain.cloned() else { return Ok(None) };
-        let streams = plan.disks.iter().filter(|(_, role)| is_stream(*role)).map(|(disk, _)| *disk);
+        let marked = plan.disks.iter().filter(|(_, role)| role.is_marked()).map(|(disk, _)| *disk);
         let (to_place, to_remove): (Vec<&str>, Vec<Mark<'_>>) = if self.is_full {
-            let targets: Vec<&str> = streams.map(|disk| disk.target.as_str()).collect();
+            let targets: Vec<&str> = marked.map(|disk| disk.target.as_str()).collect();
             let skipped = plan.skipped.iter().map(String::as_str);
             let all = targets.iter().copied().chain(skipped);
             let marks = all.flat_map(|target| marks_of(target, earlier, self.bitmaps_of(target))).collect();
             (targets, marks)
         } else {
             // A disk that was detached for a while and comes back has its own.
-            let was_added = |role: Role| is_stream(role) && role.since().is_none();
+            let was_added = |role: Role| role.is_marked() && role.since().is_none();
             let added = plan.disks.iter().filter(|(_, role)| was_added(*role)).map(|(disk, _)| *disk);
             let added =
                 added.filter(|disk| testimony(&chain, &disk.target, &disk.info.bitmaps) != Testimony::Own);

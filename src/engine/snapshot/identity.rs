@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Zoned};
 use serde_json::json;
 use vmstream::chain::PointId;
-use vmstream::sidecar::FileIdentity;
+use vmstream::sidecar::{FileIdentity, LeftOut};
 use zeroize::Zeroizing;
 
 use crate::engine::VmTarget;
@@ -145,13 +145,14 @@ impl Identity {
         settings: &EngineSettings,
         vm: &VmTarget,
         (ident, parent): (&str, Option<&str>),
+        disks: &PointDisks,
         now: Timestamp,
     ) -> IdentityFiles {
         let (os, file_systems) = (self.os.clone(), self.file_systems.clone());
         let limit = settings.tpm.as_ref().map_or(HELD_LIMIT, |tpm| tpm.limit);
         let (tpm, warnings) = self.tpm_folder(vm, (ident, parent), limit, now);
         let (folder, kept) = tpm.map(|tpm| (tpm.folder, tpm.kept)).unzip();
-        let facts = facts(vm, os.as_ref(), &file_systems, folder.as_ref());
+        let facts = facts(vm, disks, os.as_ref(), &file_systems, folder.as_ref());
         IdentityFiles { name: file_name(ident), facts, folder, kept: IdentityKept { tpm: kept }, warnings }
     }
 
@@ -195,6 +196,17 @@ struct SavedTpm {
     folder: TpmFolder,
     /// What becomes of the state, and where it was read from.
     kept: (TpmKept, PathBuf),
+}
+
+/// The disks of a point, and what proves the rest of one that has none.
+pub(crate) struct PointDisks {
+    /// When it is taken: local time, as streams have it.
+    pub(crate) taken: String,
+    /// Targets of those in it.
+    pub(crate) copied: Vec<String>,
+    pub(crate) left_out: Vec<LeftOut>,
+    /// What else is in it, where no sidecar lists that.
+    pub(crate) files: Vec<FileIdentity>,
 }
 
 /// What a point keeps besides disks, as its files.
@@ -256,9 +268,10 @@ fn file_name(ident: &str) -> String {
     format!("{IDENTITY_PREFIX}{ident}.json")
 }
 
-/// What libvirt would lose with the domain, what the guest says it is, and the checksums of what only root may read.
+/// What libvirt would lose with the domain, which disks the point has, what the guest says it is, and the checksums of what only root may read.
 fn facts(
     vm: &VmTarget,
+    disks: &PointDisks,
     os: Option<&OsInfo>,
     file_systems: &[FileSystem],
     tpm: Option<&TpmFolder>,
@@ -268,10 +281,13 @@ fn facts(
     let names =
         |known: Vec<vmhost::libvirt::CheckpointInfo>| known.into_iter().map(|c| c.name).collect::<Vec<_>>();
     let checkpoints = domain.checkpoints().ok().map(names);
-    let facts = json!({
+    let mut facts = json!({
         "name": domain.name(),
         "uuid": domain.uuid(),
         "autostart": domain.autostart().ok(),
+        "taken": disks.taken,
+        "disks": disks.copied,
+        "left_out": disks.left_out.iter().map(LeftOut::to_json).collect::<Vec<_>>(),
         "os": os,
         "file_systems": file_systems,
         "live_xml": domain.xml(false).ok(),
@@ -280,5 +296,8 @@ fn facts(
         "checkpoints": checkpoints,
         "tpm_state": tpm.map(listed),
     });
+    if disks.copied.is_empty() {
+        facts["files"] = disks.files.iter().map(FileIdentity::to_json).collect();
+    }
     serde_json::to_vec_pretty(&facts).unwrap_or_default()
 }

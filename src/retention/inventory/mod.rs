@@ -94,6 +94,9 @@ pub struct SetTree {
     pub data_files: u32,
     /// Restore points, as the names of the streams tell. 0 without a full or a copy.
     pub points: u32,
+    /// Its one point is the definition of the VM, without a disk.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub definition_only: bool,
     /// Its files contradict each other, and nothing tells which are right. `false` when that was not asked for.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub doubtful: bool,
@@ -136,15 +139,15 @@ impl VmTree {
 
     /// The first of some sets that can be restored, as far as names, lists and the files' own words tell, and of which nothing
     /// says that this is in doubt. Takes them
-    /// in this order: those that stay, newest first, then those that `goes` tells.
+    /// in this order: those that stay, newest first, then those that `goes` tells; and only then those that hold no disk.
     ///
     /// Reads the folders only until one is found.
     pub fn keeper(&self, backup_path: &Path, goes: impl Fn(&Place) -> bool) -> Option<Place> {
-        let (going, staying): (Vec<_>, Vec<_>) =
-            self.sets().into_iter().map(|(place, _)| place).partition(|place| goes(place));
-        let restorable =
-            |place: &Place| sound::worth(&backup_path.join(place.path())) == sound::Worth::Restorable;
-        staying.into_iter().chain(going).find(restorable)
+        let mut sets = self.sets();
+        // Where there is nothing else, a definition without disks counts too.
+        sets.sort_by_key(|(place, set)| (set.definition_only, goes(place)));
+        let mut places = sets.into_iter().map(|(place, _)| place);
+        places.find(|place| sound::worth(&backup_path.join(place.path())) == sound::Worth::Restorable)
     }
 
     /// True when nothing tells whether a set in some place is what was backed up. Reads its folders.
@@ -160,11 +163,17 @@ impl PeriodTree {
         self.archives.iter().fold(self.active.points, |sum, archive| sum + archive.set.points)
     }
 
+    /// No point in it has a disk.
+    pub fn is_definition_only(&self) -> bool {
+        let mut sets = std::iter::once(&self.active).chain(self.archives.iter().map(|archive| &archive.set));
+        self.points() > 0 && sets.all(|set| set.definition_only || set.data_files == 0)
+    }
+
     /// When the newest point in it was made. `None` when one of its sets does not tell: an older date would be a guess.
     pub fn newest(&self) -> Option<DateTime> {
         let sets = std::iter::once(&self.active).chain(self.archives.iter().map(|archive| &archive.set));
-        let dates: Option<Vec<DateTime>> =
-            sets.filter(|set| set.data_files > 0).map(|set| set.newest).collect();
+        let tells = |set: &&SetTree| set.data_files > 0 || set.definition_only;
+        let dates: Option<Vec<DateTime>> = sets.filter(tells).map(|set| set.newest).collect();
         dates?.into_iter().max()
     }
 }

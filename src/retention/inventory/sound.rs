@@ -28,7 +28,9 @@ pub(super) fn worth(dir: &Path) -> Worth {
         PointDisk::Raw(_) => true,
     };
     let whole = !set.points.is_empty()
-        && set.points.iter().all(|point| !point.disks.is_empty() && point.disks.values().all(readable));
+        && set.points.iter().all(|point| {
+            (!point.disks.is_empty() || point.definition.is_some()) && point.disks.values().all(readable)
+        });
     match whole && !any(Severity::Damage) {
         false => Worth::Broken,
         true if any(Severity::Doubt) => Worth::Doubtful,

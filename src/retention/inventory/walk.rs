@@ -176,7 +176,7 @@ impl Walk<'_> {
 
     fn describe(&mut self, names: &Names, folder: &Folder) -> SetTree {
         self.domains.extend(names.lists().iter().cloned());
-        let set = names.describe((self.look == Look::Dates).then(|| folder.path()));
+        let set = names.describe(folder.path(), self.look == Look::Dates);
         let asked = self.look == Look::Doubts && names.may_be_doubtful();
         SetTree { doubtful: asked && sound::worth(folder.path()) == sound::Worth::Doubtful, ..set }
     }

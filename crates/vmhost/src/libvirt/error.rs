@@ -13,6 +13,8 @@ pub enum ErrorKind {
     NoCheckpoint,
     /// The domain has no backup job.
     NoBackup,
+    /// The storage pool has no such volume.
+    NoVolume,
     /// A checkpoint's bitmap is missing or broken: only a full backup helps.
     CheckpointInconsistent,
     /// The domain is in the wrong state for the call.
@@ -38,6 +40,7 @@ impl ErrorKind {
             sys::VIR_ERR_NO_DOMAIN => Self::NoDomain,
             sys::VIR_ERR_NO_DOMAIN_CHECKPOINT => Self::NoCheckpoint,
             sys::VIR_ERR_NO_DOMAIN_BACKUP => Self::NoBackup,
+            sys::VIR_ERR_NO_STORAGE_VOL => Self::NoVolume,
             sys::VIR_ERR_CHECKPOINT_INCONSISTENT => Self::CheckpointInconsistent,
             sys::VIR_ERR_OPERATION_INVALID => Self::InvalidState,
             sys::VIR_ERR_OPERATION_TIMEOUT => Self::Busy,

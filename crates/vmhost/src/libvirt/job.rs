@@ -29,7 +29,7 @@ pub enum JobSeen {
 }
 
 impl Domain {
-    /// Begins a pull-mode backup job and creates its checkpoint, atomically for all disks.
+    /// Begins a pull-mode backup job and creates its checkpoint, if it has one, atomically for all disks.
     ///
     /// Where the daemon can, the job keeps the domain's process when the guest shuts down meanwhile.
     /// `has_files`: the scratch files are there already, all of them.
@@ -40,19 +40,19 @@ impl Domain {
     pub fn backup_begin(
         &self,
         backup_xml: &str,
-        checkpoint_xml: &str,
+        checkpoint_xml: Option<&str>,
         has_files: bool,
     ) -> Result<(), LibvirtError> {
         let preserve = self.host().daemon_version()? >= PRESERVE_SHUTDOWN_SINCE;
         let preserve = if preserve { sys::VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN } else { 0 };
         let reuse = if has_files { sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL } else { 0 };
         let flags = preserve | reuse;
-        let (backup, checkpoint) = (c_string(backup_xml), c_string(checkpoint_xml));
+        let (backup, checkpoint) = (c_string(backup_xml), checkpoint_xml.map(c_string));
+        let checkpoint = checkpoint.as_ref().map_or(std::ptr::null(), |xml| xml.as_ptr());
         self.with_once("begin a backup job", |domain| {
-            // SAFETY: the domain reference and both strings outlive the call.
-            let ret = unsafe {
-                sys::virDomainBackupBegin(domain.as_ptr(), backup.as_ptr(), checkpoint.as_ptr(), flags)
-            };
+            // SAFETY: the domain reference and both strings outlive the call; libvirt takes a null pointer for no checkpoint.
+            let ret =
+                unsafe { sys::virDomainBackupBegin(domain.as_ptr(), backup.as_ptr(), checkpoint, flags) };
             if ret < 0 { Err(virt::error::Error::last_error()) } else { Ok(()) }
         })
     }

@@ -5,7 +5,7 @@
 //! policy accumulate or never                    all stay
 //! written just now                              stays
 //! its data does not tell a date, or a later one stays, and is not counted
-//! of this policy, among the newest `limit`      stays
+//! of this policy, among the newest `limit`      stays; definitions without disks count only where nothing else is left
 //! of this policy, older                         goes, if no guard holds it
 //! of another policy, rule off                   stays
 //! of another policy, younger than the minimum   stays
@@ -46,6 +46,8 @@ pub struct PeriodFacts {
     pub size_bytes: u64,
     /// When its newest point was made, in local time, as the data tells.
     pub newest: Option<DateTime>,
+    /// None of its points has a disk.
+    pub definition_only: bool,
     /// Protected in the database; `None` when that cannot be asked.
     pub protected: Option<bool>,
     /// A chain in it contradicts itself, and nothing tells which of its files is right. Looked at only where it matters: `false`
@@ -140,24 +142,28 @@ pub fn plan(seen: &Facts, rules: &Rules, now: DateTime) -> Plan {
     Plan { verdicts: seen.periods.iter().map(verdict).collect() }
 }
 
-/// The periods that count: of this policy and with a date that can be. The one just written is the newest, whatever
-/// the clock said when the others were made.
-fn newest_of_policy(seen: &Facts, now: DateTime) -> Vec<&PeriodId> {
-    let counts = |period: &&PeriodFacts| {
+/// The periods of this policy with a date that can be, each with whether it counts. The one just written is the newest,
+/// whatever the clock said when the others were made. Those without any disk count only where nothing else is left.
+fn newest_of_policy(seen: &Facts, now: DateTime) -> Vec<(&PeriodId, bool)> {
+    let is_dated = |period: &&PeriodFacts| {
         period.id != seen.current
             && period.id.kind().policy() == seen.policy
             && period.newest.is_some_and(|date| date <= now)
     };
-    let mut counted: Vec<&PeriodFacts> = seen.periods.iter().filter(counts).collect();
+    let mut counted: Vec<&PeriodFacts> = seen.periods.iter().filter(is_dated).collect();
     counted.sort_by_key(|period| std::cmp::Reverse((period.newest, &period.id)));
-    std::iter::once(&seen.current).chain(counted.into_iter().map(|period| &period.id)).collect()
+    let current = seen.periods.iter().find(|period| period.id == seen.current);
+    let any_disk = counted.iter().copied().chain(current).any(|period| !period.definition_only);
+    let counts = |period: &PeriodFacts| !(any_disk && period.definition_only);
+    let first = (&seen.current, current.is_none_or(counts));
+    std::iter::once(first).chain(counted.into_iter().map(|period| (&period.id, counts(period)))).collect()
 }
 
 /// The rule a period would go under, or why none applies.
 fn rule(
     seen: &Facts,
     rules: &Rules,
-    newest_first: &[&PeriodId],
+    newest_first: &[(&PeriodId, bool)],
     period: &PeriodFacts,
     now: DateTime,
 ) -> Result<Rule, Why> {
@@ -173,7 +179,8 @@ fn rule(
         return Err(Why::InFuture);
     }
     if period.id.kind().policy() == seen.policy {
-        let kept = newest_first.iter().take(limit).any(|id| **id == period.id);
+        let newer = newest_first.iter().take_while(|(id, _)| **id != period.id);
+        let kept = newer.filter(|(_, counts)| *counts).count() < limit;
         return if kept { Err(Why::WithinLimit) } else { Ok(Rule::Count { limit }) };
     }
     let orphans = &rules.orphans;
@@ -225,6 +232,7 @@ mod tests {
             id: PeriodId::parse(name).unwrap(),
             size_bytes: 10,
             newest: Some(now() - days.days()),
+            definition_only: false,
             protected: Some(false),
             doubtful: false,
             replica: Replica::NotUsed,

@@ -97,7 +97,10 @@ pub(super) fn insert(scan: &mut Scan, points: &mut Vec<Point>) {
             PointId::Copy => false,
         });
         let place = behind.map_or(points.len(), |behind| behind + 1);
-        points.insert(place, Point { id: PointId::Diff(epoch), parent, disks, vmconfig: None });
+        points.insert(
+            place,
+            Point { id: PointId::Diff(epoch), parent, disks, vmconfig: None, definition: None },
+        );
     }
 }
 

@@ -3,22 +3,25 @@
 //! Names prove nothing here. A program that knows these files not archives a chain without them, and they stay beside the
 //! next one, whose points have the same names.
 
+use super::definition::MAX_IDENTITY_LEN;
 use super::{BackupSet, Point, PointId, SetFile};
 use crate::regular;
 use crate::sidecar::Digest;
 use std::io::{self, ErrorKind, Read};
 
-/// The most bytes of an identity file that are looked at: definitions, and names of snapshots.
-const MAX_IDENTITY_LEN: u64 = 64 << 20;
-
 impl BackupSet {
     /// The point's `.identity` file, if it is the one that was written with the point: one of the point's sidecars fits its
-    /// stream and lists the file with this digest.
+    /// stream and lists the file with this digest. Of a point without disks it is the one that says so.
     ///
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn identity_of(&self, point: &Point) -> io::Result<Option<Vec<u8>>> {
         let name = SetFile::Identity(point.id).to_string();
+        if point.definition.is_some() {
+            let mut bytes = Vec::new();
+            regular::open(&self.dir.join(&name))?.take(MAX_IDENTITY_LEN).read_to_end(&mut bytes)?;
+            return Ok(Some(bytes));
+        }
         let listed = point.disks.values().find_map(|disk| {
             let sidecar = disk.open_sidecar()?.ok()?;
             let file = sidecar.head().files.iter().find(|file| file.name == name)?;

@@ -1,4 +1,4 @@
-//! Which disks a point must have, as its sidecars list them.
+//! Which disks a point must have, as its sidecars list them, or what says that it has none.
 
 use super::ident::DiskTarget;
 use super::point::{Point, PointDisk};
@@ -16,6 +16,10 @@ pub(super) struct Listed {
 impl Listed {
     pub(super) fn of(point: &Point) -> Self {
         let mut listed = Self::default();
+        if let Some(definition) = &point.definition {
+            listed.left_out = definition.left_out.iter().filter_map(|one| one.disk.parse().ok()).collect();
+            listed.says_all = true;
+        }
         for bond in point.disks.values().filter_map(PointDisk::bond) {
             listed.disks.extend(bond.disks.iter().cloned());
             listed.left_out.extend(bond.left_out.iter().cloned());

@@ -9,6 +9,7 @@ mod check;
 mod config;
 pub mod coverage;
 pub mod cpt;
+mod definition;
 mod diffs;
 mod exchanged;
 pub mod folders;
@@ -25,6 +26,7 @@ mod set_error;
 pub mod tree;
 
 pub use coverage::Coverage;
+pub use definition::Definition;
 pub use ident::{CheckpointName, DiskTarget, NameError, PointId};
 pub use names::{SetFile, StreamKind, StreamSuffix};
 pub use point::{

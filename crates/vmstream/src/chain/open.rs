@@ -23,7 +23,7 @@ impl BackupSet {
         let failed = |source| SetError::Read { dir: dir.to_owned(), source };
         let mut scan = Scan::of(dir).map_err(failed)?;
         let lone_images = || scan.lone_sidecars.iter().any(|path| check::lone_image(path).is_some());
-        if scan.streams.is_empty() && scan.lists.is_empty() && scan.partials.is_empty() && !lone_images() {
+        if !scan.is_set() && scan.partials.is_empty() && !lone_images() {
             let sets = scan.folders.iter().flat_map(|folder| sets_below(folder)).collect();
             return Err(SetError::NotASet { dir: dir.to_owned(), sets });
         }
@@ -61,12 +61,10 @@ impl BackupSet {
 /// Folders at or below `folder`, one level deep, that hold streams.
 fn sets_below(folder: &Path) -> Vec<PathBuf> {
     let Ok(scan) = Scan::of(folder) else { return Vec::new() };
-    if !scan.streams.is_empty() || !scan.lists.is_empty() {
+    if scan.is_set() {
         return vec![folder.to_owned()];
     }
-    let holds = |inner: &PathBuf| {
-        Scan::of(inner).is_ok_and(|scan| !scan.streams.is_empty() || !scan.lists.is_empty())
-    };
+    let holds = |inner: &PathBuf| Scan::of(inner).is_ok_and(|scan| scan.is_set());
     scan.folders.into_iter().filter(holds).collect()
 }
 
@@ -123,7 +121,7 @@ fn chain_points(scan: &mut Scan, names: &[CheckpointName]) -> Vec<Point> {
             disks.extend(take_kind(scan, StreamKind::Full));
         }
         let parent = place.checked_sub(1).map(|before| names[before]);
-        points.push(Point { id: PointId::Checkpoint(name), parent, disks, vmconfig: None });
+        points.push(Point { id: PointId::Checkpoint(name), parent, disks, vmconfig: None, definition: None });
     }
     points
 }
@@ -152,13 +150,14 @@ fn take_copy(scan: &mut Scan, points: &mut Vec<Point>) -> Option<SetProblem> {
         return None;
     }
     let disks = take_kind(scan, StreamKind::Copy);
-    if disks.is_empty() {
+    let definition = scan.definition.take();
+    if disks.is_empty() && definition.is_none() {
         return None;
     }
     if !committed && scan.is_writing(|kind| kind == StreamKind::Copy) {
         return Some(SetProblem::Unfinished { point: PointId::Copy });
     }
-    points.push(Point { id: PointId::Copy, parent: None, disks, vmconfig: None });
+    points.push(Point { id: PointId::Copy, parent: None, disks, vmconfig: None, definition });
     None
 }
 

@@ -1,6 +1,7 @@
 //! A restore point and what its folder holds for each disk of it.
 
 use super::bonds::Bond;
+use super::definition::Definition;
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::StreamKind;
 use crate::causes::with_causes;
@@ -21,6 +22,8 @@ pub struct Point {
     pub disks: BTreeMap<DiskTarget, PointDisk>,
     /// The domain XML of that moment.
     pub vmconfig: Option<PathBuf>,
+    /// What it says of itself if it has no disk on purpose.
+    pub definition: Option<Definition>,
 }
 
 /// What one run stored for one disk.

@@ -2,6 +2,7 @@
 
 use super::bonds::Bond;
 use super::cpt;
+use super::definition::Definition;
 use super::ident::{CheckpointName, DiskTarget, PointId};
 use super::names::{SetFile, StreamKind, StreamSuffix, is_same_run};
 use super::point::{PointDisk, RawImage, SidecarProblem, StreamEntry};
@@ -60,6 +61,8 @@ pub(super) struct Scan {
     copy_waits: bool,
     pub(super) lists: Vec<PathBuf>,
     pub(super) vmconfigs: BTreeMap<PointId, PathBuf>,
+    /// A copy that has no disk on purpose.
+    pub(super) definition: Option<Definition>,
     /// Runs that left a trace of a disk beside its stream: checksum or image description.
     pub(super) traces: BTreeSet<(PointId, DiskTarget)>,
     /// Checksum files of fulls; which checkpoint that is, the list says.
@@ -71,6 +74,11 @@ pub(super) struct Scan {
 }
 
 impl Scan {
+    /// True when there is a restore point, or what is left of one.
+    pub(super) fn is_set(&self) -> bool {
+        !self.streams.is_empty() || !self.lists.is_empty() || self.definition.is_some()
+    }
+
     /// True when a stream waits for its name, and so does the list that will commit it: what has its name already of what
     /// belongs to it tells of no loss.
     pub(super) fn waits_for(&self, kind: StreamKind, disk: &DiskTarget) -> bool {
@@ -144,6 +152,9 @@ impl Scan {
             scan.take(file, path, &about, &mut beside)?;
         }
         scan.lone_sidecars = beside.sidecars.into_values().collect();
+        if !scan.is_set() && scan.vmconfigs.contains_key(&PointId::Copy) {
+            scan.definition = Definition::of(dir);
+        }
         Ok(scan)
     }
 

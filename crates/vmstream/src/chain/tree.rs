@@ -1,6 +1,8 @@
 //! A whole tree of backups: every folder below a place that holds a backup set, archives too.
 
+use super::definition::Definition;
 use super::folders::{is_of_programs, is_tpm_state};
+use super::ident::PointId;
 use super::names::SetFile;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -53,7 +55,7 @@ impl Tree {
             self.unreadable.push((dir.to_owned(), error));
             return;
         }
-        let (mut is_set, mut folders, mut linked) = (false, Vec::new(), Vec::new());
+        let (mut is_set, mut says_no_disks, mut folders, mut linked) = (false, false, Vec::new(), Vec::new());
         let listed = std::fs::read_dir(dir).and_then(|entries| {
             for entry in entries {
                 let entry = entry?;
@@ -63,7 +65,9 @@ impl Tree {
                 } else if kind.is_symlink() && entry.path().is_dir() {
                     linked.push(entry.path());
                 } else {
-                    is_set |= entry.file_name().to_str().and_then(SetFile::parse).is_some_and(tells);
+                    let file = entry.file_name().to_str().and_then(SetFile::parse);
+                    says_no_disks |= file == Some(SetFile::Identity(PointId::Copy));
+                    is_set |= file.is_some_and(tells);
                 }
             }
             Ok(())
@@ -74,6 +78,7 @@ impl Tree {
                 None => self.unreadable.push((dir.to_owned(), error)),
             }
         }
+        is_set = is_set || (says_no_disks && Definition::of(dir).is_some());
         if is_set {
             self.sets.push(dir.to_owned());
         }

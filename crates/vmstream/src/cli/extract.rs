@@ -167,10 +167,7 @@ fn jobs(args: &Args, set: &BackupSet, point: &Point) -> Result<Vec<Job>, Failure
     }
     let disks = set.disks_at(point);
     if disks.is_empty() {
-        return Err(Failure::refused(format!(
-            "There is no disk to extract at {}: nothing was written",
-            point.id
-        )));
+        return Err(super::without_disks(point).or("nothing was written"));
     }
     let dir = args.all.clone().unwrap_or_default();
     std::fs::create_dir_all(&dir)

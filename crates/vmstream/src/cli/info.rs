@@ -8,7 +8,8 @@ use super::subject::{Reach, Subjects};
 use super::until::taken;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use vmstream::chain::{BackupSet, DiskTarget, Point, PointDisk, Severity};
+use vmstream::chain::{BackupSet, Definition, DiskTarget, Point, PointDisk, Severity};
+use vmstream::sidecar::LeftOut;
 use vmstream::stream::{Compression, StreamError, StreamMeta};
 use vmstream::text::{self, Columns};
 
@@ -173,7 +174,11 @@ fn reason(error: &StreamError) -> String {
 }
 
 fn total(set: &BackupSet) -> u64 {
-    set.points.iter().flat_map(|point| point.disks.values()).map(PointDisk::file_len).sum()
+    let of_point = |point: &Point| {
+        let definition = point.definition.as_ref().map_or(0, Definition::bytes);
+        point.disks.values().map(PointDisk::file_len).sum::<u64>() + definition
+    };
+    set.points.iter().map(of_point).sum()
 }
 
 const HEAD: [&str; 7] = ["DOMAIN", "FOLDER", "POINTS", "DISKS", "SIZE", "TAKEN", ""];
@@ -254,6 +259,10 @@ fn as_text(set: &BackupSet) -> String {
     out.push('\n');
     let newest: Vec<_> = disks.iter().map(|disk| disk_row(set, disk)).collect();
     out.push_str(&text::table(&newest));
+    for (point, definition) in set.points.iter().filter_map(|point| Some((point, point.definition.as_ref()?)))
+    {
+        out.push_str(&format!("{} holds {}\n", point.id, definition.text()));
+    }
     for problem in &set.problems {
         let word = match problem.severity() {
             Severity::Damage => "damage",
@@ -356,6 +365,8 @@ fn point_json(point: &Point) -> Value {
         "taken": taken(point),
         "vmconfig": point.vmconfig.as_ref().map(|path| path.display().to_string()),
         "disks": disks,
+        "definition_only": point.definition.is_some(),
+        "left_out": point.definition.iter().flat_map(|one| &one.left_out).map(LeftOut::to_json).collect::<Vec<_>>(),
     })
 }
 

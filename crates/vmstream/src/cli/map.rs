@@ -57,7 +57,14 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     super::say_problems(&set);
     let disks = match &args.disk {
         Some(disk) => vec![disk.clone()],
-        None => set.disks_at(set.point(point).map_err(|error| Failure::of(&error, Exit::CannotTell))?),
+        None => {
+            let point = set.point(point).map_err(|error| Failure::of(&error, Exit::CannotTell))?;
+            let disks = set.disks_at(point);
+            if disks.is_empty() {
+                return Err(super::without_disks(point));
+            }
+            disks
+        }
     };
     if !args.no_check {
         check(&set, &disks, point).map_err(|error| failure(&error))?;

@@ -30,7 +30,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use until::Until;
-use vmstream::chain::{BackupSet, DiskTarget, PointId, SetProblem, Severity};
+use vmstream::chain::{BackupSet, Definition, DiskTarget, Point, PointId, SetProblem, Severity};
 use vmstream::text;
 
 /// Inspect, verify and extract virtnbdbackup-compatible backup sets, without libvirt
@@ -135,7 +135,7 @@ fn the_disk(
     let mut disks = set.disks_at(point);
     match disks.len() {
         1 => Ok(disks.remove(0)),
-        0 => Err(Failure::refused(format!("{} has no disk", point.id))),
+        0 => Err(without_disks(point)),
         _ => {
             let names: Vec<_> = disks.iter().map(DiskTarget::to_string).collect();
             Err(Failure::refused(format!(
@@ -145,6 +145,12 @@ fn the_disk(
             )))
         }
     }
+}
+
+/// The failure of who wants a disk of a point that has none.
+fn without_disks(point: &Point) -> Failure {
+    let definition = point.definition.as_ref().map_or("no disk".to_owned(), Definition::text);
+    Failure::refused(format!("{} holds {definition}", point.id))
 }
 
 /// Who names no point gets the newest: says so where another one was begun.

@@ -64,8 +64,11 @@ impl Until {
     }
 }
 
-/// When a point was taken, as its streams say.
+/// When a point was taken, as its streams say, or what says that it has none.
 pub(super) fn taken(point: &Point) -> Option<&str> {
+    if let Some(definition) = &point.definition {
+        return definition.taken.split('.').next();
+    }
     point.disks.values().find_map(|content| match content {
         PointDisk::Stream(entry) => {
             let date = &entry.meta.as_ref().ok()?.date;

@@ -33,6 +33,12 @@ pub enum ConvertError {
         /// The folder.
         dir: PathBuf,
     },
+    /// There is no stream to write again.
+    #[error("{} holds the definition of a VM only, no disk: there is nothing to convert; copy the folder", dir.display())]
+    DefinitionOnly {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// There is nothing to put together.
     #[error("{point} stands alone: convert it without squashing")]
     NotAChain {

@@ -54,6 +54,9 @@ impl<'a> Plan<'a> {
         if set.points.is_empty() {
             return Err(ConvertError::NoPoints { dir: set.dir.clone() });
         }
+        if set.points.iter().any(|point| point.definition.is_some()) {
+            return Err(ConvertError::DefinitionOnly { dir: set.dir.clone() });
+        }
         match shape {
             Shape::SamePoints => Self::same_points(set),
             Shape::Full(point) => Self::full(set, point, check),

@@ -84,6 +84,19 @@ pub enum HeadError {
     Field(&'static str),
 }
 
+impl LeftOut {
+    /// `{"disk": …, "reason": …}`
+    pub fn to_json(&self) -> Value {
+        json!({"disk": self.disk, "reason": self.reason})
+    }
+
+    /// Reads what [`LeftOut::to_json`] gives.
+    pub(crate) fn from_json(value: &Value) -> Option<Self> {
+        let text = |key: &str| value.get(key)?.as_str().map(str::to_owned);
+        Some(Self { disk: text("disk")?, reason: text("reason")? })
+    }
+}
+
 impl FileIdentity {
     /// The identity of a file with this content.
     pub fn of(name: &str, content: &[u8]) -> Self {
@@ -181,9 +194,8 @@ impl Head {
             "files": self.files.iter().map(FileIdentity::to_json).collect::<Vec<_>>(),
         });
         if let Some(disks) = &self.disks {
-            let left_out = self.left_out.iter().map(|one| json!({"disk": one.disk, "reason": one.reason}));
             value["disks"] = json!(disks);
-            value["left_out"] = left_out.collect();
+            value["left_out"] = self.left_out.iter().map(LeftOut::to_json).collect();
         }
         value.to_string().into_bytes()
     }
@@ -210,7 +222,9 @@ impl Head {
             taken_seconds: point.number("taken")?,
             granules,
             disks: top.optional("disks", |value| texts(value.as_array()?))?,
-            left_out: top.optional("left_out", |value| left_out(value.as_array()?))?.unwrap_or_default(),
+            left_out: top
+                .optional("left_out", |value| value.as_array()?.iter().map(LeftOut::from_json).collect())?
+                .unwrap_or_default(),
             files: files.iter().map(FileIdentity::from_json).collect::<Result<_, HeadError>>()?,
         })
     }
@@ -218,12 +232,6 @@ impl Head {
 
 fn texts(values: &[Value]) -> Option<Vec<String>> {
     values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
-}
-
-fn left_out(values: &[Value]) -> Option<Vec<LeftOut>> {
-    let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
-    let one = |value| Some(LeftOut { disk: text(value, "disk")?, reason: text(value, "reason")? });
-    values.iter().map(one).collect()
 }
 
 fn hex(digest: &Digest) -> String {

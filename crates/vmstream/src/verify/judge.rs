@@ -1,8 +1,8 @@
 //! What findings mean for the restore points: each disk needs files, and is worth what the worst of them is.
 
 use super::finding::{Finding, Level};
-use super::report::{DiskVerdict, PointVerdict};
-use crate::chain::{BackupSet, DiskContent, DiskTarget, Point, SetError};
+use super::report::{DiskVerdict, PointVerdict, Worth};
+use crate::chain::{BackupSet, Definition, DiskContent, DiskTarget, Point, SetError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -31,7 +31,17 @@ impl Broken {
                 (disk, verdict)
             })
             .collect();
-        PointVerdict { id: point.id, disks }
+        let definition = point.definition.as_ref().map(|definition| self.judge_definition(set, definition));
+        PointVerdict { id: point.id, disks, definition }
+    }
+
+    fn judge_definition(&self, set: &BackupSet, definition: &Definition) -> Worth {
+        let any = |broken: &BTreeSet<PathBuf>| definition.paths(set).any(|(_, path)| broken.contains(&path));
+        match (any(&self.damaged), any(&self.unreadable)) {
+            (true, _) => Worth::Damaged,
+            (_, true) => Worth::Unknown,
+            _ => Worth::Proven,
+        }
     }
 
     fn judge_disk(&self, set: &BackupSet, point: &Point, disk: &DiskTarget) -> DiskVerdict {

@@ -46,7 +46,7 @@ pub enum DiskVerdict {
 /// What one restore point is worth, in one word. The worst disk decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Worth {
-    /// All its disks can be restored, and their content is proven; at a quick look, nothing says otherwise.
+    /// All that it holds can be restored, and its content is proven; at a quick look, nothing says otherwise.
     Proven,
     /// Nothing wrong was found, and nothing proves all of it.
     Unproven,
@@ -63,10 +63,12 @@ pub struct PointVerdict {
     pub id: PointId,
     /// Each of its disks.
     pub disks: BTreeMap<DiskTarget, DiskVerdict>,
+    /// What its definition is worth, of a point that has no disk on purpose.
+    pub definition: Option<Worth>,
 }
 
 impl PointVerdict {
-    /// The answer in one word. A point without disks is of no use to anybody.
+    /// The answer in one word. A point that has lost its disks is of no use to anybody.
     pub fn worth(&self) -> Worth {
         let of_disk = |disk: &DiskVerdict| match disk {
             DiskVerdict::Good => Worth::Proven,
@@ -74,7 +76,7 @@ impl PointVerdict {
             DiskVerdict::Unknown { .. } => Worth::Unknown,
             DiskVerdict::Lost { .. } => Worth::Damaged,
         };
-        self.disks.values().map(of_disk).max().unwrap_or(Worth::Damaged)
+        self.disks.values().map(of_disk).chain(self.definition).max().unwrap_or(Worth::Damaged)
     }
 
     /// True when some disk of it cannot be restored.

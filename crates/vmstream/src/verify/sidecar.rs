@@ -128,7 +128,8 @@ fn check_raw(file: &File, len: u64, sidecar: Option<Sidecar>, watch: &dyn Watch)
     Ok(checked)
 }
 
-/// Holds the files beside the streams against what the points' sidecars say of them, and the sidecars against each other.
+/// Holds the files beside the streams against what the points' sidecars, or what a point without disks, say of them, and the
+/// sidecars against each other.
 ///
 /// `usable` says of which files the sidecar counts.
 pub(crate) fn files(set: &BackupSet, usable: impl Fn(&Path) -> bool) -> Vec<Finding> {
@@ -138,6 +139,8 @@ pub(crate) fn files(set: &BackupSet, usable: impl Fn(&Path) -> bool) -> Vec<Find
     let newest = newest.map(|point| point.id).filter(|_| !unfinished);
     let (mut findings, mut seen) = (Vec::new(), BTreeSet::new());
     for point in &set.points {
+        let alone = point.definition.iter().flat_map(|definition| definition.paths(set));
+        findings.extend(alone.filter_map(|(file, path)| of_listed(&path, file.is_at(&path))));
         for (disk, content) in &point.disks {
             let path = content
                 .sidecar()

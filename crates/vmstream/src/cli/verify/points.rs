@@ -48,6 +48,7 @@ impl PointCounts {
 
 pub(super) fn point_row(report: &SetReport, point: &PointVerdict) -> Vec<String> {
     let mut row = vec![point.id.to_string()];
+    row.extend(point.definition.map(|worth| definition_text(worth).to_owned()));
     row.extend(point.disks.iter().map(|(disk, verdict)| format!("{disk}: {}", disk_text(report, verdict))));
     row
 }
@@ -57,12 +58,23 @@ pub(super) fn tall_rows(report: &SetReport) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for point in &report.points {
         let mut head = point.id.to_string();
+        if let Some(worth) = point.definition {
+            rows.push(vec![std::mem::take(&mut head), definition_text(worth).to_owned()]);
+        }
         for (disk, verdict) in &point.disks {
             // The others of a point stand below it.
             rows.push(vec![std::mem::take(&mut head), format!("{disk}: {}", disk_text(report, verdict))]);
         }
     }
     rows
+}
+
+fn definition_text(worth: Worth) -> &'static str {
+    match worth {
+        Worth::Proven | Worth::Unproven => "definition only",
+        Worth::Unknown => "definition only: UNKNOWN",
+        Worth::Damaged => "definition only: DAMAGED",
+    }
 }
 
 fn disk_text(report: &SetReport, verdict: &DiskVerdict) -> String {
@@ -97,5 +109,5 @@ pub(super) fn point_json(point: &PointVerdict) -> Value {
             (disk.to_string(), Value::from(word))
         })
         .collect();
-    json!({"point": point.id.to_string(), "disks": disks})
+    json!({"point": point.id.to_string(), "disks": disks, "definition_only": point.definition.is_some()})
 }

@@ -148,7 +148,12 @@ fn last_line(report: &SetReport) -> String {
 
 fn verdict_text(report: &SetReport) -> String {
     let all = report.points.len();
+    let definition_only = all > 0 && report.points.iter().all(|point| point.definition.is_some());
     match report.verdict() {
+        Verdict::Good if definition_only && report.depth == Depth::Quick => {
+            "definition only, nothing wrong at a quick look".to_owned()
+        }
+        Verdict::Good if definition_only => "good, definition only: no disk was to be backed up".to_owned(),
         Verdict::Good if report.depth == Depth::Quick => {
             format!("nothing wrong at a quick look, {} seem whole", text::count(all, "restore point"))
         }
