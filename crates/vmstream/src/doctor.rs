@@ -8,11 +8,12 @@
 //! Must not live here: damage to files (`verify`).
 
 use crate::causes::with_causes;
-use crate::chain::{BackupSet, DiskTarget, Point, PointDisk, PointId, StreamEntry};
+use crate::chain::{BackupSet, DiskTarget, Point, PointDisk, PointId, SetProblem, StreamEntry};
 use crate::regular;
 use crate::stream::StreamFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::path::PathBuf;
 
 /// As many extents as QEMU tells at once.
 const EXTENTS_AT_ONCE: u64 = 131_072;
@@ -81,6 +82,8 @@ pub struct Diagnosis {
     pub suspects: Vec<Suspect>,
     /// The streams of which nobody can tell.
     pub unknown: Vec<Unknown>,
+    /// The streams whose times are not in order: old readers would apply them wrongly.
+    pub out_of_order: Vec<PathBuf>,
     /// Points that are made up of none of them, oldest first.
     pub sound_points: Vec<PointId>,
 }
@@ -141,7 +144,11 @@ pub fn diagnose(set: &BackupSet) -> Diagnosis {
         })
     };
     let sound_points = set.points.iter().filter(sound).map(|point| point.id).collect();
-    Diagnosis { writers, suspects, unknown, sound_points }
+    let out_of_order = set.problems.iter().filter_map(|problem| match problem {
+        SetProblem::TimeOrder { later, .. } => Some(later.clone()),
+        _ => None,
+    });
+    Diagnosis { writers, suspects, unknown, out_of_order: out_of_order.collect(), sound_points }
 }
 
 /// True when [`diagnose`] would suspect a stream of it. Stops at the first, and walks none.

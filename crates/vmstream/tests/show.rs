@@ -327,7 +327,9 @@ fn our_own_streams_are_nothing_to_fear() {
             let new = meta.to_padded_json(old.len() + 9).unwrap();
             let header = FrameHeader { kind: FrameKind::Meta, start: 0, len: new.len() as u64 }.encode();
             let bytes = std::fs::read(&path).unwrap();
+            let time = std::fs::metadata(&path).and_then(|about| about.modified()).unwrap();
             std::fs::write(&path, [&header[..], &new, &bytes[40 + old.len()..]].concat()).unwrap();
+            std::fs::File::open(&path).unwrap().set_modified(time).unwrap();
         }
     }
     let shown = vmstream(&dir, &["doctor", "."]);
@@ -346,6 +348,49 @@ fn our_own_streams_are_nothing_to_fear() {
     assert_eq!(suspects.len(), 2);
     // Ours build on the doubtful one.
     assert_eq!(found["sets"][0]["sound_points"], serde_json::json!(["virtnbdbackup.0"]));
+}
+
+#[test]
+fn doctor_puts_times_in_order_that_a_copy_lost() {
+    let golden = Golden::extract();
+    let dir = golden.lz4();
+    let streams = || {
+        let files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        let mut streams: Vec<_> =
+            files.filter(|path| path.extension().is_some_and(|end| end == "data")).collect();
+        // By disk, the full first: f comes before i.
+        streams.sort();
+        streams
+    };
+    let times = || {
+        let time = |path: &std::path::PathBuf| std::fs::metadata(path).unwrap().modified().unwrap();
+        streams().iter().map(time).collect::<Vec<_>>()
+    };
+    let content = || streams().iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>();
+    let (before, right) = (content(), times());
+    let doctor = |arguments: &[&str]| {
+        let found = json(&vmstream(&dir, &[&["doctor", ".", "--json"], arguments].concat()));
+        let of = |name: &str| found["sets"][0][name].clone();
+        (of("out_of_order").as_array().unwrap().len(), of("repaired_times"), of("not_repaired"))
+    };
+    use serde_json::Value::Null;
+    assert_eq!(doctor(&["--repair-times"]), (0, Null, Null));
+    assert_eq!(times(), right, "what is in order stays");
+    // As cp -r leaves them: all of one moment, in any order.
+    let now = std::time::UNIX_EPOCH + std::time::Duration::new(1_800_000_000, 5);
+    streams().iter().for_each(|path| std::fs::File::open(path).unwrap().set_modified(now).unwrap());
+    assert_eq!(doctor(&[]), (6, Null, Null));
+    let shown = vmstream(&dir, &["doctor", "."]);
+    let said = text(&shown.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("the times of 6 streams are not in order"), "{said}");
+    assert!(said.contains("Repair: vmstream doctor --repair-times '.'"), "{said}");
+    assert_eq!(doctor(&["--repair-times"]), (6, 6.into(), Null));
+    assert_eq!(doctor(&[]), (0, Null, Null));
+    for of_disk in times().chunks(4) {
+        assert!(of_disk.windows(2).all(|pair| pair[1].duration_since(pair[0]).unwrap().as_secs() >= 1));
+        assert_eq!(of_disk[3], now, "the newest stays as it is");
+    }
+    assert!(content() == before, "only times are changed");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Holds the parts of a set against each other: nothing missing, nothing contradicting, times in order.
+//! Holds the parts of a set against each other: nothing missing, nothing contradicting.
 
 use super::config;
 use super::diffs;
@@ -9,12 +9,12 @@ use super::point::{Point, PointDisk, StreamEntry};
 use super::problem::SetProblem;
 use super::scan::Scan;
 use super::set::BackupSet;
+use super::times;
 use crate::durable::partial_path;
 use crate::sidecar::Sidecar;
 use crate::stream::Compression;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Fills in the set's problems and the streams it misses.
 pub(super) fn check(set: &mut BackupSet, scan: &Scan) {
@@ -24,7 +24,7 @@ pub(super) fn check(set: &mut BackupSet, scan: &Scan) {
     lists(set, scan);
     for disk in set.disks() {
         holes(set, &disk);
-        times(set, &disk);
+        times::check(set, &disk);
     }
     let images: Vec<_> = set
         .problems
@@ -249,24 +249,6 @@ fn holes(set: &mut BackupSet, disk: &DiskTarget) {
         before = Some(point);
     }
     set.missing.extend(missing);
-}
-
-/// Old readers sort a disk's streams by modification time, in whole seconds on most copies.
-fn times(set: &mut BackupSet, disk: &DiskTarget) {
-    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let entries = set.points.iter().filter_map(|point| match point.disks.get(disk) {
-        Some(PointDisk::Stream(entry)) => Some(entry),
-        _ => None,
-    });
-    let mut found = Vec::new();
-    let mut before: Option<&StreamEntry> = None;
-    for entry in entries {
-        if let Some(before) = before.filter(|before| seconds(before.modified) >= seconds(entry.modified)) {
-            found.push(SetProblem::TimeOrder { earlier: before.path.clone(), later: entry.path.clone() });
-        }
-        before = Some(entry);
-    }
-    set.problems.extend(found);
 }
 
 /// A stream's meta text must tell the same as its name and place.

@@ -23,6 +23,7 @@ pub mod problem;
 mod scan;
 pub mod set;
 mod set_error;
+pub mod times;
 pub mod tree;
 
 pub use coverage::Coverage;

@@ -28,6 +28,7 @@ pub(super) fn listen() {
 
 fn end(signal: i32) -> ! {
     let taken = vmstream::unfinished::take_away();
+    super::progress::leave();
     let name = match signal {
         SIGHUP => "SIGHUP",
         SIGINT => "Ctrl-C (SIGINT)",

@@ -32,6 +32,12 @@ const REQUEST_LEN: usize = 8 << 20;
 /// A server that has not opened its socket by then never will.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// The longest path that a socket can have (unix(7): 108 bytes with the NUL at its end).
+const MAX_SOCKET_LEN: usize = 107;
+
+/// How long a server may take to be gone after its connections are.
+const END_LIMIT: Duration = Duration::from_secs(2);
+
 /// No answer for so long means that there will be none.
 const REPLY_LIMIT: Duration = Duration::from_secs(300);
 
@@ -62,17 +68,27 @@ impl Nbd {
         let (child, running) = Unfinished::program(&mut command)?;
         let mut nbd =
             Self { size: 0, idle: Mutex::new(Vec::new()), child, _running: running, _dir: unfinished };
-        let mut streams = vec![nbd.first_connection(&socket)?];
-        for _ in 1..connections {
-            streams.push(UnixStream::connect(&socket)?);
+        let first = nbd.first_connection(&socket)?;
+        match shaken(first, &socket, connections) {
+            Ok((streams, size)) => {
+                (nbd.idle, nbd.size) = (Mutex::new(streams), size);
+                Ok(nbd)
+            }
+            // It listens before it opens the image: what it cannot open it says when it ends, and we see a broken connection.
+            Err(error) => Err(nbd.ended_with().unwrap_or(error)),
         }
-        for stream in &mut streams {
-            stream.set_read_timeout(Some(REPLY_LIMIT))?;
-            stream.set_write_timeout(Some(REPLY_LIMIT))?;
-            nbd.size = handshake(stream)?;
+    }
+
+    /// Why the server ended, if it does so within moments.
+    fn ended_with(&mut self) -> Option<io::Error> {
+        let until = Instant::now() + END_LIMIT;
+        while self.child.try_wait().ok()?.is_none() {
+            if Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
-        nbd.idle = Mutex::new(streams);
-        Ok(nbd)
+        Some(io::Error::other(format!("qemu-nbd: {}", self.last_words())))
     }
 
     fn first_connection(&mut self, socket: &Path) -> io::Result<UnixStream> {
@@ -144,12 +160,33 @@ fn socket_dir() -> io::Result<(PathBuf, Unfinished)> {
     let parent = std::env::temp_dir();
     for attempt in 0..1000 {
         let dir = parent.join(format!("vmstream-{}-{attempt}", std::process::id()));
+        if dir.join("socket").as_os_str().len() > MAX_SOCKET_LEN {
+            let text = format!(
+                "no socket can be in {}: its path is too long; set TMPDIR to a shorter one",
+                parent.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         match Unfinished::folder(&dir, || std::fs::DirBuilder::new().mode(0o700).create(&dir)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             done => return done.map(|unfinished| (dir, unfinished)),
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// So many connections, the first of which is there already, and the size of what is served.
+fn shaken(first: UnixStream, socket: &Path, connections: usize) -> io::Result<(Vec<UnixStream>, u64)> {
+    let (mut streams, mut size) = (vec![first], 0);
+    for _ in 1..connections {
+        streams.push(UnixStream::connect(socket)?);
+    }
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(REPLY_LIMIT))?;
+        stream.set_write_timeout(Some(REPLY_LIMIT))?;
+        size = handshake(stream)?;
+    }
+    Ok((streams, size))
 }
 
 /// Asks for the default export and returns its size.
