@@ -82,6 +82,7 @@ collect_lab() {
 	collect_lint
 	has_command g++ || need g++ # of libFuzzer
 	has_command nbdinfo || need libnbd-bin
+	has_command tmux || need tmux
 	has_python colorlog || need python3-colorlog # of the newest virtnbdbackup
 	has_python jsonschema || need python3-jsonschema # docs/schemas
 	has_python yaml || need python3-yaml # format-spec/check_grammar.py

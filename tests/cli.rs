@@ -277,6 +277,7 @@ fn every_row_of_the_table_of_arguments() {
             "--vm needs --run, --prune, --status or --check\nFor example: vmbackup --run --vm 'web'"
                 .to_owned(),
         ),
+        (vec!["--run", "--settings"], "--settings needs --check".to_owned()),
     ];
     let on_stdout = [
         (vec!["--prune"], format!("--prune needs a target\n{targets}")),
@@ -540,73 +541,6 @@ fn a_status_tells_how_each_vm_stands() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&json["vms"][0]["vm"], &json["vms"][0]["defined"]), (&one.name().into(), &Value::Null));
-}
-
-#[test]
-fn a_check_finds_what_is_wrong_and_how_to_mend_it() {
-    let lab = Lab::new("check");
-    lab.configure(&[("LOG_LEVEL", "warn")]);
-    let [one, two] = two_vms(&lab);
-    let check = |code: i32| {
-        let output = lab.vmbackup(&["--check", "--vm", one.name()]);
-        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    // A path that no run has seen yet. What is printed can be typed in.
-    let said = check(0);
-    let owner = said.split("look  owner: ").nth(1).expect("a finding about the owner");
-    assert!(owner.contains("belongs to UID 0 and GID 0, mode 755"), "{owner}");
-    let fix = owner.split("→ ").nth(1).and_then(|fix| fix.lines().next()).expect("a fix");
-    must(Command::new("sh").args(["-c", fix]));
-    let before = World::of(&lab, &[&one, &two]);
-    let said = check(0);
-    let file = lab.config_dir().join("default/vmbackup.conf");
-    for words in [
-        format!("{}:6:", file.display()),
-        "PARALLEL_VMS ".to_owned(),
-        "default".to_owned(),
-        "ok    qemu-img: qemu-img version".to_owned(),
-        "ok    libvirt: ".to_owned(),
-        format!("ok    BACKUP_PATH: {}", lab.backup_path().display()),
-        format!("ok    owner: {} belongs to root and the group backup", lab.backup_path().display()),
-        format!("ok    VM: {}: full (", one.name()),
-        "Backups can work".to_owned(),
-    ] {
-        assert!(said.contains(&words), "no {words:?} in {said}");
-    }
-    // The lab sets a level in the older key, which chooses lz4.
-    let chosen = |line: &str| line.split_whitespace().take(2).eq(["COMPRESSION", "lz4"]);
-    assert!(said.lines().any(chosen), "{said}");
-    let output = lab.vmbackup(&["--check", "--json", "--vm", one.name()]);
-    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert!(
-        json["findings"].as_array().expect("a list").iter().all(|one| one["grade"] == "good"),
-        "{json:#}"
-    );
-    assert!(World::of(&lab, &[&one, &two]) == before, "a question changed something");
-
-    virsh(&["checkpoint-create-as", one.name(), "mine"]);
-    let said = check(VM);
-    assert!(said.contains("BAD   VM: ") && said.contains("virsh checkpoint-delete"), "{said}");
-    virsh(&["checkpoint-delete", one.name(), "mine"]);
-    let missing = lab.path().join("not-mounted");
-    lab.configure(&[("VIRTNBD_SCRATCH_DIR", missing.to_str().expect("text"))]);
-    let said = check(STORAGE);
-    let fix = format!("does not exist\n      → mount it, or: mkdir -p '{}'", missing.display());
-    assert!(said.contains("BAD   VIRTNBD_SCRATCH_DIR") && said.contains(&fix), "{said}");
-    lab.configure(&[("BACKUP_PATH", missing.to_str().expect("text"))]);
-    check(STORAGE);
-    assert!(!missing.exists(), "it is never created");
-    let uri = format!("qemu+unix:///system?socket={}", lab.path().join("no-socket").display());
-    lab.configure(&[("LIBVIRT_URI", &uri)]);
-    let said = check(TOOL);
-    assert!(said.contains("BAD   libvirt") && said.contains("→ systemctl start"), "{said}");
-    lab.configure(&[]);
-    let output = lab.vmbackup_command().arg("--check").env("PATH", "/nonexistent").output().expect("it runs");
-    assert_eq!(output.status.code(), Some(8), "{}", text(&output));
-    assert!(text(&output).contains("→ apt install qemu-utils"), "{}", text(&output));
-    assert!(text(&output).contains("look  ionice: cannot be started"), "{}", text(&output));
-    assert!(!text(&output).contains("tar: "), "{}", text(&output));
 }
 
 #[test]

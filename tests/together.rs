@@ -2,6 +2,7 @@
 
 mod agent;
 mod catalog;
+mod check;
 mod cli;
 mod compression;
 mod crash;
@@ -29,6 +30,7 @@ mod sidecar;
 mod state;
 mod storage_faults;
 mod takeover;
+mod terminal;
 mod tripwire;
 mod trouble;
 mod underneath;

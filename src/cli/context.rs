@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use indicatif::MultiProgress;
 use tracing::Level;
 
 use super::arguments::Arguments;
+use super::screen::Screen;
 use crate::clock::Clock;
 use crate::engine::fail_point::FailPoints;
 use crate::log::{Log, LogSetup, Place};
@@ -24,8 +24,8 @@ pub(super) struct Context {
     pub(super) environment: BTreeMap<String, String>,
 }
 
-/// Sends log lines to standard error from now on, as the settings say: through the bars where there are any.
-pub(super) fn start_log(context: &Context, bars: Option<MultiProgress>) -> Log {
+/// Sends log lines to standard error from now on, as the settings say: above what is drawn there.
+pub(super) fn start_log(context: &Context, screen: Option<Screen>) -> Log {
     let settings = &context.loaded.settings;
     let level = match settings.log_level {
         LogLevel::Error => Level::ERROR,
@@ -39,9 +39,9 @@ pub(super) fn start_log(context: &Context, bars: Option<MultiProgress>) -> Log {
         (place, LogFormat::Text) => place,
     };
     let mut setup = LogSetup::direct(level, place);
-    if let Some(bars) = bars {
+    if let Some(screen) = screen {
         // A terminal that is gone is no reason to stop a backup.
-        setup.printer = Box::new(move |text| drop(bars.println(text.trim_end())));
+        setup.printer = Box::new(move |text| screen.print(text));
     }
     Log::start(setup)
 }

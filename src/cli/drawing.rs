@@ -1,27 +1,34 @@
-//! Bars on a terminal, drawn by a thread of its own: a terminal that is held (Ctrl-S, an ssh that stalls) holds nobody else.
+//! Lines on a terminal, drawn by a thread of its own: a terminal that is held (Ctrl-S, an ssh that stalls) holds nobody else.
 //!
-//! Must not live here: what is said of a backup (`progress`, `summary`). Whoever copies only leaves numbers here.
+//! Must not live here: what the lines say (`progress_lines`), what is said of a backup (`progress`). Whoever copies only leaves
+//! numbers here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-
+use super::progress_lines::{DiskLine, RunLine, lines};
+use super::screen::Screen;
 use crate::engine::watch::Watch;
-use vmstream::text::size;
 
-/// How often the bars are drawn.
+/// How often the lines are drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the terminal may take to show that no disk is copied any more.
+/// How long the terminal may take to be clean.
 const CLEAR_LIMIT: Duration = Duration::from_millis(500);
 
-/// The terminal and its bars.
+/// A rate is that of so long.
+const RATE_OVER: Duration = Duration::from_secs(10);
+
+/// A rate of less would jump.
+const RATE_AFTER: Duration = Duration::from_secs(1);
+
+/// The terminal and what is drawn on it. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Drawing {
-    bars: MultiProgress,
+    screen: Screen,
     board: Arc<Board>,
     draws: Thread,
 }
@@ -29,57 +36,76 @@ pub(super) struct Drawing {
 /// What the thread that draws is told.
 #[derive(Default)]
 struct Board {
-    /// Disks that have no bar yet.
-    new: Mutex<Vec<Arc<Disk>>>,
-    /// How many disks have begun and are not cleared away yet.
-    shown: AtomicUsize,
+    /// Disks that are copied.
+    disks: Mutex<Vec<Arc<Disk>>>,
+    /// Of the run.
+    vms: AtomicUsize,
+    ended_vms: AtomicUsize,
+    read_bytes: AtomicU64,
+    /// Between the begin of the run and the moment from which on the terminal is somebody else's.
+    is_on: AtomicBool,
+    is_clean: AtomicBool,
 }
 
 /// One disk, as far as its copy has come.
 struct Disk {
-    label: String,
+    vm: String,
+    target: String,
     size_bytes: u64,
+    begun: Instant,
     position: AtomicU64,
-    has_data: AtomicBool,
-    has_ended: AtomicBool,
+    read_bytes: AtomicU64,
 }
 
 impl Drawing {
-    /// Draws in a thread that ends with the process; without bars when there can be none.
-    pub(super) fn start(bars: MultiProgress) -> Option<Self> {
+    /// Draws in a thread that ends with the process; nothing when there can be none. `size` tells columns and rows.
+    pub(super) fn start(screen: Screen, size: impl Fn() -> (usize, usize) + Send + 'static) -> Option<Self> {
         let board = Arc::new(Board::default());
-        let (sees, draws_on) = (Arc::clone(&board), bars.clone());
-        let thread = thread::Builder::new().name("bars".into()).spawn(move || draw(&sees, &draws_on)).ok()?;
-        Some(Self { bars, board, draws: thread.thread().clone() })
+        let (sees, draws_on) = (Arc::clone(&board), screen.clone());
+        let work = move || draw(&sees, &draws_on, size);
+        let thread = thread::Builder::new().name("bars".into()).spawn(work).ok()?;
+        Some(Self { screen, board, draws: thread.thread().clone() })
     }
 
-    /// Where log lines go, so that they do not tear the bars. May block: not for a thread that copies.
-    pub(super) fn bars(&self) -> MultiProgress {
-        self.bars.clone()
+    /// Where log lines go, so that they do not tear what is drawn. May block: not for a thread that copies.
+    pub(super) fn screen(&self) -> Screen {
+        self.screen.clone()
     }
 
-    /// The bars of one VM.
+    /// Begins to draw: a run of so many VMs.
+    pub(super) fn begin(&self, vms: usize) {
+        self.board.vms.store(vms, Ordering::Relaxed);
+        self.board.is_clean.store(false, Ordering::Release);
+        self.board.is_on.store(true, Ordering::Release);
+        self.draws.unpark();
+    }
+
+    /// One more of its VMs has ended.
+    pub(super) fn vm_end(&self) {
+        self.board.ended_vms.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The disks of one VM.
     pub(super) fn of_vm(&self, domain: &str) -> DiskBars {
-        DiskBars {
-            domain: domain.to_owned(),
-            board: Arc::clone(&self.board),
-            draws: self.draws.clone(),
-            disks: Mutex::default(),
-        }
+        DiskBars { domain: domain.to_owned(), board: Arc::clone(&self.board), disks: Mutex::default() }
     }
 
-    /// Waits until no bar is left, but not for a terminal that is held.
+    /// Draws no more, and waits until the terminal is clean, but not for one that is held.
     pub(super) fn clear(&self) {
+        if !self.board.is_on.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        self.draws.unpark();
         let until = Instant::now() + CLEAR_LIMIT;
-        while self.board.shown.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        while !self.board.is_clean.load(Ordering::Acquire) && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
 impl Board {
-    fn begun(&self) -> MutexGuard<'_, Vec<Arc<Disk>>> {
-        self.new.lock().unwrap_or_else(PoisonError::into_inner)
+    fn disks(&self) -> MutexGuard<'_, Vec<Arc<Disk>>> {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,94 +113,117 @@ impl Board {
 pub(super) struct DiskBars {
     domain: String,
     board: Arc<Board>,
-    draws: Thread,
     disks: Mutex<HashMap<String, Arc<Disk>>>,
 }
 
 impl DiskBars {
-    fn disks(&self) -> MutexGuard<'_, HashMap<String, Arc<Disk>>> {
+    fn own(&self) -> MutexGuard<'_, HashMap<String, Arc<Disk>>> {
         self.disks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn end(&self, disk: &Disk) {
-        disk.has_ended.store(true, Ordering::Release);
-        self.draws.unpark();
     }
 }
 
 impl Watch for DiskBars {
     fn disk_begin(&self, target: &str, size_bytes: u64) {
+        // One that is copied again.
+        self.disk_end(target);
         let disk = Arc::new(Disk {
-            label: format!("{} {target}", self.domain),
+            vm: self.domain.clone(),
+            target: target.to_owned(),
             size_bytes,
+            begun: Instant::now(),
             position: AtomicU64::new(0),
-            has_data: AtomicBool::new(false),
-            has_ended: AtomicBool::new(false),
+            read_bytes: AtomicU64::new(0),
         });
-        self.board.shown.fetch_add(1, Ordering::AcqRel);
-        self.board.begun().push(Arc::clone(&disk));
-        let before = self.disks().insert(target.to_owned(), disk);
-        before.map_or_else(|| self.draws.unpark(), |before| self.end(&before));
+        self.own().insert(target.to_owned(), Arc::clone(&disk));
+        self.board.disks().push(disk);
     }
 
     fn disk_advance(&self, target: &str, position: u64, copied_bytes: u64) {
-        if let Some(disk) = self.disks().get(target) {
+        if let Some(disk) = self.own().get(target) {
             disk.position.store(position, Ordering::Relaxed);
-            disk.has_data.fetch_or(copied_bytes > 0, Ordering::Relaxed);
+            disk.read_bytes.fetch_add(copied_bytes, Ordering::Relaxed);
+            self.board.read_bytes.fetch_add(copied_bytes, Ordering::Relaxed);
         }
     }
 
     fn disk_end(&self, target: &str) {
-        let ended = self.disks().remove(target);
-        if let Some(disk) = ended {
-            self.end(&disk);
+        if let Some(ended) = self.own().remove(target) {
+            self.board.disks().retain(|disk| !Arc::ptr_eq(disk, &ended));
         }
+    }
+}
+
+/// Bytes that were read, as they were seen for a while.
+#[derive(Default)]
+struct Seen(VecDeque<(Instant, u64)>);
+
+impl Seen {
+    /// Bytes a second of late; `None` while that cannot be told, and before anything was read.
+    fn rate(&mut self, now: Instant, bytes: u64) -> Option<u64> {
+        self.0.push_back((now, bytes));
+        while self.0.len() > 2 && self.0.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_OVER) {
+            self.0.pop_front();
+        }
+        let (since, before) = *self.0.front()?;
+        let time = now.duration_since(since);
+        (time >= RATE_AFTER && bytes > 0).then(|| ((bytes - before) as f64 / time.as_secs_f64()) as u64)
     }
 }
 
 /// Draws for ever. Holds no lock of the board while it does.
-fn draw(board: &Board, bars: &MultiProgress) {
-    let mut drawn: Vec<(Arc<Disk>, ProgressBar)> = Vec::new();
+fn draw(board: &Board, screen: &Screen, size: impl Fn() -> (usize, usize)) {
+    let (mut of_disks, mut of_run) = (Vec::new(), Seen::default());
     loop {
-        if drawn.is_empty() {
+        if !board.is_on.load(Ordering::Acquire) {
+            screen.draw(vec![]);
+            board.is_clean.store(true, Ordering::Release);
             thread::park();
-        } else {
-            thread::park_timeout(DRAW_EVERY);
+            continue;
         }
-        let new = std::mem::take(&mut *board.begun());
-        drawn.extend(new.into_iter().map(|disk| {
-            let bar = bar_of(&disk, bars);
-            (disk, bar)
-        }));
-        drawn.retain(|(disk, bar)| {
-            if disk.has_ended.load(Ordering::Acquire) {
-                bar.finish_and_clear();
-                board.shown.fetch_sub(1, Ordering::AcqRel);
-                return false;
-            }
-            bar.set_position(disk.position.load(Ordering::Relaxed));
-            if disk.has_data.load(Ordering::Relaxed) {
-                bar.set_message(format!("{}/s", size(bar.per_sec() as u64)));
-            }
-            true
-        });
+        follow(&mut of_disks, board.disks().clone());
+        let now = Instant::now();
+        let disk_lines: Vec<DiskLine<'_>> =
+            of_disks.iter_mut().map(|(disk, seen)| disk_line(disk, seen, now)).collect();
+        let read_bytes = board.read_bytes.load(Ordering::Relaxed);
+        let run = RunLine {
+            vms: board.vms.load(Ordering::Relaxed),
+            ended_vms: board.ended_vms.load(Ordering::Relaxed),
+            disks: disk_lines.len(),
+            read_bytes,
+            rate: of_run.rate(now, read_bytes),
+        };
+        let (columns, rows) = size();
+        board.is_clean.store(false, Ordering::Release);
+        screen.draw(lines(&disk_lines, &run, columns, rows));
+        thread::park_timeout(DRAW_EVERY);
     }
 }
 
-fn bar_of(disk: &Disk, bars: &MultiProgress) -> ProgressBar {
-    let style = "{prefix:24!} [{bar:24}] {percent:>3}% {bytes:>11} of {total_bytes:<11} {msg} {eta:>4} left";
-    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = bars.add(ProgressBar::new(disk.size_bytes).with_style(style.progress_chars("=> ")));
-    bar.set_prefix(disk.label.clone());
-    bar
+/// Keeps what was seen of the disks that are copied still, in the order in which they began.
+fn follow(of_disks: &mut Vec<(Arc<Disk>, Seen)>, disks: Vec<Arc<Disk>>) {
+    of_disks.retain(|(known, _)| disks.iter().any(|disk| Arc::ptr_eq(known, disk)));
+    for disk in disks {
+        if !of_disks.iter().any(|(known, _)| Arc::ptr_eq(known, &disk)) {
+            of_disks.push((disk, Seen::default()));
+        }
+    }
+}
+
+fn disk_line<'a>(disk: &'a Disk, seen: &mut Seen, now: Instant) -> DiskLine<'a> {
+    DiskLine {
+        vm: &disk.vm,
+        target: &disk.target,
+        size_bytes: disk.size_bytes,
+        position: disk.position.load(Ordering::Relaxed),
+        rate: seen.rate(now, disk.read_bytes.load(Ordering::Relaxed)),
+        elapsed: now.duration_since(disk.begun),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::io::{self, Write};
     use std::sync::mpsc;
-
-    use indicatif::{ProgressDrawTarget, TermLike};
 
     use super::*;
 
@@ -190,33 +239,12 @@ mod tests {
         }
     }
 
-    impl TermLike for Terminal {
-        fn width(&self) -> u16 {
-            120
+    impl Write for Terminal {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push_str(&String::from_utf8_lossy(bytes));
+            Ok(bytes.len())
         }
-        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-        fn write_line(&self, text: &str) -> io::Result<()> {
-            self.write_str(text)
-        }
-        fn write_str(&self, text: &str) -> io::Result<()> {
-            self.0.lock().unwrap().push_str(text);
-            Ok(())
-        }
-        fn clear_line(&self) -> io::Result<()> {
-            self.write_str("")
-        }
-        fn flush(&self) -> io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
@@ -232,8 +260,8 @@ mod tests {
     #[test]
     fn a_terminal_that_is_held_holds_no_copy_and_shows_it_afterwards() {
         let terminal = Terminal::default();
-        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
-        let drawing = Drawing::start(MultiProgress::with_draw_target(target)).unwrap();
+        let drawing = Drawing::start(Screen::new(terminal.clone()), || (120, 24)).unwrap();
+        drawing.begin(1);
         let web = drawing.of_vm("web");
         web.disk_begin("vda", 1000);
         wait_until("the bar is not drawn", || terminal.shows("web vda"));
@@ -249,16 +277,23 @@ mod tests {
                 web.disk_end("vda");
                 web.disk_begin("vdb", 1000);
                 web.disk_advance("vdb", 500, 500);
-                drawing.clear();
                 tell.send(()).unwrap();
             });
             let ended = told.recv_timeout(LONG);
             drop(held);
             assert!(ended.is_ok(), "the terminal holds the copy");
         });
-        wait_until("the next bar is not drawn", || terminal.shows("web vdb"));
+        wait_until("the next disk is not drawn", || terminal.shows("web vdb"));
         wait_until("it does not advance", || terminal.shows(" 50%"));
         web.disk_end("vdb");
-        wait_until("a bar stays", || drawing.board.shown.load(Ordering::Acquire) == 0);
+        drawing.vm_end();
+        wait_until("the VM does not end", || {
+            terminal.shows("VMs done: 1 of 1, disks under way: 0, read: 1.46 KiB")
+        });
+
+        let held = terminal.0.lock().unwrap();
+        drawing.clear();
+        drop(held);
+        wait_until("something stays", || drawing.board.is_clean.load(Ordering::Acquire));
     }
 }

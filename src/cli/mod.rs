@@ -15,6 +15,7 @@ mod opened;
 mod plan;
 mod program;
 mod progress;
+mod progress_lines;
 mod prune;
 mod prune_list;
 mod record;
@@ -22,6 +23,7 @@ mod replicate;
 mod replication;
 mod run;
 mod say;
+mod screen;
 mod session_record;
 mod status;
 

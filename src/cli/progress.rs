@@ -5,16 +5,18 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::MultiProgress;
-
 use super::drawing::Drawing;
+use super::screen::Screen;
 use crate::engine::watch::Watch;
 use crate::session::RunWatch;
 use vmreport::{FailureCode, VmReport, VmResult, draw};
-use vmstream::text::size;
+use vmstream::text::{self, size};
 
 /// A log line for a disk at most this often, when there is no terminal to draw on.
 const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// Rows of a terminal that does not tell.
+const ROWS: usize = 24;
 
 /// Has bars drawn, or writes lines.
 pub(super) struct Progress {
@@ -24,18 +26,43 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        Self { drawing: is_terminal.then(|| Drawing::start(MultiProgress::new())).flatten() }
+        let drawing = || Drawing::start(Screen::new(std::io::stderr()), terminal_size);
+        Self { drawing: is_terminal.then(drawing).flatten() }
+    }
+
+    /// A run of so many VMs begins.
+    pub(super) fn begin(&self, vms: usize) {
+        self.drawing.iter().for_each(|drawing| drawing.begin(vms));
+    }
+
+    /// Takes what is drawn off the terminal, from any thread: for somebody who wants the run to end.
+    pub(super) fn cleaner(&self) -> impl Fn() + Send + use<> {
+        let drawing = self.drawing.clone();
+        move || drawing.iter().for_each(Drawing::clear)
     }
 
     /// Where log lines go, so that they do not tear the bars.
-    pub(super) fn bars(&self) -> Option<MultiProgress> {
-        self.drawing.as_ref().map(Drawing::bars)
+    pub(super) fn screen(&self) -> Option<Screen> {
+        self.drawing.as_ref().map(Drawing::screen)
     }
 
-    /// No disk is copied any more: what comes next is written where the bars were.
+    /// Nothing is drawn any more: what comes next is written where that was.
     pub(super) fn clear(&self) {
         self.drawing.iter().for_each(Drawing::clear);
     }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Columns and rows of the terminal.
+fn terminal_size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+    let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    size.map_or((text::WIDTH, ROWS), |size| (size.ws_col.into(), size.ws_row.into()))
 }
 
 impl RunWatch for Progress {
@@ -47,6 +74,7 @@ impl RunWatch for Progress {
     }
 
     fn vm_end(&self, report: &VmReport) {
+        self.drawing.iter().for_each(Drawing::vm_end);
         let vm = report.vm.as_str();
         match &report.result {
             VmResult::Ok { report: backup }

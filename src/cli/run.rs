@@ -29,7 +29,7 @@ const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 pub(super) fn run(context: &Context) -> Result<Exit, Failed> {
     let progress = Progress::new();
-    let log = start_log(context, progress.bars());
+    let log = start_log(context, progress.screen());
     let opened = Opened::begin(context, log, BACKUP_LOG, "VM BACKUP SESSION START")?;
     let (exit, results) = if context.arguments.dry_run {
         plan(context, &opened)?
@@ -81,12 +81,13 @@ fn back_up(context: &Context, opened: &Opened, progress: &Progress) -> Result<(E
         tracing::warn!("This host has no VM: nothing is backed up");
     }
     let cancel = Cancel::default();
-    stop_on_signals(&cancel);
+    stop_on_signals(&cancel, progress.cleaner());
     opened.confirm_lock()?;
     opened.save_state(settings.state_backup_keep.get(), context.clock, written.id());
     let mut report = SessionReport::begin(written.head().clone());
     let record = Record { opened, progress, backup_path: settings.backup_path.as_path() };
     let fail_points = context.fail_points.clone();
+    progress.begin(session.domains().count());
     report.vms = session.run(written.records(), fail_points, &record, &cancel).map_err(session_error)?;
     progress.clear();
     // Somebody who wants the run to end does not wait for this.
@@ -122,8 +123,8 @@ fn show(report: &SessionReport, as_json: bool) {
 ///
 /// The later one is served by the signal handler itself, so that nothing this program waits for can keep it alive. What comes
 /// with the first one is the same request: timeout(1) and a terminal that is closed send two. The first one is said once it
-/// has done its work.
-fn stop_on_signals(cancel: &Cancel) {
+/// has done its work, and what is drawn has gone by then: the second one leaves no time for that.
+fn stop_on_signals(cancel: &Cancel, clean: impl Fn() + Send + 'static) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let signals = [SIGINT, SIGTERM, SIGHUP];
     let told = Arc::new(AtomicBool::new(false));
@@ -145,6 +146,7 @@ fn stop_on_signals(cancel: &Cancel) {
                     end_late(signal);
                 });
             }
+            clean();
             tracing::warn!("signal {signal}: stopping in order; once more ends at once");
         }
     });

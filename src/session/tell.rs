@@ -142,6 +142,7 @@ fn chain_on_disk(dir: &Path) -> Option<ChainOnDisk> {
 mod tests {
     use super::super::row::error_code;
     use super::*;
+    use crate::engine::Changed;
     use vmhost::libvirt::{ErrorKind, LibvirtError};
 
     #[test]
@@ -160,7 +161,7 @@ mod tests {
             (file(io::ErrorKind::StorageFull), "STORAGE"),
             (SnapshotError::Pause(libvirt()).into(), "PAUSE_FAILED"),
             (BackupError::Libvirt(libvirt()), "HYPERVISOR"),
-            (BackupError::JobRunning { domain: "web".into() }, "BACKUP_FAILED"),
+            (Changed { domain: "web".into(), what: "x".into() }.into(), "BACKUP_FAILED"),
         ];
         for (error, code) in cases {
             let of_database = error_code(failure(&error).code).map(|code| code.word());

@@ -78,7 +78,7 @@ mod tests {
     }
 
     fn busy() -> BackupError {
-        BackupError::JobRunning { domain: "web".into() }
+        crate::engine::Changed { domain: "web".into(), what: "x".into() }.into()
     }
 
     fn full_disk() -> BackupError {

@@ -2,5 +2,6 @@
 
 mod others;
 mod power;
+mod remedies;
 mod set_up;
 mod space;

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use lab::{DiskSpec, History, Lab, Vm, must, text, virsh};
+use lab::{DiskSpec, History, Lab, Vm, must, text};
 use random::Random;
 use vmbackup::engine::fail_point::FailPoint;
 use vmhost::libvirt::{Host, JobSeen, JobStats};
 
-use super::set_up::{MIB, STORAGE, VM, assert_failed, assert_no_journal, back_up, change, small_vm};
+use super::set_up::{
+    MIB, STORAGE, VM, abort_job, assert_failed, assert_no_journal, back_up, begin_other_job, change, small_vm,
+};
 
 /// Exit codes that people and scripts rely on.
 const LOCKED: i32 = 3;
@@ -79,29 +81,6 @@ fn a_vms_folder_may_be_where_a_disk_is_mounted_and_nothing_below_it() {
     must(Command::new("umount").arg(&folder));
 }
 
-/// Ends the job, and waits until it is gone: libvirt answers when it has told QEMU.
-fn abort_job(vm: &Vm) {
-    virsh(&["domjobabort", vm.name()]);
-    vm.wait_until_free(Duration::from_secs(30));
-}
-
-/// Begins a backup job as another program would, with its files in a folder that QEMU's user may write. Returns its XML.
-fn begin_other_job(lab: &Lab, vm: &Vm, open: &Path) -> String {
-    let xml = lab.path().join("job.xml");
-    // Those of one before are in the way.
-    let (socket, scratch) = (open.join("other.sock"), open.join("other.scratch"));
-    let _ = (fs::remove_file(&socket), fs::remove_file(&scratch));
-    let disks = format!(
-        "<disk name='vda' backup='yes' type='file'><scratch file='{}'/></disk><disk name='vdb' backup='no'/>",
-        scratch.display()
-    );
-    let server = format!("<server transport='unix' socket='{}'/>", socket.display());
-    fs::write(&xml, format!("<domainbackup mode='pull'>{server}<disks>{disks}</disks></domainbackup>"))
-        .expect("a file");
-    virsh(&["backup-begin", vm.name(), xml.to_str().expect("text")]);
-    vm.backup_job().expect("the job has begun")
-}
-
 #[test]
 fn a_job_of_somebody_else_is_left_alone() {
     let lab = Lab::configured("other_job");
@@ -112,7 +91,7 @@ fn a_job_of_somebody_else_is_left_alone() {
     let mut history = History::default();
     back_up(&lab, &vm, &mut history);
     change(&vm, &mut random);
-    let job = begin_other_job(&lab, &vm, open.path());
+    let job = begin_other_job(&lab, &vm, open.path(), &open.path().join("other.sock"));
     // A run that comes so far as to hold the guest is killed there.
     let ended = lab.run_killed_at(&vm, FailPoint::Held).wait();
     assert_eq!(ended.status.code(), Some(VM), "{ended:#?}");
@@ -138,7 +117,7 @@ fn a_job_of_somebody_else_that_comes_in_place_of_ours_is_left_alone() {
         // The next thing that the run, or its guard, would do is end its job.
         let run = lab.run_held_at(&vm, FailPoint::Copied);
         abort_job(&vm);
-        let job = begin_other_job(&lab, &vm, open.path());
+        let job = begin_other_job(&lab, &vm, open.path(), &open.path().join("other.sock"));
         let is_there = || assert_eq!(vm.backup_job().as_ref(), Some(&job), "killed: {is_killed}");
         if is_killed {
             let pid = run.pid();

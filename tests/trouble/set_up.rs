@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lab::{DiskOp, DiskSpec, Ended, FREE_LIMIT, History, Lab, Run, Vm};
+use lab::{DiskOp, DiskSpec, Ended, FREE_LIMIT, History, Lab, Run, Vm, virsh};
 use random::Random;
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -109,4 +109,27 @@ pub(super) fn wait_for_partial(run: &Run, dir: &Path, name: &str, bytes: u64) {
         assert!(began.elapsed() < Duration::from_secs(60), "{}", run.log());
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Ends the job, and waits until it is gone: libvirt answers when it has told QEMU.
+pub(super) fn abort_job(vm: &Vm) {
+    virsh(&["domjobabort", vm.name()]);
+    vm.wait_until_free(FREE_LIMIT);
+}
+
+/// Begins a backup job as another program would, with its scratch file in a folder that QEMU's user may write. Returns its XML.
+pub(super) fn begin_other_job(lab: &Lab, vm: &Vm, open: &Path, socket: &Path) -> String {
+    let xml = lab.path().join("job.xml");
+    // Those of one before are in the way.
+    let scratch = open.join("other.scratch");
+    let _ = (fs::remove_file(socket), fs::remove_file(&scratch));
+    let disks = format!(
+        "<disk name='vda' backup='yes' type='file'><scratch file='{}'/></disk><disk name='vdb' backup='no'/>",
+        scratch.display()
+    );
+    let server = format!("<server transport='unix' socket='{}'/>", socket.display());
+    fs::write(&xml, format!("<domainbackup mode='pull'>{server}<disks>{disks}</disks></domainbackup>"))
+        .expect("a file");
+    virsh(&["backup-begin", vm.name(), xml.to_str().expect("text")]);
+    vm.backup_job().expect("the job has begun")
 }

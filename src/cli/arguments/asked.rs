@@ -51,6 +51,8 @@ pub(in crate::cli) struct Arguments {
     pub(in crate::cli) dry_run: bool,
     /// Results as JSON on standard output.
     pub(in crate::cli) json: bool,
+    /// Show the settings too.
+    pub(in crate::cli) settings: bool,
     /// Do not ask before deleting, or before taking a tree.
     pub(in crate::cli) yes: bool,
     pub(in crate::cli) instance: String,

@@ -100,7 +100,7 @@ fn modes() -> [Arg; 8] {
 }
 
 /// How that is done.
-fn options() -> [Arg; 4] {
+fn options() -> [Arg; 5] {
     [
         Arg::new("vm")
             .long("vm")
@@ -111,6 +111,7 @@ fn options() -> [Arg; 4] {
             .help("Only these VMs: with --run, --status, --check. With --prune one name, needed for all targets but list and archives"),
         flag("dry-run", "Say what would be done, and change nothing"),
         flag("json", "Results as JSON on standard output: with --run, --prune, --status, --check"),
+        flag("settings", "With --check: each setting too, and where it comes from"),
         flag("yes", "Do not ask before deleting; with --init: before taking").short('y'),
     ]
 }

@@ -57,6 +57,7 @@ fn named(matches: &ArgMatches) -> Named {
         vm: text("vm"),
         dry_run: matches.get_flag("dry-run"),
         json: matches.get_flag("json"),
+        settings: matches.get_flag("settings"),
         yes: matches.get_flag("yes"),
         instance: last("config-instance"),
         config_dir: last("config-dir"),

@@ -26,6 +26,7 @@ pub(super) struct Named {
     pub(super) vm: Option<String>,
     pub(super) dry_run: bool,
     pub(super) json: bool,
+    pub(super) settings: bool,
     pub(super) yes: bool,
     pub(super) instance: Option<String>,
     pub(super) config_dir: Option<String>,
@@ -75,6 +76,9 @@ impl Named {
                 "--vm needs --run, --prune, --status or --check\nFor example: vmbackup --run --vm '{vm}'"
             ));
         }
+        if self.settings && !self.check {
+            return Some("--settings needs --check".to_owned());
+        }
         let silent = [
             (replicate, "--replicate-only"),
             (self.cancel, "--cancel-replication"),
@@ -109,6 +113,7 @@ impl Named {
             vm: self.vm,
             dry_run: self.dry_run,
             json: self.json,
+            settings: self.settings,
             yes: self.yes,
             instance: instance.unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
             config_dir: config_dir.unwrap_or_else(|| DEFAULT_CONFIG_DIR.to_owned()).into(),

@@ -111,6 +111,7 @@ fn every_mode_takes_its_modifiers() {
             "--status --json --vm a",
             Arguments { mode: Mode::Status, json: true, vm: Some("a".into()), ..base.clone() },
         ),
+        ("--check --settings", Arguments { mode: Mode::Check, settings: true, ..base.clone() }),
         ("--check --vm a", Arguments { mode: Mode::Check, vm: Some("a".into()), ..base.clone() }),
         (
             "--migrate-config --dry-run",

@@ -1,7 +1,7 @@
 //! Looks at everything in a fixed order: what comes first is what the rest needs.
 
 use super::finding::{Finding, Grade};
-use super::{host, report, storage, vms};
+use super::{host, private_folder, report, storage, vms};
 use crate::cli::context::{Context, start_log};
 use crate::cli::exit::Exit;
 use crate::cli::failed::Failed;
@@ -34,6 +34,10 @@ pub(in crate::cli) fn check(context: &Context) -> Result<Exit, Failed> {
         scratch,
         "SCRATCH_RESERVE",
     ));
+    let scratch_dir = settings.scratch_dir.as_path();
+    findings.extend(storage::entered_by_qemu(settings.libvirt_uri.as_str(), scratch_dir));
+    findings.extend(private_folder::of_this_process(scratch_dir));
+    findings.extend(private_folder::of_units(scratch_dir));
     if let Err(error) = SessionLock::look(&StateDir::of(settings.backup_path.as_path())) {
         findings.push(Finding::look("session", error.to_string(), "wait for its end".to_owned()));
     }
@@ -48,6 +52,7 @@ pub(in crate::cli) fn check(context: &Context) -> Result<Exit, Failed> {
         Ok((unknown, plans)) => {
             findings.extend(unknown.iter().map(of_line));
             findings.extend(plans.iter().map(vms::finding));
+            findings.extend(plans.iter().flat_map(vms::of_old_readers));
         }
         Err((exit, said)) => findings.push(Finding::bad("VMs", *exit, said.clone(), None)),
     }

@@ -1,5 +1,7 @@
 //! The settings and the findings, for people and for programs.
 
+use std::cmp::Reverse;
+
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Grade};
@@ -9,11 +11,12 @@ use crate::session::VmPlan;
 use vmconfig::{KEYS, Key};
 use vmstream::text::aligned;
 
+/// The findings, what is bad first, and the settings where they are asked for.
 pub(super) fn text(context: &Context, findings: &[Finding]) -> String {
-    let mut text = format!("Settings of {}:\n\n", context.loaded.dir.display());
-    text += &aligned(&settings_rows(context));
-    text += "\nFindings:\n\n";
-    for finding in findings {
+    let mut text = String::new();
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| Reverse(finding.grade));
+    for finding in sorted {
         let mark = match finding.grade {
             Grade::Good => "ok  ",
             Grade::Look => "look",
@@ -29,11 +32,16 @@ pub(super) fn text(context: &Context, findings: &[Finding]) -> String {
     }
     let count = |grade: Grade| findings.iter().filter(|finding| finding.grade == grade).count();
     let (bad, look) = (count(Grade::Bad), count(Grade::Look));
-    text + &match (bad, look) {
+    text += &match (bad, look) {
         (0, 0) => "\nBackups can work.\n".to_owned(),
         (0, look) => format!("\nBackups can work; {look} finding(s) deserve a look.\n"),
         (bad, _) => format!("\n{bad} finding(s) keep backups from working.\n"),
+    };
+    if context.arguments.settings {
+        let rows = aligned(&settings_rows(context));
+        return text + &format!("\nSettings of {}:\n\n{rows}", context.loaded.dir.display());
     }
+    text + "Each setting, and where it comes from: vmbackup --check --settings\n"
 }
 
 /// The same as one value, with the plan of the next run.

@@ -1,6 +1,7 @@
 //! The folders that backups write to: the room in them, whose they are, and whether this host may write there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::Access;
 
@@ -10,8 +11,13 @@ use crate::cli::say::SHOWN_NAMES;
 use crate::engine::plan::space;
 use crate::engine::settings::Reserve;
 use crate::session::{SessionError, check_backup_path};
+use vmhost::libvirt::Host;
+use vmprogram::{NEVER, Program};
 use vmstore::{Belongings, Root, RootError, Standing, known_owner};
 use vmstream::text::{few, size};
+
+/// How long it may take to see whether a user may enter a folder.
+const ENTER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether this host may write to the tree. `None` where there is no path, which has its own finding.
 pub(super) fn tree(path: &Path, root: &Result<Root, RootError>) -> Option<Finding> {
@@ -83,6 +89,38 @@ pub(super) fn owner(path: &Path) -> Option<Finding> {
             )
         }
     })
+}
+
+/// Whether QEMU may go as far as the scratch files. `None` where it may, or nobody can tell.
+///
+/// libvirt gives the files to QEMU's user, and QEMU opens them by their path.
+pub(super) fn entered_by_qemu(uri: &str, dir: &Path) -> Option<Finding> {
+    let (user, group) = Host::connect(uri).and_then(|host| host.qemu_user()).ok().flatten()?;
+    let shut = first_shut(user, group, dir)?;
+    let (dir, shut) = (dir.display(), shut.display());
+    let said = format!("{dir}: QEMU, which runs as user {user} and group {group}, may not enter {shut}");
+    let fix = format!("chmod o+x '{shut}'");
+    Some(Finding::bad("VIRTNBD_SCRATCH_DIR", Exit::Storage, said, Some(fix)))
+}
+
+/// The first folder on the way that a user may not enter, as the system itself says: lists of rights count too.
+fn first_shut(user: u32, group: u32, dir: &Path) -> Option<PathBuf> {
+    let dir = std::path::absolute(dir).ok()?;
+    let may_enter = |dir: &Path| {
+        let asked = Program::new("setpriv")
+            .args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()])
+            .args(["test", "-x"])
+            .arg(dir)
+            .run(ENTER_LIMIT, NEVER);
+        // What test(1) ends with when it is not so; setpriv has other codes.
+        asked.map_or(true, |output| output.status.code() != Some(1))
+    };
+    if may_enter(&dir) || !dir.exists() {
+        return None;
+    }
+    let mut way: Vec<&Path> = dir.ancestors().collect();
+    way.reverse();
+    way.into_iter().find(|dir| !may_enter(dir)).map(Path::to_owned)
 }
 
 /// A folder that backups write to, and the room in it.

@@ -47,6 +47,19 @@ pub(super) fn finding(of: &VmPlan) -> Finding {
     }
 }
 
+/// What old restore programs would stumble over.
+pub(super) fn of_old_readers(of: &VmPlan) -> impl Iterator<Item = Finding> + '_ {
+    let preview = match &of.planned {
+        PlannedVm::Backup { preview, .. } => Some(preview),
+        _ => None,
+    };
+    let remarks = preview.into_iter().flat_map(|preview| &preview.not_for_old_readers);
+    remarks.map(|remark| {
+        let fix = "restore with vmstream extract, which names a disk by its target".to_owned();
+        Finding::look("restore", format!("{}: {remark}", of.domain), fix)
+    })
+}
+
 /// Whether something of the guest's would be in no backup, or in one that may not be exact.
 fn has_gap(preview: &Preview) -> bool {
     let gap = |disk: &DiskPlan| disk.skipped().is_some_and(SkipReason::is_gap) || !disk.caveats.is_empty();

@@ -10,6 +10,7 @@ pub mod journal;
 mod journal_check;
 pub(crate) mod left_by_job;
 pub(crate) mod order;
+pub(in crate::engine) mod other_job;
 pub(crate) mod presence;
 
 pub use self::error::ClaimError;

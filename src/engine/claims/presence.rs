@@ -61,13 +61,25 @@ impl Presence {
 /// True when a process other than these works on the VM. One of these may be dying and not be able to end: a thread of it
 /// waits for a disk.
 pub(crate) fn is_of_another(path: &Path, than: &[u32]) -> bool {
-    let Some(mut file) = open(path, OFlags::empty()) else { return false };
+    holder(path).is_some_and(|pid| !than.contains(&pid))
+}
+
+/// The process number of the run that holds the file.
+fn holder(path: &Path) -> Option<u32> {
+    let mut file = open(path, OFlags::empty())?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-        return false;
+        return None;
     }
     let mut text = String::new();
     let _ = file.read_to_string(&mut text);
-    text.trim().parse().is_ok_and(|pid| !than.contains(&pid))
+    text.trim().parse().ok()
+}
+
+/// Process numbers of the runs that work on a VM, whatever their backup path.
+pub(crate) fn runs_of(uuid: &str) -> Vec<u32> {
+    let entries = fs::read_dir(DIR).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(uuid));
+    files.filter_map(|entry| holder(&entry.path())).filter(|pid| *pid != std::process::id()).collect()
 }
 
 fn open(path: &Path, create: OFlags) -> Option<File> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use roxmltree::Node;
+use roxmltree::{Document, Node};
 
 /// One such thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum NotBackedUp {
     HostTpm(String),
     /// `<memory model='nvdimm'>` or `virtio-pmem`: memory that keeps its content in a file.
     PersistentMemory(String),
+    /// The password of a display (`vnc`, `spice`). Backups can be read by the group backup, so it is kept out on purpose.
+    DisplayPassword(String),
 }
 
 impl fmt::Display for NotBackedUp {
@@ -37,6 +39,11 @@ impl fmt::Display for NotBackedUp {
             Self::PersistentMemory(path) => {
                 write!(f, "persistent memory {path} is not in the backup: save it while the VM is shut off")
             }
+            Self::DisplayPassword(kind) => write!(
+                f,
+                "the password of the {kind} display is not in the backup, which the group backup can read: a restored VM has \
+                 none until it is set (virsh edit)"
+            ),
         }
     }
 }
@@ -44,6 +51,16 @@ impl fmt::Display for NotBackedUp {
 /// Reads them from the children of a domain's `<devices>`.
 pub(crate) fn parse(devices: Node<'_, '_>) -> Vec<NotBackedUp> {
     devices.children().filter_map(of_device).collect()
+}
+
+/// The displays with a password, of a definition with passwords.
+pub(crate) fn passwords(xml: &str) -> Vec<NotBackedUp> {
+    let Ok(document) = Document::parse(xml) else { return vec![] };
+    let displays =
+        document.descendants().filter(|node| node.has_tag_name("graphics") && node.has_attribute("passwd"));
+    displays
+        .map(|node| NotBackedUp::DisplayPassword(node.attribute("type").unwrap_or_default().to_uppercase()))
+        .collect()
 }
 
 fn of_device(device: Node<'_, '_>) -> Option<NotBackedUp> {
@@ -108,7 +125,6 @@ fn place(source: Node<'_, '_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roxmltree::Document;
 
     #[test]
     fn names_what_no_backup_holds() {

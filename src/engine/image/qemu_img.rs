@@ -37,8 +37,17 @@ pub enum QemuImgError {
         source: ProgramError,
     },
     /// It ended with an error.
-    #[error("qemu-img {what} failed for {}: {message}", image.display())]
+    #[error("qemu-img {what} failed for {}: {message}{}", image.display(), mend(message))]
     Failed { what: &'static str, image: PathBuf, message: String },
+}
+
+fn mend(message: &str) -> &'static str {
+    if says_missing(message) { ". Put that file back, or mount the file system it is on" } else { "" }
+}
+
+/// Whether it failed because an image, or one below it, does not exist. It takes the system's words, and never sets a language.
+pub(crate) fn says_missing(message: &str) -> bool {
+    message.ends_with("No such file or directory")
 }
 
 /// What `qemu-img info` tells of an image.

@@ -1,7 +1,8 @@
 //! `qemu-nbd` as a program: reads the disks of a domain that is shut off.
 
+use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -18,6 +19,12 @@ use vmprogram::{Program, Running};
 
 /// How long it may take to open an image.
 const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long one that ends may take to be gone after its connections are.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often to look at it.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Clients at once: the readers and the scout of one disk, and some that are just ending.
 const CLIENTS: &str = "16";
@@ -86,7 +93,8 @@ impl QemuNbd {
         let running = running.map_err(|e| failed(format!("qemu-nbd (package qemu-utils) {e}")))?;
         let mut started = Self { running: Some(running), socket };
         let deadline = Instant::now() + START_LIMIT;
-        while UnixStream::connect(&started.socket).is_err() {
+        let mut connection = None;
+        while !greets(&mut connection, &started.socket) {
             cancel.check()?;
             let ended = started.running.as_mut().and_then(Running::ended);
             if ended.is_some() || Instant::now() >= deadline {
@@ -94,10 +102,41 @@ impl QemuNbd {
                 let said = if said.is_empty() { "it did not answer in time" } else { &said };
                 return Err(failed(format!("qemu-nbd does not serve {}: {said}", image.display())));
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
         Ok(started)
     }
+
+    /// Why it ended, in its own words, if it has: to its clients that looks like a broken connection. Waits a moment, for its
+    /// connections end before it does.
+    pub(crate) fn last_words(&mut self) -> Option<String> {
+        let until = Instant::now() + END_PATIENCE;
+        while self.running.as_mut()?.ended().is_none() {
+            if Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.running.take().map(Running::end)
+    }
+}
+
+/// Whether the server speaks. It listens before it has opened its image, and who connects then is only told that the
+/// connection broke when it cannot.
+fn greets(connection: &mut Option<UnixStream>, socket: &Path) -> bool {
+    if connection.is_none() {
+        let connected = UnixStream::connect(socket);
+        *connection = connected.ok().filter(|on| on.set_read_timeout(Some(PAUSE)).is_ok());
+    }
+    let said = connection.as_mut().map(|on| on.read(&mut [0]));
+    match said {
+        Some(Ok(1..)) => return true,
+        Some(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+        _ => {
+            *connection = None;
+            std::thread::sleep(PAUSE);
+        }
+    }
+    false
 }
 
 impl Drop for QemuNbd {

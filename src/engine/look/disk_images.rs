@@ -31,12 +31,17 @@ pub(super) fn read_images(
         let image = match source {
             ImageSource::Path(path) => path,
             ImageSource::Volume { ref pool, ref volume } => {
-                let path = match vm.domain.host().volume_path(pool, volume) {
+                let host = vm.domain.host();
+                let path = match host.volume_path(pool, volume) {
                     Err(error) if optional && error.kind == ErrorKind::NoVolume => {
                         let reason = SkipReason::Missing(source.to_string());
                         return Ok(Err(Skipped { target, reason }));
                     }
-                    found => PathBuf::from(found?),
+                    Err(source) => {
+                        let (pool, is_active) = (pool.clone(), host.is_pool_active(pool).ok());
+                        return Err(LookError::Volume { target, pool, is_active, source });
+                    }
+                    Ok(path) => PathBuf::from(path),
                 };
                 if !path.is_absolute() {
                     let reason = SkipReason::Network(format!("volume of pool {pool}"));
@@ -53,6 +58,10 @@ pub(super) fn read_images(
             {
                 let reason = SkipReason::Missing(image.display().to_string());
                 return Ok(Err(Skipped { target, reason }));
+            }
+            Err(QemuImgError::Failed { message, .. }) if qemu_img::says_missing(&message) => {
+                let domain = vm.domain.name().to_owned();
+                return Err(LookError::NoImage { domain, target, message });
             }
             info => info.map_err(|e| cancel.cause::<LookError>(e))?,
         };

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::SystemTime;
 
-use vmstream::chain::{BackupSet, PointDisk, StreamSuffix};
+use vmstream::chain::{BackupSet, PointDisk, SetProblem, StreamSuffix};
+use vmstream::text;
 
 use super::LookError;
 use super::chain::chain_seen;
@@ -18,6 +19,7 @@ use crate::engine::cancel::Cancel;
 use crate::engine::domain::boot_file::BootRole;
 use crate::engine::domain::facts::{DomainFacts, parse_domain};
 use crate::engine::domain::image_format::ImageFormat;
+use crate::engine::domain::not_backed_up;
 use crate::engine::domain::skip_reason::{SkipReason, Skipped};
 use crate::engine::domain::xml::Owner;
 use crate::engine::image::bitmap;
@@ -27,7 +29,7 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::threads::joined;
 use vmconfig::value::OfflineMode;
 use vmhost::identity;
-use vmhost::libvirt::{ErrorKind, LibvirtError};
+use vmhost::libvirt::{DomainState, ErrorKind, LibvirtError};
 use vmplan::{ChainFacts, DiskFacts, Facts, ImageFacts, OfflineFacts};
 use vmprogram::Used;
 use vmstore::{RemovedCheckpoints, StateDir};
@@ -58,6 +60,21 @@ impl Observed {
         Some(LookError::InUse { domain: vm.domain.name().to_owned(), target, image, by })
     }
 
+    /// What to say of a chain whose streams lost the order of their times.
+    pub(crate) fn times_out_of_order(&self) -> Option<String> {
+        let set = self.set.as_ref()?;
+        let lost =
+            set.problems.iter().filter(|problem| matches!(problem, SetProblem::TimeOrder { .. })).count();
+        (lost > 0).then(|| {
+            format!(
+                "the times of {} of the chain are not in order, as after a copy that keeps no times: virtnbdrestore, which goes by \
+                 them, would put wrong disks together; vmstream does not. Repair: vmstream doctor --repair-times '{}'",
+                text::count(lost, "stream"),
+                set.dir.display()
+            )
+        })
+    }
+
     /// What is known to be wrong with its images without reading them: QEMU has marked them, or it was found before and nothing
     /// changed since.
     pub(crate) fn known_damage(&self) -> Vec<String> {
@@ -81,9 +98,16 @@ pub(crate) fn observe(
     cancel: &Cancel,
 ) -> Result<Observed, LookError> {
     let domain = &vm.domain;
-    let active = domain.state()?.is_active();
+    let state = domain.state()?;
+    if state == DomainState::Paused && domain.is_paused_by_migration()? {
+        return Err(LookError::NotResumed { domain: domain.name().to_owned() });
+    }
+    let active = state.is_active();
     let live_xml = domain.xml(false)?;
     let mut facts = parse_domain(&live_xml)?;
+    // Only what a person sees is missing then.
+    let with_passwords = domain.xml_with_passwords();
+    facts.not_backed_up.extend(with_passwords.iter().flat_map(|xml| not_backed_up::passwords(xml)));
     let of_vm = settings.excluded_disks_of(domain.name());
     facts.disks.select(&settings.include_disks, &settings.exclude_disks, of_vm);
     let inactive_xml = domain.xml(true)?;

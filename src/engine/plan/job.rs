@@ -1,5 +1,7 @@
 //! What a backup consists of, as data: which disk takes part how, into which file.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::NoDisks;
@@ -133,6 +135,23 @@ pub(crate) fn confusable(plan: &JobPlan<'_>) -> Option<String> {
         "disk {} cannot be restored with virtnbdrestore: it would also apply the streams of disks whose names begin the same; use vmstream extract",
         confused.join(", ")
     ))
+}
+
+/// Disks that virtnbdrestore writes to one file: it calls what it restores as the definition calls the image.
+pub(crate) fn same_named(disks: &[ReadableDisk]) -> Vec<String> {
+    let mut by_name: BTreeMap<&OsStr, Vec<&str>> = BTreeMap::new();
+    for disk in disks {
+        by_name.entry(disk.image.file_name().unwrap_or_default()).or_default().push(&disk.target);
+    }
+    let same = by_name.into_iter().filter(|(_, targets)| targets.len() > 1);
+    same.map(|(name, targets)| {
+        format!(
+            "disks {} have images of one name ({}): virtnbdrestore, which names what it restores so, stops after the first",
+            targets.join(", "),
+            name.to_string_lossy()
+        )
+    })
+    .collect()
 }
 
 /// The error of a domain without a disk to back up.

@@ -26,7 +26,33 @@ pub(crate) fn servers_socket(id: &str) -> PathBuf {
     PathBuf::from(format!("/var/tmp/vmbackup-{id}.nbd"))
 }
 
-/// The socket of the server for one disk of a domain that is shut off.
+/// The longest path that a socket can have (unix(7): 108 bytes with the NUL at its end).
+const MAX_SOCKET_LEN: usize = 107;
+
+/// The socket of the server for one disk of a domain that is shut off. A target that is too long for one is a number there.
 pub(crate) fn nbd_socket(socket: &Path, target: &str) -> PathBuf {
-    PathBuf::from(format!("{}.{target}", socket.display()))
+    let name = format!("{}.{target}", socket.display());
+    if name.len() <= MAX_SOCKET_LEN {
+        return name.into();
+    }
+    let mut sum = flate2::Crc::new();
+    sum.update(target.as_bytes());
+    PathBuf::from(format!("{}.{:08x}", socket.display(), sum.sum()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_has_a_path_that_fits_whatever_the_target() {
+        let socket = servers_socket("0123456789abcdef-4194304-4294967295");
+        assert_eq!(
+            nbd_socket(&socket, "vda").file_name().unwrap().to_string_lossy().rsplit('.').next(),
+            Some("vda")
+        );
+        let long = |last: &str| nbd_socket(&socket, &format!("{}{last}", "vd".repeat(60)));
+        assert!(long("a").as_os_str().len() <= MAX_SOCKET_LEN);
+        assert_ne!(long("a"), long("b"));
+    }
 }

@@ -11,9 +11,10 @@ use vmstream::chain::CheckpointName;
 
 use crate::engine::BackupError;
 use crate::engine::claims::claimed::Claims;
-use crate::engine::copy::{self, CopiedDisk};
+use crate::engine::copy::{self, CopiedDisk, CopyError};
 use crate::engine::domain::xml;
 use crate::engine::fail_point::FailPoint;
+use crate::engine::image::ImageError;
 use crate::engine::image::changes::{Changes, LostBitmap};
 use crate::engine::image::damage;
 use crate::engine::image::qemu_nbd::QemuNbd;
@@ -78,13 +79,29 @@ impl<'a> Closed<'a> {
         let server = |(disk, changes): (&ReadableDisk, &Changes)| {
             QemuNbd::start(host, disk, socket(disk), changes, cancel)
         };
-        let _servers = self.disks().zip(changes).map(server).collect::<Result<Vec<_>, _>>()?;
+        let mut servers = self.disks().zip(changes).map(server).collect::<Result<Vec<_>, _>>()?;
         let source = |disk: &ReadableDisk, role: Role| DiskSource {
             export: Export { socket: socket(disk), name: disk.target.clone() },
             bitmap: role.since().map(|parent| xml::bitmap_context(&parent.to_string())),
         };
         let tasks = tasks::of(self.backup, &source)?;
-        Ok(copy::copy_all(&tasks, &engine.shared, *watch, &cancel.child())?)
+        let copied = copy::copy_all(&tasks, &engine.shared, *watch, &cancel.child());
+        copied.map_err(|error| match self.why_server_ended(&error, &mut servers) {
+            Some(message) => ImageError::QemuNbd { message }.into(),
+            None => error.into(),
+        })
+    }
+
+    /// What the server of a disk said when it ended, where that is why the disk could not be read.
+    fn why_server_ended(&self, error: &CopyError, servers: &mut [QemuNbd]) -> Option<String> {
+        let CopyError::Read { target, source } = error else { return None };
+        if source.is_answer() {
+            return None;
+        }
+        let place = self.disks().position(|disk| disk.target == *target)?;
+        let said = servers.get_mut(place)?.last_words()?;
+        let said = if said.is_empty() { "it was killed" } else { &said };
+        Some(format!("qemu-nbd ended while disk {target} was copied: {said}"))
     }
 }
 

@@ -8,11 +8,12 @@ use crate::engine::cancel::StopReason;
 use crate::engine::claims::ClaimError;
 use crate::engine::claims::guard::GuardError;
 use crate::engine::claims::journal::JournalError;
+use crate::engine::claims::other_job::OtherJob;
 use crate::engine::commit::CommitError;
 use crate::engine::copy::{CopyError, Trip};
 use crate::engine::failure::{Changed, FileError};
 use crate::engine::image::ImageError;
-use crate::engine::image::qemu_img::QemuImgError;
+use crate::engine::image::qemu_img::{self, QemuImgError};
 use crate::engine::look::LookError;
 use crate::engine::plan::NoDisks;
 use crate::engine::snapshot::SnapshotError;
@@ -73,11 +74,8 @@ pub enum BackupError {
         dir: PathBuf,
     },
     /// A job that is not ours.
-    #[error(
-        "Domain {domain} already has a job running (another backup, a migration or a block copy). Try again when it has ended; see: \
-         virsh domjobinfo '{domain}'"
-    )]
-    JobRunning { domain: String },
+    #[error("Domain {domain} already has a job running: {}", job.of_domain(domain))]
+    JobRunning { domain: String, job: OtherJob },
     /// Nothing to back up.
     #[error(transparent)]
     NoDisks(#[from] NoDisks),
@@ -223,6 +221,12 @@ impl BackupError {
             },
             // One wait is enough.
             Self::Image(ImageError::QemuImg(QemuImgError::Hung { .. })) => GiveUp,
+            // Nobody puts an image back meanwhile.
+            Self::Image(ImageError::QemuImg(QemuImgError::Failed { message, .. }))
+                if qemu_img::says_missing(message) =>
+            {
+                GiveUp
+            }
             Self::Image(ImageError::QemuImg(_) | ImageError::QemuNbd { .. }) => TryAgain,
             Self::Look(LookError::ChainUnreadable { .. }) => TryAgain,
             Self::Copy(CopyError::Chain { .. } | CopyError::Tripped(_)) => TryFull,
@@ -240,6 +244,7 @@ impl BackupError {
             // What was given up after a long wait: one wait is enough.
             Self::Copy(CopyError::StalledWrite { .. }) => GiveUp,
             Self::Copy(_) => TryAgain,
+            Self::JobRunning { job, .. } if job.is_left_behind() => GiveUp,
             Self::JobRunning { .. } | Self::Changed(_) | Self::Recovery { .. } => TryAgain,
             Self::LeftBehind { error, .. } => error.next_step(),
             _ => GiveUp,
@@ -310,6 +315,7 @@ fn instead_of_link(link: &Path, to: &Path, is_vm_dir: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::claims::other_job::Owner;
 
     fn libvirt(kind: ErrorKind, message: &str) -> BackupError {
         LibvirtError { doing: "begin".into(), kind, message: message.into() }.into()
@@ -323,6 +329,7 @@ mod tests {
     fn a_full_is_taken_only_where_it_cures_the_cause() {
         use NextStep::{GiveUp, TryAgain, TryFull};
         let domain = String::from("web");
+        let left_behind = OtherJob::Backup { owner: Owner::Dead("x".into()) };
         let cases = [
             (libvirt(ErrorKind::CheckpointInconsistent, "x"), TryFull),
             (libvirt(ErrorKind::NoCheckpoint, "x"), TryFull),
@@ -336,7 +343,8 @@ mod tests {
             (write(io::ErrorKind::Other), TryAgain),
             (CopyError::Stalled { target: "vda".into(), seconds: 1 }.into(), TryAgain),
             (BackupError::Stopped(StopReason::Signal(15)), GiveUp),
-            (BackupError::JobRunning { domain: domain.clone() }, TryAgain),
+            (BackupError::JobRunning { domain: domain.clone(), job: OtherJob::Other }, TryAgain),
+            (BackupError::JobRunning { domain: domain.clone(), job: left_behind }, GiveUp),
             (Changed { domain: domain.clone(), what: "x".into() }.into(), TryAgain),
             (BackupError::ForeignCheckpoints { domain: domain.clone(), names: vec![] }, GiveUp),
             (NoDisks { domain: domain.clone(), reasons: "x".into() }.into(), GiveUp),

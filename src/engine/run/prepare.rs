@@ -1,5 +1,6 @@
 //! Prepares a backup before anything is claimed and the guest is touched: its parts, and room for it.
 
+use crate::engine::claims::other_job::OtherJob;
 use crate::engine::failure::FileError;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::image_state;
@@ -40,6 +41,7 @@ pub(super) fn prepare<'a>(
             let settings = &engine.settings;
             scratch::check_space(&settings.scratch_dir, settings.scratch_reserve, cancel)?;
         }
+        found.warnings.extend(observed.times_out_of_order().filter(|_| point.parent.is_some()));
         let (identity, warning) = Identity::ask(&engine.settings, vm, observed, cancel, guest.as_ref());
         found.warnings.extend(warning);
         let backup = Backup { engine, vm, watch, cancel, observed, plan, point, content, guest };
@@ -103,4 +105,11 @@ pub(super) fn refuse_unreachable(vm: &VmTarget, plan: &Plan) -> Result<(), Backu
         // Whoever writes there says what is wrong.
         _ => Ok(()),
     }
+}
+
+/// Refuses a domain that has a job, and one of whose disks has: libvirt begins no backup beside it.
+pub(super) fn refuse_beside_job(vm: &VmTarget, content: &JobPlan<'_>) -> Result<(), BackupError> {
+    let targets = content.disks.iter().map(|(disk, _)| disk.target.as_str());
+    let job = OtherJob::of(&vm.domain, targets)?;
+    job.map_or(Ok(()), |job| Err(BackupError::JobRunning { domain: vm.domain.name().to_owned(), job }))
 }

@@ -8,8 +8,8 @@ use crate::engine::domain::not_backed_up::NotBackedUp;
 use crate::engine::image::qemu_nbd;
 use crate::engine::look::observe;
 use crate::engine::plan::disk_plan::{self, DiskPlan};
-use crate::engine::plan::job::JobPlan;
-use crate::engine::run::prepare::refuse_unreachable;
+use crate::engine::plan::job::{self, JobPlan};
+use crate::engine::run::prepare::{refuse_beside_job, refuse_unreachable};
 use crate::engine::settings::EngineSettings;
 use crate::engine::{BackupError, VmTarget};
 use vmconfig::value::Consistency;
@@ -26,6 +26,8 @@ pub struct Preview {
     pub refused: Option<BackupError>,
     /// What would become of each disk.
     pub disks: Vec<DiskPlan>,
+    /// What of it old restore programs stumble over.
+    pub not_for_old_readers: Vec<String>,
     /// What the domain uses and no backup holds.
     pub not_backed_up: Vec<NotBackedUp>,
     /// The setting by which the guest would be held still; `None` when it is shut off.
@@ -45,10 +47,14 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
     let name = vm.domain.name();
     let refused = || match &plan.decision {
         Decision::Refuse(refusal) => Some(BackupError::refused(vm, refusal, &plan.why)),
-        Decision::Full { .. } | Decision::Incremental { .. } => {
-            JobPlan::new(&observed, &disks, name).err().map(BackupError::from)
-        }
+        Decision::Full { .. } | Decision::Incremental { .. } => match JobPlan::new(&observed, &disks, name) {
+            // What an interrupted run left is undone first.
+            Ok(content) if observed.seen.active && journal.is_none() => refuse_beside_job(vm, &content).err(),
+            Ok(_) => None,
+            Err(error) => Some(error.into()),
+        },
         Decision::Copy { .. } => match JobPlan::new(&observed, &disks, name) {
+            Ok(content) if content.is_job && journal.is_none() => refuse_beside_job(vm, &content).err(),
             Ok(plan) if plan.is_job => None,
             Ok(plan) => {
                 let refusal = |(disk, _): &(&_, _)| qemu_nbd::refusal(vm.domain.host(), disk);
@@ -63,7 +69,11 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
     let refused = refused.or_else(|| {
         observed.in_use_elsewhere(vm, settings.raw_disks).filter(|_| copies).map(BackupError::from)
     });
+    let content = JobPlan::new(&observed, &disks, name).ok();
+    let confused = content.as_ref().and_then(job::confusable);
+    let not_for_old_readers = confused.into_iter().chain(job::same_named(&observed.disks)).collect();
     Ok(Preview {
+        not_for_old_readers,
         leftovers: journal.is_some(),
         refused,
         disks,

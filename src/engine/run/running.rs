@@ -27,6 +27,7 @@ use crate::engine::recovery::backup_job::end_copied_job;
 use crate::engine::recovery::domain::{StartedDomain, end_started};
 use crate::engine::run::closed::Closed;
 use crate::engine::run::facts::{Found, Step, step};
+use crate::engine::run::prepare::refuse_beside_job;
 use crate::engine::run::request::Backup;
 use crate::engine::run::source::Source;
 use crate::engine::run::tasks::{self, DiskSource};
@@ -52,12 +53,10 @@ impl<'a> Source<'a> for Running<'a> {
     /// Marks the images, and begins the job while the guest is held still.
     fn begin(&mut self, identity: &mut Identity, claims: &mut Claims<'_>) -> Step {
         step(|found| {
-            let Backup { engine, vm, cancel, .. } = self.backup;
+            let Backup { engine, vm, content, cancel, .. } = self.backup;
             cancel.check()?;
             // libvirt would wait 30 s for the other job, with the guest held still.
-            if vm.domain.has_job()? {
-                return Err(BackupError::JobRunning { domain: vm.domain.name().to_owned() });
-            }
+            refuse_beside_job(vm, content)?;
             let checkpoint = self.checkpoint.map(|name| self.mark_images(name, claims, found)).transpose()?;
             let held = self.begin_job(checkpoint, identity, claims, &mut found.warnings)?;
             found.held = Some(held);

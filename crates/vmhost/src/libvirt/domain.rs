@@ -136,6 +136,12 @@ impl Domain {
         Ok(state == sys::VIR_DOMAIN_PAUSED && asked)
     }
 
+    /// True while its CPUs stand still because its memory came from a file or another host, or still comes. QEMU gives its
+    /// images free only when it is resumed: until then no backup can read them, and no bitmap in them is seen.
+    pub fn is_paused_by_migration(&self) -> Result<bool, LibvirtError> {
+        Ok(self.raw_state()? == (sys::VIR_DOMAIN_PAUSED, sys::VIR_DOMAIN_PAUSED_MIGRATION))
+    }
+
     fn raw_state(&self) -> Result<(u32, u32), LibvirtError> {
         self.with("tell the state", |domain| {
             let (mut state, mut reason) = (0, 0);
@@ -154,6 +160,12 @@ impl Domain {
     pub fn xml(&self, inactive: bool) -> Result<String, LibvirtError> {
         let flags = if inactive { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
         self.with("read the definition", |domain| domain.xml_desc(flags))
+    }
+
+    /// The persistent definition with what libvirt shows only to those who may write: passwords of displays.
+    pub fn xml_with_passwords(&self) -> Result<String, LibvirtError> {
+        let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
+        self.with("read the passwords in the definition", |domain| domain.xml_desc(flags))
     }
 
     /// Whether the host starts it at boot. A transient domain has no such flag.

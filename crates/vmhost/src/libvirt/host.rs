@@ -4,6 +4,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use roxmltree::{Document, Node};
 use virt::connect::Connect;
 
 use super::{ErrorKind, LibvirtError, event_loop};
@@ -62,6 +63,17 @@ impl Host {
         self.with(&format!("find volume {volume} in pool {pool}"), |connection| {
             connection.lookup_storage_pool_by_name(pool)?.lookup_storage_vol_by_name(volume)?.path()
         })
+    }
+
+    /// Whether a storage pool is active: volumes of one that is not have no path.
+    pub fn is_pool_active(&self, pool: &str) -> Result<bool, LibvirtError> {
+        self.with(&format!("look at pool {pool}"), |on| on.lookup_storage_pool_by_name(pool)?.is_active())
+    }
+
+    /// User and group of the QEMU processes that the daemon starts; `None` where it gives them none of their own.
+    pub fn qemu_user(&self) -> Result<Option<(u32, u32)>, LibvirtError> {
+        let xml = self.with("tell what it can do", Connect::capabilities)?;
+        Ok(qemu_user_of(&xml))
     }
 
     /// The version of the *daemon* (not of the client library) as `major * 1_000_000 + minor * 1000 + micro`.
@@ -157,9 +169,39 @@ impl Host {
     }
 }
 
+/// Source: `<secmodel>` of "Driver capabilities XML format" in libvirt's documentation. A label is `+UID:+GID`.
+fn qemu_user_of(capabilities: &str) -> Option<(u32, u32)> {
+    let document = Document::parse(capabilities).ok()?;
+    let text_is = |node: &Node<'_, '_>, tag: &str, text: &str| {
+        node.children().any(|child| child.has_tag_name(tag) && child.text() == Some(text))
+    };
+    let model =
+        document.descendants().find(|node| node.has_tag_name("secmodel") && text_is(node, "model", "dac"))?;
+    let label = model.children().find(|node| node.has_tag_name("baselabel"))?.text()?;
+    let (user, group) = label.split_once(':')?;
+    let id = |text: &str| text.trim_start_matches('+').parse().ok();
+    Some((id(user)?, id(group)?))
+}
+
 /// A daemon that hangs accepts the connection and never answers, and nothing limits virConnectOpen.
 fn begin_to_open(uri: String) -> Receiver<Opened> {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || tell.send(Connect::open(Some(&uri))));
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qemus_user_is_told_by_the_model_that_has_users() {
+        let none = "<secmodel><model>none</model><doi>0</doi></secmodel>";
+        let dac = "<secmodel><model>dac</model><doi>0</doi><baselabel type='kvm'>+64055:+108</baselabel></secmodel>";
+        for (models, want) in [(format!("{none}{dac}"), Some((64055, 108))), (none.to_owned(), None)] {
+            let xml = format!("<capabilities><host>{models}</host></capabilities>");
+            assert_eq!(qemu_user_of(&xml), want, "{xml}");
+        }
+        assert_eq!(qemu_user_of("no XML"), None);
+    }
 }

@@ -86,6 +86,22 @@ impl Domain {
         self.with("look for a job", |domain| Ok(domain.job_info()?.r#type != none))
     }
 
+    /// What a block job does that a disk has (a copy, a commit, a pull): libvirt begins no backup of it meanwhile, and such a job
+    /// is none of [`Self::has_job`].
+    pub fn block_job(&self, target: &str) -> Result<Option<&'static str>, LibvirtError> {
+        let disk = c_string(target);
+        self.with(&format!("look for a block job of disk {target}"), |domain| {
+            let mut info = sys::virDomainBlockJobInfo { type_: 0, bandwidth: 0, cur: 0, end: 0 };
+            // SAFETY: the domain reference, the name and the struct outlive the call.
+            let ret = unsafe { sys::virDomainGetBlockJobInfo(domain.as_ptr(), disk.as_ptr(), &mut info, 0) };
+            match ret {
+                0 => Ok(None),
+                1.. => Ok(Some(block_job_kind(info.type_))),
+                _ => Err(virt::error::Error::last_error()),
+            }
+        })
+    }
+
     /// Looks for a job in a call that waits for its turn among others that are under way, 30 s at most. A domain that is
     /// shut off has none.
     pub fn job_seen(&self) -> Result<JobSeen, LibvirtError> {
@@ -137,6 +153,19 @@ impl Drop for Parameters {
     fn drop(&mut self) {
         // SAFETY: libvirt allocated the list for us, and frees it with all in it; it takes a null pointer too.
         unsafe { sys::virTypedParamsFree(self.list, self.count) };
+    }
+}
+
+/// Source: virDomainBlockJobType in `libvirt-domain.h`.
+fn block_job_kind(kind: i32) -> &'static str {
+    match u32::try_from(kind) {
+        Ok(sys::VIR_DOMAIN_BLOCK_JOB_TYPE_PULL) => "a block pull",
+        Ok(sys::VIR_DOMAIN_BLOCK_JOB_TYPE_COPY) => "a block copy",
+        Ok(sys::VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT | sys::VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT) => {
+            "a block commit"
+        }
+        Ok(sys::VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP) => "a backup",
+        _ => "a block job",
     }
 }
 
