@@ -88,6 +88,7 @@ collect_lab() {
 	has_python yaml || need python3-yaml # format-spec/check_grammar.py
 	has_file /usr/share/keyrings/debian-archive-keyring.gpg || need debian-archive-keyring
 	has_file /usr/bin/time || need time
+	has_command strace || need strace # tests/syncs.rs
 	has_command swtpm || need swtpm
 	has_command swtpm_setup || need swtpm-tools
 	has_file /usr/share/OVMF || need ovmf

@@ -29,6 +29,7 @@ mod rotation;
 mod sidecar;
 mod state;
 mod storage_faults;
+mod syncs;
 mod takeover;
 mod terminal;
 mod tripwire;

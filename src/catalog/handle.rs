@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tempfile::TempDir;
 
 use super::error::CatalogError;
+use super::journal;
 
-/// How long somebody who asks is waited for at the end.
-const FOLD_LIMIT: Duration = Duration::from_millis(500);
+/// How long another one is waited for once one was waited for in vain.
+const BUSY_AGAIN: Duration = Duration::from_millis(200);
 
 /// The database, or its absence. May be used by several threads at once.
 #[derive(Debug)]
@@ -34,9 +35,11 @@ impl Catalog {
     fn fold(&mut self) {
         let database = self.database.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = database.take().filter(|_| self._copy.is_none()) else { return };
-        let folded = database
-            .busy_timeout(FOLD_LIMIT)
-            .and_then(|()| database.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())));
+        let fold = || match journal::is_write_ahead(&database)? {
+            true => journal::end_write_ahead(&database),
+            false => Ok(()),
+        };
+        let folded = database.busy_timeout(journal::CHANGE_LIMIT).and_then(|()| fold());
         if let Err(error) = folded {
             tracing::debug!("The database {} keeps its write-ahead log: {error}", self.path.display());
         }
@@ -60,8 +63,16 @@ impl Catalog {
     /// Writes, all or nothing. The first failure of a run is a warning, those after it are its echo.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Option<T> {
         let mut database = self.lock();
-        let done = in_transaction(database.as_mut()?, work);
-        done.map_err(|error| self.tell(&error)).ok()
+        let database = database.as_mut()?;
+        let done = in_transaction(database, work);
+        if let Err(error) = &done {
+            if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) {
+                // Whoever reads for so long does not end soon: each row would wait once more.
+                let _ = database.busy_timeout(BUSY_AGAIN);
+            }
+            self.tell(error);
+        }
+        done.ok()
     }
 
     fn tell(&self, error: &rusqlite::Error) {
@@ -70,7 +81,8 @@ impl Catalog {
             tracing::debug!("The database {path} cannot be written: {error}");
         } else {
             tracing::warn!(
-                "The database {path} cannot be written: {error}. Backups go on; what they do is missing there"
+                "The database {path} cannot be written: {error}. Backups go on; what they do is missing there until the next session \
+                 writes it from _state/report"
             );
         }
     }

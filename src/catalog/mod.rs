@@ -11,6 +11,8 @@ mod chain;
 mod error;
 mod event;
 mod handle;
+mod journal;
+mod late;
 mod open;
 mod points;
 mod query;

@@ -11,6 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::SchemaError;
 use super::handle::Catalog;
+use super::journal;
 use super::rebuild;
 use super::salvage;
 use super::schema::{self, Prepared};
@@ -181,14 +182,22 @@ fn bare(file: &Path) -> rusqlite::Result<Connection> {
     Ok(database)
 }
 
-/// With a write-ahead log, whose index is memory that processes share: others may read during a run.
+/// With a write-ahead log, whose index is memory that processes share: others may read during a run, and a write waits for no
+/// disk. A host that fails may take the last rows along, but leaves a sound database.
 fn with_shared_memory(file: &Path) -> rusqlite::Result<Connection> {
     let database = bare(file)?;
-    match database.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
-        // Somebody has been reading it in one transaction since before the run: it keeps the journal it has.
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
-        changed => changed?,
+    if !journal::is_write_ahead(&database)? {
+        match journal::begin_write_ahead(&database) {
+            // Somebody has been reading it in one transaction since before the run: it keeps the journal it has.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                drop(database);
+                return bare(file);
+            }
+            begun => begun?,
+        }
     }
+    database.busy_timeout(BUSY)?;
+    database.pragma_update(None, "synchronous", "NORMAL")?;
     looked_at(&database)?;
     Ok(database)
 }

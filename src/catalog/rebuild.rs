@@ -17,7 +17,7 @@ use super::tree::{self, ChainFolder};
 use super::vm_backup::integer;
 
 /// In `schema_info`: that the disk was read, and when.
-const DONE: &str = "restore_points_read";
+pub(super) const DONE: &str = "restore_points_read";
 
 /// What was found on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

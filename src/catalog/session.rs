@@ -84,7 +84,7 @@ impl Drop for SessionRow<'_> {
     }
 }
 
-fn insert(transaction: &Transaction<'_>, new: &NewSession<'_>) -> rusqlite::Result<SessionId> {
+pub(super) fn insert(transaction: &Transaction<'_>, new: &NewSession<'_>) -> rusqlite::Result<SessionId> {
     let taken = "SELECT 1 FROM sessions WHERE id = ?1";
     let mut id = new.at.as_second();
     // Down, never up: the Bash program numbers its sessions by the second, and loses all rows of one whose second is taken.
@@ -106,7 +106,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewSession<'_>) -> rusqlite::Resu
     Ok(SessionId(id))
 }
 
-fn end(
+pub(super) fn end(
     transaction: &Transaction<'_>,
     id: SessionId,
     status: SessionStatus,

@@ -35,13 +35,15 @@ impl PartsFile {
         Self(Mutex::new(file))
     }
 
-    /// Adds a part. When this returns it is on disk, as far as the file system keeps its promise.
+    /// Adds a part. When this returns what became of a VM, or was removed, is on disk, as far as the file system keeps its
+    /// promise. What came before gets there with it; a session whose end did not was ended by its host.
     pub fn add(&self, part: &Part) -> io::Result<()> {
+        let waits = matches!(part, Part::Vm(_) | Part::Removal(_));
         let mut line = serde_json::to_vec(part)?;
         line.push(b'\n');
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(&line)?;
-        file.sync_data()
+        if waits { file.sync_data() } else { Ok(()) }
     }
 }
 

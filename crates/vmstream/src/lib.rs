@@ -2,7 +2,8 @@
 //!
 //! Lives here: `blob` (a file by position, wherever it is kept), `stream` (the bytes of one file), `sidecar` (what proves them), `chain` (a folder of them),
 //! `disk` (a disk at a point, to be read anywhere), `restore` (from streams to a disk), `in_use` (who has an image open), `verify` (what a folder is worth), `doctor` (what
-//! its writer may have left out), `convert` (a folder written again in another form), `durable` (files that appear whole),
+//! its writer may have left out), `convert` (a folder written again in another form), `new_point` (how
+//! a restore point is written), `durable` (files that appear whole),
 //! `page_cache` (which lets go of what is written), `unfinished` (what goes when the process is ended),
 //! `text` and `causes` (sizes, tables and errors as people read them, for the programs).
 //! Must not live here: libvirt, libnbd, configuration, printing.
@@ -18,6 +19,7 @@ pub mod doctor;
 pub mod durable;
 pub mod fresh;
 pub mod in_use;
+pub mod new_point;
 pub mod page_cache;
 mod pooled;
 pub mod presence;

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::beats::Beats;
 use super::guard::{Guard, Places};
-use super::journal::{self, DomainRun, Journal, Quiesce, Stage};
+use super::journal::{self, DomainRun, Journal, OpenJournal, Quiesce, Stage};
 use super::order::Scratch;
 use super::{ClaimError, left_by_job};
 
 /// The journal of a run that is under way.
 pub(crate) struct Claims<'a> {
     journal: Journal,
+    file: OpenJournal,
     places: Places,
     guard: &'a Guard,
     /// Where the scratch files of the job are, while there may be one.
@@ -38,12 +39,16 @@ impl Hold {
 impl<'a> Claims<'a> {
     /// Writes the journal and tells the guard. Nothing may be claimed before this returns.
     pub(crate) fn begin(journal: Journal, places: Places, guard: &'a Guard) -> Result<Self, ClaimError> {
-        let claims = Self { journal, places, guard, job: None };
-        match claims.keep() {
-            Ok(()) => Ok(claims),
+        let begun =
+            OpenJournal::begin(&places.journal, &journal).map_err(ClaimError::from).and_then(|file| {
+                guard.watch(&journal, &places, None)?;
+                Ok(file)
+            });
+        match begun {
+            Ok(file) => Ok(Self { journal, file, places, guard, job: None }),
             Err(error) => {
                 // Nothing is claimed yet.
-                let _ = Journal::remove(&claims.places.journal);
+                let _ = Journal::remove(&places.journal);
                 Err(error)
             }
         }
@@ -67,7 +72,7 @@ impl<'a> Claims<'a> {
     ) -> Result<Hold, ClaimError> {
         self.journal.quiesce = quiesce;
         self.journal.held = Some(DomainRun { id: run, boot: journal::boot_id() });
-        self.journal.write(&self.places.journal)?;
+        self.file.note_guest(&self.journal)?;
         let hold = Hold { told: Instant::now(), limit: limit + GUARD_GRACE };
         self.guard.watch(&self.journal, &self.places, Some(hold.limit))?;
         Ok(hold)
@@ -78,8 +83,7 @@ impl<'a> Claims<'a> {
         self.journal.quiesce = Quiesce::None;
         self.journal.held = None;
         self.guard.watch(&self.journal, &self.places, None)?;
-        self.journal.write(&self.places.journal)?;
-        Ok(())
+        Ok(self.file.note_guest(&self.journal)?)
     }
 
     /// Leaves a guest that may be frozen, or come to be, to the guard, at once. Returns what to tell people.
@@ -139,8 +143,8 @@ impl<'a> Claims<'a> {
         self.keep()
     }
 
-    fn keep(&self) -> Result<(), ClaimError> {
-        self.journal.write(&self.places.journal)?;
+    fn keep(&mut self) -> Result<(), ClaimError> {
+        self.file.note(&self.journal)?;
         self.guard.watch(&self.journal, &self.places, None)?;
         Ok(())
     }

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::journal_lines::{self, Lines};
 use crate::engine::VmTarget;
+use vmstore::StateDir;
 use vmstore::presence::found;
-use vmstore::{StateDir, durable};
 
 /// How the guest is kept still around backup-begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,7 +199,7 @@ impl Journal {
     pub fn read(path: &Path) -> Result<Option<Self>, JournalError> {
         let failed = |source| JournalError { doing: "read", path: path.to_owned(), source };
         let Some(bytes) = found(fs::read(path)).map_err(failed)? else { return Ok(None) };
-        let stored: Self = serde_json::from_slice(&bytes).map_err(|e| failed(e.into()))?;
+        let stored: Self = journal_lines::newest(&bytes).map_err(|e| failed(e.into()))?;
         let checked = stored.checked_below(backup_path_of(path));
         checked.map(Some).map_err(|why| JournalError {
             doing: "believe",
@@ -209,20 +210,66 @@ impl Journal {
 
     /// Writes the journal and syncs it, in one step as seen from outside.
     pub fn write(&self, path: &Path) -> Result<(), JournalError> {
-        let stored = self.to_stored(backup_path_of(path));
-        let text = serde_json::to_vec_pretty(&stored).map_err(io::Error::from);
-        let written = text.and_then(|text| durable::replace(path, 0o640, &text));
-        written.map_err(|source| JournalError { doing: "write", path: path.to_owned(), source })
+        let written = self.stored(path).and_then(|state| journal_lines::write(path, &state));
+        written.map_err(|source| not_written(path, source))
     }
 
-    /// Removes a journal: nothing is claimed any more.
-    pub fn remove(path: &Path) -> Result<(), JournalError> {
-        let remove = || {
-            found(fs::remove_file(path))?;
-            durable::sync_folder_of(path)
-        };
-        remove().map_err(|source| JournalError { doing: "remove", path: path.to_owned(), source })
+    /// What stands in the file.
+    fn stored(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&self.to_stored(backup_path_of(path)))?)
     }
+
+    /// Removes a journal: nothing is claimed any more. Should the host fail now, the next run may find it again: what it names
+    /// is done or undone then, and that is seen.
+    pub fn remove(path: &Path) -> Result<(), JournalError> {
+        let removed = found(fs::remove_file(path)).map(drop);
+        removed.map_err(|source| JournalError { doing: "remove", path: path.to_owned(), source })
+    }
+}
+
+/// The journal of a run that is under way, open.
+pub(super) struct OpenJournal {
+    path: PathBuf,
+    lines: Lines,
+    /// What is on disk of it.
+    kept: Journal,
+}
+
+impl OpenJournal {
+    /// Writes a journal, on disk when this returns.
+    pub(super) fn begin(path: &Path, journal: &Journal) -> Result<Self, JournalError> {
+        let lines = journal.stored(path).and_then(|state| Lines::create(path, &state));
+        let lines = lines.map_err(|source| not_written(path, source))?;
+        Ok(Self { path: path.to_owned(), lines, kept: journal.clone() })
+    }
+
+    /// Writes how the journal stands now, on disk when this returns.
+    pub(super) fn note(&mut self, journal: &Journal) -> Result<(), JournalError> {
+        self.put(journal, Lines::add)?;
+        self.kept = journal.clone();
+        Ok(())
+    }
+
+    /// The same where only the guest is held otherwise: once the host has failed, no guest is held. Waits for no disk.
+    pub(super) fn note_guest(&mut self, journal: &Journal) -> Result<(), JournalError> {
+        if *journal == self.kept {
+            return self.lines.take_back().map_err(|source| not_written(&self.path, source));
+        }
+        self.put(journal, Lines::add_of_this_boot)
+    }
+
+    fn put(
+        &mut self,
+        journal: &Journal,
+        add: fn(&mut Lines, &[u8]) -> io::Result<()>,
+    ) -> Result<(), JournalError> {
+        let added = journal.stored(&self.path).and_then(|state| add(&mut self.lines, &state));
+        added.map_err(|source| not_written(&self.path, source))
+    }
+}
+
+fn not_written(path: &Path, source: io::Error) -> JournalError {
+    JournalError { doing: "write", path: path.to_owned(), source }
 }
 
 /// The backup path that a journal file lies in: `BACKUP_PATH/_state/journal/VM.json`.

@@ -8,6 +8,7 @@ mod error;
 pub mod guard;
 pub mod journal;
 mod journal_check;
+pub(in crate::engine) mod journal_lines;
 pub(crate) mod left_by_job;
 pub(crate) mod order;
 pub(in crate::engine) mod other_job;

@@ -2,6 +2,7 @@
 
 use crate::engine::failure::{Changed, FileError};
 use vmhost::libvirt::LibvirtError;
+use vmstream::new_point::PointError;
 
 /// Why the files of a point could not be written or published.
 #[derive(Debug, thiserror::Error)]
@@ -15,4 +16,10 @@ pub enum CommitError {
     /// A file could not be written.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl From<PointError> for CommitError {
+    fn from(PointError { doing, path, source }: PointError) -> Self {
+        FileError { doing, path, source }.into()
+    }
 }

@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
 use vmstream::chain::{CheckpointName, PointId, SetFile, cpt};
-use vmstream::sidecar::{Head, LeftOut, SidecarWriter, StreamIdentity};
+use vmstream::new_point::{OpenSidecar, PointWriter, SealedPoint};
+use vmstream::sidecar::{Granules, Head, LeftOut, StreamIdentity};
 use vmstream::stream::Compression;
 use vmstream::stream::writer::StreamWriter;
 
 use super::CommitError;
-use super::publish::PointFiles;
 use crate::engine::VmTarget;
 use crate::engine::copy::{Copied, CopiedDisk, SidecarPlan};
 use crate::engine::domain::image_format::ImageFormat;
@@ -43,7 +43,7 @@ pub(crate) fn write_files(
     observed: &Observed,
     point: &PointIdentity,
     nvram: Option<&HeldFile>,
-    files: &mut PointFiles,
+    files: &mut PointWriter<'_>,
 ) -> Result<(), CommitError> {
     let config = SetFile::VmConfig(point.id).to_string();
     match point.checkpoint() {
@@ -53,23 +53,28 @@ pub(crate) fn write_files(
             write_side_files(vm, observed, &name.to_string(), nvram, files)?;
             let before = if point.parent.is_some() { observed.seen.chain.points.as_slice() } else { &[] };
             let names: Vec<CheckpointName> = before.iter().copied().chain([name]).collect();
-            files.set_marker(&cpt_file(vm), &String::from_utf8_lossy(&cpt::encode(&names)))
+            files.set_list(&cpt_file(vm), &cpt::encode(&names))?;
         }
         None => {
             write_side_files(vm, observed, &point.id.ident(), nvram, files)?;
-            files.set_marker(&config, &observed.config_xml)
+            files.set_list(&config, observed.config_xml.as_bytes())?;
         }
     }
+    Ok(())
 }
 
 /// Writes a checkpoint as libvirt describes it.
-fn write_checkpoint(vm: &VmTarget, name: CheckpointName, files: &mut PointFiles) -> Result<(), CommitError> {
+fn write_checkpoint(
+    vm: &VmTarget,
+    name: CheckpointName,
+    files: &mut PointWriter<'_>,
+) -> Result<(), CommitError> {
     let known = vm.domain.checkpoints()?;
     let Some(checkpoint) = known.into_iter().find(|c| c.name == name.to_string()) else {
         let what = format!("checkpoint {name} is gone");
         return Err(Changed { domain: vm.domain.name().to_owned(), what }.into());
     };
-    files.add_small(&checkpoint_file(name), checkpoint.xml.as_bytes())
+    Ok(files.add_small(&checkpoint_file(name), checkpoint.xml.as_bytes())?)
 }
 
 /// Writes what the point was taken of: disks that hold still, in this state.
@@ -78,14 +83,14 @@ pub(crate) fn write_state(
     point: &PointIdentity,
     raw_disks: bool,
     still: StillImages,
-    files: &mut PointFiles,
+    files: &mut PointWriter<'_>,
 ) -> Result<(), CommitError> {
     let taken_of = TakenOf::new(point.id, &observed.disks, raw_disks, still, &observed.config_xml);
-    match point.id {
+    Ok(match point.id {
         PointId::Copy => files.add_small(STATE_FILE, &taken_of.to_json()),
         // The next point replaces it, so no sidecar may name it.
         _ => files.add_earlier(STATE_FILE, &taken_of.to_json(), point.time),
-    }
+    }?)
 }
 
 /// Writes what every point has: image facts, boot files, the autostart flag.
@@ -94,7 +99,7 @@ fn write_side_files(
     observed: &Observed,
     ident: &str,
     nvram: Option<&HeldFile>,
-    files: &mut PointFiles,
+    files: &mut PointWriter<'_>,
 ) -> Result<(), CommitError> {
     for disk in observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2) {
         files.add_small(&format!("{}.{ident}.qcow.json", disk.target), disk.info.json.as_bytes())?;
@@ -140,7 +145,7 @@ fn open_boot_file(path: &Path) -> io::Result<io::Take<File>> {
 }
 
 /// Writes what a point keeps besides disks and what they need.
-pub(crate) fn add_identity(files: &mut PointFiles, identity: &IdentityFiles) -> Result<(), CommitError> {
+pub(crate) fn add_identity(files: &mut PointWriter<'_>, identity: &IdentityFiles) -> Result<(), CommitError> {
     files.add_small(&identity.name, &identity.facts)?;
     for (name, content) in identity.folder.iter().flat_map(TpmFolder::files) {
         files.add_secret(&name, content)?;
@@ -148,21 +153,13 @@ pub(crate) fn add_identity(files: &mut PointFiles, identity: &IdentityFiles) -> 
     Ok(())
 }
 
-/// A sidecar that lacks its head.
-pub(crate) struct OpenSidecar {
-    plan: SidecarPlan,
-    target: String,
-    stream: StreamIdentity,
-    writer: Box<SidecarWriter>,
-}
-
-/// Takes the copied disks into the point, each stream with its checksum file, and tells what they are. Their sidecars come
-/// back: they name the point's other files, so they are ended last.
+/// Takes the copied disks into the point, each stream with its checksum file and its sidecar, and tells what they are.
 pub(crate) fn add_disks(
-    files: &mut PointFiles,
+    files: &mut PointWriter<'_>,
     copied: Vec<CopiedDisk>,
-) -> Result<(Vec<OpenSidecar>, Vec<DiskReport>), CommitError> {
-    let (mut sidecars, mut disks) = (Vec::new(), Vec::new());
+    ident: &str,
+) -> Result<Vec<DiskReport>, CommitError> {
+    let mut disks = Vec::new();
     for CopiedDisk { target, file: name, sidecar: plan, copied, stages } in copied {
         let (file_bytes, data_bytes, identity, writer) = match copied {
             Copied::Stream { stream, sidecar } => {
@@ -179,50 +176,47 @@ pub(crate) fn add_disks(
                 (data_bytes, data_bytes, identity, sidecar)
             }
         };
-        sidecars.push(OpenSidecar { plan, target: target.clone(), stream: identity, writer });
+        let head = head(&plan, (&target, identity), ident, files, writer.granules());
+        files.add_sidecar(OpenSidecar { name: plan.file, writer: *writer, head });
         disks.push(DiskReport { target, file: name, file_bytes, data_bytes, stages });
     }
-    Ok((sidecars, disks))
+    Ok(disks)
 }
 
-/// Ends the sidecars of a point whose other files are all written. Each lists the point's disks, and those that are left
-/// out.
-pub(crate) fn add_sidecars(
-    files: &mut PointFiles,
-    sidecars: Vec<OpenSidecar>,
+/// What a sidecar says of its own disk.
+fn head(
+    plan: &SidecarPlan,
+    (target, stream): (&str, StreamIdentity),
     ident: &str,
-    left_out: &[LeftOut],
-) -> Result<(), CommitError> {
-    let disks: Vec<String> = sidecars.iter().map(|sidecar| sidecar.target.clone()).collect();
+    files: &PointWriter<'_>,
+    granules: Granules,
+) -> Head {
     let taken = files.time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    for OpenSidecar { plan, target, stream, writer } in sidecars {
-        let head = Head {
-            writer: concat!("vmbackup ", env!("CARGO_PKG_VERSION")).to_owned(),
-            stream,
-            target,
-            point: ident.to_owned(),
-            parent: plan.parent,
-            parent_sidecar: plan.parent_digest,
-            taken_seconds: taken.as_secs(),
-            granules: writer.granules(),
-            disks: Some(disks.clone()),
-            left_out: left_out.to_vec(),
-            files: files.identities().to_vec(),
-        };
-        let finished = writer.finish(&head).map_err(|source| FileError {
-            doing: "write",
-            path: plan.path.clone(),
-            source,
-        })?;
-        if finished.without_files {
-            tracing::warn!(
-                "{} proves its disk, not the point's other files: they are too many, or have names of another folder",
-                plan.path.display()
-            );
-        }
-        files.add_sidecar(&plan.file, &finished.file)?;
+    Head {
+        writer: concat!("vmbackup ", env!("CARGO_PKG_VERSION")).to_owned(),
+        stream,
+        target: target.to_owned(),
+        point: ident.to_owned(),
+        parent: plan.parent.clone(),
+        parent_sidecar: plan.parent_digest,
+        taken_seconds: taken.as_secs(),
+        granules,
+        disks: None,
+        left_out: Vec::new(),
+        files: Vec::new(),
     }
-    Ok(())
+}
+
+/// Ends a point whose files are all written. Its sidecars list its disks, and those that are left out.
+pub(crate) fn seal(files: PointWriter<'_>, left_out: &[LeftOut]) -> Result<SealedPoint, CommitError> {
+    let (point, sidecars) = files.seal(left_out)?;
+    for sidecar in sidecars.iter().filter(|sidecar| sidecar.without_files) {
+        tracing::warn!(
+            "{} proves its disk, not the point's other files: they are too many, or have names of another folder",
+            sidecar.name
+        );
+    }
+    Ok(point)
 }
 
 /// Gives a disk that was added an empty stream at each earlier point: old restore programs count a disk's streams to
@@ -231,7 +225,7 @@ pub(crate) fn add_placeholders(
     observed: &Observed,
     point: &PointIdentity,
     compression: Option<Compression>,
-    files: &mut PointFiles,
+    files: &mut PointWriter<'_>,
 ) -> Result<(), CommitError> {
     let streamed = observed.disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     for disk in streamed {
@@ -241,7 +235,7 @@ pub(crate) fn add_placeholders(
             let checkpoint = name.to_string();
             let origin = Origin { checkpoint, parent: String::new(), incremental: false, time };
             let file = stream_file(&disk.target, kind, point.suffix);
-            let path: PathBuf = files.partial_path(&file);
+            let path: PathBuf = files.unfinished_path(&file);
             let meta = meta(&disk.target, disk.format, disk.info.virtual_size, compression, &origin);
             let finished = StreamWriter::create(&path, meta).and_then(StreamWriter::finish);
             let finished =

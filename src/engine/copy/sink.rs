@@ -23,8 +23,8 @@ use vmhost::nbd::{Connection, NbdError};
 /// A server that needs longer than this for one sector hangs.
 const READ_LIMIT: Duration = Duration::from_secs(120);
 
-/// A disk that is copied completely; its file is synced, under its partial name. Its sidecar lacks only its head, which
-/// names the point's other files.
+/// A disk that is copied completely, under its partial name; its file is not synced yet. Its sidecar lacks only its head,
+/// which names the point's other files.
 #[derive(Debug)]
 pub enum Copied {
     Stream {
@@ -143,7 +143,6 @@ impl<'a> Sink<'a> {
                 Ok(Copied::Stream { stream, sidecar: Box::new(sidecar) })
             }
             Form::RawImage { file, data_bytes, sidecar } => {
-                file.sync_all().map_err(failed)?;
                 page_cache::let_go(&file);
                 Ok(Copied::RawImage { file, data_bytes, sidecar })
             }

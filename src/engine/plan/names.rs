@@ -4,13 +4,8 @@
 
 use vmstream::chain::{DiskTarget, StreamKind, StreamSuffix};
 
-use vmstore::durable::PARTIAL;
-
-/// The name a file of the set has until it is published. Files of a folder inside wait outside of it: the folder may
-/// belong to a chain that is archived first.
-pub(crate) fn partial_name(name: &str) -> String {
-    format!("{}{PARTIAL}", name.replace('/', "."))
-}
+/// The name a file of the set has until it is published.
+pub(crate) use vmstream::new_point::unfinished_name as partial_name;
 
 /// A stream's file name for a target that came from libvirt.
 pub(crate) fn stream_file(target: &str, kind: StreamKind, suffix: StreamSuffix) -> String {

@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use crate::engine::claims::journal_lines;
 use vmstore::{StateDir, durable};
 
 /// A journal that nobody will undo.
@@ -40,7 +42,7 @@ pub fn of_others(backup_path: &Path, machine_id: &str, tree_is_ours: bool) -> io
         if file.extension().is_none_or(|end| end != "json") {
             continue;
         }
-        let head: Head = serde_json::from_slice(&fs::read(&file)?).unwrap_or_default();
+        let head: Head = journal_lines::newest(&fs::read(&file)?).unwrap_or_default();
         let of_other = if head.host.is_empty() { !tree_is_ours } else { head.host != machine_id };
         if of_other {
             let name = || file.file_stem().map(|name| name.to_string_lossy().into_owned());

@@ -8,6 +8,7 @@
 
 use crate::engine::BackupError;
 use crate::engine::claims::claimed::Claims;
+use crate::engine::commit::CommitError;
 use crate::engine::fail_point::FailPoint;
 use crate::engine::look::image_state::StillImages;
 use crate::engine::look::observe::Observed;
@@ -23,6 +24,7 @@ use crate::engine::run::source::Source;
 use crate::engine::run::undo;
 use crate::engine::snapshot::identity::Identity;
 use vmplan::Plan;
+use vmstream::new_point::PointFolder;
 
 /// Takes a backup. On any failure everything is as it was before.
 ///
@@ -55,6 +57,7 @@ fn take_claimed(
     facts: &mut Facts,
 ) -> Result<(), BackupError> {
     backup.engine.fail_points.at(FailPoint::JournalWritten);
+    let folder = PointFolder::beside(&backup.vm.chain_dir).map_err(CommitError::from)?;
     let mut source: Box<dyn Source<'_> + '_> = match backup.observed.seen.active {
         true if backup.content.is_job => Box::new(Running { backup, checkpoint: backup.point.checkpoint() }),
         true => Box::new(DefinitionAlone),
@@ -74,5 +77,5 @@ fn take_claimed(
     };
     let images = facts.add(source.end(claims))?;
     let still = images.map(|images| StillImages { images, damaged: facts.damaged() });
-    facts.add(commit(backup, copied, still, identity, facts.every_disk(), claims))
+    facts.add(commit(backup, &folder, (copied, still), identity, facts.every_disk(), claims))
 }

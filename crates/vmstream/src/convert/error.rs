@@ -1,6 +1,7 @@
 //! Why a set was not converted.
 
 use crate::chain::{PointId, SetError, SidecarProblem};
+use crate::new_point::PointError;
 use crate::restore::MapError;
 use crate::restore::claim::Claim;
 use crate::sidecar::SidecarError;
@@ -164,5 +165,11 @@ impl ConvertError {
             Self::Stream(MapError { source, .. }) => matches!(source, StreamError::Damaged(_)),
             _ => false,
         }
+    }
+}
+
+impl From<PointError> for ConvertError {
+    fn from(PointError { path, source, .. }: PointError) -> Self {
+        Self::Write { path, source }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::contents::{NewFile, NewImage, NewPoint, NewStream};
 use super::converted::{Converted, ConvertedStream, RawCopy};
+use super::copying;
 use super::error::ConvertError;
 use super::new_set::NewSet;
 use super::options::{ConvertOptions, Shape};
@@ -10,23 +11,22 @@ use super::plan::Plan;
 use super::source::Source;
 use super::written::{Paths, Written};
 use super::{recompress, squash};
-use crate::chain::{PointId, StreamKind, StreamSuffix, UnusedSidecar};
+use crate::chain::{StreamKind, StreamSuffix, UnusedSidecar};
+use crate::new_point::{OpenSidecar, PointWriter, SealedPoint};
 use crate::sidecar::{
-    Digest, FileIdentity, Granules, Head, Ledger, PlainSums, Run, RunKind, SidecarWriter, StreamIdentity,
-    Tables,
+    Digest, Granules, Head, Ledger, PlainSums, Run, RunKind, SidecarWriter, StreamIdentity, Tables,
 };
 use crate::verify::Watch;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A sidecar that waits for the names of the point's files.
-struct Waiting {
-    writer: SidecarWriter,
-    head: Head,
-    path: PathBuf,
-    old: Option<Digest>,
+/// The checkpoint list as it is at a point.
+pub(super) struct List<'a> {
+    pub(super) name: &'a str,
+    pub(super) content: Vec<u8>,
+    /// It is that of the new set.
+    pub(super) is_last: bool,
 }
 
 /// The points of a new set, as they are written.
@@ -34,116 +34,110 @@ pub(super) struct Points<'a> {
     new: NewSet,
     options: ConvertOptions,
     watch: &'a dyn Watch,
+    sealed: Vec<SealedPoint>,
     /// The sidecar that took the place of each old one, by their digests.
     links: BTreeMap<Digest, Digest>,
 }
 
 impl<'a> Points<'a> {
     pub(super) fn new(new: NewSet, options: ConvertOptions, watch: &'a dyn Watch) -> Self {
-        Self { new, options, watch, links: BTreeMap::new() }
+        Self { new, options, watch, sealed: Vec::new(), links: BTreeMap::new() }
     }
 
-    /// Writes a point; `list` is the checkpoint list as it is at that point.
+    /// Writes a point.
     pub(super) fn write(
         &mut self,
         point: &NewPoint<'_>,
-        list: Option<(&str, Vec<u8>)>,
+        list: Option<List<'_>>,
         converted: &mut Converted,
     ) -> Result<(), ConvertError> {
-        let (mut waiting, mut files) = (Vec::new(), Vec::new());
+        let mut files = self.new.begin(point.time);
+        // Digests of the sidecars whose places new ones take, in their order.
+        let mut old = Vec::new();
         for stream in &point.streams {
-            let (done, sidecar, checksum) = self.stream(point, stream, &mut converted.unused_sidecars)?;
+            let done = self.stream(point, stream, &mut files, &mut old, &mut converted.unused_sidecars)?;
             converted.streams.push(done);
-            waiting.extend(sidecar);
-            files.push(checksum);
         }
         for image in &point.images {
-            let (done, sidecar) = self.image(point, image, &mut converted.unused_sidecars)?;
-            converted.raw_images.push(done);
-            waiting.push(sidecar);
+            converted.raw_images.push(self.image(
+                point,
+                image,
+                &mut files,
+                &mut converted.unused_sidecars,
+            )?);
+            old.push(None);
         }
-        let watch = self.watch;
         for file in &point.files {
-            let identity = self.new.copy(file, |_, part| seen(watch, part))?;
-            // Whoever may not read a secret must be able to prove everything else.
-            files.extend((!file.secret).then_some(identity));
+            copying::file(&mut files, file, |_, part| seen(self.watch, part))?;
         }
-        files.extend(list.map(|(name, content)| FileIdentity::of(name, &content)));
-        let disks: Vec<String> = waiting.iter().map(|waiting| waiting.head.target.clone()).collect();
-        for Waiting { writer, head, path, old } in waiting {
-            let (disks, left_out) = (Some(disks.clone()), point.left_out.clone());
-            let done = writer.finish(&Head { files: files.clone(), disks, left_out, ..head });
-            let done = done.map_err(|source| ConvertError::Write { path: path.clone(), source })?;
-            self.new.finish(&path, &done.file, point.time)?;
-            self.links.extend(old.map(|old| (old, done.digest)));
+        match list {
+            Some(List { name, content, is_last: true }) => files.set_list(name, &content)?,
+            Some(List { name, content, is_last: false }) => files.note_list(name, &content),
+            None => {}
         }
+        let (sealed, sidecars) = files.seal(&point.left_out)?;
+        self.sealed.push(sealed);
+        let links = old.into_iter().zip(sidecars).filter_map(|(old, new)| Some((old?, new.digest)));
+        self.links.extend(links);
         converted.points.push(point.id);
         Ok(())
     }
 
     /// Writes what belongs to no point, and lets the new set appear.
-    pub(super) fn publish(mut self, plan: &Plan<'_>) -> Result<(), ConvertError> {
-        let watch = self.watch;
-        for file in &plan.files {
-            self.new.copy(file, |_, part| seen(watch, part))?;
-        }
-        plan.links.iter().try_for_each(|link| self.new.link(link))?;
-        let newest = plan.points.iter().rev().find(|point| matches!(point.id, PointId::Checkpoint(_)));
-        if let Some((name, point)) = plan.list.as_ref().zip(newest) {
-            self.new.write(name, &plan.list_at(point.id), point.time)?;
-        }
-        self.new.publish()
+    pub(super) fn publish(self, plan: &Plan<'_>) -> Result<(), ConvertError> {
+        let Self { new, watch, mut sealed, .. } = self;
+        let mut files = new.begin(UNIX_EPOCH);
+        plan.files
+            .iter()
+            .try_for_each(|file| copying::file(&mut files, file, |_, part| seen(watch, part)))?;
+        sealed.push(files.seal(&[])?.0);
+        plan.links.iter().try_for_each(|link| new.link(link))?;
+        new.publish(&sealed)
     }
 
     /// Writes one stream and its checksum file.
     fn stream(
-        &mut self,
+        &self,
         point: &NewPoint<'_>,
         stream: &NewStream<'_>,
+        files: &mut PointWriter<'_>,
+        replaced: &mut Vec<Option<Digest>>,
         unused: &mut Vec<UnusedSidecar>,
-    ) -> Result<(ConvertedStream, Option<Waiting>, FileIdentity), ConvertError> {
+    ) -> Result<ConvertedStream, ConvertError> {
         let source = Source::open(stream)?;
         let name = stream.kind.file_name(&stream.disk, self.options.compression.suffix());
-        let paths = self.paths(&name, stream)?;
+        let sidecar_name = stream.kind.sidecar_name(&stream.disk);
+        let paths =
+            Paths { stream: files.unfinished_path(&name), sidecar: files.unfinished_path(&sidecar_name) };
         let Written { stream: done, sidecar, old, sums } = match stream.shape {
             Shape::SamePoints => recompress::run(&source, &paths, self.options, self.watch)?,
             Shape::Full(_) => squash::run(&source, &paths, self.options, self.watch)?,
         };
         let unproven = source.check(&sums, unused)?;
-        self.new.finish(&paths.stream, &done.file, point.time)?;
-        let checksum =
-            self.new.write(&format!("{name}.chksum"), done.adler32.to_string().as_bytes(), point.time)?;
+        files.add_stream(&name, &done.file)?;
+        files.add_small(&format!("{name}.chksum"), done.adler32.to_string().as_bytes())?;
         let identity = StreamIdentity {
             name: name.clone(),
             size: done.size,
             adler32: Some(done.adler32),
             digest: Some(done.digest),
         };
-        let waiting = match sidecar {
-            None => None,
-            Some(writer) => {
-                let mut head = head(point, stream.disk.as_str(), identity, writer.granules());
-                if stream.shape == Shape::SamePoints {
-                    self.link(&source, &mut head);
-                }
-                self.new.expect(&stream.kind.sidecar_name(&stream.disk));
-                Some(Waiting { writer, head, path: paths.sidecar, old })
+        if let Some(writer) = sidecar {
+            let mut head = head(point, stream.disk.as_str(), identity, writer.granules());
+            if stream.shape == Shape::SamePoints {
+                self.link(&source, &mut head);
             }
-        };
-        let done = ConvertedStream {
+            files.add_sidecar(OpenSidecar { name: sidecar_name, writer, head });
+            replaced.push(old);
+        }
+        Ok(ConvertedStream {
             file: name,
             disk: stream.disk.clone(),
             source_bytes: stream.sources.iter().map(|entry| entry.file_len).sum(),
             file_bytes: done.size,
             data_bytes: done.data_size,
             unproven,
-        };
-        Ok((done, waiting, checksum))
-    }
-
-    fn paths(&mut self, name: &str, stream: &NewStream<'_>) -> Result<Paths, ConvertError> {
-        let sidecar = self.new.unfinished_path(&stream.kind.sidecar_name(&stream.disk));
-        Ok(Paths { stream: self.new.unfinished(name)?, sidecar })
+        })
     }
 
     /// What an increment builds on, and when it was taken.
@@ -159,33 +153,33 @@ impl<'a> Points<'a> {
 
     /// Copies a raw image, and writes its sidecar from what is read.
     fn image(
-        &mut self,
+        &self,
         point: &NewPoint<'_>,
         image: &NewImage<'_>,
+        files: &mut PointWriter<'_>,
         unused: &mut Vec<UnusedSidecar>,
-    ) -> Result<(RawCopy, Waiting), ConvertError> {
+    ) -> Result<RawCopy, ConvertError> {
         let NewImage { disk, source, taken, in_doubt } = image;
         let (kind, granules) = (StreamKind::Copy, Granules::of_disk(source.len));
         let (name, sidecar) = (kind.file_name(disk, StreamSuffix::Data), kind.sidecar_name(disk));
         if let Some(problem) = source.other_length() {
             return Err(ConvertError::RawLength { path: source.path.clone(), problem });
         }
-        let path = self.new.unfinished(&sidecar)?;
+        let path = files.unfinished_path(&sidecar);
         let failed = |source| ConvertError::Write { path: path.clone(), source };
         let sidecar_failed = |error| ConvertError::Sidecar { stream: source.path.clone(), source: error };
         let old = source.usable_sidecar(unused);
         let ledger = Ledger::of(Tables::new(vec![old]), source.len).map_err(sidecar_failed)?;
         let mut writer = SidecarWriter::create(&path, granules).map_err(failed)?;
-        let watch = self.watch;
         let file = NewFile { name, from: source.path.clone(), time: point.time, secret: false };
-        let copied = self.new.copy(&file, |at, part| {
+        let (written, copied) = copying::image(files, &file, |at, part| {
             if let Some(ledger) = &ledger {
                 ledger.note(at, part);
             }
             if !in_doubt {
                 writer.data(at, part.len() as u64, &PlainSums::of(at, part, granules))?;
             }
-            seen(watch, part)
+            seen(self.watch, part)
         })?;
         if *in_doubt {
             for first in 0..granules.count() {
@@ -198,10 +192,11 @@ impl<'a> Points<'a> {
         }
         let proven = !in_doubt && checked.is_some_and(|checked| checked.unproven_bytes == 0);
         let NewFile { name, .. } = file;
+        files.add_stream(&name, &written)?;
         let identity = StreamIdentity { name: name.clone(), size: copied.size, adler32: None, digest: None };
         let head = head(point, disk.as_str(), identity, granules);
-        let done = RawCopy { file: name, disk: disk.clone(), taken: *taken, proven };
-        Ok((done, Waiting { writer, head, path, old: None }))
+        files.add_sidecar(OpenSidecar { name: sidecar, writer, head });
+        Ok(RawCopy { file: name, disk: disk.clone(), taken: *taken, proven })
     }
 }
 

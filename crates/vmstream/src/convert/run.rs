@@ -5,8 +5,8 @@ use super::error::ConvertError;
 use super::new_set::NewSet;
 use super::options::{ConvertOptions, Shape};
 use super::plan::Plan;
-use super::point::Points;
-use crate::chain::BackupSet;
+use super::point::{List, Points};
+use crate::chain::{BackupSet, PointId};
 use crate::doctor;
 use crate::verify::Watch;
 use std::path::Path;
@@ -35,8 +35,11 @@ pub fn convert(
     let mut points = Points::new(NewSet::create(target, &set.dir)?, options.within_format(), watch);
     let passed_over = plan.passed_over.clone();
     let mut converted = Converted { suspect, passed_over, ..Converted::default() };
+    let is_listed = |id: PointId| matches!(id, PointId::Checkpoint(_));
+    let newest = plan.points.iter().map(|point| point.id).rfind(|id| is_listed(*id));
     for point in &plan.points {
-        let list = plan.list.as_ref().map(|name| (name.as_str(), plan.list_at(point.id)));
+        let (content, is_last) = (plan.list_at(point.id), newest == Some(point.id));
+        let list = plan.list.as_ref().map(|name| List { name, content, is_last });
         points.write(point, list, &mut converted)?;
     }
     points.publish(&plan)?;

@@ -29,10 +29,10 @@ pub struct SidecarWriter {
     run: Option<Run>,
 }
 
-/// A complete sidecar, synced.
+/// A complete sidecar. Whoever takes it makes it durable.
 #[derive(Debug)]
 pub struct FinishedSidecar {
-    /// The open file, for setting its times.
+    /// The open file, for its times and its sync.
     pub file: File,
     /// What the next point's sidecar names as its parent.
     pub digest: Digest,
@@ -116,7 +116,7 @@ impl SidecarWriter {
         Ok(())
     }
 
-    /// Writes the rest and the head, and syncs the file. A head that no reader takes because of its files is written
+    /// Writes the rest and the head. A head that no reader takes because of its files is written
     /// without them.
     ///
     /// # Errors
@@ -138,7 +138,6 @@ impl SidecarWriter {
         self.file.write_all(&digest)?;
         self.file.write_all(END_MAGIC)?;
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
         Ok(FinishedSidecar { file, digest, without_files })
     }
 

@@ -68,7 +68,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the rest, puts `head` over the first bytes, and syncs everything to the disk.
+    /// Writes the rest, and puts `head` over the first bytes.
     pub fn finish(mut self, head: &[u8]) -> io::Result<File> {
         if self.direct {
             // The tail is no multiple of the block, and the head lies inside one.
@@ -76,7 +76,6 @@ impl Output {
         }
         self.write_block()?;
         self.file.write_all_at(head, 0)?;
-        self.file.sync_all()?;
         page_cache::let_go(&self.file);
         Ok(self.file)
     }

@@ -122,7 +122,7 @@ impl StreamWriter {
         self.header(FrameKind::Zero, start, len)
     }
 
-    /// Ends the stream, fills in the meta frame and syncs the file.
+    /// Ends the stream and fills in the meta frame. Whoever takes the file makes it durable.
     pub fn finish(mut self) -> io::Result<FinishedStream> {
         self.header(FrameKind::Stop, 0, 0)?;
         if self.meta.compression.is_some() {
