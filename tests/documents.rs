@@ -78,7 +78,7 @@ fn the_page_for_those_who_come_from_bash_names_what_there_is() {
     let help = read("tests/data/help.txt");
     let options =
         page.split(|c: char| c.is_whitespace() || "`,()".contains(c)).filter(|word| word.starts_with("--"));
-    let foreign = ["--exclude", "--remove"];
+    let foreign = ["--exclude", "--quick", "--remove"];
     for option in options.map(|word| word.split('=').next().unwrap_or_default()) {
         assert!(help.contains(option) || foreign.contains(&option), "{option}");
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use lab::{Bed, DiskSpec, Lab, Version, Vm, must, text};
+use lab::{Bed, DiskSpec, Lab, Version, Vm, VmSpec, must, text, virsh};
 
 const MIB: u64 = 1 << 20;
 
@@ -231,4 +231,107 @@ fn what_a_killed_run_of_the_bash_program_left_is_told_and_removed() {
         "SELECT operation, file_type, file_size_bytes FROM file_operations WHERE reason LIKE 'left by%'";
     assert_eq!(lab.ask(rows), [format!("delete|backup|{}", 3 << 20)]);
     assert!(!text(&lab.vmbackup(&["--status", "--vm", taken.bed.vm.name()])).contains("unfinished"));
+}
+
+/// A VM that is shut off, and its disk: `vda.qcow2`, backed by `base.qcow2`.
+fn off_vm(lab: &Lab) -> Vm {
+    let vm = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", 4 * MIB)));
+    let qemu_img = |arguments: &[&str]| {
+        must(Command::new("qemu-img").args(arguments).current_dir(vm.directory()));
+    };
+    fs::rename(vm.disk_path("vda"), vm.directory().join("base.qcow2")).expect("a file");
+    qemu_img(&["create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "vda.qcow2"]);
+    write(&vm.directory().join("base.qcow2"));
+    vm
+}
+
+fn write(image: &Path) {
+    must(Command::new("qemu-io").args(["-f", "qcow2", "-c", "write -P 7 1M 64k"]).arg(image));
+}
+
+/// It leaves no note of what the images were like. All else has to fit, or the VM is copied again, and the reason is told.
+#[test]
+fn a_copy_of_the_bash_program_counts_while_it_is_of_the_disks_as_they_are() {
+    let lab = Lab::configured("takeover_copy");
+    let vm = off_vm(&lab);
+    let folder = lab.backup_path().join(vm.name());
+    let set = folder.join(jiff::Zoned::now().strftime("%Y%m").to_string());
+    let copied_by_bash = || {
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&set).expect("the lab has room");
+        let output = lab.virtnbdbackup(Version::Distribution, &vm, "copy", &set, &["--compress"]);
+        assert!(output.status.success(), "{}", text(&output));
+        fs::write(set.join(".agent-status"), "no\n").expect("the lab has room");
+    };
+    let image = |name: &str| vm.directory().join(name);
+    let threshold = |seconds| lab.configure(&[("OFFLINE_CHANGE_DETECTION_THRESHOLD", seconds)]);
+    let cases: [(&str, &dyn Fn(), &str); 9] = [
+        ("the image is written", &|| write(&image("vda.qcow2")), "vda.qcow2 was changed after it"),
+        (
+            "its time is set back",
+            &|| {
+                write(&image("vda.qcow2"));
+                must(Command::new("touch").args(["-d", "2020-01-01"]).arg(image("vda.qcow2")));
+            },
+            "vda.qcow2 was changed after it",
+        ),
+        ("what backs it is written", &|| write(&image("base.qcow2")), "base.qcow2 was changed after it"),
+        (
+            "it has grown",
+            &|| {
+                must(Command::new("qemu-img").args(["resize", "-q"]).arg(image("vda.qcow2")).arg("5M"));
+            },
+            "disk vda has 5242880 bytes, and 4194304 in it",
+        ),
+        (
+            "the definition is another",
+            &|| {
+                virsh(&["desc", vm.name(), "--config", "x"]);
+            },
+            "the VM's definition is not the one that was kept with it",
+        ),
+        (
+            "its definition is gone",
+            &|| fs::remove_file(set.join("vmconfig.copy.xml")).expect("a file"),
+            "it is not complete: copy has no vmconfig",
+        ),
+        (
+            "it is cut",
+            &|| {
+                let stream = fs::File::options().write(true).open(set.join("vda.copy.data")).expect("a file");
+                stream.set_len(300).expect("a file");
+            },
+            "it is not complete",
+        ),
+        ("the image was written just before", &|| threshold("3600"), "OFFLINE_CHANGE_DETECTION_THRESHOLD"),
+        (
+            "it is a link",
+            &|| {
+                fs::rename(image("vda.qcow2"), image("elsewhere")).expect("a file");
+                std::os::unix::fs::symlink("elsewhere", image("vda.qcow2")).expect("a link");
+            },
+            "vda.qcow2 is a device or a link",
+        ),
+    ];
+    for (case, change, why) in cases {
+        copied_by_bash();
+        let before = fs::read(set.join("vda.copy.data")).expect("a stream");
+        for _ in 0..2 {
+            let skipped = lab.run_well(&vm);
+            assert_eq!(
+                (skipped.level().as_str(), skipped.why().as_str()),
+                ("skip", "shut off and unchanged since the last backup"),
+                "before {case}: {skipped:#?}"
+            );
+        }
+        assert_eq!(fs::read(set.join("vda.copy.data")).ok(), Some(before), "{case}");
+        change();
+        let dry = text(&lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]));
+        assert!(dry.contains(why), "{case}: {dry}");
+        let ended = lab.run_well(&vm);
+        assert_eq!(ended.level(), "copy", "{case}: {ended:#?}");
+        assert!(ended.why().contains(why), "{case}: {}", ended.why());
+        threshold("0");
+        assert_eq!(lab.run_well(&vm).level(), "skip", "after {case}");
+    }
 }

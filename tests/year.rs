@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use jiff::civil::{Date, DateTime, date};
 use jiff::{ToSpan, Zoned};
@@ -80,6 +81,7 @@ impl Recorded {
                 full_day: 15,
                 recovery: AutoRecovery::No,
                 skip_unchanged: true,
+                offline_settle: Duration::from_secs(60),
                 offline_mode: OfflineMode::Copy,
             },
             failed: None,

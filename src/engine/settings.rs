@@ -77,8 +77,6 @@ pub struct EngineSettings {
     pub exclude_disks: Vec<String>,
     /// Of single domains, by name, not these disk targets either.
     pub vm_exclude_disks: BTreeMap<String, Vec<String>>,
-    /// An image of a domain that is shut off counts as changed for so long after it was written.
-    pub offline_settle: Duration,
     /// When chains end, and what is repaired.
     pub rules: Rules,
 }

@@ -184,7 +184,7 @@ fn archive_reason(why: &Why) -> ArchiveReason {
         Why::DiskConverted(_) | Why::OtherDisks => ArchiveReason::DisksChanged,
         Why::OtherVm(_) => ArchiveReason::OtherDomain,
         Why::AfterCopy | Why::NoBitmaps | Why::DefinitionOnly => ArchiveReason::CopyReplaced,
-        Why::ShutOff => ArchiveReason::OfflineChange,
+        Why::ShutOff | Why::ShutOffInDoubt(_) => ArchiveReason::OfflineChange,
         Why::ChainLimit(_) => ArchiveReason::AccumulateLimit,
         Why::FullDay(_) | Why::OtherCompression => ArchiveReason::ForcedFull,
         Why::LastTryFailed(_) => ArchiveReason::Retry,

@@ -99,13 +99,13 @@ pub(super) fn engine(settings: &Settings) -> EngineSettings {
         raw_disks: settings.backup_raw_disks.on,
         include_disks: settings.include_disks.as_slice().to_vec(),
         exclude_disks: settings.exclude_disks.as_slice().to_vec(),
-        offline_settle: settings.offline_change_threshold.duration(),
         rules: Rules {
             warn_depth: settings.accumulate_warn_depth.get(),
             hard_limit: settings.accumulate_hard_limit.get(),
             full_day: settings.force_full_on_day.get(),
             recovery: settings.auto_recovery,
             skip_unchanged: settings.skip_offline_unchanged.on,
+            offline_settle: settings.offline_change_threshold.duration(),
             offline_mode: settings.offline_mode,
         },
     }

@@ -1,10 +1,13 @@
 //! The facts that a decision rests on.
 
+use std::time::Duration;
+
 use jiff::civil::Date;
 use vmstream::chain::CheckpointName;
 
 use super::plan::UnseenChange;
 use super::rotation::Placement;
+use super::unnoted_copy::UnnotedCopy;
 use crate::{AutoRecovery, OfflineMode};
 
 /// Where a checkpoint that libvirt knows comes from.
@@ -86,12 +89,14 @@ pub enum ImageFacts {
 }
 
 /// What the images of a domain that is shut off tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OfflineFacts {
     /// As they were when the folder's newest point was taken.
     Unchanged,
     /// Changed, or nothing to compare with.
     Changed,
+    /// There is a copy, and no note of what they were like then: another program made it.
+    Unnoted(UnnotedCopy),
 }
 
 /// The settings that a decision follows.
@@ -107,6 +112,8 @@ pub struct Rules {
     pub recovery: AutoRecovery,
     /// A domain that is shut off and unchanged is skipped.
     pub skip_unchanged: bool,
+    /// An image of a domain that is shut off counts as changed for so long after it was written.
+    pub offline_settle: Duration,
     /// What is taken of a domain that is shut off.
     pub offline_mode: OfflineMode,
 }

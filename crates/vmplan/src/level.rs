@@ -17,7 +17,7 @@
 //! | runs | chain, a disk was resized or converted, or no disk goes on | any of ours | full, chain archived |
 //! | runs | chain of another VM of that name | any of ours | full, chain archived |
 //! | runs | chain, at its limit or on the day of fulls | any of ours | full, chain archived |
-//! | shut off | its newest point is of the images as they are | any of ours | skip |
+//! | shut off | its newest point is of the images as they are, as its note says or all that is known | any of ours | skip |
 //! | shut off, to be incremental, nothing against starting it, a disk of it keeps dirty bitmaps | as above | as above | as for one that runs |
 //! | shut off | otherwise | any of ours | copy; what is there is archived |
 //!
@@ -29,6 +29,7 @@ use vmstream::chain::CheckpointName;
 use super::facts::{Broken, CheckpointFacts, DiskFacts, Facts, ImageFacts, OfflineFacts, Origin};
 use super::plan::{Decision, Note, Plan, Refusal, Repair, UnseenChange, Why};
 use super::rotation::Placement;
+use super::unnoted_copy::Doubt;
 use crate::{AutoRecovery, OfflineMode, RotationPolicy};
 
 /// Chooses what a domain gets.
@@ -204,10 +205,10 @@ fn notes(seen: &Facts, decision: &Decision) -> Vec<Note> {
 }
 
 fn plan_offline(seen: &Facts) -> Plan {
-    let is_unchanged = seen.chain.broken.is_none() && seen.offline == OfflineFacts::Unchanged;
-    if is_unchanged && seen.rules.skip_unchanged {
-        return nothing_else(Decision::Skip, Why::Unchanged);
-    }
+    let doubt = match unchanged(seen) {
+        Ok(()) => return nothing_else(Decision::Skip, Why::Unchanged),
+        Err(doubt) => doubt,
+    };
     let is_incremental = seen.rules.offline_mode == OfflineMode::Incremental;
     if is_incremental && seen.obstacle.is_none() && keeps_bitmaps(seen) {
         let plan = plan_live(seen);
@@ -215,5 +216,22 @@ fn plan_offline(seen: &Facts) -> Plan {
         return Plan { start, ..plan };
     }
     // Checkpoints stay: libvirt cannot remove their bitmaps now, and the next run while the domain is up can.
-    copy(seen, Why::ShutOff)
+    let why = doubt.map_or(Why::ShutOff, |doubt| Why::ShutOffInDoubt(doubt.to_string()));
+    copy(seen, why)
+}
+
+/// Whether the newest point is of the images as they are, and may stand for them. `Err(Some(_))`: what speaks against a copy without
+/// a note.
+fn unchanged(seen: &Facts) -> Result<(), Option<Doubt>> {
+    let broken = seen.chain.broken.as_ref().map(|broken| match broken {
+        Broken::List(what) | Broken::Data(what) => what.as_str(),
+    });
+    match &seen.offline {
+        _ if !seen.rules.skip_unchanged => Err(None),
+        OfflineFacts::Unchanged if broken.is_none() => Ok(()),
+        OfflineFacts::Unnoted(copy) => {
+            copy.doubt(broken, seen.rules.offline_settle).map_or(Ok(()), |doubt| Err(Some(doubt)))
+        }
+        OfflineFacts::Unchanged | OfflineFacts::Changed => Err(None),
+    }
 }

@@ -1,5 +1,8 @@
 //! Each row of the decision table.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use jiff::civil::{Date, date};
 use vmstream::chain::CheckpointName;
 
@@ -45,6 +48,7 @@ fn healthy() -> Facts {
             full_day: 1,
             recovery: AutoRecovery::Yes,
             skip_unchanged: true,
+            offline_settle: Duration::from_secs(60),
             offline_mode: OfflineMode::Copy,
         },
         failed: None,
@@ -239,6 +243,33 @@ fn a_domain_that_is_shut_off() {
         s.rules.skip_unchanged = false;
     };
     check("never skipped", always, Want::Copy, Why::ShutOff);
+    let unnoted = |same_definition| {
+        move |s: &mut Facts| {
+            copied(s);
+            let disk = DiskSize { target: "vda".into(), size: 10 };
+            let [began, written] = [1000, 1005].map(|second| Some(Timestamp::from_second(second).unwrap()));
+            s.offline = OfflineFacts::Unnoted(UnnotedCopy {
+                same_definition,
+                disks: vec![disk.clone()],
+                copied: vec![CopiedDisk { disk, began, written: written.unwrap() }],
+                files: Ok(vec![]),
+                untold: None,
+            });
+        }
+    };
+    check("copied by another program", unnoted(true), Want::Skip, Why::Unchanged);
+    let in_doubt = Why::ShutOffInDoubt(Doubt::OtherDefinition.to_string());
+    check("redefined since", unnoted(false), Want::Copy, in_doubt);
+    let damaged = |s: &mut Facts| {
+        unnoted(true)(s);
+        s.chain.broken = Some(Broken::Data("x".into()));
+    };
+    check("that copy is damaged", damaged, Want::Copy, Why::ShutOffInDoubt("it is not complete: x".into()));
+    let never = |s: &mut Facts| {
+        unnoted(true)(s);
+        s.rules.skip_unchanged = false;
+    };
+    check("it is never skipped", never, Want::Copy, Why::ShutOff);
     let foreign = |s: &mut Facts| {
         copied(s);
         s.checkpoints[0].origin = Origin::Foreign;

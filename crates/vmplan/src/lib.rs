@@ -15,6 +15,7 @@ mod level_tests;
 mod plan;
 pub mod retention;
 pub mod rotation;
+mod unnoted_copy;
 
 pub use choice::{AutoRecovery, OfflineMode, RotationPolicy};
 pub use facts::{
@@ -22,3 +23,4 @@ pub use facts::{
 };
 pub use level::plan_backup;
 pub use plan::{Decision, Note, Plan, Refusal, Repair, UnseenChange, Why};
+pub use unnoted_copy::{CopiedDisk, DiskSize, Doubt, FileTimes, UnnotedCopy};

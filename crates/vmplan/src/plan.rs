@@ -80,6 +80,8 @@ pub enum Why {
     DefinitionOnly,
     /// The domain is shut off.
     ShutOff,
+    /// Shut off, and there is a copy of another program that may not be of the disks as they are.
+    ShutOffInDoubt(String),
     /// Shut off, and nothing changed since the last backup.
     Unchanged,
 }
@@ -129,6 +131,10 @@ impl fmt::Display for Why {
                 write!(f, "definition only: the VM has no disk that can be or is to be saved")
             }
             Self::ShutOff => write!(f, "the VM is shut off"),
+            Self::ShutOffInDoubt(doubt) => write!(
+                f,
+                "the VM is shut off, and the copy that another program made may not be of its disks as they are: {doubt}"
+            ),
             Self::Unchanged => write!(f, "shut off and unchanged since the last backup"),
         }
     }

@@ -23,6 +23,8 @@ const HEAD_BYTES: u64 = 112;
 /// What a file looks like from outside, and how it begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
+    /// Not a link, a device or anything else.
+    pub is_regular: bool,
     /// A block device, of which the rest tells little.
     pub is_block_device: bool,
     /// In bytes.
@@ -33,6 +35,10 @@ pub struct Look {
     pub modified_seconds: i64,
     /// And nanoseconds.
     pub modified_nanos: i64,
+    /// When anything of it was last changed, in seconds since 1970. Nobody can set that.
+    pub changed_seconds: i64,
+    /// And nanoseconds.
+    pub changed_nanos: i64,
     /// Its first 112 bytes.
     pub head: Vec<u8>,
 }
@@ -47,12 +53,16 @@ impl Look {
         let mut head = Vec::new();
         (&file).take(HEAD_BYTES).read_to_end(&mut head)?;
         let about: Metadata = file.metadata()?;
+        let is_regular = fs::symlink_metadata(path)?.is_file();
         Ok(Self {
+            is_regular,
             is_block_device: about.file_type().is_block_device(),
             size: about.size(),
             inode: about.ino(),
             modified_seconds: about.mtime(),
             modified_nanos: about.mtime_nsec(),
+            changed_seconds: about.ctime(),
+            changed_nanos: about.ctime_nsec(),
             head,
         })
     }

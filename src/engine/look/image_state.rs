@@ -1,7 +1,7 @@
 //! Whether the disks of a domain that is shut off are as they were at its newest restore point.
 //!
 //! Lives here: what tells one state of an image from another without reading it, and the file that keeps it.
-//! Must not live here: what follows from it (`policy::level`).
+//! Must not live here: what tells it of copies without such a file (`unnoted_copy`), what follows from it (`vmplan`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -108,7 +108,7 @@ impl ImageStates {
 }
 
 /// What every file of these disks looks like.
-fn looks_at<'a>(
+pub(super) fn looks_at<'a>(
     disks: impl IntoIterator<Item = &'a ReadableDisk>,
     cancel: &Cancel,
 ) -> Result<Vec<(PathBuf, Look)>, StateError> {

@@ -11,6 +11,7 @@ pub(crate) mod image_state;
 pub(crate) mod observe;
 pub(crate) mod start_obstacle;
 pub(crate) mod still;
+mod unnoted_copy;
 pub(crate) mod unseen;
 
 pub use self::error::LookError;

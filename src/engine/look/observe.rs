@@ -13,7 +13,7 @@ use super::checkpoint_origin::CheckpointOrigin;
 use super::disk_images::read_images;
 use super::image_state::{self, Now};
 use super::still::Asked;
-use super::{start_obstacle, still, unseen};
+use super::{start_obstacle, still, unnoted_copy, unseen};
 use crate::engine::VmTarget;
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::boot_file::BootRole;
@@ -112,7 +112,7 @@ pub(crate) fn observe(
     facts.disks.select(&settings.include_disks, &settings.exclude_disks, of_vm);
     let inactive_xml = domain.xml(true)?;
     let mut inactive = parse_domain(&inactive_xml)?.disks;
-    let config_xml = if inactive.name_all(&facts.disks.readable) { inactive_xml } else { live_xml };
+    let config_xml = if inactive.name_all(&facts.disks.readable) { inactive_xml } else { live_xml.clone() };
     inactive.select(&settings.include_disks, &settings.exclude_disks, of_vm);
     let mut skipped = inactive.dropped_at_start(&facts.disks);
     skipped.append(&mut facts.disks.skipped);
@@ -131,10 +131,10 @@ pub(crate) fn observe(
             Err(left_out) => skipped.push(left_out),
         }
     }
+    let asked = if active { vec![] } else { still::who_writes(disks.iter(), cancel)? };
     let mut elsewhere = vec![];
     if !active {
-        let asked = still::who_writes(disks.iter(), cancel)?;
-        (disks, elsewhere) = left_out_or_used(disks, asked, &mut skipped);
+        (disks, elsewhere) = left_out_or_used(disks, &asked, &mut skipped);
     }
     let with_bitmap = history.origin.disks_with_bitmap(&disks);
     let seen_disks = disks_seen(&history, &disks, &with_bitmap);
@@ -144,17 +144,16 @@ pub(crate) fn observe(
         config_xml: &config_xml,
         // That of files, also where a test has another time of day.
         time: SystemTime::now(),
-        settle: settings.offline_settle,
+        settle: settings.rules.offline_settle,
     };
     let copies_disks = image_state::wanted(&disks, settings.raw_disks).next().is_some();
     // Without a disk nothing tells whether it ran meanwhile, and wrote to its TPM or its firmware's variables.
     let tells = copies_disks || !has_state(vm, settings, &facts, &config_xml);
     let may_be_same = !active && elsewhere.is_empty() && tells;
-    let unchanged = may_be_same
-        .then(|| image_state::unchanged(&vm.chain_dir, history.set.as_ref(), &now, cancel))
-        .flatten();
-    let offline = if unchanged.is_some() { OfflineFacts::Unchanged } else { OfflineFacts::Changed };
-    let damaged_then = unchanged.unwrap_or_default();
+    let (offline, damaged_then) = match may_be_same {
+        true => images_seen(vm, &history, &now, (&live_xml, &asked), cancel),
+        false => (OfflineFacts::Changed, vec![]),
+    };
     let starts = !active && settings.rules.offline_mode == OfflineMode::Incremental;
     let obstacle = if starts { start_obstacle::of(vm, settings, &config_xml, &disks)? } else { None };
     let recording = || if active { bitmap::live(&vm.domain) } else { Ok(bitmap::kept(&disks)) };
@@ -195,15 +194,15 @@ fn has_state(vm: &VmTarget, settings: &EngineSettings, facts: &DomainFacts, conf
 /// The disks without those that others may write to, and do; and of the rest, those that somebody writes to all the same.
 type Sorted = (Vec<ReadableDisk>, Vec<(String, PathBuf, String)>);
 
-fn left_out_or_used(disks: Vec<ReadableDisk>, asked: Vec<Asked>, skipped: &mut Vec<Skipped>) -> Sorted {
+fn left_out_or_used(disks: Vec<ReadableDisk>, asked: &[Asked], skipped: &mut Vec<Skipped>) -> Sorted {
     let (mut kept, mut used) = (vec![], vec![]);
     for (disk, Asked { used: by, image }) in disks.into_iter().zip(asked) {
         match by {
             Used::By(by) if disk.shareable => {
-                skipped.push(Skipped { target: disk.target, reason: SkipReason::InUse(by) });
+                skipped.push(Skipped { target: disk.target, reason: SkipReason::InUse(by.clone()) });
                 continue;
             }
-            Used::By(by) => used.push((disk.target.clone(), image, by)),
+            Used::By(by) => used.push((disk.target.clone(), image.clone(), by.clone())),
             Used::Nobody | Used::Unknown(_) => {}
         }
         kept.push(disk);
@@ -233,6 +232,23 @@ fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String])
         }
     });
     seen.collect()
+}
+
+/// What the images of a domain that is shut off tell, and what was wrong with them at its newest point; with the definition as
+/// libvirt shows it, and who was seen to have them.
+fn images_seen(
+    vm: &VmTarget,
+    history: &History,
+    now: &Now<'_>,
+    (shown_xml, asked): (&str, &[Asked]),
+    cancel: &Cancel,
+) -> (OfflineFacts, Vec<String>) {
+    let set = history.set.as_ref();
+    if let Some(damaged_then) = image_state::unchanged(&vm.chain_dir, set, now, cancel) {
+        return (OfflineFacts::Unchanged, damaged_then);
+    }
+    let unnoted = unnoted_copy::of(set, now, shown_xml, asked, cancel);
+    (unnoted.map_or(OfflineFacts::Changed, OfflineFacts::Unnoted), vec![])
 }
 
 /// What earlier backups left: on disk, and in libvirt.
