@@ -22,6 +22,9 @@ pub(super) fn write(out: &mut impl Write, inventory: &Inventory, one_vm: bool) -
     for missed in &inventory.unreadable {
         writeln!(out, "Not counted, VM {}: {}\n", plain(&missed.vm), plain(&missed.why))?;
     }
+    for shown in &inventory.of_storage {
+        writeln!(out, "Not counted, it belongs to the storage: {}\n", plain(&shown.to_string_lossy()))?;
+    }
     Ok(())
 }
 

@@ -72,6 +72,7 @@ impl<'a> CatalogLog<'a> {
         let reason = match error {
             FolderError::Link(_)
             | FolderError::Mount(_)
+            | FolderError::OfStorage(_)
             | FolderError::Name { .. }
             | FolderError::TooDeep(_) => PreserveReason::UnsafePath,
             FolderError::Gone(_) | FolderError::OldKernel | FolderError::System { .. } => {

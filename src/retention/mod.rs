@@ -124,7 +124,7 @@ pub fn after_success(scope: &Scope<'_>, log: &dyn RetentionLog) -> Result<Retent
             },
         }
     }
-    tell(scope, &report);
+    tell(scope, &inventory, &report);
     Ok(report)
 }
 
@@ -182,8 +182,15 @@ fn removal(scope: &Scope<'_>, vm: &VmTree, verdict: &Verdict) -> PlannedRemoval 
     PlannedRemoval { age_days: verdict.age_days, limit, ..PlannedRemoval::of(vm, place, initiator) }
 }
 
-fn tell(scope: &Scope<'_>, report: &RetentionReport) {
+fn tell(scope: &Scope<'_>, inventory: &Inventory, report: &RetentionReport) {
     let vm = scope.vm_name;
+    for shown in &inventory.of_storage {
+        tracing::info!(vm, "{} belongs to the storage and is passed over", shown.display());
+    }
+    let is_held = |verdict: &Verdict| verdict.decision == RetentionDecision::Keep(Why::Unreadable);
+    if report.plan.verdicts.iter().any(is_held) {
+        inventory.unreadable.iter().for_each(|missed| tracing::warn!(vm, "{}", missed.why));
+    }
     for verdict in &report.plan.verdicts {
         match verdict.decision {
             RetentionDecision::Keep(why @ (Why::DateUnknown | Why::InFuture)) => {

@@ -138,6 +138,53 @@ fn a_mounted_file_system_stays_and_so_does_the_period_around_it() {
 }
 
 #[test]
+fn where_the_storage_shows_its_snapshots_the_rest_goes_all_the_same() {
+    let lab = Lab::new("prune-snapshot");
+    let tree = Tree::new();
+    for (day, ago) in ["20261122", "20261121", "20261120"].into_iter().zip(0..) {
+        tree.chain(&format!("web/{day}"), &[days_ago(ago)]);
+    }
+    let shown = ["web/.snapshot", "web/20261122/.snapshot", "web/20261121/.zfs"].map(|at| tree.at(at));
+    for at in &shown {
+        fs::create_dir_all(at.join("nightly.0/20261120/.archives/chain-2026-11-20")).expect("a folder");
+    }
+    // As a NetApp shows one of them.
+    let mounted = lab.small_file_system("snapshots", 1);
+    fs::write(mounted.path().join("theirs"), "x").expect("a file");
+    let mount = |options: &[&str]| {
+        let mut mount = std::process::Command::new("mount");
+        let ended = mount.args(options).arg(mounted.path()).arg(&shown[0]).status();
+        assert!(ended.expect("mount can be started").success());
+    };
+    mount(&["--bind", "--options", "ro"]);
+    let (current, rules, path) = (period("20261122"), Rules { days: 1, ..rules() }, tree.path());
+    let inventory = read(&tree.store(), Look::Dates);
+    let report = after_success(&scope(&path, &current, &rules), &Book::default());
+    let is_there = mounted.path().join("theirs").exists();
+    let reachable = vmstore::remove::reach(&path, std::path::Path::new("web"));
+    assert!(std::process::Command::new("umount").arg(&shown[0]).status().expect("umount").success());
+    let inventory = inventory.expect("an inventory");
+    let mut of_storage = inventory.of_storage;
+    of_storage.sort();
+    assert_eq!(of_storage, {
+        let mut all = shown.to_vec();
+        all.sort();
+        all
+    });
+    assert!(inventory.unreadable.is_empty() && is_there, "{:?}", inventory.unreadable);
+    reachable.expect("a backup is not stopped by it");
+    let report = report.expect("retention");
+    assert_eq!(report.removed, 1, "{report:?}");
+    assert!(!tree.at("web/20261120").exists());
+    // Nobody could remove what is in that one, so nothing of it goes.
+    assert!(tree.at("web/20261121/vda.full.data").exists());
+    let [failure] = &report.failures[..] else { panic!("{report:?}") };
+    assert!(failure.contains("web/20261121/.zfs belongs to the storage"), "{failure}");
+    let vm = tree.store().vm("web");
+    assert!(vm.sets().flatten().all(|set| !shown.iter().any(|at| set.folder.starts_with(at))));
+}
+
+#[test]
 fn in_a_vms_folder_on_a_disk_of_its_own_all_is_as_in_any_other() {
     let lab = Lab::new("prune-own-disk");
     let tree = Tree::new();

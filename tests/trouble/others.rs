@@ -82,6 +82,45 @@ fn a_vms_folder_may_be_where_a_disk_is_mounted_and_nothing_below_it() {
 }
 
 #[test]
+fn archives_elsewhere_stop_what_needs_them_before_anything_is_read() {
+    let lab = Lab::configured("archives_elsewhere");
+    let vm = lab.paused_vm("web", &[DiskSpec::new("vda", 4 * MIB)]);
+    let mut points = vec![];
+    let mut take = |level: &str| {
+        assert_eq!(lab.run_well(&vm).level(), level);
+        points.push(lab::Point::of(&lab, &vm, &format!("virtnbdbackup.{}", points.len())));
+    };
+    take("full");
+    let (set, other) = (lab.chain_dir(&vm), lab.small_file_system("disk2", 32));
+    let archives = set.join(".archives");
+    fs::create_dir(&archives).expect("the lab has room");
+    must(Command::new("mount").arg("--bind").arg(other.path()).arg(&archives));
+    take("incremental 1");
+    vm.delete_checkpoints();
+    let refused = |words: &str| {
+        // A run that comes to its first step is killed there.
+        let ended = lab.run_killed_at(&vm, FailPoint::JournalWritten).wait();
+        assert_eq!(ended.status.code(), Some(STORAGE), "{ended:#?}");
+        for words in [words, archives.to_str().expect("text"), set.to_str().expect("text")] {
+            assert!(ended.error().contains(words), "{words:?} is not in {:?}", ended.error());
+        }
+        assert!(text(&lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()])).contains(words));
+        assert_no_journal(&lab.backup_path());
+        assert_eq!(fs::read_dir(other.path()).expect("it is there").count(), 0);
+    };
+    refused("on another file system");
+    must(Command::new("umount").arg(&archives));
+    fs::remove_dir(&archives).expect("it is empty");
+    std::os::unix::fs::symlink(other.path(), &archives).expect("a link");
+    refused("a link to");
+    lab.assert_points(&set, &points);
+    fs::remove_file(&archives).expect("ours");
+    let full = lab.run_well(&vm);
+    assert_eq!(full.level(), "full");
+    lab.assert_points(Path::new(&full.report("archived_to")), &points);
+}
+
+#[test]
 fn a_job_of_somebody_else_is_left_alone() {
     let lab = Lab::configured("other_job");
     let mut random = Random::from_environment("LAB_SEED");

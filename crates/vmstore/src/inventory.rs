@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use vmplan::retention::PeriodId;
 use vmstream::chain::{BackupSet, SetError};
 
-use crate::layout::{ARCHIVES, DELETING, is_vm_folder};
+use crate::layout::{ARCHIVES, DELETING, is_of_storage, is_vm_folder};
 use crate::presence::found;
 
 /// A folder that could not be listed, or not to its end.
@@ -73,10 +73,13 @@ fn unlisted(path: &Path) -> impl FnOnce(io::Error) -> Unlisted {
 }
 
 /// Where sets may lie in a VM's folder: for each folder in it, by name, and then for itself, first the archives there and then
-/// the folder. Any name counts: which is a period's is for the caller to say. None where the VM's folder is a link.
+/// the folder. Any name counts but those of the storage: which is a period's is for the caller to say. None where the VM's
+/// folder is a link.
 pub(crate) fn set_dirs(vm_dir: &Path) -> impl Iterator<Item = Result<SetDir, Unlisted>> {
     let Listed { found, failed } = list(vm_dir);
-    let inner = found.into_iter().filter(|path| path.file_name().is_some_and(|name| name != ARCHIVES));
+    let is_inner =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name != ARCHIVES && !is_of_storage(name));
+    let inner = found.into_iter().filter(is_inner);
     let named = |path: PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         (path, name)
@@ -165,6 +168,7 @@ mod tests {
             "web/202611/.archives/chain-2026-11-02",
             "web/202611/.archives/chain-2026-11-01",
             "web/.archives/chain-2026-10-01",
+            "web/.snapshot/nightly.0/202611",
             "elsewhere/.archives/chain-2026-10-01",
             "_bung",
             "_state/logs",
@@ -195,7 +199,7 @@ mod tests {
         let alone = |name: &str| set_dirs(&at(name)).map(|set| set.unwrap().folder).collect::<Vec<_>>();
         assert_eq!((alone("link"), alone("none")), (vec![], vec![at("none")]));
         let names = |name: &str| entries(&at(name)).unwrap().count();
-        assert_eq!((names("web"), names("link"), names("none")), (5, 0, 0));
+        assert_eq!((names("web"), names("link"), names("none")), (6, 0, 0));
     }
 
     #[test]

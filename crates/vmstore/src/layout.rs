@@ -1,7 +1,9 @@
 //! Names of folders in a backup path, as the Bash program has them. Which of them are VMs' is told by [`is_vm_folder`], and
 //! nowhere else.
 
-pub use vmstream::chain::folders::{ARCHIVES, HOST_CONFIG, RESERVED, STATE, TPM_STATE, is_vm_folder};
+pub use vmstream::chain::folders::{
+    ARCHIVES, HOST_CONFIG, RESERVED, STATE, TPM_STATE, is_of_storage, is_vm_folder,
+};
 
 /// How the name of a folder begins that is being removed.
 pub const DELETING: &str = ".deleting-";

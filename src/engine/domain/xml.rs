@@ -154,6 +154,11 @@ pub fn uuid(domain_xml: &str) -> Option<String> {
     text_of(domain_xml, &["uuid"])
 }
 
+/// `<name>` of a domain. `None` when there is none, or no XML.
+pub fn name(domain_xml: &str) -> Option<String> {
+    text_of(domain_xml, &["name"])
+}
+
 /// The name that a checkpoint's domain had when the checkpoint was made. `None` when there is none, or no XML.
 pub fn domain_name(checkpoint_xml: &str) -> Option<String> {
     text_of(checkpoint_xml, &["domain", "name"])

@@ -112,6 +112,19 @@ pub enum BackupError {
          mounted at {}", point.display(), vm_dir.display()
     )]
     Mount { point: PathBuf, vm_dir: PathBuf },
+    /// The chain that is in the way cannot go to its archive.
+    #[error(
+        "The chain in {} would go to the archive, and {} is {}. Archived files get a second name, which leads to no other file \
+         system, so nothing was read. {}",
+        dir.display(), archives.display(), elsewhere(link.as_deref()), archive_here(archives, link.as_deref())
+    )]
+    ArchivesElsewhere {
+        /// The chain's folder.
+        dir: PathBuf,
+        archives: PathBuf,
+        /// Where the link in its place leads. `None` when another file system is mounted there.
+        link: Option<PathBuf>,
+    },
     /// What undoing needs is not there.
     #[error("A run that died could not be undone, so nothing was backed up. {0}")]
     NoUndo(FolderError),
@@ -284,6 +297,7 @@ impl BackupError {
             | Self::TargetSpace { .. }
             | Self::Link { .. }
             | Self::Mount { .. }
+            | Self::ArchivesElsewhere { .. }
             | Self::NoUndo(_)
             | Self::Snapshot(SnapshotError::ScratchSpace { .. } | SnapshotError::Scratch { .. })
             | Self::Look(LookError::ChainUnreadable { .. })
@@ -297,6 +311,19 @@ impl BackupError {
             _ => Trouble::Domain,
         }
     }
+}
+
+fn elsewhere(link: Option<&Path>) -> String {
+    link.map_or("on another file system".to_owned(), |to| format!("a link to {}", to.display()))
+}
+
+/// What to do about archives in another place.
+fn archive_here(archives: &Path, link: Option<&Path>) -> String {
+    let first = if link.is_some() { "Remove the link" } else { "Unmount it" };
+    format!(
+        "{first}: a new {} is made for this chain, and older chains stay where they are, or are moved into it by hand",
+        archives.display()
+    )
 }
 
 /// What to do about a link in the place of a folder.

@@ -1,5 +1,7 @@
 //! Prepares a backup before anything is claimed and the guest is touched: its parts, and room for it.
 
+use std::path::Path;
+
 use crate::engine::claims::other_job::OtherJob;
 use crate::engine::failure::FileError;
 use crate::engine::image::readable_disk::ReadableDisk;
@@ -17,7 +19,7 @@ use crate::engine::snapshot::scratch;
 use crate::engine::{BackupError, VmTarget};
 use vmplan::{Decision, Plan};
 use vmstore::Ownership;
-use vmstore::remove::{FolderError, reach};
+use vmstore::remove::{FolderError, reach, reach_archives};
 use vmstream::text;
 
 /// Asks the guest, makes sure that there is room, and decides the backup in all its parts.
@@ -86,7 +88,7 @@ fn forecast_data(request: Request<'_>, observed: &Observed, plan: &Plan) -> u64 
 }
 
 /// Refuses a target in which a run that dies could not be undone: what a journal names is reached through no link, and across
-/// no mount below the VM's folder.
+/// no mount below the VM's folder. Nor one from which the chain there cannot go to its archive.
 pub(super) fn refuse_unreachable(vm: &VmTarget, plan: &Plan) -> Result<(), BackupError> {
     // What else there is to refuse may follow from it: a mount hides which checkpoints are ours.
     if matches!(plan.decision, Decision::Skip) {
@@ -94,14 +96,30 @@ pub(super) fn refuse_unreachable(vm: &VmTarget, plan: &Plan) -> Result<(), Backu
     }
     let backup_path = vm.backup_path();
     let below = vm.chain_dir.strip_prefix(backup_path).unwrap_or(&vm.chain_dir);
+    let leads_to = |link: &Path| {
+        let to = std::fs::read_link(link).unwrap_or_default();
+        link.parent().unwrap_or(backup_path).join(to)
+    };
     match reach(backup_path, below) {
         Err(FolderError::Link(link)) => {
-            let to = std::fs::read_link(&link).unwrap_or_default();
-            let to = link.parent().unwrap_or(backup_path).join(to);
+            let to = leads_to(&link);
             Err(BackupError::Link { to, is_vm_dir: link == vm.vm_dir, link })
         }
         Err(FolderError::Mount(point)) => Err(BackupError::Mount { point, vm_dir: vm.vm_dir.clone() }),
         Err(error @ FolderError::OldKernel) => Err(BackupError::NoUndo(error)),
+        Ok(())
+            if matches!(
+                plan.decision,
+                Decision::Full { archive: true } | Decision::Copy { archive: true }
+            ) =>
+        {
+            let (archives, link) = match reach_archives(backup_path, below) {
+                Err(FolderError::Mount(archives)) => (archives, None),
+                Err(FolderError::Link(link)) => (link.clone(), Some(leads_to(&link))),
+                _ => return Ok(()),
+            };
+            Err(BackupError::ArchivesElsewhere { dir: vm.chain_dir.clone(), archives, link })
+        }
         // Whoever writes there says what is wrong.
         _ => Ok(()),
     }

@@ -23,6 +23,9 @@ pub struct Inventory {
     pub vms: Vec<VmTree>,
     /// What could not be read. What it holds is unknown.
     pub unreadable: Vec<Unreadable>,
+    /// Folders of the storage, which were passed over.
+    #[serde(skip)]
+    pub of_storage: Vec<PathBuf>,
     /// What interrupted removals left.
     #[serde(skip)]
     pub leftovers: Vec<Leftover>,
@@ -52,7 +55,7 @@ pub struct Unreadable {
 #[derive(Debug, Serialize)]
 pub struct VmTree {
     pub folder: String,
-    /// The domain's name, where a checkpoint list that fits the folder tells it.
+    /// The domain's name, where a checkpoint list or a copy's definition that fits the folder tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
     /// Bytes of everything in the folder, as `du -sb` counts.

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use rustix::fs::FileType;
 use vmplan::retention::PeriodId;
+use vmstream::chain::{PointId, SetFile};
 
 use super::date::Names;
 use super::sound;
 use super::{ArchiveTree, Inventory, InventoryError, Leftover, PeriodTree, SetTree, Unreadable, VmTree};
+use crate::engine::domain::xml;
 use crate::retention::place::ARCHIVES;
-use vmstore::layout::TPM_STATE;
+use vmstore::layout::{TPM_STATE, is_of_storage};
 use vmstore::remove::{Entry, Folder, FolderError, SeenFiles};
 use vmstore::{SetDir, Store, Unlisted, VmDir, folder_name};
 
@@ -52,6 +56,7 @@ pub fn read(store: &Store, look: Look) -> Result<Inventory, InventoryError> {
                     found.vms.extend(vm.vms);
                     found.unreadable.extend(vm.unreadable);
                     found.leftovers.extend(vm.leftovers);
+                    found.of_storage.extend(vm.of_storage);
                 }
             });
         }
@@ -79,6 +84,7 @@ fn walk_vm(root: &Folder, vm: &VmDir, look: Look) -> Inventory {
         vm,
         unreadable: vec![],
         leftovers: vec![],
+        of_storage: vec![],
         domains: BTreeSet::new(),
         seen: SeenFiles::new(),
     };
@@ -92,7 +98,7 @@ fn walk_vm(root: &Folder, vm: &VmDir, look: Look) -> Inventory {
     };
     let leftovers = walk.leftovers.into_iter().map(leftover).collect();
     let vms = tree.filter(|vm| !vm.periods.is_empty()).into_iter().collect();
-    Inventory { vms, unreadable: walk.unreadable, leftovers }
+    Inventory { vms, unreadable: walk.unreadable, of_storage: walk.of_storage, leftovers }
 }
 
 /// The way through the folder of one VM.
@@ -102,6 +108,7 @@ struct Walk<'a> {
     unreadable: Vec<Unreadable>,
     /// Folders that were being deleted, and in the archives of which period.
     leftovers: Vec<(Option<PeriodId>, String)>,
+    of_storage: Vec<PathBuf>,
     domains: BTreeSet<String>,
     seen: SeenFiles,
 }
@@ -152,6 +159,8 @@ impl Walk<'_> {
             if entry.kind == FileType::Directory {
                 if entry.name == ARCHIVES {
                     contents.archives_bytes = self.archives_bytes(folder);
+                } else if is_of_storage(&entry.name) {
+                    self.of_storage.push(folder.path().join(&entry.name));
                 } else if counts(&entry.name) {
                     contents.bytes += self.bytes(folder, &entry);
                 }
@@ -175,7 +184,11 @@ impl Walk<'_> {
     }
 
     fn describe(&mut self, names: &Names, folder: &Folder) -> SetTree {
-        self.domains.extend(names.lists().iter().cloned());
+        match names.lists() {
+            // A copy has no list.
+            [] if names.is_set() => self.domains.extend(domain_of_copy(folder.path())),
+            lists => self.domains.extend(lists.iter().cloned()),
+        }
         let set = names.describe(folder.path(), self.look == Look::Dates);
         let asked = self.look == Look::Doubts && names.may_be_doubtful();
         SetTree { doubtful: asked && sound::worth(folder.path()) == sound::Worth::Doubtful, ..set }
@@ -266,6 +279,12 @@ impl Walk<'_> {
         let set = self.describe(&here.names, &folder);
         Some(ArchiveTree { name: name.to_owned(), size_bytes, set })
     }
+}
+
+/// The name in the definition that was kept with a copy.
+fn domain_of_copy(folder: &Path) -> Option<String> {
+    let file = folder.join(SetFile::VmConfig(PointId::Copy).to_string());
+    xml::name(&fs::read_to_string(file).ok()?)
 }
 
 /// The name of a folder of an archived chain.

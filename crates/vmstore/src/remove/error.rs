@@ -20,6 +20,12 @@ pub enum FolderError {
     /// Another file system, below a VM's folder.
     #[error("Another file system is mounted at {}. Nothing is deleted across file systems: unmount it first", .0.display())]
     Mount(PathBuf),
+    /// What the storage shows its snapshots in, in a folder that is to be removed.
+    #[error(
+        "{} belongs to the storage, which shows its snapshots there: the folder that it is in is not removed. Hide it (NetApp: \
+         snapdir-access, ZFS: snapdir=hidden), or remove the folder by hand", .0.display()
+    )]
+    OfStorage(PathBuf),
     /// Not a name of one entry.
     #[error("{name:?} cannot be an entry of {}", dir.display())]
     Name { dir: PathBuf, name: String },
@@ -68,9 +74,10 @@ impl From<FolderError> for io::Error {
             FolderError::Mount(_) => io::ErrorKind::CrossesDevices,
             FolderError::OldKernel => io::ErrorKind::Unsupported,
             FolderError::System { source, .. } => source.kind(),
-            FolderError::Link(_) | FolderError::Name { .. } | FolderError::TooDeep(_) => {
-                io::ErrorKind::InvalidInput
-            }
+            FolderError::Link(_)
+            | FolderError::Name { .. }
+            | FolderError::TooDeep(_)
+            | FolderError::OfStorage(_) => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }

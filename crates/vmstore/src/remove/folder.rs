@@ -193,6 +193,12 @@ impl Folder {
         }
     }
 
+    /// The file system, or the volume of one, that it lies in.
+    pub(super) fn device(&self) -> Result<u64, FolderError> {
+        let about = fs::fstat(&self.fd).map_err(|e| FolderError::of("look at", &self.path, e))?;
+        Ok(about.st_dev)
+    }
+
     /// Makes renames and removals in the folder durable.
     pub fn sync(&self) -> Result<(), FolderError> {
         fs::fsync(&self.fd).map_err(|e| FolderError::of("sync", &self.path, e))

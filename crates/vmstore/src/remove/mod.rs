@@ -12,5 +12,5 @@ mod survey;
 
 pub use error::FolderError;
 pub use folder::{Entry, Folder};
-pub use reach::reach;
+pub use reach::{reach, reach_archives};
 pub use survey::SeenFiles;

@@ -1,13 +1,15 @@
 //! Whether what a run puts into a chain's folder could be removed again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::unless_gone;
 use super::{Folder, FolderError};
 use crate::file_system::mount_points;
+use crate::layout::{ARCHIVES, is_of_storage};
 
 /// Looks whether everything in a folder below the backup path can be reached for removing: no part of the way is a link, and
-/// nothing is mounted below the VM's folder, on the way or in the folder. What is not there yet is in nobody's way.
+/// nothing is mounted below the VM's folder, on the way or in the folder. What is not there yet is in nobody's way, nor is what
+/// the storage shows its snapshots in. The archives in the folder are not asked about: [`reach_archives`] does.
 ///
 /// # Errors
 /// What is in the way.
@@ -22,9 +24,31 @@ pub fn reach(backup_path: &Path, below: &Path) -> Result<(), FolderError> {
     // The system names mounts by their real paths.
     let folder = std::fs::canonicalize(backup_path).map_err(failed(backup_path))?.join(below);
     let points = mount_points().map_err(failed(Path::new("/proc/self/mountinfo")))?;
-    match points.into_iter().find(|point| *point != folder && point.starts_with(&folder)) {
+    let in_the_way = |point: &PathBuf| {
+        let mut inside = point.strip_prefix(&folder).into_iter().flat_map(Path::components).peekable();
+        let is_archived = inside.peek().is_some_and(|first| first.as_os_str() == ARCHIVES);
+        inside.peek().is_some() && !is_archived && !inside.any(|part| is_of_storage(part.as_os_str()))
+    };
+    match points.into_iter().find(in_the_way) {
         Some(point) => Err(FolderError::Mount(point)),
         None => Ok(()),
+    }
+}
+
+/// Looks whether a file of a folder below the backup path can have a second name in the archives there: they are no link, and
+/// in the folder's file system. What is not there yet is in nobody's way.
+///
+/// # Errors
+/// What is in the way.
+pub fn reach_archives(backup_path: &Path, below: &Path) -> Result<(), FolderError> {
+    let Some(folder) = unless_gone(Folder::backup_path(backup_path)?.descend(below.components()))? else {
+        return Ok(());
+    };
+    let Some(archives) = unless_gone(folder.child(ARCHIVES.as_ref()))? else { return Ok(()) };
+    // Volumes in one file system (btrfs) are mounted nowhere, and are as far from each other.
+    match archives.device()? == folder.device()? {
+        true => Ok(()),
+        false => Err(FolderError::Mount(archives.path().to_owned())),
     }
 }
 
@@ -106,6 +130,7 @@ mod tests {
                 Some("a disk/web/202611/checkpoints"),
             ),
             ("202612", None, Some("a disk/web/202612")),
+            ("202611/.archives/chain-2026-11-01", None, Some("a disk/web/202611/.archives/chain-2026-11-01")),
         ] {
             let path = web.join(at);
             let _mounted = Mounted::at(&path);

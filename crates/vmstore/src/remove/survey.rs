@@ -1,33 +1,54 @@
 //! How many bytes a folder holds, and whether everything in it can be entered.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use rustix::fs::{self, AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::{Entry, Folder, FolderError};
+use crate::layout::is_of_storage;
 
 /// Files with many names that were counted: device and inode.
 pub type SeenFiles = HashSet<(u64, u64)>;
 
 impl Folder {
-    /// Enters every folder inside, so that a mount or a link in the way of [`Folder::remove_tree`] is found before
-    /// anything is touched. Returns the bytes of everything, folders too: files with many names once. So counted `du -sb`
-    /// before coreutils 9.2.
+    /// Enters every folder inside, so that a mount, a link or a folder of the storage in the way of [`Folder::remove_tree`] is
+    /// found before anything is touched. Returns the bytes of everything, folders too: files with many names once. So counted
+    /// `du -sb` before coreutils 9.2.
     pub fn survey(&self) -> Result<u64, FolderError> {
-        Ok(self.own_bytes()? + self.survey_inside(&mut SeenFiles::new())?)
+        let mut of_storage = None;
+        let inside = self.survey_inside(&mut SeenFiles::new(), &mut of_storage)?;
+        of_storage.map_or_else(|| Ok(self.own_bytes()? + inside), |shown| Err(FolderError::OfStorage(shown)))
     }
 
-    fn survey_inside(&self, seen: &mut SeenFiles) -> Result<u64, FolderError> {
+    fn survey_inside(
+        &self,
+        seen: &mut SeenFiles,
+        of_storage: &mut Option<PathBuf>,
+    ) -> Result<u64, FolderError> {
         let mut bytes = 0;
         for entry in self.entries()? {
-            bytes += self.survey_entry(&entry, seen)?;
+            bytes += self.survey_one(&entry, seen, of_storage)?;
         }
         Ok(bytes)
     }
 
-    /// The bytes of one entry and of everything in it. Files with many names count once for each `seen`.
+    /// The bytes of one entry and of everything in it but what is the storage's. Files with many names count once for each `seen`.
     pub fn survey_entry(&self, entry: &Entry, seen: &mut SeenFiles) -> Result<u64, FolderError> {
+        self.survey_one(entry, seen, &mut None)
+    }
+
+    fn survey_one(
+        &self,
+        entry: &Entry,
+        seen: &mut SeenFiles,
+        of_storage: &mut Option<PathBuf>,
+    ) -> Result<u64, FolderError> {
+        if entry.kind == FileType::Directory && is_of_storage(&entry.name) {
+            of_storage.get_or_insert_with(|| self.path.join(&entry.name));
+            return Ok(0);
+        }
         let about = match fs::statat(&self.fd, &*entry.name, AtFlags::SYMLINK_NOFOLLOW) {
             // Renamed or removed while we look.
             Err(Errno::NOENT) => return Ok(0),
@@ -35,7 +56,7 @@ impl Folder {
         };
         let bytes = about.st_size.unsigned_abs();
         if entry.kind == FileType::Directory {
-            return Ok(bytes + self.child(&entry.name)?.survey_inside(seen)?);
+            return Ok(bytes + self.child(&entry.name)?.survey_inside(seen, of_storage)?);
         }
         let counts = about.st_nlink < 2 || seen.insert((about.st_dev, about.st_ino));
         Ok(if counts { bytes } else { 0 })
@@ -70,6 +91,22 @@ mod tests {
             .map(|(inode, size)| (inode.to_owned(), size.parse().unwrap()))
             .collect();
         let want: u64 = sizes.values().sum();
-        assert_eq!(Folder::open(dir.path()).unwrap().survey().unwrap(), want);
+        let folder = Folder::open(dir.path()).unwrap();
+        assert_eq!(folder.survey().unwrap(), want);
+        // Which nobody could remove, and which is not ours to count.
+        std::fs::create_dir_all(dir.path().join("a/.snapshot/nightly.0")).unwrap();
+        std::fs::write(dir.path().join("a/.snapshot/nightly.0/one"), vec![0; 5000]).unwrap();
+        let refused = folder.survey().unwrap_err();
+        assert!(
+            matches!(&refused, FolderError::OfStorage(path) if path.ends_with("a/.snapshot")),
+            "{refused}"
+        );
+        let counted: u64 = folder
+            .entries()
+            .unwrap()
+            .iter()
+            .fold(0, |sum, entry| sum + folder.survey_entry(entry, &mut SeenFiles::new()).unwrap());
+        let grown = std::fs::metadata(dir.path().join("a")).unwrap().len();
+        assert!(counted + folder.own_bytes().unwrap() <= want + grown, "{counted}");
     }
 }

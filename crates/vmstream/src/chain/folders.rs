@@ -32,6 +32,12 @@ pub fn is_vm_folder(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| !name.is_empty() && !name.starts_with('.') && !RESERVED.contains(&name))
 }
 
+/// A folder in which the storage shows its own snapshots (NetApp, ZFS, snapper), by its name. Nobody can change what is in it,
+/// and none of it is of this tree.
+pub fn is_of_storage(name: &OsStr) -> bool {
+    [".snapshot", ".snapshots", ".zfs"].iter().any(|known| name == *known)
+}
+
 /// A folder of the programs or of the host, by its name: at the top of a tree it holds no set.
 pub(super) fn is_of_programs(name: &OsStr) -> bool {
     name == STATE || name == HOST_CONFIG

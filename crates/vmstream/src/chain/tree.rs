@@ -1,7 +1,7 @@
 //! A whole tree of backups: every folder below a place that holds a backup set, archives too.
 
 use super::definition::Definition;
-use super::folders::{is_of_programs, is_tpm_state};
+use super::folders::{is_of_programs, is_of_storage, is_tpm_state};
 use super::ident::PointId;
 use super::names::SetFile;
 use std::collections::BTreeSet;
@@ -86,7 +86,11 @@ impl Tree {
             path.file_name()
                 .is_some_and(|name| (depth == 0 && is_of_programs(name)) || (is_set && is_tpm_state(name)))
         };
-        linked.retain(|path| !is_private(path));
+        let is_of_storage = |path: &PathBuf| path.file_name().is_some_and(is_of_storage);
+        let (shown, mut folders): (Vec<_>, Vec<_>) = folders.into_iter().partition(is_of_storage);
+        let why = "the storage shows its own snapshots there";
+        self.passed_over.extend(shown.into_iter().map(|path| (path, why)));
+        linked.retain(|path| !is_private(path) && !is_of_storage(path));
         links.extend(linked.into_iter().map(|path| (path, depth + 1)));
         folders.retain(|path| !is_private(path));
         folders.sort();
