@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use lab::{
     DiskFormat, DiskOp, DiskSpec, FaultyFileSystem, History, Lab, LoopDevice, Op, Run, Stopped, Vm, VmSpec,
-    must, virsh,
+    must, text, virsh,
 };
 use vmbackup::engine::fail_point::{FailPoint, PassedBy};
 use vmstream::in_use::{InUse, writer_of};
@@ -229,6 +229,21 @@ fn a_scratch_directory_that_is_dead_from_the_start_costs_only_who_needs_it() {
     lab::wait_for_guard_below(&lab.backup_path(), &on);
     assert_eq!(lab.run_well(&on).level(), "full");
     assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 0, "nothing is left there");
+}
+
+#[test]
+fn a_check_of_storage_that_is_dead_says_so_and_ends() {
+    let lab = Lab::new("dead_checked");
+    let dead = lab.faulty_file_system("dead-fs");
+    let hangs = EVERYTHING.map(|op| dead.hang(op, ""));
+    for key in ["VIRTNBD_SCRATCH_DIR", "BACKUP_PATH"] {
+        lab.configure(&[(key, dead.text())]);
+        let checked = lab.vmbackup(&["--check"]);
+        let said = text(&checked);
+        assert_eq!(checked.status.code(), Some(4), "{said}");
+        assert!(said.contains(&format!("BAD   {key}: {} cannot be looked at", dead.text())), "{said}");
+    }
+    drop(hangs);
 }
 
 #[test]

@@ -247,6 +247,24 @@ fn a_vm_that_is_excluded_is_left_alone_also_when_it_is_named() {
     );
     let plan = lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]);
     assert!(text(&plan).contains("not backed up: policy never"), "{}", text(&plan));
+    // What names nothing is told once, by a run and by a look.
+    overrides(&lab, "vm_overrides.conf", "VM_POLICY[\"no-such-vm\"]=\"daily\"\n");
+    overrides(&lab, "exclude_patterns.conf", "EXCLUDE_PATTERNS+=(\"no-such-*\" \"*\")\n");
+    overrides(&lab, "fstrim_exclude.conf", "no-such-?\n");
+    lab.configure(&[("VIRTNBD_EXCLUDE_DISKS", "vda,xvdq")]);
+    let run = text(&lab.vmbackup(&["--run", "--vm", vm.name()]));
+    let check = text(&lab.vmbackup(&["--check", "--vm", vm.name()]));
+    for words in [
+        "VM_POLICY[no-such-vm]: this host has no VM of that name",
+        "EXCLUDE_PATTERNS: \"no-such-*\" fits no VM of this host",
+        "fstrim_exclude.conf: \"no-such-?\" fits no VM of this host",
+        "VIRTNBD_EXCLUDE_DISKS: no VM of this host has a disk xvdq",
+    ] {
+        for said in [&run, &check] {
+            assert_eq!(said.matches(words).count(), 1, "{words:?}: {said}");
+        }
+    }
+    assert!(!run.contains("a disk vda") && !run.contains("\"*\" fits"), "{run}");
     overrides(&lab, "vm_overrides.conf", &format!("VM_POLICY[\"{}\"]=\"fortnightly\"\n", vm.name()));
     let refused = lab.vmbackup(&["--run", "--vm", vm.name()]);
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));

@@ -20,7 +20,7 @@ use crate::retention::{
     CatalogLog, FolderError, Guards, Initiator, Inventory, Look, PlannedRemoval, Remover, RetentionLog,
     Selection, Target, VmTree, Why, read, read_vm,
 };
-use crate::session::check_backup_path;
+use crate::session::{check_backup_path, names_in};
 use vmreport::{KeptBack, Part, PruneReport, Removal, SessionKind, SessionStatus};
 use vmstore::presence::there;
 use vmstore::{Store, VmLock};
@@ -50,8 +50,8 @@ pub(super) fn prune(context: &Context, target: &str) -> Result<Exit, Failed> {
         Err(error) => return Ok(told(Exit::Usage, &error.to_string())),
     };
     let backup_path = context.loaded.settings.backup_path.as_path();
-    let request = Request { context, backup_path, target, vm: context.arguments.vm.as_deref() };
-    request.names_one_vm()?;
+    let vm = context.arguments.vm.as_deref().map(|list| one_vm(backup_path, list)).transpose()?;
+    let request = Request { context, backup_path, target, vm };
     if request.target == Target::List {
         check_backup_path(backup_path).map_err(session_error)?;
         return list(&request);
@@ -68,16 +68,20 @@ fn told(exit: Exit, text: &str) -> Exit {
     exit
 }
 
-impl Request<'_> {
-    /// Refuses a list of VMs. A comma is part of a name only where that name is the VM's: its folder's may be another's.
-    fn names_one_vm(&self) -> Result<(), Failed> {
-        let Some(name) = self.vm.filter(|name| name.contains(',')) else { return Ok(()) };
-        let store = Store::open(self.backup_path);
-        let found = read_vm(&store, &store.vm_of(name), Look::Dates).ok();
-        let domain = found.and_then(|mut found| found.vms.pop()?.domain);
-        if domain.as_deref() == Some(name) { Ok(()) } else { Err((Exit::Usage, ONE_VM.to_owned())) }
+/// The one VM that a list names. A comma is part of a name only where that name is the VM's: its folder's may be another's.
+fn one_vm<'a>(backup_path: &Path, list: &'a str) -> Result<&'a str, Failed> {
+    let store = Store::open(backup_path);
+    let has_backups = |name: &str| {
+        let found = read_vm(&store, &store.vm_of(name), Look::Sizes).ok();
+        found.and_then(|mut found| found.vms.pop()?.domain).as_deref() == Some(name)
+    };
+    match names_in(list, &|name| name.contains(',') && has_backups(name))[..] {
+        [name] => Ok(name),
+        _ => Err((Exit::Usage, ONE_VM.to_owned())),
     }
+}
 
+impl Request<'_> {
     fn inventory(&self, look: Look) -> Result<Inventory, Failed> {
         let store = Store::open(self.backup_path);
         let read = match self.vm {
@@ -86,7 +90,7 @@ impl Request<'_> {
         };
         let mut inventory = read.map_err(|error| (Exit::Storage, error.to_string()))?;
         if let (Some(name), Some(vm)) = (self.vm, inventory.vms.first_mut()) {
-            // Copies have no list that tells the VM's name.
+            // Where neither a list nor a definition tells it.
             vm.domain.get_or_insert_with(|| name.to_owned());
         }
         Ok(inventory)

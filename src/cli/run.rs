@@ -48,8 +48,7 @@ fn session(context: &Context, opened: &Opened) -> Result<Session, Failed> {
     let names: Vec<String> = context.arguments.vm.iter().cloned().collect();
     let opened = Session::open(&context.loaded.settings, &names, context.clock, &opened.machine_id);
     let session = opened.map_err(session_error)?;
-    let unknown = context.loaded.of_unknown_vms(|name| session.knows(name));
-    unknown.iter().for_each(|warning| tracing::warn!("{}", warning.said));
+    session.without_effect(&context.loaded).iter().for_each(|warning| tracing::warn!("{}", warning.said));
     Ok(session)
 }
 

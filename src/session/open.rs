@@ -1,5 +1,6 @@
 //! A run that is ready to begin: connected, with its VMs and their folders.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use jiff::civil::Date;
@@ -10,10 +11,12 @@ use super::layout::{self, Claim, LayoutError, Owners};
 use super::settings::{self, Retries};
 use crate::clock::Clock;
 use crate::engine::VmTarget;
+use crate::engine::domain::disk::Disks;
+use crate::engine::domain::facts::parse_domain;
 use crate::engine::settings::EngineSettings;
 use crate::retention;
-use vmconfig::Settings;
 use vmconfig::value::RotationPolicy;
+use vmconfig::{HostNames, Loaded, Settings, Warning};
 use vmhost::libvirt::{Domain, Host};
 use vmplan::rotation::Policies;
 
@@ -32,7 +35,7 @@ pub struct Session {
     pub(super) owners: Owners,
     pub(super) chosen: Vec<Domain>,
     /// Every VM of this host.
-    known: Vec<String>,
+    all: Vec<Domain>,
     pub(super) machine_id: String,
     pub(super) clock: Clock,
     /// The day the run began: all VMs of a run are in the same period.
@@ -77,7 +80,7 @@ impl Session {
                 .on
                 .then(|| usize::try_from(settings.host_config_keep.get()).unwrap_or(usize::MAX)),
             owners,
-            known: all.iter().map(|domain| domain.name().to_owned()).collect(),
+            all,
             chosen,
             machine_id: machine_id.to_owned(),
             clock,
@@ -90,9 +93,25 @@ impl Session {
         self.chosen.iter().map(Domain::name)
     }
 
-    /// Whether this host has a VM of that name.
-    pub fn knows(&self, name: &str) -> bool {
-        self.known.iter().any(|known| known == name)
+    /// What settings may name, for those that name nothing.
+    pub fn without_effect(&self, loaded: &Loaded) -> Vec<Warning> {
+        let vms = self.all.iter().map(|domain| domain.name().to_owned()).collect();
+        let disks = loaded.names_disks().then(|| self.disk_targets()).flatten();
+        loaded.without_effect(&HostNames { vms, disks })
+    }
+
+    /// The disk targets of each VM, as it runs and as it is defined. `None` when one could not be read.
+    fn disk_targets(&self) -> Option<BTreeMap<String, BTreeSet<String>>> {
+        let of = |domain: &Domain| {
+            let mut targets = BTreeSet::new();
+            for inactive in [false, true] {
+                let Disks { readable, skipped } = parse_domain(&domain.xml(inactive).ok()?).ok()?.disks;
+                targets.extend(readable.into_iter().map(|disk| disk.target));
+                targets.extend(skipped.into_iter().map(|disk| disk.target));
+            }
+            Some((domain.name().to_owned(), targets))
+        };
+        self.all.iter().map(of).collect()
     }
 
     /// The folders of a domain. `None` for a policy without backups.

@@ -190,6 +190,31 @@ web                            {}    # --prune all --vm web
 }
 
 #[test]
+fn a_comma_in_a_name_is_no_list_also_where_there_are_only_copies() {
+    let world = World::new("prune-comma");
+    let list = world.says(&["list", "--vm", "db"], "", STORAGE_OK);
+    assert_eq!(world.says(&["list", "--vm", "db,"], "", STORAGE_OK), list);
+    world.chain("a_b/202601", &[Zoned::now().datetime()]);
+    let set = world.at("a_b/202601");
+    fs::rename(set.join("vda.full.data"), set.join("vda.copy.data")).expect("a stream");
+    fs::rename(set.join("vmconfig.virtnbdbackup.0.xml"), set.join("vmconfig.copy.xml")).expect("a file");
+    fs::remove_file(set.join("a_b.cpt")).expect("a list");
+    fs::remove_dir_all(set.join("checkpoints")).expect("a folder");
+    let refused = world.prune(&["all", "--vm", "a,b", "-y"], "");
+    assert_eq!(refused.status.code(), Some(USAGE), "nobody says that it is one: {}", text(&refused));
+    let definition = "<domain><name>a,b</name></domain>";
+    fs::write(set.join("vmconfig.copy.xml"), definition).expect("a file");
+    let list = world.says(&["list", "--vm", "a,b"], "", STORAGE_OK);
+    assert!(list.contains("# --prune period:202601 --vm a_b\n"), "{list}");
+    let shown = |vm: &str| world.says(&["period:202601", "--vm", vm, "--dry-run"], "", STORAGE_OK);
+    for vm in ["a_b", "a,b", "a,b,"] {
+        assert!(shown(vm).contains("period 202601 for"), "{vm}: {}", shown(vm));
+    }
+    world.says(&["all", "--vm", "a,b", "-y"], "", STORAGE_OK);
+    assert!(!world.at("a_b").exists());
+}
+
+#[test]
 fn nothing_is_removed_without_a_yes() {
     let world = World::new("prune-ask");
     let before = world.files();

@@ -23,6 +23,7 @@ mod table;
 mod toml_file;
 mod unserved;
 pub mod value;
+mod without_effect;
 
 #[cfg(test)]
 mod load_tests;
@@ -41,3 +42,4 @@ pub use sample::{Sample, render};
 pub use table::{KEYS, Settings};
 pub use unserved::{Feature, Unserved};
 pub use value::CompressionChoice;
+pub use without_effect::HostNames;

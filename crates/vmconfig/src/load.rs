@@ -20,7 +20,7 @@ use super::value::Value;
 /// `BACKUP_PATH` in the sample files: to be replaced.
 pub(super) const PLACEHOLDER: &str = "/path/to/backups/";
 pub(super) const MAIN_TOML: &str = "vmbackup.toml";
-const TRIM_EXCLUDE: &str = "FSTRIM_EXCLUDE_FILE";
+pub(super) const TRIM_EXCLUDE: &str = "FSTRIM_EXCLUDE_FILE";
 /// Read after the main file, in this order.
 pub(super) const OTHER_CONF: [&str; 2] = ["vm_overrides.conf", "exclude_patterns.conf"];
 
@@ -50,31 +50,15 @@ pub struct Warning {
     pub fix: &'static str,
 }
 
-impl Loaded {
-    /// The entries of the tables of virtual machines that name none of `known`.
-    pub fn of_unknown_vms(&self, known: impl Fn(&str) -> bool) -> Vec<Warning> {
-        let settings = &self.settings;
-        let tables: [(&str, Vec<&String>); 4] = [
-            (VM_POLICY, settings.vm_policies.keys().collect()),
-            (VM_CONSISTENCY, settings.vm_consistency.keys().collect()),
-            (VM_TRIPWIRE, settings.vm_tripwire.keys().collect()),
-            (VM_EXCLUDE_DISKS, settings.vm_exclude_disks.keys().collect()),
-        ];
-        let warning = |table: &str, vm: &str| {
-            let key = format!("{table}[{vm}]");
-            let source = said(self.sources.get(&key));
-            let said = format!("{source}: {key}: this host has no VM of that name");
-            Warning { said, fix: "correct the name, or remove that line" }
-        };
-        let named = tables.iter().flat_map(|(table, vms)| vms.iter().map(move |vm| (*table, vm.as_str())));
-        named.filter(|(_, vm)| !known(vm)).map(|(table, vm)| warning(table, vm)).collect()
-    }
-}
-
 impl Warning {
     /// A line that should say something else.
     fn line(said: String) -> Self {
         Self { said, fix: "correct that line" }
+    }
+
+    /// A name that nothing has.
+    pub(super) fn name(said: String) -> Self {
+        Self { said, fix: "correct the name, or remove it" }
     }
 }
 
@@ -218,7 +202,7 @@ fn settle(
 }
 
 /// Where something comes from, in words: none where nobody knows.
-fn said(source: Option<&Source>) -> String {
+pub(super) fn said(source: Option<&Source>) -> String {
     source.map(ToString::to_string).unwrap_or_default()
 }
 

@@ -24,22 +24,30 @@ pub(in crate::cli) fn check(context: &Context) -> Result<Exit, Failed> {
         bytes: settings.scratch_reserve.bytes(),
         percent: settings.scratch_reserve_percent.get().into(),
     };
-    findings.push(storage::folder("BACKUP_PATH", settings.backup_path.as_path(), target, "TARGET_RESERVE"));
-    let root = Root::look(settings.backup_path.as_path(), &HostDir::of(&context.environment));
-    findings.extend(storage::tree(settings.backup_path.as_path(), &root));
-    findings.extend(storage::owner(settings.backup_path.as_path()));
-    findings.push(storage::folder(
-        "VIRTNBD_SCRATCH_DIR",
-        settings.scratch_dir.as_path(),
-        scratch,
-        "SCRATCH_RESERVE",
-    ));
-    let scratch_dir = settings.scratch_dir.as_path();
-    findings.extend(storage::entered_by_qemu(settings.libvirt_uri.as_str(), scratch_dir));
-    findings.extend(private_folder::of_this_process(scratch_dir));
-    findings.extend(private_folder::of_units(scratch_dir));
-    if let Err(error) = SessionLock::look(&StateDir::of(settings.backup_path.as_path())) {
-        findings.push(Finding::look("session", error.to_string(), "wait for its end".to_owned()));
+    let path = settings.backup_path.as_path();
+    let dead_target = storage::hanging("BACKUP_PATH", path);
+    let is_dead = dead_target.is_some();
+    let mut machine_id = String::new();
+    if let Some(dead) = dead_target {
+        findings.push(dead);
+    } else {
+        findings.push(storage::folder("BACKUP_PATH", path, target, "TARGET_RESERVE"));
+        let root = Root::look(path, &HostDir::of(&context.environment));
+        findings.extend(storage::tree(path, &root));
+        findings.extend(storage::owner(path));
+        machine_id = root.map_or_else(|_| String::new(), |root| root.machine_id);
+        if let Err(error) = SessionLock::look(&StateDir::of(path)) {
+            findings.push(Finding::look("session", error.to_string(), "wait for its end".to_owned()));
+        }
+    }
+    let (about, scratch_dir) = ("VIRTNBD_SCRATCH_DIR", settings.scratch_dir.as_path());
+    if let Some(dead) = storage::hanging(about, scratch_dir) {
+        findings.push(dead);
+    } else {
+        findings.push(storage::folder(about, scratch_dir, scratch, "SCRATCH_RESERVE"));
+        findings.extend(storage::entered_by_qemu(settings.libvirt_uri.as_str(), scratch_dir));
+        findings.extend(private_folder::of_this_process(scratch_dir));
+        findings.extend(private_folder::of_units(scratch_dir));
     }
     let of_line =
         |warning: &Warning| Finding::look("configuration", warning.said.clone(), warning.fix.to_owned());
@@ -47,7 +55,8 @@ pub(in crate::cli) fn check(context: &Context) -> Result<Exit, Failed> {
     for Unserved { said, fix, .. } in &context.loaded.unserved {
         findings.push(Finding::look("configuration", said.clone(), fix.clone()));
     }
-    let plans = vms::plans(context, &root.map_or_else(|_| String::new(), |root| root.machine_id));
+    // What a VM would get is seen from what it has there.
+    let plans = if is_dead { Ok(Default::default()) } else { vms::plans(context, &machine_id) };
     match &plans {
         Ok((unknown, plans)) => {
             findings.extend(unknown.iter().map(of_line));

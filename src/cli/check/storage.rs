@@ -10,14 +10,29 @@ use crate::cli::exit::Exit;
 use crate::cli::say::SHOWN_NAMES;
 use crate::engine::plan::space;
 use crate::engine::settings::Reserve;
+use crate::engine::snapshot::scratch::HANG_LIMIT;
 use crate::session::{SessionError, check_backup_path};
 use vmhost::libvirt::Host;
-use vmprogram::{NEVER, Program};
+use vmprogram::{NEVER, Program, ProgramError};
 use vmstore::{Belongings, Root, RootError, Standing, known_owner};
 use vmstream::text::{few, size};
 
 /// How long it may take to see whether a user may enter a folder.
 const ENTER_LIMIT: Duration = Duration::from_secs(10);
+
+/// A folder that does not answer. It is asked by a process of its own, which can be given up: whoever looks at it next waits
+/// for ever.
+pub(super) fn hanging(about: &'static str, path: &Path) -> Option<Finding> {
+    match vmprogram::writable_directory(path, HANG_LIMIT, NEVER) {
+        Err(error @ ProgramError::TimedOut { .. }) => {
+            let said = format!("{} cannot be looked at: a program that does {error}", path.display());
+            let fix = "bring its storage back, or unmount it: umount -l".to_owned();
+            Some(Finding::bad(about, Exit::Storage, said, Some(fix)))
+        }
+        // What else is wrong is told by whoever looks at it.
+        _ => None,
+    }
+}
 
 /// Whether this host may write to the tree. `None` where there is no path, which has its own finding.
 pub(super) fn tree(path: &Path, root: &Result<Root, RootError>) -> Option<Finding> {

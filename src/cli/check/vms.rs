@@ -11,14 +11,14 @@ use crate::engine::{DiskPlan, Preview};
 use crate::session::{PlannedVm, Session, VmPlan, check_backup_path};
 use vmconfig::Warning;
 
-/// Settings of VMs that this host does not have, and the plan of a run that would begin now.
+/// Settings that name what this host does not have, and the plan of a run that would begin now.
 pub(super) fn plans(context: &Context, machine_id: &str) -> Result<(Vec<Warning>, Vec<VmPlan>), Failed> {
     let names: Vec<String> = context.arguments.vm.iter().cloned().collect();
     check_backup_path(context.loaded.settings.backup_path.as_path()).map_err(session_error)?;
     let session =
         Session::open(&context.loaded.settings, &names, context.clock, machine_id).map_err(session_error)?;
     // What retention would drop is not shown here, so nobody need be asked.
-    let unknown = context.loaded.of_unknown_vms(|name| session.knows(name));
+    let unknown = session.without_effect(&context.loaded);
     Ok((unknown, session.plan(&Catalog::none())))
 }
 

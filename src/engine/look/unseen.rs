@@ -2,6 +2,7 @@
 //!
 //! It is noted with the chain's id, because the full that follows may fail: what archives the chain then is another try or
 //! another run, which may have no increment to find it again.
+//! Must not live here: writing that note (`run`).
 
 use vmstream::chain::{BackupSet, Point, PointDisk, PointId};
 
@@ -10,19 +11,14 @@ use crate::engine::VmTarget;
 use vmplan::UnseenChange;
 use vmstore::{StateDir, TrippedDisk, TrippedDisks};
 
-/// Looks at the chain that a disk does not fit any more at this offset, and notes it.
-pub(crate) fn found(state: &StateDir, vm: &VmTarget, target: &str, at: u64) -> UnseenChange {
+/// Looks at the chain that a disk does not fit any more at this offset.
+pub(crate) fn look(vm: &VmTarget, target: &str, at: u64) -> TrippedDisk {
     let set = BackupSet::open(&vm.chain_dir).ok();
     let chain = set.as_ref().and_then(|set| {
         checkpoint_origin::kept_chain_id(&vm.chain_dir, &checkpoint_origin::checkpoints_of(set))
     });
     let doubtful = set.map(|set| points_since_read(&set, target, at)).unwrap_or_default();
-    let found = TrippedDisk { disk: target.to_owned(), chain, at, doubtful, again: false };
-    let noted = TrippedDisks::of(state, &vm.folder).add(found.clone());
-    change(noted.unwrap_or_else(|error| {
-        tracing::warn!(vm = vm.domain.name(), "cannot note that disk {target} changed unseen: {error}");
-        found
-    }))
+    TrippedDisk { disk: target.to_owned(), chain, at, doubtful, again: false }
 }
 
 /// What earlier tries and runs found of the chain with this id, and no full has put to the archive yet.
@@ -35,7 +31,8 @@ pub(crate) fn noted(state: &StateDir, vm: &VmTarget, chain_id: Option<&str>) -> 
     noted.into_iter().filter(of_chain).map(change).collect()
 }
 
-fn change(noted: TrippedDisk) -> UnseenChange {
+/// What is noted of a disk, as a decision takes it.
+pub(crate) fn change(noted: TrippedDisk) -> UnseenChange {
     let TrippedDisk { disk, chain: _, at, doubtful, again } = noted;
     UnseenChange { disk, at, doubtful, again }
 }

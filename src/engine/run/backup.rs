@@ -17,7 +17,7 @@ use crate::engine::watch::Watch;
 use crate::engine::{BackupError, VmTarget};
 use vmplan::{Decision, Plan};
 use vmreport::BackupReport;
-use vmstore::{RemovedCheckpoints, TrippedDisks};
+use vmstore::{RemovedCheckpoints, TrippedDisk, TrippedDisks};
 
 impl Engine {
     /// Backs up one domain.
@@ -55,12 +55,25 @@ impl Request<'_> {
             Err(failed) => failed,
         };
         let Some(trip) = failed.error.trip() else { return Err(failed) };
-        let unseen_change = Some(unseen::found(&self.engine.state, self.vm, &trip.target, trip.at));
+        let unseen_change = Some(unseen::change(self.noted(unseen::look(self.vm, &trip.target, trip.at))));
         if matches!(failed.error, BackupError::LeftBehind { .. }) {
             return Err(failed);
         }
         tracing::warn!(vm = self.vm.domain.name(), "{}. The increment is given up", failed.error);
         Request { vm: &VmTarget { unseen_change, ..self.vm.clone() }, ..self }.back_up()
+    }
+
+    /// Notes a disk that changed unseen. Returns what there is to say of it now.
+    fn noted(self, found: TrippedDisk) -> TrippedDisk {
+        let noted = TrippedDisks::of(&self.engine.state, &self.vm.folder).add(found.clone());
+        noted.unwrap_or_else(|error| {
+            let disk = &found.disk;
+            tracing::warn!(
+                vm = self.vm.domain.name(),
+                "cannot note that disk {disk} changed unseen: {error}"
+            );
+            found
+        })
     }
 
     /// Decides and does it.
