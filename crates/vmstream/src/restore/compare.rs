@@ -207,7 +207,7 @@ impl Image {
     /// Where content begins at or behind `at`, where the file system can tell.
     fn next_content(&self, at: u64) -> u64 {
         let ImageSource::Raw(file) = &self.source else { return at };
-        next_data(file, at)
+        next_data(file, at, self.size)
     }
 
     /// Sectors of `range` that are not as `want`, or not zero.

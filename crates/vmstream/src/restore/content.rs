@@ -193,7 +193,7 @@ impl Content {
         let len = (plan.disk.end - plan.disk.start) as usize;
         match &self.source {
             ContentSource::Raw { path, file } => {
-                if next_data(file, plan.disk.start) >= plan.disk.end {
+                if next_data(file, plan.disk.start, self.size) >= plan.disk.end {
                     return Ok(());
                 }
                 window.bytes.resize(len, 0);

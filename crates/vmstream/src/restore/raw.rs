@@ -25,7 +25,7 @@ pub(super) fn copy_content(
     let mut buffer = vec![0; COPY_LEN];
     let (mut at, mut written) = (0, 0);
     while at < source.len {
-        let next = next_data(input, at).min(source.len);
+        let next = next_data(input, at, source.len).min(source.len);
         if next > at {
             if image.has_old_content() {
                 image.clear(at..next).map_err(write_failed)?;

@@ -113,7 +113,7 @@ fn check_raw(file: &File, len: u64, sidecar: Option<Sidecar>, watch: &dyn Watch)
     let mut at = 0;
     while at < len {
         let window = at..len.min(at + WINDOW_LEN);
-        let hole = next_data(file, at) >= window.end;
+        let hole = next_data(file, at, len) >= window.end;
         let bytes = if hole { &mut [] } else { &mut buffer[..(window.end - at) as usize] };
         file.read_exact_at(bytes, at)?;
         watch.read(window.end - at);
