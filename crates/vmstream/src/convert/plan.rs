@@ -30,14 +30,15 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Holds the files that are copied as they are against what the old sidecars and identity files say of them: the new
-    /// ones would call right what is there.
-    pub(super) fn check_files(&self, set: &BackupSet) -> Result<(), ConvertError> {
+    /// ones would call right what is there. Without the check, sidecars that are in doubt themselves say nothing.
+    pub(super) fn check_files(&self, set: &BackupSet, check: bool) -> Result<(), ConvertError> {
         let all = self.points.iter().flat_map(|point| &point.files).chain(&self.files);
         let copied: BTreeSet<&Path> = all.map(|file| file.from.as_path()).collect();
         let entries = || set.points.iter().flat_map(|point| point.disks.values());
         let counts = |path: &Path| {
             let own = entries().find(|entry| entry.path() == path);
-            own.is_some_and(|entry| matches!(entry.open_sidecar(), Some(Ok(_))))
+            let is_heard = check || set.against(path).next().is_none();
+            is_heard && own.is_some_and(|entry| matches!(entry.open_sidecar(), Some(Ok(_))))
         };
         let found = sidecar::files(set, counts).into_iter().chain(tpm::check(set));
         let problem = |finding: Finding| format!("{}: {}", finding.path.display(), finding.message);

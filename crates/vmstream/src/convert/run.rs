@@ -27,7 +27,7 @@ pub fn convert(
     watch: &dyn Watch,
 ) -> Result<Converted, ConvertError> {
     let plan = Plan::of(set, shape, options.check)?;
-    plan.check_files(set)?;
+    plan.check_files(set, options.check)?;
     let suspect = match shape {
         Shape::SamePoints => false,
         Shape::Full(point) => !doctor::diagnose(set).sound_points.contains(&point),

@@ -42,6 +42,14 @@ fn what_may_be_of_another_backup_is_given_out_by_nobody_and_blamed_on_nothing() 
     take(&files_of(0).1[..1], &other, &set);
     let again = convert_to(set.dir(), Shape::SamePoints, &new.path().join("again"), true).unwrap_err();
     assert!(!again.is_damage(), "{again}");
+    let alone = new.path().join("alone");
+    let squash = ["convert", ".", "--squash", "--to", alone.to_str().unwrap()];
+    let refused = vmstream(set.dir(), &squash);
+    assert!(text(&refused.stderr).contains("contradict each other"), "{}", text(&refused.stderr));
+    let made = vmstream(set.dir(), &[&squash[..], &["--no-check"]].concat());
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    assert!(text(&made.stderr).contains("is made of it all the same"), "{}", text(&made.stderr));
+    assert_eq!((known(&alone), known_of(&alone, "vdb")), (vec![false; 6], vec![false; 2]));
     assert_eq!(worths(&verified(set.dir(), Depth::Quick)), [Worth::Unproven]);
 }
 
