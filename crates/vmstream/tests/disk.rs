@@ -256,23 +256,27 @@ fn a_cold_read_decodes_one_block_and_a_warm_one_none() {
     let dir = tempfile::tempdir().unwrap();
     let size = 8 * MIB as u64;
     let content = random.bytes(size as usize);
-    let link = Link { size, alone: true, frames: vec![(0..size, Some(content.clone()))] };
-    write_chain(dir.path(), &[link], Form { compression: Some(1), frame_len: 2 * MIB, sidecars: true });
-    let disk = newest(dir.path(), DiskOptions::default());
-    assert_eq!(disk.decoded_bytes(), 0);
-    for (turn, at) in [5 * MIB as u64 + 8192, 3 * MIB as u64 - 4096, 0].into_iter().enumerate() {
-        for _ in 0..3 {
-            let range = at..at + 4096;
-            assert!(read(&disk, &range).unwrap().0 == part(&content, &range));
-            assert_eq!(disk.decoded_bytes(), UNIT * (turn as u64 + 1), "at {at}");
+    // Of an uncompressed stream its granules are the smallest that something proves.
+    for (compression, unit) in [(Some(1), UNIT), (None, 64 << 10)] {
+        let set = dir.path().join(unit.to_string());
+        let link = Link { size, alone: true, frames: vec![(0..size, Some(content.clone()))] };
+        write_chain(&set, &[link], Form { compression, frame_len: 2 * MIB, sidecars: true });
+        let disk = newest(&set, DiskOptions::default());
+        assert_eq!(disk.decoded_bytes(), 0);
+        for (turn, at) in [5 * MIB as u64 + 8192, 3 * MIB as u64 - 4096, 0].into_iter().enumerate() {
+            for _ in 0..3 {
+                let range = at..at + 4096;
+                assert!(read(&disk, &range).unwrap().0 == part(&content, &range));
+                assert_eq!(disk.decoded_bytes(), unit * (turn as u64 + 1), "at {at}");
+            }
         }
+        // Who reads on gets the rest of the piece at once, and all of it is decoded once.
+        let disk = newest(&set, DiskOptions::default());
+        for at in (0..size).step_by(4096) {
+            assert!(read(&disk, &(at..at + 4096)).unwrap().0 == part(&content, &(at..at + 4096)));
+        }
+        assert_eq!(disk.decoded_bytes(), size);
     }
-    // Who reads on gets the rest of the piece at once, and all of it is decoded once.
-    let disk = newest(dir.path(), DiskOptions::default());
-    for at in (0..size).step_by(4096) {
-        assert!(read(&disk, &(at..at + 4096)).unwrap().0 == part(&content, &(at..at + 4096)));
-    }
-    assert_eq!(disk.decoded_bytes(), size);
 }
 
 #[test]

@@ -3,13 +3,15 @@
 //! A sidecar is read where it is asked, a page of it at a time; the headers of a stream without one are walked once, and
 //! what they say is held.
 
+use super::known::{Known, RunShelf};
 use super::shelf::Shelf;
 use crate::restore::map::{Layer, MapError, Span, Spans, sum_of};
-use crate::sidecar::{Block, Directory, Sidecar, SidecarError};
+use crate::sidecar::{Block, Directory, Sidecar, SidecarError, Value};
 use crate::stream::{Coding, FrameKind, Piece, Stored, StreamError};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Entries of a page that is held.
 const PAGE_LEN: usize = 2048;
@@ -70,6 +72,8 @@ enum Pages {
     Sidecar {
         directory: Box<Directory<Block>>,
         path: PathBuf,
+        /// Opened by who asks first; `None` when it cannot be.
+        known: OnceLock<Option<Known>>,
     },
 }
 
@@ -82,9 +86,10 @@ impl Index {
         limit: u64,
     ) -> Result<Self, MapError> {
         let failed = |error| cannot_read(&path, error);
-        let directory = Box::new(Directory::of(sidecar).map_err(failed)?);
+        let directory = Box::new(Directory::of(Arc::new(sidecar)).map_err(failed)?);
         let coding = layer.stream.coding();
-        Ok(Self { pages: Pages::Sidecar { directory, path }, summed: true, coding, limit })
+        let pages = Pages::Sidecar { directory, path, known: OnceLock::new() };
+        Ok(Self { pages, summed: true, coding, limit })
     }
 
     /// The index of a layer by its frames' headers, all of which are walked. The sidecar, if there is one, knows the content.
@@ -101,28 +106,22 @@ impl Index {
         }
     }
 
-    fn first_of(&self, number: usize) -> u64 {
-        let first = match &self.pages {
-            Pages::Held(pages) => pages.get(number).and_then(|page| page.first()).map(|entry| entry.start),
-            Pages::Sidecar { directory, .. } => directory.first(number),
-        };
-        first.unwrap_or(u64::MAX)
-    }
-
     /// The last page that begins at or before `at`, or the first one.
     fn page_at(&self, at: u64) -> usize {
-        let (mut from, mut to) = (0, self.page_count());
-        while from < to {
-            let middle = from + (to - from) / 2;
-            if self.first_of(middle) <= at { from = middle + 1 } else { to = middle }
-        }
-        from.saturating_sub(1)
+        let found = match &self.pages {
+            Pages::Held(pages) => {
+                let begins = |page: &Page| page.first().is_some_and(|entry| entry.start <= at);
+                pages.partition_point(begins).checked_sub(1)
+            }
+            Pages::Sidecar { directory, .. } => directory.chunk_of(at),
+        };
+        found.unwrap_or_default()
     }
 
     fn page(&self, layer: u32, number: usize, shelf: &PageShelf) -> Result<Page, MapError> {
         let (directory, path) = match &self.pages {
             Pages::Held(pages) => return Ok(pages[number].clone()),
-            Pages::Sidecar { directory, path } => (directory, path),
+            Pages::Sidecar { directory, path, .. } => (directory, path),
         };
         shelf.or_read((layer, number as u32), || {
             let blocks = directory.records(number).map_err(|error| cannot_read(path, error))?;
@@ -130,6 +129,23 @@ impl Index {
             let bytes = size_of_val(&page[..]);
             Ok((page, bytes))
         })
+    }
+
+    /// The granules that a range of the disk touches at the layer's point, with their checksums. `None` where its sidecar does
+    /// not know all of them.
+    pub(super) fn granules(
+        &self,
+        layer: u32,
+        disk: &Range<u64>,
+        shelf: &RunShelf,
+    ) -> Option<Vec<(Range<u64>, u32)>> {
+        let Pages::Sidecar { directory, known, .. } = &self.pages else { return None };
+        let known = known.get_or_init(|| Known::of(layer, directory.sidecar().clone()).ok()).as_ref()?;
+        let sum = |granule: Result<(Range<u64>, Value), SidecarError>| match granule.ok()? {
+            (range, Value::Known(sum)) => Some((range, sum)),
+            (_, Value::Unknown) => None,
+        };
+        known.touched(disk, shelf).map(sum).collect()
     }
 
     /// The part of an entry that is decoded together and has the disk's byte `at`, or the first part behind it.

@@ -3,11 +3,12 @@
 use super::error::DiskError;
 use super::flights::Flights;
 use super::index::{Cursor, Index, PageShelf};
+use super::known::RunShelf;
 use super::options::{DiskOptions, Proof};
 use super::shelf::Shelf;
 use crate::chain::PointId;
 use crate::restore::map::{Layer, MapError, Source, Sweep};
-use crate::stream::{Coding, Piece, StreamError, UNIT_LEN, Units};
+use crate::stream::{Coding, Piece, Problem, StreamError, UNIT_LEN, Units};
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ const KEPT_ROOM: usize = 4 << 20;
 /// A piece: number of its layer, and where it is stored.
 type PieceKey = (u32, u64);
 
-/// A unit of a piece; [`WHOLE`] for all of one.
+/// A unit of a piece, or where a granule begins in an uncompressed one; [`WHOLE`] for all of one.
 type UnitKey = (PieceKey, u64);
 
 /// Stands for all units of a piece that is decoded whole.
@@ -38,6 +39,7 @@ pub(super) struct Layered {
     /// How far what comes from a layer is proven: it and all newer ones say that it does.
     proofs: Vec<Proof>,
     pages: PageShelf,
+    runs: RunShelf,
     content: Shelf<UnitKey, Bytes>,
     flights: Flights<PieceKey>,
     rooms: Mutex<Vec<Vec<u8>>>,
@@ -67,6 +69,7 @@ impl Layered {
             points,
             proofs,
             pages: Shelf::new(options.index_bytes),
+            runs: Shelf::new(options.index_bytes),
             content: Shelf::new(options.content_bytes),
             flights: Flights::new(),
             rooms: Mutex::default(),
@@ -133,8 +136,47 @@ impl Layered {
         let key = (layer as u32, piece.stored_at);
         match piece.coding {
             Coding::Lz4 => self.copy_units(key, piece, want, out),
+            Coding::Plain if self.copy_granules(key, piece, disk, out)? => Ok(()),
             Coding::Plain | Coding::Zstd => self.copy_whole(key, piece, want, out),
         }
+    }
+
+    /// Of an uncompressed piece the granules that are wanted, where the layer's sidecar knows them and all of them lie in the
+    /// piece; false where it is not so.
+    fn copy_granules(
+        &self,
+        key: PieceKey,
+        piece: &Piece,
+        disk: &Range<u64>,
+        out: &mut [u8],
+    ) -> Result<bool, StreamError> {
+        let layer = key.0 as usize;
+        let within =
+            |granule: &Range<u64>| piece.disk.start <= granule.start && granule.end <= piece.disk.end;
+        let granules = self.indexes[layer].granules(key.0, disk, &self.runs);
+        let Some(granules) = granules.filter(|all| all.iter().all(|(granule, _)| within(granule))) else {
+            return Ok(false);
+        };
+        for (granule, sum) in granules {
+            let from = granule.start - piece.disk.start;
+            let bytes = self.content.or_read((key, from), || {
+                let mut bytes = vec![0; (granule.end - granule.start) as usize];
+                self.layers[layer].stream.read_plain(piece, from, &mut bytes)?;
+                self.decoded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                if crc32fast::hash(&bytes) != sum {
+                    return Err(
+                        Piece { disk: granule.clone(), ..piece.clone() }.damaged(Problem::OtherContent)
+                    );
+                }
+                let len = bytes.len();
+                Ok((Bytes::from(bytes), len))
+            })?;
+            let part = disk.start.max(granule.start)..disk.end.min(granule.end);
+            out[(part.start - disk.start) as usize..(part.end - disk.start) as usize].copy_from_slice(
+                &bytes[(part.start - granule.start) as usize..(part.end - granule.start) as usize],
+            );
+        }
+        Ok(true)
     }
 
     fn rooms(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {

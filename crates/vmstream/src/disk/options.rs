@@ -19,7 +19,7 @@ pub struct DiskOptions {
     pub check: Check,
     /// Bytes of decoded content that are kept, beside what is being read at the moment.
     pub content_bytes: usize,
-    /// Bytes of sidecars' block lists that are kept. The frames of streams without sidecar are not among them: those take 32
+    /// Bytes of sidecars' block lists that are kept, and as many of what they know of granules. The frames of streams without sidecar are not among them: those take 32
     /// bytes each, for as long as the disk is open.
     pub index_bytes: usize,
 }

@@ -1,11 +1,12 @@
 //! A disk that is a plain image: held against the granules of its sidecar, where it has one.
 
 use super::error::DiskError;
+use super::known::{Known, RunShelf};
 use super::options::{DiskOptions, Proof};
 use super::shelf::Shelf;
 use crate::blob::Blob;
 use crate::chain::PointId;
-use crate::sidecar::{Directory, Granules, Run, Sidecar, SidecarError, Value};
+use crate::sidecar::{Sidecar, SidecarError, Value};
 use bytes::Bytes;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -22,8 +23,8 @@ pub(super) struct RawDisk {
     pub(super) taken: PointId,
     image: Box<dyn Blob>,
     size: u64,
-    known: Option<Directory<Run>>,
-    runs: Shelf<usize, Arc<[Run]>>,
+    known: Option<Known>,
+    runs: RunShelf,
     granules: Shelf<u64, Bytes>,
     read: AtomicU64,
 }
@@ -41,7 +42,7 @@ impl RawDisk {
             taken,
             image,
             size,
-            known: sidecar.map(Directory::of).transpose()?,
+            known: sidecar.map(|sidecar| Known::of(0, Arc::new(sidecar))).transpose()?,
             runs: Shelf::new(options.index_bytes),
             granules: Shelf::new(options.content_bytes),
             read: AtomicU64::new(0),
@@ -64,14 +65,13 @@ impl RawDisk {
             self.fill(offset, out)?;
             return Ok(Proof::Unproven);
         };
-        let granules = known.sidecar().head().granules;
-        let (mut at, mut proof) = (offset, Proof::Proven);
-        while at < end {
-            let number = at / granules.size();
-            let granule = granules.range(number);
-            let upto = granule.end.min(end);
+        let mut proof = Proof::Proven;
+        for granule in known.touched(&(offset..end), &self.runs) {
+            let failed = |source| DiskError::RawSidecar { path: self.path.clone(), source };
+            let (granule, value) = granule.map_err(failed)?;
+            let (at, upto) = (granule.start.max(offset), granule.end.min(end));
             let out = &mut out[(at - offset) as usize..(upto - offset) as usize];
-            match self.value(known, granules, number)? {
+            match value {
                 Value::Unknown => {
                     self.fill(at, out)?;
                     proof = Proof::Unproven;
@@ -81,7 +81,7 @@ impl RawDisk {
                     self.hold(&granule, sum, out)?;
                 }
                 Value::Known(sum) => {
-                    let bytes = self.granules.or_read(number, || {
+                    let bytes = self.granules.or_read(granule.start, || {
                         let mut bytes = vec![0; (granule.end - granule.start) as usize];
                         self.fill(granule.start, &mut bytes)?;
                         self.hold(&granule, sum, &bytes)?;
@@ -93,7 +93,6 @@ impl RawDisk {
                     );
                 }
             }
-            at = upto;
         }
         Ok(proof)
     }
@@ -110,28 +109,5 @@ impl RawDisk {
             return Ok(());
         }
         Err(DiskError::RawContent { disk: granule.clone(), point: self.taken, path: self.path.clone() })
-    }
-
-    /// What the sidecar knows of a granule.
-    fn value(&self, known: &Directory<Run>, granules: Granules, number: u64) -> Result<Value, DiskError> {
-        let (mut from, mut to) = (0, known.len());
-        while from < to {
-            let middle = from + (to - from) / 2;
-            if known.first(middle).is_some_and(|first| first <= number) {
-                from = middle + 1
-            } else {
-                to = middle
-            }
-        }
-        let Some(chunk) = from.checked_sub(1) else { return Ok(Value::Unknown) };
-        let runs = self.runs.or_read(chunk, || {
-            let failed = |source| DiskError::RawSidecar { path: self.path.clone(), source };
-            let runs: Arc<[Run]> = known.records(chunk).map_err(failed)?.into();
-            let bytes: u64 = runs.iter().map(|run| size_of::<Run>() as u64 + 4 * run.sums()).sum();
-            Ok((runs, bytes as usize))
-        })?;
-        let place = runs.partition_point(|run| run.numbers().end <= number);
-        let run = runs.get(place).filter(|run| run.numbers().contains(&number));
-        Ok(run.map_or(Value::Unknown, |run| run.value(number, granules)))
     }
 }

@@ -2,12 +2,13 @@
 
 use super::reader::{Record, START_LEN, Sidecar, SidecarError};
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// A sidecar's chunks of one kind, by where the first record of each begins. 16 bytes for each chunk; records are read when
 /// they are asked for.
 #[derive(Debug)]
 pub(crate) struct Directory<R> {
-    sidecar: Sidecar,
+    sidecar: Arc<Sidecar>,
     places: Vec<Place>,
     kind: PhantomData<fn() -> R>,
 }
@@ -22,7 +23,7 @@ struct Place {
 
 impl<R: Record> Directory<R> {
     /// Walks the heads of a sidecar's chunks. The sidecar was [checked](Sidecar::check): its records are in order.
-    pub(crate) fn of(sidecar: Sidecar) -> Result<Self, SidecarError> {
+    pub(crate) fn of(sidecar: Arc<Sidecar>) -> Result<Self, SidecarError> {
         let (mut at, mut places) = (START_LEN, Vec::new());
         while let Some(chunk) = sidecar.chunk_at(at)? {
             if chunk.kind == R::CHUNK && chunk.len > 0 {
@@ -35,7 +36,7 @@ impl<R: Record> Directory<R> {
     }
 
     /// Of what it tells where things lie.
-    pub(crate) fn sidecar(&self) -> &Sidecar {
+    pub(crate) fn sidecar(&self) -> &Arc<Sidecar> {
         &self.sidecar
     }
 
@@ -44,9 +45,9 @@ impl<R: Record> Directory<R> {
         self.places.len()
     }
 
-    /// What the first record of a chunk begins with.
-    pub(crate) fn first(&self, number: usize) -> Option<u64> {
-        self.places.get(number).map(|place| place.first)
+    /// The last chunk that begins at or before this.
+    pub(crate) fn chunk_of(&self, place: u64) -> Option<usize> {
+        self.places.partition_point(|chunk| chunk.first <= place).checked_sub(1)
     }
 
     /// The records of a chunk, held against its checksum.
@@ -70,11 +71,12 @@ mod tests {
     fn chunks_of_a_kind_that_nobody_knows_are_passed_over() {
         let vector =
             concat!(env!("CARGO_MANIFEST_DIR"), "/../../format-spec/vectors/sidecars/mixed-chunks.idx");
-        let open = || Sidecar::open(Path::new(vector)).unwrap();
-        let blocks: Vec<Block> = open().blocks().map(Result::unwrap).collect();
+        let open = || Arc::new(Sidecar::open(Path::new(vector)).unwrap());
+        let sidecar = open();
+        let blocks: Vec<Block> = sidecar.blocks().map(Result::unwrap).collect();
         let directory = Directory::<Block>::of(open()).unwrap();
-        let firsts: Vec<_> = (0..directory.len()).map(|number| directory.first(number)).collect();
-        assert_eq!(firsts, blocks.iter().map(|block| Some(block.start)).collect::<Vec<_>>());
+        let chunks: Vec<_> = blocks.iter().map(|block| directory.chunk_of(block.start)).collect();
+        assert_eq!(chunks, (0..blocks.len()).map(Some).collect::<Vec<_>>());
         let records = (0..directory.len()).flat_map(|number| directory.records(number).unwrap());
         assert_eq!(records.collect::<Vec<_>>(), blocks);
         assert_eq!(Directory::<Run>::of(open()).unwrap().len(), 2);

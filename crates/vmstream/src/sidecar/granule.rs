@@ -86,7 +86,7 @@ impl Granules {
     }
 
     /// The numbers of the granules that a range of the disk touches.
-    pub(super) fn touched(self, range: &Range<u64>) -> Range<u64> {
+    pub(crate) fn touched(self, range: &Range<u64>) -> Range<u64> {
         if range.is_empty() {
             return 0..0;
         }
