@@ -193,6 +193,8 @@ measure_restores() {
 		rm "$work/out.raw"
 		measure "$bin/vmstream" verify "$set"
 		note our-verify "$seconds"
+		measure "$bin/vmstream" verify --deep "$set"
+		note our-deep "$seconds"
 		# The distribution's release has no such mode, and writes no checksum files.
 		measure "$newest" --noprogress -i "$set" -o verify
 		note their-verify "$seconds"
@@ -201,6 +203,8 @@ measure_restores() {
 	row_faster 'extract a full to raw, against `virtnbdrestore`' their-restore our-extract 4
 	row '`verify`, against `virtnbdrestore -o verify`' "$(time_of our-verify) s against $(time_of their-verify) s" \
 		'at most its time' "$(time_of our-verify) <= $(time_of their-verify)"
+	row '`verify --deep`, against `verify`' "$(time_of our-deep) s against $(time_of our-verify) s" \
+		'at most 2.5 times' "$(time_of our-deep) <= 2.5 * $(time_of our-verify)"
 }
 
 # A chain that writes the same GiB again and again, each stream through our writer; and one of its full alone.

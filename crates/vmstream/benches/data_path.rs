@@ -19,6 +19,7 @@ use vmstream::stream::{
     Compression, FRAME_HEADER_LEN, FrameHeader, FrameKind, MAX_PIECE_LEN, StreamMeta, TrailerEntry, codec,
     trailer,
 };
+use vmstream::verify::{Depth, DiskDigest, VerifyOptions, verify_set};
 
 /// Bytes of one frame of the engine.
 const FRAME_LEN: usize = writer::FRAME_LEN as usize;
@@ -292,6 +293,46 @@ fn disk_read(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a deep look costs beside the default one: a full, and increments of scattered small writes.
+fn verify(c: &mut Criterion) {
+    const FULL_LEN: u64 = 256 << 20;
+    const SPARSE_LEN: u64 = 16 << 30;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str| {
+        let folder = dir.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    };
+    let granules = Granules::of_disk(FULL_LEN);
+    let content = mixed(FULL_LEN as usize);
+    let blocks: Vec<_> =
+        content.chunks(FRAME_LEN).map(|plain| Block::new(plain.to_vec(), granules)).collect();
+    let full = (0..FULL_LEN).step_by(FRAME_LEN).zip(&blocks).collect();
+    let full = set(&folder("full"), FULL_LEN, &[full]);
+    let block = Block::new(content[..4096].to_vec(), Granules::of_disk(SPARSE_LEN));
+    let mut random = Random::from_seed(0x2545_f491_4f6c_dd1d);
+    let points: Vec<Vec<_>> = (0..30)
+        .map(|_| {
+            (0..SPARSE_LEN).step_by(8 << 20).map(|at| (at + (random.below(128) << 16), &block)).collect()
+        })
+        .collect();
+    let scattered = set(&folder("scattered"), SPARSE_LEN, &points);
+    let mut group = c.benchmark_group("verify");
+    group.sample_size(10);
+    let workers = std::thread::available_parallelism().unwrap();
+    for (name, set) in [("full/256MiB", &full), ("scattered/30_points/16GiB", &scattered)] {
+        let looked = verify_set(set, VerifyOptions { depth: Depth::Deep, workers }, &()).digests;
+        let is_right = |found: &DiskDigest| found.checked.as_ref().is_some_and(|of| of.wrong.is_empty());
+        assert!(looked.len() == set.points.len() && looked.iter().all(is_right), "{name}: {looked:?}");
+        for (depth, look) in [("content", Depth::Content), ("deep", Depth::Deep)] {
+            group.bench_function(format!("{name}/{depth}"), |b| {
+                b.iter(|| verify_set(set, VerifyOptions { depth: look, workers }, &()).verdict());
+            });
+        }
+    }
+    group.finish();
+}
+
 /// A set as virtnbdbackup makes it: one frame of all, in LZ4 frames of 32 MiB whose blocks need those before them.
 fn linked_set(dir: &Path, content: &[u8]) -> BackupSet {
     let mut stored = Vec::new();
@@ -333,5 +374,5 @@ fn linked_set(dir: &Path, content: &[u8]) -> BackupSet {
     BackupSet::open(dir).unwrap()
 }
 
-criterion_group!(benches, frames, zeros, compression, checksums, block_map, disk_open, disk_read);
+criterion_group!(benches, frames, zeros, compression, checksums, block_map, disk_open, disk_read, verify);
 criterion_main!(benches);

@@ -3,7 +3,6 @@
 use crate::golden::{build, meta};
 use crate::program::wait_until_free;
 use random::Random;
-use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use vmstream::chain::{BackupSet, Coverage, PointId, SetProblem, StreamSuffix};
@@ -201,15 +200,17 @@ fn placeholders_count_for_nothing() {
     assert!(!unchanged.stream.is_placeholder(), "an increment of a disk that did not change");
 }
 
-/// SHA-256 over one for each MiB, that over the SHA-256 of each of its 64 KiB.
-fn digest(image: &[u8]) -> String {
-    let mut top = Sha256::new();
+/// BLAKE3 over one for each MiB, that over the BLAKE3 of each of its 64 KiB.
+pub(crate) fn digest(image: &[u8]) -> String {
+    let mut top = blake3::Hasher::new();
     for mib in image.chunks(1 << 20) {
-        let mut parts = Sha256::new();
-        mib.chunks(64 << 10).for_each(|part| parts.update(Sha256::digest(part)));
-        top.update(parts.finalize());
+        let mut parts = blake3::Hasher::new();
+        for part in mib.chunks(64 << 10) {
+            parts.update(blake3::hash(part).as_bytes());
+        }
+        top.update(parts.finalize().as_bytes());
     }
-    top.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    top.finalize().to_string()
 }
 
 /// A random stream over a disk of several windows: few frames, some of them large, some zeros, some resizing.

@@ -3,10 +3,12 @@
 use super::encode::{Encoded, Encoding, Tell};
 use super::error::ConvertError;
 use super::options::ConvertOptions;
-use super::source::{Part, PieceRoom, Source, Sums, read_piece};
+use super::source::Source;
 use super::written::{Paths, Written};
 use crate::restore::ordered::{self, BATCH_LEN};
+use crate::restore::summed::stored_of;
 use crate::sidecar::{Granules, Recorder, Sidecar, SidecarWriter};
+use crate::stream::checksum::{Adler32, combine};
 use crate::stream::running::RunningSum;
 use crate::stream::writer::StreamWriter;
 use crate::stream::{FrameKind, Frames, Piece, StreamError, StreamFile};
@@ -26,13 +28,9 @@ pub(super) fn run(
     let write_failed = |source| paths.failed(source);
     let writer = create(stream, paths, options).map_err(write_failed)?;
     if stream.is_placeholder() {
-        let sums = read_all(source, watch)?;
-        return Ok(Written {
-            stream: writer.finish().map_err(write_failed)?,
-            sidecar: None,
-            old: None,
-            sums,
-        });
+        let sums = vec![read_all(source, watch)?];
+        let stream = writer.finish().map_err(write_failed)?;
+        return Ok(Written { stream, sidecar: None, old: None, sums });
     }
     let granules = Granules::of_disk(stream.meta().virtual_size);
     let old = source.sidecars().pop().flatten().filter(|old| old.head().granules == granules);
@@ -44,14 +42,14 @@ pub(super) fn run(
     };
     let sidecar = SidecarWriter::create(&paths.sidecar, granules).map_err(write_failed)?;
     let mut recorder = Recorder::new(writer, sidecar);
-    let sums = copy(source, Encoding { options, granules }, watch, |encoded| {
+    let sum = copy(source, Encoding { options, granules }, watch, |encoded| {
         encoded.frames().try_for_each(|frame| frame.append(&mut recorder, tell)).map_err(write_failed)
     })?;
     let (stream, mut sidecar) = recorder.finish().map_err(write_failed)?;
     if let Some(old) = &old {
         carry(old, &mut sidecar).map_err(write_failed)?;
     }
-    Ok(Written { stream, sidecar: Some(sidecar), old: old.map(|old| *old.digest()), sums })
+    Ok(Written { stream, sidecar: Some(sidecar), old: old.map(|old| *old.digest()), sums: vec![sum] })
 }
 
 /// What is known of the disk's content does not depend on how it is stored.
@@ -60,49 +58,60 @@ fn carry(old: &Sidecar, new: &mut SidecarWriter) -> io::Result<()> {
 }
 
 /// Reads a stream without content for its checksum.
-fn read_all(source: &Source<'_>, watch: &dyn Watch) -> Result<Sums, ConvertError> {
+fn read_all(source: &Source<'_>, watch: &dyn Watch) -> Result<u32, ConvertError> {
     let stream = &source.layers[0].stream;
     let (mut sum, len) = (RunningSum::new(stream, 0), stream.file_len());
     sum.upto(len, &|bytes| watch.read(bytes)).map_err(|error| source.failed(0, error))?;
-    let mut sums = Sums::new(1);
-    sums.add(Part { layer: 0, sum: sum.finish(), len });
-    Ok(sums)
+    Ok(sum.finish())
 }
 
-/// Reads a stream, decodes and encodes it on many threads; `take` gets the frames in order.
+/// One thread's room for a batch, and what it made of it.
+#[derive(Default)]
+struct Room {
+    stored: Vec<u8>,
+    plain: Vec<u8>,
+    encoded: Encoded,
+    /// Of the batch's part of the file: its Adler-32, and its bytes.
+    sum: (u32, u64),
+}
+
+/// Reads a stream, decodes and encodes it on many threads; `take` gets the frames in order. Returns the sum of its file.
 fn copy(
     source: &Source<'_>,
     encoding: Encoding,
     watch: &dyn Watch,
     mut take: impl FnMut(&Encoded) -> Result<(), ConvertError>,
-) -> Result<Sums, ConvertError> {
-    let layer = &source.layers[0];
+) -> Result<u32, ConvertError> {
+    let stream = &source.layers[0].stream;
     let failed = |error| source.failed(0, error);
     let read = |bytes| watch.read(bytes);
-    let work = |batch: Batch, (room, encoded, part): &mut (PieceRoom, Encoded, Option<Part>)| {
+    let work = |batch: Batch, room: &mut Room| {
+        let Room { stored, plain, encoded, .. } = room;
         encoded.clear();
-        let mut sum = RunningSum::new(&layer.stream, batch.file.start);
+        let mut sum = RunningSum::new(stream, batch.file.start);
         for item in batch.items {
             match item {
                 Item::Zero(disk) => encoded.zero(disk),
                 Item::Piece(piece) => {
-                    read_piece(layer, &piece, &mut sum, room, &read).map_err(failed)?;
-                    encoded.data(piece.disk.start, &room.plain, encoding)?;
+                    let done = stream.read_piece(&piece, stored, plain);
+                    done.and_then(|()| sum.take(&piece, stored_of(&piece, stored, plain), &read))
+                        .map_err(failed)?;
+                    encoded.data(piece.disk.start, plain, encoding)?;
                 }
             }
         }
         sum.upto(batch.file.end, &read).map_err(failed)?;
-        *part = Some(Part { layer: 0, sum: sum.finish(), len: batch.file.end - batch.file.start });
+        room.sum = (sum.finish(), batch.file.end - batch.file.start);
         Ok(())
     };
-    let mut sums = Sums::new(1);
-    let add = |(_, encoded, part): &mut (PieceRoom, Encoded, Option<Part>)| {
-        part.take().into_iter().for_each(|part| sums.add(part));
-        take(encoded)
+    let mut sum = Adler32::new().finish();
+    let add = |room: &mut Room| {
+        sum = combine(sum, room.sum.0, room.sum.1);
+        take(&room.encoded)
     };
-    let batches = Batches::new(&layer.stream).map(|batch| batch.map_err(failed));
-    ordered::run(encoding.options.workers, Default::default, batches, work, add)?;
-    Ok(sums)
+    let batches = Batches::new(stream).map(|batch| batch.map_err(failed));
+    ordered::run(encoding.options.workers, Room::default, batches, work, add)?;
+    Ok(sum)
 }
 
 /// Keeps the form of the meta text: blanks in it tell who wrote the stream.

@@ -5,9 +5,7 @@ use super::error::ConvertError;
 use crate::chain::{StreamEntry, UnusedSidecar};
 use crate::restore::{Layer, MapError};
 use crate::sidecar::Sidecar;
-use crate::stream::checksum::{Adler32, combine};
-use crate::stream::running::RunningSum;
-use crate::stream::{Piece, StreamError, StreamMeta};
+use crate::stream::{StreamError, StreamMeta};
 use crate::verify::recorded;
 use std::path::Path;
 
@@ -16,12 +14,6 @@ pub(super) struct Source<'a> {
     pub(super) layers: Vec<Layer>,
     entries: &'a [&'a StreamEntry],
     in_doubt: bool,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct PieceRoom {
-    stored: Vec<u8>,
-    pub(super) plain: Vec<u8>,
 }
 
 impl<'a> Source<'a> {
@@ -51,11 +43,11 @@ impl<'a> Source<'a> {
     /// adds the sidecars that prove nothing.
     pub(super) fn check(
         &self,
-        sums: &Sums,
+        sums: &[u32],
         unused: &mut Vec<UnusedSidecar>,
     ) -> Result<Vec<String>, ConvertError> {
         let mut unproven = Vec::new();
-        for ((entry, layer), &found) in self.entries.iter().zip(&self.layers).zip(&sums.0) {
+        for ((entry, layer), &found) in self.entries.iter().zip(&self.layers).zip(sums) {
             let sidecar = entry.usable_sidecar(unused);
             let listed = sidecar.and_then(|sidecar| sidecar.head().stream.adler32);
             let recorded = match &entry.checksum {
@@ -82,43 +74,4 @@ impl<'a> Source<'a> {
 fn read_checksum(path: &Path) -> Result<u32, ConvertError> {
     recorded(path)
         .map_err(|finding| ConvertError::ChecksumFile { path: path.to_owned(), message: finding.message })
-}
-
-/// The sum over each stream so far, part by part in the order of the file.
-pub(super) struct Sums(Vec<u32>);
-
-impl Sums {
-    pub(super) fn new(streams: usize) -> Self {
-        Self(vec![Adler32::new().finish(); streams])
-    }
-
-    /// Adds the part of a stream that follows.
-    pub(super) fn add(&mut self, part: Part) {
-        let sum = &mut self.0[part.layer];
-        *sum = combine(*sum, part.sum, part.len);
-    }
-}
-
-/// The sum over a part of one stream's file.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
-    pub(super) layer: usize,
-    pub(super) sum: u32,
-    pub(super) len: u64,
-}
-
-/// Reads a piece, and adds everything up to its end to the sum, unless it was added before.
-pub(super) fn read_piece(
-    layer: &Layer,
-    piece: &Piece,
-    sum: &mut RunningSum<'_>,
-    room: &mut PieceRoom,
-    read: &dyn Fn(u64),
-) -> Result<(), StreamError> {
-    let PieceRoom { stored, plain } = room;
-    layer.stream.read_piece(piece, stored, plain)?;
-    if piece.stored_at < sum.at() {
-        return Ok(());
-    }
-    sum.take(piece, if layer.stream.is_compressed() { stored } else { plain }, read)
 }

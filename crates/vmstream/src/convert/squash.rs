@@ -1,7 +1,7 @@
 //! A chain put together as one new full: each byte from the newest stream that has it, each stream read once.
 //!
 //! ```text
-//! walk all headers ─► windows of the disk ─► threads read, prove, decode and compress ─► writer, in disk order
+//! windows of the disk ─► threads read, decode, sum and compress ─► writer, in disk order: proves, appends
 //! ```
 //! Of what newer streams hide only the checksum is taken. The new sidecar knows what those of the chain knew of the disk at
 //! that point, and no more, and nothing where it is in doubt which streams belong there: whether the right streams were put together, nothing else tells.
@@ -9,19 +9,18 @@
 use super::encode::{Encoded, Encoding, Frame, Tell};
 use super::error::ConvertError;
 use super::options::ConvertOptions;
-use super::source::{Part, PieceRoom, Source, Sums, read_piece};
+use super::source::Source;
 use super::written::{Paths, Written};
-use crate::chain::{CheckpointName, Coverage};
+use crate::chain::CheckpointName;
 use crate::restore::claim;
-use crate::restore::content::WINDOW_LEN;
-use crate::restore::map::{disk_size, limits};
-use crate::restore::replay::Walk;
+use crate::restore::map::disk_size;
+use crate::restore::ordered;
+use crate::restore::summed::Summed;
+use crate::restore::window::{Window, WindowPlan, Windows};
 use crate::restore::zeros::is_zero;
-use crate::restore::{Layer, MapError, ordered};
-use crate::sidecar::{Checked, Granules, Recorder, Run, RunKind, SidecarWriter, Tables, Value};
-use crate::stream::running::RunningSum;
+use crate::sidecar::{Granules, Recorder, Run, RunKind, SidecarWriter, Tables, Value};
+use crate::stream::StreamMeta;
 use crate::stream::writer::{FinishedStream, LEAST_DATA, StreamWriter};
-use crate::stream::{Piece, StreamMeta};
 use crate::verify::Watch;
 use std::io;
 use std::ops::Range;
@@ -44,18 +43,26 @@ pub(super) fn run(
     let writer = StreamWriter::create(&paths.stream, meta(source, size, options)).map_err(write_failed)?;
     let sidecar = SidecarWriter::create(&paths.sidecar, encoding.granules).map_err(write_failed)?;
     let mut full = Full { recorder: Recorder::new(writer, sidecar), zeros: 0..0 };
-    let mut sums = Sums::new(source.layers.len());
-    let work = |job: Job, room: &mut Room| room.build(source, job, encoding, &|bytes| watch.read(bytes));
+    let mut known = Known { source, tables: Tables::new(source.sidecars()), encoding };
+    let sums_wanted = known.tables.know_the_last();
+    let summed = Summed::all(source.layers.len());
+    let windows = Windows::new(&source.layers).map(|plan| Ok(plan?));
+    let work = |plan: WindowPlan, room: &mut Room| {
+        room.window.fill(&source.layers, &plan, &summed, &|bytes| watch.read(bytes))?;
+        if sums_wanted {
+            room.window.sum();
+        }
+        room.encode(encoding)
+    };
     let take = |room: &mut Room| {
-        room.parts.drain(..).for_each(|part| sums.add(part));
-        full.know(&room.disk, encoding.granules, room.known.take()).map_err(write_failed)?;
+        full.know(known.of(&room.window)?).map_err(write_failed)?;
         room.encoded.frames().try_for_each(|frame| full.add(frame)).map_err(write_failed)
     };
-    ordered::run(options.workers, Room::default, Jobs::new(source, size), work, take)?;
+    ordered::run(options.workers, Room::default, windows, work, take)?;
     let mut last = Encoded::default();
     last.data(size.saturating_sub(LEAST_DATA), &vec![0; LEAST_DATA.min(size) as usize], encoding)?;
     let (stream, sidecar) = full.finish(&last).map_err(write_failed)?;
-    Ok(Written { stream, sidecar: Some(sidecar), old: None, sums })
+    Ok(Written { stream, sidecar: Some(sidecar), old: None, sums: summed.found() })
 }
 
 /// That of the newest stream, as a chain's first.
@@ -79,21 +86,16 @@ struct Full {
 const TELL: Tell = Tell::Nothing;
 
 impl Full {
-    /// Takes what is known of the window that follows.
-    fn know(&mut self, disk: &Range<u64>, granules: Granules, known: Option<Vec<Value>>) -> io::Result<()> {
-        if disk.is_empty() {
-            return Ok(());
-        }
-        let numbers = disk.start / granules.size()..disk.end.div_ceil(granules.size());
-        let unknown = || vec![Value::Unknown; (numbers.end - numbers.start) as usize];
-        for (first, value) in numbers.clone().zip(known.unwrap_or_else(unknown)) {
+    /// Takes what is known of the granules that follow.
+    fn know(&mut self, granules: impl Iterator<Item = (u64, Value)>) -> io::Result<()> {
+        let mut known = granules.map(|(first, value)| {
             let kind = match value {
                 Value::Known(sum) => RunKind::Known(vec![sum]),
                 Value::Unknown => RunKind::Unknown(1),
             };
-            self.recorder.run(&Run { first, kind })?;
-        }
-        Ok(())
+            Run { first, kind }
+        });
+        known.try_for_each(|run| self.recorder.run(&run))
     }
 
     /// Takes the range that follows.
@@ -129,195 +131,56 @@ impl Full {
     }
 }
 
-/// A window of the disk, and what to read for it.
-struct Job {
-    disk: Range<u64>,
-    layers: Vec<LayerPart>,
-    /// What the sidecars know of it.
-    known: Option<(Granules, Vec<Value>)>,
-}
-
-/// What one stream has in a window.
-struct LayerPart {
-    layer: usize,
-    /// Bytes of its file that belong to this window: all, in order, without gaps.
-    file: Range<u64>,
-    /// Pieces that newer streams do not hide, with the ranges of the disk to take from them.
-    visible: Vec<(Piece, Vec<Range<u64>>)>,
-}
-
-/// The windows of a disk; behind the last one, what is left of each file.
-struct Jobs<'a> {
-    layers: &'a [Layer],
-    walks: Vec<Walk<'a>>,
+/// What the sidecars of the chain know of the disk at its newest point.
+struct Known<'a> {
+    source: &'a Source<'a>,
     tables: Tables,
-    /// Up to where each file was given out.
-    files_at: Vec<u64>,
-    size: u64,
-    at: u64,
-    tails: Range<usize>,
+    encoding: Encoding,
 }
 
-impl<'a> Jobs<'a> {
-    fn new(source: &'a Source<'_>, size: u64) -> Self {
-        let layers = &source.layers;
-        let walks = layers.iter().zip(limits(layers)).map(|(layer, limit)| Walk::new(layer, limit)).collect();
-        let tables = Tables::new(source.sidecars());
-        Self { layers, walks, tables, files_at: vec![0; layers.len()], size, at: 0, tails: 0..layers.len() }
-    }
-
-    /// What the sidecars know of a window at the newest stream, where they are about a disk of this size.
-    fn known(&mut self, disk: &Range<u64>) -> Result<Option<(Granules, Vec<Value>)>, ConvertError> {
-        let (newest, size, mut found) = (self.layers.len() - 1, self.size, None);
-        let looked = self.tables.window(disk, |layer, known| {
-            let known = known.filter(|(granules, _)| layer == newest && granules.disk_size() == size);
-            found = known.map(|(granules, values)| (granules, values.to_vec()));
-        });
-        looked
-            .map_err(|source| ConvertError::Sidecar { stream: self.layers[newest].path.clone(), source })?;
-        Ok(found)
-    }
-
-    fn window(&mut self) -> Result<Job, ConvertError> {
-        let disk = self.at..self.size.min(self.at + WINDOW_LEN);
-        self.at = disk.end;
-        let (mut hidden, mut layers) = (Coverage::new(), Vec::new());
-        // The newest first: it hides what the others have.
-        for layer in (0..self.walks.len()).rev() {
-            let file_start = self.files_at[layer];
-            let mut visible = Vec::new();
-            for span in self.walks[layer].upto(disk.end)? {
-                let inside = span.disk.start.max(disk.start)..span.disk.end.min(disk.end);
-                if let Some(piece) = span.piece {
-                    self.files_at[layer] = self.files_at[layer].max(piece.stored_at + piece.stored_len);
-                    let seen: Vec<_> = hidden.gaps(inside.clone()).collect();
-                    if !seen.is_empty() {
-                        visible.push((piece, seen));
-                    }
-                }
-                hidden.insert(inside);
+impl Known<'_> {
+    /// The granules of the window that follows, by their numbers. It is held against what is known of it; where it may
+    /// differ, what differs is not known.
+    fn of(&mut self, window: &Window) -> Result<impl Iterator<Item = (u64, Value)> + use<>, ConvertError> {
+        let Encoding { granules, options } = self.encoding;
+        let numbers = granules.touched(&window.disk);
+        let mut values = vec![Value::Unknown; (numbers.end - numbers.start) as usize];
+        let path = || self.source.layers[self.source.layers.len() - 1].path.clone();
+        let known = self.tables.last_window(&window.disk);
+        let known = known.map_err(|source| ConvertError::Sidecar { stream: path(), source })?;
+        if let Some(known) = known.filter(|(of, _)| of.disk_size() == granules.disk_size()) {
+            let checked = window.check(&known);
+            if let Some(range) = checked.wrong.first().filter(|_| options.check) {
+                return Err(ConvertError::OtherContent { path: path(), range: range.clone() });
             }
-            let file = file_start..self.files_at[layer];
-            if !file.is_empty() || !visible.is_empty() {
-                layers.push(LayerPart { layer, file, visible });
+            if known.0 == granules {
+                values = known.1;
+            }
+            for wrong in checked.wrong {
+                let wrong = granules.touched(&wrong);
+                values[(wrong.start - numbers.start) as usize..(wrong.end - numbers.start) as usize]
+                    .fill(Value::Unknown);
             }
         }
-        let known = self.known(&disk)?;
-        Ok(Job { disk, layers, known })
-    }
-
-    fn tail(&mut self, layer: usize) -> Result<Job, MapError> {
-        self.walks[layer].drain()?;
-        let file = self.files_at[layer]..self.layers[layer].stream.file_len();
-        let part = LayerPart { layer, file, visible: Vec::new() };
-        Ok(Job { disk: self.size..self.size, layers: vec![part], known: None })
-    }
-}
-
-impl Iterator for Jobs<'_> {
-    type Item = Result<Job, ConvertError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.at < self.size {
-            return Some(self.window());
-        }
-        let layer = self.tails.next()?;
-        Some(self.tail(layer).map_err(ConvertError::from))
+        Ok(numbers.zip(values))
     }
 }
 
 /// One thread's room for a window, and what it made of it.
 #[derive(Default)]
 struct Room {
-    piece: PieceRoom,
-    window: Vec<u8>,
+    window: Window,
     encoded: Encoded,
-    parts: Vec<Part>,
-    disk: Range<u64>,
-    known: Option<Vec<Value>>,
 }
 
 impl Room {
-    fn build(
-        &mut self,
-        source: &Source<'_>,
-        job: Job,
-        encoding: Encoding,
-        read: &dyn Fn(u64),
-    ) -> Result<(), ConvertError> {
-        let Job { disk, layers, known } = job;
-        self.window.clear();
-        self.parts.clear();
-        if layers.iter().any(|part| !part.visible.is_empty()) {
-            self.window.resize((disk.end - disk.start) as usize, 0);
-        }
-        for part in &layers {
-            self.fill(source, part, disk.start, read)?;
-        }
-        self.disk = disk.clone();
-        self.known = None;
-        if let Some((granules, values)) = known {
-            let values = self.prove(source, (granules, values), encoding.options.check)?;
-            self.known = Some(values).filter(|_| granules == encoding.granules);
-        }
-        self.encode(disk, encoding)
-    }
-
-    /// Holds the window against what is known of it. Where that may differ, what differs is not known.
-    fn prove(
-        &self,
-        source: &Source<'_>,
-        (granules, mut values): (Granules, Vec<Value>),
-        check: bool,
-    ) -> Result<Vec<Value>, ConvertError> {
-        let mut checked = Checked::default();
-        checked.add_window(granules, &values, self.disk.start, &self.window);
-        match checked.wrong.first() {
-            Some(range) if check => {
-                let path = source.layers[source.layers.len() - 1].path.clone();
-                return Err(ConvertError::OtherContent { path, range: range.clone() });
-            }
-            _ => {}
-        }
-        let first = self.disk.start / granules.size();
-        for wrong in checked.wrong {
-            let numbers = wrong.start / granules.size()..wrong.end.div_ceil(granules.size());
-            values[(numbers.start - first) as usize..(numbers.end - first) as usize].fill(Value::Unknown);
-        }
-        Ok(values)
-    }
-
-    fn fill(
-        &mut self,
-        source: &Source<'_>,
-        part: &LayerPart,
-        window_start: u64,
-        read: &dyn Fn(u64),
-    ) -> Result<(), ConvertError> {
-        let layer = &source.layers[part.layer];
-        let failed = |error| source.failed(part.layer, error);
-        let mut sum = RunningSum::new(&layer.stream, part.file.start);
-        for (piece, seen) in &part.visible {
-            read_piece(layer, piece, &mut sum, &mut self.piece, read).map_err(failed)?;
-            for range in seen {
-                let from = (range.start - piece.disk.start) as usize..(range.end - piece.disk.start) as usize;
-                let to = (range.start - window_start) as usize..(range.end - window_start) as usize;
-                self.window[to].copy_from_slice(&self.piece.plain[from]);
-            }
-        }
-        sum.upto(part.file.end, read).map_err(failed)?;
-        let len = part.file.end - part.file.start;
-        self.parts.push(Part { layer: part.layer, sum: sum.finish(), len });
-        Ok(())
-    }
-
     /// The window as frames: runs of zeros, and what lies between them.
-    fn encode(&mut self, disk: Range<u64>, encoding: Encoding) -> Result<(), ConvertError> {
-        let Self { window, encoded, .. } = self;
+    fn encode(&mut self, encoding: Encoding) -> Result<(), ConvertError> {
+        let Self { window: Window { disk, bytes: window, .. }, encoded } = self;
         encoded.clear();
         if window.is_empty() {
             if !disk.is_empty() {
-                encoded.zero(disk);
+                encoded.zero(disk.clone());
             }
             return Ok(());
         }

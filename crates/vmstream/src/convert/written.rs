@@ -1,7 +1,6 @@
 //! A stream of the new set that is written and waits for its names.
 
 use super::error::ConvertError;
-use super::source::Sums;
 use crate::sidecar::{Digest, SidecarWriter};
 use crate::stream::writer::FinishedStream;
 use std::io;
@@ -28,5 +27,5 @@ pub(super) struct Written {
     /// Digest of the sidecar whose place it takes.
     pub(super) old: Option<Digest>,
     /// Of each source, over every byte.
-    pub(super) sums: Sums,
+    pub(super) sums: Vec<u32>,
 }

@@ -73,7 +73,7 @@ impl<'a> Job<'a> {
             Work::Tail { layer: number, file } => {
                 let layer = &self.layers[*number];
                 let sum = self.summed.begin(*number, layer, file.start);
-                self.summed.end((*number, layer), file.clone(), sum)?;
+                self.summed.end((*number, layer), file.clone(), sum, &|_| ())?;
                 return Ok(0);
             }
         };
@@ -85,7 +85,7 @@ impl<'a> Job<'a> {
         if let Some(mut sum) = self.summed.begin(unit.layer, layer, unit.file.start) {
             sum.take(&unit.piece, stored_of(&unit.piece, stored, plain), &|_| ())
                 .map_err(|source| MapError { path: layer.path.clone(), source })?;
-            self.summed.end((unit.layer, layer), unit.file.clone(), Some(sum))?;
+            self.summed.end((unit.layer, layer), unit.file.clone(), Some(sum), &|_| ())?;
         }
         let base = unit.piece.disk.start;
         let mut written = 0;

@@ -4,6 +4,7 @@ use super::content::{Content, OnWrong};
 use super::error::ExtractError;
 use super::extracted::Watch;
 use super::nbd::{Nbd, SECTOR};
+use super::window::Window;
 use super::zeros::is_zero;
 use crate::blob::next_data;
 use crate::chain::{BackupSet, DiskTarget, PointId, UnusedSidecar};
@@ -130,7 +131,7 @@ pub fn compare(
         checked: None,
         unused_sidecars: content.unused_sidecars.clone(),
     };
-    let look = |window: &super::content::Window| {
+    let look = |window: &Window| {
         let range = window.disk.start..window.disk.end.min(image.size).max(window.disk.start);
         let want = if window.is_blank() { None } else { Some(&window.bytes[..]) };
         // The outer result is the disk's, the inner one the image's.

@@ -1,8 +1,7 @@
 //! What is known of one MiB of a disk, made of what is known of each 64 KiB of it: a write costs those it touched, however
 //! many of them are scattered over the disk.
 
-use crate::sidecar::PartSums;
-use sha2::{Digest, Sha256};
+use crate::sidecar::{Digest, PartSums};
 
 /// Bytes that a disk is looked at in, from its start on. Its last part may be shorter.
 pub(crate) const PART_LEN: u64 = PartSums::PART_LEN;
@@ -13,8 +12,8 @@ pub(crate) const LEAF_LEN: u64 = PartSums::LEN;
 /// What a look at up to 64 KiB gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// SHA-256 of its bytes.
-    digest: [u8; 32],
+    /// BLAKE3 of its bytes.
+    digest: Digest,
     /// For its granule.
     sum: u32,
 }
@@ -22,15 +21,23 @@ pub(crate) struct Part {
 /// What its parts tell of up to a MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leaf {
-    /// SHA-256 over those of its parts.
-    pub(crate) digest: [u8; 32],
+    /// BLAKE3 over those of its parts.
+    pub(crate) digest: Digest,
     /// For its granules.
     pub(crate) sums: PartSums,
 }
 
+#[cfg(test)]
+std::thread_local! {
+    /// Bytes that this thread has looked at.
+    pub(super) static LOOKED_AT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 impl Part {
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self { digest: Sha256::digest(bytes).into(), sum: PartSums::part(bytes) }
+        #[cfg(test)]
+        LOOKED_AT.set(LOOKED_AT.get() + bytes.len() as u64);
+        Self { digest: blake3::hash(bytes).into(), sum: PartSums::part(bytes) }
     }
 }
 
@@ -41,9 +48,9 @@ impl Leaf {
 
     /// The leaf of these parts, in order.
     pub(crate) fn join(parts: impl Iterator<Item = Part>) -> Self {
-        let mut hasher = Sha256::new();
+        let mut hasher = blake3::Hasher::new();
         let sums = PartSums::join(parts.map(|part| {
-            hasher.update(part.digest);
+            hasher.update(&part.digest);
             part.sum
         }));
         Self { digest: hasher.finalize().into(), sums }

@@ -4,7 +4,7 @@
 //! per stream and nothing else. Headers only: no payload is read.
 
 use crate::sidecar::{Blocks, Sidecar};
-use crate::stream::{Coding, Frame, FrameKind, Frames, Piece, Problem, StreamError, StreamFile};
+use crate::stream::{Frame, FrameKind, Frames, Piece, Problem, StreamError, StreamFile};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -64,11 +64,9 @@ impl Layer {
         }
     }
 
-    /// Holds what is read of an uncompressed stream against the blocks of its sidecar, which was checked: nothing inside
-    /// such a stream covers its content.
-    pub(crate) fn checked_by(mut self, sidecar: Option<Sidecar>) -> Self {
-        self.sidecar = sidecar.filter(|_| self.stream.coding() == Coding::Plain);
-        self
+    /// Holds what is read of it against the blocks of its sidecar, which was checked.
+    pub(crate) fn checked_by(self, sidecar: Option<Sidecar>) -> Self {
+        Self { sidecar, ..self }
     }
 
     /// Keeps the place of a disk that did not exist; says nothing about sizes.

@@ -1,8 +1,8 @@
 //! From a chain of streams to a disk: which stream supplies which byte, and the image itself.
 //!
-//! Lives here: which byte is whose (`map`, `units`, `picture`); a disk as windows in order (`content`, `replay`); an image of
-//! it (`extract`, by `apply` or `raw` into a `target`) or a pipe (`pipe`); what proves it meanwhile (`summed`); and the same
-//! disk held against an image (`compare`).
+//! Lives here: which byte is whose (`map`, `units`, `picture`); a disk as windows in order (`window`, `content`), or all points
+//! of a chain at once (`replay`, `state`, `leaf`); an image of it (`extract`, by `apply` or `raw` into a `target`) or a pipe
+//! (`pipe`); what proves it meanwhile (`summed`); and the same disk held against an image (`compare`).
 //! Must not live here: file names and points (`chain`), VMs and libvirt.
 
 mod apply;
@@ -26,9 +26,11 @@ mod qcow2;
 pub(crate) mod raw;
 pub(crate) mod replay;
 mod sparse;
+pub(crate) mod state;
 pub(crate) mod summed;
 mod target;
 pub mod units;
+pub(crate) mod window;
 pub(crate) mod zeros;
 
 pub use claim::Claim;

@@ -1,8 +1,9 @@
 //! A disk as a sequence of bytes, for standard output.
 
-use super::content::{Content, OnWrong, WINDOW_LEN};
+use super::content::{Content, OnWrong};
 use super::error::ExtractError;
 use super::extracted::{Extracted, Watch};
+use super::window::WINDOW_LEN;
 use crate::chain::{BackupSet, DiskTarget, PointId};
 use std::io::Write;
 use std::num::NonZeroUsize;

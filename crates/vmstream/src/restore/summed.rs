@@ -15,7 +15,7 @@ use crate::stream::{Coding, Piece};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The sums of the streams that are summed, part by part.
 #[derive(Debug)]
@@ -23,14 +23,20 @@ pub(crate) struct Summed {
     layers: Vec<Option<FileSum>>,
 }
 
-/// What a checksum file or a sidecar says, and what is known of its stream so far.
-#[derive(Debug)]
+/// What is known of a stream's sum so far.
+#[derive(Debug, Default)]
 struct FileSum {
+    wanted: Option<Wanted>,
+    /// Parts by where they begin: their end and sum. No two touch.
+    parts: Mutex<BTreeMap<u64, (u64, u32)>>,
+}
+
+/// What a checksum file or a sidecar says.
+#[derive(Debug)]
+struct Wanted {
     recorded: u32,
     by: SumOf,
     path: PathBuf,
-    /// Parts by where they begin: their end and sum. No two touch.
-    parts: Mutex<BTreeMap<u64, (u64, u32)>>,
 }
 
 impl Summed {
@@ -66,7 +72,8 @@ impl Summed {
                     }
                 }
             };
-            Ok(Some(FileSum { recorded, by, path: entry.path.clone(), parts: Mutex::default() }))
+            let wanted = Some(Wanted { recorded, by, path: entry.path.clone() });
+            Ok(Some(FileSum { wanted, ..FileSum::default() }))
         };
         let layers = entries.iter().enumerate().map(&mut of_entry).collect::<Result<_, _>>()?;
         Ok(Self { layers })
@@ -74,6 +81,11 @@ impl Summed {
 
     fn wants(&self, number: usize) -> bool {
         self.layers.get(number).is_some_and(Option::is_some)
+    }
+
+    /// All of so many streams are summed, for somebody who knows what to make of it.
+    pub(crate) fn all(layers: usize) -> Self {
+        Self { layers: (0..layers).map(|_| Some(FileSum::default())).collect() }
     }
 
     /// No stream is summed.
@@ -86,15 +98,16 @@ impl Summed {
         self.layers.get(number)?.as_ref().map(|_| RunningSum::new(&layer.stream, at))
     }
 
-    /// Takes a part of a layer's file, of which `sum` has what was read; the rest of it is read here.
+    /// Takes a part of a layer's file, of which `sum` has what was read; the rest of it is read here, and `read` told.
     pub(crate) fn end(
         &self,
         (number, layer): (usize, &Layer),
         file: Range<u64>,
         sum: Option<RunningSum<'_>>,
+        read: &dyn Fn(u64),
     ) -> Result<(), MapError> {
         let Some(mut sum) = sum.filter(|_| !file.is_empty()) else { return Ok(()) };
-        sum.upto(file.end, &|_| ()).map_err(|source| MapError { path: layer.path.clone(), source })?;
+        sum.upto(file.end, read).map_err(|source| MapError { path: layer.path.clone(), source })?;
         if let Some(Some(of_file)) = self.layers.get(number) {
             of_file.add(file, sum.finish());
         }
@@ -107,11 +120,20 @@ impl Summed {
     /// [`ExtractError::Checksum`] for the first stream whose sum is another.
     pub(crate) fn check(self) -> Result<(), ExtractError> {
         self.layers.into_iter().flatten().try_for_each(|of_file| {
-            let FileSum { recorded, by, path, parts } = of_file;
-            let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let found = parts.get(&0).map_or(Adler32::new().finish(), |(_, sum)| *sum);
-            if found == recorded { Ok(()) } else { Err(ExtractError::Checksum { path, by, recorded, found }) }
+            let found = of_file.found();
+            match of_file.wanted {
+                Some(Wanted { recorded, by, path }) if found != recorded => {
+                    Err(ExtractError::Checksum { path, by, recorded, found })
+                }
+                _ => Ok(()),
+            }
         })
+    }
+
+    /// The sum of each stream, once every byte has come; of one that is not summed that of no bytes.
+    pub(crate) fn found(&self) -> Vec<u32> {
+        let of_file = |of_file: &Option<FileSum>| of_file.as_ref().map_or_else(none, FileSum::found);
+        self.layers.iter().map(of_file).collect()
     }
 }
 
@@ -159,17 +181,31 @@ pub(crate) fn sum_layers(
     for (number, layer) in layers.iter().enumerate().filter(|(number, _)| summed.wants(*number)) {
         let (len, mut sum) = (layer.stream.file_len(), RunningSum::new(&layer.stream, 0));
         sum.upto(len, read).map_err(|source| MapError { path: layer.path.clone(), source })?;
-        summed.end((number, layer), 0..len, Some(sum))?;
+        summed.end((number, layer), 0..len, Some(sum), read)?;
     }
     let proven = (0..layers.len()).map(|number| tables.have(number) || summed.wants(number)).collect();
     summed.check().map(|()| proven)
 }
 
+/// The sum of no bytes.
+fn none() -> u32 {
+    Adler32::new().finish()
+}
+
 impl FileSum {
+    fn found(&self) -> u32 {
+        self.lock().get(&0).map_or_else(none, |(_, sum)| *sum)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (u64, u32)>> {
+        // Whoever panics with the lock held has changed nothing by half.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Joins a part with those that it touches, so that few are kept.
     fn add(&self, file: Range<u64>, sum: u32) {
         let (Range { mut start, mut end }, mut sum) = (file, sum);
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self.lock();
         if let Some((next_end, next)) = parts.remove(&end) {
             sum = combine(sum, next, next_end - end);
             end = next_end;
@@ -200,12 +236,7 @@ mod tests {
         let ranges: Vec<_> = cuts.windows(2).map(|pair| pair[0]..pair[1]).collect();
         for turn in 0..ranges.len() {
             for stride in [1, 3, 5] {
-                let sum = FileSum {
-                    recorded: 0,
-                    by: SumOf::Sidecar,
-                    path: PathBuf::new(),
-                    parts: Mutex::default(),
-                };
+                let sum = FileSum::default();
                 for step in 0..ranges.len() {
                     let range = ranges[(turn + step * stride) % ranges.len()].clone();
                     sum.add(range.start as u64..range.end as u64, checksum::adler32(&bytes[range]));

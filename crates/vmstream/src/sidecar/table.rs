@@ -184,15 +184,24 @@ impl Checked {
         match known {
             Value::Unknown => self.unproven_bytes += len,
             Value::Known(sum) if sum == found => self.proven_bytes += len,
-            Value::Known(_) => {
-                let room = self.wrong.len() < MAX_WRONG;
-                match self.wrong.last_mut() {
-                    Some(last) if last.end == disk.start => last.end = disk.end,
-                    _ if room => self.wrong.push(disk),
-                    _ => {}
-                }
-            }
+            Value::Known(_) => self.add_wrong(disk),
         }
+    }
+
+    fn add_wrong(&mut self, disk: Range<u64>) {
+        let room = self.wrong.len() < MAX_WRONG;
+        match self.wrong.last_mut() {
+            Some(last) if last.end == disk.start => last.end = disk.end,
+            _ if room => self.wrong.push(disk),
+            _ => {}
+        }
+    }
+
+    /// Adds what was found in a part of the disk that follows.
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.proven_bytes += other.proven_bytes;
+        self.unproven_bytes += other.unproven_bytes;
+        other.wrong.iter().cloned().for_each(|disk| self.add_wrong(disk));
     }
 
     /// Adds the granules that begin in a window; `sums_at` has the sums of each MiB of it.

@@ -142,7 +142,13 @@ impl WrongBlock {
 
 impl BatchWork {
     /// Sums the stored bytes, and holds them against their blocks. What they hold is not looked at.
-    pub(super) fn check_stored(&mut self, stream: &StreamFile, batch: &Batch, read: &dyn Fn(u64)) {
+    pub(super) fn check_stored(
+        &mut self,
+        stream: &StreamFile,
+        batch: &Batch,
+        want_digest: bool,
+        read: &dyn Fn(u64),
+    ) {
         let Range { start, end } = batch.file;
         self.len = end - start;
         let mut sum = RunningSum::new(stream, start);
@@ -151,20 +157,39 @@ impl BatchWork {
             Some((piece, Some(_))) => piece.stored_at + piece.stored_len,
             _ => start,
         };
-        let done = sum.slab(pieces_end, &mut self.stored, read).and_then(|()| sum.upto(end, read));
-        if let Err(error) = done {
-            self.errors.push(error);
-            self.sum = None;
-            return;
-        }
-        self.sum = Some(sum.finish());
-        for (piece, block) in &batch.pieces {
+        let done = sum.slab(pieces_end, &mut self.stored, read).and_then(|()| {
+            sum.feed = self.hold(start, &batch.pieces).filter(|_| want_digest);
+            sum.upto(end, read)
+        });
+        self.end(done, sum);
+    }
+
+    /// Holds payloads that were read together against their blocks. Returns what all that was read adds to the digest.
+    fn hold(&mut self, start: u64, pieces: &[(Piece, Option<Block>)]) -> Option<Feed> {
+        let (mut feed, mut at) = (Feed::new(), 0);
+        for (piece, block) in pieces {
             let from = (piece.stored_at - start) as usize;
-            let bytes = self.stored.get(from..from + piece.stored_len as usize);
-            let other =
-                bytes.zip(*block).filter(|(bytes, block)| crc32fast::hash(bytes) != block.stored_crc32);
-            self.wrong.extend(other.map(|_| WrongBlock { piece: piece.clone(), stored_as_it_was: false }));
+            let to = from + piece.stored_len as usize;
+            let (bytes, block) = (self.stored.get(from..to)?, (*block)?);
+            if crc32fast::hash(bytes) != block.stored_crc32 {
+                self.wrong.push(WrongBlock { piece: piece.clone(), stored_as_it_was: false });
+            }
+            feed.extend(&self.stored[at..from]);
+            feed.extend(blake3::hash(bytes).as_bytes());
+            at = to;
         }
+        Some(feed)
+    }
+
+    /// Takes the sum of a batch that was read to its end, or why it was not.
+    fn end(&mut self, done: Result<(), StreamError>, sum: RunningSum<'_>) {
+        (self.sum, self.feed) = match done {
+            Ok(()) => (Some(sum.finish()), sum.feed),
+            Err(error) => {
+                self.errors.push(error);
+                (None, None)
+            }
+        };
     }
 
     /// Sums the stored bytes, decodes them, and holds both against the blocks.
@@ -189,13 +214,8 @@ impl BatchWork {
                 self.errors.push(error);
             }
         }
-        match sum.upto(batch.file.end, read) {
-            Ok(()) => (self.sum, self.feed) = (Some(sum.finish()), sum.feed),
-            Err(error) => {
-                self.errors.push(error);
-                (self.sum, self.feed) = (None, None);
-            }
-        }
+        let done = sum.upto(batch.file.end, read);
+        self.end(done, sum);
     }
 }
 

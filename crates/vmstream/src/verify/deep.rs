@@ -12,39 +12,56 @@ use crate::restore::claim;
 use crate::restore::content::{Content, OnWrong};
 use crate::restore::leaf::{LEAF_LEN, Leaf};
 use crate::restore::replay::{Replay, Stop};
+use crate::restore::state::Leaves;
+use crate::restore::window::Window;
 use crate::restore::{ExtractError, Layer, MapError};
 use crate::sidecar::{Checked, Granules, Sidecar, Tables, Value};
 use crate::stream::StreamFile;
-use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The digests of all that can be restored, and what stood in the way of others.
+/// What putting disks together gave.
+#[derive(Default)]
+pub(super) struct Deep {
+    pub(super) digests: Vec<DiskDigest>,
+    /// What stood in the way, and what is not as it was.
+    pub(super) findings: Vec<Finding>,
+    /// The streams all of which was decoded, with nothing wrong.
+    pub(super) sound: BTreeSet<PathBuf>,
+}
+
+/// The digests of all that can be restored.
 pub(super) fn digests(
     set: &BackupSet,
     points: &[PointVerdict],
     workers: NonZeroUsize,
     watch: &dyn Watch,
-) -> (Vec<DiskDigest>, Vec<Finding>) {
-    let (mut digests, mut findings) = (Vec::new(), Vec::new());
+) -> Deep {
+    let mut deep = Deep::default();
     for disk in set.disks() {
         let ids: Vec<PointId> =
             points.iter().filter(|point| can_restore(point, &disk)).map(|p| p.id).collect();
         let done = match ids.first().map(|id| set.content(&disk, *id)) {
             None | Some(Err(_)) => continue,
-            Some(Ok(DiskContent::Raw { .. })) => raw(set, &disk, &ids, workers),
+            Some(Ok(DiskContent::Raw { .. })) => {
+                raw(set, &disk, &ids, workers).map(|found| (found, Vec::new()))
+            }
             Some(Ok(DiskContent::Streams(_))) => streams(set, &disk, &ids, workers, watch),
         };
         match done {
-            Ok(found) => {
-                findings.extend(wrong_content(set, &found));
-                digests.extend(found);
+            Ok((found, decoded)) => {
+                let wrong = wrong_content(set, &found);
+                deep.sound.extend(decoded.into_iter().filter(|_| wrong.is_empty()));
+                deep.findings.extend(wrong);
+                deep.digests.extend(found);
             }
-            Err(error) => findings.push(unfinished(set, &disk, &error)),
+            Err(error) => deep.findings.push(unfinished(set, &disk, &error)),
         }
     }
-    (digests, findings)
+    deep
 }
 
 /// The finding about a disk that could not be put together.
@@ -62,14 +79,14 @@ fn can_restore(point: &PointVerdict, disk: &DiskTarget) -> bool {
     matches!(point.disks.get(disk), Some(DiskVerdict::Good | DiskVerdict::Unproven { .. }))
 }
 
-/// A chain and its differences, in one replay.
+/// A chain and its differences, in one replay; and the streams that were decoded for it.
 fn streams(
     set: &BackupSet,
     disk: &DiskTarget,
     ids: &[PointId],
     workers: NonZeroUsize,
     watch: &dyn Watch,
-) -> Result<Vec<DiskDigest>, ExtractError> {
+) -> Result<(Vec<DiskDigest>, Vec<PathBuf>), ExtractError> {
     let (mut chain, mut side): (Vec<&StreamEntry>, Vec<&StreamEntry>) = (Vec::new(), Vec::new());
     let (mut stops, mut known) = (Vec::new(), Vec::new());
     for id in ids {
@@ -87,30 +104,34 @@ fn streams(
         stops.push(stop);
         known.push(*id);
     }
-    let open = |entries: &[&StreamEntry]| {
-        entries.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<Vec<_>, _>>()
-    };
-    let (layers, side) = (open(&chain)?, open(&side)?);
+    let sidecars = sidecars(&chain);
+    let layers = chain.iter().zip(&sidecars).map(|(entry, sidecar)| {
+        let own = entry.sidecar.as_deref().filter(|_| sidecar.as_ref().is_some_and(|(own, _)| *own));
+        let layer = Layer::open(entry.path.clone())?;
+        let own = own.filter(|_| layer.stream.is_compressed()).and_then(|path| Sidecar::open(path).ok());
+        Ok(layer.checked_by(own))
+    });
+    let layers = layers.collect::<Result<Vec<_>, MapError>>()?;
+    let side =
+        side.iter().map(|entry| Layer::open(entry.path.clone())).collect::<Result<Vec<_>, MapError>>()?;
     let all = || layers.iter().chain(&side).map(|layer| &layer.stream);
     let (largest, stored) =
         (all().map(|stream| stream.meta().virtual_size).max(), all().map(StreamFile::file_len));
     claim::check(largest.unwrap_or(0), stored.sum())?;
-    let mut tops = vec![Sha256::new(); stops.len()];
+    let mut tops = vec![blake3::Hasher::new(); stops.len()];
     let replay = Replay { chain: &layers, side: &side, stops: &stops };
-    let mut proofs = Proofs::new(&chain, &stops);
-    let see = |stop: usize, window: &Range<u64>, leaves: &[Leaf]| {
+    let sidecars = sidecars.into_iter().map(|sidecar| Some(sidecar?.1)).collect();
+    let mut proofs = Proofs::of(Tables::new(sidecars), &stops);
+    let see = |stop: usize, window: &Range<u64>, leaves: &Leaves| {
         add(&mut tops[stop], leaves);
         proofs.add(stop, window, leaves);
     };
     replay.run(workers, |bytes| watch.read(bytes), see)?;
-    let digest = |(((point, stop), top), checked): (((PointId, Stop), Sha256), Option<Checked>)| DiskDigest {
-        disk: disk.clone(),
-        point,
-        size: stop.size,
-        digest: hex(&top.finalize()),
-        checked,
+    let digest = |(((point, stop), top), checked): (((PointId, Stop), blake3::Hasher), Option<Checked>)| {
+        DiskDigest { disk: disk.clone(), point, size: stop.size, digest: top.finalize().to_string(), checked }
     };
-    Ok(known.into_iter().zip(stops.iter().copied()).zip(tops).zip(proofs.found).map(digest).collect())
+    let found = known.into_iter().zip(stops.iter().copied()).zip(tops).zip(proofs.found).map(digest);
+    Ok((found.collect(), layers.into_iter().chain(side).map(|layer| layer.path).collect()))
 }
 
 /// The points of a replay, held against the granules of their sidecars.
@@ -120,27 +141,29 @@ struct Proofs<'a> {
     broken: bool,
     stops: &'a [Stop],
     /// What is known of the window, for each stop.
-    known: Vec<Option<(Granules, Vec<Value>)>>,
+    known: Vec<Option<Known>>,
+    /// The window at the last stop, and how it compared: it is mostly the same at the next one.
+    last: Option<(Leaves, Known, Checked)>,
     /// `None` where nothing at all is known.
     found: Vec<Option<Checked>>,
 }
 
-impl<'a> Proofs<'a> {
-    fn new(chain: &[&StreamEntry], stops: &'a [Stop]) -> Self {
-        Self::of(Tables::new(sidecars(chain)), stops)
-    }
+/// Granules of a window; the very same at two points where no sidecar tells of a change.
+type Known = Arc<(Granules, Vec<Value>)>;
 
+impl<'a> Proofs<'a> {
     fn of(tables: Tables, stops: &'a [Stop]) -> Self {
         Self {
             tables: Some(tables),
             broken: false,
             stops,
             known: vec![None; stops.len()],
+            last: None,
             found: vec![None; stops.len()],
         }
     }
 
-    fn add(&mut self, number: usize, window: &Range<u64>, leaves: &[Leaf]) {
+    fn add(&mut self, number: usize, window: &Range<u64>, leaves: &Leaves) {
         if number == 0 {
             self.look_up(window);
         }
@@ -150,22 +173,38 @@ impl<'a> Proofs<'a> {
             checked.unproven_bytes += window.end.min(size).saturating_sub(window.start);
         }
         let Some(known) = &self.known[number] else { return };
-        if known.0.disk_size() == size {
-            let checked = self.found[number].get_or_insert_default();
-            checked.add_sums(known, window.start, |at| Some(&leaves.get(at)?.sums));
+        if known.0.disk_size() != size {
+            return;
         }
+        let same =
+            |last: &&(Leaves, Known, Checked)| Arc::ptr_eq(&last.0, leaves) && Arc::ptr_eq(&last.1, known);
+        let checked = self.found[number].get_or_insert_default();
+        if let Some((.., found)) = self.last.as_ref().filter(same) {
+            return checked.append(found);
+        }
+        let mut found = Checked::default();
+        found.add_sums(known, window.start, |at| Some(&leaves.get(at)?.sums));
+        checked.append(&found);
+        self.last = Some((leaves.clone(), known.clone(), found));
     }
 
     fn look_up(&mut self, window: &Range<u64>) {
         self.known.fill(None);
         let Some(tables) = &mut self.tables else { return };
+        let mut before: Option<Known> = None;
         let looked = tables.window(window, |layer, known| {
+            let same = |(granules, values): &(Granules, &[Value])| {
+                before.as_ref().is_some_and(|before| before.0 == *granules && before.1 == *values)
+            };
+            if !known.as_ref().is_some_and(same) {
+                before = known.map(|(granules, values)| Arc::new((granules, values.to_vec())));
+            }
             // A difference has no sidecar, so nothing is known of it.
             let from = self.stops.partition_point(|stop| stop.applied <= layer);
             let here = self.stops[from..].iter().zip(&mut self.known[from..]);
             let here = here.take_while(|(stop, _)| stop.applied == layer + 1);
             for (_, slot) in here.filter(|(stop, _)| stop.side.is_none()) {
-                *slot = known.map(|(granules, values)| (granules, values.to_vec()));
+                slot.clone_from(&before);
             }
         });
         if looked.is_err() {
@@ -176,10 +215,10 @@ impl<'a> Proofs<'a> {
     }
 }
 
-/// The sidecars of a chain's streams. One that was left beside a stream which was replaced still tells what the disk held, where
+/// The sidecars of a chain's streams, and whether they are of their own. One that was left beside a stream which was replaced still tells what the disk held, where
 /// links bind it to sidecars that are of their streams: on both sides of it, as far as there are streams. A chain that an old
 /// program archived leaves sidecars that bind each other alone, and say nothing of the chain that it began in their place.
-fn sidecars(chain: &[&StreamEntry]) -> Vec<Option<Sidecar>> {
+fn sidecars(chain: &[&StreamEntry]) -> Vec<Option<(bool, Sidecar)>> {
     let own = |entry: &&StreamEntry| match entry.whole_sidecar()? {
         Ok(sidecar) => Some((true, sidecar)),
         Err(SidecarProblem::Stale) => entry.left_sidecar().map(|sidecar| (false, sidecar)),
@@ -204,7 +243,7 @@ fn sidecars(chain: &[&StreamEntry]) -> Vec<Option<Sidecar>> {
         (before.0 || after.0) && before.1 && after.1
     };
     let kept: Vec<_> = (0..all.len()).map(|number| fits(number) || bound(number)).collect();
-    all.into_iter().zip(kept).map(|(sidecar, kept)| Some(sidecar.filter(|_| kept)?.1)).collect()
+    all.into_iter().zip(kept).map(|(sidecar, kept)| sidecar.filter(|_| kept)).collect()
 }
 
 /// Where disks are not what their sidecars say: each range at the first point that has it.
@@ -252,28 +291,25 @@ fn raw(
                 continue;
             }
         };
-        let mut top = Sha256::new();
-        let look = |window: &crate::restore::content::Window| {
-            Ok(window.bytes.chunks(LEAF_LEN as usize).map(Leaf::of).collect::<Vec<_>>())
-        };
+        let mut top = blake3::Hasher::new();
+        let look =
+            |window: &Window| Ok(window.bytes.chunks(LEAF_LEN as usize).map(Leaf::of).collect::<Vec<_>>());
         let see = |_: &_, leaves: Vec<Leaf>| {
             add(&mut top, &leaves);
             Ok(())
         };
         content.read(workers, look, see)?;
-        let digest = hex(&top.finalize());
+        let digest = top.finalize().to_string();
         let (disk, size) = (disk.clone(), content.size);
         found.push(DiskDigest { disk, point: *id, size, digest, checked: None });
     }
     Ok(found)
 }
 
-fn add(top: &mut Sha256, leaves: &[Leaf]) {
-    leaves.iter().for_each(|leaf| top.update(leaf.digest));
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn add(top: &mut blake3::Hasher, leaves: &[Leaf]) {
+    for leaf in leaves {
+        top.update(&leaf.digest);
+    }
 }
 
 #[cfg(test)]
@@ -288,7 +324,7 @@ mod tests {
         let size = sidecar.head().granules.disk_size();
         let stops = [Stop { applied: 1, side: None, size }];
         let mut proofs = Proofs::of(Tables::new(vec![Some(sidecar)]), &stops);
-        proofs.add(0, &(0..size), &[]);
+        proofs.add(0, &(0..size), &Leaves::from([]));
         let want = Checked { unproven_bytes: size, ..Checked::default() };
         assert_eq!(proofs.found, [Some(want)]);
     }

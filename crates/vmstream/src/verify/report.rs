@@ -133,7 +133,7 @@ pub struct DiskDigest {
     pub point: PointId,
     /// Bytes of the disk.
     pub size: u64,
-    /// SHA-256 over a SHA-256 for each MiB of the disk: that over the SHA-256 of each of its 64 KiB. In hex. The last parts
+    /// BLAKE3 over one for each MiB of the disk, that over the BLAKE3 of each of its 64 KiB. In hex. The last parts
     /// may be shorter.
     ///
     /// So that an increment costs what it changed, and all cores can work on one disk.

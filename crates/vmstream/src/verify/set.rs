@@ -14,7 +14,7 @@ use crate::regular;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -29,30 +29,9 @@ const SMALL_STREAM: u64 = 64 << 20;
 /// Never fails: what cannot be read or used is a finding. Leftovers and unfinished files are named, not read.
 pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) -> SetReport {
     let entries: Vec<&StreamEntry> = entries(set).collect();
-    let streams = verify_all(&entries, options, watch);
-    let mut findings: Vec<Finding> = set.problems.iter().map(|problem| of_problem(set, problem)).collect();
-    streams.iter().for_each(|report| of_stream(report, options.depth, &mut findings));
-    let mut proven_images = 0;
-    for point in &set.points {
-        findings.extend(point.vmconfig.as_deref().and_then(config_finding));
-        for content in point.disks.values() {
-            let PointDisk::Raw(image) = content else { continue };
-            if options.depth == Depth::Quick {
-                findings.extend(sidecar::glance_at_image(image));
-                continue;
-            }
-            let found = sidecar::read_raw(image, watch);
-            proven_images += usize::from(found.is_empty());
-            findings.extend(found);
-        }
-    }
-    if options.depth != Depth::Quick {
-        let blamed: BTreeSet<_> = findings.iter().map(|finding| finding.path.clone()).collect();
-        let usable = |path: &Path| streams.iter().all(|report| report.path != path || report.has_sidecar);
-        let found = sidecar::files(set, usable).into_iter();
-        findings.extend(found.filter(|finding| !blamed.contains(&finding.path)));
-        findings.extend(tpm::check(set));
-    }
+    let mut streams = verify_all(&entries, options, Decode::Unproven, watch);
+    let images = Images::look(set, options.depth, watch);
+    let mut findings = found(set, &streams, &images, options.depth);
     let judge = |findings: &[Finding]| {
         let broken = Broken::new(findings);
         set.points.iter().map(|point| broken.judge(set, point)).collect::<Vec<_>>()
@@ -60,12 +39,14 @@ pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) ->
     let mut points = judge(&findings);
     let mut digests = Vec::new();
     if options.depth == Depth::Deep {
-        let (found, broken) = deep::digests(set, &points, options.workers, watch);
-        digests = found;
-        if !broken.is_empty() {
-            findings.extend(broken);
-            points = judge(&findings);
+        let mut deep = deep::digests(set, &points, options.workers, watch);
+        if read_again(&entries, &mut streams, &deep.sound, options) {
+            findings = found(set, &streams, &images, options.depth);
+            deep = deep::digests(set, &judge(&findings), options.workers, &());
         }
+        digests = deep.digests;
+        findings.extend(deep.findings);
+        points = judge(&findings);
     }
     findings.sort_by_key(|finding| finding.level);
     SetReport {
@@ -73,10 +54,73 @@ pub fn verify_set(set: &BackupSet, options: VerifyOptions, watch: &dyn Watch) ->
         domain: set.domain.clone(),
         depth: options.depth,
         streams,
-        proven_images,
+        proven_images: images.proven,
         points,
         digests,
         findings,
+    }
+}
+
+/// Decodes the streams that putting disks together has not shown to be whole, unless they are known to be damaged: to find
+/// where. True when that tells something new.
+fn read_again(
+    entries: &[&StreamEntry],
+    streams: &mut [StreamReport],
+    sound: &BTreeSet<PathBuf>,
+    options: VerifyOptions,
+) -> bool {
+    let left = |report: &StreamReport| {
+        !sound.contains(&report.path) && !report.is_damaged() && !report.is_unreadable()
+    };
+    let numbers: Vec<_> = (0..entries.len()).filter(|number| left(&streams[*number])).collect();
+    let left: Vec<_> = numbers.iter().map(|number| entries[*number]).collect();
+    let mut news = false;
+    for (number, report) in numbers.into_iter().zip(verify_all(&left, options, Decode::All, &())) {
+        news |= streams[number] != report;
+        streams[number] = report;
+    }
+    news
+}
+
+/// All that is found before disks are put together.
+fn found(set: &BackupSet, streams: &[StreamReport], images: &Images, depth: Depth) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = set.problems.iter().map(|problem| of_problem(set, problem)).collect();
+    streams.iter().for_each(|report| of_stream(report, depth, &mut findings));
+    findings.extend(images.findings.iter().cloned());
+    if depth != Depth::Quick {
+        let blamed: BTreeSet<_> = findings.iter().map(|finding| finding.path.clone()).collect();
+        let usable = |path: &Path| streams.iter().all(|report| report.path != path || report.has_sidecar);
+        let found = sidecar::files(set, usable).into_iter();
+        findings.extend(found.filter(|finding| !blamed.contains(&finding.path)));
+        findings.extend(tpm::check(set));
+    }
+    findings
+}
+
+/// What was found in the files of the points that are no streams.
+struct Images {
+    findings: Vec<Finding>,
+    /// Raw images that are what was backed up.
+    proven: usize,
+}
+
+impl Images {
+    fn look(set: &BackupSet, depth: Depth, watch: &dyn Watch) -> Self {
+        let mut images = Self { findings: Vec::new(), proven: 0 };
+        for point in &set.points {
+            images.findings.extend(point.vmconfig.as_deref().and_then(config_finding));
+            for content in point.disks.values() {
+                let PointDisk::Raw(image) = content else { continue };
+                if depth == Depth::Quick {
+                    images.findings.extend(sidecar::glance_at_image(image));
+                    continue;
+                }
+                let found = sidecar::read_raw(image, watch);
+                images.proven += usize::from(found.is_empty());
+                images.findings.extend(found);
+            }
+        }
+        images
     }
 }
 
@@ -91,7 +135,7 @@ pub fn verify_file(file: &PointDisk, options: VerifyOptions, watch: &dyn Watch) 
             FileReport { path: image.path.clone(), depth: options.depth, stream: None, findings }
         }
         PointDisk::Stream(entry) => {
-            let mut streams = verify_all(&[entry], options, watch);
+            let mut streams = verify_all(&[entry], options, Decode::All, watch);
             let mut findings = Vec::new();
             streams.iter().for_each(|report| of_stream(report, options.depth, &mut findings));
             findings.sort_by_key(|finding| finding.level);
@@ -132,11 +176,25 @@ fn entries(set: &BackupSet) -> impl Iterator<Item = &StreamEntry> {
     })
 }
 
+/// What of the streams is decoded in a deep look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decode {
+    /// What their stored bytes do not prove. The rest is decoded to put disks together.
+    Unproven,
+    All,
+}
+
 /// Reports in the order of the entries, whichever thread made them.
-fn verify_all(entries: &[&StreamEntry], options: VerifyOptions, watch: &dyn Watch) -> Vec<StreamReport> {
+fn verify_all(
+    entries: &[&StreamEntry],
+    options: VerifyOptions,
+    decode: Decode,
+    watch: &dyn Watch,
+) -> Vec<StreamReport> {
     let quick = options.depth == Depth::Quick;
     let read = |bytes| watch.read(bytes);
-    let how = |workers| Reading { workers, content: options.depth == Depth::Deep, read: &read };
+    let digest = options.depth == Depth::Deep;
+    let how = |workers| Reading { workers, content: digest && decode == Decode::All, digest, read: &read };
     let alone = |entry: &StreamEntry| quick || entry.file_len <= SMALL_STREAM;
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::with_capacity(entries.len()));

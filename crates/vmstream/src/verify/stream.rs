@@ -47,8 +47,10 @@ pub fn glance_at_stream(entry: &StreamEntry) -> StreamReport {
 pub(super) struct Reading<'a> {
     /// Threads.
     pub(super) workers: NonZeroUsize,
-    /// Also decode what its stored bytes prove, and hold the stream against the digest in its sidecar.
+    /// Also decode what its stored bytes prove.
     pub(super) content: bool,
+    /// Also hold the stream against the digest in its sidecar.
+    pub(super) digest: bool,
     /// Hears the bytes read, as they are read.
     pub(super) read: &'a (dyn Fn(u64) + Sync),
 }
@@ -61,7 +63,7 @@ pub fn verify_stream(
     workers: NonZeroUsize,
     read: &(dyn Fn(u64) + Sync),
 ) -> StreamReport {
-    read_stream(entry, Reading { workers, content: true, read })
+    read_stream(entry, Reading { workers, content: true, digest: true, read })
 }
 
 pub(super) fn read_stream(entry: &StreamEntry, how: Reading<'_>) -> StreamReport {
@@ -180,9 +182,9 @@ impl Pass {
 
     fn read(&mut self, stream: &StreamFile, sidecar: Option<&Sidecar>, look: Look, how: Reading<'_>) -> Sums {
         let mut batches = Batches::new(stream, sidecar.map(Sidecar::blocks));
-        let want_digest = how.content && sidecar.is_some();
+        let want_digest = how.digest && sidecar.is_some();
         let check = |batch: &Batch, work: &mut BatchWork| match look {
-            Look::Stored => work.check_stored(stream, batch, how.read),
+            Look::Stored => work.check_stored(stream, batch, want_digest, how.read),
             Look::Content => work.check(stream, batch, want_digest, how.read),
         };
         let (mut sum, mut wrong_blocks) = (Some(adler32(b"")), Vec::new());

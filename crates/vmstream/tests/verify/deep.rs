@@ -2,9 +2,9 @@
 
 use super::set_up::{flip, verify};
 use crate::golden::{Golden, build_plain, data_header};
-use crate::program::{VMSTREAM, text, vmstream};
+use crate::model::digest;
+use crate::program::{text, vmstream};
 use serde_json::Value;
-use std::process::Command;
 
 #[test]
 fn deep_digests_are_those_of_the_images() {
@@ -15,29 +15,21 @@ fn deep_digests_are_those_of_the_images() {
     assert_eq!(digests.len(), 8);
     for found in digests {
         let (point, disk) = (found["point"].as_str().unwrap(), found["disk"].as_str().unwrap());
-        // As anybody can do it with a shell.
-        let shell = format!(
-            "binary() {{ cut -c1-64 | tr a-f A-F | basenc -d --base16; }}
-             of_64k() {{ split -b 64K --filter=sha256sum | binary | sha256sum; }}
-             export -f binary of_64k
-             {} extract . --disk {disk} --until {point} -o - | SHELL=/bin/bash split -b 1M --filter=of_64k |
-             binary | sha256sum",
-            VMSTREAM
-        );
-        let want = Command::new("bash").args(["-c", &shell]).current_dir(golden.lz4()).output().unwrap();
-        assert_eq!(found["sha256_of_mib_of_64k_sha256"], text(&want.stdout)[..64], "{disk} at {point}");
+        let args = ["extract", ".", "--disk", disk, "--until", point, "-o", "-"];
+        let image = vmstream(&golden.lz4(), &args).stdout;
+        assert_eq!(found["blake3_of_mib_of_64k_blake3"], digest(&image), "{disk} at {point}");
     }
     let (_, plain) = verify(&golden.plain(), &["--deep", "."]);
     // A raw disk is the same at every point; the difference has its own content.
-    let digest = |disk: &str, point: &str| {
+    let told = |disk: &str, point: &str| {
         let all = plain["digests"].as_array().unwrap().iter();
         let mut found = all.filter(|found| found["disk"] == disk && found["point"] == point);
-        found.next().unwrap()["sha256_of_mib_of_64k_sha256"].as_str().unwrap().to_owned()
+        found.next().unwrap()["blake3_of_mib_of_64k_blake3"].as_str().unwrap().to_owned()
     };
-    assert_eq!(digest("vdb", "virtnbdbackup.0"), digest("vdb", "diff.1795377788"));
-    assert_ne!(digest("vda", "virtnbdbackup.1"), digest("vda", "diff.1795377788"));
+    assert_eq!(told("vdb", "virtnbdbackup.0"), told("vdb", "diff.1795377788"));
+    assert_ne!(told("vda", "virtnbdbackup.1"), told("vda", "diff.1795377788"));
     let (_, copy) = verify(&golden.copy(), &["--deep", "."]);
-    assert_eq!(copy["digests"][0]["sha256_of_mib_of_64k_sha256"], digest("vda", "diff.1795377788"));
+    assert_eq!(copy["digests"][0]["blake3_of_mib_of_64k_blake3"], told("vda", "diff.1795377788"));
 }
 
 #[test]
@@ -48,7 +40,7 @@ fn deep_text_says_what_it_proves() {
         let (_, json) = verify(&golden.copy(), &["--deep", "."]);
         let all = json["digests"].as_array().unwrap().clone();
         let found = all.into_iter().find(|found| found["disk"] == disk).unwrap();
-        found["sha256_of_mib_of_64k_sha256"].as_str().unwrap().to_owned()
+        found["blake3_of_mib_of_64k_blake3"].as_str().unwrap().to_owned()
     };
     let want = format!(
         "unproven: vdb.copy.data: a raw image has no checksum: nothing proves it
@@ -61,10 +53,10 @@ fn deep_text_says_what_it_proves() {
     {}
 
 Each of these was put together from its streams, to the last byte. The digest
-is the SHA-256 over one for each MiB of the disk, that over the SHA-256 of each
-of its 64 KiB: equal digests are equal disks. What the guest had at that moment
-is written nowhere, so that it is the same is not proven; `vmstream compare`
-holds a disk against an image.
+is the BLAKE3 over one for each MiB of the disk, that over the BLAKE3 of each of
+its 64 KiB: equal digests are equal disks. What the guest had at that moment is
+written nowhere, so that it is the same is not proven; `vmstream compare` holds
+a disk against an image.
 
 .: UNPROVEN, 1 restore point: 1 unproven (1 stream, 512 KiB of content)
 ",

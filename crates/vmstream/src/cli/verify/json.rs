@@ -60,7 +60,7 @@ fn as_json(report: &SetReport) -> Value {
             "point": found.point.to_string(),
             "disk": found.disk.to_string(),
             "disk_bytes": found.size,
-            "sha256_of_mib_of_64k_sha256": found.digest,
+            "blake3_of_mib_of_64k_blake3": found.digest,
             "proven_bytes": found.checked.as_ref().map(|checked| checked.proven_bytes),
             "unproven_bytes": found.checked.as_ref().map(|checked| checked.unproven_bytes),
         })

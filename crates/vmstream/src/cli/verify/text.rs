@@ -95,18 +95,18 @@ fn as_text(report: &SetReport) -> String {
 /// What `--deep` proves, and what not.
 const DIGEST_TEXT: &str = "\
 Each of these was put together from its streams, to the last byte. The digest
-is the SHA-256 over one for each MiB of the disk, that over the SHA-256 of each
-of its 64 KiB: equal digests are equal disks. What the guest had at that moment
-is written nowhere, so that it is the same is not proven; `vmstream compare`
-holds a disk against an image.
+is the BLAKE3 over one for each MiB of the disk, that over the BLAKE3 of each of
+its 64 KiB: equal digests are equal disks. What the guest had at that moment is
+written nowhere, so that it is the same is not proven; `vmstream compare` holds
+a disk against an image.
 ";
 
 /// The same for disks of which sidecars say what they held.
 const PROVEN_TEXT: &str = "\
 Each of these was put together from its streams, to the last byte, and is what
 the guest had as far as it is called proven: its sidecars kept the checksums.
-The digest is the SHA-256 over one for each MiB of the disk, that over the
-SHA-256 of each of its 64 KiB.
+The digest is the BLAKE3 over one for each MiB of the disk, that over the
+BLAKE3 of each of its 64 KiB.
 ";
 
 /// Two lines for each: a digest is as long as the rest.
