@@ -302,6 +302,11 @@ impl BackupError {
             | Self::Snapshot(SnapshotError::ScratchSpace { .. } | SnapshotError::Scratch { .. })
             | Self::Look(LookError::ChainUnreadable { .. })
             | Self::File(_) => Trouble::Storage,
+            Self::Image(ImageError::QemuImg(QemuImgError::Failed { message, .. }))
+                if qemu_img::says_missing(message) =>
+            {
+                Trouble::Domain
+            }
             Self::Guard(_) | Self::Image(ImageError::QemuImg(_) | ImageError::QemuNbd { .. }) => {
                 Trouble::Tool
             }
