@@ -17,6 +17,7 @@ mod heal;
 mod host_config;
 mod identity;
 mod interop;
+mod json;
 mod many_vms;
 mod model;
 mod names;

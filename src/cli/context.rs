@@ -1,10 +1,12 @@
 //! What a mode is started with, and where its log lines go.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use tracing::Level;
 
 use super::arguments::Arguments;
+use super::call::Call;
 use super::screen::Screen;
 use crate::clock::Clock;
 use crate::engine::fail_point::FailPoints;
@@ -22,6 +24,8 @@ pub(super) struct Context {
     pub(super) fail_points: FailPoints,
     /// The process environment, read once.
     pub(super) environment: BTreeMap<String, String>,
+    /// What is noted of it, and answers it.
+    pub(super) call: Rc<Call>,
 }
 
 /// Sends log lines to standard error from now on, as the settings say: above what is drawn there.

@@ -37,21 +37,23 @@ impl Doors {
             let text = format!(
                 "{name} is set, which only a program that was built for tests knows (make build FEATURES=test-doors). Unset it"
             );
-            Err((Exit::Usage, text))
+            Err(Failed::new(Exit::Usage, text).fix(format!("unset {name}")))
         };
         let mut doors = Self::default();
         if let Some(text) = environment.get(FAIL_POINT) {
             if !are_built_in {
                 return refused(FAIL_POINT);
             }
-            let unknown = || (Exit::Usage, format!("{FAIL_POINT}={text} names no fail point"));
+            let unknown = || Failed::new(Exit::Usage, format!("{FAIL_POINT}={text} names no fail point"));
             doors.fail_points = FailPoints::parse(text).ok_or_else(unknown)?;
         }
         if let Some(text) = environment.get(NOW) {
             if !are_built_in {
                 return refused(NOW);
             }
-            let moment = text.parse().map_err(|e| (Exit::Usage, format!("{NOW}={text} is no time: {e}")))?;
+            let moment = text
+                .parse()
+                .map_err(|e| Failed::new(Exit::Usage, format!("{NOW}={text} is no time: {e}")))?;
             doors.clock = Clock::from(moment);
         }
         Ok(doors)
@@ -71,7 +73,7 @@ mod tests {
     fn a_program_without_doors_refuses_what_would_open_one() {
         let now = "2027-03-28T00:30:00Z";
         for (name, value) in [(FAIL_POINT, "copying"), (NOW, now), (FAIL_POINT, ""), (NOW, "")] {
-            let (exit, said) = doors(&[("PATH", "/bin"), (name, value)], false).unwrap_err();
+            let Failed { exit, said, .. } = doors(&[("PATH", "/bin"), (name, value)], false).unwrap_err();
             assert_eq!(exit.code(), 7);
             assert!(said.starts_with(&format!("{name} is set")) && said.contains("test-doors"), "{said}");
         }
@@ -85,7 +87,7 @@ mod tests {
         assert!(format!("{:?}", opened.fail_points).contains("Copying"), "{opened:?}");
         assert!(opened.clock.now() >= now.parse().unwrap());
         for (name, value) in [(FAIL_POINT, "nowhere"), (NOW, "tomorrow")] {
-            assert_eq!(doors(&[(name, value)], true).unwrap_err().0.code(), 7, "{name}");
+            assert_eq!(doors(&[(name, value)], true).unwrap_err().exit.code(), 7, "{name}");
         }
     }
 }

@@ -42,6 +42,22 @@ impl Exit {
             Self::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
         }
     }
+
+    /// The same for programs that read words.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::General => "general",
+            Self::Configuration => "configuration",
+            Self::Locked => "locked",
+            Self::Storage => "storage",
+            Self::Vm => "vm",
+            Self::Tool => "tool",
+            Self::Usage => "usage",
+            Self::Dependency => "dependency",
+            Self::Signal(_) => "signal",
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

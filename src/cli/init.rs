@@ -1,5 +1,7 @@
 //! `--init`: makes the tree at the backup path this host's. A new disk, one that another host wrote to, a replica.
 
+use serde_json::json;
+
 use super::context::{Context, start_log};
 use super::exit::Exit;
 use super::failed::{Failed, lock_error, root_error, session_error};
@@ -11,23 +13,32 @@ use vmstream::text::few;
 
 pub(super) fn init(context: &Context) -> Result<Exit, Failed> {
     start_log(context, None);
+    let arguments = &context.arguments;
     let backup_path = context.loaded.settings.backup_path.as_path();
     check_backup_path(backup_path).map_err(session_error)?;
     let look = || Root::look(backup_path, &HostDir::of(&context.environment)).map_err(root_error);
     let unreadable = |error: std::io::Error| {
-        (Exit::Storage, format!("Cannot read what is in {}: {error}", backup_path.display()))
+        Failed::new(Exit::Storage, format!("Cannot read what is in {}: {error}", backup_path.display()))
     };
     let root = look()?;
     let journals = |root: &Root| {
         let is_ours = matches!(root.standing, Standing::Ours | Standing::New | Standing::Emptied);
         abandoned::of_others(backup_path, &root.machine_id, is_ours).map_err(unreadable)
     };
-    tell(&told(&root, &Belongings::of(backup_path).map_err(unreadable)?, &journals(&root)?));
-    if context.arguments.dry_run {
-        tell("[DRY-RUN] Nothing was changed.\n");
+    let vms = vms_in(Belongings::of(backup_path).map_err(unreadable)?);
+    // Who reads a value cannot be asked.
+    let only_shows = arguments.dry_run || (arguments.json && !arguments.yes);
+    if !arguments.json {
+        tell(&told(&root, &vms, &journals(&root)?));
+    }
+    if only_shows {
+        match arguments.json {
+            true => answer(context, &root, &vms, &journals(&root)?, false),
+            false => tell("[DRY-RUN] Nothing was changed.\n"),
+        }
         return Ok(Exit::Ok);
     }
-    if !context.arguments.yes && !agreed() {
+    if !arguments.yes && !agreed() {
         tell("Cancelled.\n");
         return Ok(Exit::Ok);
     }
@@ -35,10 +46,14 @@ pub(super) fn init(context: &Context) -> Result<Exit, Failed> {
     let mut root = look()?;
     let journals = journals(&root)?;
     let failed = |error: std::io::Error| {
-        (Exit::Storage, format!("Cannot write below {}: {error}", backup_path.display()))
+        Failed::new(Exit::Storage, format!("Cannot write below {}: {error}", backup_path.display()))
     };
     root.claim().map_err(failed)?;
     let given_up = abandoned::give_up(&journals).map_err(failed)?;
+    if arguments.json {
+        answer(context, &root, &vms, &journals, true);
+        return Ok(Exit::Ok);
+    }
     let id = root.file.map(|file| file.id).unwrap_or_default();
     tell(&format!("{} is this host's now, id {id}.\n", backup_path.display()));
     for name in given_up {
@@ -47,8 +62,37 @@ pub(super) fn init(context: &Context) -> Result<Exit, Failed> {
     Ok(Exit::Ok)
 }
 
+/// The names of the folders of VMs.
+fn vms_in(found: Belongings) -> Vec<String> {
+    found.backups.into_iter().filter(|name| !name.starts_with('_')).collect()
+}
+
+/// The same for a program.
+fn answer(context: &Context, root: &Root, vms: &[String], journals: &[abandoned::Abandoned], is_done: bool) {
+    let standing = match root.standing {
+        Standing::Ours => "ours",
+        Standing::New => "new",
+        Standing::Emptied => "emptied",
+        Standing::NotMounted(_) => "not_mounted",
+        Standing::NotMountedYet(_) => "not_mounted_yet",
+        Standing::OtherHost => "other_host",
+        Standing::Damaged(_) => "damaged",
+    };
+    let given_up: Vec<_> = journals.iter().map(|it| json!({ "vm": it.domain, "journal": it.file })).collect();
+    let content = json!({
+        "done": is_done,
+        "backup_path": context.loaded.settings.backup_path.as_path(),
+        "place": root.place.to_string(),
+        "standing": standing,
+        "id": root.file.as_ref().map(|file| &file.id),
+        "vms": vms,
+        "gives_up": given_up,
+    });
+    context.call.answer("vmbackup/init/1", Exit::Ok, &content);
+}
+
 /// What is there and what becomes of it.
-fn told(root: &Root, found: &Belongings, journals: &[abandoned::Abandoned]) -> String {
+fn told(root: &Root, vms: &[String], journals: &[abandoned::Abandoned]) -> String {
     let of_tree = match (&root.standing, &root.file) {
         (Standing::Ours, _) => "it is this host's already, and gets a new id".to_owned(),
         (Standing::New, _) => "no host has named it its own".to_owned(),
@@ -66,12 +110,11 @@ fn told(root: &Root, found: &Belongings, journals: &[abandoned::Abandoned]) -> S
         }
         (Standing::Damaged(why), _) => format!("_state/root.json is damaged: {why}"),
     };
-    let vms: Vec<String> = found.backups.iter().filter(|name| !name.starts_with('_')).cloned().collect();
     let mut text = format!("Makes BACKUP_PATH this host's:\n  on {}\n  {of_tree}\n", root.place);
     text += &match vms.is_empty() {
         true => "  no backups of VMs in it\n".to_owned(),
         false => {
-            format!("  backups of {} VM(s) in it stay as they are: {}\n", vms.len(), few(&vms, SHOWN_NAMES))
+            format!("  backups of {} VM(s) in it stay as they are: {}\n", vms.len(), few(vms, SHOWN_NAMES))
         }
     };
     for journal in journals {

@@ -1,5 +1,9 @@
 //! `--migrate-config`: writes `vmbackup.toml` from the Bash files of an instance.
 
+use std::path::PathBuf;
+
+use serde_json::json;
+
 use super::context::Context;
 use super::exit::Exit;
 use super::failed::Failed;
@@ -12,15 +16,29 @@ pub(super) fn migrate(context: &Context) -> Result<Exit, Failed> {
     let failed = |error: MigrateError| {
         let exit =
             if matches!(error, MigrateError::Write { .. }) { Exit::Storage } else { Exit::Configuration };
-        (exit, with_causes(&error))
+        Failed::new(exit, with_causes(&error))
     };
     let migration =
         Migration::plan(&arguments.config_dir, &arguments.instance, &context.environment).map_err(failed)?;
+    if !arguments.dry_run {
+        migration.execute().map_err(failed)?;
+    }
+    if arguments.json {
+        let kept = |(from, to): &(PathBuf, PathBuf)| json!({ "from": from, "to": to });
+        let kept: Vec<_> = migration.kept.iter().map(kept).collect();
+        let content = json!({
+            "dry_run": arguments.dry_run,
+            "toml_file": migration.toml_file,
+            "toml": migration.toml,
+            "kept": kept,
+        });
+        context.call.answer("vmbackup/migrate-config/1", Exit::Ok, &content);
+        return Ok(Exit::Ok);
+    }
     if arguments.dry_run {
         tell(&migration.toml);
         return Ok(Exit::Ok);
     }
-    migration.execute().map_err(failed)?;
     let mut text = format!("Written: {}\n", migration.toml_file.display());
     for (from, to) in &migration.kept {
         text += &format!("Kept: {} as {}\n", from.display(), to.display());

@@ -1,6 +1,7 @@
 //! What a person types and sees: arguments, progress, tables, exit codes.
 
 mod arguments;
+mod call;
 mod check;
 mod context;
 mod doors;
@@ -17,6 +18,7 @@ mod program;
 mod progress;
 mod progress_lines;
 mod prune;
+mod prune_answer;
 mod prune_list;
 mod record;
 mod replicate;

@@ -70,7 +70,10 @@ impl Opened {
         let prepare = prepare_log(settings, log_dir.clone(), log_file.clone(), begin_anew);
         let opened = match root.refusal() {
             Some(_) => Ok(()),
-            None => log.open_session(&log_file, prepare),
+            None => {
+                context.call.logs_to(log_file.clone());
+                log.open_session(&log_file, prepare)
+            }
         };
         if let Err(error) = opened {
             tracing::warn!("Log file {} cannot be written: {error}", log_file.display());

@@ -122,5 +122,17 @@ pub(super) fn json(plans: &[VmPlan]) -> Value {
         }
         value
     };
-    json!({ "dry_run": true, "vms": plans.iter().map(one).collect::<Vec<_>>() })
+    let excluded = plans.iter().filter(|plan| matches!(plan.planned, PlannedVm::Excluded)).count();
+    let refused = plans.iter().filter(|plan| is_refused(plan)).count();
+    let totals = json!({ "vms": plans.len(), "excluded": excluded, "refused": refused });
+    json!({ "dry_run": true, "vms": plans.iter().map(one).collect::<Vec<_>>(), "totals": totals })
+}
+
+/// Whether a VM that should be backed up cannot be.
+fn is_refused(plan: &VmPlan) -> bool {
+    match &plan.planned {
+        PlannedVm::Excluded => false,
+        PlannedVm::NoFolder(_) | PlannedVm::Unknown(_) => true,
+        PlannedVm::Backup { preview, .. } => preview.refused.is_some(),
+    }
 }

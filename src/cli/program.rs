@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use rustix::fs::Mode as FileMode;
 
-use super::arguments::{self, Arguments, Asked, Mode, UsageError};
+use super::arguments::{self, Arguments, Asked, Mode};
+use super::call::Call;
 use super::context::Context;
 use super::doors::{self, Doors};
 use super::exit::Exit;
-use super::failed::Failed;
-use super::say::{LAST_LINES_LIMIT, complain, tell};
+use super::failed::{Failed, Known};
+use super::say::{LAST_LINES_LIMIT, tell};
 use super::{check, help, init, migrate, prune, replicate, run, status};
+use crate::clock::Clock;
 use crate::engine::claims::guard::GUARD_ARGUMENT;
 use crate::engine::recovery::guard;
 use crate::engine::snapshot::scratch::{self, SPACE_ARGUMENT};
@@ -43,59 +46,61 @@ pub fn main() -> ExitCode {
     let variables = std::env::vars_os();
     let environment =
         variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let done = answer(words, environment.collect());
-    match done {
+    let (words, environment): (Vec<String>, BTreeMap<_, _>) = (words.collect(), environment.collect());
+    let doors = Doors::of(&environment, doors::BUILT_IN);
+    let clock = doors.as_ref().map_or_else(|_| Clock::system(), |doors| doors.clock);
+    let call = Rc::new(Call::begin(words.iter().any(|word| word == "--json"), clock));
+    match doors.and_then(|doors| answer(words, environment, doors, &call)) {
         Ok(exit) => {
             log::flush(LAST_LINES_LIMIT);
             exit.into()
         }
-        Err((exit, message)) => {
-            tracing::error!(file_only = true, "{message}");
-            complain(&message);
-            exit.into()
+        Err(failed) => {
+            call.fail(&failed);
+            failed.exit.into()
         }
     }
 }
 
-/// Does what the words ask for. A program without doors refuses a variable that would open one, whatever is asked.
+/// Does what the words ask for. A program without doors has refused a variable that would open one, whatever is asked.
 fn answer(
-    words: impl Iterator<Item = String>,
+    words: Vec<String>,
     environment: BTreeMap<String, String>,
+    doors: Doors,
+    call: &Rc<Call>,
 ) -> Result<Exit, Failed> {
-    let doors = Doors::of(&environment, doors::BUILT_IN)?;
-    match arguments::parse(words, &environment) {
-        Err(UsageError(text)) => Err((Exit::Usage, text)),
-        Ok(Asked::Help) => Ok(told(&arguments::help())),
-        Ok(Asked::Version) => Ok(told(&help::version())),
-        Ok(Asked::Usage) => Ok(told(&help::usage())),
-        Ok(Asked::Mode(arguments)) => start(arguments, environment, doors),
+    match arguments::parse(words, &environment)? {
+        Asked::Help => Ok(told(&arguments::help())),
+        Asked::Version => Ok(told(&help::version())),
+        Asked::Usage => Ok(told(&help::usage())),
+        Asked::Mode(arguments) => start(arguments, environment, doors, call),
     }
 }
 
-fn start(arguments: Arguments, environment: BTreeMap<String, String>, doors: Doors) -> Result<Exit, Failed> {
+fn start(
+    arguments: Arguments,
+    environment: BTreeMap<String, String>,
+    doors: Doors,
+    call: &Rc<Call>,
+) -> Result<Exit, Failed> {
+    call.of_instance(&arguments.instance);
     if !rustix::process::geteuid().is_root() {
         let text = "vmbackup must be run as root: disks, guests and backups are not for everybody. Try: sudo vmbackup …";
-        return Err((Exit::General, text.to_owned()));
+        return Err(Failed::new(Exit::General, text).fix("sudo vmbackup …".to_owned()));
     }
     // What is written is for root and the group of the backup path only.
     rustix::process::umask(FileMode::from_raw_mode(0o027));
     let loaded = vmconfig::load(&arguments.config_dir, &arguments.instance, &environment)
-        .map_err(|e| (Exit::Configuration, with_causes(&e)))?;
+        .map_err(|e| Failed::new(Exit::Configuration, with_causes(&e)))?;
     let Doors { clock, fail_points } = doors;
-    let context = Context { arguments, loaded, clock, fail_points, environment };
+    let context = Context { arguments, loaded, clock, fail_points, environment, call: Rc::clone(call) };
     match &context.arguments.mode {
         Mode::Run => run::run(&context),
         Mode::CancelReplication => replicate::cancel(&context),
         Mode::ReplicateOnly(scope) => replicate::replicate_only(&context, *scope),
         Mode::Prune(target) => {
-            match arguments::prune_target(target.as_deref(), context.arguments.vm.as_deref()) {
-                // On standard output, as in the Bash program.
-                Err(UsageError(text)) => {
-                    tell(&format!("Error: {text}\n"));
-                    Ok(Exit::Usage)
-                }
-                Ok(target) => prune::prune(&context, target),
-            }
+            let target = arguments::prune_target(target.as_deref(), context.arguments.vm.as_deref());
+            prune::prune(&context, target.map_err(|error| Failed::from(error).known(Known::AsResult))?)
         }
         Mode::Status => status::status(&context),
         Mode::Check => check::check(&context),

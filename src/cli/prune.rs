@@ -4,13 +4,12 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::arguments::ONE_VM;
 use super::context::{Context, start_log};
 use super::exit::Exit;
-use super::failed::{Failed, lock_error, session_error};
+use super::failed::{Failed, Known, lock_error, session_error};
 use super::opened::Opened;
+use super::prune_answer;
 use super::prune_list::{self, plain, size, vm_argument};
 use super::say::{agreed, tell};
 use super::session_record::SessionRecord;
@@ -40,6 +39,7 @@ struct Request<'a> {
 struct Done<'a> {
     written: &'a SessionRecord<'a>,
     freed_bytes: u64,
+    removals: Vec<Removal>,
     errors: Vec<Failed>,
 }
 
@@ -47,7 +47,7 @@ struct Done<'a> {
 pub(super) fn prune(context: &Context, target: &str) -> Result<Exit, Failed> {
     let target = match Target::parse(target) {
         Ok(target) => target,
-        Err(error) => return Ok(told(Exit::Usage, &error.to_string())),
+        Err(error) => return Err(as_result(Failed::new(Exit::Usage, error.to_string()))),
     };
     let backup_path = context.loaded.settings.backup_path.as_path();
     let vm = context.arguments.vm.as_deref().map(|list| one_vm(backup_path, list)).transpose()?;
@@ -57,15 +57,24 @@ pub(super) fn prune(context: &Context, target: &str) -> Result<Exit, Failed> {
         return list(&request);
     }
     let opened = Opened::begin(context, start_log(context, None), PRUNE_LOG, "PRUNE MODE START")?;
-    let (exit, results) = remove(&request, &opened)?;
-    opened.end(&format!("PRUNE MODE END (exit={})", exit.code()), &[], &results);
-    Ok(exit)
+    let done = remove(&request, &opened);
+    let (exit, results) = match &done {
+        Ok((exit, results)) => (*exit, results.as_str()),
+        Err(failed) => {
+            tracing::error!(file_only = true, "{}", failed.said);
+            (failed.exit, failed.said.as_str())
+        }
+    };
+    opened.end(&format!("PRUNE MODE END (exit={})", exit.code()), &[], results);
+    match done {
+        Err(failed) if failed.known == Known::Nowhere => Err(failed.known(Known::InLog)),
+        done => done.map(|(exit, _)| exit),
+    }
 }
 
-fn told(exit: Exit, text: &str) -> Exit {
-    tracing::error!(file_only = true, "{text}");
-    tell(&format!("Error: {}\n", plain(text)));
-    exit
+/// On standard output, as in the Bash program.
+fn as_result(failed: Failed) -> Failed {
+    Failed { said: plain(&failed.said), known: Known::AsResult, ..failed }
 }
 
 /// The one VM that a list names. A comma is part of a name only where that name is the VM's: its folder's may be another's.
@@ -77,7 +86,7 @@ fn one_vm<'a>(backup_path: &Path, list: &'a str) -> Result<&'a str, Failed> {
     };
     match names_in(list, &|name| name.contains(',') && has_backups(name))[..] {
         [name] => Ok(name),
-        _ => Err((Exit::Usage, ONE_VM.to_owned())),
+        _ => Err(Failed::new(Exit::Usage, ONE_VM)),
     }
 }
 
@@ -88,7 +97,7 @@ impl Request<'_> {
             None => read(&store, look),
             Some(name) => read_vm(&store, &store.vm_of(name), look),
         };
-        let mut inventory = read.map_err(|error| (Exit::Storage, error.to_string()))?;
+        let mut inventory = read.map_err(|error| Failed::new(Exit::Storage, error.to_string()))?;
         if let (Some(name), Some(vm)) = (self.vm, inventory.vms.first_mut()) {
             // Where neither a list nor a definition tells it.
             vm.domain.get_or_insert_with(|| name.to_owned());
@@ -105,12 +114,13 @@ impl Request<'_> {
 
 fn list(request: &Request<'_>) -> Result<Exit, Failed> {
     let inventory = request.inventory(Look::Doubts)?;
+    if request.context.arguments.json {
+        prune_answer::list(request.context, &inventory);
+        return Ok(Exit::Ok);
+    }
     // A reader that is gone changes nothing about the exit code.
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let _ = if request.context.arguments.json {
-        let written = serde_json::to_writer_pretty(&mut out, &inventory).map_err(io::Error::from);
-        written.and_then(|()| writeln!(out))
-    } else if inventory.vms.is_empty() && inventory.unreadable.is_empty() {
+    let _ = if inventory.vms.is_empty() && inventory.unreadable.is_empty() {
         match request.vm {
             Some(name) => {
                 let hint = "What there is: vmbackup --prune list";
@@ -134,12 +144,15 @@ fn remove(request: &Request<'_>, opened: &Opened) -> Result<(Exit, String), Fail
     let stamp = written.as_ref().map_or(Stamp { session: None, at: now }, SessionRecord::stamp);
     let log = CatalogLog::new(peeked.as_ref().unwrap_or(&opened.catalog), stamp);
     let inventory = request.inventory(Look::Dates)?;
-    let selection = match select(request, &inventory, &log) {
-        Ok(selection) => selection,
-        Err((exit, text)) => return Ok((told(exit, &text), text)),
-    };
-    show(request, &selection);
+    let selection = select(request, &inventory, &log).map_err(as_result)?;
+    let as_json = context.arguments.json;
+    if !as_json {
+        show(request, &selection);
+    }
     let Some(written) = written else {
+        if as_json {
+            prune_answer::done(context, &selection, Exit::Ok, None);
+        }
         return Ok((Exit::Ok, format!("Only shown: {}", selection.description)));
     };
     written.part(&Part::Prune(report(&selection)));
@@ -150,9 +163,12 @@ fn remove(request: &Request<'_>, opened: &Opened) -> Result<(Exit, String), Fail
     }
     opened.confirm_lock()?;
     let done = carry_out(request, opened, &written, &log, (&inventory, &selection));
-    let Done { freed_bytes, errors, .. } = done;
+    let Done { freed_bytes, errors, removals, .. } = done;
     written.end(if errors.is_empty() { SessionStatus::Success } else { SessionStatus::Failed });
-    if !context.arguments.json {
+    let exit = errors.first().map_or(Exit::Ok, |failed| failed.exit);
+    if as_json {
+        prune_answer::done(context, &selection, exit, Some((freed_bytes, &removals)));
+    } else {
         let mut text = format!("\nvmbackup prune — complete\n  Freed: {}\n", size(freed_bytes));
         if !errors.is_empty() {
             let (errors, log) = (errors.len(), opened.log_file.display());
@@ -160,7 +176,6 @@ fn remove(request: &Request<'_>, opened: &Opened) -> Result<(Exit, String), Fail
         }
         tell(&text);
     }
-    let exit = errors.first().map_or(Exit::Ok, |(exit, _)| *exit);
     Ok((exit, format!("Pruned: {}, {} freed", selection.description, size(freed_bytes))))
 }
 
@@ -181,14 +196,15 @@ fn report(selection: &Selection) -> PruneReport {
 fn select(request: &Request<'_>, inventory: &Inventory, log: &dyn RetentionLog) -> Result<Selection, Failed> {
     if inventory.vms.is_empty() && !inventory.unreadable.is_empty() {
         let whys: Vec<&str> = inventory.unreadable.iter().map(|missed| missed.why.as_str()).collect();
-        return Err((Exit::Storage, whys.join("; ")));
+        return Err(Failed::new(Exit::Storage, whys.join("; ")));
     }
     if inventory.vms.is_empty() && !inventory.leftovers.is_empty() {
         let description = "removals that were interrupted".to_owned();
         return Ok(Selection { description, items: vec![] });
     }
     let selected = Selection::of(&request.target, request.vm, inventory);
-    let mut selection = selected.map_err(|error| (Exit::Vm, error.to_string()))?;
+    let mut selection = selected
+        .map_err(|error| Failed::new(Exit::Vm, error.to_string()).fix("vmbackup --prune list".to_owned()))?;
     for vm in &inventory.vms {
         if !selection.items.iter().any(|item| item.place.vm == vm.folder) {
             continue;
@@ -209,15 +225,6 @@ fn select(request: &Request<'_>, inventory: &Inventory, log: &dyn RetentionLog) 
 fn show(request: &Request<'_>, selection: &Selection) {
     let bytes: u64 = selection.going().map(|item| item.size_bytes).sum();
     let dry_run = request.context.arguments.dry_run;
-    if request.context.arguments.json {
-        let value = json!({
-            "description": selection.description,
-            "dry_run": dry_run,
-            "free_bytes": bytes,
-            "items": selection.items,
-        });
-        return tell(&format!("{value:#}\n"));
-    }
     let mut text =
         format!("\nvmbackup prune — {}\n  Space to free: {}\n", plain(&selection.description), size(bytes));
     for item in &selection.items {
@@ -244,20 +251,25 @@ fn hint(why: Why) -> &'static str {
 }
 
 impl Done<'_> {
-    fn failed(&mut self, what: String, (exit, text): Failed) {
-        tracing::error!("{text}");
-        self.written.part(&Part::Removal(Removal { what, freed_bytes: 0, error: Some(text.clone()) }));
-        self.errors.push((exit, text));
+    fn failed(&mut self, what: String, failed: Failed) {
+        tracing::error!("{}", failed.said);
+        self.part(Removal { what, freed_bytes: 0, error: Some(failed.said.clone()) });
+        self.errors.push(failed);
     }
 
     fn freed(&mut self, what: String, result: Result<u64, FolderError>) {
         match result {
             Ok(freed_bytes) => {
                 self.freed_bytes += freed_bytes;
-                self.written.part(&Part::Removal(Removal { what, freed_bytes, error: None }));
+                self.part(Removal { what, freed_bytes, error: None });
             }
-            Err(error) => self.failed(what, (Exit::Storage, error.to_string())),
+            Err(error) => self.failed(what, Failed::new(Exit::Storage, error.to_string())),
         }
+    }
+
+    fn part(&mut self, removal: Removal) {
+        self.written.part(&Part::Removal(removal.clone()));
+        self.removals.push(removal);
     }
 }
 
@@ -269,11 +281,11 @@ fn carry_out<'a>(
     log: &dyn RetentionLog,
     (inventory, selection): (&Inventory, &Selection),
 ) -> Done<'a> {
-    let mut done = Done { written, freed_bytes: 0, errors: vec![] };
+    let mut done = Done { written, freed_bytes: 0, removals: vec![], errors: vec![] };
     let remover = match Remover::open(request.backup_path, log, &|_| {}) {
         Ok(remover) => remover,
         Err(error) => {
-            done.failed(selection.description.clone(), (Exit::Storage, error.to_string()));
+            done.failed(selection.description.clone(), Failed::new(Exit::Storage, error.to_string()));
             return done;
         }
     };
@@ -320,7 +332,7 @@ fn remove_of(
             Ok(others) => {
                 tracing::warn!("{}: {others} item(s) in the VM's folder are no backups and stay", vm.folder);
             }
-            Err(error) => done.failed(vm.folder.clone(), (Exit::Storage, error.to_string())),
+            Err(error) => done.failed(vm.folder.clone(), Failed::new(Exit::Storage, error.to_string())),
         }
     }
 }
@@ -329,20 +341,20 @@ fn remove_of(
 fn lock(request: &Request<'_>, opened: &Opened, vm: &VmTree) -> Result<VmLock, Failed> {
     let name = vm.name();
     let lock = VmLock::take(&opened.state, name, Duration::ZERO).map_err(|error| {
-        let (exit, text) = lock_error(error);
-        (exit, format!("{name}: {text}"))
+        let failed = lock_error(error);
+        Failed { said: format!("{name}: {}", failed.said), ..failed }
     })?;
-    let journals =
-        JournalDir::open(request.backup_path).map_err(|error| (Exit::Storage, error.to_string()))?;
+    let journals = JournalDir::open(request.backup_path)
+        .map_err(|error| Failed::new(Exit::Storage, error.to_string()))?;
     let journal = journals.file(&vm.folder);
-    let left =
-        there(&journal).map_err(|e| (Exit::Storage, format!("Cannot look at {}: {e}", journal.display())))?;
+    let left = there(&journal)
+        .map_err(|e| Failed::new(Exit::Storage, format!("Cannot look at {}: {e}", journal.display())))?;
     if left {
         let vm = vm_argument(name);
         let text = format!(
             "{name}: a backup broke off and is not cleaned up yet, nothing of it is removed. Do that first: vmbackup --run {vm}"
         );
-        return Err((Exit::Vm, text));
+        return Err(Failed::new(Exit::Vm, text).fix(format!("vmbackup --run {vm}")));
     }
     Ok(lock)
 }

@@ -2,20 +2,22 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use jiff::Zoned;
+use serde_json::json;
 use vmstream::fresh;
 
 use super::arguments::Scope;
 use super::context::{Context, start_log};
 use super::exit::Exit;
-use super::failed::{Failed, root_error, session_error};
+use super::failed::{Failed, Known, root_error, session_error};
 use super::opened::{BACKUP_LOG, Opened};
 use super::replication::replication;
-use super::say::{complain, tell};
+use super::say::tell;
 use super::session_record::SessionRecord;
 use crate::session::check_backup_path;
-use vmconfig::Feature;
+use vmconfig::{Feature, Unserved};
 use vmreport::{Replication, SessionKind, SessionStatus, draw};
 use vmstore::{HostDir, Root, StateDir};
 
@@ -30,23 +32,33 @@ pub(super) fn cancel(context: &Context) -> Result<Exit, Failed> {
     let state = StateDir::of(backup_path);
     let flag = state.cancel_flag();
     if context.arguments.dry_run {
-        tell(&format!(
-            "[DRY-RUN] Would ask a replication to end, with the flag file\n  {}\n",
-            flag.display()
-        ));
-        return Ok(Exit::Ok);
+        let text =
+            format!("[DRY-RUN] Would ask a replication to end, with the flag file\n  {}\n", flag.display());
+        return Ok(asked(context, &flag, &text));
     }
     let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S");
     // Only root comes here.
     let line = format!("{now} PID={} user=root\n", std::process::id());
     let written = state.make().and_then(|()| fresh::create(&flag, 0o640)?.write_all(line.as_bytes()));
-    written
-        .map_err(|error| (Exit::Storage, format!("Cannot write flag file {}: {error}", flag.display())))?;
-    tell(&format!(
+    written.map_err(|error| {
+        Failed::new(Exit::Storage, format!("Cannot write flag file {}: {error}", flag.display()))
+    })?;
+    let text = format!(
         "Replication is asked to end.\n  Flag file: {}\nA replication that is under way ends within about 30 seconds.\n",
         flag.display()
-    ));
-    Ok(Exit::Ok)
+    );
+    Ok(asked(context, &flag, &text))
+}
+
+/// Says what was done, or would be.
+fn asked(context: &Context, flag: &Path, text: &str) -> Exit {
+    if context.arguments.json {
+        let content = json!({ "dry_run": context.arguments.dry_run, "flag_file": flag });
+        context.call.answer("vmbackup/cancel-replication/1", Exit::Ok, &content);
+    } else {
+        tell(text);
+    }
+    Exit::Ok
 }
 
 /// Replicates without a backup.
@@ -61,13 +73,10 @@ pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Fa
         take_flag(&opened.state);
     }
     // Destinations that are configured and cannot be served must not look like success.
-    let configured: Vec<&str> = context
-        .loaded
-        .unserved
-        .iter()
-        .filter(|of| is_in(scope, of.feature))
-        .map(|of| of.said.as_str())
-        .collect();
+    let configured: Vec<&Unserved> =
+        context.loaded.unserved.iter().filter(|of| is_in(scope, of.feature)).collect();
+    let joined =
+        |part: fn(&Unserved) -> &str| configured.iter().map(|of| part(of)).collect::<Vec<_>>().join("; ");
     let Replication { local, cloud } = replication(&context.loaded.unserved);
     let local = (scope != Scope::Cloud).then_some(local);
     let cloud = (scope != Scope::Local).then_some(cloud);
@@ -76,7 +85,7 @@ pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Fa
     let (exit, said) = if configured.is_empty() {
         (Exit::Ok, "No replication destination is configured: nothing was replicated".to_owned())
     } else {
-        (Exit::General, format!("{}: nothing was replicated", configured.join("; ")))
+        (Exit::General, format!("{}: nothing was replicated", joined(|of| &of.said)))
     };
     if let Some(written) = written {
         let status = if exit == Exit::Ok { SessionStatus::Success } else { SessionStatus::Failed };
@@ -89,7 +98,11 @@ pub(super) fn replicate_only(context: &Context, scope: Scope) -> Result<Exit, Fa
     }
     opened.end(&format!("REPLICATE-ONLY MODE END (exit={})", exit.code()), &[], &said);
     if exit != Exit::Ok {
-        complain(&said);
+        return Err(Failed::new(exit, said).fix(joined(|of| &of.fix)).known(Known::InLog));
+    }
+    if context.arguments.json {
+        let content = json!({ "scope": scope.as_str(), "dry_run": context.arguments.dry_run, "local": local, "cloud": cloud });
+        context.call.answer("vmbackup/replicate/1", exit, &content);
     }
     Ok(exit)
 }

@@ -62,7 +62,7 @@ fn plan(context: &Context, opened: &Opened) -> Result<(Exit, String), Failed> {
     if context.arguments.json {
         let mut value = plan::json(&plans);
         value["host_config"] = host::plan_json(&host);
-        tell(&format!("{value:#}\n"));
+        context.call.answer("vmbackup/plan/1", Exit::Ok, &value);
     } else {
         tell(&text);
     }
@@ -100,18 +100,18 @@ fn back_up(context: &Context, opened: &Opened, progress: &Progress) -> Result<(E
         _ => SessionStatus::of_counts(counts.backed_up, counts.failed),
     };
     report.end = Some(written.end(status));
-    show(&report, context.arguments.json);
-    Ok((exit_of_run(&report.vms, &cancel), draw::final_results(counts)))
+    let exit = exit_of_run(&report.vms, &cancel);
+    show(context, &report, exit);
+    Ok((exit, draw::final_results(counts)))
 }
 
 /// Into the log, and to whoever started the program.
-fn show(report: &SessionReport, as_json: bool) {
+fn show(context: &Context, report: &SessionReport, exit: Exit) {
     draw::session_box(report).iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
     let host = report.host_config.as_ref().map(draw::host_config_line);
     host.iter().for_each(|line| tracing::info!(file_only = true, "{line}"));
-    if as_json {
-        let value = serde_json::to_value(report).unwrap_or_default();
-        tell(&format!("{value:#}\n"));
+    if context.arguments.json {
+        context.call.answer("vmbackup/session/1", exit, &report.answer());
     } else {
         tell(&(draw::table(report) + &host.map_or_else(String::new, |line| line + "\n")));
     }

@@ -23,6 +23,7 @@ impl<'a> SessionRecord<'a> {
     pub(super) fn begin(context: &Context, opened: &'a Opened, kind: SessionKind) -> Self {
         let began = context.clock.now();
         let row = opened.begin_row(context, kind);
+        context.call.of_session(row.id());
         session::take_over(&opened.state, &opened.catalog);
         let head = SessionHead {
             id: row.id().map(|id| id.0),

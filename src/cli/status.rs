@@ -32,13 +32,15 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failed> {
     let catalog = Catalog::peek(backup_path, context.clock.now());
     let list = context.arguments.vm.as_deref();
     let reports = session::status(settings, &catalog, domains.as_deref(), list, &context.clock.local());
-    let unknown = |name| (Exit::Vm, format!("VM {name} is not known to libvirt and has no backups"));
+    let unknown =
+        |name| Failed::new(Exit::Vm, format!("VM {name} is not known to libvirt and has no backups"));
     let reports = reports.map_err(unknown)?;
     let unserved = &context.loaded.unserved;
     if context.arguments.json {
         let not_served: Vec<_> =
             unserved.iter().map(|of| json!({ "said": of.said, "fix": of.fix })).collect();
-        tell(&format!("{:#}\n", json!({ "vms": reports, "not_served": not_served })));
+        let content = json!({ "vms": reports, "not_served": not_served });
+        context.call.answer("vmbackup/status/1", Exit::Ok, &content);
     } else {
         let not_served = unserved.iter().map(|of| format!("\nNot done: {}: {}\n", of.said, of.fix));
         let table = table(&reports, &context.clock.local().time_zone().clone());

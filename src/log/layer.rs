@@ -47,7 +47,12 @@ struct Shared {
     stderr: Arc<Queue<ForStderr>>,
     /// The log of each VM that has one.
     vm_files: Mutex<BTreeMap<String, PathBuf>>,
+    /// What deserves a look and is about no VM.
+    warnings: Mutex<Vec<String>>,
 }
+
+/// So many warnings are remembered, for memory's sake. The log file has all.
+const WARNINGS: usize = 1000;
 
 /// How long whoever opens a file waits for that. Lines are kept for it longer.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -59,6 +64,11 @@ pub fn flush(limit: Duration) {
     if let Some(log) = STARTED.get() {
         log.flush(limit);
     }
+}
+
+/// What deserved a look since this process began and is about no VM, whatever level is shown: the first ones, in order.
+pub fn warnings() -> Vec<String> {
+    STARTED.get().map(|log| log.warnings().clone()).unwrap_or_default()
 }
 
 impl Log {
@@ -76,7 +86,8 @@ impl Log {
         let stderr = Arc::new(stderr::serve(place, printer));
         let is_late = Arc::new(AtomicBool::new(false));
         let files = file::serve(place, Arc::clone(&stderr), Arc::clone(&is_late));
-        Self { shared: Arc::new(Shared { level, place, files, is_late, stderr, vm_files: Mutex::default() }) }
+        let (vm_files, warnings) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { level, place, files, is_late, stderr, vm_files, warnings }) }
     }
 
     /// From now on every line also goes to this file. `prepare` makes its folder, in the thread of the log files.
@@ -144,6 +155,12 @@ impl Log {
 
     fn write(&self, line: &Line<'_>, file_only: bool) {
         let shared = &self.shared;
+        if !file_only && line.vm.is_none() && line.level <= Level::WARN {
+            let mut warnings = self.warnings();
+            if warnings.len() < WARNINGS {
+                warnings.push(line.message.to_owned());
+            }
+        }
         if !file_only && line.level <= shared.level {
             shared.stderr.put(ForStderr::Text(shared.place.text(line)));
         }
@@ -162,6 +179,10 @@ impl Log {
             self.shared.stderr.put(ForStderr::Text(text));
         }
         self.shared.stderr.flush(ForStderr::Flush, limit);
+    }
+
+    fn warnings(&self) -> MutexGuard<'_, Vec<String>> {
+        self.shared.warnings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn vm_files(&self) -> MutexGuard<'_, BTreeMap<String, PathBuf>> {
@@ -286,12 +307,15 @@ mod tests {
             tracing::error!(vm = other, "failed");
             log.close_vm("web");
             tracing::info!(vm = "web", "after");
+            tracing::warn!("about no VM");
+            tracing::warn!(file_only = true, "for the file");
         });
+        assert_eq!(*log.warnings(), ["about no VM"]);
         log.flush(Duration::from_secs(60));
         let shown = shown.lock().unwrap().clone();
         assert_eq!(
             shown,
-            " INFO before any file\n WARN web vda: slow\n INFO web: copied\nERROR db: failed\n INFO web: after\n"
+            " INFO before any file\n WARN web vda: slow\n INFO web: copied\nERROR db: failed\n INFO web: after\n WARN about no VM\n"
         );
         let without_time = |file: &str| {
             let text = std::fs::read_to_string(name(file)).unwrap();
@@ -302,7 +326,7 @@ mod tests {
         let of_web = format!("[WARN] {at} [back_up] web vda: slow\n[INFO] {at} [copy] web: copied\n");
         assert_eq!(without_time("web.log"), of_web);
         let all = format!(
-            "====\n[DEBUG] {at} [-] detail number=7\n[INFO] {at} [-] ║ box\n{of_web}[ERROR] {at} [-] db: failed\n[INFO] {at} [-] web: after\n"
+            "====\n[DEBUG] {at} [-] detail number=7\n[INFO] {at} [-] ║ box\n{of_web}[ERROR] {at} [-] db: failed\n[INFO] {at} [-] web: after\n[WARN] {at} [-] about no VM\n[WARN] {at} [-] for the file\n"
         );
         assert_eq!(without_time("vmbackup.log"), all);
     }

@@ -16,6 +16,6 @@ mod queue;
 mod stderr;
 
 pub use age::{begin_anew_when_old, remove_old};
-pub use layer::{Log, LogSetup, flush};
+pub use layer::{Log, LogSetup, flush, warnings};
 pub use line::HEADER_WIDTH;
 pub use stderr::{Place, Printer};

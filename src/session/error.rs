@@ -7,13 +7,16 @@ use crate::engine::cancel::Cancel;
 use crate::engine::snapshot::scratch;
 use vmhost::libvirt::LibvirtError;
 
+/// What helps where there is no backup path.
+const MAKE_PATH: &str = "mount it, or create the directory once";
+
 /// Why a run could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The backup path is not there.
     #[error(
         "BACKUP_PATH {} does not exist. It is never created by a run, because an unmounted disk would be filled beside: \
-         mount it, or create the directory once", .0.display()
+         {}", .0.display(), MAKE_PATH
     )]
     NoBackupPath(PathBuf),
     /// The backup path is not a directory.
@@ -43,6 +46,22 @@ pub enum SessionError {
     /// The engine could not be set up.
     #[error("{0}")]
     Engine(#[from] BackupError),
+}
+
+impl SessionError {
+    /// What helps, where that can be told apart. The text says it too.
+    pub fn fix(&self) -> Option<String> {
+        match self {
+            Self::NoBackupPath(_) => Some(MAKE_PATH.to_owned()),
+            Self::NotADirectory(_) => Some("correct BACKUP_PATH".to_owned()),
+            Self::NotWritable { what, .. } => Some(format!("see that {what} can be written")),
+            Self::Libvirt { .. } => {
+                Some("start the libvirt daemon (systemctl start libvirtd), or correct LIBVIRT_URI".to_owned())
+            }
+            Self::UnknownVm { known, .. } => Some(format!("name one of: {}", known.join(", "))),
+            Self::Engine(_) => None,
+        }
+    }
 }
 
 /// Fails unless the backup path is a directory. It is never created.

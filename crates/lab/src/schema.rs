@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -28,4 +28,16 @@ pub fn complaints(schema: &str, document: &Value) -> String {
     let done = python.wait_with_output().expect("it ends");
     assert!(done.status.success(), "python3-jsonschema is there, and the schema is one");
     String::from_utf8(done.stdout).expect("text")
+}
+
+/// The one value that vmbackup has printed, which is as its schema says and tells how the program ended. It is this one.
+#[track_caller]
+pub fn answer(name: &str, output: &Output) -> Value {
+    let said = crate::text(output);
+    let value: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert_eq!(value["schema"], format!("vmbackup/{name}/1"), "{said}");
+    assert_eq!(complaints(&format!("vmbackup-{name}-1"), &value), "", "{value:#}");
+    assert_eq!(value["exit_code"].as_i64(), output.status.code().map(i64::from), "{said}");
+    value
 }

@@ -1,5 +1,7 @@
 //! How many VMs ended how: one answer, which the table, the frame in the log, the session's status and the exit code go by.
 
+use serde::Serialize;
+
 use super::vm::{VmReport, VmResult};
 
 /// What a VM counts as at the end of a session.
@@ -16,7 +18,7 @@ pub enum Ending {
 }
 
 /// How many VMs ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Those with a restore point, all of it whole.
     pub backed_up: usize,
@@ -26,6 +28,19 @@ pub struct Counts {
     pub skipped: usize,
     /// Those that somebody must look at.
     pub failed: usize,
+}
+
+/// What a session came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Bytes of the files that were written.
+    pub file_bytes: u64,
+    /// Bytes of the folders of these VMs now, with their archives.
+    pub folder_bytes: u64,
+    /// Warnings about VMs.
+    pub warnings: usize,
 }
 
 impl VmResult {
@@ -53,6 +68,19 @@ impl Counts {
             } += 1;
         }
         counts
+    }
+}
+
+impl Totals {
+    /// Sums them up.
+    pub fn of(vms: &[VmReport]) -> Self {
+        let reports = || vms.iter().filter_map(|vm| vm.result.report());
+        Self {
+            counts: Counts::of(vms),
+            file_bytes: reports().map(|report| report.file_bytes()).sum(),
+            folder_bytes: vms.iter().map(|vm| vm.folder_bytes).sum(),
+            warnings: reports().map(|report| report.warnings.len()).sum(),
+        }
     }
 }
 

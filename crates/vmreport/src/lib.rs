@@ -10,6 +10,7 @@
 mod backup;
 mod counts;
 mod disk;
+mod document;
 pub mod draw;
 mod host_config;
 mod parts;
@@ -21,14 +22,15 @@ mod vm;
 pub use backup::{
     BackupReport, FileSystem, GuestOs, KeptFile, Method, OsInfo, PlanReport, TpmKept, Trimmed, TrimmedPath,
 };
-pub use counts::{Counts, Ending};
+pub use counts::{Counts, Ending, Totals};
 pub use disk::{DiskOutcome, DiskReport, DiskResult, Stage, Stages};
+pub use document::{Call, Document, Refusal};
 pub use host_config::{HostConfigReport, SavedHostConfig};
 pub use parts::{PartsError, PartsFile, read_parts};
 pub use prune::{KeptBack, PruneReport, Removal};
 pub use retention::RetentionReport;
 pub use session::{
-    Part, Replication, ReplicationState, Schema, SessionEnd, SessionHead, SessionKind, SessionReport,
-    SessionStatus,
+    Part, Replication, ReplicationState, Schema, SessionAnswer, SessionEnd, SessionHead, SessionKind,
+    SessionReport, SessionStatus,
 };
 pub use vm::{ChainOnDisk, Destination, Failure, FailureCode, NextStep, Trouble, VmReport, VmResult};

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
+use super::counts::Totals;
 use super::host_config::HostConfigReport;
 use super::prune::{PruneReport, Removal};
 use super::vm::VmReport;
@@ -164,6 +165,18 @@ pub struct SessionReport {
     pub end: Option<SessionEnd>,
 }
 
+/// The same as the answer to whoever asked for the session: the frame of a [`Document`](crate::Document) has the schema.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SessionAnswer<'a> {
+    pub session: &'a SessionHead,
+    pub vms: &'a [VmReport],
+    pub host_config: &'a Option<HostConfigReport>,
+    pub prune: &'a Option<PruneReport>,
+    pub end: &'a Option<SessionEnd>,
+    /// What it came to.
+    pub totals: Totals,
+}
+
 /// What a session says of itself at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,6 +215,12 @@ impl SessionReport {
     /// A session that has just begun.
     pub fn begin(session: SessionHead) -> Self {
         Self { schema: Schema::V1, session, vms: vec![], host_config: None, prune: None, end: None }
+    }
+
+    /// It as an answer.
+    pub fn answer(&self) -> SessionAnswer<'_> {
+        let Self { schema: Schema::V1, session, vms, host_config, prune, end } = self;
+        SessionAnswer { session, vms, host_config, prune, end, totals: Totals::of(vms) }
     }
 
     /// Adds what it did. A second beginning replaces the first.

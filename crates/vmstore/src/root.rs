@@ -54,15 +54,25 @@ pub enum Standing {
     Damaged(String),
 }
 
+/// What helps, as the texts of [`RootError`] end.
+const NEW_DISK: &str = "mount it; if this is a new disk for that path: vmbackup --init";
+const ONE_HOST: &str = "give each a folder of its own; if that host writes there no more (it was built anew, or this is its replica): vmbackup --init";
+const THIS_HOST: &str = "if it is this one: vmbackup --init";
+
+fn mount_first(point: &Path) -> String {
+    format!("mount it (mount {}); if backups belong beside it all the same: vmbackup --init", point.display())
+}
+
 /// Why a backup path is not written to.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
     /// The disk is not there.
     #[error(
         "BACKUP_PATH {} is on {place}, which is not where backups of this path were seen ({}), and has no _state/root.json. Is the \
-         disk not mounted? Nothing was written. Mount it; if this is a new disk for that path: vmbackup --init",
+         disk not mounted? Nothing was written: {}",
         path.display(),
-        seen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        seen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        NEW_DISK
     )]
     NotMounted {
         path: PathBuf,
@@ -73,9 +83,8 @@ pub enum RootError {
     },
     /// The disk was never there.
     #[error(
-        "BACKUP_PATH {} has no backups, and {}, where /etc/fstab mounts a disk, has none mounted. Nothing was written. Mount it \
-         (mount {}); if backups belong beside it all the same: vmbackup --init",
-        path.display(), point.display(), point.display()
+        "BACKUP_PATH {} has no backups, and {}, where /etc/fstab mounts a disk, has none mounted. Nothing was written: {}",
+        path.display(), point.display(), mount_first(point)
     )]
     NotMountedYet {
         path: PathBuf,
@@ -85,8 +94,7 @@ pub enum RootError {
     /// Another host writes there.
     #[error(
         "BACKUP_PATH {} is written to by another host, {host} (machine-id {machine_id}). Two hosts in one tree would archive each \
-         other's chains: give each a folder of its own. If that host writes there no more (it was built anew, or this is its \
-         replica): vmbackup --init. Reading works: --status, --check, --prune list, --dry-run", path.display()
+         other's chains: {}. Reading works: --status, --check, --prune list, --dry-run", path.display(), ONE_HOST
     )]
     OtherHost {
         path: PathBuf,
@@ -97,7 +105,7 @@ pub enum RootError {
     },
     /// The file tells nothing.
     #[error(
-        "{} is damaged: {why}. It tells which host writes to this tree. If it is this one: vmbackup --init", path.display()
+        "{} is damaged: {why}. It tells which host writes to this tree; {}", path.display(), THIS_HOST
     )]
     Damaged {
         path: PathBuf,
@@ -111,6 +119,19 @@ pub enum RootError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl RootError {
+    /// What helps, where that is known. The text says it too.
+    pub fn fix(&self) -> Option<String> {
+        match self {
+            Self::NotMounted { .. } => Some(NEW_DISK.to_owned()),
+            Self::NotMountedYet { point, .. } => Some(mount_first(point)),
+            Self::OtherHost { .. } => Some(ONE_HOST.to_owned()),
+            Self::Damaged { .. } => Some(THIS_HOST.to_owned()),
+            Self::Unreadable { .. } => None,
+        }
+    }
 }
 
 /// A backup path as it was found, and the host that looked.

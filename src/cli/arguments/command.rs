@@ -110,7 +110,7 @@ fn options() -> [Arg; 5] {
             .value_parser(vm_names)
             .help("Only these VMs: with --run, --status, --check. With --prune one name, needed for all targets but list and archives"),
         flag("dry-run", "Say what would be done, and change nothing"),
-        flag("json", "Results as JSON on standard output: with --run, --prune, --status, --check"),
+        flag("json", "The result, or the error, as one JSON value on standard output; never asks"),
         flag("settings", "With --check: each setting too, and where it comes from"),
         flag("yes", "Do not ask before deleting; with --init: before taking").short('y'),
     ]

@@ -76,17 +76,7 @@ impl Named {
                 "--vm needs --run, --prune, --status or --check\nFor example: vmbackup --run --vm '{vm}'"
             ));
         }
-        if self.settings && !self.check {
-            return Some("--settings needs --check".to_owned());
-        }
-        let silent = [
-            (replicate, "--replicate-only"),
-            (self.cancel, "--cancel-replication"),
-            (self.migrate, "--migrate-config"),
-            (self.init, "--init"),
-        ];
-        let silent = silent.into_iter().find(|(used, _)| self.json && *used);
-        silent.map(|(_, name)| both(name, "--json"))
+        (self.settings && !self.check).then(|| "--settings needs --check".to_owned())
     }
 
     /// The mode that is meant. `environment` names what no option does.

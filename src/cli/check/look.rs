@@ -63,14 +63,15 @@ pub(in crate::cli) fn check(context: &Context) -> Result<Exit, Failed> {
             findings.extend(plans.iter().map(vms::finding));
             findings.extend(plans.iter().flat_map(vms::of_old_readers));
         }
-        Err((exit, said)) => findings.push(Finding::bad("VMs", *exit, said.clone(), None)),
+        Err(failed) => findings.push(Finding::bad("VMs", failed.exit, failed.said.clone(), None)),
     }
     let (_, plans) = plans.unwrap_or_default();
+    let worst = findings.iter().find(|finding| finding.grade == Grade::Bad);
+    let exit = worst.map_or(Exit::Ok, |finding| finding.exit);
     if context.arguments.json {
-        tell(&format!("{:#}\n", report::json(context, &findings, &plans)));
+        context.call.answer("vmbackup/check/1", exit, &report::json(context, &findings, &plans));
     } else {
         tell(&report::text(context, &findings));
     }
-    let worst = findings.iter().find(|finding| finding.grade == Grade::Bad);
-    Ok(worst.map_or(Exit::Ok, |finding| finding.exit))
+    Ok(exit)
 }

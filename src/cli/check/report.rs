@@ -48,7 +48,9 @@ pub(super) fn text(context: &Context, findings: &[Finding]) -> String {
 pub(super) fn json(context: &Context, findings: &[Finding], plans: &[VmPlan]) -> Value {
     let setting = |[key, value, source]: [String; 3]| json!({ "key": key, "value": value, "source": source });
     let settings: Vec<_> = settings_rows(context).into_iter().map(setting).collect();
-    json!({ "findings": findings, "settings": settings, "plan": plan::json(plans) })
+    let count = |grade: Grade| findings.iter().filter(|finding| finding.grade == grade).count();
+    let totals = json!({ "good": count(Grade::Good), "look": count(Grade::Look), "bad": count(Grade::Bad) });
+    json!({ "findings": findings, "totals": totals, "settings": settings, "plan": plan::json(plans) })
 }
 
 /// Key, value and where that came from.

@@ -8,14 +8,12 @@ use std::path::PathBuf;
 pub enum LockError {
     /// A session is under way in this backup path.
     #[error(
-        "Another vmbackup session is already running (PID {pid}). It works in the same BACKUP_PATH: wait for its end, or look at \
-         it with: ps -fp {pid}"
+        "Another vmbackup session is already running (PID {pid}). It works in the same BACKUP_PATH: {}", of_other(*pid)
     )]
     Session { pid: u32 },
     /// Somebody works on the VM.
     #[error(
-        "another vmbackup, vmrestore or virtnbdbackup is working on this VM (PID {pid}, lock {}). Try again when it has ended; \
-         look at it with: ps -fp {pid}", path.display()
+        "another vmbackup, vmrestore or virtnbdbackup is working on this VM (PID {pid}, lock {}): {}", path.display(), of_other(*pid)
     )]
     Vm {
         /// Its process; 0 when it has not said.
@@ -29,4 +27,18 @@ pub enum LockError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl LockError {
+    /// What helps. The text says it too.
+    pub fn fix(&self) -> String {
+        match self {
+            Self::Session { pid } | Self::Vm { pid, .. } => of_other(*pid),
+            Self::File { .. } => "see that BACKUP_PATH can be written and has space".to_owned(),
+        }
+    }
+}
+
+fn of_other(pid: u32) -> String {
+    format!("wait for its end, or look at it with: ps -fp {pid}")
 }
