@@ -332,7 +332,7 @@ fn only_root_may_do_more_than_ask_for_help() {
         assert_eq!(run(arguments).status.code(), Some(0), "{arguments:?}");
     }
     assert_eq!(run(&["--bogus"]).status.code(), Some(USAGE));
-    for mode in ["--run", "--prune", "--replicate-only", "--cancel-replication", "--status", "--check"] {
+    for mode in ["--run", "--prune", "--replicate-only", "--cancel-replication", "--init", "--check"] {
         let output = run(&[mode]);
         assert_eq!(output.status.code(), Some(GENERAL), "{mode}");
         let Said::Err(text) = said(&output) else { panic!("{mode}: {output:?}") };
@@ -510,7 +510,7 @@ fn a_status_tells_how_each_vm_stands() {
     let before = World::of(&lab, &[&one, &two]);
     let both = format!("{},{}", one.name(), two.name());
     let output = lab.vmbackup(&["--status", "--json", "--vm", &both]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(VM), "one of them has no backup: {}", text(&output));
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let of = |n: usize| &json["vms"][n];
     assert_eq!(
@@ -524,12 +524,8 @@ fn a_status_tells_how_each_vm_stands() {
     let output = lab.vmbackup(&["--status", "--vm", one.name()]);
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines: Vec<&str> = table.lines().collect();
-    let head: Vec<&str> = lines[0].split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-    assert_eq!(
-        head,
-        ["VM", "POLICY", "LAST SUCCESS", "NEXT PERIOD", "CHAIN", "POINTS", "SIZE", "HEALTH", "REMARK"]
-    );
-    assert!(lines.len() == 2 && lines[1].starts_with(one.name()) && lines[1].contains("good"), "{table}");
+    assert!(lines[0].starts_with("VM ") && lines[0].ends_with(" HEALTH"), "{table}");
+    assert!(lines[1].starts_with(one.name()) && lines[1].ends_with(" good"), "{table}");
     assert!(World::of(&lab, &[&one, &two]) == before, "a question changed something");
     refused(&lab, &[&one], &["--status", "--vm", "nobody"], VM, &["Error: VM nobody"]);
 

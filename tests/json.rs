@@ -45,6 +45,13 @@ fn each_mode_answers_with_one_value() {
     let check = answer("check", &ask(&lab, &["--check", "--vm", vm.name()]));
     assert_eq!(check["totals"]["bad"], 0, "{check:#}");
 
+    let status = answer("status", &ask(&lab, &["--status", "--vm", &all]));
+    assert_eq!(
+        (&status["totals"]["backed_up"], &status["totals"]["excluded"]),
+        (&2.into(), &1.into()),
+        "{status:#}"
+    );
+
     let list = answer("prune-list", &ask(&lab, &["--prune", "list"]));
     assert_eq!(list["totals"]["vms"], 2, "{list:#}");
     let target = ["--prune", "all", "--vm", off.name()];

@@ -13,6 +13,7 @@ const MIB: u64 = 1 << 20;
 
 const LOCKED: i32 = 3;
 const STORAGE: i32 = 4;
+const VM: i32 = 5;
 
 /// A folder that is mounted in the place of another: a disk of its own, as far as a backup path is concerned.
 struct Disk {
@@ -92,7 +93,7 @@ fn beside_a_disk_that_is_not_mounted_nothing_is_written() {
     }
     says(&lab, &["--prune", "archives", "--yes"], STORAGE, &words);
     says(&lab, &["--check"], STORAGE, &["BAD   tree: ", "not mounted"]);
-    says(&lab, &["--status", "--vm", vm.name()], 0, &["not mounted"]);
+    says(&lab, &["--status", "--vm", vm.name()], VM, &["not mounted", "NO BACKUP"]);
     says(&lab, &["--prune", "list"], 0, &["No backup data"]);
     assert_eq!((entries(&path), vm.checkpoints()), (0, checkpoints), "nothing was written");
 

@@ -29,6 +29,7 @@ mod roots;
 mod rotation;
 mod sidecar;
 mod state;
+mod status;
 mod storage_faults;
 mod syncs;
 mod takeover;

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::error::CatalogError;
 use super::handle::Catalog;
 use super::stamp::parse_utc;
+use super::vm_backup::{BackupType, VmStatus};
 use vmconfig::value::{RotationPolicy, Value};
 
 /// The last backup of a VM that ended well.
@@ -41,6 +42,24 @@ pub struct PastError {
     pub message: String,
 }
 
+/// The newest run that came to a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastRun {
+    pub status: VmStatus,
+    /// The word for what was taken, or empty.
+    pub backup_type: String,
+    /// When it ended.
+    pub at: Option<Timestamp>,
+}
+
+/// Tries that failed, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    pub count: u64,
+    /// The message of the last, for people.
+    pub last: Option<String>,
+}
+
 /// A VM's name and one of its periods.
 pub type VmPeriod = (String, String);
 
@@ -70,6 +89,48 @@ impl Catalog {
                 None => database.prepare_cached(from_chains)?.query_row([vm], one).optional(),
                 found => Ok(found),
             }
+        })
+    }
+
+    /// The newest run that came to a VM, as far as it has a status that we know.
+    ///
+    /// # Errors
+    /// [`CatalogError`]
+    pub fn last_run(&self, vm: &str) -> Result<Option<PastRun>, CatalogError> {
+        let sql = "SELECT status, backup_type, created_at FROM vm_backups WHERE vm_name = ?1 ORDER BY id DESC LIMIT 1";
+        self.read(|database| {
+            let run = database.prepare_cached(sql)?.query_row([vm], |row| {
+                let status: String = row.get(0)?;
+                let backup_type = row.get::<_, Option<String>>(1)?.unwrap_or_default();
+                let at = time(row, 2)?;
+                Ok(VmStatus::of_word(&status).map(|status| PastRun { status, backup_type, at }))
+            });
+            Ok(run.optional()?.flatten())
+        })
+    }
+
+    /// The tries of a VM that failed since a backup ended well, or was not needed.
+    ///
+    /// # Errors
+    /// [`CatalogError`]
+    pub fn failures_since_success(&self, vm: &str) -> Result<Failures, CatalogError> {
+        let sql = "SELECT error_message FROM vm_backups
+            WHERE vm_name = ?1 AND +status = 'failed' AND id > (
+                SELECT COALESCE(MAX(id), 0) FROM vm_backups
+                WHERE vm_name = ?1 AND (+status = 'success' OR (+status = 'skipped' AND backup_type = ?2)))
+            ORDER BY id DESC";
+        self.read(|database| {
+            let mut ask = database.prepare_cached(sql)?;
+            let mut rows = ask.query((vm, BackupType::Unchanged))?;
+            let mut failures = Failures::default();
+            while let Some(row) = rows.next()? {
+                let message: Option<String> = row.get(0)?;
+                if failures.count == 0 {
+                    failures.last = Some(message.unwrap_or_default());
+                }
+                failures.count += 1;
+            }
+            Ok(failures)
         })
     }
 

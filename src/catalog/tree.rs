@@ -83,7 +83,7 @@ pub fn points_in(folder: &Path) -> Vec<PointOnDisk> {
 }
 
 /// Every chain of a VM, period by period, the archived ones of a period before its own.
-pub(super) fn chains_of(vm: &VmDir) -> Vec<ChainFolder> {
+pub fn chains_of(vm: &VmDir) -> Vec<ChainFolder> {
     places(vm).filter_map(|place| chain_in(&place, vm)).collect()
 }
 

@@ -43,5 +43,5 @@ pub use open::Session;
 pub use parts::keep_parts;
 pub use plan::{PlannedVm, VmPlan};
 pub use record::Records;
-pub use status::{Health, NewestChain, VmStanding, status};
+pub use status::{SeenDomain, status};
 pub use watch::RunWatch;

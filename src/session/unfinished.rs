@@ -14,13 +14,9 @@ use vmstore::inventory::entries;
 use vmstore::presence::first_free;
 use vmstore::{SetDir, VmDir};
 use vmstream::in_use::{InUse, writer_of};
-use vmstream::text::{few, size};
 
 /// How the name of a file ends that was put aside.
 const ASIDE: &str = ".leftover";
-
-/// So many names are said where there may be many.
-const SHOWN_NAMES: usize = 3;
 
 /// An unfinished file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +25,7 @@ pub(super) struct Unfinished {
     pub(super) bytes: u64,
     written: SystemTime,
     /// An earlier backup has put it aside.
-    is_aside: bool,
+    pub(super) is_aside: bool,
 }
 
 /// What became of one.
@@ -65,21 +61,6 @@ fn of(entry: &fs::DirEntry) -> Option<Unfinished> {
     }
     let about = entry.metadata().ok().filter(fs::Metadata::is_file)?;
     Some(Unfinished { path: entry.path(), bytes: about.len(), written: about.modified().ok()?, is_aside })
-}
-
-/// What there is to say of them: nothing of none.
-pub(super) fn told(found: &[Unfinished]) -> Vec<String> {
-    let (aside, unfinished): (Vec<_>, Vec<_>) = found.iter().partition(|file| file.is_aside);
-    let line = |files: &[&Unfinished], why: &str| {
-        let bytes = size(files.iter().map(|file| file.bytes).sum());
-        let names: Vec<String> = files.iter().map(|file| file.path.display().to_string()).collect();
-        (!files.is_empty()).then(|| {
-            format!("{} unfinished file(s), {bytes}, {why}: {}", files.len(), few(&names, SHOWN_NAMES))
-        })
-    };
-    let running = line(&unfinished, "of a backup that runs, or of one that was killed");
-    let put = line(&aside, "left by a run that was killed; remove them when no other host writes them");
-    running.into_iter().chain(put).collect()
 }
 
 /// Removes it, or puts it aside, or says why neither. `began` is when the backup began that has ended well since.
@@ -146,10 +127,7 @@ mod tests {
             "202611/vdb.full.data.partial",
         ];
         assert_eq!(listed, want);
-        let said = told(&found);
-        assert!(said[0].starts_with("3 unfinished file(s), 15 B, of a backup that runs, or"), "{said:?}");
-        assert!(said[1].starts_with("1 unfinished file(s), 5 B, left by a run that was killed"), "{said:?}");
-        assert_eq!(told(&[]), [""; 0]);
+        assert_eq!(found.iter().filter(|file| file.is_aside).count(), 1);
 
         let later = SystemTime::now() + Duration::from_secs(60);
         let earlier = SystemTime::now() - Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::keys::{Key, Marks, settings_table};
 use super::value::{
     AutoRecovery, CompressLevel, CompressionChoice, CompressionMethod, Consistency, Directory, DiskTargets,
-    Gibibytes, IoClass, LibvirtUri, LogFormat, LogLevel, Mebibytes, MountPoints, Niceness, Number,
+    Gibibytes, IoClass, LibvirtUri, LogFormat, LogLevel, MaxAge, Mebibytes, MountPoints, Niceness, Number,
     OfflineMode, OptionalNumber, Percent, Periods, ReplicaRule, ReplicationOrder, RotationPolicy, Seconds,
     StateDirectory, Switch, Text, TpmMethod, Value,
 };
@@ -143,6 +143,11 @@ section "Retention" {
     "STATE_BACKUP_KEEP_DAYS" state_backup_keep: Number<0, 36500> = "90", "days", PLAIN;
     /// How long log files are kept; 0 keeps them for ever.
     "LOG_KEEP_DAYS" log_keep: Number<0, 36500> = "30", "days", PLAIN;
+}
+section "Watching" {
+    /// From which age on the newest restore point of a virtual machine is too old: --status says so, and ends with
+    /// exit code 5. 26h, 3d; also m (minutes) and w (weeks). Empty means that no age is. For one question: --max-age.
+    "MAX_AGE" max_age: Option<MaxAge> = "", "", PLAIN;
 }
 section "Virtual machines that are shut off" {
     /// What is taken of a virtual machine that is shut off and changed. copy reads its disks whole, each time, and

@@ -1,6 +1,7 @@
-//! What a session of backups did: one value, [`SessionReport`], and what people and programs see of it.
+//! What a session of backups did: one value, [`SessionReport`], and what people and programs see of it. How VMs stand is another,
+//! [`StatusReport`].
 //!
-//! Lives here: the value and its version, the file that keeps its parts while the session runs ([`PartsFile`]), and the drawings
+//! Lives here: the values and their versions, what every answer in JSON begins with ([`Document`]), the file that keeps its parts while the session runs ([`PartsFile`]), and the drawings
 //! ([`draw`]): plain functions of the value. As JSON it is the value itself; `docs/schemas` has its schema.
 //! Must not live here: how the facts are gathered (`session` of vmbackup), SQL, libvirt, a clock.
 //! Layer: above `vmstream` (text) and `vmplan` (decisions and their reasons); below `vmhost`, some of
@@ -17,6 +18,7 @@ mod parts;
 mod prune;
 mod retention;
 mod session;
+mod status;
 mod vm;
 
 pub use backup::{
@@ -32,5 +34,9 @@ pub use retention::RetentionReport;
 pub use session::{
     Part, Replication, ReplicationState, Schema, SessionAnswer, SessionEnd, SessionHead, SessionKind,
     SessionReport, SessionStatus,
+};
+pub use status::{
+    Fault, Group, Health, LastRun, LeftOutDisk, Leftover, LeftoverKind, NewestChain, NotServed, RunResult,
+    RunningSession, StatusAnswer, StatusReport, StatusTotals, VmStanding,
 };
 pub use vm::{ChainOnDisk, Destination, Failure, FailureCode, NextStep, Trouble, VmReport, VmResult};

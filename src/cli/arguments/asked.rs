@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use vmconfig::value::MaxAge;
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Mode {
@@ -49,10 +51,12 @@ pub(in crate::cli) struct Arguments {
     pub(in crate::cli) vm: Option<String>,
     /// Change nothing.
     pub(in crate::cli) dry_run: bool,
-    /// Results as JSON on standard output.
+    /// The result as JSON on standard output.
     pub(in crate::cli) json: bool,
     /// Show the settings too.
     pub(in crate::cli) settings: bool,
+    /// The age from which on a restore point is too old, in place of the configuration's.
+    pub(in crate::cli) max_age: Option<MaxAge>,
     /// Do not ask before deleting, or before taking a tree.
     pub(in crate::cli) yes: bool,
     pub(in crate::cli) instance: String,

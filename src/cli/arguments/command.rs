@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 
 use super::asked::Scope;
 use crate::cli::help::CREDIT;
+use vmconfig::value::{MaxAge, Value};
 use vmstream::text;
 
 const TEMPLATE: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
@@ -92,7 +93,7 @@ fn modes() -> [Arg; 8] {
             .hide_possible_values(true)
             .help("Replicate without a backup: local, cloud or both (the default)"),
         flag("cancel-replication", "Ask a replication that is under way to end"),
-        flag("status", "Show last success, next period, chain, size and health of each VM"),
+        flag("status", "Show how each VM stands; exit code 5 when one needs somebody"),
         flag("check", "Look whether backups can work here, and what to do where they cannot"),
         flag("migrate-config", "Write vmbackup.toml from the Bash files of the configuration"),
         flag("init", "Make BACKUP_PATH this host's: a new disk, a replica, what another host wrote to"),
@@ -100,7 +101,7 @@ fn modes() -> [Arg; 8] {
 }
 
 /// How that is done.
-fn options() -> [Arg; 5] {
+fn options() -> [Arg; 6] {
     [
         Arg::new("vm")
             .long("vm")
@@ -112,6 +113,11 @@ fn options() -> [Arg; 5] {
         flag("dry-run", "Say what would be done, and change nothing"),
         flag("json", "The result, or the error, as one JSON value on standard output; never asks"),
         flag("settings", "With --check: each setting too, and where it comes from"),
+        Arg::new("max-age")
+            .long("max-age")
+            .value_name("AGE")
+            .value_parser(|text: &str| MaxAge::parse(text).ok_or_else(MaxAge::allowed))
+            .help("With --status: a newest restore point older than that is too old, such as 26h or 3d [default: MAX_AGE]"),
         flag("yes", "Do not ask before deleting; with --init: before taking").short('y'),
     ]
 }

@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::asked::{Asked, Scope, UsageError};
 use super::command::{ATTACHED, command};
 use super::rules::Named;
+use vmconfig::value::{MaxAge, Value};
 
 /// Reads the words behind the program's name. Pure: `environment` stands for the process environment.
 pub(in crate::cli) fn parse(
@@ -58,6 +59,7 @@ fn named(matches: &ArgMatches) -> Named {
         dry_run: matches.get_flag("dry-run"),
         json: matches.get_flag("json"),
         settings: matches.get_flag("settings"),
+        max_age: matches.get_one("max-age").copied(),
         yes: matches.get_flag("yes"),
         instance: last("config-instance"),
         config_dir: last("config-dir"),
@@ -77,6 +79,7 @@ fn refused(error: &clap::Error) -> Result<Asked, UsageError> {
         (_, "--vm") => Err(no_vm()),
         (_, "--replicate-only") => Err(bad_scope(value)),
         (_, "--prune") => Err(unknown(value)),
+        (_, "--max-age") => Err(bad_age(value)),
         _ => Err(unknown(&format!("{option}={value}"))),
     }
 }
@@ -94,6 +97,10 @@ fn unknown(word: &str) -> UsageError {
 
 fn bad_scope(word: &str) -> UsageError {
     UsageError(format!("--replicate-only takes local, cloud or both, not '{word}'"))
+}
+
+fn bad_age(word: &str) -> UsageError {
+    UsageError(format!("--max-age takes {}, not '{word}'", MaxAge::allowed()))
 }
 
 fn no_vm() -> UsageError {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::asked::{Arguments, Asked, Mode, Scope, UsageError};
+use vmconfig::value::MaxAge;
 
 /// Used when no instance is named.
 const DEFAULT_INSTANCE: &str = "default";
@@ -27,6 +28,7 @@ pub(super) struct Named {
     pub(super) dry_run: bool,
     pub(super) json: bool,
     pub(super) settings: bool,
+    pub(super) max_age: Option<MaxAge>,
     pub(super) yes: bool,
     pub(super) instance: Option<String>,
     pub(super) config_dir: Option<String>,
@@ -76,7 +78,11 @@ impl Named {
                 "--vm needs --run, --prune, --status or --check\nFor example: vmbackup --run --vm '{vm}'"
             ));
         }
-        (self.settings && !self.check).then(|| "--settings needs --check".to_owned())
+        if self.settings && !self.check {
+            return Some("--settings needs --check".to_owned());
+        }
+        let needs_status = "--max-age needs --status\nFor example: vmbackup --status --max-age 26h";
+        (self.max_age.is_some() && !self.status).then(|| needs_status.to_owned())
     }
 
     /// The mode that is meant. `environment` names what no option does.
@@ -104,6 +110,7 @@ impl Named {
             dry_run: self.dry_run,
             json: self.json,
             settings: self.settings,
+            max_age: self.max_age,
             yes: self.yes,
             instance: instance.unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
             config_dir: config_dir.unwrap_or_else(|| DEFAULT_CONFIG_DIR.to_owned()).into(),

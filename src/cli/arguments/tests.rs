@@ -63,6 +63,9 @@ fn what_does_not_go_together_is_refused_in_a_fixed_order() {
         ("--vm web --dry-run --migrate-config", "--vm needs --run"),
         ("--run --init", "--init and --run cannot"),
         ("--init --vm web", "--vm needs --run"),
+        ("--run --max-age 26h", "--max-age needs --status"),
+        ("--status --max-age 26", "--max-age takes a whole number of m (minutes), h"),
+        ("--status --max-age", "--max-age takes"),
     ];
     for (line, want) in cases {
         let said = parse(line).expect_err(line);
@@ -108,6 +111,10 @@ fn every_mode_takes_its_modifiers() {
             Arguments { mode: Mode::Status, json: true, vm: Some("a".into()), ..base.clone() },
         ),
         ("--check --settings", Arguments { mode: Mode::Check, settings: true, ..base.clone() }),
+        (
+            "--status --max-age 26h",
+            Arguments { mode: Mode::Status, max_age: vmconfig::value::Value::parse("26h"), ..base.clone() },
+        ),
         ("--check --vm a", Arguments { mode: Mode::Check, vm: Some("a".into()), ..base.clone() }),
         (
             "--migrate-config --dry-run",

@@ -6,10 +6,12 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+mod age;
 mod choice;
 mod keyword;
 mod quantity;
 
+pub use age::MaxAge;
 pub use choice::CompressionChoice;
 pub use keyword::{
     CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, ReplicaRule, ReplicationOrder, TpmMethod,

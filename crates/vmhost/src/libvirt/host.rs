@@ -28,6 +28,7 @@ pub struct Host {
 
 struct Shared {
     uri: String,
+    access: Access,
     /// `None` until the first call.
     connection: Mutex<Option<Arc<Connect>>>,
     /// A connection that a daemon has not answered yet: the next try goes on waiting for it, so that one that hangs for
@@ -35,12 +36,29 @@ struct Shared {
     opening: Mutex<Option<Receiver<Opened>>>,
 }
 
+/// What may be asked for over a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Full,
+    /// Nothing can be changed. The daemon lets every user of the host have it.
+    ReadOnly,
+}
+
 type Opened = Result<Connect, virt::error::Error>;
 
 impl Host {
     /// Connects to the daemon behind `uri`, for example `qemu:///system`.
     pub fn connect(uri: &str) -> Result<Self, LibvirtError> {
-        let host = Self::unconnected(uri);
+        Self::connect_for(uri, Access::Full)
+    }
+
+    /// The same, and nothing can be changed over it.
+    pub fn connect_read_only(uri: &str) -> Result<Self, LibvirtError> {
+        Self::connect_for(uri, Access::ReadOnly)
+    }
+
+    fn connect_for(uri: &str, access: Access) -> Result<Self, LibvirtError> {
+        let host = Self::not_yet_connected(uri, access);
         let connection = host.open()?;
         *host.lock() = Some(Arc::new(connection));
         Ok(host)
@@ -48,9 +66,13 @@ impl Host {
 
     /// The daemon behind `uri`, to be connected to when it is first needed.
     pub fn unconnected(uri: &str) -> Self {
+        Self::not_yet_connected(uri, Access::Full)
+    }
+
+    fn not_yet_connected(uri: &str, access: Access) -> Self {
         event_loop::start();
         let (connection, opening) = (Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { uri: uri.to_owned(), connection, opening }) }
+        Self { shared: Arc::new(Shared { uri: uri.to_owned(), access, connection, opening }) }
     }
 
     /// The URI this host was connected with.
@@ -149,7 +171,7 @@ impl Host {
         let uri = &self.shared.uri;
         let doing = || format!("connect to {uri}");
         let mut opening = self.shared.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = opening.take().unwrap_or_else(|| begin_to_open(uri.clone()));
+        let opened = opening.take().unwrap_or_else(|| begin_to_open(uri.clone(), self.shared.access));
         match opened.recv_timeout(OPEN_LIMIT) {
             Ok(opened) => {
                 let connection = opened.map_err(|e| LibvirtError::new(doing(), &e))?;
@@ -184,9 +206,13 @@ fn qemu_user_of(capabilities: &str) -> Option<(u32, u32)> {
 }
 
 /// A daemon that hangs accepts the connection and never answers, and nothing limits virConnectOpen.
-fn begin_to_open(uri: String) -> Receiver<Opened> {
+fn begin_to_open(uri: String, access: Access) -> Receiver<Opened> {
     let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(Connect::open(Some(&uri))));
+    let open = match access {
+        Access::Full => Connect::open,
+        Access::ReadOnly => Connect::open_read_only,
+    };
+    std::thread::spawn(move || tell.send(open(Some(&uri))));
     told
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 
 use super::LockError;
+use super::holder::holder;
 use super::pid_file::{PidFile, TRY_EVERY, open, try_lock};
 use crate::StateDir;
 
@@ -34,6 +35,11 @@ impl VmLock {
         }
         let taken = taken.map_err(|e| failed(&path, e))?;
         taken.map(|file| Self { _file: file }).map_err(|pid| LockError::Vm { pid, path })
+    }
+
+    /// The process that works on a VM. Changes nothing.
+    pub fn look(state: &StateDir, domain: &str) -> Option<u32> {
+        holder(&File::open(state.vm_lock(domain)).ok()?, VM_PROGRAMS)
     }
 
     /// Keeps others of ours out while a dead run's guest is helped, without claiming the VM: waits up to `limit`.

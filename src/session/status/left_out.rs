@@ -1,0 +1,31 @@
+//! The disks of a VM that no backup has, though no setting leaves them out.
+
+use super::SeenDomain;
+use crate::catalog::PointOnDisk;
+use crate::engine::domain::image_format::ImageFormat;
+use crate::engine::domain::skip_reason::SkipReason;
+use vmreport::LeftOutDisk;
+
+/// Those that the newest restore point lacks which can be restored. None where there is no such point: then everything is missing.
+pub(super) fn disks(
+    domain: &SeenDomain,
+    points: &[PointOnDisk],
+    raw_disks: bool,
+) -> Result<Vec<LeftOutDisk>, String> {
+    let disks = domain.disks.as_ref().map_err(Clone::clone)?;
+    let Some(point) = points.iter().rfind(|point| point.restorable) else { return Ok(vec![]) };
+    let is_missing = |target: &str| !point.disks.iter().any(|disk| disk == target);
+    let unreadable = disks.skipped.iter().filter(|disk| disk.reason.is_gap() && is_missing(&disk.target));
+    let unreadable = unreadable.map(|disk| (disk.target.clone(), disk.reason.to_string()));
+    let missed = disks.readable.iter().filter(|disk| is_missing(&disk.target)).map(|disk| {
+        let why = match disk.format {
+            ImageFormat::Raw if !raw_disks => SkipReason::Raw { incremental: false }.to_string(),
+            _ => "the newest restore point does not have it".to_owned(),
+        };
+        (disk.target.clone(), why)
+    });
+    let mut all: Vec<LeftOutDisk> =
+        unreadable.chain(missed).map(|(disk, why)| LeftOutDisk { disk, why }).collect();
+    all.sort_by(|a, b| (a.disk.len(), &a.disk).cmp(&(b.disk.len(), &b.disk)));
+    Ok(all)
+}
