@@ -68,7 +68,7 @@ fn no_folder_is_made_for_a_point_without_disks() {
     let done = vmstream(&set, &["extract", ".", "--all", "../out"]);
     assert_eq!(done.status.code(), Some(2), "{}", text(&done.stdout));
     assert!(
-        text(&done.stderr).contains("There is no disk to extract at virtnbdbackup.0"),
+        text(&done.stderr).contains("virtnbdbackup.0 holds no disk; nothing was written"),
         "{}",
         text(&done.stderr)
     );
