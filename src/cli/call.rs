@@ -8,13 +8,12 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::exit::Exit;
 use super::failed::{Failed, Known};
 use super::say::{complain, tell};
 use crate::catalog::SessionId;
 use crate::clock::Clock;
 use crate::log;
-use vmreport::{Document, Refusal};
+use vmreport::{Document, Exit, Refusal};
 
 /// A call, from its first moment. What becomes known of it is noted here, so that an error has it too.
 pub(super) struct Call {

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::exit::Exit;
 use super::failed::Failed;
 use crate::clock::Clock;
 use crate::engine::fail_point::FailPoints;
+use vmreport::Exit;
 
 /// Names a place to die at, or to wait at: see [`FailPoints::parse`].
 const FAIL_POINT: &str = "VMBACKUP_FAIL_POINT";

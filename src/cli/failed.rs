@@ -1,10 +1,9 @@
 //! Why a mode ended badly, and the exit code of each kind of error.
 
 use super::arguments::UsageError;
-use super::exit::Exit;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::session::SessionError;
-use vmreport::{Ending, Trouble, VmReport};
+use vmreport::{Ending, Exit, Trouble, VmReport};
 use vmstore::{LockError, RootError};
 
 /// Why what was asked for was not done.

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::context::{Context, start_log};
-use super::exit::Exit;
 use super::failed::{Failed, lock_error, root_error, session_error};
 use super::say::{SHOWN_NAMES, agreed, tell};
 use crate::engine::recovery::abandoned;
 use crate::session::check_backup_path;
+use vmreport::Exit;
 use vmstore::{Belongings, HostDir, Root, SessionLock, Standing, StateDir};
 use vmstream::text::few;
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::context::Context;
-use super::exit::Exit;
 use super::failed::Failed;
 use super::say::tell;
 use vmconfig::{MigrateError, Migration};
+use vmreport::Exit;
 use vmstream::causes::with_causes;
 
 pub(super) fn migrate(context: &Context) -> Result<Exit, Failed> {

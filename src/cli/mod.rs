@@ -6,7 +6,6 @@ mod check;
 mod context;
 mod doors;
 mod drawing;
-mod exit;
 mod failed;
 mod help;
 mod host;

@@ -10,7 +10,6 @@ use super::arguments::{self, Arguments, Asked, Mode};
 use super::call::Call;
 use super::context::Context;
 use super::doors::{self, Doors};
-use super::exit::Exit;
 use super::failed::{Failed, Known};
 use super::say::{LAST_LINES_LIMIT, tell};
 use super::{check, help, init, migrate, prune, replicate, run, status};
@@ -19,6 +18,7 @@ use crate::engine::claims::guard::GUARD_ARGUMENT;
 use crate::engine::recovery::guard;
 use crate::engine::snapshot::scratch::{self, SPACE_ARGUMENT};
 use crate::log;
+use vmreport::Exit;
 use vmstream::causes::with_causes;
 
 /// Reads the arguments and does what they say.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::arguments::ONE_VM;
 use super::context::{Context, start_log};
-use super::exit::Exit;
 use super::failed::{Failed, Known, lock_error, session_error};
 use super::opened::Opened;
 use super::prune_answer;
@@ -20,7 +19,7 @@ use crate::retention::{
     Selection, Target, VmTree, Why, read, read_vm,
 };
 use crate::session::{check_backup_path, names_in};
-use vmreport::{KeptBack, Part, PruneReport, Removal, SessionKind, SessionStatus};
+use vmreport::{Exit, KeptBack, Part, PruneReport, Removal, SessionKind, SessionStatus};
 use vmstore::presence::there;
 use vmstore::{Store, VmLock};
 

@@ -4,9 +4,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::context::Context;
-use super::exit::Exit;
 use crate::retention::{Inventory, Selection};
-use vmreport::Removal;
+use vmreport::{Exit, Removal};
 
 /// What there is.
 pub(super) fn list(context: &Context, inventory: &Inventory) {

@@ -10,7 +10,6 @@ use vmstream::fresh;
 
 use super::arguments::Scope;
 use super::context::{Context, start_log};
-use super::exit::Exit;
 use super::failed::{Failed, Known, root_error, session_error};
 use super::opened::{BACKUP_LOG, Opened};
 use super::replication::replication;
@@ -18,7 +17,7 @@ use super::say::tell;
 use super::session_record::SessionRecord;
 use crate::session::check_backup_path;
 use vmconfig::{Feature, Unserved};
-use vmreport::{Replication, SessionKind, SessionStatus, draw};
+use vmreport::{Exit, Replication, SessionKind, SessionStatus, draw};
 use vmstore::{HostDir, Root, StateDir};
 
 /// Asks a replication to end. Works whether or not one is under way.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use signal_hook::flag;
 
 use super::context::{Context, start_log};
-use super::exit::Exit;
 use super::failed::{Failed, exit_of_run, session_error};
 use super::host;
 use super::opened::{BACKUP_LOG, Opened};
@@ -19,7 +18,7 @@ use super::say::tell;
 use super::session_record::SessionRecord;
 use crate::engine::cancel::{Cancel, StopReason};
 use crate::session::{self, Session};
-use vmreport::{Counts, SessionKind, SessionReport, SessionStatus, draw};
+use vmreport::{Counts, Exit, SessionKind, SessionReport, SessionStatus, draw};
 
 /// How long a run may take to stop in order: less than the service manager waits before it kills.
 const STOP_LIMIT: Duration = Duration::from_secs(60);

@@ -3,14 +3,13 @@
 use std::io::ErrorKind;
 
 use super::context::{Context, start_log};
-use super::exit::Exit;
 use super::failed::{Failed, session_error};
 use super::say::tell;
 use crate::catalog::Catalog;
 use crate::session::{self, SeenDomain, check_backup_path};
 use vmconfig::value::MaxAge;
 use vmhost::libvirt::Host;
-use vmreport::{NotServed, StatusReport, draw};
+use vmreport::{Exit, NotServed, StatusReport, draw};
 use vmstore::{HostDir, Root};
 
 pub(super) fn status(context: &Context) -> Result<Exit, Failed> {

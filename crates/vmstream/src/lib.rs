@@ -4,7 +4,7 @@
 //! `disk` (a disk at a point, to be read anywhere), `restore` (from streams to a disk), `in_use` (who has an image open), `verify` (what a folder is worth), `doctor` (what
 //! its writer may have left out), `convert` (a folder written again in another form), `new_point` (how
 //! a restore point is written), `durable` (files that appear whole),
-//! `page_cache` (which lets go of what is written), `unfinished` (what goes when the process is ended),
+//! `page_cache` (which lets go of what is written), `unfinished` (what goes when the process is ended), `signals` (who ends it),
 //! `text` and `causes` (sizes, tables and errors as people read them, for the programs).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ pub mod presence;
 mod regular;
 pub mod restore;
 pub mod sidecar;
+pub mod signals;
 pub mod stream;
 pub mod text;
 pub mod unfinished;

@@ -1,8 +1,7 @@
 //! One thing that `--check` looked at: how bad it is, and what to do.
 
 use serde::Serialize;
-
-use crate::cli::exit::Exit;
+use vmreport::Exit;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::finding::Finding;
-use crate::cli::exit::Exit;
 use vmhost::libvirt::Host;
 use vmprogram::{NEVER, Program};
+use vmreport::Exit;
 
 /// Programs that a backup starts, the package that has them, and what is missing without them where a backup can do
 /// without.

@@ -3,11 +3,11 @@
 use super::finding::{Finding, Grade};
 use super::{host, private_folder, report, storage, vms};
 use crate::cli::context::{Context, start_log};
-use crate::cli::exit::Exit;
 use crate::cli::failed::Failed;
 use crate::cli::say::tell;
 use crate::engine::settings::Reserve;
 use vmconfig::{Unserved, Warning};
+use vmreport::Exit;
 use vmstore::{HostDir, Root, SessionLock, StateDir};
 
 pub(in crate::cli) fn check(context: &Context) -> Result<Exit, Failed> {

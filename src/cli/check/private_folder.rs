@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
-use crate::cli::exit::Exit;
+use vmreport::Exit;
 
 /// Where sockets are.
 const SOCKETS: &str = "/var/tmp";

@@ -6,7 +6,6 @@ use std::time::Duration;
 use rustix::fs::Access;
 
 use super::finding::Finding;
-use crate::cli::exit::Exit;
 use crate::cli::say::SHOWN_NAMES;
 use crate::engine::plan::space;
 use crate::engine::settings::Reserve;
@@ -14,6 +13,7 @@ use crate::engine::snapshot::scratch::HANG_LIMIT;
 use crate::session::{SessionError, check_backup_path};
 use vmhost::libvirt::Host;
 use vmprogram::{NEVER, Program, ProgramError};
+use vmreport::Exit;
 use vmstore::{Belongings, Root, RootError, Standing, known_owner};
 use vmstream::text::{few, size};
 

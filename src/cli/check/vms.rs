@@ -3,13 +3,13 @@
 use super::finding::Finding;
 use crate::catalog::Catalog;
 use crate::cli::context::Context;
-use crate::cli::exit::Exit;
 use crate::cli::failed::{Failed, session_error};
 use crate::cli::plan;
 use crate::engine::domain::skip_reason::SkipReason;
 use crate::engine::{DiskPlan, Preview};
 use crate::session::{PlannedVm, Session, VmPlan, check_backup_path};
 use vmconfig::Warning;
+use vmreport::Exit;
 
 /// Settings that name what this host does not have, and the plan of a run that would begin now.
 pub(super) fn plans(context: &Context, machine_id: &str) -> Result<(Vec<Warning>, Vec<VmPlan>), Failed> {

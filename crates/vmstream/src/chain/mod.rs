@@ -25,6 +25,7 @@ pub mod set;
 mod set_error;
 pub mod times;
 pub mod tree;
+pub mod when;
 
 pub use coverage::Coverage;
 pub use definition::Definition;

@@ -5,7 +5,6 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Out;
 use super::subject::{Reach, Subjects};
-use super::until::taken;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use vmstream::chain::{BackupSet, Definition, DiskTarget, Point, PointDisk, Severity};
@@ -201,7 +200,7 @@ fn row(set: &BackupSet, folder: String) -> [String; 7] {
         set.points.len().to_string(),
         set.disks().len().to_string(),
         text::size(total(set)),
-        set.newest().and_then(taken).map_or("-".to_owned(), |taken| minute(taken).replace('T', " ")),
+        set.newest().and_then(Point::taken).map_or("-".to_owned(), |taken| minute(taken).replace('T', " ")),
         match (is_damaged(set), set.problems.is_empty()) {
             (true, _) => "DAMAGED".to_owned(),
             _ if !is_readable(set) => "UNREADABLE".to_owned(),
@@ -250,7 +249,7 @@ fn as_text(set: &BackupSet) -> String {
     head.extend(disks.iter().map(|disk| disk.to_string().to_uppercase()));
     let mut rows = vec![head];
     for point in &set.points {
-        let mut row = vec![point.id.to_string(), taken(point).unwrap_or("-").replace('T', " ")];
+        let mut row = vec![point.id.to_string(), point.taken().unwrap_or("-").replace('T', " ")];
         row.extend(disks.iter().map(|disk| cell(point.disks.get(disk))));
         rows.push(row);
     }
@@ -284,7 +283,7 @@ fn as_text(set: &BackupSet) -> String {
 fn tall_rows(set: &BackupSet) -> Vec<Vec<String>> {
     let mut rows = vec![["POINT", "TAKEN", "DISK", "STORED"].map(str::to_owned).to_vec()];
     for point in &set.points {
-        let mut head = [point.id.to_string(), taken(point).unwrap_or("-").replace('T', " ")];
+        let mut head = [point.id.to_string(), point.taken().unwrap_or("-").replace('T', " ")];
         for (disk, content) in &point.disks {
             let mut row = head.to_vec();
             row.extend([disk.to_string(), cell(Some(content))]);
@@ -362,7 +361,7 @@ fn point_json(point: &Point) -> Value {
     json!({
         "point": point.id.to_string(),
         "parent": point.parent.map(|parent| parent.to_string()),
-        "taken": taken(point),
+        "taken": point.taken(),
         "vmconfig": point.vmconfig.as_ref().map(|path| path.display().to_string()),
         "disks": disks,
         "definition_only": point.definition.is_some(),

@@ -108,7 +108,7 @@ fn draw(
     point: PointId,
     drawn: Vec<(DiskTarget, Picture)>,
 ) -> Result<Exit, Failure> {
-    let taken = |row: &Row| until::taken(set.point(row.point).ok()?).map(str::to_owned);
+    let taken = |row: &Row| set.point(row.point).ok()?.taken().map(str::to_owned);
     let drawing = |(disk, picture): (DiskTarget, Picture)| Drawing {
         taken: picture.rows.iter().map(taken).collect(),
         disk,

@@ -2,7 +2,8 @@
 
 use super::failure::Failure;
 use std::str::FromStr;
-use vmstream::chain::{BackupSet, CheckpointName, NameError, Point, PointDisk, PointId};
+use vmstream::chain::when::{last_second, seconds};
+use vmstream::chain::{BackupSet, CheckpointName, NameError, Point, PointId};
 
 /// How a point is named on the command line.
 pub(super) const HELP: &str = "Restore point: latest, N or its full name as info shows it, or a date (the newest point taken until then: \
@@ -46,7 +47,7 @@ impl Until {
                 set.point(*id).map_err(|error| Failure::of(&error, super::exit::Exit::CannotTell))
             }
             Some(Self::Time(time)) => {
-                let dated = || set.points.iter().filter_map(|point| Some((seconds(taken(point)?), point)));
+                let dated = || set.points.iter().filter_map(|point| Some((seconds(point.taken()?), point)));
                 let before = dated().filter(|(at, _)| *at <= time.as_str());
                 before.max_by_key(|(at, _)| *at).map(|(_, point)| point).ok_or_else(|| {
                     match dated().min_by_key(|(at, _)| *at) {
@@ -62,41 +63,6 @@ impl Until {
             }
         }
     }
-}
-
-/// When a point was taken, as its streams say, or what says that it has none.
-pub(super) fn taken(point: &Point) -> Option<&str> {
-    if let Some(definition) = &point.definition {
-        return definition.taken.split('.').next();
-    }
-    point.disks.values().find_map(|content| match content {
-        PointDisk::Stream(entry) => {
-            let date = &entry.meta.as_ref().ok()?.date;
-            date.split('.').next().filter(|date| !date.is_empty())
-        }
-        PointDisk::Raw(_) => None,
-    })
-}
-
-fn seconds(date: &str) -> &str {
-    date.get(..19).unwrap_or(date)
-}
-
-/// The last second of a day, a minute or a second: `2026-11-22`, `2026-11-22 20:03`, `2026-11-22T20:03:07`.
-fn last_second(text: &str) -> Option<String> {
-    const SHAPE: &str = "dddd-dd-dd dd:dd:dd";
-    let fits = text.bytes().zip(SHAPE.bytes()).all(|(byte, shape)| match shape {
-        b'd' => byte.is_ascii_digit(),
-        b' ' => byte == b' ' || byte == b'T',
-        _ => byte == shape,
-    });
-    let rest = match text.len() {
-        10 => "T23:59:59",
-        16 => ":59",
-        19 => "",
-        _ => return None,
-    };
-    fits.then(|| format!("{}{rest}", text.replace(' ', "T")))
 }
 
 #[cfg(test)]

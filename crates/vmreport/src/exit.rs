@@ -1,10 +1,10 @@
-//! Exit codes, the same numbers as vmbackup 0.5.4 and vmrestore.
+//! Exit codes of vmbackup and vmrestore: the same numbers as those of the Bash programs 0.5.4.
 
 use std::process::ExitCode;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exit {
+pub enum Exit {
     /// Everything that was asked was done.
     Ok,
     /// What has no code of its own.
@@ -23,12 +23,15 @@ pub(super) enum Exit {
     Usage,
     /// A program or library that is needed is not there.
     Dependency,
+    /// What could be read was restored, and some could not.
+    Partial,
     /// Ended by a signal.
     Signal(i32),
 }
 
 impl Exit {
-    pub(super) fn code(self) -> u8 {
+    /// The number.
+    pub fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
             Self::General => 1,
@@ -39,12 +42,13 @@ impl Exit {
             Self::Tool => 6,
             Self::Usage => 7,
             Self::Dependency => 8,
+            Self::Partial => 9,
             Self::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
         }
     }
 
     /// The same for programs that read words.
-    pub(super) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::General => "general",
@@ -55,6 +59,7 @@ impl Exit {
             Self::Tool => "tool",
             Self::Usage => "usage",
             Self::Dependency => "dependency",
+            Self::Partial => "partial",
             Self::Signal(_) => "signal",
         }
     }
