@@ -25,6 +25,7 @@ mod nbd;
 mod off_disks;
 mod offline;
 mod prune;
+mod replaced_disk;
 mod roots;
 mod rotation;
 mod sidecar;

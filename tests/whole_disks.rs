@@ -230,3 +230,20 @@ fn an_image_that_may_be_missing_costs_only_itself() {
     fs::remove_file(vm.disk_path("vda")).expect("the lab's image");
     assert!(!lab.run(&vm).status.success());
 }
+
+#[test]
+fn copies_of_raw_images_alone_go_when_they_are_due() {
+    let lab = Lab::new("raw_due");
+    lab.configure(&[RAW, ("DEFAULT_ROTATION_POLICY", "daily"), ("RETENTION_DAYS", "2")]);
+    let vm = lab.define(&VmSpec::new("raw").disk(raw("vda")));
+    vm.start_paused();
+    for day in 1..5 {
+        let ended = lab.run_at(&format!("2026-11-{day:02}T10:00:00Z"), &[&vm]);
+        assert!(ended.status.success(), "{ended:#?}");
+    }
+    let found = fs::read_dir(lab.vm_dir(&vm)).expect("a folder").flatten();
+    let mut found: Vec<_> = found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    found.retain(|name| name.starts_with("2026"));
+    found.sort();
+    assert_eq!(found, ["20261103", "20261104"]);
+}

@@ -24,6 +24,9 @@ pub struct VmTarget {
     pub failed: Option<String>,
     /// What an increment of this run found, so that it was given up.
     pub unseen_change: Option<UnseenChange>,
+    /// The disks that had a new image before this run started the domain. Their headers do not tell it any more: QEMU drops
+    /// bitmaps that count no more when it opens an image.
+    pub replaced_while_off: Option<Vec<String>>,
 }
 
 impl VmTarget {

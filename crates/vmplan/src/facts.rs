@@ -77,11 +77,13 @@ pub struct DiskFacts {
     pub image: ImageFacts,
 }
 
-/// Whose an image is that keeps a bitmap of the last checkpoint's name.
+/// Whose the image of a disk is that had a bitmap of the last checkpoint's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageFacts {
     /// The one that the chain went on with, as far as anybody can tell.
     Own,
+    /// A new one, with no trace of the chain, while all others are the chain's: it was replaced.
+    Replaced,
     /// That of this other disk.
     OfDisk(String),
     /// Another than the chain went on with.
@@ -149,4 +151,12 @@ pub struct Facts {
     pub offline: OfflineFacts,
     /// Why a domain that is shut off is not to be started for its backup; `None` when nothing speaks against it.
     pub obstacle: Option<String>,
+}
+
+impl Facts {
+    /// Targets of the disks that have a new image.
+    pub fn replaced(&self) -> impl Iterator<Item = &str> {
+        let replaced = self.disks.iter().filter(|disk| disk.image == ImageFacts::Replaced);
+        replaced.map(|disk| disk.target.as_str())
+    }
 }

@@ -6,6 +6,7 @@
 //! | runs | any | a checkpoint that is not ours | refuse, name it |
 //! | runs | none, or a copy | any of ours | full, old checkpoints go; a copy is archived |
 //! | runs | chain | last checkpoint there, bitmaps sound | incremental |
+//! | runs | chain | as above, but a disk has a new image of the same size | incremental, with all of that disk |
 //! | runs | chain | last checkpoint gone, its bitmaps alive | libvirt gets it back; incremental |
 //! | runs | chain without the XML of a checkpoint | the checkpoint, beside others of the chain | the XML is written; incremental |
 //! | runs | chain | last checkpoint gone, those of a newer chain there | full, chain archived |
@@ -128,7 +129,7 @@ fn continue_from(seen: &Facts) -> Result<(CheckpointName, CheckpointName), Why> 
     for DiskFacts { target, image, .. } in &seen.disks {
         let target = target.clone();
         match image {
-            ImageFacts::Own => {}
+            ImageFacts::Own | ImageFacts::Replaced => {}
             ImageFacts::OfDisk(of) => return Err(Why::DiskExchanged { target, of: of.clone() }),
             ImageFacts::PutBack => return Err(Why::DiskPutBack(target)),
         }
@@ -195,6 +196,9 @@ fn notes(seen: &Facts, decision: &Decision) -> Vec<Note> {
         let found = seen.unseen_change.as_ref();
         let noted = seen.noted_changes.iter().filter(|noted| found.is_none_or(|f| f.disk != noted.disk));
         notes.extend(found.into_iter().chain(noted).cloned().map(Note::ChangedUnseen));
+    }
+    if matches!(decision, Decision::Incremental { .. }) {
+        notes.extend(seen.replaced().map(|disk| Note::DiskReplaced(disk.to_owned())));
     }
     let points = seen.chain.points.len() + 1;
     let is_long = placement.policy == RotationPolicy::Accumulate && points >= seen.rules.warn_depth as usize;

@@ -138,6 +138,51 @@ fn a_chain_begins() {
 }
 
 #[test]
+fn a_disk_with_a_new_image_is_added_to_the_chain_that_goes_on() {
+    let replaced = |s: &mut Facts| {
+        let new = DiskFacts { image: ImageFacts::Replaced, has_bitmap: false, ..disk("vdb") };
+        s.disks.push(new);
+    };
+    check("replaced", replaced, Want::Incremental, Why::ChainContinues);
+    let mut seen = healthy();
+    replaced(&mut seen);
+    assert_eq!(plan_backup(&seen).notes, [Note::DiskReplaced("vdb".into())]);
+    let resized = |s: &mut Facts| {
+        replaced(s);
+        s.disks[1].size = 11;
+    };
+    check("of another size", resized, ANEW, Why::DiskResized("vdb".into()));
+}
+
+#[test]
+fn where_no_disk_keeps_bitmaps_all_is_copied() {
+    let without = |s: &mut Facts| s.disks[0].keeps_bitmaps = false;
+    check("qcow2 of version 2", without, Want::Copy, Why::NoBitmaps);
+    check("raw", |s| s.disks.clear(), Want::Copy, Why::NoBitmaps);
+    let foreign = |s: &mut Facts| {
+        without(s);
+        s.checkpoints[0].origin = Origin::Foreign;
+    };
+    check("beside checkpoints of others", foreign, Want::Copy, Why::NoBitmaps);
+    let none = |s: &mut Facts| {
+        s.disks.clear();
+        s.copies_disks = false;
+    };
+    check("no disk", none, Want::Copy, Why::DefinitionOnly);
+    let off = |s: &mut Facts| {
+        without(s);
+        s.active = false;
+        s.rules.offline_mode = OfflineMode::Incremental;
+    };
+    check("off, to be incremental", off, Want::Copy, Why::ShutOff);
+    let off = |s: &mut Facts| {
+        none(s);
+        s.active = false;
+    };
+    check("off, no disk", off, Want::Copy, Why::DefinitionOnly);
+}
+
+#[test]
 fn a_chain_goes_on_or_begins_anew() {
     check("all well", |_| {}, Want::Incremental, Why::ChainContinues);
     check("other VM", |s| s.chain.other_vm = Some("u".into()), ANEW, Why::OtherVm("u".into()));

@@ -161,6 +161,8 @@ pub enum Note {
     },
     /// An increment was asked for of a domain that is shut off, and it is not started, because of this.
     NotStarted(String),
+    /// This disk has another image than the chain went on with; the points before have what it held.
+    DiskReplaced(String),
     /// A chain ended because a disk had changed and nothing said so.
     ChangedUnseen(UnseenChange),
     /// An accumulating chain gets long.
@@ -212,6 +214,11 @@ impl fmt::Display for Note {
             Self::NotStarted(reason) => {
                 write!(f, "OFFLINE_MODE=incremental, and the VM is copied all the same, because {reason}")
             }
+            Self::DiskReplaced(disk) => write!(
+                f,
+                "the image of disk {disk} was replaced: it has no trace of the chain, so all of it is in this restore point. Those before \
+                 have what the disk held then"
+            ),
             Self::ChangedUnseen(change) => change.fmt(f),
             Self::LongChain { points, limit } => write!(
                 f,

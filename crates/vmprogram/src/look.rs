@@ -17,8 +17,8 @@ pub(super) const LOOK_ARGUMENT: &str = "--internal-look";
 /// The first argument that makes this program see where the directories that follow really are.
 pub(super) const DIRECTORY_ARGUMENT: &str = "--internal-directory";
 
-/// Bytes from the start of a file that a look holds: the fixed fields of a qcow2 header (QEMU `docs/interop/qcow2.rst`).
-const HEAD_BYTES: u64 = 112;
+/// Bytes from the start of a file that a look holds: a qcow2 header with its extensions (QEMU `docs/interop/qcow2.rst`).
+const HEAD_BYTES: u64 = 4096;
 
 /// What a file looks like from outside, and how it begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct Look {
     pub changed_seconds: i64,
     /// And nanoseconds.
     pub changed_nanos: i64,
-    /// Its first 112 bytes.
+    /// Its first 4096 bytes.
     pub head: Vec<u8>,
 }
 

@@ -10,6 +10,7 @@ mod error;
 pub(crate) mod key;
 pub(crate) mod layers;
 mod node;
+pub(crate) mod qcow2_header;
 pub mod qemu_img;
 pub(crate) mod qemu_nbd;
 pub(crate) mod readable_disk;

@@ -11,14 +11,17 @@ use std::path::{Path, PathBuf};
 use roxmltree::Document;
 use vmstream::chain::{BackupSet, CheckpointName, Point, PointId};
 
-use super::LookError;
+use super::{LookError, image_state};
 use crate::engine::VmTarget;
+use crate::engine::cancel::Cancel;
 use crate::engine::domain::marker_name::{self, Testimony};
 use crate::engine::domain::xml;
 use crate::engine::image::bitmap::LiveBitmap;
+use crate::engine::image::qcow2_header;
 use crate::engine::image::readable_disk::ReadableDisk;
 use vmhost::libvirt::{CheckpointInfo, LibvirtError};
 use vmplan::{CheckpointFacts, ImageFacts, Origin};
+use vmprogram::Look;
 use vmstore::{Mark, VmDir, folder_name, inventory};
 
 /// What is known of the checkpoints of a domain and of its chain.
@@ -110,6 +113,31 @@ impl CheckpointOrigin {
         targets
     }
 
+    /// The disks whose images were replaced since the chain's last checkpoint, which has bitmaps for them: no trace of any
+    /// chain is in these, and the bitmaps of all others record. None where more than that is wrong.
+    pub(crate) fn replaced(
+        &self,
+        recording: &dyn Fn() -> Result<Vec<LiveBitmap>, LibvirtError>,
+        disks: &[ReadableDisk],
+        with_bitmap: &[String],
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, LookError> {
+        let Some(parent) = self.parent.as_ref().filter(|_| self.parent_known) else { return Ok(vec![]) };
+        let of_chain = |name: &String| name.parse::<CheckpointName>().is_ok() || marker_name::is_name(name);
+        let is_new = |disk: &&ReadableDisk| disk.keeps_bitmaps() && !disk.info.bitmaps.iter().any(of_chain);
+        let expected = || disks.iter().filter(|disk| with_bitmap.contains(&disk.target));
+        if !expected().any(|disk| is_new(&disk)) {
+            return Ok(vec![]);
+        }
+        let live = recording()?;
+        let records = |disk: &&ReadableDisk| {
+            live.iter().any(|bitmap| bitmap.image == disk.image && bitmap.name == parent.name)
+        };
+        let (sound, lost): (Vec<_>, Vec<_>) = expected().partition(records);
+        let only_new = !sound.is_empty() && lost.iter().all(is_new) && !name_bitmaps(&lost, cancel);
+        Ok(lost.into_iter().filter(|_| only_new).map(|disk| disk.target.clone()).collect())
+    }
+
     /// The chain's checkpoints that libvirt has lost and can be given back, oldest first: those whose bitmaps still
     /// record in the running images of all their disks that are still there. None without the chain's last.
     pub(crate) fn redefinable(
@@ -134,6 +162,16 @@ impl CheckpointOrigin {
         }
         Ok(self.forgotten.iter().filter(|name| lives(name)).cloned().collect())
     }
+}
+
+/// Whether one of these images has bitmaps that count no more: then it is no new one. So when that cannot be told.
+fn name_bitmaps(disks: &[&ReadableDisk], cancel: &Cancel) -> bool {
+    let images: Vec<PathBuf> = disks.iter().map(|disk| disk.image.clone()).collect();
+    let looks = vmprogram::look(&images, image_state::LOOK_LIMIT, &|| cancel.stopped().is_some());
+    let names = |look: &Result<Look, String>| {
+        look.as_ref().map_or(true, |look| qcow2_header::names_bitmaps(&look.head))
+    };
+    looks.map_or(true, |looks| looks.iter().any(names))
 }
 
 /// The checkpoints of a set, oldest first.

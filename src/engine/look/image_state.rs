@@ -15,6 +15,7 @@ use vmstream::chain::{BackupSet, PointId, SetFile};
 use crate::engine::cancel::Cancel;
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::image::layers;
+use crate::engine::image::qcow2_header;
 use crate::engine::image::qemu_img::QemuImgError;
 use crate::engine::image::readable_disk::ReadableDisk;
 use vmprogram::{Look, ProgramError};
@@ -23,9 +24,7 @@ use vmprogram::{Look, ProgramError};
 pub(crate) const STATE_FILE: &str = ".copy-state.json";
 
 /// How long a look at all files of a domain may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(60);
-
-const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
+pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
 /// The files of a disk cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +68,7 @@ impl ImageState {
             inode: look.inode,
             modified_seconds: look.modified_seconds,
             modified_nanos: look.modified_nanos,
-            header: look.head.starts_with(QCOW2_MAGIC).then(|| digits(&look.head)),
+            header: qcow2_header::fixed_fields(&look.head).map(digits),
         }
     }
 }

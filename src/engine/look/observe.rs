@@ -136,8 +136,7 @@ pub(crate) fn observe(
     if !active {
         (disks, elsewhere) = left_out_or_used(disks, &asked, &mut skipped);
     }
-    let with_bitmap = history.origin.disks_with_bitmap(&disks);
-    let seen_disks = disks_seen(&history, &disks, &with_bitmap);
+    let mut with_bitmap = history.origin.disks_with_bitmap(&disks);
     let now = Now {
         disks: &disks,
         raw_disks: settings.raw_disks,
@@ -159,11 +158,21 @@ pub(crate) fn observe(
     let recording = || if active { bitmap::live(&vm.domain) } else { Ok(bitmap::kept(&disks)) };
     let redefinable =
         if active || starts { history.origin.redefinable(&recording, &disks, &with_bitmap)? } else { vec![] };
-    let History { set, chain, origin, mut bitmap_fault } = history;
-    if starts && origin.parent_known {
-        let parent = origin.parent.as_ref();
+    let mut bitmap_fault = history.bitmap_fault.clone();
+    if starts && history.origin.parent_known {
+        let parent = history.origin.parent.as_ref();
         bitmap_fault = parent.and_then(|parent| bitmap::fault(&disks, &with_bitmap, &parent.name));
     }
+    let mut replaced = vec![];
+    if bitmap_fault.is_some() {
+        let found = history.origin.replaced(&recording, &disks, &with_bitmap, cancel)?;
+        let is_as_before_start = vm.replaced_while_off.as_ref().is_none_or(|before| *before == found);
+        replaced = if is_as_before_start { found } else { vec![] };
+        with_bitmap.retain(|target| !replaced.contains(target));
+        bitmap_fault = bitmap_fault.filter(|_| replaced.is_empty());
+    }
+    let seen_disks = disks_seen(&history, &disks, &with_bitmap, &replaced);
+    let History { set, chain, origin, .. } = history;
     let seen = Facts {
         placement: vm.placement.clone(),
         rules: settings.rules.clone(),
@@ -211,7 +220,12 @@ fn left_out_or_used(disks: Vec<ReadableDisk>, asked: &[Asked], skipped: &mut Vec
 }
 
 /// The disks that become streams, each beside what the chain has of it.
-fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String]) -> Vec<DiskFacts> {
+fn disks_seen(
+    history: &History,
+    disks: &[ReadableDisk],
+    with_bitmap: &[String],
+    replaced: &[String],
+) -> Vec<DiskFacts> {
     let streamed = disks.iter().filter(|d| d.format == ImageFormat::Qcow2);
     let seen = streamed.map(|d| {
         let in_chain = newest_in_chain(history.set.as_ref(), &d.target);
@@ -226,6 +240,7 @@ fn disks_seen(history: &History, disks: &[ReadableDisk], with_bitmap: &[String])
             },
             raw_in_chain: matches!(in_chain, Some(PointDisk::Raw(_))),
             image: match with_bitmap.contains(&d.target) {
+                _ if replaced.contains(&d.target) => ImageFacts::Replaced,
                 true => history.origin.image_of(&d.target, &d.info.bitmaps),
                 false => ImageFacts::Own,
             },

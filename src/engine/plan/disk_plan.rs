@@ -9,7 +9,7 @@ use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::domain::skip_reason::SkipReason;
 use crate::engine::image::readable_disk::ReadableDisk;
 use crate::engine::look::observe::Observed;
-use vmplan::Decision;
+use vmplan::{Decision, ImageFacts};
 use vmreport::{DiskOutcome, DiskResult};
 use vmstream::sidecar::LeftOut;
 
@@ -20,8 +20,10 @@ pub enum Treatment {
     Changes(CheckpointName),
     /// A stream of the whole disk.
     Whole,
-    /// The same, in a chain that goes on: the disk was added to the domain, or has lost its bitmap.
+    /// The same, in a chain that goes on: the disk was added to the domain.
     Added,
+    /// The same: its image is a new one.
+    Replaced,
     /// A stream of the whole disk at each point: its image keeps no bitmaps.
     Unmarked,
     /// A raw image beside the streams.
@@ -41,6 +43,7 @@ impl fmt::Display for Treatment {
             Self::Changes(since) => write!(f, "changes since {since}"),
             Self::Whole => write!(f, "the whole disk"),
             Self::Added => write!(f, "the whole disk: new in this chain"),
+            Self::Replaced => write!(f, "the whole disk: its image was replaced"),
             Self::RawImage => write!(f, "the whole disk as a raw image"),
             Self::Unmarked => write!(
                 f,
@@ -98,9 +101,11 @@ impl DiskPlan {
         DiskOutcome {
             disk: self.target.clone(),
             result: match &self.treatment {
-                Treatment::Changes(_) | Treatment::Whole | Treatment::Added | Treatment::Unmarked => {
-                    DiskResult::BackedUp
-                }
+                Treatment::Changes(_)
+                | Treatment::Whole
+                | Treatment::Added
+                | Treatment::Replaced
+                | Treatment::Unmarked => DiskResult::BackedUp,
                 Treatment::RawImage | Treatment::Copy { .. } => DiskResult::Copied,
                 Treatment::Skipped(_) => DiskResult::Skipped,
             },
@@ -175,7 +180,11 @@ fn treatment(disk: &ReadableDisk, observed: &Observed, decision: &Decision, raw_
         Decision::Incremental { parent, .. } => {
             let seen = observed.seen.disks.iter().find(|seen| seen.target == disk.target);
             let has_bitmap = seen.is_some_and(|seen| seen.has_bitmap);
-            if has_bitmap { Treatment::Changes(*parent) } else { Treatment::Added }
+            match seen.map(|seen| &seen.image) {
+                _ if has_bitmap => Treatment::Changes(*parent),
+                Some(ImageFacts::Replaced) => Treatment::Replaced,
+                _ => Treatment::Added,
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ impl<'a> JobPlan<'a> {
             let stream = |since, marked| Some(Role::Stream { since, marked });
             match plan.treatment {
                 Treatment::Changes(since) => stream(Some(since), true),
-                Treatment::Whole | Treatment::Added => stream(None, true),
+                Treatment::Whole | Treatment::Added | Treatment::Replaced => stream(None, true),
                 Treatment::Unmarked => stream(None, false),
                 Treatment::Copy { .. } if disk.format == ImageFormat::Qcow2 => stream(None, false),
                 Treatment::RawImage | Treatment::Copy { .. } => Some(Role::RawImage),

@@ -91,8 +91,12 @@ impl Request<'_> {
             let in_use = observed.in_use_elsewhere(vm, raw_disks);
             in_use.map_or(Ok(()), |error| Err(error.into()))
         });
+        let replaced_while_off = Some(observed.seen.replaced().map(str::to_owned).collect());
         match may_start {
-            Ok(()) => self.back_up_started(decided),
+            Ok(()) => {
+                let vm = &VmTarget { replaced_while_off, ..vm.clone() };
+                Request { vm, ..self }.back_up_started(decided)
+            }
             Err(error) => Err(FailedBackup { error, known: Some(Box::new(Facts::new(decided))) }),
         }
     }
