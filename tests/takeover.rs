@@ -334,4 +334,21 @@ fn a_copy_of_the_bash_program_counts_while_it_is_of_the_disks_as_they_are() {
         threshold("0");
         assert_eq!(lab.run_well(&vm).level(), "skip", "after {case}");
     }
+
+    // Where the VM is started for its backup, the reason is the same before and after the start.
+    fs::remove_file(image("vda.qcow2")).expect("a link");
+    fs::rename(image("elsewhere"), image("vda.qcow2")).expect("a file");
+    copied_by_bash();
+    write(&image("vda.qcow2"));
+    lab.configure(&[("OFFLINE_CHANGE_DETECTION_THRESHOLD", "0"), ("OFFLINE_MODE", "incremental")]);
+    let why = "another program made while the VM was shut off, and it may not be of its disks as they are";
+    let dry = text(&lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]));
+    assert!(dry.contains(why) && dry.contains("vda.qcow2 was changed after it"), "{dry}");
+    let ended = lab.run_well(&vm);
+    assert_eq!(
+        (ended.level().as_str(), ended.report("method").as_str()),
+        ("full", "started_paused"),
+        "{ended:#?}"
+    );
+    assert!(dry.contains(&ended.why()), "{dry}\n{}", ended.why());
 }

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use vmhost::libvirt::Domain;
-use vmplan::UnseenChange;
 use vmplan::rotation::Placement;
+use vmplan::{OfflineFacts, UnseenChange};
 
 /// One domain and where its backups go.
 #[derive(Clone)]
@@ -24,9 +24,17 @@ pub struct VmTarget {
     pub failed: Option<String>,
     /// What an increment of this run found, so that it was given up.
     pub unseen_change: Option<UnseenChange>,
-    /// The disks that had a new image before this run started the domain. Their headers do not tell it any more: QEMU drops
-    /// bitmaps that count no more when it opens an image.
-    pub replaced_while_off: Option<Vec<String>>,
+    /// What was seen of the domain before this run started it.
+    pub while_off: Option<WhileOff>,
+}
+
+/// What its images tell of a domain that is shut off, and not any more once QEMU has opened them.
+#[derive(Clone)]
+pub struct WhileOff {
+    /// The disks that have a new image. QEMU drops from a header what names bitmaps that count no more.
+    pub replaced: Vec<String>,
+    /// Whether the newest point is of them as they are.
+    pub offline: OfflineFacts,
 }
 
 impl VmTarget {

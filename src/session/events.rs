@@ -183,7 +183,9 @@ fn archive_reason(why: &Why) -> ArchiveReason {
         Why::DiskResized(_) => ArchiveReason::DiskResized,
         Why::DiskConverted(_) | Why::OtherDisks => ArchiveReason::DisksChanged,
         Why::OtherVm(_) => ArchiveReason::OtherDomain,
-        Why::AfterCopy | Why::NoBitmaps | Why::DefinitionOnly => ArchiveReason::CopyReplaced,
+        Why::AfterCopy | Why::AfterCopyInDoubt(_) | Why::NoBitmaps | Why::DefinitionOnly => {
+            ArchiveReason::CopyReplaced
+        }
         Why::ShutOff | Why::ShutOffInDoubt(_) => ArchiveReason::OfflineChange,
         Why::ChainLimit(_) => ArchiveReason::AccumulateLimit,
         Why::FullDay(_) | Why::OtherCompression => ArchiveReason::ForcedFull,

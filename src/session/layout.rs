@@ -201,7 +201,7 @@ pub(super) fn place(
             placement,
             failed: None,
             unseen_change: None,
-            replaced_while_off: None,
+            while_off: None,
         }
     };
     Ok(Placement::choose(policy, today, &periods).map(target))

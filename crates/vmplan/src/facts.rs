@@ -147,7 +147,7 @@ pub struct Facts {
     pub copies_disks: bool,
     /// The disks that become streams. None where all that is to be copied is raw.
     pub disks: Vec<DiskFacts>,
-    /// For a domain that is shut off.
+    /// For a domain that is shut off, or was until it was started for this backup.
     pub offline: OfflineFacts,
     /// Why a domain that is shut off is not to be started for its backup; `None` when nothing speaks against it.
     pub obstacle: Option<String>,

@@ -109,7 +109,8 @@ fn continue_from(seen: &Facts) -> Result<(CheckpointName, CheckpointName), Why> 
         return Err(Why::LastTryFailed(message.clone()));
     }
     if chain.is_copy {
-        return Err(Why::AfterCopy);
+        let doubt = unchanged(seen).err().flatten();
+        return Err(doubt.map_or(Why::AfterCopy, |doubt| Why::AfterCopyInDoubt(doubt.to_string())));
     }
     if let Some(Broken::List(message) | Broken::Data(message)) = &chain.broken {
         return Err(Why::ChainBroken(message.clone()));

@@ -305,6 +305,14 @@ fn a_domain_that_is_shut_off() {
     check("copied by another program", unnoted(true), Want::Skip, Why::Unchanged);
     let in_doubt = Why::ShutOffInDoubt(Doubt::OtherDefinition.to_string());
     check("redefined since", unnoted(false), Want::Copy, in_doubt);
+    for active in [false, true] {
+        let to_start = |s: &mut Facts| {
+            unnoted(false)(s);
+            (s.active, s.rules.offline_mode) = (active, OfflineMode::Incremental);
+        };
+        let why = Why::AfterCopyInDoubt(Doubt::OtherDefinition.to_string());
+        check("redefined since, and to be started", to_start, ANEW, why);
+    }
     let damaged = |s: &mut Facts| {
         unnoted(true)(s);
         s.chain.broken = Some(Broken::Data("x".into()));

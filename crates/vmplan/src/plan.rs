@@ -43,6 +43,8 @@ pub enum Why {
     ChainContinues,
     /// The folder holds a copy made while the domain was shut off.
     AfterCopy,
+    /// The same, of a domain that is shut off: another program made it, and this speaks against its being of the disks as they are.
+    AfterCopyInDoubt(String),
     /// libvirt no longer has the checkpoint.
     CheckpointLost(String),
     /// The checkpoint is there, its bitmaps are not usable.
@@ -101,6 +103,11 @@ impl fmt::Display for Why {
             Self::LastTryFailed(message) => write!(f, "the last try failed: {message}"),
             Self::ChainContinues => write!(f, "the chain continues"),
             Self::AfterCopy => write!(f, "the last backup is a copy made while the VM was shut off"),
+            Self::AfterCopyInDoubt(doubt) => write!(
+                f,
+                "the last backup is a copy that another program made while the VM was shut off, and it may not be of its disks as they \
+                 are: {doubt}"
+            ),
             Self::CheckpointLost(name) => write!(f, "libvirt no longer has checkpoint {name}"),
             Self::BitmapLost(message) => write!(f, "a dirty bitmap is lost ({message})"),
             Self::DiskPutBack(target) => {

@@ -149,9 +149,10 @@ pub(crate) fn observe(
     // Without a disk nothing tells whether it ran meanwhile, and wrote to its TPM or its firmware's variables.
     let tells = copies_disks || !has_state(vm, settings, &facts, &config_xml);
     let may_be_same = !active && elsewhere.is_empty() && tells;
-    let (offline, damaged_then) = match may_be_same {
-        true => images_seen(vm, &history, &now, (&live_xml, &asked), cancel),
-        false => (OfflineFacts::Changed, vec![]),
+    let (offline, damaged_then) = match &vm.while_off {
+        Some(before) if active => (before.offline.clone(), vec![]),
+        _ if may_be_same => images_seen(vm, &history, &now, (&live_xml, &asked), cancel),
+        _ => (OfflineFacts::Changed, vec![]),
     };
     let starts = !active && settings.rules.offline_mode == OfflineMode::Incremental;
     let obstacle = if starts { start_obstacle::of(vm, settings, &config_xml, &disks)? } else { None };
@@ -166,7 +167,7 @@ pub(crate) fn observe(
     let mut replaced = vec![];
     if bitmap_fault.is_some() {
         let found = history.origin.replaced(&recording, &disks, &with_bitmap, cancel)?;
-        let is_as_before_start = vm.replaced_while_off.as_ref().is_none_or(|before| *before == found);
+        let is_as_before_start = vm.while_off.as_ref().is_none_or(|before| before.replaced == found);
         replaced = if is_as_before_start { found } else { vec![] };
         with_bitmap.retain(|target| !replaced.contains(target));
         bitmap_fault = bitmap_fault.filter(|_| replaced.is_empty());

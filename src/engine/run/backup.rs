@@ -13,6 +13,7 @@ use crate::engine::run::facts::{Decided, Facts, FailedBackup};
 use crate::engine::run::prepare::refuse_unreachable;
 use crate::engine::run::request::Request;
 use crate::engine::run::take::take;
+use crate::engine::target::WhileOff;
 use crate::engine::watch::Watch;
 use crate::engine::{BackupError, VmTarget};
 use vmplan::{Decision, Plan};
@@ -91,10 +92,11 @@ impl Request<'_> {
             let in_use = observed.in_use_elsewhere(vm, raw_disks);
             in_use.map_or(Ok(()), |error| Err(error.into()))
         });
-        let replaced_while_off = Some(observed.seen.replaced().map(str::to_owned).collect());
+        let replaced = observed.seen.replaced().map(str::to_owned).collect();
+        let while_off = Some(WhileOff { replaced, offline: observed.seen.offline });
         match may_start {
             Ok(()) => {
-                let vm = &VmTarget { replaced_while_off, ..vm.clone() };
+                let vm = &VmTarget { while_off, ..vm.clone() };
                 Request { vm, ..self }.back_up_started(decided)
             }
             Err(error) => Err(FailedBackup { error, known: Some(Box::new(Facts::new(decided))) }),
