@@ -85,7 +85,7 @@ computing() {
 	local failed=''
 	renice -n 19 -p "$BASHPID" >/dev/null
 	export RUST_TEST_THREADS=$cores
-	run cargo test --locked --workspace --no-fail-fast --lib --bins --test streams --test header --test replay || failed=yes
+	run cargo test --locked --workspace --no-fail-fast --lib --bins --test streams --test restores --test header --test replay || failed=yes
 	run cargo test --locked --workspace --doc || failed=yes
 	run scripts/fuzz.sh --build || failed=yes
 	[[ -z $failed ]]

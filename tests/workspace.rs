@@ -10,7 +10,7 @@ use std::process::Command;
 use serde::Deserialize;
 
 /// From the ground up: a crate uses those before it, and none behind it.
-const FLOORS: [&str; 9] = [
+const FLOORS: [&str; 10] = [
     "libnbd-sys",
     "vmstream",
     "vmplan",
@@ -19,6 +19,7 @@ const FLOORS: [&str; 9] = [
     "vmstore",
     "vmconfig",
     "vmhost",
+    "vmrestore",
     "vmbackup",
 ];
 

@@ -33,11 +33,17 @@ pub fn complaints(schema: &str, document: &Value) -> String {
 /// The one value that vmbackup has printed, which is as its schema says and tells how the program ended. It is this one.
 #[track_caller]
 pub fn answer(name: &str, output: &Output) -> Value {
+    answer_of("vmbackup", name, output)
+}
+
+/// The same of another program with such values.
+#[track_caller]
+pub fn answer_of(program: &str, name: &str, output: &Output) -> Value {
     let said = crate::text(output);
     let value: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    assert_eq!(value["schema"], format!("vmbackup/{name}/1"), "{said}");
-    assert_eq!(complaints(&format!("vmbackup-{name}-1"), &value), "", "{value:#}");
+    assert_eq!(value["schema"], format!("{program}/{name}/1"), "{said}");
+    assert_eq!(complaints(&format!("{program}-{name}-1"), &value), "", "{value:#}");
     assert_eq!(value["exit_code"].as_i64(), output.status.code().map(i64::from), "{said}");
     value
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use rustix::fs::{self, AtFlags, FileType};
+use rustix::fs::{self, AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
 use super::{Entry, Folder, FolderError};
@@ -12,36 +12,65 @@ use crate::layout::is_of_storage;
 /// Files with many names that were counted: device and inode.
 pub type SeenFiles = HashSet<(u64, u64)>;
 
+/// Bytes of a block, as stat(2) counts what a file takes.
+const STAT_BLOCK_BYTES: u64 = 512;
+
+/// What is counted of a file or folder.
+#[derive(Clone, Copy)]
+enum Measure {
+    /// Its length.
+    Length,
+    /// What it takes on the disk.
+    Used,
+}
+
+impl Measure {
+    fn of(self, about: &Stat) -> u64 {
+        match self {
+            Self::Length => about.st_size.unsigned_abs(),
+            Self::Used => about.st_blocks.unsigned_abs() * STAT_BLOCK_BYTES,
+        }
+    }
+}
+
 impl Folder {
     /// Enters every folder inside, so that a mount, a link or a folder of the storage in the way of [`Folder::remove_tree`] is
     /// found before anything is touched. Returns the bytes of everything, folders too: files with many names once. So counted
     /// `du -sb` before coreutils 9.2.
     pub fn survey(&self) -> Result<u64, FolderError> {
         let mut of_storage = None;
-        let inside = self.survey_inside(&mut SeenFiles::new(), &mut of_storage)?;
+        let inside = self.survey_inside(Measure::Length, &mut SeenFiles::new(), &mut of_storage)?;
         of_storage.map_or_else(|| Ok(self.own_bytes()? + inside), |shown| Err(FolderError::OfStorage(shown)))
+    }
+
+    /// The bytes that it takes on the disk with everything in it, as `du -s` counts: without what is the storage's.
+    pub fn used_bytes(&self) -> Result<u64, FolderError> {
+        let inside = self.survey_inside(Measure::Used, &mut SeenFiles::new(), &mut None)?;
+        Ok(Measure::Used.of(&self.about()?) + inside)
     }
 
     fn survey_inside(
         &self,
+        measure: Measure,
         seen: &mut SeenFiles,
         of_storage: &mut Option<PathBuf>,
     ) -> Result<u64, FolderError> {
         let mut bytes = 0;
         for entry in self.entries()? {
-            bytes += self.survey_one(&entry, seen, of_storage)?;
+            bytes += self.survey_one(&entry, measure, seen, of_storage)?;
         }
         Ok(bytes)
     }
 
     /// The bytes of one entry and of everything in it but what is the storage's. Files with many names count once for each `seen`.
     pub fn survey_entry(&self, entry: &Entry, seen: &mut SeenFiles) -> Result<u64, FolderError> {
-        self.survey_one(entry, seen, &mut None)
+        self.survey_one(entry, Measure::Length, seen, &mut None)
     }
 
     fn survey_one(
         &self,
         entry: &Entry,
+        measure: Measure,
         seen: &mut SeenFiles,
         of_storage: &mut Option<PathBuf>,
     ) -> Result<u64, FolderError> {
@@ -54,9 +83,9 @@ impl Folder {
             Err(Errno::NOENT) => return Ok(0),
             other => other.map_err(|e| FolderError::of("look at", &self.path.join(&entry.name), e))?,
         };
-        let bytes = about.st_size.unsigned_abs();
+        let bytes = measure.of(&about);
         if entry.kind == FileType::Directory {
-            return Ok(bytes + self.child(&entry.name)?.survey_inside(seen, of_storage)?);
+            return Ok(bytes + self.child(&entry.name)?.survey_inside(measure, seen, of_storage)?);
         }
         let counts = about.st_nlink < 2 || seen.insert((about.st_dev, about.st_ino));
         Ok(if counts { bytes } else { 0 })
@@ -64,8 +93,11 @@ impl Folder {
 
     /// The bytes of the folder itself, without what is in it.
     pub fn own_bytes(&self) -> Result<u64, FolderError> {
-        let about = fs::fstat(&self.fd).map_err(|e| FolderError::of("look at", &self.path, e))?;
-        Ok(about.st_size.unsigned_abs())
+        Ok(Measure::Length.of(&self.about()?))
+    }
+
+    fn about(&self) -> Result<Stat, FolderError> {
+        fs::fstat(&self.fd).map_err(|e| FolderError::of("look at", &self.path, e))
     }
 }
 
@@ -74,6 +106,17 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn what_is_used_is_what_du_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::write(dir.path().join("a/b/one"), vec![1; 5000]).unwrap();
+        std::fs::File::create(dir.path().join("a/hole")).unwrap().set_len(1 << 20).unwrap();
+        let du = std::process::Command::new("du").args(["-s", "-B1"]).arg(dir.path()).output().unwrap();
+        let want: u64 = String::from_utf8(du.stdout).unwrap().split('\t').next().unwrap().parse().unwrap();
+        assert_eq!(Folder::open(dir.path()).unwrap().used_bytes().unwrap(), want);
+    }
 
     #[test]
     fn bytes_are_those_of_all_files_and_folders_once() {

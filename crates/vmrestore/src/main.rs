@@ -1,0 +1,6 @@
+//! The command `vmrestore`.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    vmrestore::cli::main()
+}

@@ -1,0 +1,4 @@
+//! The program on sets of other programs, without libvirt, a configuration or a database.
+
+mod listed;
+mod sample;
