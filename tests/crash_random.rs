@@ -75,7 +75,8 @@ fn interrupt(bed: &mut Bed<'_>, random: &mut Random, number: usize, usual: u64) 
         // The run had come to its end: its point is there.
         bed.points.push(at_snapshot);
     }
-    assert_eq!(next.level(), format!("incremental {}", bed.points.len()), "{when}: {next:#?}");
+    let want = format!("incremental {}", bed.points.len());
+    assert_eq!(next.level(), want, "{when}: {}\n{}\nbefore:\n{}", next.why(), next.log, ended.log);
     bed.points.note(bed.lab, &bed.vm);
     bed.points.assert_newest(bed.lab, &bed.dir(), 2);
     assert_eq!(bed.vm.checkpoints().len(), bed.points.len(), "{when}");

@@ -220,7 +220,7 @@ fn a_scratch_directory_that_is_dead_from_the_start_costs_only_who_needs_it() {
     // A signal ends the run meanwhile.
     let mut run = lab.begin_run(lab.run_command(&[&on]));
     let pid = run.pid();
-    let looks = || lab::children_of(pid).iter().any(|(.., line)| line.contains("--internal-directory"));
+    let looks = || lab::children_of(pid).iter().any(|(.., line)| line.contains("--internal-answers"));
     wait_until("the look at the scratch directory", &mut run, STOP_LIMIT, looks);
     run.signal(Signal::TERM);
     let ended = run.wait_for(LOG_STOP_LIMIT);

@@ -16,7 +16,6 @@ use super::{check, help, init, migrate, prune, replicate, run, status};
 use crate::clock::Clock;
 use crate::engine::claims::guard::GUARD_ARGUMENT;
 use crate::engine::recovery::guard;
-use crate::engine::snapshot::scratch::{self, SPACE_ARGUMENT};
 use crate::log;
 use vmreport::Exit;
 use vmstream::causes::with_causes;
@@ -30,12 +29,7 @@ pub fn main() -> ExitCode {
         guard::run_guard(&words.nth(1).unwrap_or_default());
         return ExitCode::SUCCESS;
     }
-    if words.peek().is_some_and(|word| word == SPACE_ARGUMENT) {
-        std::env::args_os().nth(2).iter().for_each(|dir| scratch::tell_space(dir.as_ref()));
-        return ExitCode::SUCCESS;
-    }
-    let files = std::env::args_os().skip(2).map(Into::into);
-    if words.peek().is_some_and(|word| vmprogram::answer(word.as_ref(), files)) {
+    if words.peek().is_some_and(|word| vmprogram::answer(word)) {
         return ExitCode::SUCCESS;
     }
     let paths = std::env::args_os().skip(2).map(Into::into);

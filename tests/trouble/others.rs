@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use lab::{DiskSpec, History, Lab, Vm, must, text};
 use random::Random;
 use vmbackup::engine::fail_point::FailPoint;
-use vmhost::libvirt::{Host, JobSeen, JobStats};
+use vmhost::libvirt::{Host, JobSeen};
 
 use super::set_up::{
     MIB, STORAGE, VM, abort_job, assert_failed, assert_no_journal, back_up, begin_other_job, change, small_vm,
@@ -20,14 +20,11 @@ use super::set_up::{
 const LOCKED: i32 = 3;
 
 #[test]
-fn a_vm_without_a_job_has_no_statistics_of_one() {
+fn a_vm_without_a_job_is_seen_to_have_none() {
     let lab = Lab::configured("no_job");
     let vm = lab.paused_vm("idle", &[DiskSpec::new("vda", MIB)]);
     let host = Host::connect("qemu:///system").expect("the lab's daemon answers");
     let domain = host.domain(vm.name()).expect("it is defined");
-    // As it is when a job ends between two looks at it.
-    let nothing = JobStats { scratch_used_bytes: 0, scratch_total_bytes: 0 };
-    assert_eq!(domain.job_stats().expect("libvirt answers"), nothing);
     assert_eq!(domain.job_seen().expect("libvirt answers"), JobSeen::None);
 }
 

@@ -1,7 +1,7 @@
 //! Other programs: how they are started, bounded in time, output and memory, and left behind when they hang.
 //!
 //! Lives here: the one way in which vmbackup runs another program, and looks at files on storage that may be dead
-//! ([`look`], [`writable_directory`], [`writers`]), or touches them there ([`try_writing`], [`remove`]).
+//! ([`look`], [`writable_directory`], [`rooms`], [`writers`]), or touches them there ([`try_writing`], [`remove`]).
 //! Must not live here: what those programs are told (`vmstore` and the engine say that), libvirt.
 //! Layer: above `vmstream`, below `vmstore` and `vmhost`. A crate of its own because both of these run programs, and
 //! `vmstore` must not get libvirt with them.
@@ -17,6 +17,8 @@ mod itself;
 mod look;
 mod pipes;
 mod program;
+mod request;
+mod room;
 mod running;
 mod start;
 mod touch;
@@ -26,6 +28,7 @@ pub use answer::answer;
 pub use error::{NEVER, ProgramError, Stopped};
 pub use look::{Look, look, writable_directory};
 pub use program::Program;
+pub use room::{Room, Space, rooms};
 pub use running::{Output, Running};
 pub use start::{begin, start, thread_id};
 pub use touch::{remove, try_writing};

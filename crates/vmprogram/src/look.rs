@@ -9,13 +9,8 @@ use std::time::Duration;
 use rustix::fs::{Access, OFlags, access};
 use serde::{Deserialize, Serialize};
 
+use super::request::Question;
 use super::{ProgramError, Stopped, itself};
-
-/// The first argument that makes this program look at the files that follow.
-pub(super) const LOOK_ARGUMENT: &str = "--internal-look";
-
-/// The first argument that makes this program see where the directories that follow really are.
-pub(super) const DIRECTORY_ARGUMENT: &str = "--internal-directory";
 
 /// Bytes from the start of a file that a look holds: a qcow2 header with its extensions (QEMU `docs/interop/qcow2.rst`).
 const HEAD_BYTES: u64 = 4096;
@@ -74,7 +69,7 @@ pub fn look(
     limit: Duration,
     stopped: Stopped<'_>,
 ) -> Result<Vec<Result<Look, String>>, ProgramError> {
-    itself::ask(LOOK_ARGUMENT, paths, limit, stopped)
+    itself::ask(Question::Look, paths, limit, stopped)
 }
 
 /// Where a directory really is, without `..` and links. `Ok(Err(_))`: the system says why files cannot be made there.
@@ -84,7 +79,7 @@ pub fn writable_directory(
     limit: Duration,
     stopped: Stopped<'_>,
 ) -> Result<Result<PathBuf, String>, ProgramError> {
-    let mut told = itself::ask(DIRECTORY_ARGUMENT, &[path.to_owned()], limit, stopped)?;
+    let mut told = itself::ask(Question::Directory, &[path.to_owned()], limit, stopped)?;
     Ok(told.pop().unwrap_or_else(|| Ok(path.to_owned())))
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -72,6 +73,16 @@ impl Program {
 
     /// Starts it. It is ended when what is returned is dropped.
     pub fn start(self) -> Result<Running, ProgramError> {
+        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        self.start_with(stdin)
+    }
+
+    /// As [`Self::start`], and it can be asked something then.
+    pub(super) fn start_listening(self) -> Result<Running, ProgramError> {
+        self.start_with(Stdio::piped())
+    }
+
+    fn start_with(self, stdin: Stdio) -> Result<Running, ProgramError> {
         let Self { name, arguments, input, memory_bytes } = self;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
@@ -79,8 +90,9 @@ impl Program {
             command.args(["prlimit", &format!("--as={bytes}"), "--"]);
         }
         command.arg(name).args(arguments);
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A signal from a terminal reaches this process alone, which stops in order and ends the others.
+        command.process_group(0);
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = start::start(command).map_err(|source| ProgramError::Start {
             source: match source.kind() {
                 io::ErrorKind::NotFound => {
@@ -89,7 +101,7 @@ impl Program {
                 _ => source,
             },
         })?;
-        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        if let Some((mut stdin, input)) = input.and_then(|input| Some((child.stdin.take()?, input))) {
             // Not taken: then it ends, and says why. It cannot block: a pipe holds so much.
             let _ = stdin.write_all(&input);
         }
@@ -167,23 +179,24 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_newest_line() {
-        let mut running = shell("echo one; echo two; printf half; exec sleep 4001.5").start().unwrap();
-        let began = Instant::now();
-        let mut line = None;
-        while line.as_deref() != Some("two") && began.elapsed() < LONG {
-            line = running.newest_line(Duration::from_millis(100)).or(line);
-        }
-        assert_eq!(line.as_deref(), Some("two"));
-        assert_eq!(running.newest_line(Duration::from_millis(100)), None, "half a line is none");
+    fn each_question_has_its_line() {
+        let script =
+            "while read -r one; do echo \"$one!\"; [ $one = two ] && printf half && exec sleep 4001.5; done";
+        let mut running = shell(script).start_listening().unwrap();
+        let mut ask = |question: &str, limit| running.ask(question.as_bytes(), limit, NEVER);
+        assert_eq!(ask("one\n", LONG).unwrap().as_deref(), Some(&b"one!"[..]));
+        assert_eq!(ask("two\n", LONG).unwrap().as_deref(), Some(&b"two!"[..]));
+        let hung = ask("three\n", Duration::from_millis(300));
+        assert!(matches!(hung, Err(ProgramError::TimedOut { .. })), "half a line is none: {hung:?}");
         drop(running);
         assert!(!is_there("4001.5"));
     }
 
     #[test]
-    fn a_line_is_waited_for_as_long_as_is_said_whole_seconds_too() {
-        let mut running = shell("sleep 0.5; echo late; exec sleep 4001.6").start().unwrap();
-        assert_eq!(running.newest_line(LONG).as_deref(), Some("late"));
+    fn who_has_ended_answers_nothing() {
+        let mut running = shell("read -r one; exit").start_listening().unwrap();
+        assert_eq!(running.ask(b"one\n", LONG, NEVER).unwrap(), None);
+        assert_eq!(running.ask(b"two\n", LONG, NEVER).unwrap(), None);
     }
 
     #[test]

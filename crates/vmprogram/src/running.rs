@@ -1,6 +1,6 @@
 //! A program that runs: what it prints, how it ends, and how it is ended.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -54,15 +54,40 @@ impl Running {
         self.child.as_mut()?.try_wait().ok().flatten()
     }
 
-    /// The newest line that it has printed, waiting up to `patience` for one.
-    pub fn newest_line(&mut self, patience: Duration) -> Option<String> {
-        let child = self.child.as_mut()?;
-        if self.printed.gather(child, patience) {
-            while self.printed.gather(child, Duration::ZERO) {}
+    /// Asks one that listens, and waits for the line that it answers. `None`: it ends.
+    ///
+    /// # Errors
+    /// When no whole line came in time. Then it must not be asked again: the answer may come late.
+    pub(super) fn ask(
+        &mut self,
+        question: &[u8],
+        limit: Duration,
+        stopped: Stopped<'_>,
+    ) -> Result<Option<Vec<u8>>, ProgramError> {
+        let until = Instant::now() + limit;
+        let Some(child) = self.child.as_mut() else { return Ok(None) };
+        if child.stdin.as_mut().is_none_or(|stdin| stdin.write_all(question).is_err()) {
+            return Ok(None);
         }
-        let end = self.printed.stdout.iter().rposition(|byte| *byte == b'\n')?;
-        let whole: Vec<u8> = self.printed.stdout.drain(..=end).collect();
-        Some(String::from_utf8_lossy(&whole).lines().last()?.to_owned())
+        loop {
+            if let Some(end) = self.printed.stdout.iter().position(|byte| *byte == b'\n') {
+                let line = self.printed.stdout.drain(..=end).take(end).collect();
+                return Ok(Some(line));
+            }
+            if self.printed.stdout.len() > OUTPUT_BYTES {
+                return Err(ProgramError::TooMuch { bytes: OUTPUT_BYTES });
+            }
+            if self.printed.stdout_ended {
+                return Ok(None);
+            }
+            if stopped() {
+                return Err(ProgramError::Stopped);
+            }
+            if Instant::now() >= until {
+                return Err(ProgramError::TimedOut { seconds: limit.as_secs() });
+            }
+            self.printed.gather(child, LOOK_EVERY);
+        }
     }
 
     /// Ends it, and returns what it said.

@@ -8,13 +8,8 @@ use std::time::Duration;
 
 use vmstream::presence::found;
 
+use super::request::Question;
 use super::{ProgramError, Stopped, itself};
-
-/// The first argument that makes this program see whether the file that follows can be made.
-pub(super) const TRY_ARGUMENT: &str = "--internal-try-writing";
-
-/// The first argument that makes this program remove the files that follow.
-pub(super) const REMOVE_ARGUMENT: &str = "--internal-remove";
 
 /// What is written for a try: a block of most file systems.
 const TRY_BYTES: [u8; 4096] = [0; 4096];
@@ -26,7 +21,7 @@ pub fn try_writing(
     limit: Duration,
     stopped: Stopped<'_>,
 ) -> Result<Result<(), String>, ProgramError> {
-    let told = itself::ask(TRY_ARGUMENT, &[file.to_owned()], limit, stopped)?;
+    let told = itself::ask(Question::Try, &[file.to_owned()], limit, stopped)?;
     Ok(told.into_iter().collect())
 }
 
@@ -36,7 +31,7 @@ pub fn remove(
     limit: Duration,
     stopped: Stopped<'_>,
 ) -> Result<Vec<Result<bool, String>>, ProgramError> {
-    itself::ask(REMOVE_ARGUMENT, files, limit, stopped)
+    itself::ask(Question::Remove, files, limit, stopped)
 }
 
 pub(super) fn tried(path: &Path) -> io::Result<()> {

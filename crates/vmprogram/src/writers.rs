@@ -10,10 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vmstream::in_use::{self, InUse};
 
+use super::request::Question;
 use super::{ProgramError, Stopped, itself};
-
-/// The first argument that makes this program do that for the files that follow.
-pub(super) const WRITERS_ARGUMENT: &str = "--internal-writers";
 
 /// Whether somebody else writes to an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +58,7 @@ pub fn writers(
     limit: Duration,
     stopped: Stopped<'_>,
 ) -> Result<Vec<Writers>, ProgramError> {
-    itself::ask(WRITERS_ARGUMENT, paths, limit, stopped)
+    itself::ask(Question::Writers, paths, limit, stopped)
 }
 
 /// The counters of a block device, once all that was written to it has reached them: a buffered write moves nothing

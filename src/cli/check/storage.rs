@@ -7,12 +7,11 @@ use rustix::fs::Access;
 
 use super::finding::Finding;
 use crate::cli::say::SHOWN_NAMES;
-use crate::engine::plan::space;
 use crate::engine::settings::Reserve;
 use crate::engine::snapshot::scratch::HANG_LIMIT;
 use crate::session::{SessionError, check_backup_path};
 use vmhost::libvirt::Host;
-use vmprogram::{NEVER, Program, ProgramError};
+use vmprogram::{NEVER, Program, ProgramError, Space};
 use vmreport::Exit;
 use vmstore::{Belongings, Root, RootError, Standing, known_owner};
 use vmstream::text::{few, size};
@@ -153,7 +152,7 @@ pub(super) fn folder(about: &'static str, path: &Path, reserve: Reserve, setting
         let fix = format!("mount -o remount,rw \"$(findmnt -no TARGET -T '{shown}')\"");
         return Finding::bad(about, Exit::Storage, format!("{shown} cannot be written: {error}"), Some(fix));
     }
-    match space::of(path) {
+    match Space::at(path) {
         Ok(space) => {
             let kept = reserve.bytes_of(space.total_bytes);
             let said = format!(

@@ -1,23 +1,6 @@
-//! Free space: what there is, and what a backup will need.
-
-use std::io;
-use std::path::Path;
+//! How much room a backup will need.
 
 use vmstream::chain::{BackupSet, PointDisk};
-
-/// Free and total bytes of a file system, for what a user without privileges may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    pub free_bytes: u64,
-    pub total_bytes: u64,
-}
-
-/// Asks the file system that holds `path`.
-pub fn of(path: &Path) -> io::Result<Space> {
-    let stat = rustix::fs::statvfs(path)?;
-    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    Ok(Space { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks) })
-}
 
 /// How large the files were for each byte of data in them, in thousandths. 1000 without history.
 pub fn history_ratio_permille(set: Option<&BackupSet>) -> u64 {

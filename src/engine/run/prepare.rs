@@ -18,6 +18,7 @@ use crate::engine::snapshot::identity::Identity;
 use crate::engine::snapshot::scratch;
 use crate::engine::{BackupError, VmTarget};
 use vmplan::{Decision, Plan};
+use vmprogram::Space;
 use vmstore::Ownership;
 use vmstore::remove::{FolderError, reach, reach_archives};
 use vmstream::text;
@@ -58,7 +59,7 @@ fn make_target(request: Request<'_>, observed: &Observed, plan: &Plan) -> Result
     let failed = |doing, source| FileError { doing, path: dir.clone(), source };
     Ownership::make_like_state(vm.backup_path(), &vm.vm_dir).map_err(|e| failed("create", e))?;
     std::fs::create_dir_all(dir).map_err(|e| failed("create", e))?;
-    let space = space::of(dir).map_err(|e| failed("look at the free space of", e))?;
+    let space = Space::at(dir).map_err(|e| failed("look at the free space of", e))?;
     let data = forecast_data(request, observed, plan);
     let needed = data / 1000 * space::history_ratio_permille(observed.set.as_ref());
     let reserve = engine.settings.target_reserve.bytes_of(space.total_bytes);

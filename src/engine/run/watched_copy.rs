@@ -1,7 +1,7 @@
-//! Copies the disks of a backup job while two threads beside it watch the job.
+//! Copies the disks of a backup job while a thread beside it watches the job.
 //!
-//! One watches the scratch directory and beats for the guard; when it stops the copy, or somebody else does, it ends the
-//! job at once. The other asks for the job's statistics. Neither waits for the copy, which may be stuck in a write.
+//! It watches the scratch directory and beats for the guard; when it stops the copy, or somebody else does, it ends the
+//! job at once. It does not wait for the copy, which may be stuck in a write.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -34,13 +34,14 @@ pub(super) fn copy(
     let is_over = || finished.load(Ordering::Acquire);
     thread::scope(|scope| {
         let beats = claims.beats();
-        scope.spawn(move || {
+        let watcher = scope.spawn(move || {
             // Also from here, at each look: what holds up the watch holds up the beats.
             let is_over_yet = || {
                 beats.iter().for_each(Beats::beat);
                 is_over()
             };
-            scratch::watch(&settings.scratch_dir, settings.scratch_reserve, peak_bytes, cancel, &is_over_yet);
+            let (dir, files) = (&settings.scratch_dir, &claims.journal().scratch);
+            scratch::watch(dir, files, settings.scratch_reserve, peak_bytes, cancel, &is_over_yet);
             // Who failed by itself is through in a moment, and finds the job as it was then; not who is stuck in a write.
             let failed_since = Instant::now();
             while cancel.stopped() == Some(StopReason::OtherFailure)
@@ -54,24 +55,17 @@ pub(super) fn copy(
                 let _ = end_job(&vm.domain, claims.journal());
             }
         });
-        let done = move |pause: Duration| {
-            thread::park_timeout(pause);
-            is_over()
-        };
-        let stats = scope.spawn(move || scratch::watch_job(&vm.domain, peak_bytes, &done));
-        let finish = Finish(&finished);
-        let copied = copy::copy_all(tasks, &engine.shared, *watch, cancel);
-        drop(finish);
-        stats.thread().unpark();
-        copied
+        let _finish = Finish(&finished, watcher.thread());
+        copy::copy_all(tasks, &engine.shared, *watch, cancel)
     })
 }
 
-/// Says that the copying is over, also when it panics: the watchers beside it must not be waited for for ever.
-struct Finish<'a>(&'a AtomicBool);
+/// Says that the copying is over, also when it panics: the watch beside it must not be waited for for ever.
+struct Finish<'a>(&'a AtomicBool, &'a thread::Thread);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
+        self.1.unpark();
     }
 }

@@ -10,33 +10,23 @@
 //!
 //! All of this is done by processes of their own, which can be left behind.
 
-use std::io::{self, Write};
-use std::path::Path;
+use std::iter;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::SnapshotError;
 use crate::engine::cancel::{Cancel, StopReason};
-use crate::engine::plan::space::{self, Space};
 use crate::engine::settings::Reserve;
-use vmhost::libvirt::Domain;
-use vmprogram::{Program, ProgramError, Running};
+use vmprogram::{ProgramError, Room, Space, Stopped};
 use vmstream::text;
-
-/// The first argument that makes this program tell the space of the directory that follows.
-pub const SPACE_ARGUMENT: &str = "--internal-space";
 
 /// How often to look. A guest can fill a gigabyte in a second.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long to wait for a look before seeing whether the backup is over.
-const WAIT: Duration = Duration::from_millis(50);
-
 /// A scratch directory that does not answer for so long hangs, and with it every write of the guest that needs it.
 pub(crate) const HANG_LIMIT: Duration = Duration::from_secs(15);
-
-/// How often to ask the job for its statistics.
-const STATS_EVERY: Duration = Duration::from_secs(1);
 
 /// The job is ended when the space would last for so many more looks at the rate of the last one.
 const LOOKS_AHEAD: u64 = 6;
@@ -59,55 +49,40 @@ fn too_low(now: Space, before: Space, reserve: Reserve) -> bool {
     now.free_bytes < keep || soon < keep / 2
 }
 
-/// Tells the free and the total bytes of a directory's file system, a line each time, until nobody listens any more.
-///
-/// A process of its own does this ([`SPACE_ARGUMENT`]): one that asks storage that hangs can be left behind, a thread of
-/// the program could not.
-pub fn tell_space(dir: &Path) {
-    loop {
-        let line = match space::of(dir) {
-            Ok(space) => format!("{} {}\n", space.free_bytes, space.total_bytes),
-            // It answers, and that is what counts here.
-            Err(error) => format!("{error}\n"),
-        };
-        let mut out = io::stdout().lock();
-        if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
-            return;
-        }
-        drop(out);
-        std::thread::sleep(LOOK_EVERY);
-    }
-}
-
 /// Nothing when it is not known.
 fn told_used(bytes: u64) -> String {
     if bytes == 0 { String::new() } else { format!(", this backup used {}", text::size(bytes)) }
 }
 
-fn told_space(line: &str) -> Option<Space> {
-    let (free, total) = line.split_once(' ')?;
-    Some(Space { free_bytes: free.parse().ok()?, total_bytes: total.parse().ok()? })
+/// What is seen of the directory at one time.
+struct Seen {
+    space: Space,
+    used_bytes: u64,
 }
 
-/// The free and the total bytes of the directory's file system.
-fn space_now(dir: &Path, cancel: &Cancel) -> Result<Space, SnapshotError> {
-    let unusable = |why: String| SnapshotError::Scratch { dir: dir.to_owned(), why };
-    let mut teller = teller(dir).map_err(|error| unusable(error.to_string()))?;
-    let asked = Instant::now();
-    loop {
-        if let Some(line) = teller.newest_line(WAIT) {
-            return told_space(&line).ok_or_else(|| unusable(line));
-        }
-        cancel.check()?;
-        if asked.elapsed() >= HANG_LIMIT {
-            return Err(unusable(format!("it does not answer for {} s", HANG_LIMIT.as_secs())));
-        }
-    }
+/// Looks at the directory, and at what `files` take of it. `Ok(Err(_))`: it answers, and says why it cannot tell.
+fn look(dir: &Path, files: &[PathBuf], stopped: Stopped<'_>) -> Result<Result<Seen, String>, ProgramError> {
+    let paths: Vec<PathBuf> = iter::once(dir.to_owned()).chain(files.iter().cloned()).collect();
+    let mut rooms = vmprogram::rooms(&paths, HANG_LIMIT, stopped)?.into_iter();
+    let of_dir = rooms.next().unwrap_or_else(|| Err("nothing is told of it".to_owned()));
+    // A file that is not there yet takes nothing.
+    let used_bytes = rooms.flatten().map(|room: Room| room.allocated_bytes).sum();
+    Ok(of_dir.map(|room| Seen { space: room.space, used_bytes }))
 }
 
 /// Sees whether the directory has more room than it keeps.
 pub(crate) fn check_space(dir: &Path, reserve: Reserve, cancel: &Cancel) -> Result<(), SnapshotError> {
-    let space = space_now(dir, cancel)?;
+    let unusable = |why: String| SnapshotError::Scratch { dir: dir.to_owned(), why };
+    let space = match look(dir, &[], &|| cancel.stopped().is_some()) {
+        Ok(seen) => seen.map_err(unusable)?.space,
+        Err(ProgramError::TimedOut { seconds }) => {
+            return Err(unusable(format!("it does not answer for {seconds} s")));
+        }
+        Err(error) => {
+            cancel.check()?;
+            return Err(unusable(error.to_string()));
+        }
+    };
     let reserve = kept_bytes(space, reserve);
     if space.free_bytes > reserve {
         return Ok(());
@@ -134,25 +109,23 @@ pub(crate) fn try_making(dir: &Path, file: &Path, cancel: &Cancel) -> Result<(),
     }
 }
 
-fn teller(dir: &Path) -> Result<Running, ProgramError> {
-    Program::itself(SPACE_ARGUMENT).arg(dir).start()
-}
-
 /// Watches the space until `finished` or the backup is stopped, and stops it when the space runs low, or when the directory
-/// hangs. The caller then ends the job of a stopped backup at once.
+/// hangs. The caller then ends the job of a stopped backup at once. `peak_bytes` becomes what `files` took at most.
 pub(crate) fn watch(
     dir: &Path,
+    files: &[PathBuf],
     reserve: Reserve,
     peak_bytes: &AtomicU64,
     cancel: &Cancel,
     finished: &dyn Fn() -> bool,
 ) {
-    heed(|| teller(dir), HANG_LIMIT, dir, reserve, peak_bytes, cancel, finished);
+    let look = || look(dir, files, &|| finished() || cancel.stopped().is_some());
+    heed(look, HANG_LIMIT, dir, reserve, peak_bytes, cancel, finished);
 }
 
-/// Heeds what programs tell that `start` starts, one after the other ended.
+/// Heeds what each look tells.
 fn heed(
-    start: impl Fn() -> Result<Running, ProgramError>,
+    look: impl Fn() -> Result<Result<Seen, String>, ProgramError>,
     limit: Duration,
     dir: &Path,
     reserve: Reserve,
@@ -160,45 +133,38 @@ fn heed(
     cancel: &Cancel,
     finished: &dyn Fn() -> bool,
 ) {
-    let mut teller = start();
     let (mut before, mut answered) = (None, Instant::now());
     while !finished() && cancel.stopped().is_none() {
-        let line = teller.as_mut().ok().and_then(|teller| teller.newest_line(WAIT));
-        if answered.elapsed() >= limit {
+        let asked = Instant::now();
+        let hangs = match look() {
+            Ok(Ok(Seen { space: now, used_bytes })) => {
+                let peak = peak_bytes.fetch_max(used_bytes, Ordering::Relaxed).max(used_bytes);
+                if too_low(now, before.unwrap_or(now), reserve) {
+                    return cancel.stop(StopReason::ScratchFull {
+                        free: text::size(now.free_bytes),
+                        used: told_used(peak),
+                        reserve: text::size(kept_bytes(now, reserve)),
+                        dir: dir.display().to_string(),
+                    });
+                }
+                (before, answered) = (Some(now), Instant::now());
+                false
+            }
+            // It answers, and that is what counts here.
+            Ok(Err(_)) => {
+                answered = Instant::now();
+                false
+            }
+            Err(ProgramError::TimedOut { .. }) => true,
+            // Whoever looks dies, or cannot be started.
+            Err(_) => answered.elapsed() >= limit,
+        };
+        if hangs {
             let (dir, seconds) = (dir.display().to_string(), limit.as_secs());
             return cancel.stop(StopReason::ScratchHangs { dir, seconds });
         }
-        let Some(line) = line else {
-            if teller.as_mut().map_or(true, |teller| teller.ended().is_some()) {
-                std::thread::sleep(WAIT);
-                let asked = Instant::now();
-                teller = start();
-                // A log that hangs can hold up the start: that says nothing of the directory.
-                answered += asked.elapsed();
-            }
-            continue;
-        };
-        answered = Instant::now();
-        let Some(now) = told_space(&line) else { continue };
-        if too_low(now, before.unwrap_or(now), reserve) {
-            return cancel.stop(StopReason::ScratchFull {
-                free: text::size(now.free_bytes),
-                used: told_used(peak_bytes.load(Ordering::Relaxed)),
-                reserve: text::size(kept_bytes(now, reserve)),
-                dir: dir.display().to_string(),
-            });
-        }
-        before = Some(now);
-    }
-}
-
-/// Keeps the most bytes that the scratch files held, as the job's statistics tell, until `done` says so. Apart from
-/// the watch over the space: the daemon may take its time to answer.
-pub(crate) fn watch_job(domain: &Domain, peak_bytes: &AtomicU64, done: &dyn Fn(Duration) -> bool) {
-    while !done(STATS_EVERY) {
-        if let Ok(stats) = domain.job_stats() {
-            peak_bytes.fetch_max(stats.scratch_used_bytes, Ordering::Relaxed);
-        }
+        // Whoever finishes wakes this thread.
+        thread::park_timeout(LOOK_EVERY.saturating_sub(asked.elapsed()));
     }
 }
 
@@ -206,33 +172,46 @@ pub(crate) fn watch_job(domain: &Domain, peak_bytes: &AtomicU64, done: &dyn Fn(D
 mod tests {
     use super::*;
 
-    /// What a watch comes to over what a shell tells.
-    fn watched(script: &str, limit: Duration, until: Duration) -> Option<StopReason> {
-        let start = || Program::new("sh").args(["-c", script]).start();
+    /// What a watch comes to over looks that come out so.
+    fn watched(
+        look: impl Fn() -> Result<Result<Seen, String>, ProgramError>,
+        limit: Duration,
+        until: Duration,
+    ) -> Option<StopReason> {
         let (cancel, began) = (Cancel::default(), Instant::now());
         let reserve = Reserve { bytes: 10, percent: 1 };
         let peak = AtomicU64::new(0);
-        heed(start, limit, Path::new("/scratch"), reserve, &peak, &cancel, &|| began.elapsed() >= until);
+        heed(look, limit, Path::new("/scratch"), reserve, &peak, &cancel, &|| began.elapsed() >= until);
         cancel.stopped()
+    }
+
+    fn seen(free_bytes: u64, used_bytes: u64) -> Result<Result<Seen, String>, ProgramError> {
+        Ok(Ok(Seen { space: Space { free_bytes, total_bytes: 10_000 }, used_bytes }))
     }
 
     #[test]
     fn a_directory_that_says_nothing_for_long_hangs() {
         let (soon, later) = (Duration::from_millis(300), Duration::from_secs(60));
-        let hangs = |script| {
-            let stopped = watched(script, soon, later);
-            assert!(matches!(stopped, Some(StopReason::ScratchHangs { .. })), "{script}: {stopped:?}");
-        };
-        hangs("exec sleep 60");
-        // It answered once, and that was long ago; or it dies each time before it says anything.
-        hangs("echo 5000 10000; exec sleep 60");
-        hangs("exit 1");
-        // Errors are answers, and who dies after an answer is started again.
-        for script in ["while echo Permission denied; do sleep 0.02; done", "echo 5000 10000; sleep 0.1"] {
-            assert_eq!(watched(script, later, soon * 4), None, "{script}");
+        let dies = || Err(ProgramError::Start { source: std::io::ErrorKind::NotFound.into() });
+        for stopped in [
+            watched(|| Err(ProgramError::TimedOut { seconds: 15 }), later, later),
+            watched(dies, soon, later),
+        ] {
+            assert!(matches!(stopped, Some(StopReason::ScratchHangs { .. })), "{stopped:?}");
         }
-        let full = watched("echo 50 10000; exec sleep 60", later, later);
-        assert!(matches!(full, Some(StopReason::ScratchFull { .. })), "{full:?}");
+        // Errors are answers, and one who dies between answers does no harm.
+        let count = AtomicU64::new(0);
+        let at_times = || if count.fetch_add(1, Ordering::Relaxed) % 2 == 0 { dies() } else { seen(5000, 0) };
+        assert_eq!(watched(at_times, soon, soon * 4), None);
+        assert_eq!(watched(|| Ok(Err("Permission denied".to_owned())), soon, soon * 4), None);
+    }
+
+    #[test]
+    fn the_look_that_ends_a_job_tells_what_the_job_has_used() {
+        let later = Duration::from_secs(60);
+        let full = watched(|| seen(50, 20 << 20), later, later);
+        let Some(StopReason::ScratchFull { used, .. }) = full else { panic!("{full:?}") };
+        assert_eq!(used, ", this backup used 20.0 MiB");
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Backup jobs of a domain.
 
-use std::ffi::CStr;
-
 use virt_sys as sys;
 
 use super::checkpoint::{c_string, take_string};
@@ -9,15 +7,6 @@ use super::{Domain, ErrorKind, LibvirtError};
 
 /// `VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN` is understood by daemons from this version on.
 const PRESERVE_SHUTDOWN_SINCE: u32 = 11_010_000;
-
-/// What libvirt tells about the scratch files of a running pull job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JobStats {
-    /// Bytes the scratch files hold now.
-    pub scratch_used_bytes: u64,
-    /// Bytes they can grow to.
-    pub scratch_total_bytes: u64,
-}
 
 /// What a call that waits for its turn says of the jobs of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,15 +98,6 @@ impl Domain {
         let seen = self.with("look at the job", Parameters::of_job);
         seen_of(seen.map(|parameters| parameters.kind != none))
     }
-
-    /// Scratch use of the running job. Zeros when libvirt does not tell.
-    pub fn job_stats(&self) -> Result<JobStats, LibvirtError> {
-        let stats = self.with("read the job statistics", Parameters::of_job)?;
-        Ok(JobStats {
-            scratch_used_bytes: stats.number(c"disk_temp_used").unwrap_or(0),
-            scratch_total_bytes: stats.number(c"disk_temp_total").unwrap_or(0),
-        })
-    }
 }
 
 /// What libvirt tells of a job, as a list of its own: null where there is no job.
@@ -137,15 +117,6 @@ impl Parameters {
             sys::virDomainGetJobStats(domain.as_ptr(), &mut told.kind, &mut told.list, &mut told.count, 0)
         };
         if ret < 0 { Err(virt::error::Error::last_error()) } else { Ok(told) }
-    }
-
-    /// A number by its name. `None` where libvirt does not tell it.
-    fn number(&self, name: &CStr) -> Option<u64> {
-        let mut number = 0;
-        // SAFETY: the list has `count` entries (a null list none), and outlives the call as the name does.
-        let found =
-            unsafe { sys::virTypedParamsGetULLong(self.list, self.count, name.as_ptr(), &mut number) };
-        (found == 1).then_some(number)
     }
 }
 

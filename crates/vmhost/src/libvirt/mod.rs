@@ -24,7 +24,7 @@ pub use definition::{Definition, DefinitionKind};
 pub use domain::{Domain, DomainState, Standing};
 pub use error::{ErrorKind, LibvirtError};
 pub use host::Host;
-pub use job::{JobSeen, JobStats};
+pub use job::JobSeen;
 pub use said::Said;
 pub use secret::SecretName;
 pub use snapshot::SnapshotInfo;

@@ -57,7 +57,7 @@ impl JobWatch {
             let cancel = Cancel::default();
             let is_over = || over.load(Ordering::Acquire);
             // What the job has used is not known here.
-            scratch::watch(&scratch.dir, scratch.reserve, &AtomicU64::new(0), &cancel, &is_over);
+            scratch::watch(&scratch.dir, &[], scratch.reserve, &AtomicU64::new(0), &cancel, &is_over);
             if let Some(reason) = cancel.stopped() {
                 // First: a run that finds its job gone asks why.
                 let _ = why.set(reason.to_string());
