@@ -1,10 +1,10 @@
-//! What a person sees in a terminal while a run goes on, and after it was ended: in tmux, at 80 and at 200 columns.
+//! What a person sees in a terminal while a program is at work, and after it was ended: in tmux, at 80 and at 200 columns.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use lab::{DiskSpec, Lab, Vm, VmSpec, must};
+use lab::{DiskSpec, Lab, Op, Vm, VmSpec, must, program};
 
 const MIB: u64 = 1 << 20;
 
@@ -89,12 +89,11 @@ impl Drop for Terminal {
 
 /// Lines with a bar.
 fn bars(screen: &str) -> Vec<&str> {
-    screen.lines().filter(|line| line.contains(" [") && line.contains("%")).collect()
+    screen.lines().filter(|line| line.contains('[') && line.contains('%')).collect()
 }
 
-/// A VM that takes a while at a MiB a second: its first disk has data, the other next to none.
-fn slow_vm(lab: &Lab) -> Vm {
-    lab.configure(&[("TARGET_BANDWIDTH", "1"), ("COMPRESSION", "none"), ("LOG_LEVEL", "WARN")]);
+/// A VM with disks that take a while at a MiB a second.
+fn vm_with_data(lab: &Lab) -> Vm {
     let noise = lab.path().join("noise");
     must(Command::new("sh").arg("-c").arg(format!("head -c 64M /dev/urandom >'{}'", noise.display())));
     let name = "a-long-name-of-a-database-server";
@@ -120,7 +119,8 @@ fn run_line(lab: &Lab, vm: &Vm) -> String {
 #[test]
 fn progress_fits_the_terminal_and_nothing_of_it_stays() {
     let lab = Lab::new("terminal");
-    let vm = slow_vm(&lab);
+    lab.configure(&[("TARGET_BANDWIDTH", "1"), ("COMPRESSION", "none"), ("LOG_LEVEL", "WARN")]);
+    let vm = vm_with_data(&lab);
     for columns in [80, 200] {
         let terminal = Terminal::new(&lab, columns);
         terminal.enter(&run_line(&lab, &vm));
@@ -156,5 +156,41 @@ fn progress_fits_the_terminal_and_nothing_of_it_stays() {
     let terminal = Terminal::new(&lab, 100);
     terminal.enter(&run_line(&lab, &vm));
     terminal.wait_for("table", |screen| screen.contains("1 backed up"));
+    terminal.assert_clean();
+}
+
+#[test]
+fn progress_of_vmstream_fits_the_terminal_and_nothing_of_it_stays() {
+    let lab = Lab::new("terminal_vmstream");
+    lab.configure(&[("COMPRESSION", "none")]);
+    let vm = vm_with_data(&lab);
+    lab.run_well(&vm);
+    let faulty = lab.faulty_file_system("slow");
+    must(Command::new("cp").arg("-a").arg(lab.vm_dir(&vm)).arg(faulty.path()));
+    let verify = format!("clear; '{}' verify '{}'", program("vmstream").display(), faulty.text());
+    for columns in [80, 200] {
+        let terminal = Terminal::new(&lab, columns);
+        // Of some 1000 reads.
+        let hang = faulty.hang_after(Op::Read, "vda.full.data", 200);
+        terminal.enter(&verify);
+        let screen = terminal.wait_for("bar", |screen| !bars(screen).is_empty());
+        assert!(!screen.contains("0s left"), "{screen}");
+        let screen = terminal.wait_for("rate and time", |screen| {
+            bars(screen).iter().any(|bar| bar.contains("/s ") && bar.ends_with(" left"))
+        });
+        assert_eq!(bars(&screen).len(), 1, "{screen}");
+        assert!(bars(&screen)[0].contains(" MiB of 128 MiB "), "{screen}");
+        terminal.tmux(&["send-keys", "C-c"]);
+        let screen = terminal.assert_clean();
+        assert!(screen.contains("error: Ended by"), "{screen}");
+        drop(hang);
+    }
+    // One that goes on to its end.
+    let terminal = Terminal::new(&lab, 80);
+    let hang = faulty.hang_after(Op::Read, "vda.full.data", 200);
+    terminal.enter(&verify);
+    terminal.wait_for("bar", |screen| !bars(screen).is_empty());
+    drop(hang);
+    terminal.wait_for("result", |screen| screen.contains("1 proven"));
     terminal.assert_clean();
 }

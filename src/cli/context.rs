@@ -7,12 +7,12 @@ use tracing::Level;
 
 use super::arguments::Arguments;
 use super::call::Call;
-use super::screen::Screen;
 use crate::clock::Clock;
 use crate::engine::fail_point::FailPoints;
 use crate::log::{Log, LogSetup, Place};
 use vmconfig::Loaded;
 use vmconfig::value::{LogFormat, LogLevel};
+use vmstream::terminal::Screen;
 
 /// What a mode is started with.
 pub(super) struct Context {

@@ -1,11 +1,11 @@
 //! What a person types and sees: arguments, progress, tables, exit codes.
 
 mod arguments;
+mod bars;
 mod call;
 mod check;
 mod context;
 mod doors;
-mod drawing;
 mod failed;
 mod help;
 mod host;
@@ -24,7 +24,6 @@ mod replicate;
 mod replication;
 mod run;
 mod say;
-mod screen;
 mod session_record;
 mod status;
 

@@ -5,50 +5,47 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::drawing::Drawing;
-use super::screen::Screen;
+use super::bars::Bars;
 use crate::engine::watch::Watch;
 use crate::session::RunWatch;
 use vmreport::{FailureCode, VmReport, VmResult, draw};
-use vmstream::text::{self, size};
+use vmstream::terminal::{self, Screen};
+use vmstream::text::size;
 
 /// A log line for a disk at most this often, when there is no terminal to draw on.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
-/// Rows of a terminal that does not tell.
-const ROWS: usize = 24;
-
 /// Has bars drawn, or writes lines.
 pub(super) struct Progress {
-    drawing: Option<Drawing>,
+    bars: Option<Bars>,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        let drawing = || Drawing::start(Screen::new(std::io::stderr()), terminal_size);
-        Self { drawing: is_terminal.then(drawing).flatten() }
+        let bars = || Bars::on(Screen::new(std::io::stderr()), terminal::size);
+        Self { bars: is_terminal.then(bars).flatten() }
     }
 
     /// A run of so many VMs begins.
     pub(super) fn begin(&self, vms: usize) {
-        self.drawing.iter().for_each(|drawing| drawing.begin(vms));
+        self.bars.iter().for_each(|bars| bars.begin(vms));
     }
 
     /// Takes what is drawn off the terminal, from any thread: for somebody who wants the run to end.
     pub(super) fn cleaner(&self) -> impl Fn() + Send + use<> {
-        let drawing = self.drawing.clone();
-        move || drawing.iter().for_each(Drawing::clear)
+        let bars = self.bars.clone();
+        move || bars.iter().for_each(Bars::clear)
     }
 
     /// Where log lines go, so that they do not tear the bars.
     pub(super) fn screen(&self) -> Option<Screen> {
-        self.drawing.as_ref().map(Drawing::screen)
+        self.bars.as_ref().map(Bars::screen)
     }
 
     /// Nothing is drawn any more: what comes next is written where that was.
     pub(super) fn clear(&self) {
-        self.drawing.iter().for_each(Drawing::clear);
+        self.bars.iter().for_each(Bars::clear);
     }
 }
 
@@ -58,23 +55,16 @@ impl Drop for Progress {
     }
 }
 
-/// Columns and rows of the terminal.
-fn terminal_size() -> (usize, usize) {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
-    let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
-    size.map_or((text::WIDTH, ROWS), |size| (size.ws_col.into(), size.ws_row.into()))
-}
-
 impl RunWatch for Progress {
     fn vm_begin(&self, domain: &str) -> Box<dyn Watch> {
-        match &self.drawing {
-            Some(drawing) => Box::new(drawing.of_vm(domain)),
+        match &self.bars {
+            Some(bars) => Box::new(bars.of_vm(domain)),
             None => Box::new(DiskLines { domain: domain.to_owned(), disks: Mutex::default() }),
         }
     }
 
     fn vm_end(&self, report: &VmReport) {
-        self.drawing.iter().for_each(Drawing::vm_end);
+        self.bars.iter().for_each(Bars::vm_end);
         let vm = report.vm.as_str();
         match &report.result {
             VmResult::Ok { report: backup }

@@ -1,27 +1,11 @@
 //! How far a run has come, as lines that fit a terminal: one for each disk, one for all of it.
 //!
-//! Must not live here: the terminal (`drawing`).
+//! Must not live here: the terminal (`vmstream::terminal`).
 
 use std::time::Duration;
 
+use vmstream::terminal::{Bar, MARGIN, fitted, rate_text};
 use vmstream::text::size;
-
-/// Columns that stay free on the right: a terminal shows `^C` behind the last line, which must not begin another one.
-const MARGIN: usize = 3;
-
-/// From so many columns on there is room for how much of the disk that is.
-const WIDE: usize = 120;
-
-/// What a bar has at least and at most.
-const BAR_COLUMNS: (usize, usize) = (10, 50);
-
-const RATE_COLUMNS: usize = 12;
-const LEFT_COLUMNS: usize = 12;
-const BYTES_COLUMNS: usize = 25;
-
-/// What is left cannot be told before so much time, and before so much of the disk.
-const GUESS_AFTER: Duration = Duration::from_secs(3);
-const GUESS_AFTER_PERCENT: u64 = 1;
 
 /// A disk that is copied.
 pub(super) struct DiskLine<'a> {
@@ -47,35 +31,22 @@ pub(super) struct RunLine {
 pub(super) fn lines(disks: &[DiskLine<'_>], run: &RunLine, columns: usize, rows: usize) -> Vec<String> {
     // One for the run, one for whatever else is shown.
     let shown = &disks[..disks.len().min(rows.saturating_sub(2).max(1))];
-    let columns = columns.saturating_sub(MARGIN);
     let longest = shown.iter().map(|disk| disk.vm.chars().count() + 1 + disk.target.chars().count()).max();
-    let name_columns = longest.unwrap_or_default().min(columns / 3);
+    let name_columns = longest.unwrap_or_default().min(columns.saturating_sub(MARGIN) / 3);
     let mut lines: Vec<String> = shown.iter().map(|disk| disk_line(disk, name_columns, columns)).collect();
-    lines.push(run_line(run));
-    lines.iter().map(|line| line.chars().take(columns).collect::<String>().trim_end().to_owned()).collect()
+    lines.push(fitted(&run_line(run), columns));
+    lines
 }
 
 fn disk_line(disk: &DiskLine<'_>, name_columns: usize, columns: usize) -> String {
-    let name = name(disk.vm, disk.target, name_columns);
-    let percent = disk.position.min(disk.size_bytes) * 100 / disk.size_bytes.max(1);
-    let rate = disk.rate.map(rate_text).unwrap_or_default();
-    let left = left(disk, percent).map(|left| format!("{} left", time_text(left))).unwrap_or_default();
-    let bytes = format!("{} of {}", size(disk.position), size(disk.size_bytes));
-    let bytes = if columns + MARGIN < WIDE { String::new() } else { format!("  {bytes:>BYTES_COLUMNS$}") };
-    let rest = format!(" {percent:>3}%{bytes} {rate:>RATE_COLUMNS$} {left:>LEFT_COLUMNS$}");
-    let (least, most) = BAR_COLUMNS;
-    let room = columns.saturating_sub(name_columns + 3 + rest.chars().count());
-    format!("{name} [{}]{rest}", bar(percent, room.clamp(least, most)))
+    let DiskLine { vm, target, size_bytes, position, rate, elapsed } = *disk;
+    Bar { name: name(vm, target, name_columns), size_bytes, position, rate, elapsed }.line(columns)
 }
 
 fn run_line(run: &RunLine) -> String {
     let RunLine { vms, ended_vms, disks, read_bytes, rate } = run;
     let rate = rate.map(|rate| format!(", {}", rate_text(rate))).unwrap_or_default();
     format!("VMs done: {ended_vms} of {vms}, disks under way: {disks}, read: {}{rate}", size(*read_bytes))
-}
-
-fn rate_text(bytes: u64) -> String {
-    format!("{}/s", size(bytes))
 }
 
 /// VM and disk in so many columns. A long name of a VM is cut in its middle; the disk is whole.
@@ -90,32 +61,6 @@ fn name(vm: &str, target: &str, columns: usize) -> String {
         vm[..head].iter().chain(['…'].iter().take(room)).chain(&vm[vm.len() - tail..]).collect()
     };
     format!("{:columns$}", format!("{vm} {target}").trim_start())
-}
-
-fn bar(percent: u64, columns: usize) -> String {
-    let full = columns * usize::try_from(percent).unwrap_or(0) / 100;
-    let head = if full < columns { ">" } else { "" };
-    format!("{:columns$}", format!("{}{head}", "=".repeat(full)))
-}
-
-/// How long the rest takes if it goes on as so far.
-fn left(disk: &DiskLine<'_>, percent: u64) -> Option<Duration> {
-    if disk.elapsed < GUESS_AFTER || percent < GUESS_AFTER_PERCENT {
-        return None;
-    }
-    let rest = disk.size_bytes.saturating_sub(disk.position) as f64 / disk.position as f64;
-    Some(disk.elapsed.mul_f64(rest))
-}
-
-/// Two units at most: the rest is a guess.
-fn time_text(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, seconds) => format!("{seconds}s"),
-        (0, 0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
-        (0, hours, minutes, _) => format!("{hours}h{minutes:02}m"),
-        (days, hours, ..) => format!("{days}d{hours:02}h"),
-    }
 }
 
 #[cfg(test)]
@@ -164,24 +109,6 @@ mod tests {
         );
         assert!(lines(&disks, &run(), 200, 24)[0].starts_with(&format!("{long} vda [")));
         assert!(lines(&disks, &run(), 200, 24)[0].contains("30.0 GiB of 40.0 GiB"));
-    }
-
-    #[test]
-    fn nothing_is_guessed_before_there_is_something_to_guess_from() {
-        for (position, seconds, want) in [
-            (20 * GIB, 2, None),
-            (0, 600, None),
-            (GIB / 4, 600, None),
-            (10 * GIB, 10, Some("30s")),
-            (10 * GIB, 1000, Some("50m00s")),
-            (10 * GIB, 10_000, Some("8h20m")),
-            (10 * GIB, 100_000, Some("3d11h")),
-        ] {
-            let disk = disk("web", "vda", position, seconds);
-            let line = &lines(&[disk], &run(), 80, 24)[0];
-            assert_eq!(line.contains("left"), want.is_some(), "{line}");
-            assert!(line.contains(want.unwrap_or_default()), "{line}");
-        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! its writer may have left out), `convert` (a folder written again in another form), `new_point` (how
 //! a restore point is written), `durable` (files that appear whole),
 //! `page_cache` (which lets go of what is written), `unfinished` (what goes when the process is ended), `signals` (who ends it),
-//! `text` and `causes` (sizes, tables and errors as people read them, for the programs).
+//! `text`, `causes` and `terminal` (sizes, tables, errors and progress as people see them, for the programs).
 //! Must not live here: libvirt, libnbd, configuration, printing.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -28,6 +28,7 @@ pub mod restore;
 pub mod sidecar;
 pub mod signals;
 pub mod stream;
+pub mod terminal;
 pub mod text;
 pub mod unfinished;
 pub mod verify;

@@ -81,8 +81,8 @@ impl Faults {
         self.add(op, path, Kind::Error(error), skip, times);
     }
 
-    pub(super) fn add_hang(&self, op: Op, path: &Path) -> u64 {
-        self.add(op, path, Kind::Hang, 0, usize::MAX)
+    pub(super) fn add_hang(&self, op: Op, path: &Path, skip: usize) -> u64 {
+        self.add(op, path, Kind::Hang, skip, usize::MAX)
     }
 
     fn add(&self, op: Op, path: &Path, kind: Kind, skip: usize, left: usize) -> u64 {

@@ -80,7 +80,13 @@ impl FaultyFileSystem {
     /// Such calls hang until the answer is dropped; then they are done.
     #[must_use]
     pub fn hang(&self, op: Op, path: impl AsRef<Path>) -> Hang {
-        Hang { faults: self.faults.clone(), id: self.faults.add_hang(op, path.as_ref()) }
+        self.hang_after(op, path, 0)
+    }
+
+    /// The same, after so many others.
+    #[must_use]
+    pub fn hang_after(&self, op: Op, path: impl AsRef<Path>, skip: usize) -> Hang {
+        Hang { faults: self.faults.clone(), id: self.faults.add_hang(op, path.as_ref(), skip) }
     }
 
     /// How many calls hang now.

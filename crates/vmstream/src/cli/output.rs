@@ -3,10 +3,11 @@
 //! A result that nobody got is not success; a reader that has seen enough (`| head`) is no error.
 
 use super::exit::Exit;
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::os::fd::AsFd;
+use std::sync::LazyLock;
+use vmstream::terminal::Screen;
 use vmstream::text;
 
 /// Words that a person must not overlook.
@@ -91,12 +92,19 @@ pub(super) fn warn(text: impl std::fmt::Display) {
     tell(&format!("warning: {text}\n"));
 }
 
-/// Writes to standard error, if that can be done. Whoever calls breaks a line only where another statement begins: on a
-/// terminal the lines are wrapped here, for programs they stay as they are.
+/// Writes to standard error, if that can be done, above what is drawn there. Whoever calls breaks a line only where another
+/// statement begins: on a terminal the lines are wrapped here, for programs they stay as they are.
 pub(super) fn tell(text: &str) {
-    let mut err = std::io::stderr();
-    let fitting = if err.is_terminal() { Cow::Owned(text::wrapped(text)) } else { Cow::Borrowed(text) };
-    let _ = err.write_all(fitting.as_bytes());
+    match io::stderr().is_terminal() {
+        true => screen().print(&text::wrapped(text)),
+        false => screen().print(text),
+    }
+}
+
+/// What standard error shows.
+pub(super) fn screen() -> Screen {
+    static SCREEN: LazyLock<Screen> = LazyLock::new(|| Screen::new(io::stderr()));
+    SCREEN.clone()
 }
 
 fn wants_colour() -> bool {

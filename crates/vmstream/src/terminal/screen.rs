@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A terminal. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Screen {
+pub struct Screen {
     state: Arc<Mutex<State>>,
 }
 
@@ -19,12 +19,13 @@ struct State {
 }
 
 impl Screen {
-    pub(super) fn new(terminal: impl Write + Send + 'static) -> Self {
+    /// With nothing drawn.
+    pub fn new(terminal: impl Write + Send + 'static) -> Self {
         Self { state: Arc::new(Mutex::new(State { terminal: Box::new(terminal), drawn: vec![] })) }
     }
 
     /// Draws these lines in the place of those that are drawn; none: nothing stays. A terminal that is gone is no error of ours.
-    pub(super) fn draw(&self, lines: Vec<String>) {
+    pub fn draw(&self, lines: Vec<String>) {
         let mut state = self.lock();
         if state.drawn != lines {
             let _ = state.replace("", lines);
@@ -32,7 +33,7 @@ impl Screen {
     }
 
     /// Prints above what is drawn.
-    pub(super) fn print(&self, text: &str) {
+    pub fn print(&self, text: &str) {
         let mut state = self.lock();
         let drawn = state.drawn.clone();
         let _ = state.replace(&format!("{}\n", text.trim_end()), drawn);

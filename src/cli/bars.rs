@@ -1,36 +1,22 @@
-//! Lines on a terminal, drawn by a thread of its own: a terminal that is held (Ctrl-S, an ssh that stalls) holds nobody else.
+//! A run as it is drawn on a terminal. Whoever copies only leaves numbers here, and never waits.
 //!
-//! Must not live here: what the lines say (`progress_lines`), what is said of a backup (`progress`). Whoever copies only leaves
-//! numbers here.
+//! Must not live here: what the lines say (`progress_lines`), what is said of a backup (`progress`).
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use vmstream::terminal::{Drawing, Pace, Screen};
 
 use super::progress_lines::{DiskLine, RunLine, lines};
-use super::screen::Screen;
 use crate::engine::watch::Watch;
 
-/// How often the lines are drawn.
-const DRAW_EVERY: Duration = Duration::from_millis(100);
-
-/// How long the terminal may take to be clean.
-const CLEAR_LIMIT: Duration = Duration::from_millis(500);
-
-/// A rate is that of so long.
-const RATE_OVER: Duration = Duration::from_secs(10);
-
-/// A rate of less would jump.
-const RATE_AFTER: Duration = Duration::from_secs(1);
-
-/// The terminal and what is drawn on it. Cheap to clone.
+/// What is drawn of a run. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Drawing {
-    screen: Screen,
+pub(super) struct Bars {
+    drawing: Drawing,
     board: Arc<Board>,
-    draws: Thread,
 }
 
 /// What the thread that draws is told.
@@ -42,9 +28,6 @@ struct Board {
     vms: AtomicUsize,
     ended_vms: AtomicUsize,
     read_bytes: AtomicU64,
-    /// Between the begin of the run and the moment from which on the terminal is somebody else's.
-    is_on: AtomicBool,
-    is_clean: AtomicBool,
 }
 
 /// One disk, as far as its copy has come.
@@ -57,27 +40,24 @@ struct Disk {
     read_bytes: AtomicU64,
 }
 
-impl Drawing {
-    /// Draws in a thread that ends with the process; nothing when there can be none. `size` tells columns and rows.
-    pub(super) fn start(screen: Screen, size: impl Fn() -> (usize, usize) + Send + 'static) -> Option<Self> {
+impl Bars {
+    /// Draws on this screen; nothing when there can be no thread for it. `size` tells columns and rows.
+    pub(super) fn on(screen: Screen, size: impl Fn() -> (usize, usize) + Send + 'static) -> Option<Self> {
         let board = Arc::new(Board::default());
-        let (sees, draws_on) = (Arc::clone(&board), screen.clone());
-        let work = move || draw(&sees, &draws_on, size);
-        let thread = thread::Builder::new().name("bars".into()).spawn(work).ok()?;
-        Some(Self { screen, board, draws: thread.thread().clone() })
+        let mut seen = SeenRun::of(Arc::clone(&board));
+        let drawing = Drawing::start(screen, move || seen.lines(size()))?;
+        Some(Self { drawing, board })
     }
 
     /// Where log lines go, so that they do not tear what is drawn. May block: not for a thread that copies.
     pub(super) fn screen(&self) -> Screen {
-        self.screen.clone()
+        self.drawing.screen()
     }
 
     /// Begins to draw: a run of so many VMs.
     pub(super) fn begin(&self, vms: usize) {
         self.board.vms.store(vms, Ordering::Relaxed);
-        self.board.is_clean.store(false, Ordering::Release);
-        self.board.is_on.store(true, Ordering::Release);
-        self.draws.unpark();
+        self.drawing.begin();
     }
 
     /// One more of its VMs has ended.
@@ -92,14 +72,7 @@ impl Drawing {
 
     /// Draws no more, and waits until the terminal is clean, but not for one that is held.
     pub(super) fn clear(&self) {
-        if !self.board.is_on.swap(false, Ordering::AcqRel) {
-            return;
-        }
-        self.draws.unpark();
-        let until = Instant::now() + CLEAR_LIMIT;
-        while !self.board.is_clean.load(Ordering::Acquire) && Instant::now() < until {
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.drawing.clear();
     }
 }
 
@@ -153,69 +126,52 @@ impl Watch for DiskBars {
     }
 }
 
-/// Bytes that were read, as they were seen for a while.
-#[derive(Default)]
-struct Seen(VecDeque<(Instant, u64)>);
-
-impl Seen {
-    /// Bytes a second of late; `None` while that cannot be told, and before anything was read.
-    fn rate(&mut self, now: Instant, bytes: u64) -> Option<u64> {
-        self.0.push_back((now, bytes));
-        while self.0.len() > 2 && self.0.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_OVER) {
-            self.0.pop_front();
-        }
-        let (since, before) = *self.0.front()?;
-        let time = now.duration_since(since);
-        (time >= RATE_AFTER && bytes > 0).then(|| ((bytes - before) as f64 / time.as_secs_f64()) as u64)
-    }
+/// The board, as it was seen for a while.
+struct SeenRun {
+    board: Arc<Board>,
+    /// The disks that are copied still, in the order in which they began.
+    disks: Vec<(Arc<Disk>, Pace)>,
+    pace: Pace,
 }
 
-/// Draws for ever. Holds no lock of the board while it does.
-fn draw(board: &Board, screen: &Screen, size: impl Fn() -> (usize, usize)) {
-    let (mut of_disks, mut of_run) = (Vec::new(), Seen::default());
-    loop {
-        if !board.is_on.load(Ordering::Acquire) {
-            screen.draw(vec![]);
-            board.is_clean.store(true, Ordering::Release);
-            thread::park();
-            continue;
-        }
-        follow(&mut of_disks, board.disks().clone());
+impl SeenRun {
+    fn of(board: Arc<Board>) -> Self {
+        Self { board, disks: vec![], pace: Pace::default() }
+    }
+
+    fn lines(&mut self, (columns, rows): (usize, usize)) -> Vec<String> {
+        let on_board = self.board.disks().clone();
+        self.follow(on_board);
         let now = Instant::now();
-        let disk_lines: Vec<DiskLine<'_>> =
-            of_disks.iter_mut().map(|(disk, seen)| disk_line(disk, seen, now)).collect();
-        let read_bytes = board.read_bytes.load(Ordering::Relaxed);
+        let disks: Vec<_> = self.disks.iter_mut().map(|(disk, pace)| disk_line(disk, pace, now)).collect();
+        let read_bytes = self.board.read_bytes.load(Ordering::Relaxed);
         let run = RunLine {
-            vms: board.vms.load(Ordering::Relaxed),
-            ended_vms: board.ended_vms.load(Ordering::Relaxed),
-            disks: disk_lines.len(),
+            vms: self.board.vms.load(Ordering::Relaxed),
+            ended_vms: self.board.ended_vms.load(Ordering::Relaxed),
+            disks: disks.len(),
             read_bytes,
-            rate: of_run.rate(now, read_bytes),
+            rate: self.pace.rate(now, read_bytes),
         };
-        let (columns, rows) = size();
-        board.is_clean.store(false, Ordering::Release);
-        screen.draw(lines(&disk_lines, &run, columns, rows));
-        thread::park_timeout(DRAW_EVERY);
+        lines(&disks, &run, columns, rows)
     }
-}
 
-/// Keeps what was seen of the disks that are copied still, in the order in which they began.
-fn follow(of_disks: &mut Vec<(Arc<Disk>, Seen)>, disks: Vec<Arc<Disk>>) {
-    of_disks.retain(|(known, _)| disks.iter().any(|disk| Arc::ptr_eq(known, disk)));
-    for disk in disks {
-        if !of_disks.iter().any(|(known, _)| Arc::ptr_eq(known, &disk)) {
-            of_disks.push((disk, Seen::default()));
+    fn follow(&mut self, disks: Vec<Arc<Disk>>) {
+        self.disks.retain(|(known, _)| disks.iter().any(|disk| Arc::ptr_eq(known, disk)));
+        for disk in disks {
+            if !self.disks.iter().any(|(known, _)| Arc::ptr_eq(known, &disk)) {
+                self.disks.push((disk, Pace::default()));
+            }
         }
     }
 }
 
-fn disk_line<'a>(disk: &'a Disk, seen: &mut Seen, now: Instant) -> DiskLine<'a> {
+fn disk_line<'a>(disk: &'a Disk, pace: &mut Pace, now: Instant) -> DiskLine<'a> {
     DiskLine {
         vm: &disk.vm,
         target: &disk.target,
         size_bytes: disk.size_bytes,
         position: disk.position.load(Ordering::Relaxed),
-        rate: seen.rate(now, disk.read_bytes.load(Ordering::Relaxed)),
+        rate: pace.rate(now, disk.read_bytes.load(Ordering::Relaxed)),
         elapsed: now.duration_since(disk.begun),
     }
 }
@@ -224,6 +180,8 @@ fn disk_line<'a>(disk: &'a Disk, seen: &mut Seen, now: Instant) -> DiskLine<'a> 
 mod tests {
     use std::io::{self, Write};
     use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -260,9 +218,9 @@ mod tests {
     #[test]
     fn a_terminal_that_is_held_holds_no_copy_and_shows_it_afterwards() {
         let terminal = Terminal::default();
-        let drawing = Drawing::start(Screen::new(terminal.clone()), || (120, 24)).unwrap();
-        drawing.begin(1);
-        let web = drawing.of_vm("web");
+        let bars = Bars::on(Screen::new(terminal.clone()), || (120, 24)).unwrap();
+        bars.begin(1);
+        let web = bars.of_vm("web");
         web.disk_begin("vda", 1000);
         wait_until("the bar is not drawn", || terminal.shows("web vda"));
 
@@ -286,14 +244,14 @@ mod tests {
         wait_until("the next disk is not drawn", || terminal.shows("web vdb"));
         wait_until("it does not advance", || terminal.shows(" 50%"));
         web.disk_end("vdb");
-        drawing.vm_end();
+        bars.vm_end();
         wait_until("the VM does not end", || {
             terminal.shows("VMs done: 1 of 1, disks under way: 0, read: 1.46 KiB")
         });
 
         let held = terminal.0.lock().unwrap();
-        drawing.clear();
+        bars.clear();
         drop(held);
-        wait_until("something stays", || drawing.board.is_clean.load(Ordering::Acquire));
+        wait_until("something stays", || terminal.0.lock().unwrap().ends_with("\r\x1b[J"));
     }
 }
