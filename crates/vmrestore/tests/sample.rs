@@ -11,6 +11,7 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) fn unpack() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(dir.path().join("logs")).expect("a folder");
         for (folder, tar) in [("bash", "vmbackup-0.5.3-lz4.tar"), ("plain", "virtnbdbackup-2.47-plain.tar")] {
             let into = dir.path().join(folder);
             std::fs::create_dir(&into).expect("a folder");
@@ -31,9 +32,16 @@ impl Sample {
         self.dir.path().join("plain")
     }
 
+    /// Where logs go.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.dir.path().join("logs")
+    }
+
     /// Runs the program on a backup path.
     pub(crate) fn vmrestore(&self, root: &Path, arguments: &[&str]) -> Output {
-        command().args(arguments).arg("--backup-path").arg(root).output().expect("vmrestore can be started")
+        let mut command = command();
+        command.arg("--backup-path").arg(root).args(arguments).env("LOG_DIR", self.logs());
+        command.output().expect("vmrestore can be started")
     }
 }
 

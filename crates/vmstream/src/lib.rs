@@ -32,3 +32,10 @@ pub mod terminal;
 pub mod text;
 pub mod unfinished;
 pub mod verify;
+
+/// So many threads a program works with unless it is told otherwise: each needs up to 64 MiB, and few disks keep more than four
+/// busy.
+pub fn default_workers() -> std::num::NonZeroUsize {
+    let four = std::num::NonZeroUsize::MIN.saturating_add(3);
+    std::thread::available_parallelism().map_or(std::num::NonZeroUsize::MIN, |cores| cores.min(four))
+}

@@ -7,6 +7,8 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use std::path::PathBuf;
 use vmstream::text;
 
+use crate::resolve::VmName;
+
 const CREDIT: &str = "Copyright (c) 2026 the vmbackup authors. MIT licence.";
 
 const TEMPLATE: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
@@ -15,7 +17,10 @@ const TEMPLATE: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after
 const MORE: &str = "\
 Examples:
   vmrestore --list
-  vmrestore --list --backup-path /mnt/rescued
+  vmrestore --list-restore-points web
+  vmrestore --list-restore-points /mnt/rescued/web
+  vmrestore --verify web,db
+  vmrestore --verify --all --deep --backup-path /mnt/rescued
 
 Exit codes: 0 done, 1 general, 2 configuration, 3 another program works on the
             VM, 4 storage, 5 a VM, its backup or its restore point,
@@ -67,18 +72,46 @@ pub(super) fn version() -> String {
     format!("vmrestore {}\n{CREDIT}\n", env!("CARGO_PKG_VERSION"))
 }
 
+/// Names of VMs, or one path.
+fn vm_names(text: &str) -> Result<Vec<VmName>, String> {
+    let names = VmName::parse(text);
+    if names.is_empty() || text.starts_with('-') { Err("that names no VM".to_owned()) } else { Ok(names) }
+}
+
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 /// What can be asked for, one at a time.
-fn modes() -> [Arg; 1] {
-    [flag("list", "Show the VMs there are backups of, with sizes, restore points and periods")]
+fn modes() -> [Arg; 4] {
+    let of_vm = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).num_args(0..=1).value_parser(vm_names).help(help)
+    };
+    [
+        flag("list", "Show the VMs there are backups of, with sizes, restore points and periods"),
+        of_vm("list-restore-points", "VM", "Show the restore points of a VM, archived chains too"),
+        of_vm("verify", "VM[,VM...]", "Prove that the newest backups of VMs are as they were written"),
+        of_vm("dump", "VM", "Print what the streams of a VM's newest backup say of themselves"),
+    ]
 }
 
 /// How that is done.
-fn options() -> [Arg; 1] {
-    [flag("json", "The result, or the error, as one JSON value on standard output")]
+fn options() -> [Arg; 5] {
+    [
+        Arg::new("vm")
+            .long("vm")
+            .value_name("VM[,VM...]")
+            .value_parser(vm_names)
+            .help("The VMs, by name, or one by the path of its folder, which names the backup path too"),
+        flag("all", "All VMs of the backup path"),
+        Arg::new("period")
+            .long("period")
+            .value_name("ID")
+            .value_parser(NonEmptyStringValueParser::new())
+            .help("A period, such as 202611 [default: the one with the newest restore point]"),
+        flag("deep", "With --verify: also put every disk together at every restore point"),
+        flag("json", "The result, or the error, as one JSON value on standard output"),
+    ]
 }
 
 /// Where they are looked for.

@@ -17,17 +17,17 @@ const SCHEMA: &str = "vmrestore/list/1";
 /// How wide the Bash program draws its lines.
 const RULE: usize = 62;
 
-pub(super) fn list(root: &Path, json: bool, call: &Call) -> Result<Exit, Failed> {
+pub(super) fn list(root: &Path, call: &Call) -> Result<Exit, Failed> {
     known_vms(root)?;
     let listing = vms(root);
-    listing.unreadable.iter().for_each(|why| call.warn(why));
+    listing.unreadable.iter().for_each(|why| call.warn("list", why));
     if listing.vms.is_empty() {
         let said =
             format!("{} holds no backups of VMs. Name another folder with --backup-path", root.display());
         return Err(Failed::new(Exit::General, said));
     }
     let exit = if listing.unreadable.is_empty() { Exit::Ok } else { Exit::Storage };
-    if json {
+    if call.answers() {
         let root = root.display().to_string();
         call.answer(
             SCHEMA,

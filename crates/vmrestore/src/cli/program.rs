@@ -1,17 +1,20 @@
 //! The program `vmrestore`: what the words on its command line lead to.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use jiff::Zoned;
 use vmreport::Exit;
 use vmstream::causes::with_causes;
+use vmstream::text;
 
-use super::asked::{Asked, Mode, Options};
+use super::asked::{Asked, Mode, Options, Vms};
 use super::call::Call;
 use super::failed::Failed;
 use super::say::tell;
-use super::{command, list, read};
+use super::{command, dump, list, points, read, verify};
+use crate::resolve::{VmName, known_vms};
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
@@ -23,28 +26,71 @@ pub fn main() -> ExitCode {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let call = Call::begin(words.iter().any(|word| word == "--json"));
-    match answer(words, &environment, &call) {
-        Ok(exit) => exit.into(),
-        Err(failed) => {
-            call.fail(&failed);
-            failed.exit.into()
+    let exit = answer(words, &environment, &call).unwrap_or_else(|failed| {
+        call.fail(&failed);
+        failed.exit
+    });
+    call.end(exit);
+    exit.into()
+}
+
+fn answer(words: Vec<String>, environment: &BTreeMap<String, String>, call: &Call) -> Result<Exit, Failed> {
+    match read::parse(words.clone(), environment)? {
+        Asked::Help | Asked::Usage => Ok(told(&command::help())),
+        Asked::Version => Ok(told(&command::version())),
+        Asked::Mode(options) => start(&words, &options, environment, call),
+    }
+}
+
+fn start(
+    words: &[String],
+    options: &Options,
+    environment: &BTreeMap<String, String>,
+    call: &Call,
+) -> Result<Exit, Failed> {
+    let root = backup_path(options, environment, call)?;
+    let period = options.period.as_deref();
+    let logs =
+        |mode: &str, label: &str| call.logs(label, environment, head(words, mode, label, &root, options));
+    match &options.mode {
+        Mode::List => list::list(&root, call),
+        Mode::Points(vm) => points::list(&root, vm, period, call),
+        Mode::Verify { vms, deep } => {
+            let vms = match vms {
+                Vms::Named(vms) => vms.clone(),
+                Vms::All => known_vms(&root)?.into_iter().map(VmName::of_folder).collect(),
+            };
+            logs("verify", &label(&vms));
+            verify::verify(&root, &vms, period, *deep, call)
+        }
+        Mode::Dump(vm) => {
+            logs("dump", &vm.name);
+            dump::dump(&root, vm, period, call)
         }
     }
 }
 
-fn answer(words: Vec<String>, environment: &BTreeMap<String, String>, call: &Call) -> Result<Exit, Failed> {
-    match read::parse(words, environment)? {
-        Asked::Help | Asked::Usage => Ok(told(&command::help())),
-        Asked::Version => Ok(told(&command::version())),
-        Asked::Mode(options) => start(&options, environment, call),
+/// What a log is called after.
+fn label(vms: &[VmName]) -> String {
+    match vms {
+        [vm] => vm.name.clone(),
+        vms => text::count(vms.len(), "vm").replace(' ', "-"),
     }
 }
 
-fn start(options: &Options, environment: &BTreeMap<String, String>, call: &Call) -> Result<Exit, Failed> {
-    let root = backup_path(options, environment, call)?;
-    match options.mode {
-        Mode::List => list::list(&root, options.json, call),
-    }
+/// What a log begins with.
+fn head(words: &[String], mode: &str, label: &str, root: &Path, options: &Options) -> Vec<String> {
+    let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S");
+    let rows = [
+        ("Invocation", format!("vmrestore {}", words.join(" "))),
+        ("Mode", mode.to_owned()),
+        ("VM", label.to_owned()),
+        ("Period", options.period.clone().unwrap_or_else(|| "auto".to_owned())),
+        ("Backup Path", root.display().to_string()),
+    ];
+    let first = format!("vmrestore v{} — {now}", env!("CARGO_PKG_VERSION"));
+    let rows = rows.into_iter().map(|(name, value)| format!("{:<13} {value}", format!("{name}:")));
+    std::iter::once(first).chain(rows).collect()
 }
 
 /// The backup path that was named, else that of the configuration, which is read for nothing else.

@@ -8,12 +8,17 @@ pub(super) fn tell(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Prints to standard error, as it is.
+pub(super) fn tell_beside(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// Says on standard error what kept the program from its work.
 pub(super) fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "Error: {text}");
+    tell_beside(&format!("Error: {text}\n"));
 }
 
 /// Says on standard error what deserves a look.
 pub(super) fn warn(text: &str) {
-    let _ = writeln!(io::stderr(), "Warning: {text}");
+    tell_beside(&format!("Warning: {text}\n"));
 }

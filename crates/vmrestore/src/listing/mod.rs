@@ -4,7 +4,9 @@
 //! Must not live here: how it is printed (`cli`), which of it somebody means (`resolve`).
 
 mod files;
+mod points;
 mod vms;
 
 pub use files::{SetFiles, SetKind};
+pub use points::{PointKind, PointListing, PointsListing, SetListing, points};
 pub use vms::{Listing, VmListing, vms};

@@ -56,6 +56,18 @@ pub fn choose(
     Ok(Chosen { vm, asked: sets.vm, root: root.to_owned(), place, set, point, definition })
 }
 
+/// The set with the newest point of a VM.
+///
+/// # Errors
+/// When there is none, with what there is.
+pub fn newest_set(
+    root: &Path,
+    vm: &VmName,
+    period: Option<&str>,
+) -> Result<(FoundSet, BackupSet), ResolveError> {
+    vm_sets(root, &vm.name, period)?.newest()
+}
+
 /// The set whose point is the newest until a moment, among all of them, archived ones too.
 fn until(sets: &Sets, wish: &PointWish) -> Result<(FoundSet, BackupSet), ResolveError> {
     let mut best: Option<(String, FoundSet, BackupSet)> = None;

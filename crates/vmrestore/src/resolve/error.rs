@@ -39,8 +39,6 @@ pub enum ResolveError {
         /// The oldest there is: its name, and when it was taken.
         oldest: Option<(PointId, String)>,
     },
-    #[error("{} holds a copy, which is one restore point: {point} is none of it. Leave out --restore-point", dir.display())]
-    OnlyCopy { dir: PathBuf, point: PointId },
     #[error(transparent)]
     Unlisted(#[from] Unlisted),
     #[error(transparent)]

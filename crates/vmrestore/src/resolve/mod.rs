@@ -10,7 +10,7 @@ mod point;
 mod sets;
 mod vm;
 
-pub use chosen::{Chosen, choose};
+pub use chosen::{Chosen, choose, newest_set};
 pub use definition::Definition;
 pub use error::ResolveError;
 pub use point::PointWish;

@@ -55,9 +55,10 @@ impl PointWish {
         match self {
             Self::Latest => set.newest().ok_or_else(none),
             Self::Full => set.points.first().ok_or_else(none),
+            // A copy is listed under the number of a full.
             Self::Point(id) => match set.points.as_slice() {
-                [only] if only.id == PointId::Copy && *id != PointId::Copy => {
-                    Err(ResolveError::OnlyCopy { dir: set.dir.clone(), point: *id })
+                [only] if only.id == PointId::Copy && *id == PointId::Checkpoint(CheckpointName::FIRST) => {
+                    Ok(only)
                 }
                 _ => Ok(set.point(*id)?),
             },

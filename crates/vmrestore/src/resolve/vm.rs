@@ -20,6 +20,11 @@ pub struct VmName {
 }
 
 impl VmName {
+    /// A VM by the name of its folder.
+    pub fn of_folder(name: String) -> Self {
+        Self { name, root: None }
+    }
+
     /// Several names with commas between them; a path is one, whatever is in it. Empty where that names nobody.
     pub fn parse(text: &str) -> Vec<Self> {
         if text.contains('/') {

@@ -25,13 +25,12 @@ use clap::{Parser, Subcommand};
 use exit::Exit;
 use failure::Failure;
 use output::{say, tell, warn};
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 
 use until::Until;
 use vmstream::chain::{BackupSet, Definition, DiskTarget, Point, PointId, SetProblem, Severity};
-use vmstream::text;
+use vmstream::{default_workers, text};
 
 /// Inspect, verify and extract virtnbdbackup-compatible backup sets, without libvirt
 #[derive(Debug, Parser)]
@@ -160,10 +159,4 @@ fn say_unfinished(set: &BackupSet, until: Option<&Until>) {
     if let Some((problem, newest)) = unfinished.zip(newest) {
         warn(format_args!("{problem}; {} is the newest one that is whole, and taken here", newest.id));
     }
-}
-
-/// Each worker needs up to 64 MiB, and few disks keep more than four busy.
-fn default_workers() -> NonZeroUsize {
-    let four = NonZeroUsize::MIN.saturating_add(3);
-    std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(four))
 }

@@ -35,7 +35,39 @@ pub struct Finding {
     pub message: String,
 }
 
+impl Level {
+    /// For people and programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Damage => "damage",
+            Self::Unreadable => "unreadable",
+            Self::Warning => "warning",
+            Self::Unproven => "unproven",
+        }
+    }
+}
+
 impl Finding {
+    /// Where it is, files by their names in `dir`, and what is wrong.
+    pub fn text(&self, dir: &Path) -> String {
+        let file = self.path.strip_prefix(dir).unwrap_or(&self.path);
+        let mut text = String::new();
+        if !file.as_os_str().is_empty() {
+            text.push_str(&file.display().to_string());
+            if let Some(frame) = self.frame {
+                text.push_str(&format!(", frame {frame}"));
+            }
+            if let Some(at) = self.at {
+                text.push_str(&format!(", file offset {at}"));
+            }
+            if let Some(range) = &self.disk_range {
+                text.push_str(&format!(", disk bytes {}..{}", range.start, range.end));
+            }
+            text.push_str(": ");
+        }
+        text + &self.message
+    }
+
     /// A finding about a whole file or folder.
     pub(super) fn about(level: Level, path: &Path, message: String) -> Self {
         Self { level, path: path.to_owned(), frame: None, at: None, disk_range: None, message }

@@ -43,6 +43,29 @@ pub enum DiskVerdict {
     },
 }
 
+impl DiskVerdict {
+    /// For programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Unproven { .. } => "unproven",
+            Self::Unknown { .. } => "unknown",
+            Self::Lost { .. } => "lost",
+        }
+    }
+}
+
+impl Verdict {
+    /// For programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Damaged => "damaged",
+            Self::CannotTell => "cannot-tell",
+        }
+    }
+}
+
 /// What one restore point is worth, in one word. The worst disk decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Worth {

@@ -8,8 +8,7 @@ use crate::cli::output::Out;
 use crate::cli::subject::Subjects;
 use serde_json::{Value, json};
 use vmstream::verify::{
-    Depth, DiskDigest, FileReport, PointVerdict, Proof, SetReport, StreamReport, Verdict, VerifyOptions,
-    Worth,
+    Depth, DiskDigest, FileReport, PointVerdict, Proof, SetReport, StreamReport, VerifyOptions, Worth,
 };
 
 /// The document, and the totals at its end.
@@ -30,7 +29,7 @@ pub(super) fn tell(mut subjects: Subjects, options: VerifyOptions, out: &mut Out
     files.close();
     totals.unreadable = subjects.unreadable.len();
     document.member("unreadable", &subjects.unreadable.into());
-    document.member("verdict", &verdict_word(totals.verdict()).into());
+    document.member("verdict", &totals.verdict().word().into());
     document.member("totals", &totals_json(&totals));
     document.close();
     totals
@@ -68,7 +67,7 @@ fn as_json(report: &SetReport) -> Value {
     json!({
         "dir": report.dir.display().to_string(),
         "domain": report.domain,
-        "verdict": verdict_word(report.verdict()),
+        "verdict": report.verdict().word(),
         "depth": depth_word(report.depth),
         "good_points": ids(PointVerdict::is_good),
         "proven_points": ids(|point| point.worth() == Worth::Proven),
@@ -97,19 +96,11 @@ fn stream_json(stream: &StreamReport) -> Value {
 fn file_json(report: &FileReport) -> Value {
     json!({
         "file": report.path.display().to_string(),
-        "verdict": verdict_word(report.verdict()),
+        "verdict": report.verdict().word(),
         "depth": depth_word(report.depth),
         "stream": report.stream.as_ref().map(stream_json),
         "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
     })
-}
-
-fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Good => "good",
-        Verdict::Damaged => "damaged",
-        Verdict::CannotTell => "cannot-tell",
-    }
 }
 
 fn depth_word(depth: Depth) -> &'static str {

@@ -96,18 +96,7 @@ fn disk_text(report: &SetReport, verdict: &DiskVerdict) -> String {
 }
 
 pub(super) fn point_json(point: &PointVerdict) -> Value {
-    let disks: serde_json::Map<String, Value> = point
-        .disks
-        .iter()
-        .map(|(disk, verdict)| {
-            let word = match verdict {
-                DiskVerdict::Good => "good",
-                DiskVerdict::Unproven { .. } => "unproven",
-                DiskVerdict::Unknown { .. } => "unknown",
-                DiskVerdict::Lost { .. } => "lost",
-            };
-            (disk.to_string(), Value::from(word))
-        })
-        .collect();
+    let disks: serde_json::Map<String, Value> =
+        point.disks.iter().map(|(disk, verdict)| (disk.to_string(), Value::from(verdict.word()))).collect();
     json!({"point": point.id.to_string(), "disks": disks, "definition_only": point.definition.is_some()})
 }
