@@ -13,8 +13,10 @@ mod list;
 mod log;
 mod points;
 mod program;
+mod progress;
 mod read;
 mod say;
+mod signals;
 mod verify;
 
 pub use command::command;

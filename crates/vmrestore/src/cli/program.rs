@@ -13,7 +13,7 @@ use super::asked::{Asked, Mode, Options, Vms};
 use super::call::Call;
 use super::failed::Failed;
 use super::say::tell;
-use super::{command, dump, list, points, read, verify};
+use super::{command, dump, list, points, read, signals, verify};
 use crate::resolve::{VmName, known_vms};
 
 /// Reads the arguments and does what they say.
@@ -25,6 +25,7 @@ pub fn main() -> ExitCode {
     let environment: BTreeMap<String, String> = variables
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    signals::listen();
     let call = Call::begin(words.iter().any(|word| word == "--json"));
     let exit = answer(words, &environment, &call).unwrap_or_else(|failed| {
         call.fail(&failed);

@@ -4,11 +4,15 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use vmreport::Exit;
-use vmstream::verify::{Depth, Finding, Level, SetReport, Verdict, VerifyOptions, Worth, verify_set};
+use vmstream::chain::BackupSet;
+use vmstream::verify::{
+    Depth, Finding, Level, SetReport, Verdict, VerifyOptions, Worth, total_bytes, verify_set,
+};
 use vmstream::{default_workers, text};
 
 use super::call::Call;
 use super::failed::Failed;
+use super::progress::Bar;
 use crate::resolve::{VmName, newest_set};
 
 const SCHEMA: &str = "vmrestore/verify/1";
@@ -27,7 +31,7 @@ pub(super) fn verify(
     let options = VerifyOptions { depth, workers: default_workers() };
     let (mut exits, mut values) = (Vec::new(), Vec::new());
     for vm in vms {
-        let looked = newest_set(root, vm, period).map(|(_, set)| verify_set(&set, options, &()));
+        let looked = newest_set(root, vm, period).map(|(_, set)| read(&vm.name, &set, options));
         match looked.map_err(Failed::from) {
             Ok(report) => {
                 let exit = told(call, &vm.name, &report);
@@ -51,6 +55,11 @@ pub(super) fn verify(
         || json!({ "depth": if deep { "deep" } else { "content" }, "vms": values }),
     );
     Ok(exit)
+}
+
+fn read(vm: &str, set: &BackupSet, options: VerifyOptions) -> SetReport {
+    let bar = Bar::new(vm, total_bytes(set, options.depth));
+    verify_set(set, options, &bar)
 }
 
 /// Says what was found, and how the program ends by it.

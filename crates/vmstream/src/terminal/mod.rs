@@ -1,15 +1,17 @@
 //! What the programs draw on a terminal while they work: lines at its end that are drawn anew, and go.
 //!
 //! Lives here: `screen` (the last lines), `drawing` (the thread that draws them), `bar` (a line that tells how far something has come),
-//! `pace` (how fast). Must not live here: what is told, and whether anybody looks.
+//! `one_bar` (such a line for one thing at a time), `pace` (how fast). Must not live here: what is told, and whether anybody looks.
 
 mod bar;
 mod drawing;
+mod one_bar;
 mod pace;
 mod screen;
 
 pub use bar::{Bar, MARGIN, fitted, rate_text};
 pub use drawing::Drawing;
+pub use one_bar::{Come, OneBar};
 pub use pace::Pace;
 pub use screen::Screen;
 
