@@ -42,7 +42,7 @@ pub(super) enum Settled {
 /// The unfinished files of a VM, outside its archives. What cannot be listed has none.
 pub(super) fn find(vm_dir: &Path) -> Vec<Unfinished> {
     let vm = VmDir::at(vm_dir.to_owned());
-    let sets = vm.sets().flatten().filter(|set: &SetDir| !set.archived);
+    let sets = vm.places().flatten();
     let in_set = |set: SetDir| -> Vec<Unfinished> {
         let entries = entries(&set.folder).into_iter().flatten().flatten();
         entries.filter_map(|entry| of(&entry)).collect()

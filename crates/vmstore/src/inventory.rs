@@ -50,6 +50,16 @@ impl SetDir {
         self.folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(DELETING.as_bytes()))
     }
 
+    /// Where archived chains lie beside it, by name.
+    pub fn archives(&self) -> impl Iterator<Item = Result<Self, Unlisted>> + use<> {
+        let archives = self.folder.join(ARCHIVES);
+        let Listed { found, failed } = list(&archives);
+        let inner = self.inner.clone();
+        let sets =
+            found.into_iter().map(move |folder| Ok(Self { folder, inner: inner.clone(), archived: true }));
+        failed.map(unlisted(&archives)).into_iter().map(Err).chain(sets)
+    }
+
     /// The set in it, with its points.
     ///
     /// # Errors
@@ -72,10 +82,9 @@ fn unlisted(path: &Path) -> impl FnOnce(io::Error) -> Unlisted {
     |source| Unlisted { path, source }
 }
 
-/// Where sets may lie in a VM's folder: for each folder in it, by name, and then for itself, first the archives there and then
-/// the folder. Any name counts but those of the storage: which is a period's is for the caller to say. None where the VM's
-/// folder is a link.
-pub(crate) fn set_dirs(vm_dir: &Path) -> impl Iterator<Item = Result<SetDir, Unlisted>> {
+/// Where sets may lie in a VM's folder: each folder in it, by name, and then it itself. Any name counts but those of the
+/// storage: which is a period's is for the caller to say. None where the VM's folder is a link.
+pub(crate) fn places(vm_dir: &Path) -> impl Iterator<Item = Result<SetDir, Unlisted>> {
     let Listed { found, failed } = list(vm_dir);
     let is_inner =
         |path: &PathBuf| path.file_name().is_some_and(|name| name != ARCHIVES && !is_of_storage(name));
@@ -87,16 +96,15 @@ pub(crate) fn set_dirs(vm_dir: &Path) -> impl Iterator<Item = Result<SetDir, Unl
     let own = (!vm_dir.is_symlink()).then(|| (vm_dir.to_owned(), None));
     let places = inner.map(named).chain(own);
     let failed = failed.map(unlisted(vm_dir)).into_iter();
-    failed.map(Err).chain(places.flat_map(|(folder, inner)| with_archives(folder, inner)))
+    failed.map(Err).chain(places.map(|(folder, inner)| Ok(SetDir { folder, inner, archived: false })))
 }
 
-fn with_archives(folder: PathBuf, inner: Option<String>) -> impl Iterator<Item = Result<SetDir, Unlisted>> {
-    let archives = folder.join(ARCHIVES);
-    let Listed { found, failed } = list(&archives);
-    let failed = failed.map(unlisted(&archives));
-    let places = found.into_iter().map(|archive| (archive, true)).chain([(folder, false)]);
-    let sets = places.map(move |(folder, archived)| Ok(SetDir { folder, inner: inner.clone(), archived }));
-    failed.into_iter().map(Err).chain(sets)
+/// The same, each after the archives in it.
+pub(crate) fn set_dirs(vm_dir: &Path) -> impl Iterator<Item = Result<SetDir, Unlisted>> {
+    places(vm_dir).flat_map(|place| {
+        let archives = place.as_ref().ok().map(SetDir::archives);
+        archives.into_iter().flatten().chain([place])
+    })
 }
 
 /// The archived chains beside a set, by name.
@@ -127,7 +135,12 @@ struct Listed {
 }
 
 fn list(dir: &Path) -> Listed {
-    if dir.is_symlink() { Listed::default() } else { listed(fs::read_dir(dir)) }
+    match fs::read_dir(dir) {
+        // First: few of the folders that are asked for exist, and a large tree has a hundred thousand.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Listed::default(),
+        _ if dir.is_symlink() => Listed::default(),
+        entries => listed(entries),
+    }
 }
 
 fn listed(entries: io::Result<fs::ReadDir>) -> Listed {

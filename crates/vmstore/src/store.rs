@@ -72,6 +72,11 @@ impl VmDir {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
+    /// Where its sets may lie, but for archives: each folder in it, by name, and then it itself. As [`Self::sets`].
+    pub fn places(&self) -> impl Iterator<Item = Result<SetDir, Unlisted>> {
+        inventory::places(&self.path)
+    }
+
     /// Where its sets may lie: each folder in it, by name, and then it itself, each after the archives in it. Any name counts:
     /// [`SetDir::period`] tells those of periods, [`SetDir::is_leftover`] those of interrupted removals. Where not everything
     /// can be listed, that is told in its place.

@@ -69,6 +69,11 @@ impl Names {
         self.streams.is_empty() && self.lists.is_empty() && self.copy == (true, true)
     }
 
+    /// True when the definition that is kept with a copy is there.
+    pub(super) fn has_definition_of_copy(&self) -> bool {
+        self.copy.0
+    }
+
     /// The names of the checkpoint lists, which are the domain's.
     pub(super) fn lists(&self) -> &[String] {
         &self.lists

@@ -122,6 +122,7 @@ struct Contents {
     names: Names,
     /// Without those of `.archives`.
     bytes: u64,
+    has_archives: bool,
     /// Of `.archives`, without the chains in it.
     archives_bytes: u64,
 }
@@ -158,6 +159,7 @@ impl Walk<'_> {
         for entry in self.seen_or_missed(folder.entries())? {
             if entry.kind == FileType::Directory {
                 if entry.name == ARCHIVES {
+                    contents.has_archives = true;
                     contents.archives_bytes = self.archives_bytes(folder);
                 } else if is_of_storage(&entry.name) {
                     self.of_storage.push(folder.path().join(&entry.name));
@@ -186,7 +188,7 @@ impl Walk<'_> {
     fn describe(&mut self, names: &Names, folder: &Folder) -> SetTree {
         match names.lists() {
             // A copy has no list.
-            [] if names.is_set() => self.domains.extend(domain_of_copy(folder.path())),
+            [] if names.has_definition_of_copy() => self.domains.extend(domain_of_copy(folder.path())),
             lists => self.domains.extend(lists.iter().cloned()),
         }
         let set = names.describe(folder.path(), self.look == Look::Dates);
@@ -197,40 +199,27 @@ impl Walk<'_> {
     fn tree(&mut self, folder: &Folder) -> VmTree {
         let mut size_bytes = self.own_bytes(folder);
         let (mut periods, mut flat_bytes, mut flat_of_vm) = (Vec::new(), 0, None);
-        // Those of a folder come before it, and its own folder last.
-        let mut archives = Vec::new();
-        for set in self.vm.sets() {
-            let set = match set {
-                Ok(set) => set,
-                Err(error) => {
-                    self.note(error.to_string());
-                    continue;
-                }
-            };
-            let name = set.folder.file_name().unwrap_or_default();
-            if set.is_leftover() && set.period().is_some() == set.archived {
-                let archives_of = set.period().filter(|_| set.archived);
-                self.leftovers.push((archives_of, name.to_string_lossy().into_owned()));
+        for place in self.vm.places() {
+            let Some(place) = self.listed(place) else { continue };
+            if place.is_leftover() && place.period().is_none() {
+                self.leftovers.push((None, name_of(&place).to_string_lossy().into_owned()));
             }
-            match set.period() {
-                Some(_) if set.archived => archives.extend(self.archive(&set, folder)),
-                Some(id) if set.inner.is_some() => {
-                    let inner = self.seen_or_missed(folder.child(name));
-                    let archives = std::mem::take(&mut archives);
-                    periods.extend(inner.and_then(|inner| self.period(id, &inner, archives)));
+            match place.period() {
+                Some(id) if place.inner.is_some() => {
+                    let inner = self.seen_or_missed(folder.child(name_of(&place)));
+                    periods.extend(inner.and_then(|inner| self.period(id, &inner, &place, folder)));
                 }
                 Some(id) => {
                     let Some(here) = self.contents(folder, &|_| false) else { continue };
                     flat_bytes += here.bytes;
-                    let archives = std::mem::take(&mut archives);
+                    let archives = self.archives(&here, &place, folder);
                     let is_there = here.names.is_set() || !archives.is_empty();
                     let flat = self.period_of(id, folder, here, flat_bytes, archives);
                     size_bytes += flat.size_bytes;
                     flat_of_vm = Some(flat).filter(|_| is_there);
                 }
-                // Counted with the folder that it is in.
-                None if set.archived => {}
                 None => {
+                    let name = name_of(&place);
                     let entry = Entry { name: name.to_owned(), kind: FileType::Directory };
                     let counted = match OF_FLAT_CHAIN.iter().any(|of_chain| name == *of_chain) {
                         true => &mut flat_bytes,
@@ -248,8 +237,28 @@ impl Walk<'_> {
         VmTree { folder: self.vm.folder().to_owned(), domain, size_bytes, periods }
     }
 
-    fn period(&mut self, id: PeriodId, folder: &Folder, archives: Vec<ArchiveTree>) -> Option<PeriodTree> {
+    /// What could not be listed is noted.
+    fn listed(&mut self, set: Result<SetDir, Unlisted>) -> Option<SetDir> {
+        set.map_err(|error| self.note(error.to_string())).ok()
+    }
+
+    /// The archived chains beside a set, in a period's folder or the VM's own.
+    fn archives(&mut self, here: &Contents, place: &SetDir, vm: &Folder) -> Vec<ArchiveTree> {
+        let mut archives = Vec::new();
+        // Asked of those alone that have some: a large tree has a hundred thousand periods.
+        for set in here.has_archives.then(|| place.archives()).into_iter().flatten() {
+            let Some(set) = self.listed(set) else { continue };
+            if set.is_leftover() {
+                self.leftovers.push((set.period(), name_of(&set).to_string_lossy().into_owned()));
+            }
+            archives.extend(self.archive(&set, vm));
+        }
+        archives
+    }
+
+    fn period(&mut self, id: PeriodId, folder: &Folder, place: &SetDir, vm: &Folder) -> Option<PeriodTree> {
         let here = self.contents(folder, &|_| true)?;
+        let archives = self.archives(&here, place, vm);
         let bytes = here.bytes + self.own_bytes(folder);
         Some(self.period_of(id, folder, here, bytes, archives))
     }
@@ -271,7 +280,7 @@ impl Walk<'_> {
 
     /// An archived chain. `None` for another folder among them.
     fn archive(&mut self, set: &SetDir, vm: &Folder) -> Option<ArchiveTree> {
-        let name = set.folder.file_name().and_then(OsStr::to_str).filter(|name| is_chain_name(name))?;
+        let name = name_of(set).to_str().filter(|name| is_chain_name(name))?;
         let below = set.folder.strip_prefix(self.vm.path()).ok()?;
         let folder = self.seen_or_missed(vm.descend(below.components()))?;
         let here = self.contents(&folder, &|_| true)?;
@@ -279,6 +288,10 @@ impl Walk<'_> {
         let set = self.describe(&here.names, &folder);
         Some(ArchiveTree { name: name.to_owned(), size_bytes, set })
     }
+}
+
+fn name_of(set: &SetDir) -> &OsStr {
+    set.folder.file_name().unwrap_or_default()
 }
 
 /// The name in the definition that was kept with a copy.

@@ -170,7 +170,7 @@ fn bytes(vm: &VmDir) -> (u64, u64) {
     if vm.path().is_symlink() {
         return (0, 0);
     }
-    let periods = vm.sets().flatten().filter(|set| !set.archived && set.inner.is_some());
+    let periods = vm.places().flatten().filter(|set| set.inner.is_some());
     let archives: u64 = periods.map(|set| FolderBytes::of(&set.folder).archives()).sum();
     let own = FolderBytes::of(vm.path());
     (own.all(), own.archives() + archives)
