@@ -153,7 +153,8 @@ fn listed(entries: io::Result<fs::ReadDir>) -> Listed {
             Err(error) => listed.fail(error),
         }
     }
-    listed.found.sort();
+    // By name: all lie in one folder, and paths are compared piece by piece.
+    listed.found.sort_unstable_by(|one, other| one.as_os_str().cmp(other.as_os_str()));
     listed
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, SystemTime};
 
-use super::holder::{holder, is_alive};
+use super::holder::holder;
 use super::pid_file::PidFile;
 use super::vm::VM_PROGRAMS;
 use super::{LockError, SessionLock, VmLock};
@@ -19,7 +19,12 @@ impl Named {
         let script = format!("exec -a {name} sleep 60");
         let child = Command::new("bash").args(["-c", &script]).spawn().unwrap();
         let named = Self(child);
-        while !is_alive(named.0.id(), &["sleep", name]) || is_alive(named.0.id(), &["bash"]) {
+        // Looked at once for both: in the middle of an exec the line is empty.
+        let is_named = || {
+            let line = fs::read_to_string(format!("/proc/{}/cmdline", named.0.id())).unwrap_or_default();
+            line.contains(name) && !line.contains("bash")
+        };
+        while !is_named() {
             std::thread::sleep(Duration::from_millis(1));
         }
         named
