@@ -29,12 +29,14 @@ readonly bin=${CARGO_TARGET_DIR:-$root/target}/release
 readonly work=$IMAGES/vmbackup-bench-fleet
 
 name_of() { echo "vmbackup-bench-$1"; }
+name_in_tree() { echo "vmbackup-bench-tree-$1"; }
 
 cleanup() {
 	local status=$? number
 	trap '' INT TERM HUP
 	set +e
 	for ((number = 1; number <= vms; number++)); do (remove_vm "$(name_of "$number")") >/dev/null 2>&1; done
+	[[ ! -d $work/host ]] || remove_host >/dev/null 2>&1
 	rm -rf "$work"
 	forbid_socket
 	end_daemons
@@ -79,22 +81,25 @@ measure_sessions() {
 	row "the same, one after another" "$(time_of session-1) s" "at most 5 s" "$(time_of session-1) <= 5"
 }
 
-# A host of as many VMs as the tree has, all shut off, made by libvirt's test driver: the planner asks it what it asks any
-# host. Their disks are on a network, so that the images of this machine, of which there are none, are not part of it.
+# A host of as many VMs as the tree has, all shut off. Their disks are on a network, so that the images of this machine, of
+# which there are none, are not part of it.
 write_host() {
 	local number
-	{
-		echo "<node>"
-		for ((number = 1; number <= folders; number++)); do
-			printf "<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>vm-%d</name>
-				<memory>16384</memory><os><type>hvm</type></os><devices><disk type='network' device='disk'>
-				<driver name='qemu' type='raw'/><source protocol='nbd' name='x'><host name='h'/></source>
-				<target dev='vda' bus='virtio'/></disk></devices><test:runstate>5</test:runstate></domain>\n" "$number"
-		done
-		echo "</node>"
-	} >"$work/host.xml"
-	printf '%s="%s"\n' LIBVIRT_URI "test://$work/host.xml" DEFAULT_ROTATION_POLICY daily RETENTION_DAYS "$periods" \
-		>>"$work/config/default/vmbackup.conf"
+	mkdir "$work/host"
+	for ((number = 1; number <= folders; number++)); do
+		printf "<domain type='qemu'><name>%s</name><memory>16384</memory><os><type>hvm</type></os><devices>
+			<disk type='network' device='disk'><driver name='qemu' type='raw'/><source protocol='nbd' name='x'>
+			<host name='h'/></source><target dev='vda' bus='virtio'/></disk></devices></domain>\n" \
+			"$(name_in_tree "$number")" >"$work/host/$number.xml"
+		echo "define $work/host/$number.xml"
+	done >"$work/define"
+	host_virsh <"$work/define" >/dev/null
+	printf '%s="%s"\n' DEFAULT_ROTATION_POLICY daily RETENTION_DAYS "$periods" >>"$work/config/default/vmbackup.conf"
+}
+
+remove_host() {
+	local number
+	for ((number = 1; number <= folders; number++)); do echo "undefine $(name_in_tree "$number")"; done | host_virsh
 }
 
 measure_plan() {
@@ -119,7 +124,7 @@ make_tree() {
 	say "making a tree of $folders VMs with $periods periods each"
 	for ((period = 0; period < periods; period++)); do days+=("$(date -d "2026-01-01 + $period days" +%Y%m%d)"); done
 	for ((folder = 1; folder <= folders; folder++)); do
-		dirs=("${days[@]/#/$work/tree/vm-$folder/}")
+		dirs=("${days[@]/#/$work/tree/$(name_in_tree "$folder")/}")
 		mkdir -p "${dirs[@]}"
 		cp -a "$from/vda.full.data" "$from/vda.full.data.chksum" "${dirs[0]}/"
 		for period in "${dirs[@]:1}"; do ln "${dirs[0]}"/* "$period/"; done
