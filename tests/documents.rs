@@ -75,7 +75,7 @@ fn the_page_for_those_who_come_from_bash_names_what_there_is() {
     for key in vmconfig::KEYS.iter().filter(|key| key.marks.unused) {
         assert!(page.contains(&format!("`{}`", key.name)), "{}", key.name);
     }
-    let help = read("tests/data/help.txt");
+    let help = read("tests/data/help.txt") + &read("crates/vmrestore/tests/data/help.txt");
     let options =
         page.split(|c: char| c.is_whitespace() || "`,()".contains(c)).filter(|word| word.starts_with("--"));
     let foreign = ["--exclude", "--quick", "--remove"];
