@@ -224,9 +224,9 @@ fn read_table<T: Value>(
             }
             None => problems.push(InvalidValue {
                 key,
+                allowed: T::instead_of(&text),
                 value: text,
                 source_of_value: source,
-                allowed: T::allowed(),
             }),
         }
     }

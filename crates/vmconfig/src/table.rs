@@ -229,7 +229,7 @@ impl Refuse<'_> {
         let text = self.texts.get(name).map_or(default, String::as_str);
         let value = T::parse(text);
         if value.is_none() {
-            (self.refuse)(name, text, T::allowed());
+            (self.refuse)(name, text, T::instead_of(text));
         }
         value
     }

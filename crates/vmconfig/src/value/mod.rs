@@ -3,12 +3,12 @@
 //! Lives here: text to type, and the words that tell a user what is allowed.
 //! Must not live here: keys and their defaults (`keys`), whether a directory exists (the host checks that).
 
-use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 mod age;
 mod choice;
 mod keyword;
+mod libvirt_uri;
 mod quantity;
 
 pub use age::MaxAge;
@@ -16,6 +16,7 @@ pub use choice::CompressionChoice;
 pub use keyword::{
     CompressionMethod, Consistency, IoClass, LogFormat, LogLevel, ReplicaRule, ReplicationOrder, TpmMethod,
 };
+pub use libvirt_uri::LibvirtUri;
 pub use quantity::{
     CompressLevel, Gibibytes, Mebibytes, Niceness, Number, OptionalNumber, Percent, Periods, Seconds,
 };
@@ -31,8 +32,13 @@ pub trait Value: Sized + PartialEq {
     /// Reads the text; `None` if it is not allowed.
     fn parse(text: &str) -> Option<Self>;
 
-    /// What is allowed, to stand behind "allowed: ".
+    /// What is allowed, to stand behind "it must be".
     fn allowed() -> String;
+
+    /// The same, said to somebody who wrote this text, which is not allowed.
+    fn instead_of(_text: &str) -> String {
+        Self::allowed()
+    }
 
     /// Says when an allowed value is not taken literally.
     fn remark(_text: &str) -> Option<&'static str> {
@@ -48,6 +54,10 @@ impl<T: Value> Value for Option<T> {
 
     fn allowed() -> String {
         format!("{}, or empty", T::allowed())
+    }
+
+    fn instead_of(text: &str) -> String {
+        format!("{}, or empty", T::instead_of(text))
     }
 }
 
@@ -205,49 +215,5 @@ impl Value for MountPoints {
 
     fn allowed() -> String {
         "mount points of the guest such as /,/srv or C:\\, separated by commas".to_owned()
-    }
-}
-
-/// Address of the QEMU daemon of this host. A daemon of another host tells paths of files there, and what has the same
-/// path here is something else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LibvirtUri(String);
-
-impl LibvirtUri {
-    /// The address as libvirt takes it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for LibvirtUri {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Value for LibvirtUri {
-    /// A driver `qemu`, over a unix socket or as libvirt chooses without a host, which is the same; `/system` or
-    /// `/session`; of parameters only those that say which socket. `name=` would hand the daemon another address.
-    ///
-    /// Source: libvirt `docs/uri.rst`.
-    fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("qemu:").or_else(|| text.strip_prefix("qemu+unix:"))?;
-        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-        let local = ["///system", "///session", "/system", "/session"].contains(&path);
-        let mut parameters = parameters.split(['&', ';']).filter(|parameter| !parameter.is_empty());
-        let of_socket = |parameter: &str| {
-            parameter.strip_prefix("socket=").is_some_and(|path| path.starts_with(['/', '%']))
-                || parameter.starts_with("mode=")
-        };
-        let plain = !text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '#');
-        (local && plain && parameters.all(of_socket)).then(|| Self(text.to_owned()))
-    }
-
-    fn allowed() -> String {
-        "the daemon of this host: qemu:///system, qemu:///session, or one of them with the path of its socket, \
-         qemu+unix:///system?socket=/run/libvirt/virtqemud-sock. The disks of another host's machines are not here, and files \
-         of the same path would be saved for them: install vmbackup there"
-            .to_owned()
     }
 }
