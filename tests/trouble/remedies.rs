@@ -1,14 +1,18 @@
 //! What keeps a backup from beginning: it is seen before anything is touched, also by a dry run, and what helps is said.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{DiskSpec, History, Lab, Vm, VmSpec, must, text, virsh};
+use lab::{DiskSpec, History, Lab, Vm, VmSpec, children_of, must, program, text, virsh};
+use random::Random;
+use rustix::process::{Signal, kill_process};
 use vmbackup::engine::fail_point::FailPoint;
 
-use super::set_up::{MIB, VM, abort_job, assert_no_journal, back_up, begin_other_job, small_vm};
+use super::set_up::{
+    MIB, TOOL, VM, abort_job, assert_no_journal, back_up, begin_other_job, noise_file, small_vm,
+};
 
 /// Run and dry run refuse with these words, without others, and at the first try.
 #[track_caller]
@@ -111,12 +115,10 @@ fn an_image_that_is_gone_is_said_at_once() {
     must(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&base).arg("1M"));
     must(Command::new("qemu-img").args(backing).arg(&base).arg(&image));
     fs::remove_file(&base).expect("ours");
-    // A dry run opens no image that backs another.
-    let ended = lab.run(&vm);
-    assert_eq!(ended.status.code(), Some(VM), "{ended:#?}");
-    for words in ["base.qcow2", "No such file", "Put that file back, or mount"] {
-        assert!(ended.error().contains(words), "no {words:?} in {}", ended.error());
-    }
+    let words = ["base.qcow2", "No such file", "Put that file back, or mount"];
+    refused(&lab, &vm, &words, &["try 1"]);
+    let check = text(&lab.vmbackup(&["--check", "--vm", vm.name()]));
+    assert!(check.contains("BAD   VM: ") && check.contains(words[2]), "{check}");
     fs::rename(&aside, &image).expect("the image");
     assert_eq!(lab.run_well(&vm).level(), "copy");
 }
@@ -197,4 +199,70 @@ fn a_server_that_ends_says_why_in_its_own_words() {
         assert!(!error.contains("reset by peer"), "{error}");
     }
     virsh(&["secret-undefine", &uuid]);
+}
+
+#[test]
+fn a_server_that_is_killed_in_mid_copy_is_said_and_nothing_stays() {
+    let lab = Lab::new("killed_server");
+    lab.configure(&[("TARGET_BANDWIDTH", "1"), ("COMPRESSION", "none")]);
+    // More than a run holds in memory.
+    let noise = noise_file(&lab, &mut Random::from_environment("LAB_SEED"), 128 * MIB);
+    let vm = lab.define(&VmSpec::new("off").disk(DiskSpec::new("vda", 128 * MIB).content(&noise)));
+    let mut run = lab.begin_run(lab.run_command(&[&vm]));
+    let has_data = || {
+        let files = must(Command::new("find").arg(lab.backup_path()).args([
+            "-name",
+            "*.data.partial",
+            "-size",
+            "+1M",
+        ]));
+        !files.is_empty()
+    };
+    while !has_data() {
+        assert!(run.is_alive(), "it ends too early: {}", run.log());
+    }
+    let servers: Vec<_> =
+        children_of(run.pid()).into_iter().filter(|(_, name, _)| name == "qemu-nbd").collect();
+    assert_eq!(servers.len(), 1, "{servers:?}");
+    kill_process(servers[0].0, Signal::KILL).expect("it is there");
+    let ended = run.wait();
+    assert_eq!(ended.status.code(), Some(TOOL), "{ended:#?}");
+    let want = "qemu-nbd ended while disk vda was copied: it was killed";
+    assert!(ended.error().contains(want), "{}", ended.error());
+    assert!(!has_data(), "something stays");
+    assert_no_journal(&lab.backup_path());
+    lab.configure(&[]);
+    assert_eq!(lab.run_well(&vm).level(), "copy");
+}
+
+#[test]
+fn times_that_a_copy_of_the_chain_lost_are_said_until_they_are_put_in_order() {
+    let lab = Lab::configured("lost_times");
+    let vm = small_vm(&lab);
+    let mut history = History::default();
+    back_up(&lab, &vm, &mut history);
+    back_up(&lab, &vm, &mut history);
+    let dir = lab.chain_dir(&vm);
+    let now = std::time::SystemTime::now();
+    for entry in fs::read_dir(&dir).expect("a chain").flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == "data") {
+            File::open(path).and_then(|file| file.set_modified(now)).expect("ours");
+        }
+    }
+    let repair = format!("vmstream doctor --repair-times '{}'", dir.display());
+    let ended = back_up(&lab, &vm, &mut history);
+    assert!(
+        ended.warnings().contains("not in order") && ended.warnings().contains(&repair),
+        "{}",
+        ended.warnings()
+    );
+    must(Command::new("sh").arg("-c").arg(repair.replacen(
+        "vmstream",
+        &program("vmstream").display().to_string(),
+        1,
+    )));
+    let ended = back_up(&lab, &vm, &mut history);
+    assert_eq!(ended.warnings(), "");
+    history.assert_restorable(&lab, &dir);
 }

@@ -13,6 +13,8 @@ pub(super) const STORAGE: i32 = 4;
 
 pub(super) const VM: i32 = 5;
 
+pub(super) const TOOL: i32 = 6;
+
 /// Noise: content that no compression makes smaller.
 pub(super) fn noise(random: &mut Random, bytes: u64) -> Vec<u8> {
     random.bytes(bytes as usize)

@@ -33,10 +33,17 @@ const CLIENTS: &str = "16";
 const MEMORY_BYTES: u64 = 4 << 30;
 
 /// Why a disk of a domain that is shut off cannot be read, as far as that is known before.
-pub(crate) fn refusal(host: &Host, disk: &ReadableDisk) -> Option<ImageError> {
+pub(crate) fn refusal(host: &Host, disk: &ReadableDisk, cancel: &Cancel) -> Option<ImageError> {
     let what = disk.layout.unreadable().map(str::to_owned);
     let refused = what.map(|what| ImageError::NotReadable { target: disk.target.clone(), what });
-    refused.or_else(|| key::key_of(host, disk).err())
+    refused.or_else(|| key::key_of(host, disk).err()).or_else(|| lacks_layer(disk, cancel))
+}
+
+/// Why the images below a disk's own cannot be opened: one is not there, or leads back to itself and would be followed until memory
+/// ends.
+pub(crate) fn lacks_layer(disk: &ReadableDisk, cancel: &Cancel) -> Option<ImageError> {
+    let found = if layers::is_one_file(disk) { Ok(vec![]) } else { layers::of(disk, cancel) };
+    found.err().map(|e| cancel.cause::<ImageError>(e))
 }
 
 /// A read-only export of one image. Ends on drop, and with this process.
@@ -61,9 +68,8 @@ impl QemuNbd {
         }
         let key = key::key_of(host, disk)?;
         let image = &disk.image;
-        if !layers::is_one_file(disk) {
-            // One that leads back to itself would be followed until memory ends.
-            layers::of(disk, cancel).map_err(|e| cancel.cause::<ImageError>(e))?;
+        if let Some(error) = lacks_layer(disk, cancel) {
+            return Err(error);
         }
         let devices = devices::among(&disk.layout.files(image), &stopped);
         let node = node(disk, &devices.map_err(|e| cancel.cause::<ImageError>(not_looked_at(disk, &e)))?);

@@ -40,8 +40,8 @@ pub struct Preview {
 pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> Result<Preview, BackupError> {
     let file = StateDir::of(backup_path).journal(&vm.folder);
     let journal = Journal::read(&file)?;
-    let observed =
-        observe::observe(vm, settings, journal.as_ref().map(|j| j.id.as_str()), &Cancel::default())?;
+    let cancel = &Cancel::default();
+    let observed = observe::observe(vm, settings, journal.as_ref().map(|j| j.id.as_str()), cancel)?;
     let plan = vmplan::plan_backup(&observed.seen);
     let disks = disk_plan::plan_disks(&observed, &plan.decision, settings.raw_disks);
     let name = vm.domain.name();
@@ -50,6 +50,11 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
         Decision::Full { .. } | Decision::Incremental { .. } => match JobPlan::new(&observed, &disks, name) {
             // What an interrupted run left is undone first.
             Ok(content) if observed.seen.active && journal.is_none() => refuse_beside_job(vm, &content).err(),
+            // What its QEMU would not open when it is started.
+            Ok(_) if !observed.seen.active => {
+                let lacks = |disk: &_| qemu_nbd::lacks_layer(disk, cancel);
+                observed.disks.iter().find_map(lacks).map(BackupError::from)
+            }
             Ok(_) => None,
             Err(error) => Some(error.into()),
         },
@@ -57,7 +62,7 @@ pub fn preview(vm: &VmTarget, settings: &EngineSettings, backup_path: &Path) -> 
             Ok(content) if content.is_job && journal.is_none() => refuse_beside_job(vm, &content).err(),
             Ok(plan) if plan.is_job => None,
             Ok(plan) => {
-                let refusal = |(disk, _): &(&_, _)| qemu_nbd::refusal(vm.domain.host(), disk);
+                let refusal = |(disk, _): &(&_, _)| qemu_nbd::refusal(vm.domain.host(), disk, cancel);
                 plan.disks.iter().find_map(refusal).map(BackupError::from)
             }
             Err(error) => Some(error.into()),
