@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use lab::{DiskSpec, Ended, Lab, Vm, VmSpec, make_ext4, text};
+use lab::{DiskSpec, Ended, Lab, Vm, VmSpec, make_ext4, text, virsh};
 use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
@@ -69,20 +69,41 @@ fn a_vm_keeps_its_definition_whatever_disks_it_has_not() {
 }
 
 #[test]
-fn the_tpm_of_a_vm_without_disks_is_kept_and_never_taken_for_unchanged() {
-    let lab = Lab::configured("definition_tpm");
+fn what_a_vm_without_disks_writes_is_kept_and_saved_again_when_it_changed() {
+    let lab = Lab::configured("definition_state");
     let tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>";
-    let vm = lab.define(&VmSpec::new("tpm").devices_xml(tpm));
-    vm.start_paused();
-    assert_eq!(saved(&lab, &vm).report("tpm"), "saved");
-    let state = lab.chain_dir(&vm).join(".tpm-state.copy/tpm2/tpm2-00.permall");
-    vm.destroy();
-    saved(&lab, &vm);
-    assert_eq!(saved(&lab, &vm).report("tpm"), "saved", "nothing tells whether it ran meanwhile");
-    let content = fs::read(&state).expect("the TPM's state");
-    fs::write(&state, &content[1..]).expect("ours");
-    let (code, said) = stream(&lab, &["verify", dir_text(&lab.chain_dir(&vm))]);
-    assert!(code == Some(1) && said.contains("tpm2-00.permall"), "{code:?} {said}");
+    let variables = lab.path().join("VARS.fd");
+    let os = format!(
+        "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>
+        <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{}</nvram>",
+        variables.display()
+    );
+    let with_tpm = lab.define(&VmSpec::new("tpm").devices_xml(tpm));
+    let state = Path::new("/var/lib/libvirt/swtpm").join(virsh(&["domuuid", with_tpm.name()]).trim());
+    let of_tpm = (".tpm-state.copy/tpm2/tpm2-00.permall", "tpm2-00.permall");
+    let uefi = lab.define(&VmSpec::new("uefi").os_xml(&os));
+    for (vm, written, (kept, named)) in
+        [(with_tpm, state.join("tpm2/tpm2-00.permall"), of_tpm), (uefi, variables, ("VARS.fd", "VARS.fd"))]
+    {
+        vm.start_paused();
+        saved(&lab, &vm);
+        vm.destroy();
+        // What was saved of a VM that ran says nothing of it as it is off.
+        saved(&lab, &vm);
+        assert_eq!(lab.run_well(&vm).level(), "skip");
+        // As if it ran meanwhile.
+        fs::write(&written, fs::read(&written).expect("a state")).expect("ours");
+        let plan = text(&lab.vmbackup(&["--run", "--dry-run", "--vm", vm.name()]));
+        assert!(plan.contains("definition only"), "{plan}");
+        saved(&lab, &vm);
+        assert_eq!(lab.run_well(&vm).level(), "skip");
+        let kept = lab.chain_dir(&vm).join(kept);
+        let content = fs::read(&kept).unwrap_or_else(|error| panic!("{}: {error}", kept.display()));
+        assert!(content == fs::read(&written).expect("a state"), "{named}");
+        fs::write(&kept, &content[1..]).expect("ours");
+        let (code, said) = stream(&lab, &["verify", dir_text(&lab.chain_dir(&vm))]);
+        assert!(code == Some(1) && said.contains(named), "{code:?} {said}");
+    }
 }
 
 #[test]

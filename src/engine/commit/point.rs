@@ -85,7 +85,8 @@ pub(crate) fn write_state(
     still: StillImages,
     files: &mut PointWriter<'_>,
 ) -> Result<(), CommitError> {
-    let taken_of = TakenOf::new(point.id, &observed.disks, raw_disks, still, &observed.config_xml);
+    let Observed { disks, beside, config_xml, .. } = observed;
+    let taken_of = TakenOf::new(point.id, disks, raw_disks, still, beside.clone(), config_xml);
     Ok(match point.id {
         PointId::Copy => files.add_small(STATE_FILE, &taken_of.to_json()),
         // The next point replaces it, so no sidecar may name it.

@@ -16,7 +16,7 @@ use crate::engine::cancel::Cancel;
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::image::layers;
 use crate::engine::image::qcow2_header;
-use crate::engine::image::qemu_img::QemuImgError;
+use crate::engine::image::qemu_img::{self, QemuImgError};
 use crate::engine::image::readable_disk::ReadableDisk;
 use vmprogram::{Look, ProgramError};
 
@@ -93,6 +93,11 @@ impl ImageStates {
         Self(looks.iter().map(state).collect())
     }
 
+    /// True when there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// True when the files of `others` are among these, each in the same state.
     pub(crate) fn hold(&self, others: &Self) -> bool {
         others.0.iter().all(|(path, state)| self.0.get(path) == Some(state))
@@ -104,6 +109,21 @@ impl ImageStates {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         self.0.values().any(|image| now.abs_diff(image.modified_seconds) < limit.as_secs())
     }
+}
+
+/// The state of what a domain writes to besides its disks. `None` where that cannot be told.
+pub(super) fn beside(files: &[PathBuf], cancel: &Cancel) -> Option<ImageStates> {
+    if files.is_empty() {
+        return Some(ImageStates(BTreeMap::new()));
+    }
+    let looks = vmprogram::look(files, LOOK_LIMIT, &|| cancel.stopped().is_some()).ok()?;
+    let seen = files.iter().zip(looks).filter_map(|(file, look)| match look {
+        Ok(look) => Some(Some((file.clone(), look))),
+        // Not there before the first start.
+        Err(why) if qemu_img::says_missing(&why) => None,
+        Err(_) => Some(None),
+    });
+    Some(ImageStates::from_looks(&seen.collect::<Option<Vec<_>>>()?))
 }
 
 /// What every file of these disks looks like.
@@ -145,6 +165,10 @@ pub(crate) struct TakenOf {
     /// Disk targets that it holds.
     disks: Vec<String>,
     images: ImageStates,
+    /// What else the domain writes to: the state of its TPM, the variables of its firmware. It was read later than this was seen.
+    /// `None` where that could not be told, and in points of before 0.6.
+    #[serde(default)]
+    beside: Option<ImageStates>,
     config_xml: String,
     /// What was wrong with those images. It is so as long as they are as they were.
     #[serde(default)]
@@ -158,11 +182,21 @@ impl TakenOf {
         disks: &[ReadableDisk],
         raw_disks: bool,
         still: StillImages,
+        beside: Option<ImageStates>,
         config_xml: &str,
     ) -> Self {
         let disks = targets(disks, raw_disks);
         let StillImages { images, damaged } = still;
-        Self { point: point.ident(), disks, images, config_xml: config_xml.to_owned(), damaged }
+        Self { point: point.ident(), disks, images, beside, config_xml: config_xml.to_owned(), damaged }
+    }
+
+    /// Whether what the domain writes to besides its disks is as it was, as far as that is known. Where no disk tells either
+    /// whether it ran meanwhile, it must be.
+    fn is_same_beside(&self, now: &Now<'_>) -> bool {
+        match (&self.beside, now.beside) {
+            (Some(then), Some(seen)) => then == seen && !seen.are_young(now.time, now.settle),
+            _ => !self.disks.is_empty(),
+        }
     }
 
     /// What belongs into [`STATE_FILE`].
@@ -185,13 +219,14 @@ pub(crate) struct Now<'a> {
     pub(crate) disks: &'a [ReadableDisk],
     pub(crate) raw_disks: bool,
     pub(crate) config_xml: &'a str,
+    pub(crate) beside: Option<&'a ImageStates>,
     pub(crate) time: SystemTime,
     /// A file that was written less than this long ago counts as changed.
     pub(crate) settle: Duration,
 }
 
-/// What was wrong with the images of a domain when the newest point of a folder was taken, if that holds exactly these images
-/// and this definition. `None` when something changed, or nothing tells.
+/// What was wrong with the images of a domain when the newest point of a folder was taken, if that holds exactly these images,
+/// this definition and what belongs to it. `None` when something changed, or nothing tells.
 ///
 /// A write to a block device leaves no trace in its node, so a domain with one always counts as changed.
 pub(crate) fn unchanged(
@@ -209,6 +244,7 @@ pub(crate) fn unchanged(
     let is_same = then.point == newest.id.ident()
         && then.config_xml == now.config_xml
         && then.disks == targets(now.disks, now.raw_disks)
+        && then.is_same_beside(now)
         && looks_at(now.disks, cancel).is_ok_and(|looks| {
             let images = ImageStates::from_looks(&looks);
             let on_device = looks.iter().any(|(_, look)| look.is_block_device);

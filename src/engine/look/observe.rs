@@ -11,7 +11,7 @@ use super::LookError;
 use super::chain::chain_seen;
 use super::checkpoint_origin::CheckpointOrigin;
 use super::disk_images::read_images;
-use super::image_state::{self, Now};
+use super::image_state::{self, ImageStates, Now};
 use super::still::Asked;
 use super::{start_obstacle, still, unnoted_copy, unseen};
 use crate::engine::VmTarget;
@@ -25,7 +25,7 @@ use crate::engine::domain::xml::Owner;
 use crate::engine::image::bitmap;
 use crate::engine::image::damage;
 use crate::engine::image::readable_disk::ReadableDisk;
-use crate::engine::settings::EngineSettings;
+use crate::engine::settings::{EngineSettings, TpmSettings};
 use crate::engine::threads::joined;
 use vmconfig::value::OfflineMode;
 use vmhost::identity;
@@ -47,6 +47,8 @@ pub(crate) struct Observed {
     pub(crate) chain_id: Option<String>,
     /// What was wrong with the images of a domain that is shut off when the newest point was taken, if they are as they were.
     damaged_then: Vec<String>,
+    /// How what a domain that is shut off writes to besides its disks stands.
+    pub(crate) beside: Option<ImageStates>,
     /// Of a domain that is shut off: `(target, file, who)` of the disks that somebody writes to.
     elsewhere: Vec<(String, PathBuf, String)>,
 }
@@ -137,18 +139,19 @@ pub(crate) fn observe(
         (disks, elsewhere) = left_out_or_used(disks, &asked, &mut skipped);
     }
     let mut with_bitmap = history.origin.disks_with_bitmap(&disks);
+    let beside = beside_disks(vm, settings, &facts, &config_xml).filter(|_| !active);
+    let beside = beside.and_then(|files| image_state::beside(&files, cancel));
     let now = Now {
         disks: &disks,
         raw_disks: settings.raw_disks,
         config_xml: &config_xml,
+        beside: beside.as_ref(),
         // That of files, also where a test has another time of day.
         time: SystemTime::now(),
         settle: settings.rules.offline_settle,
     };
     let copies_disks = image_state::wanted(&disks, settings.raw_disks).next().is_some();
-    // Without a disk nothing tells whether it ran meanwhile, and wrote to its TPM or its firmware's variables.
-    let tells = copies_disks || !has_state(vm, settings, &facts, &config_xml);
-    let may_be_same = !active && elsewhere.is_empty() && tells;
+    let may_be_same = !active && elsewhere.is_empty();
     let (offline, damaged_then) = match &vm.while_off {
         Some(before) if active => (before.offline.clone(), vec![]),
         _ if may_be_same => images_seen(vm, &history, &now, (&live_xml, &asked), cancel),
@@ -191,14 +194,23 @@ pub(crate) fn observe(
         obstacle: obstacle.map(|obstacle| obstacle.to_string()),
     };
     let chain_id = origin.chain_id;
-    Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id, damaged_then, elsewhere })
+    Ok(Observed { seen, facts, config_xml, disks, skipped, set, chain_id, damaged_then, beside, elsewhere })
 }
 
-/// Whether a domain keeps something besides disks that it writes to.
-fn has_state(vm: &VmTarget, settings: &EngineSettings, facts: &DomainFacts, config_xml: &str) -> bool {
-    let tpm = settings.tpm.as_ref();
-    tpm.is_some_and(|tpm| identity::state_dir(config_xml, vm.domain.uuid(), &tpm.state_dir).is_some())
-        || facts.boot_files.iter().any(|file| file.role == BootRole::Nvram)
+/// The files besides disks that a domain writes to. `None` where they cannot be listed.
+fn beside_disks(
+    vm: &VmTarget,
+    settings: &EngineSettings,
+    facts: &DomainFacts,
+    config_xml: &str,
+) -> Option<Vec<PathBuf>> {
+    let nvram = facts.boot_files.iter().filter(|file| file.role == BootRole::Nvram);
+    let mut files: Vec<PathBuf> = nvram.map(|file| file.path.clone()).collect();
+    let of_tpm = |tpm: &TpmSettings| identity::state_dir(config_xml, vm.domain.uuid(), &tpm.state_dir);
+    if let Some(dir) = settings.tpm.as_ref().and_then(of_tpm) {
+        files.extend(identity::state_files(&dir).ok()?);
+    }
+    Some(files)
 }
 
 /// The disks without those that others may write to, and do; and of the rest, those that somebody writes to all the same.
@@ -263,7 +275,10 @@ fn images_seen(
     if let Some(damaged_then) = image_state::unchanged(&vm.chain_dir, set, now, cancel) {
         return (OfflineFacts::Unchanged, damaged_then);
     }
-    let unnoted = unnoted_copy::of(set, now, shown_xml, asked, cancel);
+    // Without a disk no date tells whether it ran meanwhile.
+    let tells = image_state::wanted(now.disks, now.raw_disks).next().is_some()
+        || now.beside.is_some_and(ImageStates::is_empty);
+    let unnoted = tells.then(|| unnoted_copy::of(set, now, shown_xml, asked, cancel)).flatten();
     (unnoted.map_or(OfflineFacts::Changed, OfflineFacts::Unnoted), vec![])
 }
 

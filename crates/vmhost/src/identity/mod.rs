@@ -9,5 +9,5 @@ mod tpm;
 mod tpm_folder;
 
 pub use definition::{DefinitionError, keep_definition};
-pub use tpm::{TpmError, TpmState, state_dir};
+pub use tpm::{TpmError, TpmState, state_dir, state_files};
 pub use tpm_folder::{Owner, TpmFolder, folder_of, is_tpm_folder, renew};

@@ -72,6 +72,14 @@ pub fn state_dir(xml: &str, uuid: &str, swtpm_dir: &Path) -> Option<PathBuf> {
     }
 }
 
+/// The files of the state in such a folder.
+///
+/// # Errors
+/// When they cannot be listed. None is no error.
+pub fn state_files(dir: &Path) -> Result<Vec<PathBuf>, TpmError> {
+    Ok(stamps(dir)?.into_iter().map(|(name, ..)| dir.join(name)).collect())
+}
+
 impl TpmState {
     /// Reads the state, again until it did not change meanwhile.
     pub fn read(dir: &Path, limit: Duration) -> Result<Self, TpmError> {
