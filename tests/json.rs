@@ -97,6 +97,7 @@ fn whatever_keeps_the_program_from_its_work_is_one_value_too() {
         assert_eq!(error["instance"], Value::Null, "it did not come to that");
     }
     assert_eq!(failed(&["--run", "extra"], "usage", "extra")["fix"], "See what there is: vmbackup --help");
+    assert_eq!(failed(&["--run", "--vm"], "usage", "needs the name of a VM")["fix"], Value::Null);
     failed(&["--prune"], "usage", "needs a target");
     failed(&["--prune", "some"], "usage", "does not know the target");
     failed(&["--prune", "all"], "usage", "works on one VM");

@@ -151,6 +151,9 @@ fn a_disk_that_no_setting_leaves_out_is_missed() {
     assert_eq!(asked(&lab, &[&vm], &[]).0, Some(0));
     lab.configure(&[("BACKUP_RAW_DISKS", "true")]);
     assert_eq!(asked(&lab, &[&vm], &[]).0, Some(VM), "it is not in the backup yet");
+    let table = text(&lab.vmbackup(&["--status", "--vm", vm.name()]));
+    let why = "disk vdb is in no backup: the newest restore point does not have it: raw disk";
+    assert!(about(&table, &vm).contains(why), "{table}");
 }
 
 #[test]

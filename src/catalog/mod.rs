@@ -37,7 +37,7 @@ pub use handle::Catalog;
 pub use query::{Failures, History, LastSuccess, PastError, PastRun, VmPeriod};
 pub use session::{NewSession, SessionRow};
 pub use stamp::{SessionId, Stamp};
-pub use tree::{ChainFolder, DateSource, PointOnDisk, chains_of, newest_chain, points_in};
+pub use tree::{ChainFolder, DateSource, PointOnDisk, chains_of, left_out_of, newest_chain, points_in};
 pub use vm_backup::{
     BackupMethod, BackupType, DiskBackup, DiskResult, ErrorCode, Failure, VmBackup, VmEvent, VmStatus,
 };

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use vmstream::chain::{
     BackupSet, CheckpointName, Definition, DiskContent, Point, PointDisk, PointId, Severity,
 };
+use vmstream::sidecar::LeftOut;
 
 use super::words::words;
 use vmconfig::value::RotationPolicy;
@@ -159,6 +160,18 @@ fn describe(set: &BackupSet, point: &Point) -> PointOnDisk {
         restorable: (!disks.is_empty() || point.definition.is_some()) && disks.iter().all(restorable),
         disks: disks.into_iter().map(|disk| disk.to_string()).collect(),
     }
+}
+
+/// The disks that a point was taken without, each with the reason of then, as far as its folder tells.
+pub fn left_out_of(folder: &Path, point: &str) -> Vec<LeftOut> {
+    let of_point = || {
+        let set = BackupSet::open(folder).ok()?;
+        let point = set.points.iter().find(|found| found.id.to_string() == point)?;
+        let mut sidecars = point.disks.values().filter_map(|disk| disk.open_sidecar()?.ok());
+        let told = || Some(sidecars.next()?.head().left_out.clone());
+        point.definition.as_ref().map(|definition| definition.left_out.clone()).or_else(told)
+    };
+    of_point().unwrap_or_default()
 }
 
 fn taken(set: &BackupSet, point: &Point) -> Option<(Timestamp, DateSource)> {

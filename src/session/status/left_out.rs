@@ -1,7 +1,7 @@
 //! The disks of a VM that no backup has, though no setting leaves them out.
 
 use super::SeenDomain;
-use crate::catalog::PointOnDisk;
+use crate::catalog::{ChainFolder, left_out_of};
 use crate::engine::domain::image_format::ImageFormat;
 use crate::engine::domain::skip_reason::SkipReason;
 use vmreport::LeftOutDisk;
@@ -9,18 +9,25 @@ use vmreport::LeftOutDisk;
 /// Those that the newest restore point lacks which can be restored. None where there is no such point: then everything is missing.
 pub(super) fn disks(
     domain: &SeenDomain,
-    points: &[PointOnDisk],
+    chain: Option<&ChainFolder>,
     raw_disks: bool,
 ) -> Result<Vec<LeftOutDisk>, String> {
     let disks = domain.disks.as_ref().map_err(Clone::clone)?;
-    let Some(point) = points.iter().rfind(|point| point.restorable) else { return Ok(vec![]) };
+    let newest = chain.and_then(|chain| Some((chain, chain.points.iter().rfind(|point| point.restorable)?)));
+    let Some((chain, point)) = newest else { return Ok(vec![]) };
     let is_missing = |target: &str| !point.disks.iter().any(|disk| disk == target);
     let unreadable = disks.skipped.iter().filter(|disk| disk.reason.is_gap() && is_missing(&disk.target));
     let unreadable = unreadable.map(|disk| (disk.target.clone(), disk.reason.to_string()));
-    let missed = disks.readable.iter().filter(|disk| is_missing(&disk.target)).map(|disk| {
+    let missed: Vec<_> = disks.readable.iter().filter(|disk| is_missing(&disk.target)).collect();
+    let told = if missed.is_empty() { vec![] } else { left_out_of(&chain.folder, &point.name) };
+    let missed = missed.into_iter().map(|disk| {
+        let then = told.iter().find(|told| told.disk == disk.target);
         let why = match disk.format {
             ImageFormat::Raw if !raw_disks => SkipReason::Raw { incremental: false }.to_string(),
-            _ => "the newest restore point does not have it".to_owned(),
+            _ => {
+                let then = then.map_or_else(String::new, |then| format!(": {}", then.reason));
+                format!("the newest restore point does not have it{then}")
+            }
         };
         (disk.target.clone(), why)
     });

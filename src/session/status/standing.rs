@@ -58,10 +58,7 @@ impl Looks<'_> {
             None => {}
         }
         let (folder_bytes, archives_bytes) = bytes(&vm.folder);
-        let left_out = vm.domain.map_or(Ok(vec![]), |domain| {
-            let points = chain.map_or(&[][..], |chain| &chain.points);
-            left_out::disks(domain, points, self.raw_disks)
-        });
+        let left_out = vm.domain.map_or(Ok(vec![]), |domain| left_out::disks(domain, chain, self.raw_disks));
         let left_out = left_out.unwrap_or_else(|error| {
             problems.push(format!("its disks are not known: {error}"));
             vec![]
