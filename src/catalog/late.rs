@@ -4,7 +4,7 @@
 //! Must not live here: where they are known from (`session::late_rows`).
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::error::CatalogError;
 use super::handle::Catalog;
@@ -36,7 +36,8 @@ impl Catalog {
         self.write(|transaction| transaction.execute(put, [READ, &utc(began)]));
     }
 
-    /// The row of a session, and how it stands there. `id` is its number, if it had one.
+    /// The row of a session, and how it stands there. `id` is its number, if it had one; without one its row is that of its second,
+    /// if that is of none of the `others`.
     ///
     /// # Errors
     /// [`CatalogError`]
@@ -44,16 +45,20 @@ impl Catalog {
         &self,
         id: Option<SessionId>,
         new: &NewSession<'_>,
+        others: &[SessionId],
     ) -> Result<Option<(SessionId, Option<SessionStatus>)>, CatalogError> {
         // A session that could not begin its row has no number.
         let ask = "SELECT id, status FROM sessions
-            WHERE log_file = ?1 AND (id = ?2 OR (?2 IS NULL AND start_time = ?3)) ORDER BY id DESC LIMIT 1";
+            WHERE log_file = ?1 AND (id = ?2 OR (?2 IS NULL AND start_time = ?3)) ORDER BY id DESC";
         self.read(|database| {
             let row = |row: &rusqlite::Row<'_>| {
                 let status: Option<String> = row.get(1)?;
                 Ok((SessionId(row.get(0)?), status.as_deref().and_then(SessionStatus::of_word)))
             };
-            database.query_row(ask, params![new.log_file.to_string_lossy(), id, utc(new.at)], row).optional()
+            let mut found = database.prepare(ask)?;
+            let mut rows = found.query_map(params![new.log_file.to_string_lossy(), id, utc(new.at)], row)?;
+            let is_its = |(found, _): &(SessionId, _)| id == Some(*found) || !others.contains(found);
+            rows.find(|row| row.as_ref().map_or(true, is_its)).transpose()
         })
     }
 

@@ -24,7 +24,7 @@ impl<'a> SessionRecord<'a> {
         let began = context.clock.now();
         let row = opened.begin_row(context, kind);
         context.call.of_session(row.id());
-        session::take_over(&opened.state, &opened.catalog);
+        session::take_over(&opened.state, &opened.catalog, row.id());
         let head = SessionHead {
             id: row.id().map(|id| id.0),
             kind,

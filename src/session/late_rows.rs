@@ -14,14 +14,18 @@ use vmstore::StateDir;
 use vmstore::presence::found;
 
 /// Writes what is missing of sessions that are over. Call it with the session's lock held, before its own file of parts is
-/// begun. What cannot be written now is tried again by the next session.
-pub fn take_over(state: &StateDir, catalog: &Catalog) {
+/// begun; `own` is its number. What cannot be written now is tried again by the next session.
+pub fn take_over(state: &StateDir, catalog: &Catalog, own: Option<SessionId>) {
     if !catalog.is_available() {
         return;
     }
     let done = catalog.complete_until().map_err(io::Error::other).and_then(|until| {
-        for report in later_than(state, until.unwrap_or(Timestamp::UNIX_EPOCH))? {
-            let complete = complete(catalog, &report).map_err(io::Error::other)?;
+        let reports = later_than(state, until.unwrap_or(Timestamp::UNIX_EPOCH))?;
+        // Several may begin in one second, and the row of one is not that of another.
+        let numbers = reports.iter().filter_map(|report| report.session.id.map(SessionId));
+        let mut known: Vec<SessionId> = numbers.chain(own).collect();
+        for report in reports {
+            let complete = complete(catalog, &report, &mut known).map_err(io::Error::other)?;
             if !complete {
                 break;
             }
@@ -56,8 +60,12 @@ fn later_than(state: &StateDir, until: Timestamp) -> io::Result<Vec<SessionRepor
     Ok(reports)
 }
 
-/// Writes what is missing of one session. False when it could not be written.
-fn complete(catalog: &Catalog, report: &SessionReport) -> Result<bool, CatalogError> {
+/// Writes what is missing of one session. False when it could not be written. `known` are the rows whose session is known.
+fn complete(
+    catalog: &Catalog,
+    report: &SessionReport,
+    known: &mut Vec<SessionId>,
+) -> Result<bool, CatalogError> {
     let head = &report.session;
     let SessionEnd { at, status } = report.end.clone().unwrap_or_else(|| SessionEnd {
         at: report.vms.iter().map(|vm| vm.ended).max().unwrap_or(head.began),
@@ -65,10 +73,11 @@ fn complete(catalog: &Catalog, report: &SessionReport) -> Result<bool, CatalogEr
     });
     let new =
         NewSession { instance: &head.instance, kind: head.kind, log_file: &head.log_file, at: head.began };
-    let row = catalog.session_row(head.id.map(SessionId), &new)?;
+    let row = catalog.session_row(head.id.map(SessionId), &new, known)?;
     let Some(session) = row.map(|(id, _)| id).or_else(|| catalog.late_session(&new)) else {
         return Ok(false);
     };
+    known.push(session);
     let records = Records { catalog, session: Some(session), parts: None };
     let lacks = |vm: &&VmReport| catalog.has_backup(session, &vm.vm).map(|has| !has);
     let mut late = 0;
@@ -78,7 +87,7 @@ fn complete(catalog: &Catalog, report: &SessionReport) -> Result<bool, CatalogEr
             late += 1;
         }
     }
-    if late > 0 || row.is_none_or(|(_, known)| known != Some(status)) {
+    if late > 0 || row.is_none_or(|(_, then)| then != Some(status)) {
         catalog.end_late_session(session, status, at);
         say(session, late);
     }
